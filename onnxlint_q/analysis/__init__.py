@@ -1,0 +1,1 @@
+"""MEASURE: what can be known without running the model."""

@@ -1,0 +1,288 @@
+"""BatchNormalization folded into the layer beside it.
+
+Backward, into the layer before: `w_fold = gamma * w / sqrt(var + eps)` and
+`b_fold = beta + gamma * (b - mean) / sqrt(var + eps)` (Yun & Wong, arXiv 2104.11849, eq. 1).
+Forward, into the layer after, where no layer stands before: the gain multiplies the input channels of the weight and
+the shift goes through it into the bias; exact only if the layer does not pad, because padding inserts zeros after
+the normalisation.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.graph import Layer, Model, Node
+from onnxlint_q.graph.model import ACTIVATIONS
+
+Vector = npt.NDArray[np.float64]
+
+
+class Blocker(StrEnum):
+    """Why a BatchNormalization cannot be folded; the value is the sentence that a report shows."""
+
+    TRAINING = "it is in training mode"
+    PARAMETERS = "its parameters are not constants"
+    CHANNELS = "its channels are not the layer's output channels"
+    NO_LAYER = "no layer with a constant weight stands before it"
+    ACTIVATION = "an activation stands between it and the layer"
+    OTHER_NODE = "another operator stands between it and the layer"
+    CONSUMERS = "the layer's result has other readers"
+    SHARED_WEIGHT = "the layer shares its weight with another operator"
+    SHARED_BIAS = "the layer's bias is computed at run time"
+    PADDING = "the layer after it pads, and the padding would have to be normalised too"
+    SUBGRAPH = "it and the layer are in different graphs"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchNorm:
+    """A BatchNormalization as `y = gain * x + shift` per channel.
+
+    Attributes:
+        gamma, variance, mean, beta: float64, one value a channel.
+        epsilon: added to the variance.
+    """
+
+    node: Node
+    gamma: Vector
+    beta: Vector
+    mean: Vector
+    variance: Vector
+    epsilon: float
+
+    @property
+    def gain(self) -> Vector:
+        """`gamma / sqrt(var + eps)`."""
+        return np.asarray(self.gamma / np.sqrt(self.variance + self.epsilon), np.float64)
+
+    @property
+    def shift(self) -> Vector:
+        """`beta - mean * gain`."""
+        return np.asarray(self.beta - self.mean * self.gain, np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blocked:
+    """A BatchNormalization that stays, and why.
+
+    Attributes:
+        other: the operator that is in the way, where one is.
+    """
+
+    node: Node
+    reason: Blocker
+    other: Node | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldedLayer:
+    """A layer with the BatchNormalizations that fold into it, often none.
+
+    Attributes:
+        after: folded backward from behind the layer.
+        before: folded forward from in front of it.
+        bias_add: the Add that is a MatMul's bias and stands between it and `after`.
+        add_bias: key of that Add's constant.
+    """
+
+    layer: Layer
+    after: BatchNorm | None = None
+    before: BatchNorm | None = None
+    bias_add: Node | None = None
+    add_bias: str = ""
+
+    @property
+    def output(self) -> str:
+        """Key of the result tensor after folding: the layer's name in every report."""
+        return self.after.node.output if self.after else self.layer.output
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether anything folds into it."""
+        return self.after is not None or self.before is not None
+
+    def weight(self, model: Model) -> npt.NDArray[np.float32]:
+        """The folded weight in its stored layout."""
+        weight = self.layer.read_weight(model)
+        if self.before is not None:
+            weight = scale_inputs(self.layer, weight, self.before.gain)
+        if self.after is not None:
+            weight = scale_outputs(self.layer, weight, self.after.gain)
+        return weight.astype(np.float32, copy=False)
+
+    def matrix(self, model: Model) -> npt.NDArray[np.float32]:
+        """The folded weight as `[output channels, taps]`."""
+        return np.ascontiguousarray(self.layer.by_channel(self.weight(model)))
+
+    def bias(self, model: Model) -> npt.NDArray[np.float32]:
+        """The folded bias, one value an output channel; zeros where there is none."""
+        layer = self.layer
+        bias = np.zeros(layer.channels, np.float64)
+        for key in (layer.bias, self.add_bias):
+            if key:
+                bias = bias + np.broadcast_to(np.ravel(model.constants[key]), (layer.channels,))
+        if self.before is not None:
+            shifted = scale_inputs(layer, layer.read_weight(model), self.before.shift)
+            bias = bias + layer.by_channel(shifted).sum(axis=1, dtype=np.float64)
+        if self.after is not None:
+            bias = self.after.gain * bias + self.after.shift
+        return bias.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Folding:
+    """All layers, with what folds into them, and the BatchNormalizations that stay."""
+
+    layers: tuple[FoldedLayer, ...]
+    blocked: tuple[Blocked, ...]
+
+
+def scale_outputs(layer: Layer, weight: npt.NDArray[np.float32], gain: Vector) -> npt.NDArray[np.float64]:
+    """The stored weight with each output channel multiplied by its gain."""
+    if layer.op_type == "ConvTranspose":
+        inputs, outputs = weight.shape[:2]
+        grouped = weight.reshape(layer.group, inputs // layer.group, outputs, -1)
+        return (grouped * gain.reshape(layer.group, 1, outputs, 1)).reshape(weight.shape)
+    return np.asarray(weight * gain.reshape(layer.channel_shape()), np.float64)
+
+
+def scale_inputs(layer: Layer, weight: npt.NDArray[np.float32], gain: Vector) -> npt.NDArray[np.float64]:
+    """The stored weight with each input channel multiplied by its gain."""
+    match layer.op_type:
+        case "Conv":
+            outputs, inputs = weight.shape[:2]
+            grouped = weight.reshape(layer.group, outputs // layer.group, inputs, -1)
+            return np.asarray((grouped * gain.reshape(layer.group, 1, inputs, 1)).reshape(weight.shape), np.float64)
+        case "Gemm":
+            return np.asarray(weight * (gain if layer.node.int("transB", 0) else gain[:, None]), np.float64)
+        case "MatMul":
+            return np.asarray(weight * gain[:, None], np.float64)
+        case other:
+            raise ValueError(f"inputs of {other} cannot be scaled")
+
+
+def fold_batch_norms(model: Model, layers: Sequence[Layer]) -> Folding:
+    """Fold every BatchNormalization that can be folded exactly; say for each other one what is in the way."""
+    folder = _Folder(model, layers)
+    blocked = [result for node in model.nodes_of("BatchNormalization") if (result := folder.fold(node)) is not None]
+    return Folding(tuple(folder.folded[layer.output] for layer in layers), tuple(blocked))
+
+
+class _Folder:
+    def __init__(self, model: Model, layers: Sequence[Layer]) -> None:
+        self.model = model
+        self.folded = {layer.output: FoldedLayer(layer) for layer in layers}
+        self.by_node = {layer.node: layer for layer in layers}
+        origins = (model.constants.origin(key) for node in model.nodes for key in node.inputs if key in model.constants)
+        self.readers = Counter(origins)
+
+    def fold(self, node: Node) -> Blocked | None:
+        if node.int("training_mode", 0) or (self.model.opset < 14 and len([o for o in node.outputs if o]) > 1):
+            return Blocked(node, Blocker.TRAINING)
+        norm = self._parameters(node)
+        if norm is None:
+            return Blocked(node, Blocker.PARAMETERS)
+        blocked = self._fold_backward(norm)
+        if blocked is not None and blocked.reason is Blocker.NO_LAYER:
+            return self._fold_forward(norm)
+        return blocked
+
+    def _parameters(self, node: Node) -> BatchNorm | None:
+        keys = node.inputs[1:5]
+        if len(keys) < 4 or not all(self.model.is_constant(key) for key in keys):
+            return None
+        gamma, beta, mean, variance = (np.ravel(self.model.constants[key]).astype(np.float64) for key in keys)
+        if not gamma.size == beta.size == mean.size == variance.size:
+            return None
+        return BatchNorm(node, gamma, beta, mean, variance, node.float("epsilon", 1e-5))
+
+    def _fold_backward(self, norm: BatchNorm) -> Blocked | None:
+        """Put `norm` into the layer before it; what blocks it otherwise."""
+        node, model = norm.node, self.model
+        tensor = node.input(0)
+        add, constant = self._bias_add(model.producer(tensor))
+        if add is not None:
+            tensor = next(key for key in add.inputs if key != constant)
+        producer = model.producer(tensor)
+        layer = self.by_node.get(producer) if producer is not None else None
+        if producer is None or layer is None or not layer.is_float:
+            return Blocked(node, *self._what_is_between(producer))
+        if producer.graph != node.graph:
+            return Blocked(node, Blocker.SUBGRAPH, producer)
+        if model.sole_consumer(tensor) is not (add or node) or (add and model.sole_consumer(add.output) is not node):
+            return Blocked(node, Blocker.CONSUMERS, producer)
+        if reason := self._unfit(layer, norm.gain.size, layer.channels):
+            return Blocked(node, reason, producer)
+        if layer.op_type == "MatMul" and (len(model.shape(tensor) or ()) != 2 or layer.weight_left):
+            return Blocked(node, Blocker.CHANNELS, producer)
+        self.folded[layer.output] = replace(self.folded[layer.output], after=norm, bias_add=add, add_bias=constant)
+        return None
+
+    def _fold_forward(self, norm: BatchNorm) -> Blocked | None:
+        """Put `norm` into the layer that alone reads it; what blocks it otherwise."""
+        node, model = norm.node, self.model
+        reader = model.sole_consumer(node.output)
+        layer = self.by_node.get(reader) if reader is not None else None
+        if reader is None or layer is None or layer.input != node.output:
+            return Blocked(node, Blocker.NO_LAYER, reader)
+        if layer.op_type not in {"Conv", "Gemm", "MatMul"} or layer.weight_left:
+            return Blocked(node, Blocker.NO_LAYER, reader)
+        if layer.node.graph != node.graph:
+            return Blocked(node, Blocker.SUBGRAPH, reader)
+        inputs = _input_channels(layer)
+        if reason := self._unfit(layer, norm.gain.size, inputs):
+            return Blocked(node, reason, reader)
+        shape = model.shape(node.output)
+        if layer.op_type != "Conv" and (shape is None or len(shape) != 2 or layer.node.int("transA", 0)):
+            return Blocked(node, Blocker.CHANNELS, reader)
+        pads = any(layer.node.ints("pads")) or layer.node.text("auto_pad", "NOTSET") in {"SAME_UPPER", "SAME_LOWER"}
+        if pads and bool(np.any(norm.shift)):
+            return Blocked(node, Blocker.PADDING, reader)
+        self.folded[layer.output] = replace(self.folded[layer.output], before=norm)
+        return None
+
+    def _unfit(self, layer: Layer, channels: int, wanted: int) -> Blocker | None:
+        if channels != wanted:
+            return Blocker.CHANNELS
+        if layer.bias and not self.model.is_constant(layer.bias):
+            return Blocker.SHARED_BIAS
+        if layer.op_type == "Gemm" and (layer.node.float("alpha", 1.0) != 1 or layer.node.float("beta", 1.0) != 1):
+            return Blocker.PARAMETERS
+        if self.readers[self.model.constants.origin(layer.weight)] > 1:
+            return Blocker.SHARED_WEIGHT
+        return None
+
+    def _bias_add(self, node: Node | None) -> tuple[Node | None, str]:
+        """A MatMul's bias: an Add whose one operand is a MatMul layer's result and the other a constant vector."""
+        if node is None or node.op_type != "Add" or not node.is_standard or len(node.inputs) != 2:
+            return None, ""
+        for tensor, constant in (node.inputs, node.inputs[::-1]):
+            producer = self.model.producer(tensor)
+            if producer is None or producer.op_type != "MatMul" or not self.model.is_constant(constant):
+                continue
+            layer = self.by_node.get(producer)
+            if layer is not None and self.model.constants[constant].size in {1, layer.channels}:
+                return node, constant
+        return None, ""
+
+    def _what_is_between(self, node: Node | None) -> tuple[Blocker, Node | None]:
+        """Nothing folds: is it that no layer is there, or that something stands before it?"""
+        if node is None:
+            return Blocker.NO_LAYER, None
+        above = self.model.producer(node.input(0))
+        if above is not None and above in self.by_node:
+            return (Blocker.ACTIVATION if node.op_type in ACTIVATIONS else Blocker.OTHER_NODE), node
+        return Blocker.NO_LAYER, node
+
+
+def _input_channels(layer: Layer) -> int:
+    if layer.op_type == "Conv":
+        return layer.weight_shape[1] * layer.group
+    if layer.op_type == "Gemm":
+        return layer.weight_shape[1 if layer.node.int("transB", 0) else 0]
+    return layer.weight_shape[0] if len(layer.weight_shape) == 2 else -1

@@ -1,0 +1,63 @@
+"""The arithmetic of QuantizeLinear and DequantizeLinear.
+
+ONNX operator specification, QuantizeLinear-21: `y = saturate(round_half_even(x / scale) + zero_point)`.
+Symmetric weights use the codes -(2^(b-1)-1) … 2^(b-1)-1, as ONNX Runtime's quantiser does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.analysis.schemes import Scheme
+
+Float = npt.NDArray[np.float32]
+# Below this a float32 scale is subnormal and its reciprocal overflows; ONNX Runtime then takes the scale 1.
+_TINY = np.float32(np.finfo(np.float32).tiny)
+
+
+def symmetric_scale(absmax: npt.ArrayLike, bits: int) -> Float:
+    """Scale that puts `absmax` on the largest code of a signed symmetric type; 1 where nothing is to be scaled."""
+    scale = np.asarray(absmax, np.float32) / np.float32(2 ** (bits - 1) - 1)
+    return np.where(scale < _TINY, np.float32(1), scale).astype(np.float32)
+
+
+def affine_qparams(low: float, high: float, bits: int, symmetric: bool) -> tuple[np.float32, int]:
+    """Scale and zero point of an unsigned type for values in `[low, high]`, widened to contain zero.
+
+    Symmetric types put the zero point in the middle of the codes.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    top = 2**bits - 1
+    if symmetric:
+        bound = max(-low, high)
+        scale = np.float32(2 * bound / top)
+        return (scale, 2 ** (bits - 1)) if scale >= _TINY else (np.float32(1), 2 ** (bits - 1))
+    scale = np.float32((high - low) / top)
+    if scale < _TINY:
+        return np.float32(1), 0
+    return scale, int(np.clip(np.rint(-low / float(scale)), 0, top))
+
+
+def quantize_dequantize(values: Float, scale: npt.ArrayLike, bits: int) -> Float:
+    """Signed symmetric round trip of `values`; `scale` broadcasts against them."""
+    limit = np.float32(2 ** (bits - 1) - 1)
+    scale = np.asarray(scale, np.float32)
+    codes = np.rint(values / scale)
+    np.clip(codes, -limit, limit, out=codes)
+    codes *= scale
+    return codes
+
+
+def weight_round_trip(matrix: Float, scheme: Scheme) -> Float:
+    """A layer's weight, as `[channels, taps]`, after quantisation under `scheme` and back."""
+    magnitude = np.abs(matrix)
+    absmax = magnitude.max(axis=1, keepdims=True) if scheme.per_channel else magnitude.max(keepdims=True)
+    return quantize_dequantize(matrix, symmetric_scale(absmax, scheme.weight_bits), scheme.weight_bits)
+
+
+def decibel(signal: float, noise: float) -> float | None:
+    """`10 log10(signal / noise)` in dB; None for a perfect match or where there is no signal."""
+    if not (noise > 0 and signal > 0 and np.isfinite(signal) and np.isfinite(noise)):
+        return None
+    return float(10 * np.log10(signal / noise))

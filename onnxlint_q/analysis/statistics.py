@@ -1,0 +1,150 @@
+"""Per-channel statistics of the folded weights, one layer in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.analysis.folding import FoldedLayer
+from onnxlint_q.analysis.quantize import decibel, weight_round_trip
+from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.graph import Model
+
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightStatistics:
+    """What is known of one weight tensor.
+
+    Vectors have one value per output channel. A channel is *dead* if all its weights are zero, and *collapsed* if it
+    is not dead and every one of its weights becomes zero under one scale for the tensor: `absmax_c < absmax / 254`,
+    half a step of the 127 codes on each side.
+
+    Attributes:
+        low, high: smallest and largest weight of each channel.
+        power: mean square of each channel.
+        noise: mean square error of each channel, by scheme name.
+        non_finite: how many weights are NaN or infinite; the other figures leave those channels out.
+    """
+
+    low: Vector
+    high: Vector
+    power: Vector
+    noise: Mapping[str, Vector]
+    non_finite: int = 0
+
+    @property
+    def absmax(self) -> Vector:
+        """Largest magnitude of each channel."""
+        return np.maximum(np.abs(self.low), np.abs(self.high))
+
+    @property
+    def range(self) -> float:
+        """Largest minus smallest weight of the tensor."""
+        return float(self.high.max() - self.low.min()) if self.high.size else 0.0
+
+    @property
+    def channel_precision(self) -> Vector:
+        """`range_c / range_tensor` of each channel, in (0, 1]; the terms of eq. 2."""
+        whole = self.range
+        return (self.high - self.low) / whole if whole > 0 else np.ones_like(self.high)
+
+    @property
+    def average_precision(self) -> float:
+        """`mean_c(range_c) / range_tensor` (Yun & Wong, arXiv 2104.11849, eq. 2).
+
+        A channel with one weight has no range of its own, so for such tensors magnitudes stand in for ranges.
+        """
+        if not self.high.size:
+            return 1.0
+        if not np.any(self.high > self.low):
+            top = float(self.absmax.max())
+            return float(self.absmax.mean() / top) if top > 0 else 1.0
+        return float(self.channel_precision.mean())
+
+    @property
+    def dead(self) -> npt.NDArray[np.intp]:
+        """Indices of the channels whose weights are all zero."""
+        return np.flatnonzero(self.absmax == 0)
+
+    @property
+    def collapsed(self) -> npt.NDArray[np.intp]:
+        """Indices of the channels that one int8 scale for the tensor turns into zeros."""
+        absmax = self.absmax
+        top = absmax.max() if absmax.size else 0.0
+        return np.flatnonzero((absmax > 0) & (absmax < top / 254))
+
+    def channel_sqnr_db(self, scheme: str) -> Vector:
+        """SQNR (dB) of each living channel's weights under `scheme`; +inf where nothing is lost."""
+        alive = self.power > 0
+        with np.errstate(divide="ignore"):
+            return np.asarray(10 * np.log10(self.power[alive] / self.noise[scheme][alive]), np.float64)
+
+    def mean_channel_sqnr_db(self, scheme: str) -> float | None:
+        """Mean of `channel_sqnr_db`, a lossless channel counting as 150 dB; None for a dead tensor."""
+        values = self.channel_sqnr_db(scheme)
+        return float(np.minimum(values, 150.0).mean()) if values.size else None
+
+    def tensor_sqnr_db(self, scheme: str) -> float | None:
+        """SQNR (dB) of the whole tensor under `scheme`, what ONNX Runtime's debugger prints."""
+        return decibel(float(self.power.sum()), float(self.noise[scheme].sum()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerFacts:
+    """A folded layer with the statistics of its weight.
+
+    Attributes:
+        folded: the layer and what folds into it.
+        weight: of the folded weight.
+        before: of the weight as stored, where folding changes it; else the same object as `weight`.
+    """
+
+    folded: FoldedLayer
+    weight: WeightStatistics
+    before: WeightStatistics = field(repr=False)
+
+    @property
+    def output(self) -> str:
+        """The layer's key in every report."""
+        return self.folded.output
+
+
+def measure_layers(model: Model, layers: Sequence[FoldedLayer], schemes: Sequence[Scheme]) -> tuple[LayerFacts, ...]:
+    """Statistics of every layer, weights read one after the other."""
+    return tuple(_measure(model, folded, schemes) for folded in layers)
+
+
+def _measure(model: Model, folded: FoldedLayer, schemes: Sequence[Scheme]) -> LayerFacts:
+    after = weight_statistics(folded.matrix(model), schemes)
+    if not folded.is_folded:
+        return LayerFacts(folded, after, after)
+    stored = folded.layer.by_channel(folded.layer.read_weight(model))
+    return LayerFacts(folded, after, weight_statistics(np.ascontiguousarray(stored), schemes))
+
+
+def weight_statistics(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme]) -> WeightStatistics:
+    """Statistics of a weight given as `[channels, taps]`."""
+    finite = np.isfinite(matrix)
+    non_finite = int(matrix.size - np.count_nonzero(finite))
+    if non_finite:
+        matrix = matrix[finite.all(axis=1)]
+    if not matrix.size:
+        empty = np.zeros(0)
+        return WeightStatistics(empty, empty, empty, {s.name: empty for s in schemes}, non_finite)
+    noise = {}
+    for scheme in schemes:
+        error = weight_round_trip(matrix, scheme)
+        error -= matrix
+        noise[scheme.name] = np.einsum("ct,ct->c", error, error, dtype=np.float64) / matrix.shape[1]
+    return WeightStatistics(
+        low=matrix.min(axis=1).astype(np.float64),
+        high=matrix.max(axis=1).astype(np.float64),
+        power=np.einsum("ct,ct->c", matrix, matrix, dtype=np.float64) / matrix.shape[1],
+        noise=noise,
+        non_finite=non_finite,
+    )

@@ -1,0 +1,80 @@
+"""Everything known about one model: what a rule sees, and all that it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from onnxlint_q.analysis.folding import Blocked, fold_batch_norms
+from onnxlint_q.analysis.forecast import Forecast, forecast
+from onnxlint_q.analysis.observations import Observations
+from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
+from onnxlint_q.graph import (
+    Format,
+    Model,
+    QuantizedTensor,
+    detect_format,
+    find_layers,
+    find_quantized_tensors,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """A model with all measurements made of it.
+
+    Attributes:
+        model: the graph and its constants.
+        schemes: the schemes the run is about.
+        format: how the file is quantised already.
+        layers: folded layers with the statistics of their weights, in data order.
+        blocked: BatchNormalizations that do not fold, with the reason.
+        quantized: every scale/zero-point pair of the file.
+        forecasts: by scheme name, for a float model; empty for a quantised one.
+        observations: what a run on calibration data saw; None without `--calibrate` or where it could not run.
+    """
+
+    model: Model
+    schemes: tuple[Scheme, ...]
+    format: Format
+    layers: tuple[LayerFacts, ...]
+    blocked: tuple[Blocked, ...]
+    quantized: tuple[QuantizedTensor, ...]
+    forecasts: Mapping[str, Forecast] = field(default_factory=dict)
+    observations: Observations | None = None
+
+    @property
+    def is_float(self) -> bool:
+        """Whether nothing in the file is quantised yet."""
+        return self.format is Format.FLOAT
+
+    @cached_property
+    def layer_by_output(self) -> Mapping[str, LayerFacts]:
+        """Layers by their key."""
+        return {layer.output: layer for layer in self.layers}
+
+    def observed(self, observations: Observations) -> Facts:
+        """The same facts with what a run saw."""
+        return replace(self, observations=observations)
+
+
+def measure(model: Model, schemes: Sequence[Scheme]) -> Facts:
+    """All static measurements of `model`; nothing is executed.
+
+    Raises:
+        ModelError: a weight cannot be read.
+    """
+    folding = fold_batch_norms(model, list(find_layers(model)))
+    layers = measure_layers(model, folding.layers, schemes)
+    file_format = detect_format(model)
+    return Facts(
+        model=model,
+        schemes=tuple(schemes),
+        format=file_format,
+        layers=layers,
+        blocked=folding.blocked,
+        quantized=tuple(find_quantized_tensors(model)),
+        forecasts=forecast(model, layers, schemes) if file_format is Format.FLOAT else {},
+    )

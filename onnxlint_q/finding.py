@@ -1,0 +1,142 @@
+"""What a rule says: plain frozen values, without onnx."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How much a finding matters if it is true."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+    @property
+    def rank(self) -> int:
+        """0 for info, 1 for warning, 2 for error."""
+        return ("info", "warning", "error").index(self.value)
+
+
+class Confidence(StrEnum):
+    """How likely a finding is true before anything was run."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class Evidence(StrEnum):
+    """What stands behind a finding.
+
+    STATIC: a fact of the file, nothing to run. UNTESTED: it makes a claim that no run has tested.
+    CONFIRMED, REFUTED: a run tested the claim.
+    """
+
+    STATIC = "static"
+    CONFIRMED = "confirmed"
+    REFUTED = "refuted"
+    UNTESTED = "untested"
+
+
+class Subject(StrEnum):
+    """Which tensor a claim quantises."""
+
+    WEIGHT = "weight"
+    ACTIVATION = "activation"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A falsifiable statement: quantise only this tensor, and the model's output falls below a level.
+
+    Attributes:
+        subject: whether the tensor is a layer's folded weight or an activation.
+        tensor: for a weight the layer's result tensor (its key in every report), else the activation.
+        scheme: name of the scheme whose arithmetic is used.
+        below_db: the claim is true if the output SQNR (dB) measured is below this.
+    """
+
+    subject: Subject
+    tensor: str
+    scheme: str
+    below_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where in the model: names may be empty or repeated, `graph` + `output` is the identity.
+
+    Attributes:
+        graph: path of the graph, `main` or `main/<output of the If>.then_branch` and so on.
+        node: the node's name, for people; may be empty.
+        op_type: operator, with its domain where it is not the default one.
+        output: the first output of the node, or the tensor itself where no node is concerned.
+    """
+
+    graph: str = "main"
+    node: str = ""
+    op_type: str = ""
+    output: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name to show: the node's, else its output's."""
+        return self.node or self.output
+
+
+Metric = float | int | str | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One statement of one rule about one place.
+
+    Attributes:
+        code: stable code of the rule, `QW001`.
+        name: kebab-case name of the problem.
+        severity: what it means for the release if true.
+        confidence: how sure the rule is without a run.
+        message: what is wrong here, one sentence, with the numbers.
+        location: where.
+        metrics: the numbers behind the message; units are in the key (`_db`, `_codes`, `_fraction`).
+        remedy: what to do, in words.
+        snippet: the exact ONNX Runtime options for it, where there are any.
+        claim: what a run can test.
+        evidence: what stands behind it so far.
+        measured_db: output SQNR (dB) that the test of the claim found.
+        note: why a claim is untested, or what the test saw beyond the number.
+    """
+
+    code: str
+    name: str
+    severity: Severity
+    confidence: Confidence
+    message: str
+    location: Location
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    remedy: str = ""
+    snippet: str = ""
+    claim: Claim | None = None
+    evidence: Evidence = Evidence.STATIC
+    measured_db: float | None = None
+    note: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity across runs and re-exports: rule and place, never numbers or node order."""
+        where = self.location
+        parts = (self.code, where.graph, where.output, where.op_type)
+        return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts towards the exit code: a refuted finding does not."""
+        return self.evidence is not Evidence.REFUTED
+
+    def tested(self, evidence: Evidence, measured_db: float | None, note: str = "") -> Finding:
+        """The same finding with the result of its test."""
+        return replace(self, evidence=evidence, measured_db=measured_db, note=note)

@@ -1,0 +1,63 @@
+"""Model-local functions are inlined by onnx's own inliner, after a check that the result stays small.
+
+A few functions that each call the next one twice describe a graph of exponential size, so the size is counted
+before anything is expanded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx
+import onnx.inliner
+
+from onnxlint_q.errors import ModelError
+
+MAX_NODES = 1_000_000
+
+
+def inline_functions(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The same model without model-local functions; the argument itself where it has none.
+
+    Raises:
+        ModelError: a function calls itself, or the expanded graph would pass MAX_NODES nodes.
+    """
+    if not proto.functions:
+        return proto
+    total = _expanded_size(proto, name)
+    if total > MAX_NODES:
+        raise ModelError(
+            f"{name}: expanding its local functions would give {total} nodes (limit {MAX_NODES}); "
+            "export it with functions inlined"
+        )
+    try:
+        return onnx.inliner.inline_local_functions(proto)
+    except Exception as error:  # the inliner is C++ and raises whatever its checks raise
+        raise ModelError(f"{name}: its local functions cannot be inlined ({error}); export it without them") from error
+
+
+def _expanded_size(proto: onnx.ModelProto, name: str) -> int:
+    bodies = {(f.domain, f.name, f.overload): f for f in proto.functions}
+    sizes: dict[tuple[str, str, str], int] = {}
+    open_calls: set[tuple[str, str, str]] = set()
+
+    def size_of(nodes: Iterable[onnx.NodeProto]) -> int:
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type, node.overload)
+            total += function_size(key) if key in bodies else 1
+            for attribute in node.attribute:
+                if attribute.type == onnx.AttributeProto.GRAPH:
+                    total += size_of(attribute.g.node)
+        return total
+
+    def function_size(key: tuple[str, str, str]) -> int:
+        if key not in sizes:
+            if key in open_calls or len(open_calls) > 100:
+                raise ModelError(f"{name}: local function {key[1]!r} calls itself; export the model again")
+            open_calls.add(key)
+            sizes[key] = size_of(bodies[key].node)
+            open_calls.discard(key)
+        return sizes[key]
+
+    return size_of(proto.graph.node)

@@ -1,0 +1,157 @@
+"""Layers: the operators whose constant weight is what INT8 is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxlint_q.graph.constants import dequantize
+from onnxlint_q.graph.model import Model
+from onnxlint_q.graph.node import Node
+from onnxlint_q.graph.tensors import Array
+
+# Positions of (input, weight, bias, weight scale, weight zero point); None where the operator has no such input.
+_SLOTS: dict[tuple[str, str], tuple[int, int, int | None, int | None, int | None]] = {
+    ("", "Conv"): (0, 1, 2, None, None),
+    ("", "ConvTranspose"): (0, 1, 2, None, None),
+    ("", "Gemm"): (0, 1, 2, None, None),
+    ("", "MatMul"): (0, 1, None, None, None),
+    ("", "QLinearConv"): (0, 3, 8, 4, 5),
+    ("", "QLinearMatMul"): (0, 3, None, 4, 5),
+    ("", "ConvInteger"): (0, 1, None, None, 3),
+    ("", "MatMulInteger"): (0, 1, None, None, 3),
+    ("com.microsoft", "QGemm"): (0, 3, 6, 4, 5),
+    ("com.microsoft", "QLinearConv"): (0, 3, 8, 4, 5),
+    ("com.microsoft", "DynamicQuantizeMatMul"): (0, 1, 4, 2, 3),
+    ("com.microsoft", "MatMulIntegerToFloat"): (0, 1, 6, 3, 5),
+}
+_CONVOLUTIONS = frozenset({"Conv", "QLinearConv", "ConvInteger"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """A Conv, ConvTranspose, Gemm or MatMul with a constant weight, or its integer form.
+
+    Attributes:
+        node: the operator.
+        input, weight, bias: tensor keys; `bias` is empty where there is none.
+        scale, zero_point: keys of the weight's qparams where the operator carries them, else empty.
+        group: number of groups, 1 for Gemm and MatMul.
+        channels: number of output channels.
+        depthwise: every group reads exactly one input channel, and there is more than one group.
+        weight_shape: as stored.
+        weight_left: a MatMul whose constant is the left operand.
+    """
+
+    node: Node
+    input: str
+    weight: str
+    bias: str
+    scale: str
+    zero_point: str
+    group: int
+    channels: int
+    depthwise: bool
+    weight_shape: tuple[int, ...]
+    weight_left: bool = False
+
+    @property
+    def op_type(self) -> str:
+        """Operator name."""
+        return self.node.op_type
+
+    @property
+    def output(self) -> str:
+        """Key of the operator's own result."""
+        return self.node.output
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the operator computes with float weights."""
+        return self.op_type in {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+
+    @property
+    def channel_axis(self) -> int:
+        """Axis of the stored weight along which per-channel qparams run."""
+        rank = len(self.weight_shape)
+        match self.op_type:
+            case "ConvTranspose":
+                return 1
+            case "Gemm" | "QGemm":
+                return 0 if self.node.int("transB", 0) else 1
+            case name if name in _CONVOLUTIONS:
+                return 0
+            case _:
+                return rank - 2 if self.weight_left else rank - 1
+
+    def by_channel(self, weight: Array) -> Array:
+        """The weight as a matrix `[output channels, taps]`, a view where the layout allows."""
+        if self.op_type == "ConvTranspose":
+            inputs, outputs = weight.shape[:2]
+            grouped = weight.reshape(self.group, inputs // self.group, outputs, -1)
+            return grouped.transpose(0, 2, 1, 3).reshape(self.group * outputs, -1)
+        return np.moveaxis(weight, self.channel_axis, 0).reshape(self.channels, -1)
+
+    def channel_shape(self) -> tuple[int, ...]:
+        """Shape that makes a vector over output channels broadcast against the stored weight.
+
+        A grouped ConvTranspose has no such shape: one slice of its axis 1 serves several output channels.
+        """
+        return tuple(-1 if axis == self.channel_axis else 1 for axis in range(len(self.weight_shape)))
+
+    def read_weight(self, model: Model) -> Array:
+        """The weight as float32, dequantised where it is stored in codes."""
+        stored = model.constants[self.weight]
+        if not self.scale and not self.zero_point:
+            return stored.astype(np.float32, copy=False)
+        scale = model.constant(self.scale) if self.scale else np.ones((), np.float32)
+        zero_point = model.constant(self.zero_point) if self.zero_point else None
+        return dequantize(stored, np.ones((), np.float32) if scale is None else scale, zero_point, self.channel_axis)
+
+
+def find_layers(model: Model) -> Iterator[Layer]:
+    """Every layer of the model, subgraphs included, in data order."""
+    for node in model.nodes:
+        slots = _SLOTS.get(("" if node.is_standard else node.domain, node.op_type))
+        if slots is None or not node.output:
+            continue
+        layer = _as_layer(model, node, slots)
+        if layer is not None:
+            yield layer
+
+
+def _as_layer(
+    model: Model, node: Node, slots: tuple[int, int, int | None, int | None, int | None]
+) -> Layer | None:
+    data, weight = node.input(slots[0]), node.input(slots[1])
+    left = False
+    if node.op_type == "MatMul" and not model.is_constant(weight) and model.is_constant(data):
+        data, weight, left = weight, data, True
+    if not weight or not model.is_constant(weight) or model.is_constant(data):
+        return None
+    shape = _constant_shape(model, weight)
+    if shape is None or len(shape) < 2 or 0 in shape:
+        return None
+    group = node.int("group", 1) if "Conv" in node.op_type else 1
+    bias, scale, zero_point = (node.input(slot) if slot is not None else "" for slot in slots[2:])
+    probe = Layer(node, data, weight, bias, scale, zero_point, group, 0, False, shape, left)
+    channels = shape[probe.channel_axis] * (group if node.op_type == "ConvTranspose" else 1)
+    if node.op_type == "ConvTranspose":
+        if group < 1 or shape[0] % group:
+            return None
+        depthwise = 1 < group == shape[0]
+    else:
+        depthwise = node.op_type in _CONVOLUTIONS and group > 1 and shape[1] == 1
+    return Layer(node, data, weight, bias, scale, zero_point, group, channels, depthwise, shape, left)
+
+
+def _constant_shape(model: Model, key: str) -> tuple[int, ...] | None:
+    tensor = model.constants.initializer(key)
+    if tensor is not None:
+        return tuple(tensor.dims)
+    known = model.shape(key)
+    if known is not None and None not in known:
+        return tuple(d for d in known if d is not None)
+    return tuple(model.constants[key].shape)

@@ -1,0 +1,88 @@
+"""From a path to a parsed, trusted ModelProto, and from there to a Model.
+
+A file is trusted when it parses, holds a graph whose every tensor is defined once and without a cycle, and
+keeps its external data inside its own folder. Weights stay where they are until somebody asks for one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from onnxlint_q.errors import ModelError
+from onnxlint_q.graph.build import build_model
+from onnxlint_q.graph.functions import inline_functions
+from onnxlint_q.graph.model import Model
+from onnxlint_q.graph.tensors import TensorStore
+
+_LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
+# A protobuf message cannot be larger; bigger models keep their weights in external data.
+_MAX_BYTES = 2**31 - 1
+
+
+def read_model(path: Path) -> Model:
+    """Read `path` without executing anything.
+
+    Raises:
+        ModelError: the file is missing, empty, an LFS pointer, not ONNX, truncated, cyclic, refers to a tensor
+            that nothing defines, or its external data is missing, too short or outside the model's folder.
+    """
+    data = _file_bytes(path)
+    digest = hashlib.sha256(data).hexdigest()
+    proto = parse_model(data, str(path))
+    store = TensorStore(path.parent, str(path))
+    proto = inline_functions(proto, str(path))
+    return build_model(proto, store, path=path, sha256=digest)
+
+
+def parse_model(data: bytes, name: str) -> onnx.ModelProto:
+    """Parse the bytes of an .onnx file; `name` is what messages call it.
+
+    Raises:
+        ModelError: the bytes are not an ONNX model.
+    """
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as error:
+        if _looks_like_text(data):
+            raise ModelError(f"{name}: this is a text file, not an ONNX model; pass the exported .onnx file") from error
+        raise ModelError(
+            f"{name}: the protobuf is corrupt or truncated ({len(data)} bytes); download or export the file again"
+        ) from error
+    if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
+        raise ModelError(f"{name}: parsed, but it holds no graph, so it is not an ONNX model; export it again")
+    return proto
+
+
+def _file_bytes(path: Path) -> bytes:
+    if not path.exists():
+        raise ModelError(f"{path}: no such file; check the path")
+    if not path.is_file():
+        raise ModelError(f"{path}: not a regular file; pass an .onnx file or a folder of them")
+    size = path.stat().st_size
+    if size == 0:
+        raise ModelError(f"{path}: the file is empty (0 bytes); download or export it again")
+    if size > _MAX_BYTES:
+        raise ModelError(
+            f"{path}: {size} bytes is more than a protobuf can hold (2 GiB); save the weights as external data"
+        )
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            if view[: len(_LFS_MAGIC)] == _LFS_MAGIC:
+                raise ModelError(f"{path}: this is a Git LFS pointer, not the model; run `git lfs pull`")
+            return bytes(view)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _looks_like_text(data: bytes) -> bool:
+    try:
+        head = data[:512].decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return all(character.isprintable() or character in "\r\n\t" for character in head)

@@ -1,0 +1,164 @@
+"""The read-only view of a model that everything else works on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import networkx as nx
+import onnx
+
+from onnxlint_q.finding import Location
+from onnxlint_q.graph.constants import Constants
+from onnxlint_q.graph.names import ROOT, local_name
+from onnxlint_q.graph.node import Node, TensorType, Value
+from onnxlint_q.graph.shapes import infer_types
+from onnxlint_q.graph.tensors import Array
+
+__all__ = ["ROOT", "Model", "Node", "TensorType", "Value"]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One ONNX model: nodes, tensors and how they hang together.
+
+    A tensor is named by a key: in the main graph its own name, in a subgraph the path of that graph, a slash, and
+    its name. Nodes and tensors are the vertices of `graph`; edges run along the data.
+
+    Attributes:
+        path: where it was read from.
+        sha256: of the file's bytes.
+        proto: the parsed message, local functions inlined, external data not loaded. Not to be changed.
+        constants: values of tensors that do not depend on the inputs.
+        nodes: all nodes, those of subgraphs included, in an order in which data flows.
+        inputs, outputs: of the main graph; inputs with a default value are constants instead.
+        graph: bipartite, vertices are `Node` objects and tensor keys.
+    """
+
+    path: Path
+    sha256: str
+    proto: onnx.ModelProto = field(repr=False)
+    constants: Constants = field(repr=False)
+    nodes: tuple[Node, ...] = field(repr=False)
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    graph: nx.DiGraph = field(repr=False)
+
+    # -- the file ------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What messages call the file."""
+        return str(self.path)
+
+    @cached_property
+    def opsets(self) -> Mapping[str, int]:
+        """Version of each imported operator domain; the default domain is the empty string."""
+        versions: dict[str, int] = {}
+        for entry in self.proto.opset_import:
+            domain = "" if entry.domain == "ai.onnx" else entry.domain
+            versions[domain] = max(entry.version, versions.get(domain, 0))
+        return versions
+
+    @property
+    def opset(self) -> int:
+        """Version of the default domain; 1 where the file names none, as the specification says."""
+        return self.opsets.get("", 1)
+
+    # -- neighbours ----------------------------------------------------------------------------------------------
+
+    def producer(self, tensor: str) -> Node | None:
+        """The node that computes `tensor`; None for inputs, initializers and unknown names."""
+        if tensor not in self.graph:
+            return None
+        return next((vertex for vertex in self.graph.predecessors(tensor) if isinstance(vertex, Node)), None)
+
+    def consumers(self, tensor: str) -> tuple[Node, ...]:
+        """The nodes that read `tensor`, in data order."""
+        if tensor not in self.graph:
+            return ()
+        readers = (vertex for vertex in self.graph.successors(tensor) if isinstance(vertex, Node))
+        return tuple(sorted(readers, key=lambda node: node.order))
+
+    def sole_consumer(self, tensor: str) -> Node | None:
+        """The one node that reads `tensor`, None if there are several or it is an output as well."""
+        readers = self.consumers(tensor)
+        leaves = tensor in self.output_names or self.graph.out_degree(tensor) != 1
+        return None if leaves or len(readers) != 1 else readers[0]
+
+    @cached_property
+    def output_names(self) -> frozenset[str]:
+        """Names of the model's outputs."""
+        return frozenset(value.name for value in self.outputs)
+
+    def activation_of(self, tensor: str) -> Node | None:
+        """The activation function that alone reads `tensor`, if one does: the layer's activation."""
+        reader = self.sole_consumer(tensor)
+        return reader if reader is not None and reader.op_type in ACTIVATIONS else None
+
+    def between(self, start: str, end: str) -> tuple[Node, ...]:
+        """The nodes on a shortest way from tensor `start` to tensor `end`; empty if there is none."""
+        try:
+            path = nx.shortest_path(self.graph, start, end)
+        except (nx.NetworkXNoPath, nx.NodeNotFound):
+            return ()
+        return tuple(vertex for vertex in path if isinstance(vertex, Node))
+
+    def downstream(self, tensor: str) -> frozenset[str]:
+        """All tensors that depend on `tensor`."""
+        if tensor not in self.graph:
+            return frozenset()
+        return frozenset(v for v in nx.descendants(self.graph, tensor) if isinstance(v, str))
+
+    def reaches_output(self, tensor: str) -> bool:
+        """Whether any output of the model depends on `tensor`."""
+        return tensor in self.output_names or not self.output_names.isdisjoint(self.downstream(tensor))
+
+    def distance_to_output(self, tensor: str) -> int | None:
+        """Number of nodes on the shortest way to an output; None where no output depends on it."""
+        return self._output_distance.get(tensor)
+
+    @cached_property
+    def _output_distance(self) -> Mapping[str, int]:
+        sources = {name for name in self.output_names if name in self.graph}
+        hops = nx.multi_source_dijkstra_path_length(self.graph.reverse(copy=False), sources) if sources else {}
+        return {vertex: int(length) // 2 for vertex, length in hops.items() if isinstance(vertex, str)}
+
+    # -- values and types ----------------------------------------------------------------------------------------
+
+    def constant(self, tensor: str) -> Array | None:
+        """The value of `tensor` where it does not depend on the inputs, else None. Not cached: drop it after use."""
+        return self.constants.value(tensor)
+
+    def is_constant(self, tensor: str) -> bool:
+        """Whether `constant` would return a value; reads nothing."""
+        return tensor in self.constants
+
+    @cached_property
+    def types(self) -> Mapping[str, TensorType]:
+        """Element type and shape of every tensor that shape inference found."""
+        return infer_types(self.proto, self.constants)
+
+    def shape(self, tensor: str) -> tuple[int | None, ...] | None:
+        """Its shape, None for an unknown dimension or an unknown rank."""
+        known = self.types.get(tensor)
+        return known.shape if known else None
+
+    # -- for rules -------------------------------------------------------------------------------------------------
+
+    def locate(self, node: Node, output: str | None = None) -> Location:
+        """Where a finding about `node` is; `output` overrides its first output."""
+        tensor = output if output is not None else node.output
+        return Location(node.graph, node.name, node.qualified_type, local_name(tensor, node.graph))
+
+    def nodes_of(self, *op_types: str) -> Iterator[Node]:
+        """The nodes of the default domain with one of these operators."""
+        return (node for node in self.nodes if node.op_type in op_types and node.is_standard)
+
+
+ACTIVATIONS = frozenset(
+    "Relu Clip LeakyRelu PRelu Elu Selu Celu Gelu Sigmoid Tanh HardSigmoid HardSwish Mish Softplus Softsign "
+    "ThresholdedRelu Swish".split()
+)

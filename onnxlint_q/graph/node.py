@@ -1,0 +1,95 @@
+"""Nodes and tensor types: the values a Model is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """Element type (a TensorProto.DataType, 0 if unknown) and shape (None per unknown dimension or unknown rank)."""
+
+    elem_type: int
+    shape: tuple[int | None, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An input or output of the model."""
+
+    name: str
+    type: TensorType
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One operator. Two nodes are the same only if they are the same object.
+
+    Attributes:
+        graph: path of the graph it stands in, `main` for the main graph.
+        name: as in the file: may be empty or repeated.
+        inputs, outputs: tensor keys; an omitted optional input is the empty string.
+        captured: outer tensors that its subgraphs read.
+        attributes: values as onnx.helper gives them; subgraphs are left out, they are in `subgraphs`.
+        subgraphs: attribute name to graph path.
+        order: position in the model's data order.
+    """
+
+    graph: str
+    name: str
+    op_type: str
+    domain: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    captured: tuple[str, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    subgraphs: Mapping[str, str] = field(default_factory=dict, repr=False)
+    order: int = 0
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether the operator is of the default ONNX domain."""
+        return self.domain in STANDARD_DOMAINS
+
+    @property
+    def qualified_type(self) -> str:
+        """Operator with its domain, where that is not the default one."""
+        return self.op_type if self.is_standard else f"{self.domain}:{self.op_type}"
+
+    @property
+    def output(self) -> str:
+        """Key of the first output that is present."""
+        return next((name for name in self.outputs if name), "")
+
+    @property
+    def label(self) -> str:
+        """What to call it: its name, else its first output."""
+        return self.name or self.output
+
+    def input(self, index: int) -> str:
+        """Key of an input, the empty string where it is omitted."""
+        return self.inputs[index] if index < len(self.inputs) else ""
+
+    def int(self, name: str, default: int) -> int:
+        """An integer attribute."""
+        value = self.attributes.get(name, default)
+        return value if isinstance(value, int) else default
+
+    def float(self, name: str, default: float) -> float:
+        """A float attribute."""
+        value = self.attributes.get(name, default)
+        return float(value) if isinstance(value, (int, float)) else default
+
+    def ints(self, name: str) -> tuple[int, ...]:
+        """A list of integers, empty where it is absent."""
+        value = self.attributes.get(name, ())
+        return tuple(value) if isinstance(value, (list, tuple)) else ()
+
+    def text(self, name: str, default: str) -> str:
+        """A string attribute."""
+        value = self.attributes.get(name, default)
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else default

@@ -1,0 +1,275 @@
+"""Scale/zero-point pairs, found by what is connected to what and never by a name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import onnx
+
+from onnxlint_q.graph.model import Model
+from onnxlint_q.graph.node import Node
+from onnxlint_q.graph.tensors import Array
+
+
+class Format(StrEnum):
+    """How a model is quantised: the kinds of quantised layers it holds."""
+
+    FLOAT = "float"
+    QDQ = "qdq"
+    QOPERATOR = "qoperator"
+    DYNAMIC = "dynamic"
+    MIXED = "mixed"
+
+
+class Role(StrEnum):
+    """What a quantised tensor is to the operator that reads it."""
+
+    ACTIVATION = "activation"
+    WEIGHT = "weight"
+    BIAS = "bias"
+    CONSTANT = "constant"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuantizedTensor:
+    """One tensor with its scale and zero point.
+
+    Attributes:
+        role: activation, weight, bias, or another constant operand.
+        tensor: the real-valued tensor where the graph has one (QDQ), else the codes.
+        codes: key of the integer tensor.
+        node: the operator that carries the qparams.
+        scale, zero_point: keys; `zero_point` is empty where it is omitted and so zero.
+        axis: per-channel axis; meaningful only if the scale has more than one value.
+        block_size: values that share a scale along `axis`; 0 where the scale is not blocked.
+        elem_type: TensorProto.DataType of the codes, 0 if unknown.
+        dynamic: scale and zero point are computed at run time.
+    """
+
+    role: Role
+    tensor: str
+    codes: str
+    node: Node
+    scale: str
+    zero_point: str
+    axis: int = 1
+    block_size: int = 0
+    elem_type: int = 0
+    dynamic: bool = False
+
+    def read_scale(self, model: Model) -> Array | None:
+        """The scale's values; None where they are known at run time only."""
+        return model.constant(self.scale)
+
+    def read_zero_point(self, model: Model) -> Array | None:
+        """The zero point's values; None where it is omitted or known at run time only."""
+        return model.constant(self.zero_point) if self.zero_point else None
+
+    @property
+    def code_range(self) -> tuple[int, int] | None:
+        """Smallest and largest code of an integer type; None for a float type or an unknown one."""
+        return _CODE_RANGE.get(self.elem_type)
+
+
+_T = onnx.TensorProto
+_CODE_RANGE = {
+    _T.INT8: (-128, 127),
+    _T.UINT8: (0, 255),
+    _T.INT16: (-(2**15), 2**15 - 1),
+    _T.UINT16: (0, 2**16 - 1),
+    _T.INT32: (-(2**31), 2**31 - 1),
+    _T.INT4: (-8, 7),
+    _T.UINT4: (0, 15),
+}
+
+# Operators of the QOperator format: (codes, scale, zero point) of each input, then (scale, zero point) of the output.
+_QOPERATORS: dict[str, tuple[tuple[tuple[int, int, int], ...], tuple[int, int] | None]] = {
+    "QLinearConv": (((0, 1, 2), (3, 4, 5)), (6, 7)),
+    "QLinearMatMul": (((0, 1, 2), (3, 4, 5)), (6, 7)),
+    "QGemm": (((0, 1, 2), (3, 4, 5)), (7, 8)),
+    "QLinearAdd": (((0, 1, 2), (3, 4, 5)), (6, 7)),
+    "QLinearMul": (((0, 1, 2), (3, 4, 5)), (6, 7)),
+    "QLinearWhere": (((1, 2, 3), (4, 5, 6)), (7, 8)),
+    "QLinearLeakyRelu": (((0, 1, 2),), (3, 4)),
+    "QLinearSigmoid": (((0, 1, 2),), (3, 4)),
+    "QLinearSoftmax": (((0, 1, 2),), (3, 4)),
+    "QLinearAveragePool": (((0, 1, 2),), (3, 4)),
+    "QLinearGlobalAveragePool": (((0, 1, 2),), (3, 4)),
+    "QLinearReduceMean": (((0, 1, 2),), (3, 4)),
+    "DynamicQuantizeMatMul": (((1, 2, 3),), None),
+    "MatMulIntegerToFloat": (((0, 2, 4), (1, 3, 5)), None),
+}
+_INTEGER_PRODUCTS = frozenset({"ConvInteger", "MatMulInteger"})
+_DYNAMIC = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
+_MOVES = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+_COMPUTES = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+def find_quantized_tensors(model: Model) -> Iterator[QuantizedTensor]:
+    """Every pair of the model in data order; a pair repeated with the same parameters is given once."""
+    seen: set[tuple[str, str, str]] = set()
+    for node in model.nodes:
+        for found in _pairs_of(model, node):
+            key = (found.codes, found.scale, found.zero_point)
+            if key not in seen:
+                seen.add(key)
+                yield found
+
+
+def detect_format(model: Model) -> Format:
+    """The format by its layers: QDQ where float layers read dequantised tensors, and so on."""
+    kinds: set[Format] = set()
+    for node in model.nodes:
+        if node.op_type in _DYNAMIC:
+            kinds.add(Format.DYNAMIC)
+        elif node.op_type in _QOPERATORS or (node.op_type in _INTEGER_PRODUCTS and not _reads_dynamic(model, node)):
+            kinds.add(Format.QOPERATOR)
+        elif node.op_type in _COMPUTES and node.is_standard and _reads_dequantized(model, node):
+            kinds.add(Format.QDQ)
+    if not kinds:
+        pairs = any(node.op_type == "QuantizeLinear" for node in model.nodes)
+        return Format.QDQ if pairs else Format.FLOAT
+    return kinds.pop() if len(kinds) == 1 else Format.MIXED
+
+
+def _reads_dynamic(model: Model, node: Node) -> bool:
+    producer = model.producer(node.input(0))
+    return producer is not None and producer.op_type in _DYNAMIC
+
+
+def _reads_dequantized(model: Model, node: Node) -> bool:
+    producers = (model.producer(key) for key in node.inputs if key)
+    return any(producer is not None and producer.op_type == "DequantizeLinear" for producer in producers)
+
+
+def _pairs_of(model: Model, node: Node) -> Iterable[QuantizedTensor]:
+    if node.op_type == "QuantizeLinear":
+        return [_quantize(model, node)]
+    if node.op_type == "DequantizeLinear":
+        return [_dequantize(model, node)]
+    if node.op_type == "DynamicQuantizeLinear":
+        outputs = (*node.outputs, "", "", "")
+        return [
+            QuantizedTensor(
+                Role.ACTIVATION, node.input(0), outputs[0], node, outputs[1], outputs[2], elem_type=_T.UINT8, dynamic=True
+            )
+        ]
+    if node.op_type in _QOPERATORS:
+        return _qoperator(model, node)
+    if node.op_type == "QLinearConcat":
+        return _concat(model, node)
+    if node.op_type in _INTEGER_PRODUCTS:
+        return _integer_product(model, node)
+    return ()
+
+
+def _quantize(model: Model, node: Node) -> QuantizedTensor:
+    role = _constant_role(model, node.output) if model.is_constant(node.input(0)) else Role.ACTIVATION
+    elem_type = _elem_type(model, node.input(2)) or node.int("output_dtype", 0) or _elem_type(model, node.output)
+    return _made(node, role, node.input(0), node.output, node.input(1), node.input(2), elem_type or _T.UINT8)
+
+
+def _dequantize(model: Model, node: Node) -> QuantizedTensor:
+    codes = node.input(0)
+    role = _constant_role(model, codes) if model.is_constant(codes) else Role.ACTIVATION
+    elem_type = _elem_type(model, codes) or _elem_type(model, node.input(2))
+    return _made(node, role, node.output, codes, node.input(1), node.input(2), elem_type)
+
+
+def _made(
+    node: Node, role: Role, tensor: str, codes: str, scale: str, zero_point: str, elem_type: int
+) -> QuantizedTensor:
+    axis, block = node.int("axis", 1), node.int("block_size", 0)
+    return QuantizedTensor(role, tensor, codes, node, scale, zero_point, axis, block, elem_type)
+
+
+def _qoperator(model: Model, node: Node) -> Iterator[QuantizedTensor]:
+    inputs, output = _QOPERATORS[node.op_type]
+    axis = 0 if node.op_type == "QLinearConv" else -1
+    if node.op_type == "QGemm" and node.int("transB", 0):
+        axis = 0
+    for codes, scale, zero_point in inputs:
+        key = node.input(codes)
+        role = Role.WEIGHT if model.is_constant(key) else Role.ACTIVATION
+        if model.is_constant(key) and node.op_type in {"QLinearAdd", "QLinearMul", "QLinearWhere"}:
+            role = Role.CONSTANT
+        dtype = _elem_type(model, key) or _elem_type(model, node.input(zero_point))
+        yield QuantizedTensor(role, key, key, node, node.input(scale), node.input(zero_point), axis, 0, dtype)
+    if output is not None:
+        yield _output_of(model, node, *output)
+
+
+def _concat(model: Model, node: Node) -> Iterator[QuantizedTensor]:
+    for start in range(2, len(node.inputs) - 2, 3):
+        key, scale, zero_point = node.inputs[start : start + 3]
+        role = Role.CONSTANT if model.is_constant(key) else Role.ACTIVATION
+        yield QuantizedTensor(role, key, key, node, scale, zero_point, 1, 0, _elem_type(model, zero_point))
+    yield _output_of(model, node, 0, 1)
+
+
+def _output_of(model: Model, node: Node, scale: int, zero_point: int) -> QuantizedTensor:
+    key, dtype = node.output, _elem_type(model, node.input(zero_point)) or _elem_type(model, node.output)
+    return QuantizedTensor(Role.ACTIVATION, key, key, node, node.input(scale), node.input(zero_point), 1, 0, dtype)
+
+
+def _integer_product(model: Model, node: Node) -> Iterator[QuantizedTensor]:
+    """The weight of ConvInteger or MatMulInteger; its scale stands further down, in the Mul that rescales."""
+    key = node.input(1)
+    if not model.is_constant(key):
+        return
+    axis = 0 if node.op_type == "ConvInteger" else -1
+    yield QuantizedTensor(
+        Role.WEIGHT, key, key, node, _rescale_constant(model, node), node.input(3), axis, 0, _elem_type(model, key)
+    )
+
+
+def _rescale_constant(model: Model, node: Node) -> str:
+    """Key of the constant that the integer product is multiplied with on its way to float, empty if none is found.
+
+    ONNX Runtime writes product -> Cast -> Mul(x_scale * w_scale), the inner Mul having the constant w_scale.
+    """
+    cast = model.sole_consumer(node.output)
+    if cast is None or cast.op_type != "Cast":
+        return ""
+    rescale = model.sole_consumer(cast.output)
+    if rescale is None or rescale.op_type != "Mul":
+        return ""
+    for key in rescale.inputs:
+        factor = model.producer(key)
+        candidates = (key, *(factor.inputs if factor is not None and factor.op_type == "Mul" else ()))
+        for candidate in candidates:
+            if model.is_constant(candidate):
+                return candidate
+    return ""
+
+
+def _constant_role(model: Model, codes: str) -> Role:
+    """What a constant is for, by the operator that finally reads it."""
+    frontier, seen = [codes], {codes}
+    while frontier:
+        key = frontier.pop()
+        for reader in model.consumers(key):
+            if reader.op_type in _COMPUTES and reader.is_standard:
+                slot = reader.inputs.index(key)
+                if slot == 2:
+                    return Role.BIAS
+                return Role.WEIGHT
+            if reader.op_type in {"DequantizeLinear", "QuantizeLinear", *_MOVES} and reader.output not in seen:
+                seen.add(reader.output)
+                frontier.append(reader.output)
+    return Role.CONSTANT
+
+
+def _elem_type(model: Model, key: str) -> int:
+    if not key:
+        return 0
+    tensor = model.constants.initializer(key)
+    if tensor is not None:
+        return tensor.data_type
+    known = model.types.get(key)
+    return known.elem_type if known else 0
+
+
+

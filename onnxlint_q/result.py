@@ -1,0 +1,153 @@
+"""What a run produced: plain values, the only thing a report reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from onnxlint_q.analysis.verdict import Verdict
+from onnxlint_q.finding import Evidence, Finding, Severity
+
+
+class Basis(StrEnum):
+    """What a verdict rests on."""
+
+    FORECAST = "forecast"
+    PROBE = "probe"
+    MEASURED = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSqnr:
+    """One layer under one scheme: SQNR at the model's output in dB, None where it was not determined.
+
+    Attributes:
+        weight_sqnr_db: only this layer's weight is quantised.
+        sqnr_db: its weight and its output activation are.
+    """
+
+    weight_sqnr_db: float | None
+    sqnr_db: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRow:
+    """One layer in a report.
+
+    Attributes:
+        output: the layer's key, its result tensor after folding.
+        range: largest minus smallest folded weight.
+        average_precision: eq. 2 of the MobileNet paper, on the folded weight; in (0, 1].
+        channel_sqnr_db: mean over channels of the weight's SQNR under one int8 scale for the tensor; None if dead.
+        activation_low, activation_high: what calibration observed at `output`; None without it.
+        forecast, probe, measured: by scheme name; None where that stage did not run.
+    """
+
+    node: str
+    output: str
+    op_type: str
+    group: int
+    depthwise: bool
+    range: float
+    average_precision: float
+    channel_sqnr_db: float | None
+    activation_low: float | None = None
+    activation_high: float | None = None
+    forecast: Mapping[str, LayerSqnr] | None = None
+    probe: Mapping[str, LayerSqnr] | None = None
+    measured: Mapping[str, LayerSqnr] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SchemeResult:
+    """The verdict on one scheme.
+
+    Attributes:
+        output_sqnr_db: at the model's output with everything quantised; None with the reason in `note`.
+        agreement: fraction of samples whose top-1 agrees with float; None unless measured on a classifier.
+        note: what weakens the figure, in words.
+    """
+
+    scheme: str
+    verdict: Verdict | None
+    output_sqnr_db: float | None
+    basis: Basis
+    agreement: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSummary:
+    """What the calibration pass ran on.
+
+    Attributes:
+        source: what the user gave.
+        preprocessing: what was done to each sample, in words.
+        samples: how many were used for ranges and claims.
+        held_out: how many others the end-to-end verdict was measured on; 0 where it had to use the same ones.
+        synthetic: random values instead of data.
+    """
+
+    source: str
+    preprocessing: str
+    samples: int
+    held_out: int
+    synthetic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelResult:
+    """One linted model.
+
+    Attributes:
+        path: as the user named it.
+        format: float, qdq, qoperator, dynamic or mixed.
+        findings: most important first.
+        calibration: None where nothing ran.
+        untested_because: why nothing ran although it was asked for; empty otherwise.
+        notes: what could not be analysed, in words.
+        seconds: wall time by stage.
+        rule_crashed: a rule failed, so the answer is incomplete.
+    """
+
+    path: str
+    sha256: str
+    opset: int
+    format: str
+    schemes: tuple[SchemeResult, ...]
+    layers: tuple[LayerRow, ...]
+    findings: tuple[Finding, ...]
+    suppressed: tuple[Finding, ...] = ()
+    calibration: CalibrationSummary | None = None
+    untested_because: str = ""
+    notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    rule_crashed: bool = False
+
+    def count(self, evidence: Evidence) -> int:
+        """How many findings have this evidence."""
+        return sum(finding.evidence is evidence for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A model that could not be linted: one line for stderr."""
+
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One invocation of the tool."""
+
+    models: tuple[ModelResult, ...]
+    failures: tuple[Failure, ...] = ()
+
+    def fails(self, level: Severity | None) -> bool:
+        """Whether any finding that is not refuted is at `level` or above; never where `level` is None."""
+        if level is None:
+            return False
+        findings = (finding for model in self.models for finding in model.findings)
+        return any(finding.counts and finding.severity.rank >= level.rank for finding in findings)

@@ -1,0 +1,1 @@
+"""The built-in rules of onnxlint-q, one module a rule."""
