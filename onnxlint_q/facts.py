@@ -9,7 +9,7 @@ from functools import cached_property
 from onnxlint_q.analysis.folding import Blocked, fold_batch_norms
 from onnxlint_q.analysis.forecast import Forecast, forecast
 from onnxlint_q.analysis.observations import Observations
-from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.analysis.schemes import SCHEMES, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
 from onnxlint_q.graph import (
     Format,
@@ -67,7 +67,10 @@ def measure(model: Model, schemes: Sequence[Scheme]) -> Facts:
         ModelError: a weight cannot be read.
     """
     folding = fold_batch_norms(model, list(find_layers(model)))
-    layers = measure_layers(model, folding.layers, schemes)
+    # The two plain int8 schemes are the yardsticks of every report, asked for or not.
+    layers = measure_layers(
+        model, folding.layers, list({s.name: s for s in (*SCHEMES.values(), *schemes)}.values())
+    )
     file_format = detect_format(model)
     return Facts(
         model=model,

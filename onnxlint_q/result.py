@@ -129,6 +129,12 @@ class ModelResult:
         """How many findings have this evidence."""
         return sum(finding.evidence is evidence for finding in self.findings)
 
+    def fails(self, level: Severity | None) -> bool:
+        """Whether any finding that is not refuted is at `level` or above; never where `level` is None."""
+        if level is None:
+            return False
+        return any(finding.counts and finding.severity.rank >= level.rank for finding in self.findings)
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -144,10 +150,3 @@ class Run:
 
     models: tuple[ModelResult, ...]
     failures: tuple[Failure, ...] = ()
-
-    def fails(self, level: Severity | None) -> bool:
-        """Whether any finding that is not refuted is at `level` or above; never where `level` is None."""
-        if level is None:
-            return False
-        findings = (finding for model in self.models for finding in model.findings)
-        return any(finding.counts and finding.severity.rank >= level.rank for finding in findings)

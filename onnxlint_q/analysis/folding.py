@@ -29,6 +29,7 @@ class Blocker(StrEnum):
     TRAINING = "it is in training mode"
     PARAMETERS = "its parameters are not constants"
     CHANNELS = "its channels are not the layer's output channels"
+    FACTORS = "the Gemm beside it multiplies by alpha or beta"
     NO_LAYER = "no layer with a constant weight stands before it"
     ACTIVATION = "an activation stands between it and the layer"
     OTHER_NODE = "another operator stands between it and the layer"
@@ -58,12 +59,14 @@ class BatchNorm:
     @property
     def gain(self) -> Vector:
         """`gamma / sqrt(var + eps)`."""
-        return np.asarray(self.gamma / np.sqrt(self.variance + self.epsilon), np.float64)
+        with np.errstate(all="ignore"):  # a negative or zero variance is for a rule to report
+            return np.asarray(self.gamma / np.sqrt(self.variance + self.epsilon), np.float64)
 
     @property
     def shift(self) -> Vector:
         """`beta - mean * gain`."""
-        return np.asarray(self.beta - self.mean * self.gain, np.float64)
+        with np.errstate(all="ignore"):
+            return np.asarray(self.beta - self.mean * self.gain, np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,11 +112,12 @@ class FoldedLayer:
     def weight(self, model: Model) -> npt.NDArray[np.float32]:
         """The folded weight in its stored layout."""
         weight = self.layer.read_weight(model)
-        if self.before is not None:
-            weight = scale_inputs(self.layer, weight, self.before.gain)
-        if self.after is not None:
-            weight = scale_outputs(self.layer, weight, self.after.gain)
-        return weight.astype(np.float32, copy=False)
+        with np.errstate(all="ignore"):  # what is not finite, or passes float32, shows up in the statistics
+            if self.before is not None:
+                weight = scale_inputs(self.layer, weight, self.before.gain)
+            if self.after is not None:
+                weight = scale_outputs(self.layer, weight, self.after.gain)
+            return weight.astype(np.float32, copy=False)
 
     def matrix(self, model: Model) -> npt.NDArray[np.float32]:
         """The folded weight as `[output channels, taps]`."""
@@ -157,7 +161,9 @@ def scale_inputs(layer: Layer, weight: npt.NDArray[np.float32], gain: Vector) ->
         case "Conv":
             outputs, inputs = weight.shape[:2]
             grouped = weight.reshape(layer.group, outputs // layer.group, inputs, -1)
-            return np.asarray((grouped * gain.reshape(layer.group, 1, inputs, 1)).reshape(weight.shape), np.float64)
+            return np.asarray(
+                (grouped * gain.reshape(layer.group, 1, inputs, 1)).reshape(weight.shape), np.float64
+            )
         case "Gemm":
             return np.asarray(weight * (gain if layer.node.int("transB", 0) else gain[:, None]), np.float64)
         case "MatMul":
@@ -169,7 +175,9 @@ def scale_inputs(layer: Layer, weight: npt.NDArray[np.float32], gain: Vector) ->
 def fold_batch_norms(model: Model, layers: Sequence[Layer]) -> Folding:
     """Fold every BatchNormalization that can be folded exactly; say for each other one what is in the way."""
     folder = _Folder(model, layers)
-    blocked = [result for node in model.nodes_of("BatchNormalization") if (result := folder.fold(node)) is not None]
+    blocked = [
+        result for node in model.nodes_of("BatchNormalization") if (result := folder.fold(node)) is not None
+    ]
     return Folding(tuple(folder.folded[layer.output] for layer in layers), tuple(blocked))
 
 
@@ -178,11 +186,20 @@ class _Folder:
         self.model = model
         self.folded = {layer.output: FoldedLayer(layer) for layer in layers}
         self.by_node = {layer.node: layer for layer in layers}
-        origins = (model.constants.origin(key) for node in model.nodes for key in node.inputs if key in model.constants)
+        # A node that only passes constants on, such as a Transpose, is no reader of its own.
+        origins = (
+            model.constants.origin(key)
+            for node in model.nodes
+            if node.output not in model.constants
+            for key in node.inputs
+            if key in model.constants
+        )
         self.readers = Counter(origins)
 
     def fold(self, node: Node) -> Blocked | None:
-        if node.int("training_mode", 0) or (self.model.opset < 14 and len([o for o in node.outputs if o]) > 1):
+        if node.int("training_mode", 0) or (
+            self.model.opset < 14 and len([o for o in node.outputs if o]) > 1
+        ):
             return Blocked(node, Blocker.TRAINING)
         norm = self._parameters(node)
         if norm is None:
@@ -214,13 +231,17 @@ class _Folder:
             return Blocked(node, *self._what_is_between(producer))
         if producer.graph != node.graph:
             return Blocked(node, Blocker.SUBGRAPH, producer)
-        if model.sole_consumer(tensor) is not (add or node) or (add and model.sole_consumer(add.output) is not node):
+        if model.sole_consumer(tensor) is not (add or node) or (
+            add and model.sole_consumer(add.output) is not node
+        ):
             return Blocked(node, Blocker.CONSUMERS, producer)
         if reason := self._unfit(layer, norm.gain.size, layer.channels):
             return Blocked(node, reason, producer)
         if layer.op_type == "MatMul" and (len(model.shape(tensor) or ()) != 2 or layer.weight_left):
             return Blocked(node, Blocker.CHANNELS, producer)
-        self.folded[layer.output] = replace(self.folded[layer.output], after=norm, bias_add=add, add_bias=constant)
+        self.folded[layer.output] = replace(
+            self.folded[layer.output], after=norm, bias_add=add, add_bias=constant
+        )
         return None
 
     def _fold_forward(self, norm: BatchNorm) -> Blocked | None:
@@ -240,7 +261,10 @@ class _Folder:
         shape = model.shape(node.output)
         if layer.op_type != "Conv" and (shape is None or len(shape) != 2 or layer.node.int("transA", 0)):
             return Blocked(node, Blocker.CHANNELS, reader)
-        pads = any(layer.node.ints("pads")) or layer.node.text("auto_pad", "NOTSET") in {"SAME_UPPER", "SAME_LOWER"}
+        pads = any(layer.node.ints("pads")) or layer.node.text("auto_pad", "NOTSET") in {
+            "SAME_UPPER",
+            "SAME_LOWER",
+        }
         if pads and bool(np.any(norm.shift)):
             return Blocked(node, Blocker.PADDING, reader)
         self.folded[layer.output] = replace(self.folded[layer.output], before=norm)
@@ -251,8 +275,12 @@ class _Folder:
             return Blocker.CHANNELS
         if layer.bias and not self.model.is_constant(layer.bias):
             return Blocker.SHARED_BIAS
-        if layer.op_type == "Gemm" and (layer.node.float("alpha", 1.0) != 1 or layer.node.float("beta", 1.0) != 1):
-            return Blocker.PARAMETERS
+        if layer.op_type == "Gemm" and (
+            layer.node.float("alpha", 1.0) != 1 or layer.node.float("beta", 1.0) != 1
+        ):
+            return Blocker.FACTORS
+        if layer.bias and not self._is_channel_vector(layer.bias, layer.channels):
+            return Blocker.CHANNELS
         if self.readers[self.model.constants.origin(layer.weight)] > 1:
             return Blocker.SHARED_WEIGHT
         return None
@@ -266,9 +294,14 @@ class _Folder:
             if producer is None or producer.op_type != "MatMul" or not self.model.is_constant(constant):
                 continue
             layer = self.by_node.get(producer)
-            if layer is not None and self.model.constants[constant].size in {1, layer.channels}:
+            if layer is not None and self._is_channel_vector(constant, layer.channels):
                 return node, constant
         return None, ""
+
+    def _is_channel_vector(self, key: str, channels: int) -> bool:
+        """Whether a constant holds one value, or one for each channel along the last axis of a matrix."""
+        shape = self.model.constants[key].shape
+        return len(shape) <= 2 and shape in {(), (1,), (1, 1), (channels,), (1, channels)}
 
     def _what_is_between(self, node: Node | None) -> tuple[Blocker, Node | None]:
         """Nothing folds: is it that no layer is there, or that something stands before it?"""

@@ -59,6 +59,7 @@ class Observations:
         available: how many samples the source holds, None if unbounded.
         tensors: by tensor key; in a quantised model the real-valued tensors of QDQ pairs, and for QOperator tensors
             the codes.
+        non_finite: tensors that held NaN or infinity on some sample; they have no entry in `tensors`.
     """
 
     source: str
@@ -66,3 +67,4 @@ class Observations:
     samples: int
     available: int | None
     tensors: Mapping[str, TensorObservation]
+    non_finite: tuple[str, ...] = ()

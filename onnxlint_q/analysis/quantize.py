@@ -43,17 +43,20 @@ def quantize_dequantize(values: Float, scale: npt.ArrayLike, bits: int) -> Float
     """Signed symmetric round trip of `values`; `scale` broadcasts against them."""
     limit = np.float32(2 ** (bits - 1) - 1)
     scale = np.asarray(scale, np.float32)
-    codes = np.rint(values / scale)
+    codes: Float = np.rint(values / scale)
     np.clip(codes, -limit, limit, out=codes)
     codes *= scale
     return codes
 
 
-def weight_round_trip(matrix: Float, scheme: Scheme) -> Float:
-    """A layer's weight, as `[channels, taps]`, after quantisation under `scheme` and back."""
-    magnitude = np.abs(matrix)
-    absmax = magnitude.max(axis=1, keepdims=True) if scheme.per_channel else magnitude.max(keepdims=True)
-    return quantize_dequantize(matrix, symmetric_scale(absmax, scheme.weight_bits), scheme.weight_bits)
+def weight_round_trip(weight: Float, scheme: Scheme, channel_axis: int = 0) -> Float:
+    """A weight after quantisation under `scheme` and back; per channel there is one scale a slice of `channel_axis`."""
+    magnitude = np.abs(weight)
+    others = (
+        tuple(axis for axis in range(weight.ndim) if axis != channel_axis) if scheme.per_channel else None
+    )
+    absmax = magnitude.max(axis=others, keepdims=True)
+    return quantize_dequantize(weight, symmetric_scale(absmax, scheme.weight_bits), scheme.weight_bits)
 
 
 def decibel(signal: float, noise: float) -> float | None:

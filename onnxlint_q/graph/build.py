@@ -13,10 +13,10 @@ import onnx
 from onnxlint_q.errors import ModelError
 from onnxlint_q.graph.constants import Constants
 from onnxlint_q.graph.model import Model
-from onnxlint_q.graph.names import ROOT, tensor_key
+from onnxlint_q.graph.names import ROOT, bodies, tensor_key, walk_graphs
 from onnxlint_q.graph.node import Node, Value
 from onnxlint_q.graph.shapes import tensor_type
-from onnxlint_q.graph.tensors import TensorStore, is_external
+from onnxlint_q.graph.tensors import TensorStore
 
 MAX_NODES = 1_000_000
 
@@ -31,7 +31,9 @@ def build_model(proto: onnx.ModelProto, store: TensorStore, *, path: Path, sha25
     builder.add_graph(proto.graph, ROOT, {})
     order = builder.data_order()
     inputs = tuple(
-        Value(value.name, tensor_type(value.type)) for value in proto.graph.input if value.name not in builder.tensors
+        Value(value.name, tensor_type(value.type))
+        for value in proto.graph.input
+        if value.name not in builder.tensors
     )
     outputs = tuple(Value(value.name, tensor_type(value.type)) for value in proto.graph.output)
     constants = Constants(store, builder.tensors, order, sparse=builder.sparse)
@@ -62,6 +64,8 @@ class _Builder:
         own: dict[str, str] = {}
 
         def define(name: str, what: str) -> str:
+            if not _is_text(name) or not name:
+                raise self._error(f"a tensor {what} has the name {name!r}, which is empty or not UTF-8")
             key = tensor_key(name, path)
             if name in own or (key in self.graph and path != ROOT):
                 raise self._error(f"tensor {name!r} is defined twice ({what}); the graph is not in SSA form")
@@ -74,8 +78,9 @@ class _Builder:
         for tensor in graph.initializer:
             # Before IR version 4 every initializer is listed as an input too; later that gives it a default.
             key = own.get(tensor.name) or define(tensor.name, "as an initializer")
-            if is_external(tensor):
-                self.store.check_external(tensor)
+            if key in self.tensors:
+                raise self._error(f"initializer {tensor.name!r} is there twice")
+            self.store.check(tensor)
             self.tensors[key] = tensor
         for sparse in graph.sparse_initializer:
             self.sparse.add(define(sparse.values.name, "as a sparse initializer"))
@@ -87,28 +92,29 @@ class _Builder:
     def _add_node(self, node: onnx.NodeProto, position: int, path: str, scope: dict[str, str]) -> None:
         inputs = tuple(self._resolve(name, node, scope) for name in node.input)
         outputs = tuple(tensor_key(name, path) for name in node.output)
-        identity = next(filter(None, node.output), f"{node.op_type}#{position}")
         subgraphs: dict[str, str] = {}
-        bodies: list[tuple[onnx.GraphProto, dict[str, str]]] = []
-        attributes: dict[str, Any] = {}
-        for attribute in node.attribute:
-            if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-                members = [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else list(attribute.graphs)
-                for number, body in enumerate(members):
-                    suffix = attribute.name if len(members) == 1 else f"{attribute.name}[{number}]"
-                    subgraphs[suffix] = f"{path}/{identity}.{suffix}"
-                    bodies.append((body, self.add_graph(body, subgraphs[suffix], scope)))
-            else:
-                attributes[attribute.name] = _attribute_value(attribute)
-        captured = tuple(dict.fromkeys(key for body, inner in bodies for key in _captures(body, inner, scope)))
-        made = Node(path, node.name, node.op_type, node.domain, inputs, outputs, captured, attributes, subgraphs)
+        inner_scopes: list[tuple[onnx.GraphProto, dict[str, str]]] = []
+        for attribute, inner_path, body in bodies(node, position, path):
+            subgraphs[attribute] = inner_path
+            inner_scopes.append((body, self.add_graph(body, inner_path, scope)))
+        attributes = {
+            attribute.name: _attribute_value(attribute)
+            for attribute in node.attribute
+            if attribute.type not in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+        }
+        captured = tuple(
+            dict.fromkeys(key for body, inner in inner_scopes for key in _captures(body, inner, scope))
+        )
+        made = Node(
+            path, node.name, node.op_type, node.domain, inputs, outputs, captured, attributes, subgraphs
+        )
         self.nodes.append(made)
         if len(self.nodes) > MAX_NODES:
             raise self._error(f"has more than {MAX_NODES} nodes")
         self.graph.add_edges_from((key, made) for key in (*inputs, *captured) if key)
         self.graph.add_edges_from((made, key) for key in outputs if key)
         self.graph.add_node(made)
-        for body, inner in bodies:
+        for body, inner in inner_scopes:
             self._tie_body(made, body, inner)
 
     def _tie_body(self, node: Node, body: onnx.GraphProto, inner: dict[str, str]) -> None:
@@ -149,20 +155,15 @@ class _Builder:
 def _captures(body: onnx.GraphProto, inner: dict[str, str], outer: dict[str, str]) -> Iterable[str]:
     """Keys of the outer tensors that nodes of `body`, at any depth, read, or that it returns untouched."""
     own = {name for name, key in inner.items() if outer.get(name) != key}
-    stack = [body]
-    while stack:
-        graph = stack.pop()
-        for node in graph.node:
-            for name in node.input:
-                if name and name not in own and name in outer:
-                    yield outer[name]
-            for attribute in node.attribute:
-                if attribute.type == onnx.AttributeProto.GRAPH:
-                    stack.append(attribute.g)
-                stack.extend(attribute.graphs)
-        for value in graph.output:
-            if value.name not in own and value.name in outer:
-                yield outer[value.name]
+    for _, graph in walk_graphs(body):
+        read = (name for node in graph.node for name in node.input)
+        returned = (value.name for value in graph.output)
+        yield from (outer[name] for name in (*read, *returned) if name not in own and name in outer)
+
+
+def _is_text(name: object) -> bool:
+    """Whether a name is UTF-8: protobuf hands other ones over as bytes."""
+    return isinstance(name, str)
 
 
 def _attribute_value(attribute: onnx.AttributeProto) -> Any:

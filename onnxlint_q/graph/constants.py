@@ -7,6 +7,7 @@ the file holds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
@@ -17,8 +18,17 @@ from onnxlint_q.errors import ModelError
 from onnxlint_q.graph.node import Node
 from onnxlint_q.graph.tensors import Array, TensorStore
 
-_MAX_DEPTH = 64
+# Operators applied to get one value: parameters can be chains themselves, so without a limit time doubles a step.
+_MAX_STEPS = 128
 _CACHED_BYTES = 1 << 16
+_CONSTANT_ATTRIBUTES: Mapping[str, Any] = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+    "value_string": object,
+    "value_strings": object,
+}
 
 
 class Constants(Mapping[str, Array]):
@@ -34,6 +44,7 @@ class Constants(Mapping[str, Array]):
         self._store = store
         self._tensors = tensors
         self._sources: dict[str, Node] = {}
+        self._steps: dict[str, int] = {}
         self._cache: dict[str, Array] = {}
         for node in nodes:
             if self._foldable(node, sparse):
@@ -52,7 +63,7 @@ class Constants(Mapping[str, Array]):
     def __getitem__(self, key: str) -> Array:
         if key in self._cache:
             return self._cache[key]
-        value = self._compute(key, 0)
+        value = self._compute(key)
         if value.nbytes <= _CACHED_BYTES:
             self._cache[key] = value
         return value
@@ -79,12 +90,37 @@ class Constants(Mapping[str, Array]):
         if not node.is_standard or not node.outputs or node.subgraphs:
             return False
         if node.op_type == "Constant":
-            return "sparse_value" not in node.attributes
-        if node.op_type not in _FOLDERS or not node.inputs:
+            return isinstance(node.attributes.get("value"), onnx.TensorProto) or any(
+                node.attributes.get(name) is not None for name in _CONSTANT_ATTRIBUTES
+            )
+        if node.op_type not in _FOLDERS or not node.input(0):
             return False
-        return all(not key or (key in self and key not in sparse) for key in node.inputs)
+        if not all(not key or (key in self and key not in sparse) for key in node.inputs):
+            return False
+        steps = 1 + sum(self._steps.get(key, 0) for key in node.inputs)
+        self._steps[node.outputs[0]] = steps
+        return steps <= _MAX_STEPS and (node.op_type != "DequantizeLinear" or self._qparams_fit(node))
 
-    def _compute(self, key: str, depth: int) -> Array:
+    def _qparams_fit(self, node: Node) -> bool:
+        """Whether scale and zero point have shapes that fit the codes, as far as stored shapes tell."""
+        codes = self._stored_shape(node.input(0))
+        for key in node.inputs[1:3]:
+            shape = self._stored_shape(key)
+            if codes is None or shape is None:
+                continue
+            try:
+                check_parameter(shape, codes, node.int("axis", 1), node.int("block_size", 0))
+            except ValueError:
+                return False
+        return True
+
+    def _stored_shape(self, key: str) -> tuple[int, ...] | None:
+        source = self._sources.get(key)
+        constant = source.attributes.get("value") if source is not None else None
+        tensor = self._tensors.get(key, constant)
+        return tuple(tensor.dims) if isinstance(tensor, onnx.TensorProto) else None
+
+    def _compute(self, key: str) -> Array:
         chain: list[Node] = []
         while key not in self._tensors:
             node = self._sources[key]
@@ -92,15 +128,17 @@ class Constants(Mapping[str, Array]):
                 break
             chain.append(node)
             key = node.inputs[0]
-        value = self._store.array(self._tensors[key]) if key in self._tensors else self._constant(self._sources[key])
+        value = (
+            self._store.array(self._tensors[key])
+            if key in self._tensors
+            else self._constant(self._sources[key])
+        )
         for node in reversed(chain):
-            value = self._apply(node, value, depth)
+            value = self._apply(node, value)
         return value
 
-    def _apply(self, node: Node, data: Array, depth: int) -> Array:
-        if depth > _MAX_DEPTH:
-            raise ModelError(f"{self._store.model_name}: constants nest too deep at {node.label!r}")
-        rest = [self._compute(key, depth + 1) if key else None for key in node.inputs[1:]]
+    def _apply(self, node: Node, data: Array) -> Array:
+        rest = [self._compute(key) if key else None for key in node.inputs[1:]]
         try:
             return _FOLDERS[node.op_type](node, data, rest)
         except (ValueError, IndexError, TypeError, KeyError) as error:
@@ -111,12 +149,10 @@ class Constants(Mapping[str, Array]):
 
     def _constant(self, node: Node) -> Array:
         attributes = node.attributes
-        if "value" in attributes:
+        if isinstance(attributes.get("value"), onnx.TensorProto):
             return self._store.array(attributes["value"])
-        for name, dtype in (("value_float", "f4"), ("value_floats", "f4"), ("value_int", "i8"), ("value_ints", "i8")):
-            if name in attributes:
-                return np.asarray(attributes[name], dtype=dtype)
-        return np.asarray(attributes.get("value_strings", attributes.get("value_string", b"")), dtype=object)
+        name = next(name for name in _CONSTANT_ATTRIBUTES if attributes.get(name) is not None)
+        return np.asarray(attributes[name], _CONSTANT_ATTRIBUTES[name])
 
 
 def dequantize(codes: Array, scale: Array, zero_point: Array | None, axis: int, block_size: int = 0) -> Array:
@@ -139,17 +175,34 @@ def spread(parameter: Array, shape: tuple[int, ...], axis: int, block_size: int 
     """
     if parameter.size == 1:
         return parameter.reshape(())
-    axis += len(shape) if axis < 0 else 0
-    if not 0 <= axis < len(shape):
+    check_parameter(parameter.shape, shape, axis, block_size)
+    axis %= len(shape)
+    if block_size:
+        return np.repeat(parameter, block_size, axis=axis).take(range(shape[axis]), axis=axis)
+    return parameter.reshape([-1 if position == axis else 1 for position in range(len(shape))])
+
+
+def check_parameter(
+    parameter: tuple[int, ...], shape: tuple[int, ...], axis: int, block_size: int = 0
+) -> None:
+    """Check that a scale or zero point of shape `parameter` fits a tensor of `shape`.
+
+    Raises:
+        ValueError: its length does not fit the axis, or its blocks do not fit the shape.
+    """
+    if math.prod(parameter) == 1:
+        return
+    if not -len(shape) <= axis < len(shape):
         raise ValueError(f"axis {axis} is outside a tensor of rank {len(shape)}")
+    axis %= len(shape)
+    if block_size < 0:
+        raise ValueError(f"the block size {block_size} is negative")
     if block_size:
         blocks = -(-shape[axis] // block_size)
-        if parameter.shape != (*shape[:axis], blocks, *shape[axis + 1 :]):
-            raise ValueError(f"{list(parameter.shape)} blocks of {block_size} do not fit {list(shape)}")
-        return np.repeat(parameter, block_size, axis=axis).take(range(shape[axis]), axis=axis)
-    if parameter.shape != (shape[axis],):
-        raise ValueError(f"{list(parameter.shape)} values for {shape[axis]} channels of axis {axis}")
-    return parameter.reshape([-1 if position == axis else 1 for position in range(len(shape))])
+        if parameter != (*shape[:axis], blocks, *shape[axis + 1 :]):
+            raise ValueError(f"{list(parameter)} blocks of {block_size} do not fit {list(shape)}")
+    elif parameter != (shape[axis],):
+        raise ValueError(f"{list(parameter)} values for {shape[axis]} channels of axis {axis}")
 
 
 def _cast(node: Node, data: Array, _: list[Array | None]) -> Array:

@@ -33,7 +33,9 @@ def inline_functions(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     try:
         return onnx.inliner.inline_local_functions(proto)
     except Exception as error:  # the inliner is C++ and raises whatever its checks raise
-        raise ModelError(f"{name}: its local functions cannot be inlined ({error}); export it without them") from error
+        raise ModelError(
+            f"{name}: its local functions cannot be inlined ({error}); export it without them"
+        ) from error
 
 
 def _expanded_size(proto: onnx.ModelProto, name: str) -> int:

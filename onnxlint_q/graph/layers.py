@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxlint_q.graph.constants import dequantize
+from onnxlint_q.graph.constants import check_parameter, dequantize
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.node import Node
 from onnxlint_q.graph.tensors import Array
@@ -106,9 +106,11 @@ class Layer:
         stored = model.constants[self.weight]
         if not self.scale and not self.zero_point:
             return stored.astype(np.float32, copy=False)
-        scale = model.constant(self.scale) if self.scale else np.ones((), np.float32)
+        scale = model.constant(self.scale) if self.scale else None
         zero_point = model.constant(self.zero_point) if self.zero_point else None
-        return dequantize(stored, np.ones((), np.float32) if scale is None else scale, zero_point, self.channel_axis)
+        return dequantize(
+            stored, np.ones((), np.float32) if scale is None else scale, zero_point, self.channel_axis
+        )
 
 
 def find_layers(model: Model) -> Iterator[Layer]:
@@ -135,16 +137,29 @@ def _as_layer(
     if shape is None or len(shape) < 2 or 0 in shape:
         return None
     group = node.int("group", 1) if "Conv" in node.op_type else 1
+    if group < 1 or shape[0] % group:
+        return None
     bias, scale, zero_point = (node.input(slot) if slot is not None else "" for slot in slots[2:])
     probe = Layer(node, data, weight, bias, scale, zero_point, group, 0, False, shape, left)
     channels = shape[probe.channel_axis] * (group if node.op_type == "ConvTranspose" else 1)
+    if not all(_fits(model, key, shape, probe.channel_axis) for key in (scale, zero_point)):
+        return None
     if node.op_type == "ConvTranspose":
-        if group < 1 or shape[0] % group:
-            return None
         depthwise = 1 < group == shape[0]
     else:
         depthwise = node.op_type in _CONVOLUTIONS and group > 1 and shape[1] == 1
     return Layer(node, data, weight, bias, scale, zero_point, group, channels, depthwise, shape, left)
+
+
+def _fits(model: Model, parameter: str, shape: tuple[int, ...], axis: int) -> bool:
+    """Whether a stored scale or zero point can belong to a weight of `shape`; a wrong one is for a rule to report."""
+    stored = model.constants.initializer(parameter)
+    try:
+        if stored is not None:
+            check_parameter(tuple(stored.dims), shape, axis)
+    except ValueError:
+        return False
+    return True
 
 
 def _constant_shape(model: Model, key: str) -> tuple[int, ...] | None:

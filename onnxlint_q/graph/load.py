@@ -6,6 +6,7 @@ keeps its external data inside its own folder. Weights stay where they are until
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import mmap
 from pathlib import Path
@@ -50,39 +51,45 @@ def parse_model(data: bytes, name: str) -> onnx.ModelProto:
         proto.ParseFromString(data)
     except DecodeError as error:
         if _looks_like_text(data):
-            raise ModelError(f"{name}: this is a text file, not an ONNX model; pass the exported .onnx file") from error
+            raise ModelError(
+                f"{name}: this is a text file, not an ONNX model; pass the exported .onnx file"
+            ) from error
         raise ModelError(
             f"{name}: the protobuf is corrupt or truncated ({len(data)} bytes); download or export the file again"
         ) from error
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
-        raise ModelError(f"{name}: parsed, but it holds no graph, so it is not an ONNX model; export it again")
+        raise ModelError(
+            f"{name}: parsed, but it holds no graph, so it is not an ONNX model; export it again"
+        )
     return proto
 
 
 def _file_bytes(path: Path) -> bytes:
-    if not path.exists():
-        raise ModelError(f"{path}: no such file; check the path")
-    if not path.is_file():
-        raise ModelError(f"{path}: not a regular file; pass an .onnx file or a folder of them")
-    size = path.stat().st_size
-    if size == 0:
-        raise ModelError(f"{path}: the file is empty (0 bytes); download or export it again")
-    if size > _MAX_BYTES:
-        raise ModelError(
-            f"{path}: {size} bytes is more than a protobuf can hold (2 GiB); save the weights as external data"
-        )
     try:
+        if not path.exists():
+            raise ModelError(f"{path}: no such file; check the path")
+        if not path.is_file():
+            raise ModelError(f"{path}: not a regular file; pass an .onnx file or a folder of them")
+        size = path.stat().st_size
+        if size == 0:
+            raise ModelError(f"{path}: the file is empty (0 bytes); download or export it again")
+        if size > _MAX_BYTES:
+            raise ModelError(
+                f"{path}: {size} bytes is more than a protobuf can hold (2 GiB); save the weights as external data"
+            )
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
             if view[: len(_LFS_MAGIC)] == _LFS_MAGIC:
                 raise ModelError(f"{path}: this is a Git LFS pointer, not the model; run `git lfs pull`")
             return bytes(view)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
 
 
 def _looks_like_text(data: bytes) -> bool:
     try:
-        head = data[:512].decode("utf-8")
+        head = codecs.getincrementaldecoder("utf-8")().decode(data[:512])
     except UnicodeDecodeError:
         return False
     return all(character.isprintable() or character in "\r\n\t" for character in head)

@@ -1,6 +1,10 @@
-"""Tensor keys: names that stay unique across subgraphs."""
+"""Names that stay unique across subgraphs, and the walk that gives every graph its path."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
 
 ROOT = "main"
 
@@ -13,3 +17,22 @@ def tensor_key(name: str, graph: str) -> str:
 def local_name(key: str, graph: str) -> str:
     """The name a key has inside its own graph."""
     return key if graph == ROOT else key.removeprefix(f"{graph}/")
+
+
+def bodies(node: onnx.NodeProto, position: int, graph: str) -> Iterator[tuple[str, str, onnx.GraphProto]]:
+    """Attribute name, path and message of each subgraph of `node`, the node being at `position` of `graph`."""
+    identity = next(filter(None, node.output), f"{node.op_type}#{position}")
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.name, f"{graph}/{identity}.{attribute.name}", attribute.g
+        for number, member in enumerate(attribute.graphs):
+            name = f"{attribute.name}[{number}]"
+            yield name, f"{graph}/{identity}.{name}", member
+
+
+def walk_graphs(graph: onnx.GraphProto, path: str = ROOT) -> Iterator[tuple[str, onnx.GraphProto]]:
+    """`graph` and every graph nested in it, outer before inner, with their paths."""
+    yield path, graph
+    for position, node in enumerate(graph.node):
+        for _, inner, body in bodies(node, position, path):
+            yield from walk_graphs(body, inner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,7 +85,7 @@ class Node:
         value = self.attributes.get(name, default)
         return float(value) if isinstance(value, (int, float)) else default
 
-    def ints(self, name: str) -> tuple[int, ...]:
+    def ints(self, name: str) -> tuple[builtins.int, ...]:
         """A list of integers, empty where it is absent."""
         value = self.attributes.get(name, ())
         return tuple(value) if isinstance(value, (list, tuple)) else ()

@@ -74,7 +74,7 @@ class QuantizedTensor:
 
 
 _T = onnx.TensorProto
-_CODE_RANGE = {
+_CODE_RANGE: dict[int, tuple[int, int]] = {
     _T.INT8: (-128, 127),
     _T.UINT8: (0, 255),
     _T.INT16: (-(2**15), 2**15 - 1),
@@ -124,7 +124,9 @@ def detect_format(model: Model) -> Format:
     for node in model.nodes:
         if node.op_type in _DYNAMIC:
             kinds.add(Format.DYNAMIC)
-        elif node.op_type in _QOPERATORS or (node.op_type in _INTEGER_PRODUCTS and not _reads_dynamic(model, node)):
+        elif node.op_type in _QOPERATORS or (
+            node.op_type in _INTEGER_PRODUCTS and not _reads_dynamic(model, node)
+        ):
             kinds.add(Format.QOPERATOR)
         elif node.op_type in _COMPUTES and node.is_standard and _reads_dequantized(model, node):
             kinds.add(Format.QDQ)
@@ -153,7 +155,14 @@ def _pairs_of(model: Model, node: Node) -> Iterable[QuantizedTensor]:
         outputs = (*node.outputs, "", "", "")
         return [
             QuantizedTensor(
-                Role.ACTIVATION, node.input(0), outputs[0], node, outputs[1], outputs[2], elem_type=_T.UINT8, dynamic=True
+                Role.ACTIVATION,
+                node.input(0),
+                outputs[0],
+                node,
+                outputs[1],
+                outputs[2],
+                elem_type=_T.UINT8,
+                dynamic=True,
             )
         ]
     if node.op_type in _QOPERATORS:
@@ -167,7 +176,9 @@ def _pairs_of(model: Model, node: Node) -> Iterable[QuantizedTensor]:
 
 def _quantize(model: Model, node: Node) -> QuantizedTensor:
     role = _constant_role(model, node.output) if model.is_constant(node.input(0)) else Role.ACTIVATION
-    elem_type = _elem_type(model, node.input(2)) or node.int("output_dtype", 0) or _elem_type(model, node.output)
+    elem_type = (
+        _elem_type(model, node.input(2)) or node.int("output_dtype", 0) or _elem_type(model, node.output)
+    )
     return _made(node, role, node.input(0), node.output, node.input(1), node.input(2), elem_type or _T.UINT8)
 
 
@@ -211,7 +222,9 @@ def _concat(model: Model, node: Node) -> Iterator[QuantizedTensor]:
 
 def _output_of(model: Model, node: Node, scale: int, zero_point: int) -> QuantizedTensor:
     key, dtype = node.output, _elem_type(model, node.input(zero_point)) or _elem_type(model, node.output)
-    return QuantizedTensor(Role.ACTIVATION, key, key, node, node.input(scale), node.input(zero_point), 1, 0, dtype)
+    return QuantizedTensor(
+        Role.ACTIVATION, key, key, node, node.input(scale), node.input(zero_point), 1, 0, dtype
+    )
 
 
 def _integer_product(model: Model, node: Node) -> Iterator[QuantizedTensor]:
@@ -221,7 +234,15 @@ def _integer_product(model: Model, node: Node) -> Iterator[QuantizedTensor]:
         return
     axis = 0 if node.op_type == "ConvInteger" else -1
     yield QuantizedTensor(
-        Role.WEIGHT, key, key, node, _rescale_constant(model, node), node.input(3), axis, 0, _elem_type(model, key)
+        Role.WEIGHT,
+        key,
+        key,
+        node,
+        _rescale_constant(model, node),
+        node.input(3),
+        axis,
+        0,
+        _elem_type(model, key),
     )
 
 
@@ -256,7 +277,10 @@ def _constant_role(model: Model, codes: str) -> Role:
                 if slot == 2:
                     return Role.BIAS
                 return Role.WEIGHT
-            if reader.op_type in {"DequantizeLinear", "QuantizeLinear", *_MOVES} and reader.output not in seen:
+            if (
+                reader.op_type in {"DequantizeLinear", "QuantizeLinear", *_MOVES}
+                and reader.output not in seen
+            ):
                 seen.add(reader.output)
                 frontier.append(reader.output)
     return Role.CONSTANT
@@ -270,6 +294,3 @@ def _elem_type(model: Model, key: str) -> int:
         return tensor.data_type
     known = model.types.get(key)
     return known.elem_type if known else 0
-
-
-

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import onnx
 
 from onnxlint_q.graph.constants import Constants
-from onnxlint_q.graph.names import ROOT, tensor_key
+from onnxlint_q.graph.names import tensor_key, walk_graphs
 from onnxlint_q.graph.node import TensorType
 
 # Shape arithmetic needs the values of small integer tensors; weights need only their type.
@@ -24,7 +24,9 @@ def infer_types(proto: onnx.ModelProto, constants: Constants) -> Mapping[str, Te
         skeleton = onnx.shape_inference.infer_shapes(skeleton, data_prop=True)
     except Exception:  # C++ code raises several unrelated types, and a refusal only means fewer known shapes
         pass
-    types = dict(_types_of(skeleton.graph, ROOT))
+    types = {
+        key: found for path, graph in walk_graphs(skeleton.graph) for key, found in _types_of(graph, path)
+    }
     for key, tensor in constants.initializers().items():
         types[key] = TensorType(tensor.data_type, tuple(tensor.dims))
     return types
@@ -64,8 +66,3 @@ def _types_of(graph: onnx.GraphProto, path: str) -> Iterator[tuple[str, TensorTy
     for value in (*graph.input, *graph.value_info, *graph.output):
         if value.type.HasField("tensor_type"):
             yield tensor_key(value.name, path), tensor_type(value.type)
-    for position, node in enumerate(graph.node):
-        identity = next(filter(None, node.output), f"{node.op_type}#{position}")
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _types_of(attribute.g, f"{path}/{identity}.{attribute.name}")

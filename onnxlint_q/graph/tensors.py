@@ -57,24 +57,41 @@ class TensorStore:
             ModelError: the stored bytes do not fit the declared shape, or external data breaks a rule above.
         """
         if any(dim < 0 for dim in tensor.dims):
-            raise self._error(tensor, f"has a negative dimension in its shape {list(tensor.dims)}")
+            raise self._error(
+                tensor, f"has a negative dimension in its shape {list(tensor.dims)}; export the model again"
+            )
         try:
             if is_external(tensor):
                 return self._external(tensor)
             return numpy_helper.to_array(tensor)
         except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
             raise self._error(
-                tensor, f"does not hold the values its shape {list(tensor.dims)} declares ({error})"
+                tensor,
+                f"does not hold the values its shape {list(tensor.dims)} declares ({error}); "
+                "export the model again",
             ) from error
 
-    def check_external(self, tensor: onnx.TensorProto) -> None:
-        """Check that external data exists, is contained and is long enough, without reading it."""
-        self._locate(tensor)
+    def check(self, tensor: onnx.TensorProto) -> None:
+        """Check that the values are where they should be and fill the shape, without decoding them.
+
+        Raises:
+            ModelError: as `array` does; inline values in typed fields are only looked at by `array`.
+        """
+        if is_external(tensor):
+            self._locate(tensor)
+        elif tensor.HasField("raw_data") and len(tensor.raw_data) != self._declared_bytes(tensor):
+            raise self._error(
+                tensor,
+                f"holds {len(tensor.raw_data)} bytes, its shape {list(tensor.dims)} needs "
+                f"{self._declared_bytes(tensor)}; export the model again",
+            )
 
     def _external(self, tensor: onnx.TensorProto) -> Array:
         path, offset, length = self._locate(tensor)
         raw: Array = (
-            np.memmap(path, np.uint8, "r", offset=offset, shape=(length,)) if length else np.empty(0, np.uint8)
+            np.memmap(path, np.uint8, "r", offset=offset, shape=(length,))
+            if length
+            else np.empty(0, np.uint8)
         )
         if tensor.data_type in _SUB_BYTE:
             inline = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=raw.tobytes())
@@ -87,47 +104,57 @@ class TensorStore:
         path = self._contained(tensor, location)
         if not path.is_file():
             raise self._error(
-                tensor, f"needs the external data file {location!r}, which is not there; put it beside the model"
+                tensor,
+                f"needs the external data file {location!r}, which is not there; put it beside the model",
             )
         try:
             offset = int(entries.get("offset", "0"))
             length = int(entries.get("length", "-1"))
         except ValueError as error:
-            raise self._error(tensor, "has an external offset or length that is not a number") from error
+            raise self._error(
+                tensor, "has an external offset or length that is not a number; export the model again"
+            ) from error
         expected = self._declared_bytes(tensor)
         if length < 0:
             length = expected
         if offset < 0 or length != expected:
             raise self._error(
-                tensor, f"stores {length} bytes at offset {offset} of {location!r}, its shape needs {expected}"
+                tensor,
+                f"stores {length} bytes at offset {offset} of {location!r}, its shape needs {expected}; "
+                "export the model again",
             )
         if offset + length > path.stat().st_size:
-            raise self._error(tensor, f"reaches past the end of {location!r}; the data file is truncated")
+            raise self._error(
+                tensor, f"reaches past the end of {location!r}; that data file is truncated, fetch it again"
+            )
         return path, offset, length
 
     def _contained(self, tensor: onnx.TensorProto, location: str) -> Path:
         relative = Path(location)
         if not location or "\0" in location:
-            raise self._error(tensor, "names no external data file")
+            raise self._error(tensor, "names no external data file; export the model again")
         path = self.folder / relative
         real = path.resolve()
         home = self.folder.resolve()
         inside = real.is_relative_to(home) or real.is_relative_to(_hub_blobs(home) or home)
         if relative.is_absolute() or ".." in relative.parts or not inside:
             raise self._error(
-                tensor, f"points outside the model's folder ({location!r}); keep external data beside the model"
+                tensor,
+                f"points outside the model's folder ({location!r}); keep external data beside the model",
             )
         return path
 
     def _declared_bytes(self, tensor: onnx.TensorProto) -> int:
-        count = math.prod(tensor.dims)
+        count = int(math.prod(tensor.dims))
         if tensor.data_type in _SUB_BYTE:
             name = onnx.TensorProto.DataType.Name(tensor.data_type)
-            return -(-count * (2 if name.endswith("INT2") else 4) // 8)
+            return int(-(-count * (2 if name.endswith("INT2") else 4) // 8))
         try:
-            itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+            itemsize = int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
         except KeyError as error:
-            raise self._error(tensor, f"has the unknown element type {tensor.data_type}") from error
+            raise self._error(
+                tensor, f"has the unknown element type {tensor.data_type}; upgrade onnx"
+            ) from error
         return count * itemsize
 
     def _error(self, tensor: onnx.TensorProto, what: str) -> ModelError:

@@ -1,0 +1,1 @@
+"""PROVE: run the model on samples, and test what was claimed."""

@@ -1,0 +1,315 @@
+"""Calibration data: sources that give one sample at a time, checked against the model's inputs before any is run."""
+
+from __future__ import annotations
+
+import itertools
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnxlint_q.calibration.preprocess import Preprocessing
+from onnxlint_q.errors import DataError
+from onnxlint_q.graph import Value
+
+Array = npt.NDArray[Any]
+Sample = Mapping[str, Array]
+_IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+_SEED = 0
+
+
+class Source(ABC):
+    """Where samples come from. Can be read several times and gives the same samples each time.
+
+    Attributes:
+        name: what reports call it.
+        preprocessing: what is done to each sample, in words.
+        synthetic: values are made up.
+        available: how many samples there are; None if there is no end.
+    """
+
+    name: str
+    preprocessing: str = "none, arrays are used as they are"
+    synthetic: bool = False
+    available: int | None = None
+
+    @abstractmethod
+    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+        """Samples that fit `inputs`, by input name.
+
+        Raises:
+            DataError: one cannot be read or does not fit.
+        """
+
+    def take(self, inputs: Sequence[Value], count: int, skip: int = 0) -> Iterator[Sample]:
+        """At most `count` samples after the first `skip`."""
+        return itertools.islice(self.samples(inputs), skip, skip + count)
+
+
+class ArraySource(Source):
+    """Arrays by input name, the samples stacked along the first axis."""
+
+    def __init__(self, name: str, arrays: Mapping[str, Array]) -> None:
+        self.name = name
+        self.arrays = arrays
+        self.available = max((len(array) if array.ndim else 1 for array in arrays.values()), default=0)
+
+    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+        """The slices of the arrays."""
+        columns = {value.name: _slices(value, self._array(value, inputs), self.name) for value in inputs}
+        count = max((len(column) for column in columns.values()), default=0)
+        for name, column in columns.items():
+            if len(column) not in {1, count}:
+                raise DataError(
+                    f"{self.name}: input {name!r} has {len(column)} samples, others have {count}; give as many of each"
+                )
+        for index in range(count):
+            yield {name: column[index % len(column)] for name, column in columns.items()}
+
+    def _array(self, value: Value, inputs: Sequence[Value]) -> Array:
+        if value.name in self.arrays:
+            return self.arrays[value.name]
+        if len(inputs) == 1 == len(self.arrays):
+            return next(iter(self.arrays.values()))
+        raise DataError(
+            f"{self.name}: holds {', '.join(map(repr, sorted(self.arrays)))} but nothing for input {value.name!r}; "
+            f"name the arrays {', '.join(repr(v.name) for v in inputs)}"
+        )
+
+
+class ArrayFolder(Source):
+    """A folder of .npz or .npy files, read in the order of their names."""
+
+    def __init__(self, folder: Path, files: Sequence[Path]) -> None:
+        self.name = str(folder)
+        self.files = files
+        self.available = len(files)
+
+    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+        """The samples of each file after those of the one before."""
+        for path in self.files:
+            yield from ArraySource(str(path), read_arrays(path)).samples(inputs)
+
+
+class ImageFolder(Source):
+    """A folder of images, read in the order of their names."""
+
+    def __init__(self, folder: Path, files: Sequence[Path], preprocessing: Preprocessing) -> None:
+        self.name = str(folder)
+        self.files = files
+        self.how = preprocessing
+        self.preprocessing = preprocessing.describe()
+        self.available = len(files)
+
+    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+        """Every image, preprocessed."""
+        target = _image_input(inputs, self.how)
+        for path in self.files:
+            yield {target.name: target.fit(self._read(path, target))}
+
+    def _read(self, path: Path, target: _ImageInput) -> npt.NDArray[np.float32]:
+        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
+
+        try:
+            with Image.open(path) as image:
+                return self.how.apply(image, target.height, target.width, target.channels)
+        except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+            raise DataError(
+                f"{path}: cannot be read as an image ({error}); remove it or convert it"
+            ) from error
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
+
+
+class RandomSource(Source):
+    """Seeded noise: N(0, 1) for floats, zeros and ones for integers and booleans. Says little about real ranges."""
+
+    name = "random"
+    preprocessing = "none: standard normal noise, seed 0"
+    synthetic = True
+
+    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+        """Samples without end."""
+        generator = np.random.default_rng(_SEED)
+        while True:
+            yield {value.name: _noise(value, generator) for value in inputs}
+
+
+def open_source(where: str, preprocessing: Preprocessing) -> Source:
+    """The source that `--calibrate` names.
+
+    Raises:
+        DataError: there is nothing there that can be read.
+    """
+    if where == "random":
+        return RandomSource()
+    path = Path(where)
+    if path.is_file():
+        return ArraySource(where, read_arrays(path))
+    if not path.is_dir():
+        raise DataError(
+            f"{where}: no such file or folder; pass an .npz, an .npy, a folder of images, or `random`"
+        )
+    files = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    images = [entry for entry in files if entry.suffix.lower() in _IMAGES]
+    arrays = [entry for entry in files if entry.suffix.lower() in {".npz", ".npy"}]
+    if images:
+        return ImageFolder(path, images, preprocessing)
+    if arrays:
+        return ArrayFolder(path, arrays)
+    raise DataError(f"{where}: holds no images and no .npz or .npy files (subfolders are not searched)")
+
+
+def read_arrays(path: Path) -> Mapping[str, Array]:
+    """The arrays of an .npz or .npy file, by name; an .npy has one, called `data`. Pickled objects are refused.
+
+    Raises:
+        DataError: the file is neither.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
+        if isinstance(loaded, np.ndarray):
+            return {"data": loaded}
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, MemoryError) as error:
+        raise DataError(
+            f"{path}: cannot be read as .npz or .npy ({error}); write it with numpy.savez"
+        ) from error
+
+
+def _slices(value: Value, array: Array, source: str) -> Sequence[Array]:
+    """`array` cut into samples of the input `value`."""
+    wanted = value.type.shape
+    if wanted is None:
+        return [_checked(value, row[None], source) for row in array] if array.ndim else [array]
+    first = wanted[0] if wanted else None
+    if array.ndim == len(wanted) + 1 and (first not in {None, 1} or not wanted):
+        return _Rows(value, array, source, 0)
+    if array.ndim == len(wanted):
+        return _Rows(value, array, source, first or 1) if wanted else [_checked(value, array, source)]
+    if array.ndim == len(wanted) - 1:
+        return [_checked(value, array[None], source)]
+    raise DataError(
+        f"{source}: input {value.name!r} has shape {_shape(wanted)}, the data {list(array.shape)}; "
+        "stack the samples along the first axis"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows(Sequence[Array]):
+    """Samples of one input, cut out of a stack when asked for; `step` 0 takes single rows without their axis."""
+
+    value: Value
+    array: Array
+    source: str
+    step: int
+
+    def __len__(self) -> int:
+        return len(self.array) // max(self.step, 1)
+
+    def __getitem__(self, index: Any) -> Any:
+        row = self.array[index * self.step : (index + 1) * self.step] if self.step else self.array[index]
+        return _checked(self.value, row, self.source)
+
+
+def _checked(value: Value, sample: Array, source: str) -> Array:
+    """`sample` in the input's type, after a check of its shape and values."""
+    shape = value.type.shape
+    if shape is not None and (
+        len(shape) != sample.ndim or any(w not in {None, g} for w, g in zip(shape, sample.shape, strict=True))
+    ):
+        raise DataError(
+            f"{source}: input {value.name!r} has shape {_shape(shape)}, a sample has {list(sample.shape)}; "
+            "check layout and preprocessing"
+        )
+    wanted = dtype_of(value)
+    if not np.can_cast(sample.dtype, wanted, "same_kind") and not (
+        np.issubdtype(sample.dtype, np.integer) and np.issubdtype(wanted, np.inexact)
+    ):
+        raise DataError(
+            f"{source}: input {value.name!r} wants {wanted}, the data is {sample.dtype}; convert it"
+        )
+    converted = np.ascontiguousarray(sample, wanted)
+    if np.issubdtype(wanted, np.floating) and not np.isfinite(converted).all():
+        raise DataError(f"{source}: a sample of input {value.name!r} holds NaN or infinity; clean the data")
+    return converted
+
+
+def dtype_of(value: Value) -> np.dtype[Any]:
+    """The numpy type of an input.
+
+    Raises:
+        DataError: it has none, as strings and sequences.
+    """
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.elem_type))
+    except KeyError as error:
+        raise DataError(
+            f"input {value.name!r} is not a tensor of numbers; it cannot be calibrated"
+        ) from error
+    if dtype.kind == "O":
+        raise DataError(f"input {value.name!r} is a tensor of strings; it cannot be calibrated")
+    return dtype
+
+
+@dataclass(frozen=True, slots=True)
+class _ImageInput:
+    value: Value
+    channels: int
+    height: int
+    width: int
+    channels_last: bool
+
+    @property
+    def name(self) -> str:
+        return self.value.name
+
+    def fit(self, image: npt.NDArray[np.float32]) -> Array:
+        array = image.transpose(1, 2, 0) if self.channels_last else image
+        return np.ascontiguousarray(array[None], dtype_of(self.value))
+
+
+def _image_input(inputs: Sequence[Value], how: Preprocessing) -> _ImageInput:
+    """Which input takes the image, and in what layout."""
+    if len(inputs) != 1:
+        names = ", ".join(repr(value.name) for value in inputs)
+        raise DataError(
+            f"the model has {len(inputs)} inputs ({names}); images fill one, give an .npz with all of them"
+        )
+    value = inputs[0]
+    shape = value.type.shape
+    if shape is None or len(shape) != 4 or shape[0] not in {None, 1}:
+        raise DataError(
+            f"input {value.name!r} of shape {_shape(shape)} does not take one image; give an .npz"
+        )
+    last = how.layout == "nhwc" or (how.layout is None and shape[3] in {1, 3} and shape[1] not in {1, 3})
+    channels, height, width = (shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])
+    channels = 3 if channels is None else channels
+    if channels not in {1, 3}:
+        raise DataError(
+            f"input {value.name!r} of shape {_shape(shape)} has {channels} channels; see --layout"
+        )
+    height, width = how.crop or (height or 224, width or 224)
+    return _ImageInput(value, channels, height, width, last)
+
+
+def _noise(value: Value, generator: np.random.Generator) -> Array:
+    dtype = dtype_of(value)
+    rank = len(value.type.shape or ())
+    # A free dimension is a batch of one, or a picture's side, or a short sequence.
+    free = [1 if axis == 0 else (224 if rank == 4 and axis >= 2 else 16) for axis in range(rank)]
+    shape = [free[axis] if dim is None else dim for axis, dim in enumerate(value.type.shape or ())]
+    if np.issubdtype(dtype, np.inexact) or dtype.kind == "V":
+        return generator.standard_normal(shape).astype(dtype)
+    return generator.integers(0, 2, shape).astype(dtype)
+
+
+def _shape(shape: Sequence[int | None] | None) -> str:
+    return "unknown" if shape is None else "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"

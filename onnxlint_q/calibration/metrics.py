@@ -1,0 +1,89 @@
+"""How far the outputs of a quantised variant are from the float model's, accumulated sample by sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.analysis.quantize import decibel
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputError:
+    """Error at the model's outputs over some samples.
+
+    Attributes:
+        sqnr_db: `10 log10` of the inverse of the noise-to-signal power ratio, averaged over the outputs; None if the
+            outputs are identical or carry no signal.
+        worst_db: SQNR of the worst output.
+        agreement: fraction of rows whose largest class is the float model's; None if the model is no classifier.
+        has_signal: whether any output of the float model is ever different from zero.
+        samples: how many were compared.
+    """
+
+    sqnr_db: float | None
+    worst_db: float | None
+    agreement: float | None
+    has_signal: bool
+    samples: int
+
+
+@dataclass
+class ErrorAccumulator:
+    """Sums of signal and noise power, one entry an output."""
+
+    signal: dict[int, float] = field(default_factory=dict)
+    noise: dict[int, float] = field(default_factory=dict)
+    agreed: int = 0
+    rows: int = 0
+    samples: int = 0
+
+    def add(self, reference: Sequence[Array], other: Sequence[Array]) -> None:
+        """Compare the outputs of one sample."""
+        self.samples += 1
+        floating = [i for i, array in enumerate(reference) if np.issubdtype(array.dtype, np.floating)]
+        for index in floating:
+            exact = reference[index].astype(np.float64).ravel()
+            error = other[index].astype(np.float64).ravel() - exact
+            if not np.isfinite(exact).all():
+                continue
+            self.signal[index] = self.signal.get(index, 0.0) + float(exact @ exact)
+            self.noise[index] = self.noise.get(index, 0.0) + float(error @ error)
+        if len(floating) == 1:
+            scores = class_scores(reference[floating[0]])
+            if scores is not None:
+                others = class_scores(other[floating[0]])
+                self.rows += len(scores)
+                if others is not None:
+                    self.agreed += int(np.count_nonzero(scores.argmax(axis=1) == others.argmax(axis=1)))
+
+    def result(self) -> OutputError:
+        """The error so far."""
+        live = [index for index, power in self.signal.items() if power > 0]
+        ratios = [self.noise[index] / self.signal[index] for index in live]
+        # A variant that overflows has no finite error: infinitely bad is -150 dB here, not a missing figure.
+        ratios = [ratio if np.isfinite(ratio) else 1e15 for ratio in ratios]
+        return OutputError(
+            sqnr_db=decibel(1.0, float(np.mean(ratios))) if ratios else None,
+            worst_db=decibel(1.0, max(ratios)) if ratios else None,
+            agreement=self.agreed / self.rows if self.rows else None,
+            has_signal=bool(live),
+            samples=self.samples,
+        )
+
+
+def class_scores(output: Array) -> Array | None:
+    """A classifier's scores as `[rows, classes]`; None if the output does not look like scores.
+
+    One output, two axes after trailing axes of length 1 are dropped, at least two classes.
+    """
+    shape = output.shape
+    if len(shape) < 2 or any(dim != 1 for dim in shape[2:]) or shape[1] < 2:
+        return None
+    return output.reshape(shape[:2])

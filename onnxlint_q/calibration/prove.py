@@ -1,0 +1,128 @@
+"""The test of each claim, and the end-to-end verdict of each scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from onnxlint_q.analysis.observations import Observations
+from onnxlint_q.analysis.schemes import SCHEMES, Scheme
+from onnxlint_q.calibration.data import Sample, Source
+from onnxlint_q.calibration.executable import Executable, folded
+from onnxlint_q.calibration.metrics import OutputError
+from onnxlint_q.calibration.progress import Progress, silent
+from onnxlint_q.calibration.trials import measure_variants
+from onnxlint_q.calibration.variants import activation_scales, with_activations, with_weight
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Claim, Evidence, Finding, Subject
+
+_NO_SIGNAL = "the float model's outputs are all zero on these samples, so no error can be seen"
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """What the runs showed.
+
+    Attributes:
+        findings: with their claims tested.
+        schemes: end-to-end error by scheme name.
+        weights: error with only one layer's weight quantised, by (scheme name, layer key), for tested layers.
+        held_out: samples of the end-to-end figures that ranges were not taken from; 0 if it had to be the same ones.
+    """
+
+    findings: tuple[Finding, ...]
+    schemes: Mapping[str, OutputError]
+    weights: Mapping[tuple[str, str], OutputError]
+    held_out: int
+
+
+def prove(
+    facts: Facts,
+    observations: Observations,
+    findings: Sequence[Finding],
+    source: Source,
+    count: int,
+    progress: Progress = silent,
+) -> Proof:
+    """Test every claim and every scheme on a float model.
+
+    Claims about weights run on the calibration samples; the end-to-end figures on as many others where the source has
+    them, because ranges fit the samples that they were taken from.
+
+    Raises:
+        NotRunnableError: ONNX Runtime cannot load or run the folded model.
+        DataError: a sample cannot be read.
+    """
+    base = folded(facts)
+    claims = [finding.claim for finding in findings if finding.claim is not None]
+    variants = {_key(claim): _variant(base, facts, observations, claim) for claim in claims}
+    runnable = {key: variant for key, variant in variants.items() if variant is not None}
+    samples = partial(_samples, facts, source, observations.samples, 0)
+    errors = measure_variants(base, runnable, samples, progress) if runnable else {}
+    held_out = _held_out(observations, count)
+    unseen = partial(
+        _samples, facts, source, held_out or observations.samples, observations.samples if held_out else 0
+    )
+    whole = {scheme.name: partial(_whole, base, facts, observations, scheme) for scheme in facts.schemes}
+    return Proof(
+        findings=tuple(_tested(finding, errors) for finding in findings),
+        schemes=measure_variants(base, whole, unseen, progress),
+        weights={
+            (claim.scheme, claim.tensor): errors[_key(claim)]
+            for claim in claims
+            if claim.subject is Subject.WEIGHT and _key(claim) in errors
+        },
+        held_out=held_out,
+    )
+
+
+def _held_out(observations: Observations, count: int) -> int:
+    """How many samples there are beyond the calibration ones, at most as many again."""
+    if observations.available is None:
+        return count
+    return min(count, max(observations.available - observations.samples, 0))
+
+
+def _samples(facts: Facts, source: Source, count: int, skip: int) -> Iterator[Sample]:
+    return source.take(facts.model.inputs, count, skip)
+
+
+def _key(claim: Claim) -> str:
+    return f"{claim.subject}|{claim.scheme}|{claim.tensor}"
+
+
+def _variant(
+    base: Executable, facts: Facts, observations: Observations, claim: Claim
+) -> Callable[[], Executable] | None:
+    scheme = SCHEMES[claim.scheme]
+    if claim.subject is Subject.WEIGHT:
+        layer = facts.layer_by_output.get(claim.tensor)
+        return partial(with_weight, base, facts, [layer], scheme) if layer is not None else None
+    scales = [
+        entry for entry in activation_scales(facts, scheme, observations) if entry.tensor == claim.tensor
+    ]
+    return partial(with_activations, base, scales) if scales else None
+
+
+def _whole(base: Executable, facts: Facts, observations: Observations, scheme: Scheme) -> Executable:
+    """Everything quantised that the scheme quantises."""
+    weights = with_weight(base, facts, facts.layers, scheme)
+    return with_activations(weights, activation_scales(facts, scheme, observations))
+
+
+def _tested(finding: Finding, errors: Mapping[str, OutputError]) -> Finding:
+    claim = finding.claim
+    if claim is None:
+        return finding
+    error = errors.get(_key(claim))
+    if error is None:
+        return finding.tested(
+            Evidence.UNTESTED, None, "the tensor is not quantised on its own, so it was not tested"
+        )
+    if not error.has_signal:
+        return finding.tested(Evidence.UNTESTED, None, _NO_SIGNAL)
+    if error.sqnr_db is None:
+        return finding.tested(Evidence.REFUTED, None, "the outputs did not change at all")
+    confirmed = error.sqnr_db < claim.below_db
+    return finding.tested(Evidence.CONFIRMED if confirmed else Evidence.REFUTED, error.sqnr_db)

@@ -1,0 +1,167 @@
+"""Quantised variants of the folded float model, simulated in float.
+
+Weights are replaced by their values after quantisation and back. Activations pass through a QuantizeLinear and
+DequantizeLinear pair of ONNX Runtime's own domain, which exists at every opset, so that the simulation does not
+depend on what the file's opset could express.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import networkx as nx
+import numpy as np
+import onnx
+from onnx import helper
+
+from onnxlint_q.analysis.observations import Observations
+from onnxlint_q.analysis.placement import Placement, quantized_activations
+from onnxlint_q.analysis.quantize import affine_qparams, weight_round_trip
+from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.calibration.executable import PREFIX, Array, Executable
+from onnxlint_q.facts import Facts
+
+_DOMAIN = "com.microsoft"
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationScale:
+    """Where an activation is quantised, and with what.
+
+    Attributes:
+        elem_type: TensorProto type of the tensor itself.
+        bits: of the unsigned codes, 8 or 16.
+    """
+
+    tensor: str
+    scale: np.float32
+    zero_point: int
+    bits: int
+    elem_type: int
+
+
+def quantized_weight(facts: Facts, layer: LayerFacts, scheme: Scheme) -> Array:
+    """A layer's folded weight after quantisation and back, in its stored layout."""
+    weight = layer.folded.weight(facts.model)
+    return weight_round_trip(weight, scheme, layer.folded.layer.channel_axis)
+
+
+def with_weight(
+    executable: Executable, facts: Facts, layers: Iterable[LayerFacts], scheme: Scheme
+) -> Executable:
+    """The variant in which only the weights of `layers` are quantised."""
+    changed = {}
+    for layer in layers:
+        name = executable.layer_weights[layer.output]
+        dtype = executable.weights[name].dtype
+        changed[name] = quantized_weight(facts, layer, scheme).astype(dtype)
+    return executable.with_weights(changed)
+
+
+def activation_scales(
+    facts: Facts, scheme: Scheme, observations: Observations
+) -> tuple[ActivationScale, ...]:
+    """Min-max scales for every activation that the scheme quantises and that was observed."""
+    placements = quantized_activations(facts.model, [layer.folded for layer in facts.layers])
+    scales = (_scale_of(facts, place, scheme, observations) for place in placements)
+    return tuple(scale for scale in scales if scale is not None)
+
+
+def _scale_of(
+    facts: Facts, place: Placement, scheme: Scheme, observations: Observations
+) -> ActivationScale | None:
+    extremes = _extremes(facts, place.like, observations)
+    if extremes is None:
+        return None
+    scale, zero_point = affine_qparams(*extremes, scheme.activation_bits, scheme.activation_symmetric)
+    known = facts.model.types.get(place.tensor)
+    elem_type = known.elem_type if known and known.elem_type else int(onnx.TensorProto.FLOAT)
+    return ActivationScale(place.tensor, scale, zero_point, scheme.activation_bits, elem_type)
+
+
+def _extremes(facts: Facts, tensor: str, observations: Observations) -> tuple[float, float] | None:
+    seen = observations.tensors.get(tensor)
+    if seen is not None:
+        return seen.low, seen.high
+    constant = facts.model.constant(tensor)
+    if constant is None or not constant.size or not np.isfinite(constant.astype(np.float64)).all():
+        return None
+    return float(constant.min()), float(constant.max())
+
+
+def with_activations(executable: Executable, scales: Sequence[ActivationScale]) -> Executable:
+    """The variant in which these activations are quantised."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(executable.proto)
+    if not any(entry.domain == _DOMAIN for entry in proto.opset_import):
+        proto.opset_import.add(domain=_DOMAIN, version=1)
+    produced = {name: node for node in proto.graph.node for name in node.output if name}
+    made: list[onnx.NodeProto] = []
+    for number, entry in enumerate(scales):
+        producer = produced.get(entry.tensor)
+        source, result = entry.tensor, f"{PREFIX}q{number}"
+        if producer is not None:
+            source, result = f"{PREFIX}f{number}", entry.tensor
+            position = list(producer.output).index(entry.tensor)
+            producer.output[position] = source
+        else:
+            _reroute(proto.graph, entry.tensor, result)
+        made.extend(_round_trip(proto.graph, number, entry, source, result))
+    proto.graph.node.extend(made)
+    _sort(proto.graph)
+    return replace(executable, proto=proto)
+
+
+def _round_trip(
+    graph: onnx.GraphProto, number: int, entry: ActivationScale, source: str, result: str
+) -> list[onnx.NodeProto]:
+    names = [f"{PREFIX}{what}{number}" for what in ("scale", "zero", "codes")]
+    zero_type = np.uint8 if entry.bits == 8 else np.uint16
+    scale_type = helper.tensor_dtype_to_np_dtype(entry.elem_type)
+    graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(entry.scale, scale_type), names[0]))
+    graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(entry.zero_point, zero_type), names[1]))
+    return [
+        helper.make_node("QuantizeLinear", [source, names[0], names[1]], [names[2]], domain=_DOMAIN),
+        helper.make_node("DequantizeLinear", [names[2], names[0], names[1]], [result], domain=_DOMAIN),
+    ]
+
+
+def _reroute(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Let every reader of an input or initializer read `new` instead, in subgraphs too."""
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name == old:
+                node.input[position] = new
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _reroute(attribute.g, old, new)
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Put the nodes back into data order; ONNX Runtime asks for it."""
+    nodes = list(graph.node)
+    producer = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    flow = nx.DiGraph()
+    flow.add_nodes_from(range(len(nodes)))
+    flow.add_edges_from(
+        (producer[name], index)
+        for index, node in enumerate(nodes)
+        for name in _reads(node)
+        if name in producer
+    )
+    ordered = [
+        onnx.NodeProto.FromString(nodes[index].SerializeToString()) for index in nx.topological_sort(flow)
+    ]
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
+def _reads(node: onnx.NodeProto) -> Iterable[str]:
+    yield from node.input
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            for inner in attribute.g.node:
+                yield from _reads(inner)
+            yield from (value.name for value in attribute.g.output)

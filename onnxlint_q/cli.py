@@ -1,0 +1,388 @@
+"""The door: arguments, wiring, exit codes; no logic.
+
+Exit codes: 0 clean; 1 findings at or above --fail-on; 2 no trustworthy answer.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import typer.core
+
+from onnxlint_q import __version__
+from onnxlint_q.errors import OnnxlintError, UsageError
+
+if TYPE_CHECKING:
+    from onnxlint_q.calibration.preprocess import Preprocessing
+    from onnxlint_q.calibration.progress import Progress
+    from onnxlint_q.config import Config
+    from onnxlint_q.linter import Request
+    from onnxlint_q.report import ReportFormat
+    from onnxlint_q.result import ModelResult
+
+CLEAN, FINDINGS, NO_ANSWER = 0, 1, 2
+
+
+class _CheckByDefault(typer.core.TyperGroup):
+    """`onnxlint-q model.onnx` is `onnxlint-q check model.onnx`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own = {"--help", "-h", "--version", "--install-completion", "--show-completion", *self.commands}
+        if args and args[0] not in own:
+            args = ["check", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_CheckByDefault,
+    name="onnxlint-q",
+    help="Says before you ship whether an ONNX model survives INT8, where it breaks, why, and what to do; "
+    "then proves it by running the model. `onnxlint-q model.onnx` is short for `onnxlint-q check model.onnx`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"onnxlint-q {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave."),
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+@app.command()
+def check(
+    models: Annotated[list[Path], typer.Argument(help="ONNX files, or folders that are searched for them.")],
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            help="Test the findings on data: an .npz, an .npy, a folder of images or of .npz, or `random`."
+        ),
+    ] = None,
+    preprocess: Annotated[
+        str, typer.Option(help="Preprocessing of images: imagenet, tf, unit or raw.")
+    ] = "imagenet",
+    mean: Annotated[
+        str | None, typer.Option(help="Mean to subtract after scaling: one value, or one a channel.")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="Standard deviation to divide by: one value, or one a channel.")
+    ] = None,
+    scale: Annotated[float | None, typer.Option(help="Factor on the pixels 0-255, before the mean.")] = None,
+    channel_order: Annotated[str | None, typer.Option(help="rgb or bgr.")] = None,
+    resize: Annotated[
+        str | None, typer.Option(help="Pixels of the short side, or HEIGHTxWIDTH, before the centre crop.")
+    ] = None,
+    crop: Annotated[str | None, typer.Option(help="Centre crop: pixels, or HEIGHTxWIDTH.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="nchw or nhwc; seen from the input's shape by default.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="How many samples to calibrate on.")] = 32,
+    scheme: Annotated[
+        str, typer.Option(help="Schemes to judge, with commas between.")
+    ] = "int8-per-tensor,int8-per-channel",
+    select: Annotated[
+        list[str] | None, typer.Option(help="Rules to run instead of all: codes, prefixes, names.")
+    ] = None,
+    extend_select: Annotated[list[str] | None, typer.Option(help="Rules to run as well.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="Rules not to run.")] = None,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(help="Lowest severity that makes the exit code 1: error, warning, info or none."),
+    ] = None,
+    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever was found.")] = False,
+    output_format: Annotated[
+        list[str] | None,
+        typer.Option(help="full, concise, json or html, with =FILE to write a file; can be repeated."),
+    ] = None,
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the HTML report; same as html=FILE.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file, instead of the one that is found.")
+    ] = None,
+    no_config: Annotated[bool, typer.Option("--no-config", help="Look for no configuration file.")] = False,
+) -> None:
+    """Lint models: report findings, exit 1 if there are any that matter, 2 if there is no trustworthy answer."""
+    with _errors_as_one_line():
+        how = _preprocessing(preprocess, mean, std, scale, channel_order, resize, crop, layout)
+        reports = _reports(output_format or [], html)
+        request = _request(scheme, calibrate, how, samples)
+        words = _words(select), _words(extend_select), _words(ignore)
+        code = _check(_find_models(models), request, reports, words, fail_on, config, no_config)
+    raise typer.Exit(CLEAN if exit_zero and code == FINDINGS else code)
+
+
+@app.command()
+def rule(
+    code: Annotated[str | None, typer.Argument(help="Code or name of a rule.")] = None,
+    all_rules: Annotated[bool, typer.Option("--all", help="List every rule.")] = False,
+) -> None:
+    """Explain a rule, or list all of them."""
+    with _errors_as_one_line():
+        from onnxlint_q.explain import explain, listing
+        from onnxlint_q.registry import load_rules
+
+        rules = load_rules()
+        if all_rules == (code is not None):
+            raise UsageError("name one rule, or pass --all")
+        typer.echo(listing(rules) if code is None else explain(rules, code))
+
+
+@app.command("config")
+def show_config(
+    model: Annotated[Path, typer.Argument(help="The configuration that applies to this path.")] = Path(),
+    show: Annotated[bool, typer.Option("--show", help="Print the settings with what they come from.")] = True,
+    config: Annotated[Path | None, typer.Option(help="This file instead.")] = None,
+) -> None:
+    """Show the configuration that applies to a model."""
+    with _errors_as_one_line():
+        from onnxlint_q.config import find_config, read_config
+        from onnxlint_q.explain import settings
+        from onnxlint_q.registry import load_rules
+
+        found = read_config(config) if config else find_config(model)
+        if show:
+            typer.echo(settings(found, [entry.rule for entry in load_rules()]))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        app()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _check(
+    paths: Sequence[Path],
+    request: Request,
+    reports: Sequence[tuple[ReportFormat, str | None]],
+    words: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
+    fail_on: str | None,
+    config_path: Path | None,
+    no_config: bool,
+) -> int:
+    from onnxlint_q.config import parse_fail_on
+    from onnxlint_q.linter import lint
+    from onnxlint_q.registry import load_rules
+    from onnxlint_q.report import render, terminal_look, write
+    from onnxlint_q.result import Failure, Run
+
+    known = [entry.rule for entry in load_rules()]
+    level = parse_fail_on(fail_on) if fail_on is not None else None
+    results: list[ModelResult] = []
+    failures: list[Failure] = []
+    failing = False
+    with _progress() as progress:
+        for path in paths:
+            try:
+                config = _configured(path, config_path, no_config, words)
+                result = lint(path, config.build(known), config, request, progress)
+            except UsageError:
+                raise
+            except OnnxlintError as error:
+                failures.append(Failure(str(path), str(error)))
+                continue
+            results.append(result)
+            failing |= result.fails(config.fail_on if fail_on is None else level)
+    for failure in failures:
+        _complain(failure.message)
+    run = Run(tuple(results), tuple(failures))
+    if results:
+        for report_format, destination in reports:
+            look = terminal_look()
+            write(render(run, report_format, look), destination)
+    if failures or any(result.rule_crashed for result in results):
+        return NO_ANSWER
+    return FINDINGS if failing else CLEAN
+
+
+def _configured(
+    path: Path,
+    config_path: Path | None,
+    no_config: bool,
+    words: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
+) -> Config:
+    """The configuration for one model, with what the command line says on top."""
+    from onnxlint_q.config import Config, find_config, read_config
+
+    if config_path is not None and no_config:
+        raise UsageError("--config and --no-config contradict each other")
+    config = (
+        Config() if no_config else read_config(config_path) if config_path is not None else find_config(path)
+    )
+    chosen = config.selection
+    select, extend, ignore = words
+    return replace(
+        config,
+        selection=replace(
+            chosen,
+            select=select or chosen.select,
+            extend_select=(*chosen.extend_select, *extend),
+            ignore=(*chosen.ignore, *ignore) if not select else ignore,
+        ),
+    )
+
+
+def _request(scheme: str, calibrate: str | None, how: Preprocessing, samples: int) -> Request:
+    from onnxlint_q.analysis.schemes import SCHEMES
+    from onnxlint_q.calibration.data import open_source
+    from onnxlint_q.linter import Request
+
+    names = list(dict.fromkeys(name.strip() for name in scheme.split(",") if name.strip()))
+    unknown = [name for name in names if name not in SCHEMES]
+    if unknown or not names:
+        raise UsageError(f"--scheme {scheme!r}: choose from {', '.join(SCHEMES)}")
+    source = open_source(calibrate, how) if calibrate is not None else None
+    return Request(tuple(SCHEMES[name] for name in names), source, samples)
+
+
+def _reports(wanted: Sequence[str], html: str | None) -> list[tuple[ReportFormat, str | None]]:
+    from onnxlint_q.report import ReportFormat
+
+    reports: list[tuple[ReportFormat, str | None]] = []
+    for word in [*wanted, *([f"html={html}"] if html else [])]:
+        name, _, destination = word.partition("=")
+        if name not in set(ReportFormat):
+            raise UsageError(f"--output-format {word!r}: choose from {', '.join(ReportFormat)}")
+        reports.append((ReportFormat(name), destination or None))
+    to_stdout = sum(destination is None for _, destination in reports)
+    if to_stdout > 1:
+        raise UsageError(
+            "only one report can go to standard output; give the others a file: --output-format json=FILE"
+        )
+    if not to_stdout:
+        reports.append((ReportFormat.FULL, None))
+    return reports
+
+
+def _preprocessing(
+    name: str,
+    mean: str | None,
+    std: str | None,
+    scale: float | None,
+    channel_order: str | None,
+    resize: str | None,
+    crop: str | None,
+    layout: str | None,
+) -> Preprocessing:
+    from onnxlint_q.calibration.preprocess import preset
+
+    base = preset(name)
+    changed: dict[str, Any] = {}
+    if mean is not None:
+        changed["mean"] = _numbers("--mean", mean)
+    if std is not None:
+        changed["std"] = _numbers("--std", std)
+        if not all(changed["std"]):
+            raise UsageError("--std cannot be zero")
+    if scale is not None:
+        changed["scale"] = scale
+    if resize is not None:
+        changed["resize"] = _pixels("--resize", resize)
+    if crop is not None:
+        pixels = _pixels("--crop", crop)
+        changed["crop"] = (pixels[0], pixels[-1])
+    for option, value, allowed in (
+        ("channel_order", channel_order, ("rgb", "bgr")),
+        ("layout", layout, ("nchw", "nhwc")),
+    ):
+        if value is not None:
+            if value.lower() not in allowed:
+                raise UsageError(f"--{option.replace('_', '-')} {value!r}: choose {' or '.join(allowed)}")
+            changed[option] = value.lower()
+    if not changed:
+        return base
+    return replace(base, name=f"{name}, changed", **changed)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"{option} {text!r}: give one number, or one a channel with commas between"
+        ) from error
+
+
+def _pixels(option: str, text: str) -> tuple[int, ...]:
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() and 0 < int(part) <= 8192 for part in parts):
+        raise UsageError(f"{option} {text!r}: give pixels from 1 to 8192, or HEIGHTxWIDTH")
+    return tuple(int(part) for part in parts)
+
+
+def _words(options: Sequence[str] | None) -> tuple[str, ...]:
+    """Repeated options, each with commas between, as one list."""
+    return tuple(word.strip() for option in options or () for word in option.split(",") if word.strip())
+
+
+def _find_models(paths: Sequence[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(entry for entry in path.rglob("*.onnx") if entry.is_file())
+            if not inside:
+                raise UsageError(f"{path}: holds no .onnx files")
+            found.extend(inside)
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+@contextmanager
+def _errors_as_one_line() -> Iterator[None]:
+    try:
+        yield
+    except OnnxlintError as error:
+        _complain(str(error))
+        raise typer.Exit(NO_ANSWER) from error
+
+
+def _complain(message: str) -> None:
+    """One line on stderr, whatever the names in it hold."""
+    line = "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in message
+    )
+    typer.echo(f"onnxlint-q: error: {line.encode('utf-8', 'backslashreplace').decode()}", err=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A progress line on stderr, only where a person sees it."""
+    from onnxlint_q.calibration.progress import silent
+
+    if not sys.stderr.isatty():
+        yield silent
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("reading", total=None)
+
+        def show(stage: str, done: int, total: int) -> None:
+            bars.update(task, description=stage, completed=done, total=total)
+
+        yield show
