@@ -97,10 +97,10 @@ class _Placer:
                 self.scale_of.update({key: source for key in node.outputs if key})
         elif node.op_type in _COMPUTING:
             skip = self.weights.get(node, set())
-            for key in node.inputs:
-                if key and key not in skip and self._is_float(key):
+            result = self.renamed.get(node.output, node.output)
+            for key in (*(key for key in node.inputs if key and key not in skip), result):
+                if self._is_float(key):
                     self._give_scale(key)
-            self._give_scale(self.renamed.get(node.output, node.output))
 
     def _absorb(self, node: Node) -> None:
         """A Relu or Clip takes over the scale of its input if it is the only reader."""
@@ -118,5 +118,6 @@ class _Placer:
                 self.constants.add(key)
 
     def _is_float(self, key: str) -> bool:
+        """Shape arithmetic runs through the same operators; a tensor of unknown type is taken for a float one."""
         known = self.model.types.get(key)
         return (known.elem_type if known else 0) in _FLOATS

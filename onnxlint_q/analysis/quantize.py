@@ -43,9 +43,11 @@ def quantize_dequantize(values: Float, scale: npt.ArrayLike, bits: int) -> Float
     """Signed symmetric round trip of `values`; `scale` broadcasts against them."""
     limit = np.float32(2 ** (bits - 1) - 1)
     scale = np.asarray(scale, np.float32)
-    codes: Float = np.rint(values / scale)
-    np.clip(codes, -limit, limit, out=codes)
-    codes *= scale
+    # NaN stays NaN, as in the operator; it is for others to report.
+    with np.errstate(invalid="ignore", over="ignore"):
+        codes: Float = np.rint(values / scale)
+        np.clip(codes, -limit, limit, out=codes)
+        codes *= scale
     return codes
 
 

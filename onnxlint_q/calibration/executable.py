@@ -86,7 +86,7 @@ def _detach(model: Model, proto: onnx.ModelProto) -> dict[str, Array]:
         if known is None or tensor.name.startswith(PREFIX) or tensor.name in inputs:
             continue
         if is_external(tensor) or (tensor.data_type in _DETACHABLE and tensor.ByteSize() >= _DETACHED_BYTES):
-            detached[tensor.name] = model.constants[tensor.name]
+            detached[tensor.name] = np.ascontiguousarray(model.constants[tensor.name])
             tensor.CopyFrom(declare_external(tensor.name, tensor.data_type, tuple(tensor.dims)))
     return detached
 

@@ -43,10 +43,12 @@ def observe(facts: Facts, source: Source, count: int = 32, progress: Progress = 
     tensors = observed_tensors(facts)
     draw = max(64, DRAWN_VALUES // max(planned, 1))
     session = Session(instrument(facts, tensors, draw))
-    outputs = [f"{PREFIX}{field}{number}" for number in range(len(tensors)) for field in _FIELDS]
+    # Even where there is nothing to watch the model is run: whether it runs is worth knowing.
+    outputs = [f"{PREFIX}{field}{number}" for number in range(len(tensors)) for field in _FIELDS] or None
     collected = _Collector(len(tensors))
     for sample in source.take(inputs, count):
-        collected.add(session.run(sample, outputs))
+        values = session.run(sample, outputs)
+        collected.add(values if outputs else ())
         progress("calibrating", collected.samples, planned)
     if not collected.samples:
         raise DataError(f"{source.name}: holds no samples; give at least one")

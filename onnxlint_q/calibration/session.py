@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,6 +35,8 @@ class Session:
         options.log_severity_level = 4
         # Integer kernels would round differently from the operators' definition; pairs are to be what they say.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+        # Many sessions take turns on the same cores; threads that spin after a run take them from the next one.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             names = list(executable.weights)
             # The session refers to these values, so they have to live as long as it does.
@@ -48,7 +51,7 @@ class Session:
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, sample: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
-        """Values of `outputs` (all of them by default) for one sample.
+        """Values of `outputs`, at least one (all of the model's by default), for one sample.
 
         Raises:
             NotRunnableError: the run fails or takes longer than SECONDS_PER_RUN.
@@ -59,7 +62,7 @@ class Session:
         watchdog.daemon = True
         watchdog.start()
         try:
-            values = self._session.run(list(outputs or self._outputs), dict(sample), options)
+            values = self._session.run(list(self._outputs if outputs is None else outputs), dict(sample), options)
         except Exception as error:
             raise NotRunnableError(_one_line(error)) from error
         finally:
@@ -68,5 +71,19 @@ class Session:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    """ONNX Runtime's message without its status code and without the C++ function that raised it."""
+    text = re.sub(r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
+    place = re.search(r"\S+\.(?:cc|cpp|h|hpp):\d+ [^(]*", text)
+    if place is not None:
+        text = text[: place.start()] + _after_parentheses(text[place.end() :])
     return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+def _after_parentheses(signature: str) -> str:
+    """What follows the argument list that `signature` starts with."""
+    depth = 0
+    for position, character in enumerate(signature):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth == 0:
+            return signature[position + 1 :].removeprefix(" const").strip() or signature
+    return signature

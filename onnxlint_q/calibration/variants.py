@@ -56,7 +56,7 @@ def with_weight(
     for layer in layers:
         name = executable.layer_weights[layer.output]
         dtype = executable.weights[name].dtype
-        changed[name] = quantized_weight(facts, layer, scheme).astype(dtype)
+        changed[name] = np.ascontiguousarray(quantized_weight(facts, layer, scheme), dtype)
     return executable.with_weights(changed)
 
 

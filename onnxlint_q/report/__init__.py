@@ -1,0 +1,9 @@
+"""TELL: one file a format; a report reads `onnxlint_q.result` and nothing else.
+
+Importing this package imports neither rich nor jinja2; a format is loaded when it is used.
+"""
+
+from onnxlint_q.report.formats import ReportFormat, render
+from onnxlint_q.report.write import terminal_look, write
+
+__all__ = ["ReportFormat", "render", "terminal_look", "write"]

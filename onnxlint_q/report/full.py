@@ -1,0 +1,247 @@
+"""`full`: the report for a terminal, 80 to 120 columns; without colour it is plain text that never changes.
+
+Every name reaches rich as `Text`, never as markup.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from onnxlint_q.analysis.verdict import Verdict
+from onnxlint_q.finding import Evidence, Finding, Severity
+from onnxlint_q.report import digest, words
+from onnxlint_q.result import LayerRow, ModelResult, Run, SchemeResult
+
+WORST = 10
+"""Rows of the table of worst layers."""
+PLACES = 8
+"""Places of one rule that are listed."""
+
+SEVERITY_STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+VERDICT_STYLE = {
+    Verdict.BREAKS: "bold red",
+    Verdict.DEGRADES: "bold yellow",
+    Verdict.SURVIVES: "bold green",
+    None: "bold",
+}
+EVIDENCE_STYLE = {Evidence.CONFIRMED: "bold", Evidence.REFUTED: "dim"}
+
+
+def render(run: Run, width: int = 100, colour: bool = False) -> str:
+    """The report as text `width` columns wide, with ANSI colours if `colour`."""
+    # _environ: what is drawn follows the arguments alone, never COLUMNS, FORCE_COLOR or a notebook.
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        color_system="standard" if colour else None,
+        force_terminal=colour,
+        no_color=not colour,
+        force_jupyter=False,
+        legacy_windows=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        _environ={},
+    )
+    with console.capture() as capture:
+        for model in run.models:
+            console.print(Group(*_model(model, width)))
+            console.print()
+        for failure in run.failures:
+            console.print(Text(f"✖ could not be linted: {words.shown(failure.message)}", "bold red"))
+        console.print(Text(_capitalised(digest.summary(run)), "bold"))
+    return "\n".join(line.rstrip() for line in capture.get().split("\n"))
+
+
+def _capitalised(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _indent(content: RenderableType, columns: int) -> RenderableType:
+    return Padding(content, (0, 0, 0, columns))
+
+
+def _model(model: ModelResult, width: int) -> Iterator[RenderableType]:
+    yield Text(words.name(model.path) or "(no name)", "bold underline")
+    yield Text(words.headline(model), "dim")
+    if model.calibration is not None:
+        yield Text(f"calibration {words.calibration_words(model.calibration)}", "dim")
+    for warning in words.warnings(model):
+        yield Text()
+        yield Text(f"▲ {warning}", "bold yellow")
+    if model.schemes:
+        yield Text()
+        yield _verdicts(model)
+    kept, refuted = digest.counted(model.findings), digest.refuted(model.findings)
+    if not kept:
+        yield Text()
+        yield Text("✔ no findings that count" if refuted else "✔ no findings", "green")
+    for group in digest.group_by_rule(kept):
+        yield Text()
+        yield from _single(group.findings[0]) if len(group.findings) == 1 else _group(group, width)
+    if refuted:
+        yield Text()
+        yield from _refuted(refuted, width)
+    yield from _worst_layers(model)
+    if model.notes:
+        yield Text()
+        yield Text("Not analysed", "bold")
+        for note in model.notes:
+            yield _indent(Text(f"· {words.shown(note)}"), 2)
+    if model.seconds:
+        spent = ", ".join(f"{words.name(key, 30)} {words.number(t)} s" for key, t in model.seconds.items())
+        yield Text()
+        yield Text(f"time: {spent}", "dim")
+
+
+def _verdicts(model: ModelResult) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(max_width=24, overflow="fold")
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    for result in model.schemes:
+        table.add_row(
+            Text(words.name(result.scheme, 80), "bold"),
+            Text(f"{words.VERDICT_MARK[result.verdict]} {_verdict(result)}", VERDICT_STYLE[result.verdict]),
+            Text(f"{words.reason(result)}; {words.basis(result, model.calibration)}"),
+        )
+        if note := words.note(result):
+            table.add_row("", "", Text(note, "dim"))
+    return _indent(table, 2)
+
+
+def _verdict(result: SchemeResult) -> str:
+    return result.verdict.value if result.verdict else "unknown"
+
+
+def _title(severity: Severity, code: str, name: str, right: str) -> Text:
+    mark = f"{words.SEVERITY_MARK[severity]} {severity.value}"
+    return Text.assemble(
+        (f"{mark:<9} ", SEVERITY_STYLE[severity]),
+        (f"{words.shown(code, 20)} {words.shown(name, 60)}", "bold"),
+        (f"  {right}", "dim") if right else "",
+    )
+
+
+def _evidence(finding: Finding) -> Text:
+    return Text(words.evidence(finding), EVIDENCE_STYLE.get(finding.evidence, "dim"))
+
+
+def _advice(finding: Finding) -> Iterator[RenderableType]:
+    """The remedy, and the options for it as they are typed."""
+    if finding.remedy:
+        table = Table.grid(padding=(0, 1))
+        table.add_row(Text("→", "bold"), Text(words.shown(finding.remedy)))
+        yield _indent(table, 2)
+    if finding.snippet:
+        lines = finding.snippet.splitlines()
+        for line in lines[:12]:
+            yield _indent(Text(words.shown(line, 300), "cyan", overflow="fold"), 4)
+        if len(lines) > 12:
+            yield _indent(Text(f"… and {len(lines) - 12} more lines in the json report", "dim"), 4)
+
+
+def _single(finding: Finding) -> Iterator[RenderableType]:
+    yield _title(finding.severity, finding.code, finding.name, words.evidence(finding))
+    yield _indent(Text(words.place(finding.location)), 2)
+    yield _indent(Text(words.shown(finding.message)), 2)
+    if said := words.claim(finding):
+        yield _indent(Text(said, "dim"), 2)
+    if finding.note:
+        yield _indent(Text(words.shown(finding.note), "dim"), 2)
+    yield from _advice(finding)
+
+
+def _group(group: digest.Group, width: int) -> Iterator[RenderableType]:
+    """One block for a rule that fires in many places: the reader needs the list, and the remedy once."""
+    total = words.count(len(group.findings), "place")
+    right = f"{total}, {group.evidence}" if group.evidence else total
+    yield _title(group.severity, group.code, group.name, right)
+    same_message = len({finding.message for finding in group.findings}) == 1
+    if same_message:
+        yield _indent(Text(words.shown(group.findings[0].message)), 2)
+    mixed = len({finding.severity for finding in group.findings}) > 1
+    table = _places(group.findings)
+    for finding in group.findings[:PLACES]:
+        style = SEVERITY_STYLE[finding.severity]
+        mark = Text(words.SEVERITY_MARK[finding.severity], style) if mixed else Text("·")
+        table.add_row(mark, _evidence(finding), Text(words.brief_place(finding.location, width - 28)))
+        if not same_message:
+            table.add_row("", "", Text(words.shown(finding.message), "dim"))
+    yield _indent(table, 2)
+    yield from _more(len(group.findings) - PLACES)
+    first = group.findings[0]
+    if len({(finding.remedy, finding.snippet) for finding in group.findings}) > 1:
+        label = words.name(first.location.label, 60)
+        yield _indent(Text(f"For {label}; the json and html reports say it for each:"), 2)
+    yield from _advice(first)
+
+
+def _places(findings: tuple[Finding, ...]) -> Table:
+    """Mark, evidence and place in one line each, cut at the right edge."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, min_width=1)
+    table.add_column(no_wrap=True, min_width=max(len(words.evidence(finding)) for finding in findings))
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    return table
+
+
+def _more(hidden: int) -> Iterator[RenderableType]:
+    if hidden > 0:
+        yield _indent(Text(f"and {hidden} more", "dim"), 5)
+
+
+def _refuted(findings: tuple[Finding, ...], width: int) -> Iterator[RenderableType]:
+    yield Text("Refuted by the run; these do not count", "dim")
+    for group in digest.group_by_rule(findings):
+        yield _indent(Text(f"{words.shown(group.code, 20)} {words.shown(group.name, 60)}", "dim"), 2)
+        table = _places(group.findings)
+        for finding in group.findings[:PLACES]:
+            where = words.brief_place(finding.location, width - 28)
+            table.add_row(*(Text(cell, "dim") for cell in ("·", words.evidence(finding), where)))
+        yield _indent(table, 2)
+        yield from _more(len(group.findings) - PLACES)
+
+
+def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
+    if not model.schemes:
+        return
+    scheme = model.schemes[0].scheme
+    stages = digest.bases(model, scheme)
+    rows = digest.worst_layers(model, scheme, WORST)
+    if not rows:
+        return
+    yield Text()
+    yield Text(f"Layers that cost the output most under {words.name(scheme, 40)}", "bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    labels = [words.name(words.layer_label(row), 96) for row in rows]
+    # Never so narrow that a name becomes a ribbon, whatever the other columns hold.
+    table.add_column("layer", min_width=min(16, max(map(len, labels))), overflow="fold")
+    table.add_column("", no_wrap=True)
+    table.add_column("range", justify="right", no_wrap=True)
+    table.add_column("average\nprecision", justify="right", no_wrap=True)
+    for basis in stages:
+        table.add_column(f"{basis.value}\ndB", justify="right", no_wrap=True)
+    for row, label in zip(rows, labels, strict=True):
+        figures = (digest.weight_sqnr(row, basis, scheme) for basis in stages)
+        table.add_row(
+            Text(label),
+            Text(_operator(row)),
+            Text(words.significant(row.range)),
+            Text(words.significant(row.average_precision, 2)),
+            *(Text("-" if figure is None else words.number(figure)) for figure in figures),
+        )
+    yield _indent(table, 2)
+    legend = "dB: SQNR at the model's output if this weight alone is quantised. dw: depthwise"
+    yield _indent(Text(legend, "dim"), 2)
+
+
+def _operator(row: LayerRow) -> str:
+    op_type = words.name(row.op_type, 12)
+    return f"{op_type} dw" if row.depthwise else op_type

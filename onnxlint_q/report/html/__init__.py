@@ -1,0 +1,64 @@
+"""`html`: one file that reads without a network, without JavaScript, on paper, and in the dark."""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from onnxlint_q import __version__
+from onnxlint_q.report import digest, words
+from onnxlint_q.report.html.page import pages
+from onnxlint_q.report.json import render_compact
+from onnxlint_q.result import Run
+
+
+def render(run: Run) -> str:
+    """The page; the json report is inside it as `<script type="application/json" id="data">`."""
+    template = _environment().get_template("report.html")
+    text: str = template.render(
+        pages=pages(run),
+        failures=run.failures,
+        summary=digest.summary(run),
+        title=", ".join(words.name(model.path, 60) for model in run.models[:3]) or "no model",
+        version=__version__,
+        data=embed(render_compact(run)),
+    )
+    return text + "\n"
+
+
+def embed(json_text: str) -> Markup:
+    """JSON as the content of a script element: the same values, nothing that HTML could take for a tag."""
+    for char in "<>&":
+        json_text = json_text.replace(char, f"\\u{ord(char):04x}")
+    return Markup(json_text)
+
+
+def _environment() -> Environment:
+    """Autoescape is on whatever a file is called; `finalize` makes invisible characters visible."""
+    environment = Environment(
+        loader=PackageLoader("onnxlint_q.report.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        name=words.name,
+        shown=words.shown,
+        lines=_lines,
+        decibel=words.decibel,
+        significant=words.significant,
+        count=words.count,
+    )
+    environment.globals.update(words=words, severity_mark=words.SEVERITY_MARK, verdict_mark=words.VERDICT_MARK)
+    return environment
+
+
+def _finalize(value: object) -> object:
+    return words.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _lines(text: str, limit: int = 4000) -> Markup:
+    """Several lines for `<pre>`, each made safe on its own."""
+    return Markup("\n").join(words.visible(line) for line in words.shorten(text, limit).splitlines())

@@ -1,0 +1,234 @@
+"""What the page shows of each model, worked out here so that the template only lays it out."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from onnxlint_q.finding import Finding, Severity
+from onnxlint_q.report import digest, words
+from onnxlint_q.report.html import charts
+from onnxlint_q.report.html.charts import Point, Series
+from onnxlint_q.report.html.table import Column, columns
+from onnxlint_q.result import Basis, LayerRow, ModelResult, Run, SchemeResult
+
+OPEN = 6
+"""Places of one rule that are shown before the rest is folded away."""
+STYLE = {Basis.FORECAST: "forecast", Basis.PROBE: "probe", Basis.MEASURED: "measured"}
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The verdict on one scheme."""
+
+    result: SchemeResult
+    reason: str
+    basis: str
+    note: str
+    weakest: str
+    gauge: Markup | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One finding with its anchor."""
+
+    finding: Finding
+    anchor: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleBlock:
+    """The findings of one rule; message and advice are told once where they are the same everywhere."""
+
+    group: digest.Group
+    message: str
+    remedy: str
+    snippet: str
+    first: tuple[Place, ...]
+    rest: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A chart with its caption; `style` names the stages in its legend."""
+
+    title: str
+    caption: str
+    svg: Markup
+    legend: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One model."""
+
+    result: ModelResult
+    anchor: str
+    warnings: tuple[str, ...]
+    cards: tuple[Card, ...]
+    tally: tuple[tuple[Severity, int], ...]
+    blocks: tuple[RuleBlock, ...]
+    refuted: tuple[RuleBlock, ...]
+    suppressed: tuple[RuleBlock, ...]
+    figures: tuple[Figure, ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def spans(self) -> tuple[tuple[str, int], ...]:
+        """The upper headings of the table with the number of columns below each."""
+        spans: list[tuple[str, int]] = []
+        for column in self.columns:
+            if spans and spans[-1][0] == column.over:
+                spans[-1] = (column.over, spans[-1][1] + 1)
+            else:
+                spans.append((column.over, 1))
+        return tuple(spans)
+
+
+def pages(run: Run) -> tuple[Page, ...]:
+    """One page part a model; anchors are unique over all of them."""
+    anchors = _Anchors()
+    return tuple(_page(model, index, anchors) for index, model in enumerate(run.models, start=1))
+
+
+class _Anchors:
+    """`f-<fingerprint>`, then `f-<fingerprint>-2`: two findings may share a rule and a place."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    def __call__(self, finding: Finding) -> str:
+        self._seen[finding.fingerprint] += 1
+        repeat = self._seen[finding.fingerprint]
+        return f"f-{finding.fingerprint}" + (f"-{repeat}" if repeat > 1 else "")
+
+
+def _page(model: ModelResult, index: int, anchors: _Anchors) -> Page:
+    kept = digest.counted(model.findings)
+    counts = ((severity, sum(finding.severity is severity for finding in kept)) for severity in Severity)
+    return Page(
+        result=model,
+        anchor=f"m-{index}",
+        warnings=words.warnings(model),
+        cards=tuple(_card(model, result) for result in model.schemes),
+        tally=tuple((severity, total) for severity, total in counts if total),
+        blocks=_blocks(kept, anchors),
+        refuted=_blocks(digest.refuted(model.findings), anchors),
+        suppressed=_blocks(model.suppressed, anchors),
+        figures=tuple(_figures(model)),
+        columns=tuple(columns(model)),
+    )
+
+
+def _card(model: ModelResult, result: SchemeResult) -> Card:
+    value = result.output_sqnr_db
+    worst = digest.worst_layers(model, result.scheme, 1)
+    weakest = ""
+    if worst:
+        basis = digest.bases(model, result.scheme)[0]
+        alone = words.decibel(digest.weight_sqnr(worst[0], basis, result.scheme))
+        label = words.name(words.layer_label(worst[0]), 70)
+        weakest = f"Weakest layer: {label}, {alone} if its weight alone is quantised ({basis.value})."
+    return Card(
+        result=result,
+        reason=words.reason(result),
+        basis=words.basis(result, model.calibration),
+        note=words.note(result),
+        weakest=weakest,
+        gauge=charts.gauge(value) if value is not None and math.isfinite(value) else None,
+    )
+
+
+def _blocks(findings: Iterable[Finding], anchors: _Anchors) -> tuple[RuleBlock, ...]:
+    return tuple(_block(group, anchors) for group in digest.group_by_rule(findings))
+
+
+def _block(group: digest.Group, anchors: _Anchors) -> RuleBlock:
+    def shared(text: Callable[[Finding], str]) -> str:
+        texts = {text(finding) for finding in group.findings}
+        return texts.pop() if len(texts) == 1 else ""
+
+    places = tuple(Place(finding, anchors(finding)) for finding in group.findings)
+    return RuleBlock(
+        group=group,
+        message=shared(lambda finding: finding.message),
+        remedy=shared(lambda finding: finding.remedy),
+        snippet=shared(lambda finding: finding.snippet),
+        first=places[:OPEN],
+        rest=places[OPEN:],
+    )
+
+
+def _figures(model: ModelResult) -> Iterable[Figure]:
+    rows = model.layers
+    if not rows:
+        return
+    kinds = (("dw-key", "depthwise"), ("other-key", "other")) if any(row.depthwise for row in rows) else ()
+
+    def points(value: Callable[[LayerRow], float | None]) -> tuple[Point, ...]:
+        return tuple(
+            Point(f"{n} {words.name(words.layer_label(row), 80)}", value(row), row.depthwise)
+            for n, row in enumerate(rows, start=1)
+        )
+
+    for result in model.schemes:
+        stages = digest.bases(model, result.scheme)
+        lines = tuple(_sqnr_series(model, result.scheme, basis) for basis in reversed(stages))
+        scheme = words.name(result.scheme, 40)
+        title = f"Output SQNR by layer, {scheme}"
+        yield Figure(
+            title,
+            "SQNR at the model's output if the weight of this layer alone is quantised. Lower is worse.",
+            charts.sqnr_chart(lines, title),
+            tuple((f"{basis.value}-key", basis.value) for basis in stages),
+        )
+    title = "Average precision by layer"
+    yield Figure(
+        title,
+        "Mean of the channels' ranges over the range of the tensor. Channels of a layer with a "
+        "low bar share one scale badly.",
+        charts.fraction_chart(points(lambda row: row.average_precision), title),
+        kinds,
+    )
+    title = "Weight range by layer"
+    yield Figure(
+        title,
+        "Largest minus smallest folded weight, on a logarithmic axis.",
+        charts.log_chart(points(lambda row: row.range), title),
+        kinds,
+    )
+    title = "Activation range by layer"
+    spans = tuple(
+        Point(
+            f"{n} {words.name(words.layer_label(row), 80)}",
+            row.activation_high,
+            row.depthwise,
+            row.activation_low,
+        )
+        for n, row in enumerate(rows, start=1)
+    )
+    if any(point.low is not None for point in spans):
+        yield Figure(
+            title,
+            "Smallest to largest value that calibration saw at the layer's output; the axis is "
+            "logarithmic away from zero.",
+            charts.span_chart(spans, title),
+            kinds,
+        )
+
+
+def _sqnr_series(model: ModelResult, scheme: str, basis: Basis) -> Series:
+    points = tuple(
+        Point(
+            f"{n} {words.name(words.layer_label(row), 80)}",
+            digest.weight_sqnr(row, basis, scheme),
+            row.depthwise,
+        )
+        for n, row in enumerate(model.layers, start=1)
+    )
+    return Series(basis.value, STYLE[basis], points)

@@ -1,0 +1,212 @@
+"""How names, numbers, evidence and verdicts read in every format made for people."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+from onnxlint_q.analysis.verdict import Verdict
+from onnxlint_q.finding import Evidence, Finding, Location, Severity, Subject
+from onnxlint_q.result import Basis, CalibrationSummary, LayerRow, ModelResult, SchemeResult
+
+SEVERITY_MARK = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "●"}
+VERDICT_MARK = {Verdict.BREAKS: "✖", Verdict.DEGRADES: "▲", Verdict.SURVIVES: "✔", None: "?"}
+PERFECT = "perfect match"
+PERFECT_OUTPUT = f"{PERFECT}: the output equals the float model's"
+LONGEST = 600
+"""Characters of a message that are shown; the model is untrusted and its names may be megabytes long."""
+
+
+def visible(text: str) -> str:
+    """`text` on one line with every invisible character written as its escape.
+
+    Control characters could drive a terminal, bidirectional marks could reorder a line, lone surrogates
+    cannot be written as UTF-8.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or unicodedata.category(char) == "Zs" else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def elide(text: str, limit: int) -> str:
+    """`text`, or its beginning and end around `…` in `limit` characters; the end tells nodes apart."""
+    if len(text) <= limit:
+        return text
+    head = (limit - 1) // 4
+    return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+
+
+def shorten(text: str, limit: int) -> str:
+    """`text`, or its beginning in `limit` characters with `…`."""
+    return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"
+
+
+def shown(text: str, limit: int = LONGEST) -> str:
+    """A sentence made safe to show: visible and bounded."""
+    return visible(shorten(text, limit))
+
+
+def name(text: str, limit: int = 160) -> str:
+    """A name made safe to show: visible, and bounded in the middle."""
+    return visible(elide(text, limit))
+
+
+def number(value: float, digits: int = 1) -> str:
+    """`value` with a fixed number of decimals; never `-0.0`."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def decibel(value: float | None) -> str:
+    """`4.7 dB`; a dash where there is nothing, words where it is not finite."""
+    if value is None or math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return PERFECT if value > 0 else "no signal left"
+    return f"{number(value)} dB"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """`value` with so many significant digits; a dash where there is nothing."""
+    return "-" if value is None else f"{value + 0.0:.{digits}g}"
+
+
+def percent(fraction: float) -> str:
+    """`0.948` as `94.8 %`, `0.05` as `5 %`."""
+    return f"{number(100 * fraction).removesuffix('.0')} %"
+
+
+def count(amount: int, noun: str, plural: str = "") -> str:
+    """`1 layer`, `2 layers`."""
+    return f"{amount} {noun if amount == 1 else plural or noun + 's'}"
+
+
+def layer_label(row: LayerRow) -> str:
+    """The name to show for a layer: the node's, else its output's, as in `Location.label`."""
+    return row.node or row.output
+
+
+def place(location: Location, limit: int = 60) -> str:
+    """Where, for people: node, operator, and the output where the node's name does not say it."""
+    text = name(location.label, limit) or "the model"
+    if location.graph != "main":
+        text = f"{text} in {name(location.graph, limit)}"
+    if location.op_type:
+        text = f"{text} ({name(location.op_type, 40)})"
+    if location.node and location.output and location.output != location.node:
+        text = f"{text} → {name(location.output, limit)}"
+    return text
+
+
+def brief_place(location: Location, limit: int) -> str:
+    """Node and operator in about `limit` characters, for lists."""
+    op_type = f" ({name(location.op_type, 20)})" if location.op_type else ""
+    return f"{name(location.label, max(limit - len(op_type), 24)) or 'the model'}{op_type}"
+
+
+def evidence(finding: Finding) -> str:
+    """`confirmed 4.7 dB`, `refuted 31.0 dB`, `untested`, `static`."""
+    if finding.measured_db is None:
+        return finding.evidence.value
+    return f"{finding.evidence.value} {decibel(finding.measured_db)}"
+
+
+def claim(finding: Finding) -> str:
+    """What the finding says will happen and what a run saw, as sentences; empty for a fact of the file."""
+    if finding.claim is None:
+        return ""
+    said = finding.claim
+    tensor = name(said.tensor, 80)
+    what = f"the weight of {tensor}" if said.subject is Subject.WEIGHT else f"the activation {tensor}"
+    sentence = (
+        f"Claim: with only {what} quantised as {visible(said.scheme)}, the output falls below {decibel(said.below_db)}."
+    )
+    if finding.measured_db is not None:
+        return f"{sentence} Measured: {decibel(finding.measured_db)}."
+    if finding.evidence is Evidence.UNTESTED:
+        return f"{sentence} Not tested."
+    return f"{sentence} A run {finding.evidence.value} it."
+
+
+def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
+    """What a verdict rests on, in words."""
+    if result.basis is Basis.FORECAST:
+        return "forecast from the file alone, nothing was run"
+    if result.basis is Basis.PROBE:
+        return "probed by running the model on synthetic inputs"
+    if calibration is None:
+        return "measured by running the model"
+    kind = "synthetic sample" if calibration.synthetic else "sample"
+    if calibration.held_out:
+        return f"measured on {count(calibration.held_out, f'held-out {kind}')}"
+    return f"measured on the same {count(calibration.samples, kind)} the ranges were taken from"
+
+
+def missing_sqnr(result: SchemeResult) -> str | None:
+    """Why a scheme has no finite output SQNR; None where it has one."""
+    value = result.output_sqnr_db
+    if value is not None and math.isfinite(value):
+        return None
+    if value is not None and not math.isnan(value):
+        return PERFECT_OUTPUT if value > 0 else "no signal left at the output"
+    if result.note:
+        return result.note
+    # `VerdictLevels.verdict` calls a missing SQNR a perfect match, and that survives.
+    if result.verdict is Verdict.SURVIVES:
+        return PERFECT_OUTPUT
+    return "not determined"
+
+
+def reason(result: SchemeResult) -> str:
+    """The figures behind a verdict: `-4.0 dB at the output, top-1 agrees with float on 5 % of samples`."""
+    missing = missing_sqnr(result)
+    text = shown(missing).rstrip(".") if missing else f"{decibel(result.output_sqnr_db)} at the output"
+    if result.agreement is not None:
+        text = f"{text}, top-1 agrees with float on {percent(result.agreement)} of samples"
+    return text
+
+
+def note(result: SchemeResult) -> str:
+    """What weakens the verdict, where `reason` has not said it already."""
+    return "" if missing_sqnr(result) == result.note else shown(result.note)
+
+
+def calibration_words(calibration: CalibrationSummary) -> str:
+    """What the run was fed, on one line."""
+    held_out = f", verdict on {count(calibration.held_out, 'other')}" if calibration.held_out else ""
+    preprocessing = f", {shown(calibration.preprocessing)}" if calibration.preprocessing else ""
+    return f"{name(calibration.source)}: {count(calibration.samples, 'sample')}{held_out}{preprocessing}"
+
+
+SYNTHETIC = (
+    "Synthetic calibration: the model ran on random values, not on data. "
+    "Every measured figure here may differ on real inputs; do not release on it."
+)
+CRASHED = "A rule crashed, so this report is incomplete. Do not take a missing finding for a clean model."
+
+
+def warnings(model: ModelResult) -> tuple[str, ...]:
+    """What the reader must know before any figure."""
+    said = []
+    if model.rule_crashed:
+        said.append(CRASHED)
+    if model.calibration is not None and model.calibration.synthetic:
+        said.append(SYNTHETIC)
+    if model.untested_because:
+        said.append(f"Nothing was run: {shown(model.untested_because)}")
+    return tuple(said)
+
+
+def headline(model: ModelResult) -> str:
+    """`float model, opset 13, 53 layers`."""
+    return f"{visible(model.format)} model, opset {model.opset}, {count(len(model.layers), 'layer')}"
+
+
+def metric(value: object) -> str:
+    """A metric as shown: six significant digits, names bounded."""
+    if isinstance(value, float):
+        return significant(value, 6)
+    return "-" if value is None else name(str(value))

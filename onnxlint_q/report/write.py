@@ -1,0 +1,93 @@
+"""A report reaches its file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TextIO
+
+from onnxlint_q.errors import UsageError
+from onnxlint_q.report.formats import PLAIN, Look
+
+STDOUT = "-"
+MIN_WIDTH, MAX_WIDTH = 80, 120
+
+
+def write(text: str, destination: str | Path | None) -> None:
+    """Write a rendered report to a file, or to standard output where `destination` is None or `-`.
+
+    A file is written beside its destination first and then moved over it, so a reader never sees half a
+    report and an earlier report survives every failure. Text is UTF-8; a lone surrogate becomes its escape.
+
+    Raises:
+        UsageError: the file cannot be written.
+        BrokenPipeError: whoever read standard output has gone.
+    """
+    if destination is None or str(destination) == STDOUT:
+        _to_stream(text, sys.stdout)
+        return
+    # A link is followed, so that the report lands where the link points and the link stays.
+    target = Path(os.path.realpath(destination))
+    data = text.encode("utf-8", "backslashreplace")
+    try:
+        if target.is_dir():
+            raise UsageError(f"cannot write the report {destination}: it is a folder; name a file inside it")
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)  # a device or a pipe is written to, never replaced
+        else:
+            _replace(target, data)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the report {destination}: {error.strerror or error}; "
+            "name a file in a folder that exists and can be written"
+        ) from error
+
+
+def _replace(target: Path, data: bytes) -> None:
+    """Put `data` at `target` in one step; the permissions of a file that is there already are kept."""
+    temporary = target.with_name(f".onnxlint-q-{secrets.token_hex(8)}.tmp")
+    # O_EXCL: never write through a link somebody placed under this name.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _to_stream(text: str, stream: TextIO) -> None:
+    """Pipes and files get UTF-8 whatever the locale; a terminal gets what it can show."""
+    buffer = getattr(stream, "buffer", None)
+    if buffer is None:
+        stream.write(text)
+    else:
+        encoding = (stream.encoding or "utf-8") if stream.isatty() else "utf-8"
+        stream.flush()
+        buffer.write(text.encode(encoding, "backslashreplace"))
+    stream.flush()
+
+
+def terminal_look(stream: TextIO | None = None, environment: Mapping[str, str] = os.environ) -> Look:
+    """How `full` should look on `stream` (standard output if None).
+
+    Colour only on a terminal, and not where `NO_COLOR` is set and not empty (no-color.org) or `TERM` is
+    `dumb`; `FORCE_COLOR` asks for it elsewhere. Off a terminal the width is 100 columns, so that output kept
+    in a file or a log does not depend on where it was made.
+    """
+    stream = stream or sys.stdout
+    on_terminal = stream.isatty()
+    colour = (on_terminal and environment.get("TERM") != "dumb") or bool(environment.get("FORCE_COLOR"))
+    if environment.get("NO_COLOR"):
+        colour = False
+    width = shutil.get_terminal_size().columns if on_terminal else PLAIN.width
+    return Look(width=min(max(width, MIN_WIDTH), MAX_WIDTH), colour=colour)

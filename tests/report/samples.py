@@ -1,0 +1,307 @@
+"""Runs to render: a small one, a large one, a hostile one, and one with nothing in it. All figures are invented."""
+
+from __future__ import annotations
+
+import math
+import random
+
+from onnxlint_q.analysis.verdict import Verdict
+from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, Severity, Subject
+from onnxlint_q.result import (
+    Basis,
+    CalibrationSummary,
+    Failure,
+    LayerRow,
+    LayerSqnr,
+    ModelResult,
+    Run,
+    SchemeResult,
+)
+
+TENSOR, CHANNEL = "int8-per-tensor", "int8-per-channel"
+SNIPPET = "quantize_static(\n    ...,\n    per_channel=True,\n)"
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "[red]x[/red][/]",
+    "first\nsecond\rthird\tfourth",
+    "\x1b[31mred\x1b[0m\x00\x07",
+    "right\u202eot-tfel\u200b",
+    "\udc80\ud800 lone",
+    "卷积层/深度可分离/重み",
+    'a" onmouseover="alert(1)\' x=`',
+    "</script><img src=x onerror=alert(1)>",
+    "{{ 7 * 7 }}{% raw %}",
+    "&lt;b&gt;&amp;",
+    "very/long/" + "block_with_a_long_name/" * 40 + "end",
+    "",
+)
+
+
+def conv(node: str, output: str, op_type: str = "Conv", graph: str = "main") -> Location:
+    return Location(graph=graph, node=node, op_type=op_type, output=output)
+
+
+def spread(node: str, measured: float | None, evidence: Evidence, *, severity: Severity = Severity.ERROR) -> Finding:
+    """A finding about a depthwise layer, tested or not."""
+    return Finding(
+        code="QW001",
+        name="unequal-channel-ranges",
+        severity=severity,
+        confidence=Confidence.HIGH,
+        message="The channels' ranges differ by a factor of 214.7; one int8 scale leaves 27 of 96 fewer than 4 codes.",
+        location=conv(node, f"{node}/bn_out"),
+        metrics={"ratio": 214.7, "channels": 96, "starved_fraction": 0.28125},
+        remedy="Quantise weights per channel, or equalise the two layers before.",
+        snippet=SNIPPET,
+        claim=Claim(Subject.WEIGHT, f"{node}/bn_out", TENSOR, 10.0),
+        evidence=evidence,
+        measured_db=measured,
+    )
+
+
+def static(node: str, severity: Severity = Severity.WARNING) -> Finding:
+    return Finding(
+        code="QG004",
+        name="unfolded-batch-norm",
+        severity=severity,
+        confidence=Confidence.HIGH,
+        message="This BatchNormalization stays in the graph: its input has two readers.",
+        location=conv(node, f"{node}:0", "BatchNormalization"),
+        remedy="Let the convolution feed the BatchNormalization alone.",
+    )
+
+
+def row(
+    node: str,
+    *,
+    depthwise: bool = False,
+    value_range: float = 1.5,
+    precision: float = 0.5,
+    forecast: float | None = None,
+    measured: float | None = None,
+) -> LayerRow:
+    """A layer; per channel it is 12 dB better, and 3 dB worse with its activation."""
+
+    def both(tensor: float | None) -> dict[str, LayerSqnr] | None:
+        if tensor is None:
+            return None
+        return {
+            TENSOR: LayerSqnr(tensor, tensor - 3.0),
+            CHANNEL: LayerSqnr(tensor + 12.0, tensor + 7.0),
+        }
+
+    return LayerRow(
+        node=node,
+        output=f"{node}/bn_out",
+        op_type="Conv",
+        group=96 if depthwise else 1,
+        depthwise=depthwise,
+        range=value_range,
+        average_precision=precision,
+        channel_sqnr_db=30.0 * precision + 8.0,
+        activation_low=None if measured is None else -value_range * 3,
+        activation_high=None if measured is None else value_range * 5,
+        forecast=both(forecast),
+        measured=both(measured),
+    )
+
+
+def small() -> Run:
+    """One model, one finding of each kind."""
+    model = ModelResult(
+        path="small.onnx",
+        sha256="ab" * 32,
+        opset=13,
+        format="float",
+        schemes=(
+            SchemeResult(TENSOR, Verdict.BREAKS, -3.957, Basis.MEASURED, agreement=0.0521),
+            SchemeResult(CHANNEL, Verdict.DEGRADES, 13.19, Basis.MEASURED, agreement=0.75),
+        ),
+        layers=(
+            row("stem", forecast=31.0, measured=33.333333333),
+            row("dw1", depthwise=True, value_range=12.25, precision=0.11, forecast=6.0, measured=4.71),
+            row("dw2", depthwise=True, value_range=8.5, precision=0.2, forecast=11.0, measured=31.02),
+            row("head", forecast=24.0, measured=27.5),
+        ),
+        findings=(
+            spread("dw1", 4.71, Evidence.CONFIRMED),
+            spread("dw2", 31.02, Evidence.REFUTED),
+            static("bn3"),
+        ),
+        calibration=CalibrationSummary("photos", "imagenet preprocessing", 32, 16),
+    )
+    return Run((model,))
+
+
+def large(layers: int = 113, seed: int = 7) -> Run:
+    """A network of the size reports are made for, with 60 findings."""
+    draw = random.Random(seed)
+    rows = []
+    for index in range(layers):
+        depthwise = index % 3 == 1
+        part = ("expand", "depthwise", "project")[index % 3]
+        precision = draw.uniform(0.04, 0.4) if depthwise else draw.uniform(0.3, 0.9)
+        forecast = draw.gauss(38.0, 6.0) - (28 * (0.4 - precision) / 0.36 if depthwise else 0.0)
+        rows.append(
+            row(
+                f"MobilenetV2/expanded_conv_{index // 3}/{part}/Conv2D",
+                depthwise=depthwise,
+                value_range=10 ** draw.uniform(-0.3, 0.6) * (12 if depthwise else 1),
+                precision=precision,
+                forecast=forecast,
+                measured=forecast + draw.gauss(0.0, 2.5),
+            )
+        )
+    depthwise_nodes = [layer for layer in rows if layer.depthwise]
+    depthwise_nodes.sort(key=lambda layer: layer.average_precision)
+    findings = []
+    for index, layer in enumerate(depthwise_nodes[:26]):
+        measured = layer.measured[TENSOR].weight_sqnr_db if layer.measured else None
+        evidence = Evidence.UNTESTED if index > 15 else Evidence.CONFIRMED
+        severity = Severity.ERROR if index < 12 else Severity.WARNING
+        findings.append(spread(layer.node, None if index > 15 else measured, evidence, severity=severity))
+    findings += [static(f"MobilenetV2/BatchNorm_{index}") for index in range(30)]
+    findings += [spread(layer.node, 33.1, Evidence.REFUTED) for layer in depthwise_nodes[30:33]]
+    findings.append(static("MobilenetV2/Logits", Severity.INFO))
+    model = ModelResult(
+        path="release/mobilenetv2_100.onnx",
+        sha256="0123456789abcdef" * 4,
+        opset=17,
+        format="float",
+        schemes=(
+            SchemeResult(TENSOR, Verdict.BREAKS, 1.84, Basis.MEASURED, agreement=0.125),
+            SchemeResult(CHANNEL, Verdict.SURVIVES, 17.62, Basis.MEASURED, agreement=0.9375, note="Only 16 samples."),
+        ),
+        layers=tuple(rows),
+        findings=tuple(findings),
+        suppressed=(static("MobilenetV2/accepted"),),
+        calibration=CalibrationSummary("imagenet/val", "imagenet preprocessing, 224 × 224", 32, 16),
+        notes=("3 nodes of an unknown domain were passed through as they are.",),
+        seconds={"read": 0.21, "measure": 0.34, "calibrate": 11.83},
+    )
+    return Run((model,))
+
+
+def quantised() -> Run:
+    """A file that is quantised already: no schemes, no forecasts."""
+    location = Location(node="QuantizeLinear_7", op_type="QuantizeLinear", output="x7_q")
+    finding = Finding(
+        code="QP003",
+        name="large-scale",
+        severity=Severity.WARNING,
+        confidence=Confidence.MEDIUM,
+        message="The scale 0.83 is 41 times the median of the file.",
+        location=location,
+        remedy="Calibrate this activation with a percentile observer.",
+        snippet="calibrate_method=CalibrationMethod.Percentile",
+    )
+    layers = (LayerRow("conv", "conv_out", "Conv", 1, False, 2.0, 0.6, 35.0),)
+    return Run((ModelResult("model_int8.onnx", "cd" * 32, 13, "qdq", (), layers, (finding,)),))
+
+
+def forecast_only(findings: bool = True) -> Run:
+    """A float model nothing was run on."""
+    model = ModelResult(
+        path="plain.onnx",
+        sha256="ef" * 32,
+        opset=12,
+        format="float",
+        schemes=(
+            SchemeResult(TENSOR, Verdict.DEGRADES, 9.5, Basis.FORECAST, note="2 operators are unknown."),
+            SchemeResult(CHANNEL, Verdict.SURVIVES, 25.1, Basis.FORECAST),
+        ),
+        layers=tuple(row(f"layer{index}", depthwise=index % 2 == 1, forecast=10.0 + 3 * index) for index in range(6)),
+        findings=(spread("layer1", None, Evidence.UNTESTED),) if findings else (),
+        untested_because="the model has a custom operator that ONNX Runtime does not know",
+    )
+    return Run((model,))
+
+
+def nothing() -> Run:
+    """None and empty wherever the types allow it; figures that are not finite elsewhere."""
+    layers = (
+        LayerRow("", "", "Conv", 1, False, math.nan, math.nan, None),
+        LayerRow("", "out", "Gemm", 1, False, 0.0, 1.0, math.inf, -math.inf, math.inf, {}, {}, {}),
+        LayerRow("", "dead", "Conv", 2, True, math.inf, 0.0, -math.inf, forecast={TENSOR: LayerSqnr(None, None)}),
+        LayerRow("", "exact", "Conv", 2, True, 0.0, 1.0, None, measured={TENSOR: LayerSqnr(math.inf)}),
+    )
+    finding = Finding(
+        code="QX001",
+        name="nothing",
+        severity=Severity.INFO,
+        confidence=Confidence.LOW,
+        message="",
+        location=Location(),
+        metrics={"a": math.inf, "b": math.nan, "c": None, "d": True, "e": 3, "f": "text"},
+        measured_db=math.inf,
+        evidence=Evidence.CONFIRMED,
+    )
+    schemes = (
+        SchemeResult(TENSOR, None, None, Basis.FORECAST),
+        SchemeResult(CHANNEL, Verdict.SURVIVES, None, Basis.PROBE),
+        SchemeResult("int4", Verdict.BREAKS, -math.inf, Basis.MEASURED, note="The output is constant."),
+        SchemeResult("exact", Verdict.SURVIVES, math.inf, Basis.MEASURED, agreement=1.0),
+        SchemeResult("nan", None, math.nan, Basis.MEASURED, note="The output is not a number."),
+    )
+    return Run((ModelResult("", "", 0, "float", schemes, layers, (finding,)),))
+
+
+def empty() -> Run:
+    """No model could be read."""
+    return Run((), (Failure("broken.onnx", "broken.onnx: not an ONNX file; export it again"),))
+
+
+def hostile() -> Run:
+    """Every text of a run is an attack on some format."""
+    models = []
+    for index, text in enumerate(HOSTILE):
+        other = HOSTILE[(index + 3) % len(HOSTILE)]
+        finding = Finding(
+            code="QW001",
+            name=text,
+            severity=Severity.ERROR,
+            confidence=Confidence.HIGH,
+            message=f"Here is {text}.",
+            location=Location(f"main/{other}", text, f"{other}.Conv", text),
+            metrics={text: other},
+            remedy=text,
+            snippet=f"{text}\n{other}",
+            claim=Claim(Subject.ACTIVATION, text, text, 10.0),
+            evidence=Evidence.REFUTED if index % 3 == 2 else Evidence.UNTESTED,
+            note=text,
+        )
+        sqnr = {TENSOR: LayerSqnr(float(index), index - 2.0), text: LayerSqnr(1.0)}
+        layer = LayerRow(text, other, text, 1, index % 2 == 0, 2.0, 0.5, 20.0, -1.0, 2.0, sqnr, sqnr, sqnr)
+        models.append(
+            ModelResult(
+                path=text,
+                sha256="00" * 32,
+                opset=13,
+                format=text,
+                schemes=(
+                    SchemeResult(TENSOR, Verdict.BREAKS, 1.0, Basis.PROBE, note=text),
+                    SchemeResult(text, None, None, Basis.MEASURED, note=text),
+                ),
+                layers=(layer, layer),
+                findings=(finding, finding),
+                suppressed=(finding,),
+                calibration=CalibrationSummary(text, other, 4, 0, synthetic=True),
+                untested_because=text,
+                notes=(text,),
+                seconds={text: 1.0},
+                rule_crashed=True,
+            )
+        )
+    return Run(tuple(models), (Failure(HOSTILE[0], HOSTILE[1]),))
+
+
+ALL = {
+    "small": small,
+    "large": large,
+    "quantised": quantised,
+    "forecast_only": forecast_only,
+    "nothing": nothing,
+    "empty": empty,
+    "hostile": hostile,
+}

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from importlib.resources import files
+
+import pytest
+import samples
+
+from onnxlint_q.report import ReportFormat, render
+from onnxlint_q.report.html import charts
+from onnxlint_q.report.html.charts import Point, Series
+
+VOID = {"meta", "input", "br", "img", "link", "hr"}
+RAW = {"script", "style"}
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+class Page(HTMLParser):
+    """Fails on tags that do not nest; collects what the tests ask for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.ids: list[str] = []
+        self.text: list[str] = []
+        self.data = ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        assert len(dict(attrs)) == len(attrs)
+        if identity := dict(attrs).get("id"):
+            self.ids.append(identity)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script" and self.tags[-1][1].get("id") == "data":
+            self.data += data
+        elif not set(self.open) & RAW:
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def rendered() -> dict[str, str]:
+    return {name: render(make(), ReportFormat.HTML) for name, make in samples.ALL.items()}
+
+
+@pytest.mark.parametrize("name", samples.ALL)
+def test_the_page_is_well_formed_and_its_anchors_are_unique(name: str, rendered: dict[str, str]) -> None:
+    page = Page(rendered[name])
+    assert len(page.ids) == len(set(page.ids))
+    for tag, attributes in page.tags:
+        target = attributes.get("href") or ""
+        assert target == "" or (tag == "a" and target[1:] in page.ids)
+        labelled = attributes.get("aria-labelledby")
+        assert labelled is None or labelled in page.ids
+
+
+@pytest.mark.parametrize("name", samples.ALL)
+def test_nothing_is_loaded(name: str, rendered: dict[str, str]) -> None:
+    page = Page(rendered[name])
+    assert not {"img", "link", "iframe", "object", "embed", "base", "form", "image", "use"} & {t for t, _ in page.tags}
+    assert not any("src" in attributes or "srcset" in attributes for _, attributes in page.tags)
+    assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
+    for pattern in (r"https?://", r"url\(", r"@import", r"fetch\(", r"XMLHttpRequest", r"\bimport\("):
+        assert not re.search(pattern, rendered[name])
+    metas = [a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
+    assert len(metas) == 1
+    assert metas[0] is not None
+    assert metas[0].startswith(POLICY)
+
+
+@pytest.mark.parametrize("name", samples.ALL)
+def test_the_json_report_is_inside(name: str, rendered: dict[str, str]) -> None:
+    assert json.loads(Page(rendered[name]).data) == json.loads(render(samples.ALL[name](), ReportFormat.JSON))
+
+
+def test_hostile_names_are_text(rendered: dict[str, str]) -> None:
+    text = rendered["hostile"]
+    page = Page(text)
+    assert sum(tag == "script" for tag, _ in page.tags) == 2
+    assert "<script>alert" not in text
+    assert "<img" not in text
+    assert "</script><" not in text.replace("</script>\n", "")
+    assert not any(char in text for char in "\x00\x07\x1b\u202e\u200b\ud800\udc80")
+    shown = "".join(page.text)
+    assert "<script>alert(1)</script>" in shown
+    assert "{{ 7 * 7 }}{% raw %}" in shown
+    assert "&lt;b&gt;&amp;" in shown
+    assert r"first\nsecond\rthird\tfourth" in shown
+
+
+def test_verdicts_come_before_findings_and_findings_before_layers(rendered: dict[str, str]) -> None:
+    text = rendered["large"]
+    order = [text.index(part) for part in ('class="cards"', ">Findings", "<figure", "<table", ">Provenance")]
+    assert order == sorted(order)
+    shown = " ".join("".join(Page(text).text).split())
+    assert "1.8 dB at the output, top-1 agrees with float on 12.5 % of samples; measured on 16 held-out" in shown
+    assert "Weakest layer: MobilenetV2/expanded_conv_2/depthwise/Conv2D, 5.8 dB" in shown
+    assert "Synthetic" not in shown
+
+
+def test_every_finding_has_its_anchor_claim_and_remedy(rendered: dict[str, str]) -> None:
+    run = samples.large()
+    page = Page(rendered["large"])
+    for finding in run.models[0].findings:
+        assert f"f-{finding.fingerprint}" in page.ids
+    shown = "".join(page.text)
+    assert "Quantise weights per channel, or equalise the two layers before." in shown
+    assert samples.SNIPPET in shown
+    assert shown.count("Claim: with only the weight of") == 29
+
+
+def test_two_findings_with_one_fingerprint_have_two_anchors(rendered: dict[str, str]) -> None:
+    fingerprint = samples.hostile().models[0].findings[0].fingerprint
+    ids = Page(rendered["hostile"]).ids
+    assert {f"f-{fingerprint}", f"f-{fingerprint}-2", f"f-{fingerprint}-3"} <= set(ids)
+
+
+def test_the_table_has_every_layer_and_marks_the_worst_in_words(rendered: dict[str, str]) -> None:
+    text = rendered["small"]
+    table = text[text.index("<table") : text.index("</table>")]
+    assert table.count('scope="row"') == 4
+    assert '<td class="num bad" data-v="4.71" title="under 5 dB">4.7</td>' in table
+    assert "<caption>" in table
+
+
+def test_charts_are_drawn_for_what_is_known(rendered: dict[str, str]) -> None:
+    for title in ("Output SQNR by layer, int8-per-tensor", "Average precision", "Weight range", "Activation range"):
+        assert title in rendered["large"]
+    assert "Activation range" not in rendered["forecast_only"]
+    assert "Output SQNR by layer" not in rendered["quantised"]
+    assert rendered["large"].count("<title>1 Mob") == 7
+
+
+def test_the_page_of_a_large_model_is_small(rendered: dict[str, str]) -> None:
+    assert len(rendered["large"].encode()) < 600_000
+
+
+@pytest.mark.parametrize("name", ["empty", "forecast_only", "quantised", "nothing"])
+def test_what_did_not_happen_is_said(name: str, rendered: dict[str, str]) -> None:
+    shown = " ".join("".join(Page(rendered[name]).text).split())
+    expected = {
+        "empty": "1 model could not be linted",
+        "forecast_only": "Nothing was run: the model has a custom operator",
+        "quantised": "none, no measured figures",
+        "nothing": "perfect match",
+    }
+    assert expected[name] in shown
+
+
+def test_no_findings() -> None:
+    text = render(samples.forecast_only(findings=False), ReportFormat.HTML)
+    assert "Nothing was found." in "".join(Page(text).text)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_contrast_of_text_is_at_least_4_5(theme: str) -> None:
+    css = files("onnxlint_q.report.html").joinpath("templates/style.css").read_text("utf-8")
+    found = re.search(rf"macro {theme}\(\) %}}(.*?){{% endmacro", css, re.DOTALL)
+    assert found
+    colour = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", found[1]))
+
+    def luminance(code: str) -> float:
+        parts = (int(code[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def contrast(one: str, other: str) -> float:
+        low, high = sorted((luminance(colour[one]), luminance(colour[other])))
+        return (high + 0.05) / (low + 0.05)
+
+    for text in ("ink", "soft", "link", "bad", "poor", "good", "info"):
+        assert all(contrast(text, ground) >= 4.5 for ground in ("page", "sheet", "inset")), text
+    for text in ("bad", "poor", "good", "info"):
+        assert contrast(text, f"{text}-tint") >= 4.5
+    for mark in ("mark", "dw"):
+        assert contrast(mark, "sheet") >= 3.0
+
+
+def test_a_chart_without_values_is_empty() -> None:
+    points = [Point("a", None), Point("b", float("nan")), Point("c", float("inf"), low=float("-inf"))]
+    assert charts.log_chart(points, "t") == ""
+    assert charts.fraction_chart(points, "t") == ""
+    assert charts.span_chart(points, "t") == ""
+    assert charts.sqnr_chart([Series("s", "measured", tuple(points))], "t") == ""
+
+
+def test_a_line_breaks_where_a_layer_has_no_figure() -> None:
+    values = (10.0, 20.0, None, 30.0)
+    series = Series("s", "measured", tuple(Point(str(v), v) for v in values))
+    path = re.search(r'class="line measured"><path d="([^"]*)"', charts.sqnr_chart([series], "t"))
+    assert path
+    assert [char for char in path[1] if char.isalpha()] == ["M", "L", "M"]
+
+
+def test_charts_stay_inside_their_frame() -> None:
+    points = [Point("a", 1e-30), Point("b", 1e30, low=-1e30), Point("c", -5.0, low=-6.0), Point("d", 0.0, low=0.0)]
+    drawn = [
+        charts.log_chart(points, "t"),
+        charts.fraction_chart(points, "t"),
+        charts.span_chart(points, "t"),
+        charts.sqnr_chart([Series("s", "probe", (Point("a", -90.0), Point("b", 140.0)))], "t"),
+    ]
+    for svg in drawn:
+        ys = [float(y) for y in re.findall(r' c?y="([-0-9.]+)"', svg)]
+        assert ys
+        assert all(0 <= y <= charts.HEIGHT for y in ys)
+
+
+def test_names_in_charts_are_escaped() -> None:
+    svg = charts.log_chart([Point("<b>&", 1.0, depthwise=True)], '"><script>')
+    assert "&lt;b&gt;&amp;: 1" in svg
+    assert "<script>" not in svg

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import samples
+
+from onnxlint_q.finding import Evidence
+from onnxlint_q.report import ReportFormat, render, terminal_look, words
+from onnxlint_q.report.digest import summary
+from onnxlint_q.report.formats import Look
+from onnxlint_q.result import Run
+
+CONCISE = """\
+small.onnx:main/dw1: QW001 unequal-channel-ranges error [confirmed 4.7 dB] \
+The channels' ranges differ by a factor of 214.7; one int8 scale leaves 27 of 96 fewer than 4 codes.
+small.onnx:main/bn3: QG004 unfolded-batch-norm warning [static] \
+This BatchNormalization stays in the graph: its input has two readers.
+small.onnx:main/dw2: QW001 unequal-channel-ranges error [refuted 31.0 dB] \
+The channels' ranges differ by a factor of 214.7; one int8 scale leaves 27 of 96 fewer than 4 codes.
+2 findings (1 error, 1 warning; 1 confirmed) and 1 refuted in 1 model
+"""
+
+FULL = """\
+small.onnx
+float model, opset 13, 4 layers
+calibration photos: 32 samples, verdict on 16 others, imagenet preprocessing
+
+  int8-per-tensor   ✖ breaks    -4.0 dB at the output, top-1 agrees with float on 5.2 % of samples;
+                                measured on 16 held-out samples
+  int8-per-channel  ▲ degrades  13.2 dB at the output, top-1 agrees with float on 75 % of samples;
+                                measured on 16 held-out samples
+
+✖ error   QW001 unequal-channel-ranges  confirmed 4.7 dB
+  dw1 (Conv) → dw1/bn_out
+  The channels' ranges differ by a factor of 214.7; one int8 scale leaves 27 of 96 fewer than 4
+  codes.
+  Claim: with only the weight of dw1/bn_out quantised as int8-per-tensor, the output falls below
+  10.0 dB. Measured: 4.7 dB.
+  → Quantise weights per channel, or equalise the two layers before.
+    quantize_static(
+        ...,
+        per_channel=True,
+    )
+
+▲ warning QG004 unfolded-batch-norm  static
+  bn3 (BatchNormalization) → bn3:0
+  This BatchNormalization stays in the graph: its input has two readers.
+  → Let the convolution feed the BatchNormalization alone.
+
+Refuted by the run; these do not count
+  QW001 unequal-channel-ranges
+  ·  refuted 31.0 dB  dw2 (Conv)
+
+Layers that cost the output most under int8-per-tensor
+                           average  measured  forecast
+  layer           range  precision        dB        dB
+  dw1    Conv dw   12.2       0.11       4.7       6.0
+  head   Conv       1.5        0.5      27.5      24.0
+  dw2    Conv dw    8.5        0.2      31.0      11.0
+  stem   Conv       1.5        0.5      33.3      31.0
+  dB: SQNR at the model's output if this weight alone is quantised. dw: depthwise
+
+2 findings (1 error, 1 warning; 1 confirmed) and 1 refuted in 1 model
+"""
+
+
+def full(run: Run, width: int = 100, colour: bool = False) -> str:
+    return render(run, ReportFormat.FULL, Look(width, colour))
+
+
+def concise(run: Run) -> str:
+    return render(run, ReportFormat.CONCISE)
+
+
+def test_concise_is_one_line_a_finding_and_one_of_totals() -> None:
+    assert concise(samples.small()) == CONCISE
+
+
+def test_concise_without_a_model() -> None:
+    assert concise(samples.empty()) == "no findings in 0 models, 1 model could not be linted\n"
+
+
+def test_concise_keeps_hostile_names_on_their_line() -> None:
+    run = samples.hostile()
+    lines = concise(run).splitlines()
+    assert len(lines) == sum(len(model.findings) for model in run.models) + 1
+    assert all(line.replace("\u3000", " ").isprintable() for line in lines)
+    assert any(line.startswith(r"first\nsecond\rthird\tfourth:main/") for line in lines)
+
+
+def test_full_tells_a_small_run() -> None:
+    assert full(samples.small()) == FULL
+
+
+def test_full_groups_the_findings_of_one_rule() -> None:
+    text = full(samples.large())
+    assert text.count("QW001 unequal-channel-ranges  26 places, 16 confirmed, 10 untested") == 1
+    assert "     and 18 more\n" in text
+    assert text.count("Quantise weights per channel") == 1
+    assert len(text.splitlines()) < 90
+
+
+def test_full_shows_each_message_where_they_differ() -> None:
+    model = samples.small().models[0]
+    findings = tuple(replace(model.findings[0], message=f"Message {n}.", remedy=f"Do {n}.") for n in range(3))
+    text = full(Run((replace(model, findings=findings),)))
+    assert all(f"Message {n}." in text for n in range(3))
+    assert "For dw1; the json and html reports say it for each:" in text
+    assert "Do 0." in text
+    assert "Do 1." not in text
+
+
+def test_full_says_synthetic_calibration_and_a_crash_before_any_verdict() -> None:
+    text = full(samples.hostile())
+    crash, synthetic, verdict = (text.index(part) for part in ("A rule crashed", "Synthetic", "✖ breaks"))
+    assert crash < synthetic < verdict
+
+
+def test_full_says_why_nothing_ran() -> None:
+    text = full(samples.forecast_only())
+    assert "▲ Nothing was run: the model has a custom operator" in text
+    assert "forecast from the file alone, nothing was run" in text
+    assert "Not tested." in text
+
+
+def test_full_without_findings() -> None:
+    text = full(samples.forecast_only(findings=False))
+    assert "✔ no findings\n" in text
+    assert text.endswith("\nNo findings in 1 model\n")
+
+
+def test_full_of_a_quantised_model_has_no_verdict_and_no_layers() -> None:
+    text = full(samples.quantised())
+    assert text.startswith("model_int8.onnx\nqdq model, opset 13, 1 layer\n\n▲ warning QP003 large-scale")
+    assert "Layers that cost" not in text
+
+
+@pytest.mark.parametrize("name", samples.ALL)
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_plain_full_stays_in_its_width_and_has_no_control_characters(name: str, width: int) -> None:
+    text = full(samples.ALL[name](), width)
+    for line in text.splitlines():
+        # Wide East Asian characters take two columns.
+        assert len(line) + sum(char > "\u2e80" for char in line) <= width
+        assert line == line.rstrip()
+        assert line.isprintable()
+
+
+def test_colour_changes_no_word() -> None:
+    for make in samples.ALL.values():
+        coloured = full(make(), colour=True)
+        assert "\x1b[" in coloured
+        stripped = re.sub(r"\x1b\[[0-9;]*m", "", coloured)
+        assert [line.rstrip() for line in stripped.split("\n")] == full(make()).split("\n")
+
+
+def test_markup_in_names_is_text() -> None:
+    assert "[red]x[/red][/]" in full(samples.hostile())
+
+
+@pytest.mark.parametrize("variable", ["COLUMNS", "FORCE_COLOR", "NO_COLOR"])
+def test_full_does_not_read_the_environment(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = full(samples.small()), full(samples.small(), colour=True)
+    monkeypatch.setenv(variable, "40")
+    assert (full(samples.small()), full(samples.small(), colour=True)) == before
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environment", "on_terminal", "elsewhere"),
+    [
+        ({}, True, False),
+        ({"NO_COLOR": "1"}, False, False),
+        ({"NO_COLOR": ""}, True, False),
+        ({"TERM": "dumb"}, False, False),
+        ({"FORCE_COLOR": "1"}, True, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False, False),
+    ],
+)
+def test_colour_follows_the_terminal_and_the_conventions(
+    environment: dict[str, str], on_terminal: bool, elsewhere: bool
+) -> None:
+    assert terminal_look(Terminal(), environment).colour is on_terminal
+    assert terminal_look(io.StringIO(), environment).colour is elsewhere
+
+
+def test_width_off_a_terminal_does_not_depend_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    assert terminal_look(io.StringIO(), {}).width == 100
+    assert terminal_look(Terminal(), {}).width == 120
+
+
+def test_summary_counts_what_counts() -> None:
+    assert summary(samples.large()) == (
+        "57 findings (12 errors, 44 warnings, 1 info; 16 confirmed) and 3 refuted in 1 model, 1 suppressed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain name", "plain name"),
+        ("重み", "重み"),
+        ("60\u00a0%", "60\u00a0%"),
+        ("a\nb", r"a\nb"),
+        ("\x1b[2J", r"\x1b[2J"),
+        ("\u202eabc", r"\u202eabc"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_invisible_characters_are_made_visible(text: str, expected: str) -> None:
+    assert words.visible(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda: words.decibel(-0.04), "0.0 dB"),
+        (lambda: words.decibel(None), "-"),
+        (lambda: words.decibel(float("inf")), "perfect match"),
+        (lambda: words.percent(0.0521), "5.2 %"),
+        (lambda: words.percent(1.0), "100 %"),
+        (lambda: words.elide("abcdefghijkl", 8), "a…ghijkl"),
+        (lambda: words.count(1, "layer"), "1 layer"),
+    ],
+)
+def test_numbers_in_words(call: Callable[[], str], expected: str) -> None:
+    assert call() == expected
+
+
+def test_evidence_without_a_number() -> None:
+    finding = replace(samples.small().models[0].findings[0], evidence=Evidence.CONFIRMED, measured_db=None)
+    assert words.evidence(finding) == "confirmed"
+    assert words.claim(finding).endswith("A run confirmed it.")
