@@ -20,7 +20,6 @@ from onnxlint_q import __version__
 from onnxlint_q.errors import OnnxlintError, UsageError
 
 if TYPE_CHECKING:
-    from onnxlint_q.calibration.preprocess import Preprocessing
     from onnxlint_q.calibration.progress import Progress
     from onnxlint_q.config import Config
     from onnxlint_q.linter import Request
@@ -72,13 +71,9 @@ def check(
     models: Annotated[list[Path], typer.Argument(help="ONNX files, or folders that are searched for them.")],
     calibrate: Annotated[
         str | None,
-        typer.Option(
-            help="Test the findings on data: an .npz, an .npy, a folder of images or of .npz, or `random`."
-        ),
+        typer.Option(help="Test the findings on data: an .npz, an .npy, a folder of images or of .npz, or `random`."),
     ] = None,
-    preprocess: Annotated[
-        str, typer.Option(help="Preprocessing of images: imagenet, tf, unit or raw.")
-    ] = "imagenet",
+    preprocess: Annotated[str, typer.Option(help="Preprocessing of images: imagenet, tf, unit or raw.")] = "imagenet",
     mean: Annotated[
         str | None, typer.Option(help="Mean to subtract after scaling: one value, or one a channel.")
     ] = None,
@@ -91,9 +86,7 @@ def check(
         str | None, typer.Option(help="Pixels of the short side, or HEIGHTxWIDTH, before the centre crop.")
     ] = None,
     crop: Annotated[str | None, typer.Option(help="Centre crop: pixels, or HEIGHTxWIDTH.")] = None,
-    layout: Annotated[
-        str | None, typer.Option(help="nchw or nhwc; seen from the input's shape by default.")
-    ] = None,
+    layout: Annotated[str | None, typer.Option(help="nchw or nhwc; seen from the input's shape by default.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="How many samples to calibrate on.")] = 32,
     scheme: Annotated[
         str, typer.Option(help="Schemes to judge, with commas between.")
@@ -112,21 +105,28 @@ def check(
         list[str] | None,
         typer.Option(help="full, concise, json or html, with =FILE to write a file; can be repeated."),
     ] = None,
-    html: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write the HTML report; same as html=FILE.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration file, instead of the one that is found.")
-    ] = None,
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="Write the HTML report; same as html=FILE.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file, instead of the one that is found.")] = None,
     no_config: Annotated[bool, typer.Option("--no-config", help="Look for no configuration file.")] = False,
 ) -> None:
     """Lint models: report findings, exit 1 if there are any that matter, 2 if there is no trustworthy answer."""
     with _errors_as_one_line():
-        how = _preprocessing(preprocess, mean, std, scale, channel_order, resize, crop, layout)
-        reports = _reports(output_format or [], html)
-        request = _request(scheme, calibrate, how, samples)
-        words = _words(select), _words(extend_select), _words(ignore)
-        code = _check(_find_models(models), request, reports, words, fail_on, config, no_config)
+        from onnxlint_q.options import find_models, parse_preprocessing, parse_reports, parse_request, split_words
+
+        how = parse_preprocessing(
+            preprocess,
+            mean=mean,
+            std=std,
+            scale=scale,
+            channel_order=channel_order,
+            resize=resize,
+            crop=crop,
+            layout=layout,
+        )
+        reports = parse_reports(output_format or [], html)
+        request = parse_request(scheme, calibrate, how, samples)
+        words = split_words(select), split_words(extend_select), split_words(ignore)
+        code = _check(find_models(models), request, reports, words, fail_on, config, no_config)
     raise typer.Exit(CLEAN if exit_zero and code == FINDINGS else code)
 
 
@@ -227,9 +227,7 @@ def _configured(
 
     if config_path is not None and no_config:
         raise UsageError("--config and --no-config contradict each other")
-    config = (
-        Config() if no_config else read_config(config_path) if config_path is not None else find_config(path)
-    )
+    config = Config() if no_config else read_config(config_path) if config_path is not None else find_config(path)
     chosen = config.selection
     select, extend, ignore = words
     return replace(
@@ -243,112 +241,6 @@ def _configured(
     )
 
 
-def _request(scheme: str, calibrate: str | None, how: Preprocessing, samples: int) -> Request:
-    from onnxlint_q.analysis.schemes import SCHEMES
-    from onnxlint_q.calibration.data import open_source
-    from onnxlint_q.linter import Request
-
-    names = list(dict.fromkeys(name.strip() for name in scheme.split(",") if name.strip()))
-    unknown = [name for name in names if name not in SCHEMES]
-    if unknown or not names:
-        raise UsageError(f"--scheme {scheme!r}: choose from {', '.join(SCHEMES)}")
-    source = open_source(calibrate, how) if calibrate is not None else None
-    return Request(tuple(SCHEMES[name] for name in names), source, samples)
-
-
-def _reports(wanted: Sequence[str], html: str | None) -> list[tuple[ReportFormat, str | None]]:
-    from onnxlint_q.report import ReportFormat
-
-    reports: list[tuple[ReportFormat, str | None]] = []
-    for word in [*wanted, *([f"html={html}"] if html else [])]:
-        name, _, destination = word.partition("=")
-        if name not in set(ReportFormat):
-            raise UsageError(f"--output-format {word!r}: choose from {', '.join(ReportFormat)}")
-        reports.append((ReportFormat(name), destination or None))
-    to_stdout = sum(destination is None for _, destination in reports)
-    if to_stdout > 1:
-        raise UsageError(
-            "only one report can go to standard output; give the others a file: --output-format json=FILE"
-        )
-    if not to_stdout:
-        reports.append((ReportFormat.FULL, None))
-    return reports
-
-
-def _preprocessing(
-    name: str,
-    mean: str | None,
-    std: str | None,
-    scale: float | None,
-    channel_order: str | None,
-    resize: str | None,
-    crop: str | None,
-    layout: str | None,
-) -> Preprocessing:
-    from onnxlint_q.calibration.preprocess import preset
-
-    base = preset(name)
-    changed: dict[str, Any] = {}
-    if mean is not None:
-        changed["mean"] = _numbers("--mean", mean)
-    if std is not None:
-        changed["std"] = _numbers("--std", std)
-        if not all(changed["std"]):
-            raise UsageError("--std cannot be zero")
-    if scale is not None:
-        changed["scale"] = scale
-    if resize is not None:
-        changed["resize"] = _pixels("--resize", resize)
-    if crop is not None:
-        pixels = _pixels("--crop", crop)
-        changed["crop"] = (pixels[0], pixels[-1])
-    for option, value, allowed in (
-        ("channel_order", channel_order, ("rgb", "bgr")),
-        ("layout", layout, ("nchw", "nhwc")),
-    ):
-        if value is not None:
-            if value.lower() not in allowed:
-                raise UsageError(f"--{option.replace('_', '-')} {value!r}: choose {' or '.join(allowed)}")
-            changed[option] = value.lower()
-    if not changed:
-        return base
-    return replace(base, name=f"{name}, changed", **changed)
-
-
-def _numbers(option: str, text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(
-            f"{option} {text!r}: give one number, or one a channel with commas between"
-        ) from error
-
-
-def _pixels(option: str, text: str) -> tuple[int, ...]:
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdigit() and 0 < int(part) <= 8192 for part in parts):
-        raise UsageError(f"{option} {text!r}: give pixels from 1 to 8192, or HEIGHTxWIDTH")
-    return tuple(int(part) for part in parts)
-
-
-def _words(options: Sequence[str] | None) -> tuple[str, ...]:
-    """Repeated options, each with commas between, as one list."""
-    return tuple(word.strip() for option in options or () for word in option.split(",") if word.strip())
-
-
-def _find_models(paths: Sequence[Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(entry for entry in path.rglob("*.onnx") if entry.is_file())
-            if not inside:
-                raise UsageError(f"{path}: holds no .onnx files")
-            found.extend(inside)
-        else:
-            found.append(path)
-    return list(dict.fromkeys(found))
-
-
 @contextmanager
 def _errors_as_one_line() -> Iterator[None]:
     try:
@@ -360,9 +252,7 @@ def _errors_as_one_line() -> Iterator[None]:
 
 def _complain(message: str) -> None:
     """One line on stderr, whatever the names in it hold."""
-    line = "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in message
-    )
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in message)
     typer.echo(f"onnxlint-q: error: {line.encode('utf-8', 'backslashreplace').decode()}", err=True)
 
 

@@ -78,9 +78,7 @@ class Config:
             default = options[name].default
             number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
             if type(value) is not type(default) and not number:
-                errors.append(
-                    f"option {key!r} of {rule.name} must be a {type(default).__name__}, not {value!r}"
-                )
+                errors.append(f"option {key!r} of {rule.name} must be a {type(default).__name__}, not {value!r}")
                 continue
             accepted[name] = float(value) if number else value
         return rule(**accepted) if not errors else None
@@ -131,18 +129,14 @@ def parse_config(table: Mapping[str, Any], source: Path) -> Config:
     if "fail-on" in table:
         config = replace(config, fail_on=_severity_or_none(table["fail-on"], errors))
     if "confirm-below-db" in table:
-        config = replace(
-            config, confirm_below_db=_number("confirm-below-db", table["confirm-below-db"], errors)
-        )
+        config = replace(config, confirm_below_db=_number("confirm-below-db", table["confirm-below-db"], errors))
     config = replace(config, levels=_levels(_section(table, "verdict", errors), errors))
     severities = {}
     for name, value in _section(table, "severity", errors).items():
         severity = _severity_or_none(value, errors)
         if severity is not None:
             severities[name] = severity
-    options = {
-        name: _section(table.get("rules", {}), name, errors) for name in _section(table, "rules", errors)
-    }
+    options = {name: _section(table.get("rules", {}), name, errors) for name in _section(table, "rules", errors)}
     if errors:
         raise UsageError(f"{source}: " + "; ".join(errors))
     return replace(config, severities=severities, options=options)

@@ -32,9 +32,7 @@ def explain(rules: Sequence[RegisteredRule], wanted: str) -> str:
     entry = by_name.get(wanted)
     if entry is None:
         close = difflib.get_close_matches(wanted, list(by_name), n=1)
-        raise UsageError(
-            f"there is no rule {wanted!r}; {f'did you mean {close[0]!r}?' if close else 'see --all'}"
-        )
+        raise UsageError(f"there is no rule {wanted!r}; {f'did you mean {close[0]!r}?' if close else 'see --all'}")
     rule = entry.rule
     lines = [
         f"{rule.code} {rule.name}",
@@ -46,8 +44,7 @@ def explain(rules: Sequence[RegisteredRule], wanted: str) -> str:
     if options := rule.options():
         lines += ["", f"Options, in [rules.{rule.name}]:"]
         lines += [
-            f"  {name.replace('_', '-')} = {default!r}: {doc} ({source})"
-            for name, default, doc, source in options
+            f"  {name.replace('_', '-')} = {default!r}: {doc} ({source})" for name, default, doc, source in options
         ]
     return "\n".join(lines)
 
@@ -66,9 +63,7 @@ def settings(config: Config, rules: Sequence[type[Rule]]) -> str:
         for name, standard, _, _ in rule.options():
             value = getattr(rule, name)
             if value != standard:
-                lines.append(
-                    f"rules.{rule.name}.{name.replace('_', '-')} = {value!r}  (default {standard!r})"
-                )
+                lines.append(f"rules.{rule.name}.{name.replace('_', '-')} = {value!r}  (default {standard!r})")
     return "\n".join(lines)
 
 

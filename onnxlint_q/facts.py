@@ -68,9 +68,7 @@ def measure(model: Model, schemes: Sequence[Scheme]) -> Facts:
     """
     folding = fold_batch_norms(model, list(find_layers(model)))
     # The two plain int8 schemes are the yardsticks of every report, asked for or not.
-    layers = measure_layers(
-        model, folding.layers, list({s.name: s for s in (*SCHEMES.values(), *schemes)}.values())
-    )
+    layers = measure_layers(model, folding.layers, list({s.name: s for s in (*SCHEMES.values(), *schemes)}.values()))
     file_format = detect_format(model)
     return Facts(
         model=model,

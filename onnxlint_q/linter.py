@@ -108,9 +108,7 @@ def _crash(rule: Rule, error: Exception) -> Finding:
     )
 
 
-def _observe(
-    facts: Facts, source: Source, samples: int, progress: Progress
-) -> tuple[Observations | None, str]:
+def _observe(facts: Facts, source: Source, samples: int, progress: Progress) -> tuple[Observations | None, str]:
     try:
         return observe(facts, source, samples, progress), ""
     except NotRunnableError as error:
@@ -186,9 +184,7 @@ def _scheme_result(facts: Facts, config: Config, scheme: Scheme, proof: Proof | 
     forecast = facts.forecasts.get(scheme.name)
     sqnr_db = forecast.output_sqnr_db if forecast is not None else None
     if forecast is None or sqnr_db is None:
-        return SchemeResult(
-            scheme.name, None, None, Basis.FORECAST, note="no layer of this model could be forecast"
-        )
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note="no layer of this model could be forecast")
     note = f"weaker: it passes through {_counted(forecast.unknown)}" if forecast.unknown else ""
     return SchemeResult(scheme.name, config.levels.verdict(sqnr_db), sqnr_db, Basis.FORECAST, note=note)
 
@@ -227,9 +223,7 @@ def _calibration(facts: Facts, request: Request, proof: Proof | None) -> Calibra
     if seen is None or request.source is None:
         return None
     held_out = proof.held_out if proof is not None else 0
-    return CalibrationSummary(
-        seen.source, request.source.preprocessing, seen.samples, held_out, seen.synthetic
-    )
+    return CalibrationSummary(seen.source, request.source.preprocessing, seen.samples, held_out, seen.synthetic)
 
 
 def _notes(facts: Facts) -> Iterator[str]:

@@ -60,9 +60,7 @@ def _rules_of(point: EntryPoint) -> Iterator[type[Rule]]:
         names = [package.__name__, *(module.name for module in _walk(package))]
         modules = [importlib.import_module(name) for name in sorted(names)]
     except Exception as error:  # a plug-in may fail in any way, and all of them mean the same
-        raise PluginError(
-            f"rule package {point.value!r} cannot be loaded: {error}; fix or uninstall it"
-        ) from error
+        raise PluginError(f"rule package {point.value!r} cannot be loaded: {error}; fix or uninstall it") from error
     for module in modules:
         for _, member in inspect.getmembers(module, inspect.isclass):
             own = member.__module__ == module.__name__
@@ -87,7 +85,5 @@ def _register(taken: dict[str, RegisteredRule], entry: RegisteredRule) -> None:
     for key in (rule.code, rule.name):
         other = taken.get(key)
         if other is not None:
-            raise PluginError(
-                f"{key} of {entry.source} is taken by {other.rule.__qualname__} of {other.source}"
-            )
+            raise PluginError(f"{key} of {entry.source} is taken by {other.rule.__qualname__} of {other.source}")
         taken[key] = entry

@@ -31,9 +31,7 @@ def example_model(example: Example) -> onnx.ModelProto:
         kept = [tensor for tensor in proto.graph.initializer if tensor.name not in made]
         proto.graph.ClearField("initializer")
         proto.graph.initializer.extend(kept)
-        proto.graph.initializer.extend(
-            onnx.numpy_helper.from_array(value, name) for name, value in made.items()
-        )
+        proto.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in made.items())
     return proto
 
 

@@ -30,13 +30,12 @@ def affine_qparams(low: float, high: float, bits: int, symmetric: bool) -> tuple
     low, high = min(low, 0.0), max(high, 0.0)
     top = 2**bits - 1
     if symmetric:
-        bound = max(-low, high)
-        scale = np.float32(2 * bound / top)
-        return (scale, 2 ** (bits - 1)) if scale >= _TINY else (np.float32(1), 2 ** (bits - 1))
-    scale = np.float32((high - low) / top)
+        scale = 2 * max(-low, high) / top
+        return np.float32(scale if scale >= _TINY else 1), 2 ** (bits - 1)
+    scale = (high - low) / top
     if scale < _TINY:
         return np.float32(1), 0
-    return scale, int(np.clip(np.rint(-low / float(scale)), 0, top))
+    return np.float32(scale), int(np.clip(np.rint(-low / scale), 0, top))
 
 
 def quantize_dequantize(values: Float, scale: npt.ArrayLike, bits: int) -> Float:

@@ -236,7 +236,7 @@ def _checked(value: Value, sample: Array, source: str) -> Array:
         raise DataError(
             f"{source}: input {value.name!r} wants {wanted}, the data is {sample.dtype}; convert it"
         )
-    converted = np.ascontiguousarray(sample, wanted)
+    converted = np.asarray(sample, wanted, order="C")
     if np.issubdtype(wanted, np.floating) and not np.isfinite(converted).all():
         raise DataError(f"{source}: a sample of input {value.name!r} holds NaN or infinity; clean the data")
     return converted

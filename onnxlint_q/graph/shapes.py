@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 
 import onnx
@@ -20,10 +21,9 @@ def infer_types(proto: onnx.ModelProto, constants: Constants) -> Mapping[str, Te
     A model that shape inference refuses gives what the file itself states.
     """
     skeleton = _without_weights(proto)
-    try:
+    # C++ code raises several unrelated types, and a refusal only means fewer known shapes.
+    with contextlib.suppress(Exception):
         skeleton = onnx.shape_inference.infer_shapes(skeleton, data_prop=True)
-    except Exception:  # C++ code raises several unrelated types, and a refusal only means fewer known shapes
-        pass
     types = {
         key: found for path, graph in walk_graphs(skeleton.graph) for key, found in _types_of(graph, path)
     }

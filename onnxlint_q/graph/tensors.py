@@ -56,10 +56,7 @@ class TensorStore:
         Raises:
             ModelError: the stored bytes do not fit the declared shape, or external data breaks a rule above.
         """
-        if any(dim < 0 for dim in tensor.dims):
-            raise self._error(
-                tensor, f"has a negative dimension in its shape {list(tensor.dims)}; export the model again"
-            )
+        self._check_shape(tensor)
         try:
             if is_external(tensor):
                 return self._external(tensor)
@@ -77,6 +74,7 @@ class TensorStore:
         Raises:
             ModelError: as `array` does; inline values in typed fields are only looked at by `array`.
         """
+        self._check_shape(tensor)
         if is_external(tensor):
             self._locate(tensor)
         elif tensor.HasField("raw_data") and len(tensor.raw_data) != self._declared_bytes(tensor):
@@ -84,6 +82,12 @@ class TensorStore:
                 tensor,
                 f"holds {len(tensor.raw_data)} bytes, its shape {list(tensor.dims)} needs "
                 f"{self._declared_bytes(tensor)}; export the model again",
+            )
+
+    def _check_shape(self, tensor: onnx.TensorProto) -> None:
+        if any(dim < 0 for dim in tensor.dims):
+            raise self._error(
+                tensor, f"has a negative dimension in its shape {list(tensor.dims)}; export the model again"
             )
 
     def _external(self, tensor: onnx.TensorProto) -> Array:

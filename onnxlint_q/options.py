@@ -1,0 +1,128 @@
+"""What the words of the command line mean: from text to values, with an error that says what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from onnxlint_q.analysis.schemes import SCHEMES
+from onnxlint_q.calibration.data import open_source
+from onnxlint_q.calibration.preprocess import Preprocessing, preset
+from onnxlint_q.errors import UsageError
+from onnxlint_q.linter import Request
+from onnxlint_q.report import ReportFormat
+
+
+def parse_request(scheme: str, calibrate: str | None, how: Preprocessing, samples: int) -> Request:
+    """What to do with each model.
+
+    Raises:
+        UsageError: a scheme is unknown.
+        DataError: there is no calibration data where it is said to be.
+    """
+    names = list(dict.fromkeys(split_words([scheme])))
+    if not names or any(name not in SCHEMES for name in names):
+        raise UsageError(f"--scheme {scheme!r}: choose from {', '.join(SCHEMES)}")
+    source = open_source(calibrate, how) if calibrate is not None else None
+    return Request(tuple(SCHEMES[name] for name in names), source, samples)
+
+
+def parse_reports(wanted: Sequence[str], html: str | None) -> list[tuple[ReportFormat, str | None]]:
+    """Formats and where each goes, None being standard output; `full` goes there if nothing else does.
+
+    Raises:
+        UsageError: a format is unknown, or two reports want standard output.
+    """
+    reports: list[tuple[ReportFormat, str | None]] = []
+    for word in [*wanted, *([f"html={html}"] if html else [])]:
+        name, _, destination = word.partition("=")
+        if name not in set(ReportFormat):
+            raise UsageError(f"--output-format {word!r}: choose from {', '.join(ReportFormat)}")
+        reports.append((ReportFormat(name), destination or None))
+    to_stdout = sum(destination is None for _, destination in reports)
+    if to_stdout > 1:
+        raise UsageError("only one report can go to standard output; give the others a file: --output-format json=FILE")
+    return reports if to_stdout else [*reports, (ReportFormat.FULL, None)]
+
+
+def parse_preprocessing(
+    name: str,
+    *,
+    mean: str | None,
+    std: str | None,
+    scale: float | None,
+    channel_order: str | None,
+    resize: str | None,
+    crop: str | None,
+    layout: str | None,
+) -> Preprocessing:
+    """A preset with what else was said on top.
+
+    Raises:
+        UsageError: a value is not of its option's form.
+    """
+    changed: dict[str, Any] = {}
+    if mean is not None:
+        changed["mean"] = _numbers("--mean", mean)
+    if std is not None:
+        changed["std"] = _numbers("--std", std)
+        if not all(changed["std"]):
+            raise UsageError(f"--std {std!r}: a standard deviation cannot be zero")
+    if scale is not None:
+        changed["scale"] = scale
+    if resize is not None:
+        changed["resize"] = _pixels("--resize", resize)
+    if crop is not None:
+        pixels = _pixels("--crop", crop)
+        changed["crop"] = (pixels[0], pixels[-1])
+    if channel_order is not None:
+        changed["channel_order"] = _choice("--channel-order", channel_order, ("rgb", "bgr"))
+    if layout is not None:
+        changed["layout"] = _choice("--layout", layout, ("nchw", "nhwc"))
+    base = preset(name)
+    return replace(base, name=f"{name}, changed", **changed) if changed else base
+
+
+def split_words(options: Sequence[str] | None) -> tuple[str, ...]:
+    """Repeated options, each with commas between, as one list."""
+    return tuple(word.strip() for option in options or () for word in option.split(",") if word.strip())
+
+
+def find_models(paths: Sequence[Path]) -> list[Path]:
+    """The files to lint: folders are searched for `*.onnx`, files are taken as they are.
+
+    Raises:
+        UsageError: a folder holds none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(entry for entry in path.rglob("*.onnx") if entry.is_file())
+            if not inside:
+                raise UsageError(f"{path}: holds no .onnx files")
+            found.extend(inside)
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def _choice(option: str, word: str, allowed: tuple[str, ...]) -> str:
+    if word.lower() not in allowed:
+        raise UsageError(f"{option} {word!r}: choose {' or '.join(allowed)}")
+    return word.lower()
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r}: give one number, or one a channel with commas between") from error
+
+
+def _pixels(option: str, text: str) -> tuple[int, ...]:
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and 0 < int(part) <= 8192 for part in parts):
+        raise UsageError(f"{option} {text!r}: give pixels from 1 to 8192, or HEIGHTxWIDTH")
+    return tuple(int(part) for part in parts)

@@ -1,0 +1,188 @@
+"""Variants and claims, held against ONNX Runtime and against the arithmetic written out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx_cases import as_model, onnx_text, run, sqnr_db
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from onnxruntime.quantization.preprocess import quant_pre_process
+
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES
+from onnxlint_q.calibration.data import ArraySource, open_source
+from onnxlint_q.calibration.executable import folded
+from onnxlint_q.calibration.metrics import ErrorAccumulator
+from onnxlint_q.calibration.observe import observe
+from onnxlint_q.calibration.preprocess import PRESETS
+from onnxlint_q.calibration.prove import prove
+from onnxlint_q.calibration.session import Session
+from onnxlint_q.calibration.variants import activation_scales, with_activations
+from onnxlint_q.facts import Facts, measure
+from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, Severity, Subject
+from onnxlint_q.graph import read_model
+
+SCHEME_LIST = tuple(SCHEMES.values())
+FLOAT_MODELS = (
+    "healthy_resnet healthy_mobilenet depthwise_spread near_zero_variance outlier_gamma collapsed_channels heavy_tail "
+    "unfolded_bn silu_gate dynamic_shape opset11 unnamed_nodes subgraph_if local_function external_data "
+    "constant_weights"
+).split()
+
+
+def facts_of(path: Path) -> Facts:
+    return measure(read_model(path), SCHEME_LIST)
+
+
+def claim(tensor: str, scheme: str = "int8-per-tensor", subject: Subject = Subject.WEIGHT) -> Finding:
+    wanted = Claim(subject, tensor, scheme, 20.0)
+    return Finding("QW001", "x", Severity.WARNING, Confidence.HIGH, "m", Location(output=tensor), claim=wanted)
+
+
+@pytest.mark.parametrize("name", FLOAT_MODELS)
+def test_the_folded_model_computes_what_the_file_does(models: Path, calibration: Path, name: str) -> None:
+    path = models / f"{name}.onnx"
+    facts = facts_of(path)
+    feeds = {facts.model.inputs[0].name: np.load(calibration)["images"][:1]}
+    expected = run(path, feeds)
+    got = Session(folded(facts)).run(feeds)
+    for reference, value in zip(expected, got, strict=True):
+        assert np.allclose(reference, value, rtol=1e-3, atol=1e-4 * np.abs(reference).max())
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
+    def __init__(self, images: np.ndarray) -> None:
+        self.samples = iter([{"images": image[None]} for image in images])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.samples, None)
+
+
+@pytest.mark.parametrize("name", ["healthy_mobilenet", "depthwise_spread", "healthy_resnet", "silu_gate"])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_end_to_end_figures_are_those_of_onnxruntime_quantize_static(
+    models: Path, calibration: Path, tmp_path: Path, name: str, per_channel: bool
+) -> None:
+    facts = facts_of(models / f"{name}.onnx")
+    images = np.load(calibration)["images"]
+    source = ArraySource("images", {"images": images[:16]})
+    mine = prove(facts, observe(facts, source, 16), [], source, 16).schemes
+    scheme = INT8_PER_CHANNEL if per_channel else INT8_PER_TENSOR
+
+    plain = tmp_path / "folded.onnx"
+    quant_pre_process(models / f"{name}.onnx", plain, skip_symbolic_shape=True)
+    quantize_static(
+        plain,
+        tmp_path / "q.onnx",
+        _Reader(images[:16]),
+        per_channel=per_channel,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        extra_options={"WeightSymmetric": True},
+    )
+    errors = ErrorAccumulator()
+    for image in images[:16]:
+        errors.add(run(plain, {"images": image[None]}), run(tmp_path / "q.onnx", {"images": image[None]}))
+    theirs = errors.result().sqnr_db
+    assert theirs is not None and mine[scheme.name].sqnr_db == pytest.approx(theirs, abs=2.0)
+
+
+def test_a_weight_claim_is_the_damage_of_that_weight_alone(models: Path, calibration: Path) -> None:
+    """The first convolution quantised by hand: same figure as the claim's test."""
+    path = models / "external_data.onnx"
+    facts = facts_of(path)
+    layer = facts.layers[0]
+    images = np.load(calibration)["images"][:4]
+    source = ArraySource("s", {"images": images})
+    proof = prove(facts, observe(facts, source, 4), [claim(layer.output)], source, 4)
+
+    weight = layer.folded.weight(facts.model)
+    step = np.abs(weight).max() / np.float32(127)
+    executable = folded(facts)
+    changed = executable.with_weights(
+        {
+            executable.layer_weights[layer.output]: (np.clip(np.round(weight / step), -127, 127) * step).astype(
+                np.float32
+            )
+        }
+    )
+    exact, other = Session(executable), Session(changed)
+    pairs = [(exact.run({"images": i[None]})[0], other.run({"images": i[None]})[0]) for i in images]
+    expected = sqnr_db(np.stack([a for a, _ in pairs]), np.stack([b for _, b in pairs]))
+    assert proof.findings[0].measured_db == pytest.approx(expected, abs=1e-3)
+    assert proof.weights[("int8-per-tensor", layer.output)].sqnr_db == proof.findings[0].measured_db
+
+
+def test_claims_are_confirmed_refuted_or_left_with_a_reason(models: Path, calibration: Path) -> None:
+    facts = facts_of(models / "depthwise_spread.onnx")
+    source = open_source(str(calibration), PRESETS["raw"])
+    depthwise = next(layer.output for layer in facts.layers if layer.folded.layer.depthwise)
+    asked = [
+        claim(depthwise),
+        claim(depthwise, "int8-per-channel"),
+        claim("no such layer"),
+        claim("images", subject=Subject.ACTIVATION),
+    ]
+    proof = prove(facts, observe(facts, source, 8), asked, source, 8)
+    bad, good, missing, image = proof.findings
+    assert bad.evidence is Evidence.CONFIRMED and bad.measured_db is not None and bad.measured_db < 20
+    assert good.evidence is Evidence.REFUTED and good.measured_db is not None and good.measured_db > 20
+    assert missing.evidence is Evidence.UNTESTED and missing.note
+    assert image.evidence is Evidence.REFUTED and image.measured_db is not None
+    assert proof.held_out == 8
+
+
+def test_samples_that_ranges_were_not_taken_from_are_used_where_there_are_some(models: Path, calibration: Path) -> None:
+    facts = facts_of(models / "external_data.onnx")
+    source = open_source(str(calibration), PRESETS["raw"])
+    assert prove(facts, observe(facts, source, 24), [], source, 24).held_out == 8
+    assert prove(facts, observe(facts, source, 32), [], source, 32).held_out == 0
+
+
+def test_an_output_without_signal_proves_nothing() -> None:
+    weight = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    proto = onnx_text(
+        "agraph (float[N, 4] x) => (float[N, 3] y) { h = MatMul(x, w)\n y = Mul(h, zero) }",
+        w=weight,
+        zero=np.zeros(1, np.float32),
+    )
+    facts = measure(as_model(proto), SCHEME_LIST)
+    source = ArraySource("s", {"x": np.ones((2, 4), np.float32)})
+    (finding,) = prove(facts, observe(facts, source, 2), [claim("h")], source, 2).findings
+    assert finding.evidence is Evidence.UNTESTED and "all zero" in finding.note
+
+
+def test_one_activation_alone_follows_the_operator_specification() -> None:
+    """A tensor that is an output is quantised like any other; codes are rounded half to even and saturate."""
+    facts = measure(as_model(onnx_text("agraph (float[N, 5] x) => (float[N, 5] y) { y = Sigmoid(x) }")), SCHEME_LIST)
+    data = np.asarray([[-4, -0.1, 0, 0.3, 6]], np.float32)
+    source = ArraySource("s", {"x": data})
+    scales = [s for s in activation_scales(facts, INT8_PER_TENSOR, observe(facts, source, 1)) if s.tensor == "x"]
+    step = np.float32(10 / 255)
+    assert scales[0].scale == step and scales[0].zero_point == 102
+    got = Session(with_activations(folded(facts), scales)).run({"x": data})[0]
+    codes = np.clip(np.rint(data / step) + 102, 0, 255)
+    assert np.allclose(got, 1 / (1 + np.exp(-(codes - 102) * step)), atol=1e-6)
+
+
+def test_metrics_pool_outputs_and_count_agreement() -> None:
+    errors = ErrorAccumulator()
+    errors.add([np.asarray([[3.0, 4.0]])], [np.asarray([[3.0, 4.5]])])
+    errors.add([np.asarray([[5.0, 0.0]])], [np.asarray([[0.0, 5.0]])])
+    result = errors.result()
+    assert result.agreement == 0.5 and result.samples == 2
+    assert result.sqnr_db == pytest.approx(10 * np.log10(50 / 50.25))
+
+    two = ErrorAccumulator()
+    two.add(
+        [np.asarray([1.0]), np.asarray([1.0]), np.asarray([7])], [np.asarray([1.1]), np.asarray([1.0]), np.asarray([0])]
+    )
+    assert two.result().agreement is None
+    assert two.result().worst_db == pytest.approx(20) and two.result().sqnr_db == pytest.approx(10 * np.log10(200))
+    two.add(
+        [np.asarray([1.0]), np.asarray([1.0]), np.asarray([7])],
+        [np.asarray([np.nan]), np.asarray([1.0]), np.asarray([0])],
+    )
+    assert two.result().worst_db == -150
