@@ -1,0 +1,1 @@
+"""Rules about activations, from what a run on calibration data saw."""

@@ -1,0 +1,147 @@
+"""Activations whose range belongs to a few outliers.
+
+    waste = (max - min) / (q(1 - t) - q(t))         bits lost = log2(waste),        t = max(1e-4, 4 / draws)
+
+Min-max calibration gives all codes to `[min, max]`; all but `2 t` of the values share the bulk in the
+denominator. Smallest and largest value are exact, the quantiles come from a bounded random draw: a quantile
+with fewer than four values beyond it would say nothing, so a small draw moves `t` inwards, which makes the
+ratio larger; under 1000 draws (t > 0.4 %) the rule does not speak. The message names the quantile it used.
+
+A ratio of 4 is two bits, of 16 four. Only tensors that a quantiser rounds are judged: not a layer's result in
+front of the BatchNormalization that folds into it, nor in front of a Relu or Clip that the quantiser fuses. A
+tail that a tensor has from the one it is copied from is reported once, at its origin.
+
+Sources: torch.ao.quantization OutlierDetector (max over 97.5 % quantile > 3.5); Sony MCT (z score 5); two
+bits here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.analysis.observations import TensorObservation
+from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Claim, Confidence, Finding, Location, Severity, Subject
+from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q_rules.qdq.pairs import override
+
+_LEAST_DRAWS = 1000
+_COPIES = frozenset(
+    {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "MaxPool", "Pad", "Slice", "Split"}
+    | {"Relu", "LeakyRelu", "DepthToSpace"}
+)
+_NETWORK = """
+<ir_version: 8, opset_import: ["" : 17]>
+doubling (float[N, 1, 64, 64] x) => (float[N, 1, 64, 64] y)
+<float[1, 1, 1, 1] w = {2.0}> {
+  [signal] s = Add(x, x)
+  [layer] y = Conv(s, w)
+}
+"""
+
+
+def _even(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    return {"x": random.uniform(-1, 1, size=(32, 1, 64, 64)).astype(np.float32)}
+
+
+def _one_outlier(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    values = dict(_even(random))
+    values["x"][3, 0, 7, 7] = 40.0
+    return values
+
+
+@dataclass(frozen=True)
+class HeavyTailedActivation(Rule):
+    """Activation range that belongs to a few outliers.
+
+    **What it does.** Divides each activation's range by the range that holds all but a few in ten thousand of
+    its values.
+
+    **Why it breaks INT8.** The scale follows the outliers: the bulk of the values shares the few codes that
+    are left.
+
+    **What to do.** Calibrate with a percentile or clip the tensor; where the outliers carry the answer, keep
+    the tensor in 16 bits or exclude its layers.
+
+    **Sources.** torch.ao.quantization OutlierDetector; Sony MCT XQuant.
+    """
+
+    code: ClassVar[str] = "QA001"
+    name: ClassVar[str] = "heavy-tailed-activation"
+    severity: ClassVar[Severity] = Severity.WARNING
+    confidence: ClassVar[Confidence] = Confidence.MEDIUM
+    needs_calibration: ClassVar[bool] = True
+
+    warning_ratio: float = option(4.0, doc="range over bulk range that is reported", source="two bits lost")
+    error_ratio: float = option(16.0, doc="range over bulk range that is an error", source="four bits lost")
+    tail: float = option(1e-4, doc="fraction of values left out at each end", source="PPQ's default percentile, 99.99")
+    claim_db: float = option(
+        20.0, doc="output SQNR (dB) that the claim says is undercut", source="noise of a tenth of the signal"
+    )
+
+    good: ClassVar[tuple[Example, ...]] = (Example(_NETWORK, samples=_even),)
+    bad: ClassVar[tuple[Example, ...]] = (
+        Example(
+            _NETWORK,
+            flags=("x", "signal", "layer"),
+            samples=_one_outlier,
+            why="one value in 131072 takes 95 % of the codes",
+        ),
+    )
+
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        """Each activation of a float model that was observed."""
+        if facts.observations is None or not facts.is_float:
+            return
+        model, known = facts.model, set[str]()
+        unrounded = {layer.folded.layer.output for layer in facts.layers if layer.folded.after is not None}
+        producers = {key: model.producer(key) for key in facts.observations.tensors}
+        for key, producer in sorted(producers.items(), key=lambda item: item[1].order if item[1] else -1):
+            ratio, low, high, tail = self._ratio(facts.observations.tensors[key])
+            reader = model.activation_of(key)
+            fused = reader is not None and reader.op_type in {"Relu", "Clip"}
+            if ratio < self.warning_ratio or key in unrounded or fused:
+                continue
+            copied = producer is not None and producer.op_type in _COPIES and producer.input(0) in known
+            known.add(key)
+            if copied:
+                continue
+            seen = facts.observations.tensors[key]
+            yield self.finding(
+                facts.model.locate(producer, key) if producer is not None else Location(output=key),
+                f"{key!r} runs from {seen.low:.3g} to {seen.high:.3g}, {ratio:.1f} times the range {low:.3g} "
+                f"to {high:.3g} "
+                f"that holds all but {2 * tail:.2%} of its values: {np.log2(ratio):.1f} bits go to outliers",
+                severity=Severity.ERROR if ratio >= self.error_ratio else None,
+                metrics={
+                    "range_ratio": ratio,
+                    "lost_bits": float(np.log2(ratio)),
+                    "low": seen.low,
+                    "high": seen.high,
+                    "bulk_low": low,
+                    "bulk_high": high,
+                    "tail_fraction": tail,
+                },
+                remedy=(
+                    "calibrate with CalibrationMethod.Percentile or override the range as below; if clipping "
+                    "hurts, keep the "
+                    "tensor in 16 bits or exclude the layers that read it"
+                ),
+                snippet=override(key, min(low, 0.0), max(high, 0.0)),
+                claim=Claim(Subject.ACTIVATION, key, INT8_PER_TENSOR.name, self.claim_db),
+            )
+
+    def _ratio(self, seen: TensorObservation) -> tuple[float, float, float, float]:
+        """Range over bulk range (0 where nothing can be said), the bulk's ends, the tail left out."""
+        draws = seen.drawn.size
+        tail = max(self.tail, 4 / max(draws, 1))
+        if draws < _LEAST_DRAWS:
+            return 0.0, seen.low, seen.high, tail
+        low, high = seen.quantile(tail), seen.quantile(1 - tail)
+        return (seen.range / (high - low) if high > low else 0.0), low, high, tail

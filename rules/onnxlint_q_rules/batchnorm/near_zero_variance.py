@@ -1,0 +1,172 @@
+"""Channels that hardly vary, with a gain that only epsilon holds.
+
+    gain_c = gamma_c / sqrt(var_c + eps)  ->  gamma_c / sqrt(eps)    as    var_c -> 0
+
+The running variance is the variance of the channel over the training data: where it is next to zero, the channel is
+constant for nearly every input. What the normalisation returns for it is `beta_c`, and its gain is an accident of
+epsilon, often a hundred times that of a channel that works. Sheng et al. (arXiv 1803.08607) traced the collapse of
+MobileNetV1 under int8 to such channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.analysis.folding import BatchNorm
+from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
+from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
+from onnxlint_q.rule import Example, Rule, Weights, option
+from onnxlint_q_rules.batchnorm.gains import EPSILONS, SHARE_OF_MEDIAN, Gains, compare_gains, folds
+from onnxlint_q_rules.weights.advice import CLAIM_BELOW_DB, channels, outlook, times
+
+_SCHEME = INT8_PER_TENSOR.name
+_NETWORK = """
+<ir_version: 8, opset_import: ["" : 17]>
+block (float[N, 8, 8, 8] x) => (float[N, 4, 8, 8] y) {
+  [conv] features = Conv <group = 8, pads = [1, 1, 1, 1]> (x, w)
+  [norm] normal = BatchNormalization <epsilon = 0.001> (features, gamma, beta, mean, variance)
+  positive = Relu(normal)
+  [next] y = Conv(positive, mix)
+}
+"""
+
+
+def _variance(value: float, gamma: float = 1.0) -> Weights:
+    """Channel 3 has this running variance, the others 100."""
+
+    def make(random: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+        variance, gammas = np.full(8, 100.0), np.ones(8)
+        variance[3], gammas[3] = value, gamma
+        made = {"w": random.normal(size=(8, 1, 3, 3)), "mix": random.normal(size=(4, 8, 1, 1))}
+        made["mix"][:, 3] /= 1000
+        made |= {"gamma": gammas, "beta": np.ones(8), "mean": np.zeros(8), "variance": variance}
+        return {name: value.astype(np.float32) for name, value in made.items()}
+
+    return make
+
+
+@dataclass(frozen=True)
+class NearZeroVariance(Rule):
+    """A channel that hardly varies is given an enormous gain by its BatchNormalization.
+
+    ## What it does
+    Looks for channels whose running variance is next to zero while gamma is not, and whose gain is far above that of
+    an ordinary channel. It is a warning if the folded channel is so wide that it takes the int8 scale from the
+    others, else an info.
+
+    ## Why it breaks INT8
+    A wide folded channel, of no use to the network, sets the scale of the tensor. A channel with nearly no weight
+    does not, but its own scale, under per-channel, is so small that its int32 bias may overflow, and the gain
+    amplifies whatever noise INT8 brings into a channel that used to be constant.
+
+    ## What to do
+    The channel is constant: set its weights to zero and its folded bias to beta, check that the output in float stays
+    the same, then quantise.
+
+    ## Sources
+    Sheng et al., arXiv 1803.08607; microsoft/onnxruntime#11415 for the bias.
+    """
+
+    code: ClassVar[str] = "QB002"
+    name: ClassVar[str] = "near-zero-variance"
+    severity: ClassVar[Severity] = Severity.WARNING
+    confidence: ClassVar[Confidence] = Confidence.HIGH
+
+    epsilons: float = option(
+        EPSILONS,
+        doc="a channel is still if its running variance is below this many epsilons",
+        source="arithmetic: epsilon is then a tenth of what the gain is divided by",
+    )
+    share_of_median: float = option(
+        SHARE_OF_MEDIAN,
+        doc="or below this fraction of the median variance of the other channels",
+        source="arithmetic: a standard deviation of 3 % of an ordinary channel's",
+    )
+    gain_ratio: float = option(
+        4.0,
+        doc="gain over that of an ordinary channel from which on a still channel is reported",
+        source="arithmetic: two of eight bits",
+    )
+    width_ratio: float = option(
+        16.0,
+        doc="folded width over that of an ordinary channel from which on the finding is a warning",
+        source="four of eight bits; Sony MCT 2.6.1 uses the same ratio for unbalanced inputs",
+    )
+    drop_above_db: float = option(
+        30.0,
+        doc="forecast SQNR at the output (dB) from which on a warning becomes an info",
+        source="noise of 3 % of the signal, ten decibels from the level where layers are excluded",
+    )
+
+    good: ClassVar[tuple[Example, ...]] = (
+        Example(_NETWORK, weights=_variance(100.0), why="All channels vary."),
+        Example(_NETWORK, weights=_variance(1e-12, gamma=0.0), why="The still channel has no gain: gamma is zero."),
+    )
+    bad: ClassVar[tuple[Example, ...]] = (
+        Example(
+            _NETWORK,
+            flags=("norm",),
+            weights=_variance(1e-12),
+            why="Channel 3 never varies; epsilon alone gives it 300 times the gain of the others.",
+        ),
+    )
+
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        """Every BatchNormalization of a float model that lifts a still channel."""
+        for layer, norm in folds(facts):
+            gains = compare_gains(norm, self.epsilons, self.share_of_median)
+            lifted = np.flatnonzero(gains.still & (gains.ratio >= self.gain_ratio))
+            if not lifted.size:
+                continue
+            lifted = lifted[np.argsort(-gains.ratio[lifted], kind="stable")]
+            width = self._width(layer, norm, gains)[lifted]
+            wide = lifted[width >= self.width_ratio]
+            view = outlook(
+                facts,
+                layer,
+                _SCHEME,
+                warn_db=self.drop_above_db,
+                drop_db=float("inf"),
+                blind=Severity.WARNING,
+            )
+            effect = (
+                f"; folded, {channels(wide)} {'take' if wide.size > 1 else 'takes'} the int8 scale, up to "
+                f"{times(float(width.max()))} times as wide as an ordinary channel{view.words}"
+                if wide.size
+                else "; folded, they stay narrow, but under scales of their own their int32 bias may overflow"
+            )
+            yield self.finding(
+                facts.model.locate(norm.node),
+                f"{lifted.size} of {norm.variance.size} channels {'has' if lifted.size == 1 else 'have'} next to no "
+                f"variance (running variance from {norm.variance[lifted].min():.2g}, epsilon {norm.epsilon:.0e}) and "
+                f"yet a gain up to {times(float(gains.ratio[lifted[0]]))} times that of an ordinary channel: "
+                f"{channels(lifted)} with gain {', '.join(f'{gain:.3g}' for gain in norm.gain[lifted[:4]])}{effect}.",
+                remedy="These channels are constant for nearly all inputs. Set their weights to zero and their "
+                "folded bias to "
+                "beta, check that the output in float stays the same, then quantise.",
+                metrics={
+                    "still_channels": int(lifted.size),
+                    "wide_channels": int(wide.size),
+                    "smallest_variance": float(norm.variance[lifted].min()),
+                    "largest_gain_ratio": float(gains.ratio[lifted[0]]),
+                    "largest_width_ratio": float(width.max()),
+                    "forecast_db": view.forecast_db,
+                },
+                claim=Claim(Subject.WEIGHT, layer.output, _SCHEME, CLAIM_BELOW_DB) if wide.size else None,
+                severity=view.severity if wide.size else Severity.INFO,
+            )
+
+    def _width(self, layer: LayerFacts, norm: BatchNorm, gains: Gains) -> npt.NDArray[np.float64]:
+        """Width of each folded channel over that of an ordinary one; before a layer, that of its gain."""
+        absmax = layer.weight.absmax
+        if norm is layer.folded.before:
+            return gains.ratio
+        ordinary = absmax[~gains.still & (absmax > 0)]
+        return np.asarray(absmax / np.median(ordinary), np.float64) if ordinary.size else gains.ratio

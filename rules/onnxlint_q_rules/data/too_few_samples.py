@@ -1,0 +1,85 @@
+"""Ranges taken from a handful of samples.
+
+The largest of `n` independent values is expected to be beaten by the next one with probability `1 / (n + 1)`:
+with 32 samples about 3 % of the inputs leave a min-max range somewhere, with 100 1 %, with 300 0.3 %.
+Statistics for a verdict need fewer samples than ranges that go into production, so under 100 the rule only
+tells, and under 32 it warns.
+
+Sources: PyTorch quantisation guide (at least 100), NNCF and OpenVINO (300); ZeroQ issue 11 (ResNet-18 keeps
+71 % with one image, so few samples are a doubt and no proof).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Confidence, Finding, Location, Severity
+from onnxlint_q.rule import Example, Rule, option
+
+_NETWORK = """
+<ir_version: 8, opset_import: ["" : 17]>
+small (float[1, 4] x) => (float[1, 4] y)
+<float[4, 4] w = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1}> {
+  y = MatMul(x, w)
+}
+"""
+
+
+def _few(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    return {"x": random.normal(size=(5, 4)).astype(np.float32)}
+
+
+@dataclass(frozen=True)
+class TooFewSamples(Rule):
+    """Too few calibration samples.
+
+    **What it does.** Looks at the number of samples that ran.
+
+    **Why it breaks INT8.** Ranges that are learned from few samples are exceeded in use, and what exceeds
+    them is clipped.
+
+    **What to do.** Use at least 100 samples like those of the deployment, 300 for ranges that ship.
+
+    **Sources.** PyTorch quantisation guide; NNCF; ZeroQ issue 11.
+    """
+
+    code: ClassVar[str] = "QD001"
+    name: ClassVar[str] = "too-few-samples"
+    severity: ClassVar[Severity] = Severity.WARNING
+    confidence: ClassVar[Confidence] = Confidence.MEDIUM
+    needs_calibration: ClassVar[bool] = True
+
+    warning_samples: int = option(32, doc="fewer samples are a warning", source="the default of --samples")
+    info_samples: int = option(100, doc="fewer samples are mentioned", source="PyTorch quantisation guide")
+
+    good: ClassVar[tuple[Example, ...]] = (Example(_NETWORK, why="without calibration there is nothing to count"),)
+    bad: ClassVar[tuple[Example, ...]] = (Example(_NETWORK, flags=("x",), samples=_few, why="five samples"),)
+
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        """The one pass over the data; random values are another rule's matter."""
+        seen = facts.observations
+        if seen is None or seen.synthetic or seen.samples >= self.info_samples:
+            return
+        few = seen.samples < self.warning_samples
+        more = seen.available is not None and seen.available > seen.samples
+        first = facts.model.inputs[0].name if facts.model.inputs else ""
+        beaten = 1 / (seen.samples + 1)
+        yield self.finding(
+            Location(output=first),
+            f"{seen.samples} calibration samples were used: enough "
+            f"{'to try, not' if few else 'for a verdict, not'} for ranges "
+            f"that ship, because about {beaten:.1%} of new inputs will exceed them",
+            severity=None if few else Severity.INFO,
+            metrics={"samples": seen.samples, "available": seen.available},
+            remedy=(
+                "calibrate with at least 100 samples like those of the deployment, better 300"
+                + (f"; {seen.available} are there" if more else "")
+            ),
+            snippet=f"--samples {min(seen.available or 300, 300)}" if more else "",
+        )

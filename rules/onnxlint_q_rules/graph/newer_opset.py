@@ -1,0 +1,82 @@
+"""Files written for a newer ONNX than the one installed.
+
+The meaning of an operator belongs to its opset. With an opset that the installed onnx package does not know, shape
+inference stops early and a changed operator would be read as the old one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx
+
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Confidence, Finding, Severity
+from onnxlint_q.rule import Example, Rule
+from onnxlint_q_rules.weights.advice import whole_model
+
+
+@dataclass(frozen=True)
+class NewerOpset(Rule):
+    """The model's opset is newer than the installed onnx package.
+
+    ## What it does
+    Compares the version of the default operator domain with `onnx.defs.onnx_opset_version()`.
+
+    ## Why it breaks INT8
+    It does not; it breaks the check. Operators of that opset may mean something else than what is assumed here, so no
+    other finding, and no verdict, can be trusted.
+
+    ## What to do
+    Upgrade the onnx package (and ONNX Runtime for calibration), or export the model at an opset that the installed
+    one knows.
+
+    ## Sources
+    ONNX specification, versioning.
+    """
+
+    code: ClassVar[str] = "QG004"
+    name: ClassVar[str] = "newer-opset"
+    severity: ClassVar[Severity] = Severity.ERROR
+    confidence: ClassVar[Confidence] = Confidence.HIGH
+
+    good: ClassVar[tuple[Example, ...]] = (
+        Example(
+            """
+<ir_version: 8, opset_import: ["" : 17]>
+small (float[N, 4] x) => (float[N, 4] y) {
+  [relu] y = Relu(x)
+}
+""",
+            why="Opset 17 is known to every onnx package that this tool runs on.",
+        ),
+    )
+    bad: ClassVar[tuple[Example, ...]] = (
+        Example(
+            """
+<ir_version: 8, opset_import: ["" : 1000]>
+small (float[N, 4] x) => (float[N, 4] y) {
+  [relu] y = Relu(x)
+}
+""",
+            flags=("x",),
+            why="There is no opset 1000 yet.",
+        ),
+    )
+
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        """At most one finding for the model."""
+        opset, known = facts.model.opset, onnx.defs.onnx_opset_version()
+        if opset <= known:
+            return
+        yield self.finding(
+            whole_model(facts),
+            f"The model is written in opset {opset} and the installed onnx {onnx.__version__} knows up to {known}: "
+            "what is new in it "
+            "was not understood, and the other findings may be wrong.",
+            remedy=f"Upgrade the onnx package, or export the model at opset {known} or lower.",
+            snippet="pip install --upgrade onnx onnxruntime",
+            metrics={"opset": opset, "known_opset": known},
+        )

@@ -1,0 +1,89 @@
+"""Files whose opset has no per-channel scale.
+
+QuantizeLinear and DequantizeLinear came with opset 10 with one scale for the tensor; their `axis` attribute, and with
+it one scale a channel, came with opset 13. ONNX Runtime 1.31's `quantize_static(per_channel=True)` writes the
+attribute all the same below opset 13, and the file it writes cannot be loaded; other tools fall back to one scale for
+the tensor with a line in their log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Confidence, Finding, Severity
+from onnxlint_q.graph import Format
+from onnxlint_q.rule import Example, Rule
+from onnxlint_q_rules.weights.advice import whole_model
+
+_PER_CHANNEL = 13
+_ANY = 10
+
+
+def _network(opset: int) -> str:
+    return f"""
+<ir_version: 7, opset_import: ["" : {opset}]>
+small (float[N, 1, 4, 4] x) => (float[N, 2, 4, 4] y)
+<float[2, 1, 1, 1] w = {{1.0, 2.0}}>
+{{
+  [conv] y = Conv(x, w)
+}}
+"""
+
+
+@dataclass(frozen=True)
+class OpsetBlocksPerChannel(Rule):
+    """The model's opset is too old for one scale a channel.
+
+    ## What it does
+    Compares the version of the default operator domain of a float model that has layers with 13, where per-channel
+    scales came, and with 10, where quantised tensors came. For a file with QuantizeLinear pairs it is only an info.
+
+    ## Why it breaks INT8
+    Scales for each channel, the first remedy for most weights, cannot be written into the file. Asked for them, ONNX
+    Runtime's quantiser writes a model that does not load, and others silently use one scale for the tensor.
+
+    ## What to do
+    Export the model again at opset 13 or higher (17 is a good choice). onnx.version_converter is the second choice:
+    compare the outputs, because it mistranslates some Resize nodes.
+
+    ## Sources
+    ONNX operator specification, DequantizeLinear-10 and -13; intel/neural-compressor#819; onnxruntime 1.31.1,
+    quantize_static.
+    """
+
+    code: ClassVar[str] = "QG001"
+    name: ClassVar[str] = "opset-blocks-per-channel"
+    severity: ClassVar[Severity] = Severity.WARNING
+    confidence: ClassVar[Confidence] = Confidence.HIGH
+
+    good: ClassVar[tuple[Example, ...]] = (Example(_network(13), why="DequantizeLinear-13 has an axis."),)
+    bad: ClassVar[tuple[Example, ...]] = (
+        Example(_network(11), flags=("x",), why="DequantizeLinear-10 has one scale for the tensor only."),
+        Example(_network(9), flags=("x",), why="There is no QuantizeLinear at all."),
+    )
+
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        """At most one finding for the model."""
+        opset = facts.model.opset
+        wanted = any(scheme.per_channel for scheme in facts.schemes)
+        needed = _PER_CHANNEL if wanted else _ANY
+        if opset >= needed or not facts.layers or facts.format not in {Format.FLOAT, Format.QDQ}:
+            return
+        lack = (
+            "has no QuantizeLinear, so nothing can be quantised as it is"
+            if opset < _ANY
+            else f"has no per-channel scales, which leaves one scale a weight tensor (layers: {len(facts.layers)})"
+        )
+        yield self.finding(
+            whole_model(facts),
+            f"Opset {opset} {lack}; that takes opset {needed}.",
+            remedy="Export the model again at opset 13 or higher. If you cannot, convert it and compare the outputs; "
+            "do not call "
+            "quantize_static(per_channel=True) on it as it is, the result does not load.",
+            snippet="onnx.version_converter.convert_version(onnx.load(path), 17)",
+            metrics={"opset": opset, "needed_opset": needed, "layers": len(facts.layers)},
+            severity=Severity.WARNING if facts.is_float else Severity.INFO,
+        )

@@ -1,0 +1,125 @@
+"""Biases whose scale is not the product of their layer's other two.
+
+An integer kernel adds the bias codes to the sum of products, whose unit is `s_x * s_w`:
+
+    y = s_x s_w,c * ( sum (q_x - z_x)(q_w - z_w) + q_b,c )        hence  s_b,c = s_x * s_w,c
+
+A file with another `s_b` computes one thing while its DequantizeLinear runs in float and another once a
+runtime fuses the layer; the bias is then wrong by the factor `s_b / (s_x s_w)`. One per cent of the bias is
+the level of concern.
+
+Sources: ONNX operator specification, QLinearConv (bias scale = x_scale * w_scale); onnxruntime pull request
+28229.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Confidence, Finding, Severity
+from onnxlint_q.graph import Layer, Model, Node
+from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q_rules.qdq.pairs import Vector, dequantizer
+
+
+def _model(bias_scale: str) -> str:
+    count = len(bias_scale.split(","))
+    return f"""
+<ir_version: 8, opset_import: ["" : 13]>
+shifted (float[1, 2, 4, 4] x) => (float[1, 2, 4, 4] y)
+<float sx = {{0.1}}, uint8 zx = {{128}}, int8[2, 2, 1, 1] w = {{100, 20, -30, 90}},
+ float[2] sw = {{0.01, 0.02}}, int8[2] zw = {{0, 0}}, int32[2] b = {{500, 600}},
+ float[{count}] sb = {{{bias_scale}}}, int32[{count}] zb = {{{", ".join("0" * count)}}}> {{
+  qx = QuantizeLinear(x, sx, zx)
+  dx = DequantizeLinear(qx, sx, zx)
+  dw = DequantizeLinear <axis = 0> (w, sw, zw)
+  db = DequantizeLinear <axis = 0> (b, sb, zb)
+  [conv] y = Conv(dx, dw, db)
+}}
+"""
+
+
+@dataclass(frozen=True)
+class BiasScaleMismatch(Rule):
+    """Bias scale that is not input scale times weight scale.
+
+    **What it does.** For each layer with dequantised input, weight and bias compares `s_b` with `s_x * s_w`,
+    channel by channel.
+
+    **Why it breaks INT8.** Integer kernels add the bias codes as they are; with another scale the bias is
+    wrong by that factor, and only after the runtime has fused the layer, so that tests in float do not show
+    it.
+
+    **What to do.** Write the bias again as `round(bias / (s_x * s_w))` with the scale `s_x * s_w`, or keep it
+    in float.
+
+    **Sources.** ONNX operator specification, QLinearConv; onnxruntime pull request 28229.
+    """
+
+    code: ClassVar[str] = "QP004"
+    name: ClassVar[str] = "bias-scale-mismatch"
+    severity: ClassVar[Severity] = Severity.ERROR
+    confidence: ClassVar[Confidence] = Confidence.HIGH
+
+    tolerance: float = option(
+        0.01,
+        doc="largest accepted |s_b / (s_x s_w) - 1|, as a fraction",
+        source="one per cent of the bias; rounding of float32 products is below 1e-6",
+    )
+
+    good: ClassVar[tuple[Example, ...]] = (Example(_model("0.001, 0.002")),)
+    bad: ClassVar[tuple[Example, ...]] = (
+        Example(_model("0.001, 0.001"), flags=("conv",), why="the second channel's bias doubles once fused"),
+        Example(_model("0.001"), flags=("conv",), why="one scale for weights with two"),
+    )
+
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        """Each float layer between dequantised operands."""
+        for layer in facts.layers:
+            ratio = _ratio(facts.model, layer.folded.layer)
+            if ratio is None:
+                continue
+            error = np.abs(ratio - 1)
+            wrong = int(np.count_nonzero(error > self.tolerance))
+            if wrong:
+                worst = int(np.argmax(error))
+                node = layer.folded.layer.node
+                yield self.finding(
+                    facts.model.locate(node),
+                    f"the bias of {node.op_type} {node.label!r} has {ratio[worst]:.4g} times the scale that "
+                    f"integer kernels "
+                    f"take for granted (input scale times weight scale) in {wrong} of {ratio.size} channels",
+                    metrics={"worst_ratio": float(ratio[worst]), "worst_channel": worst, "channels": wrong},
+                    remedy=(
+                        "store the bias as round(bias / (s_x * s_w)) in int32 with the scale s_x * s_w and "
+                        "zero point 0, "
+                        "or leave it in float"
+                    ),
+                    snippet='extra_options={"QuantizeBias": False}',
+                )
+
+
+def _ratio(model: Model, layer: Layer) -> Vector | None:
+    """`s_b / (s_x s_w)` for each value of the longer of the two; None where there is nothing to compare."""
+    if not (layer.is_float and layer.bias):
+        return None
+    bias, weight = (_scale(model, dequantizer(model, key)) for key in (layer.bias, layer.weight))
+    data = _scale(model, dequantizer(model, layer.input))
+    if bias is None or weight is None or data is None or data.size != 1:
+        return None
+    product = data * weight
+    if bias.size != product.size and 1 not in (bias.size, product.size):
+        return None  # the shapes are another rule's matter
+    if not (np.all(product > 0) and np.all(np.isfinite(product)) and np.all(np.isfinite(bias))):
+        return None
+    return np.asarray(bias / product, np.float64)
+
+
+def _scale(model: Model, node: Node | None) -> Vector | None:
+    stored = model.constant(node.input(1)) if node is not None else None
+    return None if stored is None else np.ravel(stored).astype(np.float64)

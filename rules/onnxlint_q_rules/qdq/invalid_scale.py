@@ -1,0 +1,135 @@
+"""Scales and zero points that no arithmetic can use.
+
+`x = (q - zero_point) * scale` needs a positive, finite, normal scale: zero maps every code to zero and
+divides by zero on the way back, a negative or non-finite one has no meaning, a subnormal one (below
+`finfo.tiny` of its type, 1.2e-38 for float32, 6.1e-5 for float16) overflows as `1 / scale`. The zero point
+has the type of the codes, and for int32, the type of a bias, it is zero.
+
+Sources: ONNX operator specification, QuantizeLinear and DequantizeLinear; onnxruntime
+`quant_utils.compute_scale_zp`, which replaces a subnormal scale by 1; NVIDIA/TensorRT issue 2498 (the parser
+demands positive scales).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Confidence, Finding, Severity
+from onnxlint_q.graph import Model, QuantizedTensor
+from onnxlint_q.rule import Example, Rule
+
+
+def _model(scale: str, zero_point: str = "uint8 z = {0}") -> str:
+    return f"""
+<ir_version: 8, opset_import: ["" : 13]>
+rounding (float[1, 4] x) => (float[1, 4] y)
+<float s = {{{scale}}}, {zero_point}> {{
+  [write] q = QuantizeLinear(x, s, z)
+  [read] y = DequantizeLinear(q, s, z)
+}}
+"""
+
+
+_BIAS = """
+<ir_version: 8, opset_import: ["" : 13]>
+shifted (float[1, 2, 4, 4] x) => (float[1, 2, 4, 4] y)
+<float[2, 2, 1, 1] w = {1, 0, 0, 1}, int32[2] b = {5, 6}, float s = {0.01}, int32 z = {7}> {
+  [bias] shift = DequantizeLinear(b, s, z)
+  y = Conv(x, w, shift)
+}
+"""
+
+
+@dataclass(frozen=True)
+class InvalidScale(Rule):
+    """Scale or zero point that is not valid.
+
+    **What it does.** Looks at every scale (zero, negative, NaN, infinite, subnormal) and every zero point
+    (another type than the codes, not zero for an int32 bias).
+
+    **Why it breaks INT8.** Zero, NaN and infinity destroy the tensor; runtimes reject such files or silently
+    put another scale in their place, so results differ between them.
+
+    **What to do.** Find why the range was empty (a dead channel, a constant tensor, an overflow in
+    calibration), then quantise again; a floor under the range prevents it.
+
+    **Sources.** ONNX operator specification; NVIDIA/TensorRT issue 2498.
+    """
+
+    code: ClassVar[str] = "QP002"
+    name: ClassVar[str] = "invalid-scale"
+    severity: ClassVar[Severity] = Severity.ERROR
+    confidence: ClassVar[Confidence] = Confidence.HIGH
+
+    good: ClassVar[tuple[Example, ...]] = (Example(_model("0.05")),)
+    bad: ClassVar[tuple[Example, ...]] = (
+        Example(_model("0"), flags=("write",), why="every value becomes infinite or NaN"),
+        Example(_model("-0.05"), flags=("write",)),
+        Example(_model("1e-41"), flags=("write",), why="subnormal: its reciprocal overflows"),
+        Example(_BIAS, flags=("bias",), why="the zero point of an int32 bias has to be zero"),
+    )
+
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        """Each pair whose parameters are stored in the file."""
+        for pair in facts.quantized:
+            for what, count in (*_bad_scales(facts.model, pair), *_bad_zero_points(facts.model, pair)):
+                yield self.finding(
+                    facts.model.locate(pair.node),
+                    f"{pair.role.value} {pair.tensor!r}: {what}",
+                    metrics={"tensor": pair.tensor, "values": count},
+                    remedy=(
+                        "quantise again; if a dead channel or a constant tensor gave an empty range, remove "
+                        "it or put a "
+                        "floor under the range"
+                    ),
+                    snippet='extra_options={"MinimumRealRange": 0.0001}',
+                )
+
+
+def _bad_scales(model: Model, pair: QuantizedTensor) -> Iterator[tuple[str, int]]:
+    stored = None if pair.dynamic else pair.read_scale(model)
+    if stored is None or not stored.size:
+        return
+    scale = np.ravel(stored)
+    tiny = _tiny(scale)
+    values = scale.astype(np.float64)
+    kinds: tuple[tuple[str, npt.NDArray[np.bool_]], ...] = (
+        ("NaN", np.isnan(values)),
+        ("infinite", np.isinf(values)),
+        ("negative", values < 0),
+        ("zero", values == 0),
+        ("subnormal", (values > 0) & (values < tiny)),
+    )
+    for kind, hits in kinds:
+        count = int(np.count_nonzero(hits))
+        if count and scale.size == 1:
+            yield f"its scale is {kind} ({values[0]:.3g})", 1
+        elif count:
+            first = int(np.flatnonzero(hits)[0])
+            yield f"{count} of its {scale.size} scales are {kind}, the first at index {first}", count
+
+
+def _tiny(scale: npt.NDArray[Any]) -> float:
+    return float(np.finfo(scale.dtype).tiny) if scale.dtype.kind == "f" else 0.0
+
+
+def _bad_zero_points(model: Model, pair: QuantizedTensor) -> Iterator[tuple[str, int]]:
+    known = model.types.get(pair.zero_point) if pair.zero_point and not pair.dynamic else None
+    codes = model.types.get(pair.codes)
+    kinds = (known.elem_type, codes.elem_type) if known is not None and codes is not None else (0, 0)
+    if 0 not in kinds and kinds[0] != kinds[1]:
+        names = [onnx.TensorProto.DataType.Name(kind).lower() for kind in kinds]
+        yield f"its zero point is of type {names[0]}, its codes are of type {names[1]}", 1
+        return
+    if pair.elem_type == onnx.TensorProto.INT32:
+        zero_point = pair.read_zero_point(model)
+        count = 0 if zero_point is None else int(np.count_nonzero(zero_point))
+        if count:
+            yield f"{count} of its int32 zero points are not zero", count

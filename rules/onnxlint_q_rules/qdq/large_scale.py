@@ -1,0 +1,349 @@
+"""An activation whose quantisation step is coarse for what reads it.
+
+Without data. A layer computes `y_c = b_c + w_c * x` and its result is stored in `[lo, hi]` (the range of the
+output's own codes, after the fused activation). Whatever the data is, `w_c * x` is worth telling apart only
+inside `[lo - b_c, hi - b_c]`; together with 0, which is what an input of zeros gives, that is an interval of
+width
+
+    V_c = max(0, hi - b_c) - min(0, lo - b_c)
+
+Rounding `x` to a step `s` moves `w_c * x` by an error of standard deviation `s ||w_c||_2 / sqrt(12)`
+(independent uniform errors on the taps). So the layer can tell apart
+
+    L_c = V_c / (s ||w_c||_2)        levels;  L = lower quartile of L_c over the channels with a weight.
+
+The same number is the ratio of ranges: `255 / L_c` is how far an input that fills its codes overshoots what
+the layer can store. With the signal at an eighth of its range (plus and minus four standard deviations, which
+is what min-max calibration gives a Gaussian) the SQNR left at that layer is
+
+    10 log10( (V_c / 8)^2 / (s^2 ||w_c||^2 / 12) ) = 20 log10(L_c) - 7.3 dB:   24 levels 20 dB, 16 levels 17 dB.
+
+The quartile, not the power mean, because a wrong scale hurts every channel, while one loud channel is the
+weight's matter; a quarter of coarse channels is enough to break a layer. The bias is in the formula because a
+layer with a large bias works far from zero: its products have to be larger than its stored output.
+
+A gate with slope `g` turns a step into an error of `g s / sqrt(12)` against a signal of half its full scale
+`F`, which is the same SQNR for a width of `4 F / g`: 16 for Sigmoid, 8 for Tanh, `4 / alpha` for HardSigmoid;
+for Softmax a step is a relative error of `s`, which makes 8. A tensor that is also a factor of a product
+(SiLU) is left out: there large values matter in proportion. For Add the width is the range of the sum. The
+tightest reader counts.
+
+One scale error cancels out of all these ratios: a network without bounded activations that was calibrated
+wholly on raw pixels. It shows in the first layer's bias, which was trained for the right input: the rule
+reports an input of the model whose range is that of 8-bit pixels while the first layer's bias, `median_c
+|b_c| / (s ||w_c||)`, is worth less than 4 of its 255 steps. On 11 networks this was 9 to 500 steps if
+calibrated rightly, pixels or not, and 0.1 to 4 if not.
+
+With calibration data the codes are counted instead, between the 0.1 % and 99.9 % quantiles, and their standard
+deviation gives the SQNR of the rounding itself, `20 log10(sqrt(12) deviation)`, the deviation in codes. Both
+have to be low: a rare outlier widens the one, a sparse tensor with a few large values narrows the other.
+
+Sources: rounding noise `s^2 / 12`: Widrow & Kollar, Quantization Noise, 2008. 20 dB at a layer's output as
+the level of concern: measured on seven public detectors and classifiers. 32 and 16 codes: five and four bits
+of eight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.analysis.observations import TensorObservation
+from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Confidence, Finding, Severity
+from onnxlint_q.graph import Node, QuantizedTensor
+from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q_rules.qdq.pairs import Grid, Pairs, Vector, grid, occurring, override, where
+
+_GATE_WIDTH = {"Sigmoid": 16.0, "QLinearSigmoid": 16.0, "Tanh": 8.0, "Softmax": 8.0, "QLinearSoftmax": 8.0}
+_PIXELS = (200.0, 300.0)
+_PIXEL_STEPS = 255.0
+
+
+def _model(scale: str, zero_point: int, out_scale: str = "0.0235294") -> str:
+    return f"""
+<ir_version: 8, opset_import: ["" : 13]>
+first_layer (float[1, 3, 8, 8] image) => (float[1, 16, 6, 6] y)
+<float s_in = {{{scale}}}, uint8 z_in = {{{zero_point}}}, float s_out = {{{out_scale}}}, uint8 z_out = {{0}}> {{
+  [quantize_image] q = QuantizeLinear(image, s_in, z_in)
+  dq = DequantizeLinear(q, s_in, z_in)
+  [stem] c = Conv(dq, w, b)
+  r = Relu(c)
+  qy = QuantizeLinear(r, s_out, z_out)
+  y = DequantizeLinear(qy, s_out, z_out)
+}}
+"""
+
+
+def _stem(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    """Weights for an input of unit variance and an output of a few units."""
+    return {
+        "w": random.normal(scale=0.25, size=(16, 3, 3, 3)).astype(np.float32),
+        "b": random.normal(scale=1.0, size=16).astype(np.float32),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """How one operator reads a pair: `levels` steps fit into what it can tell apart."""
+
+    node: Node
+    levels: float
+    what: str
+
+
+@dataclass(frozen=True)
+class LargeScale(Rule):
+    """Quantisation step too coarse.
+
+    **What it does.** Compares the step of each activation with what its reader can resolve: how many input
+    steps fit into the range that the reader stores. With calibration data it counts the codes that are used.
+
+    **Why it breaks INT8.** A tensor with five codes carries two bits, whatever its type says. It happens when
+    the range was calibrated on data of another scale (raw pixels instead of normalised ones) or by a rare
+    outlier.
+
+    **What to do.** Calibrate again with the preprocessing of the deployment, give the tensor its true range,
+    or clip outliers with a percentile.
+
+    **Sources.** Widrow & Kollar, Quantization Noise, 2008; onnxruntime issue 14233.
+    """
+
+    code: ClassVar[str] = "QP001"
+    name: ClassVar[str] = "large-scale"
+    severity: ClassVar[Severity] = Severity.WARNING
+    confidence: ClassVar[Confidence] = Confidence.MEDIUM
+
+    warning_levels: float = option(
+        24.0, doc="fewer levels at the reader are reported", source="20 dB at the layer for a Gaussian signal"
+    )
+    error_levels: float = option(16.0, doc="fewer levels at the reader are an error", source="four bits of eight")
+    warning_codes: float = option(32.0, doc="fewer codes in use are reported", source="five bits of eight")
+    error_codes: float = option(16.0, doc="fewer codes in use are an error", source="four bits of eight")
+    warning_db: float = option(
+        20.0,
+        doc="observed SQNR (dB) of the rounding that has to be undercut as well",
+        source="noise of a tenth of the signal",
+    )
+    bias_steps: float = option(
+        4.0,
+        doc="an input with the range of raw pixels is reported if the first bias is worth fewer of its 255 steps",
+        source="9 to 500 steps on 11 networks calibrated rightly, 0.1 to 4 on the same calibrated on raw pixels",
+    )
+
+    good: ClassVar[tuple[Example, ...]] = (
+        Example(_model("0.0186", 114), weights=_stem, why="normalised pixels from -2.1 to 2.6"),
+    )
+    bad: ClassVar[tuple[Example, ...]] = (
+        Example(
+            _model("1.077", 115),
+            flags=("quantize_image",),
+            weights=_stem,
+            why="the same network, calibrated on pixels that were not divided by their deviation",
+        ),
+        Example(
+            _model("1.077", 115, "2.4"),
+            flags=("quantize_image",),
+            weights=_stem,
+            why="nothing saturates, but the bias shows what input the layer was trained for",
+        ),
+        Example(
+            """
+<ir_version: 8, opset_import: ["" : 13]>
+gate (float[1, 8] x) => (float[1, 8] y)
+<float s = {2.0}, uint8 z = {128}> {
+  [score] n = Neg(x)
+  q = QuantizeLinear(n, s, z)
+  dq = DequantizeLinear(q, s, z)
+  [probability] y = Sigmoid(dq)
+}
+""",
+            flags=("score",),
+            why="between two codes Sigmoid moves by up to a half",
+        ),
+    )
+
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        """Each activation pair against its readers, or against its observed codes."""
+        pairs = Pairs(facts)
+        readings = _tightest(facts, pairs)
+        pixels = dict(self._raw_pixels(facts, pairs))
+        for pair, held, seen in pairs.observed(facts):
+            codes, sqnr = _used_codes(seen), 20 * np.log10(seen.deviation * np.sqrt(12))
+            if codes < self.warning_codes and sqnr < self.warning_db:
+                yield self._few_codes(facts, pair, held, codes, float(sqnr))
+        counted = facts.observations.tensors if facts.observations is not None else {}
+        for pair in pairs.unique():
+            estimated = grid(facts.model, pair) if pair.codes not in counted else None
+            if estimated is None:
+                continue
+            if pair.codes in readings and readings[pair.codes].levels < self.warning_levels:
+                yield self._few_levels(facts, pair, estimated, readings[pair.codes])
+            elif pair.codes in pixels:
+                yield self._pixels(facts, pair, estimated, *pixels[pair.codes])
+
+    def _few_levels(self, facts: Facts, pair: QuantizedTensor, held: Grid, reading: _Reading) -> Finding:
+        sqnr = 20 * np.log10(max(reading.levels, 1e-9) * np.sqrt(12) / 8)
+        reader = f"{reading.node.op_type} {reading.node.label!r}"
+        message = (
+            f"one step of {pair.tensor!r} is {held.scale:.3g} (it is quantised for {held.low:.3g} to "
+            f"{held.high:.3g}), "
+            f"and only {reading.levels:.1f} such steps fit into {reading.what} of its reader {reader}, "
+            f"so about {max(sqnr, 0):.0f} dB are left there"
+        )
+        return self.finding(
+            where(facts.model, pair),
+            message,
+            severity=Severity.ERROR if reading.levels < self.error_levels else None,
+            metrics={
+                "scale": held.scale,
+                "quantised_low": held.low,
+                "quantised_high": held.high,
+                "reader_levels": reading.levels,
+                "reader_sqnr_db": float(sqnr),
+                "reader": reading.node.label,
+            },
+            remedy=_REMEDY,
+        )
+
+    def _few_codes(self, facts: Facts, pair: QuantizedTensor, held: Grid, codes: float, sqnr: float) -> Finding:
+        true_low, true_high = occurring(facts, pair, held)
+        return self.finding(
+            where(facts.model, pair),
+            f"the calibration data uses {codes:.0f} of the {held.range / held.scale + 1:.0f} codes of {pair.tensor!r} "
+            f"(0.1 % to 99.9 %): one step is {held.scale:.3g}, the data is in {true_low:.3g} to {true_high:.3g}",
+            severity=Severity.ERROR if codes < self.error_codes else None,
+            metrics={
+                "scale": held.scale,
+                "used_codes": codes,
+                "rounding_sqnr_db": sqnr,
+                "observed_low": true_low,
+                "observed_high": true_high,
+            },
+            remedy=_REMEDY,
+            snippet=override(pair.tensor, min(true_low, 0.0), max(true_high, 0.0)),
+        )
+
+    def _pixels(self, facts: Facts, pair: QuantizedTensor, held: Grid, layer: Node, steps: float) -> Finding:
+        return self.finding(
+            where(facts.model, pair),
+            f"the model's input {pair.tensor!r} is quantised for {held.low:.3g} to {held.high:.3g}, the "
+            f"range of raw "
+            f"pixels, but the bias of its first layer {layer.label!r} is worth only {steps:.1f} of 255 such "
+            "steps: it was trained for a smaller input",
+            metrics={
+                "scale": held.scale,
+                "quantised_low": held.low,
+                "quantised_high": held.high,
+                "bias_steps": steps,
+            },
+            remedy=_REMEDY,
+        )
+
+    def _raw_pixels(self, facts: Facts, pairs: Pairs) -> Iterator[tuple[str, tuple[Node, float]]]:
+        for layer in facts.layers:
+            pair = pairs.source(layer.folded.layer.input)
+            held = grid(facts.model, pair) if pair is not None and pairs.from_input(pair) else None
+            if pair is None or held is None or not _PIXELS[0] <= held.range <= _PIXELS[1]:
+                continue
+            norm, bias = _norm(layer), _bias(facts, layer, held.scale)
+            if bias is None or norm.shape != bias.shape or not np.any(norm > 0):
+                continue
+            step = held.range / _PIXEL_STEPS
+            steps = float(np.median(np.abs(bias[norm > 0]) / (step * norm[norm > 0])))
+            if 0 < steps < self.bias_steps:
+                yield pair.codes, (layer.folded.layer.node, steps)
+
+
+_REMEDY = (
+    "calibrate again with exactly the preprocessing of the deployment (mean, deviation, value range); if the "
+    "range is "
+    "right and outliers widen it, use CalibrationMethod.Percentile or override the tensor's range"
+)
+
+
+def _used_codes(observed: TensorObservation) -> float:
+    """Codes between the 0.1 % and the 99.9 % quantile; further in where the draw is small."""
+    tail = max(0.001, 2.0 / max(observed.drawn.size, 4))
+    return observed.quantile(1 - tail) - observed.quantile(tail)
+
+
+def _tightest(facts: Facts, pairs: Pairs) -> dict[str, _Reading]:
+    """For each integer tensor the reader into which the fewest steps fit."""
+    tightest: dict[str, _Reading] = {}
+    for codes, reading in (*_layer_readings(facts, pairs), *_other_readings(facts, pairs)):
+        if codes not in tightest or reading.levels < tightest[codes].levels:
+            tightest[codes] = reading
+    return tightest
+
+
+def _layer_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, _Reading]]:
+    for layer in facts.layers:
+        source = pairs.source(layer.folded.layer.input)
+        target = pairs.destination(layer.folded.layer.output)
+        held = grid(facts.model, source) if source is not None else None
+        stored = grid(facts.model, target) if target is not None else None
+        if source is None or held is None or stored is None:
+            continue
+        norm, bias = _norm(layer), _bias(facts, layer, held.scale)
+        if bias is None or bias.shape != norm.shape:
+            bias = np.zeros_like(norm)
+        alive = norm > 0
+        if np.any(alive):
+            width = np.maximum(stored.high - bias, 0) - np.minimum(stored.low - bias, 0)
+            levels = float(np.quantile(width[alive] / (held.scale * norm[alive]), 0.25))
+            yield source.codes, _Reading(layer.folded.layer.node, levels, "the output range")
+
+
+def _other_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, _Reading]]:
+    for node in facts.model.nodes:
+        width = (
+            4 / (node.float("alpha", 0.2) or 0.2) if node.op_type == "HardSigmoid" else _GATE_WIDTH.get(node.op_type)
+        )
+        if width is not None:
+            source = pairs.source(node.input(0))
+            held = grid(facts.model, source) if source is not None else None
+            if source is not None and held is not None and not _gates_itself(facts, source):
+                yield source.codes, _Reading(node, abs(width) / held.scale, "the sensitive part")
+        elif node.op_type in {"Add", "Sub", "QLinearAdd"}:
+            target = pairs.destination(node.output)
+            stored = grid(facts.model, target) if target is not None else None
+            for key in node.inputs:
+                source = pairs.source(key) if stored is not None else None
+                held = grid(facts.model, source) if source is not None else None
+                if source is not None and held is not None and stored is not None:
+                    yield source.codes, _Reading(node, stored.range / held.scale, "the output range")
+
+
+def _gates_itself(facts: Facts, pair: QuantizedTensor) -> bool:
+    """Whether the tensor is also a factor of a product, as in SiLU, where large values matter too."""
+    direct = {pair.codes, *(r.output for r in facts.model.consumers(pair.codes) if r.op_type == "DequantizeLinear")}
+    readers = (reader for key in direct for reader in facts.model.consumers(key))
+    return any(reader.op_type in {"Mul", "QLinearMul"} for reader in readers)
+
+
+def _norm(layer: LayerFacts) -> Vector:
+    """`||w_c||_2` of each output channel; of a strided ConvTranspose, the share of taps in one value."""
+    part = layer.folded.layer
+    taps = float(np.prod(part.weight_shape)) / max(part.channels, 1)
+    if part.op_type == "ConvTranspose":
+        taps /= float(np.prod(part.node.ints("strides") or (1,)))
+    return np.asarray(np.sqrt(layer.weight.power * taps), np.float64)
+
+
+def _bias(facts: Facts, layer: LayerFacts, scale: float) -> Vector | None:
+    """The layer's bias in real values, None where it has none or it cannot be read."""
+    part, model = layer.folded.layer, facts.model
+    stored = model.constant(part.bias) if part.bias else None
+    if stored is None:
+        return None
+    bias = np.ravel(stored).astype(np.float64)
+    if part.is_float:
+        return bias
+    weight_scale = model.constant(part.scale) if part.scale else None
+    return None if weight_scale is None else bias * scale * np.ravel(weight_scale).astype(np.float64)

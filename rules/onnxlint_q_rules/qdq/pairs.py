@@ -1,0 +1,182 @@
+"""What several rules ask of a quantised model: what a layer reads, and what a pair can hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.analysis.observations import TensorObservation
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Location
+from onnxlint_q.graph import Model, Node, QuantizedTensor
+from onnxlint_q.graph.qparams import Role
+
+Vector = npt.NDArray[np.float64]
+
+_MOVES = frozenset(
+    {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "MaxPool", "Pad", "Slice"}
+    | {"DepthToSpace", "SpaceToDepth"}
+)
+_RECTIFIERS = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish"})
+_LAYERS = frozenset(
+    {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "QLinearConv", "QLinearMatMul", "QGemm"}
+)
+_JOINS = frozenset({"Add", "Sub", "Concat"})
+_CARRIERS = _MOVES | {"QuantizeLinear", "DequantizeLinear", "Relu", "AveragePool", "GlobalAveragePool", "Resize"}
+_MAX_STEPS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What a scalar pair can represent: `scale * (code - zero_point)`.
+
+    Attributes:
+        scale: one step, in the tensor's own unit.
+        low, high: smallest and largest representable value.
+    """
+
+    scale: float
+    low: float
+    high: float
+
+    @property
+    def range(self) -> float:
+        """Largest minus smallest representable value."""
+        return self.high - self.low
+
+
+def grid(model: Model, pair: QuantizedTensor) -> Grid | None:
+    """The values of a per-tensor integer pair; None if it is per channel, invalid, or not constant."""
+    codes, scale, zero_point = pair.code_range, pair.read_scale(model), pair.read_zero_point(model)
+    if codes is None or scale is None or scale.size != 1 or pair.dynamic:
+        return None
+    if pair.zero_point and (zero_point is None or zero_point.size != 1):
+        return None
+    step = float(scale.reshape(()))
+    if not (np.isfinite(step) and step > 0):
+        return None
+    shift = 0 if zero_point is None else int(zero_point.reshape(()))
+    return Grid(step, step * (codes[0] - shift), step * (codes[1] - shift))
+
+
+class Pairs:
+    """The activation pairs of a model, and the way from a layer to them."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.model = facts.model
+        self.activations = tuple(pair for pair in facts.quantized if pair.role is Role.ACTIVATION)
+
+    @cached_property
+    def by_codes(self) -> dict[str, QuantizedTensor]:
+        """The first pair of each integer tensor: the one that writes it, where the file holds that."""
+        found: dict[str, QuantizedTensor] = {}
+        for pair in self.activations:
+            found.setdefault(pair.codes, pair)
+        return found
+
+    @cached_property
+    def by_tensor(self) -> dict[str, QuantizedTensor]:
+        """Pairs by the real-valued tensor that they quantise."""
+        return {pair.tensor: pair for pair in reversed(self.activations)}
+
+    def unique(self) -> Iterator[QuantizedTensor]:
+        """One pair for each integer tensor, in data order."""
+        yield from self.by_codes.values()
+
+    def observed(self, facts: Facts) -> Iterator[tuple[QuantizedTensor, Grid, TensorObservation]]:
+        """Pairs whose codes calibration saw vary; one that only moves another pair's values is left to that one."""
+        seen = facts.observations.tensors if facts.observations is not None else {}
+        for codes, pair in self.by_codes.items():
+            held = grid(self.model, pair)
+            if held is not None and codes in seen and seen[codes].range > 0 and not self._moved(pair):
+                yield pair, held, seen[codes]
+
+    def _moved(self, pair: QuantizedTensor) -> bool:
+        makers = (self.model.producer(key) for key in (pair.codes, pair.tensor))
+        return any(m is not None and m.op_type in _MOVES and self.source(m.input(0)) is not None for m in makers)
+
+    def free(self, tensor: str, depth: int = 0) -> bool:
+        """Whether nothing bounds the values of `tensor`: they are results of layers, moved, joined or added."""
+        node = self.model.producer(tensor)
+        if node is None or depth > _MAX_STEPS:
+            return False
+        if node.op_type in _LAYERS:
+            return True
+        if node.op_type in _JOINS:
+            return all(self.free(key, depth + 1) for key in node.inputs if not self.model.is_constant(key))
+        return node.op_type in _CARRIERS and self.free(node.input(0), depth + 1)
+
+    def source(self, tensor: str) -> QuantizedTensor | None:
+        """The pair whose rounding `tensor` carries: back through dequantisation, moves and rectifiers."""
+        for _ in range(_MAX_STEPS):
+            if tensor in self.by_codes:
+                return self.by_codes[tensor]
+            node = self.model.producer(tensor)
+            if node is None or node.op_type not in _MOVES | _RECTIFIERS | {"DequantizeLinear"}:
+                return None
+            tensor = node.input(0)
+        return None
+
+    def destination(self, tensor: str) -> QuantizedTensor | None:
+        """The pair that `tensor` is rounded to next: forward through moves and rectifiers."""
+        for _ in range(_MAX_STEPS):
+            found = self.by_tensor.get(tensor) or self.by_codes.get(tensor)
+            if found is not None:
+                return found
+            node = self.model.sole_consumer(tensor)
+            if node is None or node.op_type not in _MOVES | _RECTIFIERS or node.input(0) != tensor:
+                return None
+            tensor = node.output
+        return None
+
+    def from_input(self, pair: QuantizedTensor) -> bool:
+        """Whether the pair quantises an input of the model, moved at most."""
+        names, tensor = {value.name for value in self.model.inputs}, pair.tensor
+        for _ in range(_MAX_STEPS):
+            if tensor in names:
+                return True
+            node = self.model.producer(tensor)
+            if node is None or node.op_type not in _MOVES:
+                return False
+            tensor = node.input(0)
+        return False
+
+
+def where(model: Model, pair: QuantizedTensor) -> Location:
+    """The node that makes the tensor; for an input of the model the node that quantises it."""
+    producer = model.producer(pair.tensor)
+    if producer is None or producer.op_type == "DequantizeLinear":
+        return model.locate(pair.node)
+    return model.locate(producer, pair.tensor if pair.tensor in producer.outputs else None)
+
+
+def occurring(facts: Facts, pair: QuantizedTensor, held: Grid) -> tuple[float, float]:
+    """Smallest and largest real value that calibration saw on the pair; its whole range where it saw none."""
+    seen = facts.observations.tensors.get(pair.codes) if facts.observations else None
+    if seen is None:
+        return held.low, held.high
+    smallest = (pair.code_range or (0, 0))[0]
+    return held.low + held.scale * (seen.low - smallest), held.low + held.scale * (seen.high - smallest)
+
+
+def dequantizer(model: Model, tensor: str) -> Node | None:
+    """The DequantizeLinear that a constant operand comes from, through moves."""
+    for _ in range(_MAX_STEPS):
+        node = model.producer(tensor)
+        if node is None or node.op_type == "DequantizeLinear":
+            return node
+        if node.op_type not in _MOVES:
+            return None
+        tensor = node.input(0)
+    return None
+
+
+def override(tensor: str, low: float, high: float) -> str:
+    """The `extra_options` of ONNX Runtime's `quantize_static` that give one tensor another range."""
+    name = json.dumps(tensor)
+    return f'extra_options={{"TensorQuantOverrides": {{{name}: [{{"rmin": {low:.6g}, "rmax": {high:.6g}}}]}}}}'

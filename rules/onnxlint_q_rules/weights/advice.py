@@ -1,0 +1,152 @@
+"""Words and options that several rules share: which channels, which nodes, which severity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
+from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Location, Metric, Severity
+from onnxlint_q.graph import Node
+
+# Level of a claim until the linter puts the configured `confirm-below-db` in its place: noise of 10 % of the signal.
+CLAIM_BELOW_DB = 20.0
+_PER_CHANNEL_OPSET = 13
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is expected of the model's output if only this layer's weight is quantised.
+
+    Attributes:
+        forecast_db: forecast SQNR at the output, None where nothing could be forecast.
+        severity: None where the forecast says that there is nothing to report.
+    """
+
+    forecast_db: float | None
+    severity: Severity | None
+
+    @property
+    def words(self) -> str:
+        """A clause for the message, empty without a forecast."""
+        if self.forecast_db is None:
+            return ""
+        return f"; quantising this weight alone is forecast to leave {self.forecast_db:.0f} dB at the output"
+
+
+def outlook(
+    facts: Facts, layer: LayerFacts, scheme: str, *, warn_db: float, drop_db: float, blind: Severity | None
+) -> Outlook:
+    """Judge a suspicion by its forecast: a warning below `warn_db`, nothing from `drop_db` on, info between.
+
+    `blind` is the severity where there is no forecast.
+    """
+    known = forecast_db(facts, layer, scheme)
+    if known is None:
+        return Outlook(None, blind)
+    if known < warn_db:
+        return Outlook(known, Severity.WARNING)
+    return Outlook(known, Severity.INFO if known < drop_db else None)
+
+
+def forecast_db(facts: Facts, layer: LayerFacts, scheme: str) -> float | None:
+    """Forecast SQNR at the output if only this layer's weight is quantised under `scheme`."""
+    forecast = facts.forecasts.get(scheme)
+    known = forecast.layers.get(layer.output) if forecast is not None else None
+    return known.weight_sqnr_db if known is not None else None
+
+
+def locate(facts: Facts, layer: LayerFacts) -> Location:
+    """The layer's operator, with the tensor that is the layer's key."""
+    node = layer.folded.layer.node
+    return facts.model.locate(node, layer.output)
+
+
+def whole_model(facts: Facts) -> Location:
+    """Where a finding about the file stands: at its first input."""
+    return Location(output=facts.model.inputs[0].name if facts.model.inputs else "")
+
+
+def sqnr_by_channel(layer: LayerFacts, scheme: str) -> npt.NDArray[np.float64]:
+    """SQNR (dB) of every output channel under `scheme`, +inf for a dead one."""
+    values = np.full(layer.weight.power.size, np.inf)
+    values[layer.weight.power > 0] = layer.weight.channel_sqnr_db(scheme)
+    return values
+
+
+def worst(values: npt.NDArray[np.float64], limit: int = 4) -> str:
+    """Indices of the smallest values, smallest first: `channels 3, 7`."""
+    return channels(np.argsort(values, kind="stable")[:limit], limit)
+
+
+def channels(indices: Iterable[int], limit: int = 4) -> str:
+    """`channel 3`, or `channels 3, 7, 9, 12 and 5 more`."""
+    listed = [int(index) for index in indices]
+    head = ", ".join(map(str, listed[:limit]))
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return f"channel{'s' if len(listed) > 1 else ''} {head}{more}"
+
+
+def times(ratio: float) -> str:
+    """A ratio for people: `3.2`, `140`, `6.1e+05`, `more than a million`."""
+    if not np.isfinite(ratio) or ratio > 1e6:
+        return "more than a million"
+    return f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
+
+
+def exclude(nodes: Iterable[Node]) -> str:
+    """The option that keeps these nodes in float; empty if one of them has no name to say it with."""
+    names = [node.name for node in nodes]
+    return f"nodes_to_exclude={names!r}" if names and all(names) else ""
+
+
+def finer_scale(facts: Facts, layer: LayerFacts) -> tuple[str, str]:
+    """Remedy and snippet for a layer whose channels need scales of their own."""
+    keep_float = exclude([layer.folded.layer.node])
+    if facts.model.opset < _PER_CHANNEL_OPSET:
+        remedy = (
+            f"Give every output channel its own scale; at opset {facts.model.opset} the file format cannot, so "
+            "export the "
+            f"model at opset {_PER_CHANNEL_OPSET} or higher first. Else keep the layer in float, or equalise it with "
+            "its "
+            "neighbours (cross-layer equalisation)."
+        )
+        return remedy, f"quantize_static(..., {keep_float})" if keep_float else ""
+    per_channel = forecast_db(facts, layer, INT8_PER_CHANNEL.name)
+    if per_channel is not None and per_channel < CLAIM_BELOW_DB:
+        remedy = (
+            f"Keep the layer in float: even with a scale for each channel the forecast is {per_channel:.0f} dB at "
+            "the "
+            "output. Use 16-bit weights where the hardware has no float."
+        )
+        return remedy, f"quantize_static(..., {keep_float})" if keep_float else ""
+    remedy = (
+        "Give every output channel its own scale. Where the hardware allows one scale for the tensor only, equalise "
+        "the "
+        "layer with its neighbours (cross-layer equalisation) or keep it in float."
+    )
+    return remedy, "quantize_static(..., per_channel=True)"
+
+
+def shared_scale(layer: LayerFacts) -> tuple[str, dict[str, Metric]]:
+    """How badly one int8 scale fits the channels of a weight that is not all zero: a clause and its numbers."""
+    weight, scheme = layer.weight, INT8_PER_TENSOR.name
+    absmax = weight.absmax[weight.absmax > 0]
+    median = float(absmax.max() / np.median(absmax))
+    mean_db = weight.mean_channel_sqnr_db(scheme)
+    clause = (
+        f"the widest {times(median)} times the median and {times(float(absmax.max() / absmax.min()))} times the "
+        f"narrowest: average precision {weight.average_precision:.3f}, mean channel SQNR {mean_db:.0f} dB, worst in "
+        f"{worst(sqnr_by_channel(layer, scheme))}"
+    )
+    return clause, {
+        "average_precision": weight.average_precision,
+        "mean_channel_sqnr_db": mean_db,
+        "widest_over_median": median,
+        "channels": int(weight.absmax.size),
+    }

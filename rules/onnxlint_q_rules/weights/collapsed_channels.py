@@ -1,0 +1,136 @@
+"""Channels that one int8 scale for the tensor turns into zeros.
+
+    absmax_c < absmax / 254    =>    round(w / scale) = 0 for every weight of channel c,    scale = absmax / 127
+
+Half a step of a symmetric int8 scale is `absmax / 254`; what is smaller has no code but zero. The channel then
+returns its bias whatever the input is. A dead channel, whose weights are zero in the file already, loses nothing and
+is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
+from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
+from onnxlint_q.rule import Example, Rule, Weights, option
+from onnxlint_q_rules.batchnorm.gains import compare_gains
+from onnxlint_q_rules.weights.advice import CLAIM_BELOW_DB, channels, finer_scale, locate, outlook
+
+_SCHEME = INT8_PER_TENSOR.name
+_NETWORK = """
+<ir_version: 8, opset_import: ["" : 17]>
+two (float[N, 8, 8, 8] image) => (float[N, 4, 8, 8] y) {
+  [first] features = Conv(image, w)
+  positive = Relu(features)
+  [second] y = Conv(positive, mix)
+}
+"""
+
+
+def _narrow(ratio: float, dead: bool = False) -> Weights:
+    """Half of the channels are dead, or narrower by `ratio`, which the next layer takes back."""
+
+    def make(random: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+        first = random.uniform(-1, 1, size=(16, 8, 1, 1)).astype(np.float32)
+        second = random.uniform(-1, 1, size=(4, 16, 1, 1)).astype(np.float32)
+        first[:8] *= 0 if dead else 1 / ratio
+        second[:, :8] *= ratio
+        return {"w": first, "mix": second}
+
+    return make
+
+
+@dataclass(frozen=True)
+class CollapsedChannels(Rule):
+    """One int8 scale for the tensor rounds whole channels of it to zero.
+
+    ## What it does
+    Counts, after BatchNorm folding, the channels whose every weight becomes zero under one scale for the tensor, and
+    flags a layer where they are many. Channels that are constant in the float model already, because all their
+    weights are zero or because a folded BatchNormalization saw next to no variance, are mentioned and not counted.
+
+    ## Why it breaks INT8
+    A collapsed channel returns its bias for every input. If the network uses the channel, that information is gone.
+    If it does not, because the channel is nearly dead, nothing is lost and the channel can be pruned; the forecast of
+    the model's output tells the two apart, and without a forecast the finding is only an info.
+
+    ## What to do
+    Quantise with one scale for each output channel, or prune the channels if the float model does not need them.
+
+    ## Sources
+    ONNX operator specification, QuantizeLinear; Yun & Wong, arXiv 2104.11849 (noise that "washes out" a channel).
+    """
+
+    code: ClassVar[str] = "QW003"
+    name: ClassVar[str] = "collapsed-channels"
+    severity: ClassVar[Severity] = Severity.WARNING
+    confidence: ClassVar[Confidence] = Confidence.MEDIUM
+
+    share: float = option(
+        0.1,
+        doc="fraction of the channels that may collapse, constant ones left out",
+        source="arithmetic of QuantizeLinear says which channels collapse; a tenth of them is what this rule tolerates",
+    )
+    warn_below_db: float = option(
+        20.0,
+        doc="forecast SQNR at the output (dB) below which a finding is a warning, else it is an info",
+        source="noise of 10 % of the signal at the output",
+    )
+
+    good: ClassVar[tuple[Example, ...]] = (
+        Example(_NETWORK, weights=_narrow(10.0), why="The narrow channels keep a tenth of the codes."),
+        Example(_NETWORK, weights=_narrow(1.0, dead=True), why="Dead channels have nothing to lose."),
+    )
+    bad: ClassVar[tuple[Example, ...]] = (
+        Example(
+            _NETWORK,
+            flags=("first",),
+            weights=_narrow(1000.0),
+            why="Eight of sixteen channels are below half a step of the scale.",
+        ),
+    )
+
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        """Every layer of a float model that loses too many channels."""
+        layers = facts.layers if facts.is_float else ()
+        for layer in layers:
+            if layer.weight.non_finite:
+                continue
+            idle = _idle(layer)
+            lost = np.setdiff1d(layer.weight.collapsed, idle)
+            alive = layer.weight.absmax.size - idle.size
+            if lost.size <= self.share * alive:
+                continue
+            view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, drop_db=float("inf"), blind=Severity.INFO)
+            remedy, snippet = finer_scale(facts, layer)
+            besides = f" ({idle.size} more are constant in the float model already)" if idle.size else ""
+            yield self.finding(
+                locate(facts, layer),
+                f"One int8 scale rounds {lost.size} of {alive} output channels to zero entirely{besides}: "
+                f"{channels(lost)}{view.words}.",
+                remedy=f"{remedy} If the float model gives the same output without these channels, prune them.",
+                snippet=snippet,
+                metrics={
+                    "collapsed_channels": int(lost.size),
+                    "collapsed_fraction": float(lost.size / alive),
+                    "constant_channels": int(idle.size),
+                    "forecast_db": view.forecast_db,
+                },
+                claim=Claim(Subject.WEIGHT, layer.output, _SCHEME, CLAIM_BELOW_DB),
+                severity=view.severity,
+            )
+
+
+def _idle(layer: LayerFacts) -> npt.NDArray[np.intp]:
+    """Channels that return the same for every input as it is."""
+    norm = layer.folded.after
+    still = np.flatnonzero(compare_gains(norm).still) if norm is not None else layer.weight.dead[:0]
+    return np.union1d(layer.weight.dead, still)

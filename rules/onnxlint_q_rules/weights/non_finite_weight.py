@@ -1,0 +1,149 @@
+"""Constants that are not numbers.
+
+The scale of a tensor is made of its largest magnitude. One infinity makes it infinite, so that every other value
+becomes zero and the infinity itself `inf / inf`; one NaN makes it NaN or is silently dropped, depending on the tool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Confidence, Finding, Severity
+from onnxlint_q.graph import Model, Node
+from onnxlint_q.rule import Example, Rule, Weights, option
+
+_T = onnx.TensorProto
+_FLOATS = frozenset({_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16})
+# Inputs for which infinity is the customary way to say "no bound".
+_BOUNDS = {"Clip": (1, 2), "Pad": (2,), "Max": (0, 1), "Min": (0, 1)}
+_NETWORK = """
+<ir_version: 8, opset_import: ["" : 17]>
+dense (float[N, 4] x) => (float[N, 4] y)
+<float bottom = {0.0}>
+{
+  [dense] features = Gemm(x, w)
+  [clip] y = Clip(features, bottom, top)
+}
+"""
+
+
+def _with(value: float) -> Weights:
+    """A weight with one such value in it, and an unbounded Clip."""
+
+    def make(random: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+        weight = random.normal(size=(4, 4)).astype(np.float32)
+        weight[1, 2] = value
+        return {"bottom": np.asarray(0, np.float32), "top": np.asarray(np.inf, np.float32), "w": weight}
+
+    return make
+
+
+@dataclass(frozen=True)
+class NonFiniteWeight(Rule):
+    """A constant that a node reads holds NaN or infinity.
+
+    ## What it does
+    Reads every float constant that is used, in every graph of the file, and names those with NaN or infinite values.
+    An infinite bound of Clip, Pad, Max or Min is left alone.
+
+    ## Why it breaks INT8
+    Scales are made of the largest magnitude of a tensor: one infinity makes the scale infinite and every code zero,
+    one NaN makes all of it NaN. In float the value may hide behind an activation or a mask for years.
+
+    ## What to do
+    A NaN is a training or conversion error: restore the weight from the checkpoint. Infinite weights mostly come from
+    a conversion to float16, which ends at 65504: convert with clipping or keep the tensor in float32. For a mask use
+    a finite value such as -100 instead of minus infinity.
+
+    ## Sources
+    ONNX operator specification, QuantizeLinear; pytorch/executorch#8736 and #20471 for infinite masks.
+    """
+
+    code: ClassVar[str] = "QW005"
+    name: ClassVar[str] = "non-finite-weight"
+    severity: ClassVar[Severity] = Severity.ERROR
+    confidence: ClassVar[Confidence] = Confidence.HIGH
+
+    allowed: int = option(
+        0, doc="number of non-finite values a constant may hold", source="ONNX operator specification, QuantizeLinear"
+    )
+
+    good: ClassVar[tuple[Example, ...]] = (
+        Example(_NETWORK, weights=_with(1.0), why="The weight is finite; an infinite bound of Clip means no bound."),
+    )
+    bad: ClassVar[tuple[Example, ...]] = (
+        Example(_NETWORK, flags=("dense",), weights=_with(np.nan), why="One weight is NaN."),
+        Example(_NETWORK, flags=("dense",), weights=_with(-np.inf), why="One weight is minus infinity."),
+    )
+
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        """Every constant with such values, once, and every fold that makes some."""
+        model = facts.model
+        weights = {model.constants.origin(layer.folded.layer.weight): layer.folded.layer.node for layer in facts.layers}
+        for key, reader in _constants(model):
+            nans, infinities = _count(model, key)
+            if nans + infinities <= self.allowed:
+                continue
+            node = weights.get(key, reader)
+            severity = Severity.ERROR if nans or key in weights else Severity.WARNING
+            yield self._report(facts, node, f"constant {key!r}", (nans, infinities), severity)
+        for layer in facts.layers:
+            norm = layer.folded.after or layer.folded.before
+            made = layer.weight.non_finite - layer.before.non_finite
+            if norm is not None and made > self.allowed:
+                yield self._report(
+                    facts, norm.node, "weight that this BatchNormalization folds into", (made, 0), Severity.ERROR
+                )
+
+    def _report(self, facts: Facts, node: Node, what: str, broken: tuple[int, int], severity: Severity) -> Finding:
+        nans, infinities = broken
+        parts = [f"{nans} NaN"] * (nans > 0) + [f"{infinities} infinite"] * (infinities > 0)
+        number = "value" if nans + infinities == 1 else "values"
+        return self.finding(
+            facts.model.locate(node),
+            f"The {what} holds {' and '.join(parts)} {number}, so it has no int8 scale.",
+            remedy="Restore the constant from the checkpoint, or convert it again with clipping if it was made "
+            "float16. If it "
+            "is a mask, use a finite value such as -100.",
+            metrics={"nan_values": nans, "infinite_values": infinities},
+            severity=severity,
+        )
+
+
+def _constants(model: Model) -> Iterator[tuple[str, Node]]:
+    """Every stored float constant that is read, with the first node that reads it."""
+    seen: set[str] = set()
+    for node in model.nodes:
+        for position, key in enumerate(node.inputs):
+            stored = key not in seen and key in model.constants and model.constants.origin(key) == key
+            if not stored or (node.is_standard and position in _BOUNDS.get(node.op_type, ())):
+                continue
+            seen.add(key)
+            if _is_float(model, key):
+                yield key, node
+
+
+def _is_float(model: Model, key: str) -> bool:
+    tensor = model.constants.initializer(key)
+    if tensor is not None:
+        return tensor.data_type in _FLOATS
+    producer = model.producer(key)
+    value = producer.attributes.get("value") if producer is not None else None
+    return value.data_type in _FLOATS if isinstance(value, onnx.TensorProto) else value is None
+
+
+def _count(model: Model, key: str) -> tuple[int, int]:
+    """How many NaNs and how many infinities."""
+    value = model.constants[key]
+    if value.dtype.kind in "OSUib":
+        return 0, 0
+    broken = value.size - int(np.count_nonzero(np.isfinite(value)))
+    nans = int(np.count_nonzero(np.isnan(value))) if broken else 0
+    return nans, broken - nans

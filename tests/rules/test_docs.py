@@ -1,0 +1,64 @@
+"""The pages of the rules are complete and are those that the rules make."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from onnxlint_q.registry import load_rules
+from onnxlint_q.rule import Rule
+
+FOLDER = Path(__file__).parents[2] / "docs"
+RULES = [pytest.param(entry.rule, id=f"{entry.rule.code}-{entry.rule.name}") for entry in load_rules()]
+
+
+def _load_build() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_build", FOLDER / "build.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+BUILD = _load_build()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_docstring_has_all_sections_in_order(rule: type[Rule]) -> None:
+    parts = BUILD.sections(rule)
+    assert list(parts) == ["", *BUILD.SECTIONS]
+    assert all(parts.values()), "every section says something"
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_module_explains_itself(rule: type[Rule]) -> None:
+    assert len(BUILD.mathematics(rule).split()) > 10
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_page_is_the_one_that_the_rule_makes(rule: type[Rule]) -> None:
+    path = FOLDER / "rules" / BUILD.file_name(rule)
+    assert path.is_file(), "run `python docs/build.py`"
+    assert path.read_text("utf-8") == BUILD.page(rule), "run `python docs/build.py`"
+
+
+def test_index_and_set_of_pages() -> None:
+    wanted = BUILD.pages()
+    assert {path.name for path in (FOLDER / "rules").glob("*.md")} == set(wanted), "run `python docs/build.py`"
+    assert (FOLDER / "rules" / "README.md").read_text("utf-8") == wanted["README.md"], "run `python docs/build.py`"
+
+
+def test_sections_are_read_as_headings_and_as_paragraphs() -> None:
+    class Both:
+        """Summary.
+
+        ## What it does
+        Counts.
+
+        **What to do.** Nothing.
+        """
+
+    assert BUILD.sections(Both) == {"": "Summary.", "What it does": "Counts.", "What to do": "Nothing."}
