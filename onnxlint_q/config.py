@@ -54,9 +54,11 @@ class Config:
         """
         errors: list[str] = []
         known = {name: rule for rule in rules for name in (rule.code, rule.name)}
-        for name in (*self.options, *self.severities):
-            if name not in known:
-                errors.append(f"unknown rule {name!r}{_hint(name, known)}")
+        errors.extend(
+            f"unknown rule {name!r}{_hint(name, known)}"
+            for name in (*self.options, *self.severities)
+            if name not in known
+        )
         built = [self._instance(rule, errors) for rule in self.selection.choose(rules)]
         if errors:
             raise UsageError(f"{self.source}: " + "; ".join(errors))

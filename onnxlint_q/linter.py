@@ -70,7 +70,16 @@ def lint(
     if observations is not None and request.source is not None and facts.is_float:
         with clock.stage("prove"):
             proof, reason = _prove(facts, observations, findings, request, progress)
-    return _result(facts, config, request, findings, proof, reason, clock.seconds, crashed)
+    return _result(
+        facts,
+        config,
+        request,
+        findings=findings,
+        proof=proof,
+        reason=reason,
+        seconds=clock.seconds,
+        crashed=crashed,
+    )
 
 
 def judge(facts: Facts, rules: Sequence[Rule], config: Config) -> tuple[list[Finding], bool]:
@@ -133,6 +142,7 @@ def _result(
     facts: Facts,
     config: Config,
     request: Request,
+    *,
     findings: Sequence[Finding],
     proof: Proof | None,
     reason: str,
@@ -154,6 +164,7 @@ def _result(
         untested_because=reason,
         notes=tuple(_notes(facts)),
         seconds=dict(seconds),
+        levels=config.levels,
         rule_crashed=crashed,
     )
 

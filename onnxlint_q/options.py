@@ -82,7 +82,7 @@ def parse_preprocessing(
     if layout is not None:
         changed["layout"] = _choice("--layout", layout, ("nchw", "nhwc"))
     base = preset(name)
-    return replace(base, name=f"{name}, changed", **changed) if changed else base
+    return replace(base, name=f"{name} with changes", **changed) if changed else base
 
 
 def split_words(options: Sequence[str] | None) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from onnxlint_q.analysis.verdict import Verdict
+from onnxlint_q.analysis.verdict import Verdict, VerdictLevels
 from onnxlint_q.finding import Evidence, Finding, Severity
 
 
@@ -108,6 +108,7 @@ class ModelResult:
         untested_because: why nothing ran although it was asked for; empty otherwise.
         notes: what could not be analysed, in words.
         seconds: wall time by stage.
+        levels: where the verdicts change.
         rule_crashed: a rule failed, so the answer is incomplete.
     """
 
@@ -123,6 +124,7 @@ class ModelResult:
     untested_because: str = ""
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    levels: VerdictLevels = field(default_factory=VerdictLevels)
     rule_crashed: bool = False
 
     def count(self, evidence: Evidence) -> int:

@@ -57,8 +57,7 @@ class Observations:
         synthetic: random values, not data: ranges say little about deployment.
         samples: how many samples ran.
         available: how many samples the source holds, None if unbounded.
-        tensors: by tensor key; in a quantised model the real-valued tensors of QDQ pairs, and for QOperator tensors
-            the codes.
+        tensors: by tensor key: activations of a float model, codes of a quantised one.
         non_finite: tensors that held NaN or infinity on some sample; they have no entry in `tensors`.
     """
 

@@ -53,9 +53,7 @@ def quantize_dequantize(values: Float, scale: npt.ArrayLike, bits: int) -> Float
 def weight_round_trip(weight: Float, scheme: Scheme, channel_axis: int = 0) -> Float:
     """A weight after quantisation under `scheme` and back; per channel there is one scale a slice of `channel_axis`."""
     magnitude = np.abs(weight)
-    others = (
-        tuple(axis for axis in range(weight.ndim) if axis != channel_axis) if scheme.per_channel else None
-    )
+    others = tuple(axis for axis in range(weight.ndim) if axis != channel_axis) if scheme.per_channel else None
     absmax = magnitude.max(axis=others, keepdims=True)
     return quantize_dequantize(weight, symmetric_scale(absmax, scheme.weight_bits), scheme.weight_bits)
 

@@ -114,9 +114,7 @@ class LayerFacts:
         return self.folded.output
 
 
-def measure_layers(
-    model: Model, layers: Sequence[FoldedLayer], schemes: Sequence[Scheme]
-) -> tuple[LayerFacts, ...]:
+def measure_layers(model: Model, layers: Sequence[FoldedLayer], schemes: Sequence[Scheme]) -> tuple[LayerFacts, ...]:
     """Statistics of every layer, weights read one after the other."""
     return tuple(_measure(model, folded, schemes) for folded in layers)
 

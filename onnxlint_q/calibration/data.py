@@ -120,9 +120,7 @@ class ImageFolder(Source):
             with Image.open(path) as image:
                 return self.how.apply(image, target.height, target.width, target.channels)
         except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(
-                f"{path}: cannot be read as an image ({error}); remove it or convert it"
-            ) from error
+            raise DataError(f"{path}: cannot be read as an image ({error}); remove it or convert it") from error
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
 
@@ -153,9 +151,7 @@ def open_source(where: str, preprocessing: Preprocessing) -> Source:
     if path.is_file():
         return ArraySource(where, read_arrays(path))
     if not path.is_dir():
-        raise DataError(
-            f"{where}: no such file or folder; pass an .npz, an .npy, a folder of images, or `random`"
-        )
+        raise DataError(f"{where}: no such file or folder; pass an .npz, an .npy, a folder of images, or `random`")
     files = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
     images = [entry for entry in files if entry.suffix.lower() in _IMAGES]
     arrays = [entry for entry in files if entry.suffix.lower() in {".npz", ".npy"}]
@@ -179,9 +175,7 @@ def read_arrays(path: Path) -> Mapping[str, Array]:
         with loaded:
             return {name: loaded[name] for name in loaded.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, MemoryError) as error:
-        raise DataError(
-            f"{path}: cannot be read as .npz or .npy ({error}); write it with numpy.savez"
-        ) from error
+        raise DataError(f"{path}: cannot be read as .npz or .npy ({error}); write it with numpy.savez") from error
 
 
 def _slices(value: Value, array: Array, source: str) -> Sequence[Array]:
@@ -233,9 +227,7 @@ def _checked(value: Value, sample: Array, source: str) -> Array:
     if not np.can_cast(sample.dtype, wanted, "same_kind") and not (
         np.issubdtype(sample.dtype, np.integer) and np.issubdtype(wanted, np.inexact)
     ):
-        raise DataError(
-            f"{source}: input {value.name!r} wants {wanted}, the data is {sample.dtype}; convert it"
-        )
+        raise DataError(f"{source}: input {value.name!r} wants {wanted}, the data is {sample.dtype}; convert it")
     converted = np.asarray(sample, wanted, order="C")
     if np.issubdtype(wanted, np.floating) and not np.isfinite(converted).all():
         raise DataError(f"{source}: a sample of input {value.name!r} holds NaN or infinity; clean the data")
@@ -251,9 +243,7 @@ def dtype_of(value: Value) -> np.dtype[Any]:
     try:
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.elem_type))
     except KeyError as error:
-        raise DataError(
-            f"input {value.name!r} is not a tensor of numbers; it cannot be calibrated"
-        ) from error
+        raise DataError(f"input {value.name!r} is not a tensor of numbers; it cannot be calibrated") from error
     if dtype.kind == "O":
         raise DataError(f"input {value.name!r} is a tensor of strings; it cannot be calibrated")
     return dtype
@@ -280,22 +270,16 @@ def _image_input(inputs: Sequence[Value], how: Preprocessing) -> _ImageInput:
     """Which input takes the image, and in what layout."""
     if len(inputs) != 1:
         names = ", ".join(repr(value.name) for value in inputs)
-        raise DataError(
-            f"the model has {len(inputs)} inputs ({names}); images fill one, give an .npz with all of them"
-        )
+        raise DataError(f"the model has {len(inputs)} inputs ({names}); images fill one, give an .npz with all of them")
     value = inputs[0]
     shape = value.type.shape
     if shape is None or len(shape) != 4 or shape[0] not in {None, 1}:
-        raise DataError(
-            f"input {value.name!r} of shape {_shape(shape)} does not take one image; give an .npz"
-        )
+        raise DataError(f"input {value.name!r} of shape {_shape(shape)} does not take one image; give an .npz")
     last = how.layout == "nhwc" or (how.layout is None and shape[3] in {1, 3} and shape[1] not in {1, 3})
     channels, height, width = (shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])
     channels = 3 if channels is None else channels
     if channels not in {1, 3}:
-        raise DataError(
-            f"input {value.name!r} of shape {_shape(shape)} has {channels} channels; see --layout"
-        )
+        raise DataError(f"input {value.name!r} of shape {_shape(shape)} has {channels} channels; see --layout")
     height, width = how.crop or (height or 224, width or 224)
     return _ImageInput(value, channels, height, width, last)
 

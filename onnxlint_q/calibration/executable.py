@@ -139,9 +139,7 @@ class _Editor:
             kept = [t for t in repeated if (t.name if field == "initializer" else t.values.name) in read]
             del repeated[:]
             repeated.extend(kept)
-        listed = [
-            value for value in self.proto.graph.input if value.name in read or self._is_true_input(value.name)
-        ]
+        listed = [value for value in self.proto.graph.input if value.name in read or self._is_true_input(value.name)]
         del self.proto.graph.input[:]
         self.proto.graph.input.extend(listed)
 

@@ -70,9 +70,7 @@ def observed_tensors(facts: Facts) -> tuple[str, ...]:
         wanted = [*placed, *results]
     else:
         wanted = [q.codes for q in facts.quantized if q.role is Role.ACTIVATION and not q.dynamic]
-    defined = {
-        node.outputs[i] for node in model.nodes if node.graph == ROOT for i in range(len(node.outputs))
-    }
+    defined = {node.outputs[i] for node in model.nodes if node.graph == ROOT for i in range(len(node.outputs))}
     defined |= {value.name for value in model.inputs}
     return tuple(dict.fromkeys(key for key in wanted if key in defined))
 
@@ -127,9 +125,7 @@ class _Collector:
         self.drawn: list[list[npt.NDArray[np.float32]]] = [[] for _ in range(tensors)]
 
     def add(self, values: Sequence[npt.NDArray[np.float32]]) -> None:
-        low, high, mean, square, size, drawn = (
-            values[start :: len(_FIELDS)] for start in range(len(_FIELDS))
-        )
+        low, high, mean, square, size, drawn = (values[start :: len(_FIELDS)] for start in range(len(_FIELDS)))
         sizes = np.asarray(size, np.float64).ravel()
         # np.minimum keeps a NaN, so one bad sample marks the tensor for good.
         self.low = np.minimum(self.low, np.asarray(low, np.float64).ravel())

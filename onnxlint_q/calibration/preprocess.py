@@ -39,12 +39,17 @@ class Preprocessing:
 
     def describe(self) -> str:
         """One line for reports."""
-        numbers = f"(x*{self.scale:.6g} - {_list(self.mean)}) / {_list(self.std)}"
-        size = {None: "", 1: f", short side {self.resize and self.resize[0]}"}.get(
-            len(self.resize) if self.resize else None, f", resized to {self.resize}"
-        )
-        crop = f", centre crop {self.crop[0]}x{self.crop[1]}" if self.crop else ""
-        return f"{self.name}: {self.channel_order.upper()}, {numbers}{size}{crop}"
+        pixel = "pixel" if self.scale == 1 else f"pixel * {self.scale:.6g}"
+        shifted = pixel if not any(self.mean) else f"{pixel} - {_list(self.mean)}"
+        scaled = shifted if set(self.std) == {1.0} else f"({shifted}) / {_list(self.std)}"
+        steps = [self.name, self.channel_order.upper(), scaled]
+        if self.resize is not None:
+            steps.append(
+                "resized to " + _size(self.resize) if len(self.resize) == 2 else f"short side {self.resize[0]}"
+            )
+        if self.crop is not None:
+            steps.append(f"centre crop {_size(self.crop)}")
+        return ", ".join(steps)
 
     def apply(self, image: Any, height: int, width: int, channels: int) -> npt.NDArray[np.float32]:
         """An RGB or greyscale PIL image as float32 `[channels, height, width]`."""
@@ -81,9 +86,7 @@ class Preprocessing:
         if len(values) not in {1, channels}:
             if channels == 1:
                 return np.asarray([np.mean(values)], np.float32)
-            raise DataError(
-                f"{len(values)} mean or std values given for {channels} channels; give 1 or {channels}"
-            )
+            raise DataError(f"{len(values)} mean or std values given for {channels} channels; give 1 or {channels}")
         return np.asarray(values, np.float32)
 
 
@@ -102,10 +105,12 @@ def preset(name: str) -> Preprocessing:
         UsageError: there is none of that name.
     """
     if name not in PRESETS:
-        raise UsageError(
-            f"--preprocess {name!r} is not one of {', '.join(PRESETS)}; or give --mean, --std and --scale"
-        )
+        raise UsageError(f"--preprocess {name!r} is not one of {', '.join(PRESETS)}; or give --mean, --std and --scale")
     return PRESETS[name]
+
+
+def _size(pixels: tuple[int, ...]) -> str:
+    return "x".join(map(str, pixels))
 
 
 def _list(values: tuple[float, ...]) -> str:

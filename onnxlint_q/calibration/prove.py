@@ -61,9 +61,7 @@ def prove(
     samples = partial(_samples, facts, source, observations.samples, 0)
     errors = measure_variants(base, runnable, samples, progress) if runnable else {}
     held_out = _held_out(observations, count)
-    unseen = partial(
-        _samples, facts, source, held_out or observations.samples, observations.samples if held_out else 0
-    )
+    unseen = partial(_samples, facts, source, held_out or observations.samples, observations.samples if held_out else 0)
     whole = {scheme.name: partial(_whole, base, facts, observations, scheme) for scheme in facts.schemes}
     return Proof(
         findings=tuple(_tested(finding, errors) for finding in findings),
@@ -99,9 +97,7 @@ def _variant(
     if claim.subject is Subject.WEIGHT:
         layer = facts.layer_by_output.get(claim.tensor)
         return partial(with_weight, base, facts, [layer], scheme) if layer is not None else None
-    scales = [
-        entry for entry in activation_scales(facts, scheme, observations) if entry.tensor == claim.tensor
-    ]
+    scales = [entry for entry in activation_scales(facts, scheme, observations) if entry.tensor == claim.tensor]
     return partial(with_activations, base, scales) if scales else None
 
 
@@ -117,9 +113,7 @@ def _tested(finding: Finding, errors: Mapping[str, OutputError]) -> Finding:
         return finding
     error = errors.get(_key(claim))
     if error is None:
-        return finding.tested(
-            Evidence.UNTESTED, None, "the tensor is not quantised on its own, so it was not tested"
-        )
+        return finding.tested(Evidence.UNTESTED, None, "the tensor is not quantised on its own, so it was not tested")
     if not error.has_signal:
         return finding.tested(Evidence.UNTESTED, None, _NO_SIGNAL)
     if error.sqnr_db is None:

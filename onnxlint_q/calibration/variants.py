@@ -48,9 +48,7 @@ def quantized_weight(facts: Facts, layer: LayerFacts, scheme: Scheme) -> Array:
     return weight_round_trip(weight, scheme, layer.folded.layer.channel_axis)
 
 
-def with_weight(
-    executable: Executable, facts: Facts, layers: Iterable[LayerFacts], scheme: Scheme
-) -> Executable:
+def with_weight(executable: Executable, facts: Facts, layers: Iterable[LayerFacts], scheme: Scheme) -> Executable:
     """The variant in which only the weights of `layers` are quantised."""
     changed = {}
     for layer in layers:
@@ -60,18 +58,14 @@ def with_weight(
     return executable.with_weights(changed)
 
 
-def activation_scales(
-    facts: Facts, scheme: Scheme, observations: Observations
-) -> tuple[ActivationScale, ...]:
+def activation_scales(facts: Facts, scheme: Scheme, observations: Observations) -> tuple[ActivationScale, ...]:
     """Min-max scales for every activation that the scheme quantises and that was observed."""
     placements = quantized_activations(facts.model, [layer.folded for layer in facts.layers])
     scales = (_scale_of(facts, place, scheme, observations) for place in placements)
     return tuple(scale for scale in scales if scale is not None)
 
 
-def _scale_of(
-    facts: Facts, place: Placement, scheme: Scheme, observations: Observations
-) -> ActivationScale | None:
+def _scale_of(facts: Facts, place: Placement, scheme: Scheme, observations: Observations) -> ActivationScale | None:
     extremes = _extremes(facts, place.like, observations)
     if extremes is None:
         return None
@@ -146,14 +140,9 @@ def _sort(graph: onnx.GraphProto) -> None:
     flow = nx.DiGraph()
     flow.add_nodes_from(range(len(nodes)))
     flow.add_edges_from(
-        (producer[name], index)
-        for index, node in enumerate(nodes)
-        for name in _reads(node)
-        if name in producer
+        (producer[name], index) for index, node in enumerate(nodes) for name in _reads(node) if name in producer
     )
-    ordered = [
-        onnx.NodeProto.FromString(nodes[index].SerializeToString()) for index in nx.topological_sort(flow)
-    ]
+    ordered = [onnx.NodeProto.FromString(nodes[index].SerializeToString()) for index in nx.topological_sort(flow)]
     del graph.node[:]
     graph.node.extend(ordered)
 

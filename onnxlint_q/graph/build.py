@@ -31,9 +31,7 @@ def build_model(proto: onnx.ModelProto, store: TensorStore, *, path: Path, sha25
     builder.add_graph(proto.graph, ROOT, {})
     order = builder.data_order()
     inputs = tuple(
-        Value(value.name, tensor_type(value.type))
-        for value in proto.graph.input
-        if value.name not in builder.tensors
+        Value(value.name, tensor_type(value.type)) for value in proto.graph.input if value.name not in builder.tensors
     )
     outputs = tuple(Value(value.name, tensor_type(value.type)) for value in proto.graph.output)
     constants = Constants(store, builder.tensors, order, sparse=builder.sparse)
@@ -102,12 +100,8 @@ class _Builder:
             for attribute in node.attribute
             if attribute.type not in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
         }
-        captured = tuple(
-            dict.fromkeys(key for body, inner in inner_scopes for key in _captures(body, inner, scope))
-        )
-        made = Node(
-            path, node.name, node.op_type, node.domain, inputs, outputs, captured, attributes, subgraphs
-        )
+        captured = tuple(dict.fromkeys(key for body, inner in inner_scopes for key in _captures(body, inner, scope)))
+        made = Node(path, node.name, node.op_type, node.domain, inputs, outputs, captured, attributes, subgraphs)
         self.nodes.append(made)
         if len(self.nodes) > MAX_NODES:
             raise self._error(f"has more than {MAX_NODES} nodes")

@@ -70,7 +70,7 @@ class Constants(Mapping[str, Array]):
 
     def value(self, key: str) -> Array | None:
         """The value of `key`, None where it is not constant."""
-        return self[key] if key in self else None
+        return self.get(key)
 
     def initializer(self, key: str) -> onnx.TensorProto | None:
         """The stored tensor behind `key`, None for computed constants and Constant nodes."""
@@ -87,7 +87,9 @@ class Constants(Mapping[str, Array]):
         return key
 
     def _foldable(self, node: Node, sparse: Set[str]) -> bool:
-        if not node.is_standard or not node.outputs or node.subgraphs:
+        # ONNX Runtime writes 16-bit codes with its own DequantizeLinear where the opset has no such type.
+        known = node.is_standard or node.qualified_type == "com.microsoft:DequantizeLinear"
+        if not known or not node.outputs or node.subgraphs:
             return False
         if node.op_type == "Constant":
             return isinstance(node.attributes.get("value"), onnx.TensorProto) or any(
@@ -128,11 +130,7 @@ class Constants(Mapping[str, Array]):
                 break
             chain.append(node)
             key = node.inputs[0]
-        value = (
-            self._store.array(self._tensors[key])
-            if key in self._tensors
-            else self._constant(self._sources[key])
-        )
+        value = self._store.array(self._tensors[key]) if key in self._tensors else self._constant(self._sources[key])
         for node in reversed(chain):
             value = self._apply(node, value)
         return value
@@ -182,9 +180,7 @@ def spread(parameter: Array, shape: tuple[int, ...], axis: int, block_size: int 
     return parameter.reshape([-1 if position == axis else 1 for position in range(len(shape))])
 
 
-def check_parameter(
-    parameter: tuple[int, ...], shape: tuple[int, ...], axis: int, block_size: int = 0
-) -> None:
+def check_parameter(parameter: tuple[int, ...], shape: tuple[int, ...], axis: int, block_size: int = 0) -> None:
     """Check that a scale or zero point of shape `parameter` fits a tensor of `shape`.
 
     Raises:

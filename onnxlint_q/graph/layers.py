@@ -108,9 +108,7 @@ class Layer:
             return stored.astype(np.float32, copy=False)
         scale = model.constant(self.scale) if self.scale else None
         zero_point = model.constant(self.zero_point) if self.zero_point else None
-        return dequantize(
-            stored, np.ones((), np.float32) if scale is None else scale, zero_point, self.channel_axis
-        )
+        return dequantize(stored, np.ones((), np.float32) if scale is None else scale, zero_point, self.channel_axis)
 
 
 def find_layers(model: Model) -> Iterator[Layer]:
@@ -124,9 +122,7 @@ def find_layers(model: Model) -> Iterator[Layer]:
             yield layer
 
 
-def _as_layer(
-    model: Model, node: Node, slots: tuple[int, int, int | None, int | None, int | None]
-) -> Layer | None:
+def _as_layer(model: Model, node: Node, slots: tuple[int, int, int | None, int | None, int | None]) -> Layer | None:
     data, weight = node.input(slots[0]), node.input(slots[1])
     left = False
     if node.op_type == "MatMul" and not model.is_constant(weight) and model.is_constant(data):

@@ -51,16 +51,12 @@ def parse_model(data: bytes, name: str) -> onnx.ModelProto:
         proto.ParseFromString(data)
     except DecodeError as error:
         if _looks_like_text(data):
-            raise ModelError(
-                f"{name}: this is a text file, not an ONNX model; pass the exported .onnx file"
-            ) from error
+            raise ModelError(f"{name}: this is a text file, not an ONNX model; pass the exported .onnx file") from error
         raise ModelError(
             f"{name}: the protobuf is corrupt or truncated ({len(data)} bytes); download or export the file again"
         ) from error
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
-        raise ModelError(
-            f"{name}: parsed, but it holds no graph, so it is not an ONNX model; export it again"
-        )
+        raise ModelError(f"{name}: parsed, but it holds no graph, so it is not an ONNX model; export it again")
     return proto
 
 
@@ -82,9 +78,7 @@ def _file_bytes(path: Path) -> bytes:
                 raise ModelError(f"{path}: this is a Git LFS pointer, not the model; run `git lfs pull`")
             return bytes(view)
     except OSError as error:
-        raise ModelError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
 
 
 def _looks_like_text(data: bytes) -> bool:

@@ -123,9 +123,7 @@ class Model:
     @cached_property
     def _output_distance(self) -> Mapping[str, int]:
         sources = {name for name in self.output_names if name in self.graph}
-        hops = (
-            nx.multi_source_dijkstra_path_length(self.graph.reverse(copy=False), sources) if sources else {}
-        )
+        hops = nx.multi_source_dijkstra_path_length(self.graph.reverse(copy=False), sources) if sources else {}
         return {vertex: int(length) // 2 for vertex, length in hops.items() if isinstance(vertex, str)}
 
     # -- values and types ----------------------------------------------------------------------------------------
@@ -161,6 +159,23 @@ class Model:
 
 
 ACTIVATIONS = frozenset(
-    "Relu Clip LeakyRelu PRelu Elu Selu Celu Gelu Sigmoid Tanh HardSigmoid HardSwish Mish Softplus Softsign "
-    "ThresholdedRelu Swish".split()
+    {
+        "Relu",
+        "Clip",
+        "LeakyRelu",
+        "PRelu",
+        "Elu",
+        "Selu",
+        "Celu",
+        "Gelu",
+        "Sigmoid",
+        "Tanh",
+        "HardSigmoid",
+        "HardSwish",
+        "Mish",
+        "Softplus",
+        "Softsign",
+        "ThresholdedRelu",
+        "Swish",
+    }
 )

@@ -124,14 +124,12 @@ def detect_format(model: Model) -> Format:
     for node in model.nodes:
         if node.op_type in _DYNAMIC:
             kinds.add(Format.DYNAMIC)
-        elif node.op_type in _QOPERATORS or (
-            node.op_type in _INTEGER_PRODUCTS and not _reads_dynamic(model, node)
-        ):
+        elif node.op_type in _QOPERATORS or (node.op_type in _INTEGER_PRODUCTS and not _reads_dynamic(model, node)):
             kinds.add(Format.QOPERATOR)
         elif node.op_type in _COMPUTES and node.is_standard and _reads_dequantized(model, node):
             kinds.add(Format.QDQ)
     if not kinds:
-        pairs = any(node.op_type == "QuantizeLinear" for node in model.nodes)
+        pairs = any(node.op_type in {"QuantizeLinear", "DequantizeLinear"} for node in model.nodes)
         return Format.QDQ if pairs else Format.FLOAT
     return kinds.pop() if len(kinds) == 1 else Format.MIXED
 
@@ -176,9 +174,7 @@ def _pairs_of(model: Model, node: Node) -> Iterable[QuantizedTensor]:
 
 def _quantize(model: Model, node: Node) -> QuantizedTensor:
     role = _constant_role(model, node.output) if model.is_constant(node.input(0)) else Role.ACTIVATION
-    elem_type = (
-        _elem_type(model, node.input(2)) or node.int("output_dtype", 0) or _elem_type(model, node.output)
-    )
+    elem_type = _elem_type(model, node.input(2)) or node.int("output_dtype", 0) or _elem_type(model, node.output)
     return _made(node, role, node.input(0), node.output, node.input(1), node.input(2), elem_type or _T.UINT8)
 
 
@@ -222,9 +218,7 @@ def _concat(model: Model, node: Node) -> Iterator[QuantizedTensor]:
 
 def _output_of(model: Model, node: Node, scale: int, zero_point: int) -> QuantizedTensor:
     key, dtype = node.output, _elem_type(model, node.input(zero_point)) or _elem_type(model, node.output)
-    return QuantizedTensor(
-        Role.ACTIVATION, key, key, node, node.input(scale), node.input(zero_point), 1, 0, dtype
-    )
+    return QuantizedTensor(Role.ACTIVATION, key, key, node, node.input(scale), node.input(zero_point), 1, 0, dtype)
 
 
 def _integer_product(model: Model, node: Node) -> Iterator[QuantizedTensor]:
@@ -277,10 +271,7 @@ def _constant_role(model: Model, codes: str) -> Role:
                 if slot == 2:
                     return Role.BIAS
                 return Role.WEIGHT
-            if (
-                reader.op_type in {"DequantizeLinear", "QuantizeLinear", *_MOVES}
-                and reader.output not in seen
-            ):
+            if reader.op_type in {"DequantizeLinear", "QuantizeLinear", *_MOVES} and reader.output not in seen:
                 seen.add(reader.output)
                 frontier.append(reader.output)
     return Role.CONSTANT

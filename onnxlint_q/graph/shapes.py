@@ -24,9 +24,7 @@ def infer_types(proto: onnx.ModelProto, constants: Constants) -> Mapping[str, Te
     # C++ code raises several unrelated types, and a refusal only means fewer known shapes.
     with contextlib.suppress(Exception):
         skeleton = onnx.shape_inference.infer_shapes(skeleton, data_prop=True)
-    types = {
-        key: found for path, graph in walk_graphs(skeleton.graph) for key, found in _types_of(graph, path)
-    }
+    types = {key: found for path, graph in walk_graphs(skeleton.graph) for key, found in _types_of(graph, path)}
     for key, tensor in constants.initializers().items():
         types[key] = TensorType(tensor.data_type, tuple(tensor.dims))
     return types

@@ -64,8 +64,7 @@ class TensorStore:
         except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
             raise self._error(
                 tensor,
-                f"does not hold the values its shape {list(tensor.dims)} declares ({error}); "
-                "export the model again",
+                f"does not hold the values its shape {list(tensor.dims)} declares ({error}); export the model again",
             ) from error
 
     def check(self, tensor: onnx.TensorProto) -> None:
@@ -92,11 +91,7 @@ class TensorStore:
 
     def _external(self, tensor: onnx.TensorProto) -> Array:
         path, offset, length = self._locate(tensor)
-        raw: Array = (
-            np.memmap(path, np.uint8, "r", offset=offset, shape=(length,))
-            if length
-            else np.empty(0, np.uint8)
-        )
+        raw: Array = np.memmap(path, np.uint8, "r", offset=offset, shape=(length,)) if length else np.empty(0, np.uint8)
         if tensor.data_type in _SUB_BYTE:
             inline = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=raw.tobytes())
             return numpy_helper.to_array(inline)
@@ -156,9 +151,7 @@ class TensorStore:
         try:
             itemsize = int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
         except KeyError as error:
-            raise self._error(
-                tensor, f"has the unknown element type {tensor.data_type}; upgrade onnx"
-            ) from error
+            raise self._error(tensor, f"has the unknown element type {tensor.data_type}; upgrade onnx") from error
         return count * itemsize
 
     def _error(self, tensor: onnx.TensorProto, what: str) -> ModelError:

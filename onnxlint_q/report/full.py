@@ -168,12 +168,13 @@ def _group(group: digest.Group, width: int) -> Iterator[RenderableType]:
         yield _indent(Text(words.shown(group.findings[0].message)), 2)
     mixed = len({finding.severity for finding in group.findings}) > 1
     table = _places(group.findings)
+    room = width - 10 - max(len(words.evidence(finding)) for finding in group.findings)
     for finding in group.findings[:PLACES]:
         style = SEVERITY_STYLE[finding.severity]
         mark = Text(words.SEVERITY_MARK[finding.severity], style) if mixed else Text("·")
         table.add_row(mark, _evidence(finding), Text(words.brief_place(finding.location, width - 28)))
         if not same_message:
-            table.add_row("", "", Text(words.shown(finding.message), "dim"))
+            table.add_row("", "", Text(words.shown(finding.message, room), "dim"))
     yield _indent(table, 2)
     yield from _more(len(group.findings) - PLACES)
     first = group.findings[0]

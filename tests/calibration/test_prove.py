@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from onnx_cases import as_model, onnx_text, run, sqnr_db
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static

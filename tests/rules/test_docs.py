@@ -16,7 +16,7 @@ RULES = [pytest.param(entry.rule, id=f"{entry.rule.code}-{entry.rule.name}") for
 
 
 def _load_build() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_build", FOLDER / "build.py")
+    spec = importlib.util.spec_from_file_location("docs_generate", FOLDER / "generate.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -41,14 +41,14 @@ def test_module_explains_itself(rule: type[Rule]) -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_page_is_the_one_that_the_rule_makes(rule: type[Rule]) -> None:
     path = FOLDER / "rules" / BUILD.file_name(rule)
-    assert path.is_file(), "run `python docs/build.py`"
-    assert path.read_text("utf-8") == BUILD.page(rule), "run `python docs/build.py`"
+    assert path.is_file(), "run `python docs/generate.py`"
+    assert path.read_text("utf-8") == BUILD.page(rule), "run `python docs/generate.py`"
 
 
 def test_index_and_set_of_pages() -> None:
     wanted = BUILD.pages()
-    assert {path.name for path in (FOLDER / "rules").glob("*.md")} == set(wanted), "run `python docs/build.py`"
-    assert (FOLDER / "rules" / "README.md").read_text("utf-8") == wanted["README.md"], "run `python docs/build.py`"
+    assert {path.name for path in (FOLDER / "rules").glob("*.md")} == set(wanted), "run `python docs/generate.py`"
+    assert (FOLDER / "rules" / "README.md").read_text("utf-8") == wanted["README.md"], "run `python docs/generate.py`"
 
 
 def test_sections_are_read_as_headings_and_as_paragraphs() -> None:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.propagation.signal import Array, Moments, gaussian
 from onnxlint_q.analysis.propagation.step import Edge, Rule, Site, Step
-from onnxlint_q.analysis.propagation.transfer import Averaged, Diagonal, Floats, Gain, Move
-from onnxlint_q.graph import Layer, Model, Node
+from onnxlint_q.analysis.propagation.transfer import Averaged, Diagonal, Floats, Gain
+from onnxlint_q.graph import Layer, Model
 
 TAP_CORRELATION = 1.0
 POOL_CORRELATION = 0.3
@@ -65,9 +65,12 @@ class Kernel:
     def inputs(self) -> int:
         """Number of input channels."""
         layer = self.layer
-        return int(np.prod(layer.weight_shape)) // layer.channels // (
-            int(np.prod(layer.weight_shape[2:])) if "Conv" in layer.op_type else 1
-        ) * layer.group
+        return (
+            int(np.prod(layer.weight_shape))
+            // layer.channels
+            // (int(np.prod(layer.weight_shape[2:])) if "Conv" in layer.op_type else 1)
+            * layer.group
+        )
 
     def push(self, mean: Array, var: Array) -> tuple[Array, Array]:
         """Mean and variance per output channel, of those per input channel; no bias."""
@@ -151,7 +154,7 @@ def row_products(rows: Floats, matrix: Floats) -> Floats:
 def layer_rule(site: Site, layer: Layer) -> Step | None:
     """Conv, ConvTranspose, Gemm and MatMul with a constant weight."""
     moments = site.known.get(layer.input)
-    if moments is None or not layer.is_float or moments.mean.ndim < 2 and layer.op_type != "MatMul":
+    if moments is None or not layer.is_float or (moments.mean.ndim < 2 and layer.op_type != "MatMul"):
         return None
     if layer.op_type == "MatMul" and len(layer.weight_shape) != 2:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.propagation.linear import (
     TAP_CORRELATION,
     Floats,
@@ -15,7 +16,6 @@ from onnxlint_q.analysis.propagation.linear import (
 )
 from onnxlint_q.analysis.propagation.signal import Array, Moments
 from onnxlint_q.analysis.propagation.transfer import Gain
-from onnxlint_q.analysis.folding import FoldedLayer
 
 # A mean shift is worth less than its power: what follows partly compensates it, and decisions are differences.
 SHIFT_WEIGHT = 0.1

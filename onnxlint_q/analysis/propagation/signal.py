@@ -84,7 +84,9 @@ def from_curve(curve: Curve) -> Moments:
     """Moments of a function of a Gaussian, by quadrature."""
     values = _finite(curve.values)
     mean = expected(values)
-    return Moments(mean, np.maximum(expected((values - mean) ** 2), 0.0), Curve(curve.base, curve.shape, values, curve.slopes))
+    return Moments(
+        mean, np.maximum(expected((values - mean) ** 2), 0.0), Curve(curve.base, curve.shape, values, curve.slopes)
+    )
 
 
 def constant(value: npt.NDArray[Any], rank: int = 0) -> Moments:

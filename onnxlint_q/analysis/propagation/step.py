@@ -56,7 +56,7 @@ class Site:
         """Value of a constant numeric input."""
         key = self.node.input(index)
         value = self.model.constant(key) if key else None
-        if value is None or value.dtype.kind not in "fiub" and value.dtype.name != "bfloat16":
+        if value is None or (value.dtype.kind not in "fiub" and value.dtype.name != "bfloat16"):
             return None
         return value.astype(np.float64)
 

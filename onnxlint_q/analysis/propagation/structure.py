@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.propagation.signal import Curve, Moments
+from onnxlint_q.analysis.propagation.signal import Moments
 from onnxlint_q.analysis.propagation.step import Edge, Rule, Site, Step
 from onnxlint_q.analysis.propagation.transfer import Diagonal, Move
 
@@ -200,9 +200,7 @@ def target_shape(site: Site) -> tuple[int | None, ...] | None:
     )
 
 
-def pair_blocks(
-    before: Sequence[int | None], after: Sequence[int | None]
-) -> list[tuple[list[int], list[int]]]:
+def pair_blocks(before: Sequence[int | None], after: Sequence[int | None]) -> list[tuple[list[int], list[int]]]:
     """Runs of axes, before and after, with the same number of elements.
 
     An unknown dimension pairs with an unknown one, or takes what is left into one last block.
@@ -248,9 +246,11 @@ def regroup(
         size = int(np.prod(have))
         lengths = [before[a] or 1 for a in left]
         wanted = [after[b] or 1 for b in right]
-        if size > 1 and int(np.prod(lengths)) == int(np.prod(wanted)) and places.size // size * int(
-            np.prod(lengths)
-        ) <= MAX_ELEMENTS:
+        if (
+            size > 1
+            and int(np.prod(lengths)) == int(np.prod(wanted))
+            and places.size // size * int(np.prod(lengths)) <= MAX_ELEMENTS
+        ):
             full += lengths
             target += wanted
         elif size > 1 and size in wanted:  # the block's length is unknown, but its channels find a place

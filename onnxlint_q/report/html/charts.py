@@ -12,11 +12,21 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from onnxlint_q.analysis.verdict import VerdictLevels
 from onnxlint_q.report import words
 
 WIDTH, HEIGHT = 1040, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 64, 14, 30
-LEVELS_DB = (5.0, 14.0, 20.0)
+REGRESSION_DB = 20.0
+"""What detectors and regressors usually need."""
+
+
+def levels_db(levels: VerdictLevels) -> tuple[float, ...]:
+    """Where lines are drawn on a scale of output SQNR."""
+    return tuple(sorted({levels.breaks_db, levels.survives_db, REGRESSION_DB}))
+
+
+LEVELS_DB = levels_db(VerdictLevels())
 
 Scale = Callable[[float], float]
 

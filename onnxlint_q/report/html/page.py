@@ -140,7 +140,9 @@ def _card(model: ModelResult, result: SchemeResult) -> Card:
         basis=words.basis(result, model.calibration),
         note=words.note(result),
         weakest=weakest,
-        gauge=charts.gauge(value) if value is not None and math.isfinite(value) else None,
+        gauge=charts.gauge(value, charts.levels_db(model.levels))
+        if value is not None and math.isfinite(value)
+        else None,
     )
 
 
@@ -184,7 +186,7 @@ def _figures(model: ModelResult) -> Iterable[Figure]:
         yield Figure(
             title,
             "SQNR at the model's output if the weight of this layer alone is quantised. Lower is worse.",
-            charts.sqnr_chart(lines, title),
+            charts.sqnr_chart(lines, title, charts.levels_db(model.levels)),
             tuple((f"{basis.value}-key", basis.value) for basis in stages),
         )
     title = "Average precision by layer"

@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from onnxlint_q.analysis.verdict import VerdictLevels
 from onnxlint_q.report import digest, words
-from onnxlint_q.report.html import charts
 from onnxlint_q.result import Basis, LayerSqnr, ModelResult
 
 EXTREMES = 3
 """Cells of a column that are marked as its worst."""
-BAD_DB, POOR_DB = charts.LEVELS_DB[0], charts.LEVELS_DB[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +55,12 @@ def columns(model: ModelResult) -> Iterable[Column]:
     for scheme, basis in _stages(model):
         over = f"{words.name(scheme, 40)}, {basis.value}"
         said = [digest.stage(row, basis).get(scheme) for row in rows]
-        yield Column("weight, dB", over, "output SQNR, this weight alone quantised", _sqnr_cells(said, _weight))
+        yield Column(
+            "weight, dB", over, "output SQNR, this weight alone quantised", _sqnr_cells(said, _weight, model.levels)
+        )
         if any(sqnr is not None and sqnr.sqnr_db is not None for sqnr in said):
             help_text = "output SQNR, this weight and this output quantised"
-            yield Column("with output, dB", over, help_text, _sqnr_cells(said, _both))
+            yield Column("with output, dB", over, help_text, _sqnr_cells(said, _both, model.levels))
     if any(row.activation_low is not None for row in rows):
         low = tuple(_cell(row.activation_low) for row in rows)
         high = tuple(_cell(row.activation_high) for row in rows)
@@ -89,14 +90,16 @@ def _cell(value: float | None, level: str = "", why: str = "", *, decibel: bool 
     return Cell(text, f"{value:.6g}", level, why)
 
 
-def _sqnr_cells(said: Sequence[LayerSqnr | None], figure: Callable[[LayerSqnr], float | None]) -> tuple[Cell, ...]:
+def _sqnr_cells(
+    said: Sequence[LayerSqnr | None], figure: Callable[[LayerSqnr], float | None], levels: VerdictLevels
+) -> tuple[Cell, ...]:
     cells = []
     for sqnr in said:
         value = None if sqnr is None else figure(sqnr)
-        if value is not None and value < BAD_DB:
-            cells.append(_cell(value, "bad", f"under {BAD_DB:g} dB", decibel=True))
-        elif value is not None and value < POOR_DB:
-            cells.append(_cell(value, "poor", f"under {POOR_DB:g} dB", decibel=True))
+        if value is not None and value < levels.breaks_db:
+            cells.append(_cell(value, "bad", f"under {levels.breaks_db:g} dB", decibel=True))
+        elif value is not None and value < levels.survives_db:
+            cells.append(_cell(value, "poor", f"under {levels.survives_db:g} dB", decibel=True))
         else:
             cells.append(_cell(value, decibel=True))
     return tuple(cells)

@@ -1,0 +1,157 @@
+"""Exit codes, streams and files of real processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEALTHY, BROKEN_NET = "healthy_resnet.onnx", "depthwise_spread.onnx"
+
+
+def lint(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "onnxlint_q", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=120)
+
+
+def test_exit_codes_follow_what_was_found(models: Path) -> None:
+    assert lint(models / HEALTHY).returncode == 0
+    assert lint(models / BROKEN_NET).returncode == 1
+    assert lint(models / BROKEN_NET, "--exit-zero").returncode == 0
+    assert lint(models / BROKEN_NET, "--fail-on", "none").returncode == 0
+    assert lint(models / BROKEN_NET, "--fail-on", "error").returncode == 0
+    assert lint(models / "nan_weights.onnx", "--fail-on", "error").returncode == 1
+
+
+def test_every_broken_file_is_one_line_and_no_report(broken: Path, tmp_path: Path) -> None:
+    for path in sorted(broken.glob("*.onnx")):
+        done = lint(path, "--html", tmp_path / "report.html")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"onnxlint-q: error: {path}: ") and done.stderr.count("\n") == 1
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_file_does_not_stop_the_others(models: Path, broken: Path, tmp_path: Path) -> None:
+    done = lint(broken / "cyclic.onnx", models / HEALTHY, "--output-format", f"json={tmp_path / 'r.json'}")
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert done.returncode == 2
+    assert [Path(m["path"]).name for m in report["models"]] == [HEALTHY]
+    assert "cyclic" in done.stderr
+
+
+def test_a_folder_is_searched_and_an_empty_one_is_an_error(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    assert "holds no .onnx files" in lint(tmp_path).stderr
+    shutil.copy(models / HEALTHY, tmp_path / "deep" / "er" / "a.onnx")
+    done = lint(tmp_path, "--output-format", "json")
+    assert [Path(m["path"]).name for m in json.loads(done.stdout)["models"]] == ["a.onnx"]
+
+
+def test_several_reports_from_one_run(models: Path, calibration: Path, tmp_path: Path) -> None:
+    html, document = tmp_path / "r.html", tmp_path / "r.json"
+    done = lint(
+        models / BROKEN_NET,
+        "--calibrate",
+        calibration,
+        "--html",
+        html,
+        "--output-format",
+        f"json={document}",
+        "--samples",
+        "8",
+    )
+    model = json.loads(document.read_text())["models"][0]
+    assert done.returncode == 1 and "int8-per-tensor" in done.stdout
+    assert model["schemes"]["int8-per-tensor"]["verdict"] == "breaks"
+    assert model["schemes"]["int8-per-channel"]["verdict"] == "survives"
+    assert model["schemes"]["int8-per-tensor"]["basis"] == "measured"
+    assert {f["evidence"] for f in model["findings"]} >= {"confirmed"}
+    assert html.read_text().lstrip().lower().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scheme", "int3"], "--scheme 'int3': choose from int8-per-tensor, int8-per-channel"),
+        (["--output-format", "pdf"], "--output-format 'pdf': choose from full, concise, json, html"),
+        (["--output-format", "json", "--output-format", "html"], "only one report can go to standard output"),
+        (["--calibrate", "nowhere.npz"], "nowhere.npz: no such file or folder"),
+        (["--preprocess", "vgg"], "--preprocess 'vgg' is not one of imagenet, tf, unit, raw"),
+        (["--mean", "a,b"], "--mean 'a,b': give one number"),
+        (["--std", "0"], "a standard deviation cannot be zero"),
+        (["--resize", "-3"], "--resize '-3': give pixels"),
+        (["--layout", "chwn"], "--layout 'chwn': choose nchw or nhwc"),
+        (["--ignore", "low-depthwise-average-precison"], "did you mean 'low-depthwise-average-precision'?"),
+        (["--fail-on", "fatal"], "'fatal' is not one of error, warning, info, none"),
+        (["--config", "no.toml"], "no.toml: no such configuration file"),
+    ],
+)
+def test_wrong_options_say_what_would_be_right(models: Path, arguments: list[str], message: str) -> None:
+    done = lint(models / HEALTHY, *arguments)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == "" and done.stderr.count("\n") == 1
+
+
+def test_a_report_that_cannot_be_written_is_said(models: Path, tmp_path: Path) -> None:
+    done = lint(models / HEALTHY, "--html", tmp_path / "no" / "folder" / "r.html")
+    assert done.returncode == 2 and "cannot write the report" in done.stderr
+
+
+def test_configuration_is_found_beside_the_model_and_the_command_line_wins(models: Path, tmp_path: Path) -> None:
+    model = tmp_path / "net.onnx"
+    shutil.copy(models / BROKEN_NET, model)
+    (tmp_path / "onnxlint-q.toml").write_text(
+        'ignore = ["QW", "QB"]\n[severity]\nunnamed-nodes = "error"\n[verdict]\nbreaks-db = 1\n'
+    )
+    assert lint(model).returncode == 0
+    assert lint(model, "--no-config").returncode == 1
+    assert lint(model, "--select", "QW001").returncode == 1
+    shown = lint("config", "--show", model).stdout
+    assert (
+        "ignore = QW, QB\n" in shown and "verdict.breaks-db = 1\n" in shown and "fail-on = warning  (default)" in shown
+    )
+
+
+def test_all_errors_of_a_configuration_are_told_at_once(models: Path, tmp_path: Path) -> None:
+    model = tmp_path / "net.onnx"
+    shutil.copy(models / HEALTHY, model)
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.onnxlint-q]\nselct = ["QW"]\nfail-on = "high"\nignore = "QW001"\n[tool.onnxlint-q.verdict]\nbreaks = 3\n'
+    )
+    error = lint(model).stderr
+    for part in (
+        "unknown key 'selct' (did you mean 'select'?)",
+        "'high' is not one of",
+        "'ignore' must be a list",
+        "'breaks'",
+    ):
+        assert part in error
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.onnxlint-q.rules.low-depthwise-average-precision]\nthresold = 1\n[tool.onnxlint-q.rules.QW999]\na = 1\n"
+    )
+    error = lint(model).stderr
+    assert "has no option 'thresold'" in error and "unknown rule 'QW999'" in error
+
+
+def test_rule_options_change_the_findings(models: Path, tmp_path: Path) -> None:
+    from onnxlint_q.registry import load_rules
+
+    rule = next(entry.rule for entry in load_rules() if entry.rule.code == "QW001")
+    name = next(name for name, default, _, _ in rule.options() if "precision" in name and isinstance(default, float))
+    config = tmp_path / "strict.toml"
+    config.write_text(f"[rules.QW001]\n{name} = 0.0\n")
+    plain = lint(models / BROKEN_NET, "--select", "QW001", "--output-format", "json")
+    strict = lint(models / BROKEN_NET, "--select", "QW001", "--config", config, "--output-format", "json")
+    assert json.loads(plain.stdout)["models"][0]["findings"] and not json.loads(strict.stdout)["models"][0]["findings"]
+
+
+def test_version_and_a_reader_that_leaves_early(models: Path) -> None:
+    assert lint("--version").stdout.startswith("onnxlint-q ")
+    command = f'"{sys.executable}" -m onnxlint_q "{models / HEALTHY}" | head -c 1 >/dev/null; echo "${{PIPESTATUS[0]}}"'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "0" and "Traceback" not in done.stderr

@@ -1,0 +1,79 @@
+"""Neighbours, ways and types in the main graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from onnx_cases import as_model, onnx_text
+
+from onnxlint_q.graph import read_model
+
+
+def test_sole_consumer_and_activation() -> None:
+    model = as_model(
+        onnx_text("g (float[4] x) => (float[4] y, float[4] b) { a = Neg(x) b = Relu(a) c = Abs(b) y = Add(c, c) }")
+    )
+    relu = model.sole_consumer("a")
+    assert relu is not None and relu.op_type == "Relu"
+    assert model.activation_of("a") is relu
+    assert model.sole_consumer("b") is None, "it is an output as well"
+    assert model.activation_of("x") is None
+    assert [node.op_type for node in model.consumers("x")] == ["Neg"]
+    producer = model.producer("a")
+    assert producer is not None and producer.op_type == "Neg"
+    assert model.producer("x") is None
+    assert model.producer("no such tensor") is None
+    assert model.consumers("no such tensor") == ()
+
+
+def test_ways() -> None:
+    model = as_model(onnx_text("g (float[4] x) => (float[4] y) { a = Neg(x) b = Relu(a) dead = Abs(a) y = Add(b, x) }"))
+    assert [node.op_type for node in model.between("x", "b")] == ["Neg", "Relu"]
+    assert model.between("b", "x") == ()
+    assert [model.distance_to_output(tensor) for tensor in ("y", "b", "a", "x")] == [0, 1, 2, 1]
+    assert model.distance_to_output("dead") is None
+    assert not model.reaches_output("dead")
+    assert model.downstream("b") == {"y"}
+
+
+def test_types(models: Path) -> None:
+    model = read_model(models / "healthy_resnet.onnx")
+    assert model.shape("images") == (None, 3, 32, 32)
+    assert model.shape("block2_1_conv_out") == (None, 24, 16, 16)
+    assert model.shape("stem_conv.weight") == (12, 3, 3, 3)
+    assert model.shape("no such tensor") is None
+
+
+def test_symbolic_sizes_are_unknown(models: Path) -> None:
+    model = read_model(models / "dynamic_shape.onnx")
+    assert model.shape("images") == (None, 3, None, None)
+    assert model.shape("body_conv_out") == (None, 16, None, None)
+
+
+def test_an_opset_from_the_future_is_read(models: Path) -> None:
+    model = read_model(models / "newer_opset.onnx")
+    assert model.opset == 99
+    assert model.shape("images") == (None, 3, 32, 32)
+
+
+def test_operators_of_other_domains_are_no_standard_ones(models: Path) -> None:
+    model = read_model(models / "unknown_domain.onnx")
+    blur = next(node for node in model.nodes if node.op_type == "Blur")
+    assert not blur.is_standard
+    assert blur.qualified_type == "example.blur:Blur"
+    assert list(model.nodes_of("Blur")) == []
+    assert model.opsets["example.blur"] == 1
+
+
+def test_nodes_without_names_are_labelled_by_their_output(models: Path) -> None:
+    node = read_model(models / "unnamed_nodes.onnx").nodes[0]
+    assert node.name == ""
+    assert node.label == node.output
+
+
+@pytest.mark.parametrize(("attribute", "expected"), [("axis = 3", 3), ("", 7), ("axis = 1.5", 7), ('axis = "word"', 7)])
+def test_an_attribute_of_the_wrong_type_is_its_default(attribute: str, expected: int) -> None:
+    written = f"<{attribute}>" if attribute else ""
+    model = as_model(onnx_text(f"g (float[4] x) => (float[4] y) {{ y = Softmax {written} (x) }}"))
+    assert model.nodes[0].int("axis", 7) == expected
