@@ -20,7 +20,7 @@ from onnxlint_q.calibration.session import NotRunnableError
 from onnxlint_q.config import Config
 from onnxlint_q.errors import OnnxlintError
 from onnxlint_q.facts import Facts, measure
-from onnxlint_q.finding import Confidence, Finding, Location, Severity
+from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity
 from onnxlint_q.graph import Format, read_model
 from onnxlint_q.graph.names import local_name
 from onnxlint_q.result import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult
@@ -70,6 +70,8 @@ def lint(
     if observations is not None and request.source is not None and facts.is_float:
         with clock.stage("prove"):
             proof, reason = _prove(facts, observations, findings, request, progress)
+        if proof is not None:
+            findings = _restored(proof.findings, rules, config)
     return _result(
         facts,
         config,
@@ -103,6 +105,17 @@ def _configured(finding: Finding, rule: Rule, config: Config) -> Finding:
     severity = config.severity_of(rule)
     claim = finding.claim and replace(finding.claim, below_db=config.confirm_below_db)
     return replace(finding, severity=severity or finding.severity, claim=claim)
+
+
+def _restored(findings: Sequence[Finding], rules: Sequence[Rule], config: Config) -> list[Finding]:
+    """Confirmed findings at the severity of their rule, where the rule had lowered it for want of proof."""
+    own = {rule.code: config.severity_of(rule) or rule.severity for rule in rules}
+    return [
+        replace(finding, severity=max(finding.severity, own[finding.code], key=lambda severity: severity.rank))
+        if finding.evidence is Evidence.CONFIRMED and finding.code in own
+        else finding
+        for finding in findings
+    ]
 
 
 def _crash(rule: Rule, error: Exception) -> Finding:
@@ -149,7 +162,6 @@ def _result(
     seconds: Mapping[str, float],
     crashed: bool,
 ) -> ModelResult:
-    tested = proof.findings if proof is not None else tuple(findings)
     return ModelResult(
         path=facts.model.name,
         sha256=facts.model.sha256,
@@ -159,7 +171,7 @@ def _result(
         if facts.is_float
         else (),
         layers=tuple(_row(facts, layer, proof) for layer in facts.layers),
-        findings=tuple(sorted(tested, key=lambda finding: _importance(facts, finding))),
+        findings=tuple(sorted(findings, key=lambda finding: _importance(facts, finding))),
         calibration=_calibration(facts, request, proof),
         untested_because=reason,
         notes=tuple(_notes(facts)),

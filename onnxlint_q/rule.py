@@ -82,16 +82,19 @@ class Rule(ABC):
         claim: Claim | None = None,
         severity: Severity | None = None,
     ) -> Finding:
-        """A finding of this rule; with a claim it starts as untested, without one it is a fact of the file."""
+        """A finding of this rule; with a claim it starts as untested, without one it is a fact of the file.
+
+        Message and remedy become sentences: a capital first, a full stop last.
+        """
         return Finding(
             code=self.code,
             name=self.name,
             severity=severity or self.severity,
             confidence=self.confidence,
-            message=message,
+            message=_sentence(message),
             location=location,
             metrics=dict(metrics or {}),
-            remedy=remedy,
+            remedy=_sentence(remedy),
             snippet=snippet,
             claim=claim,
             evidence=Evidence.UNTESTED if claim else Evidence.STATIC,
@@ -101,3 +104,7 @@ class Rule(ABC):
     def options(cls) -> tuple[tuple[str, Any, str, str], ...]:
         """Name, default, meaning and source of each option."""
         return tuple((f.name, f.default, f.metadata["doc"], f.metadata["source"]) for f in fields(cls))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if not text or text.endswith((".", "?", "!")) else ".")

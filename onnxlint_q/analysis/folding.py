@@ -161,9 +161,7 @@ def scale_inputs(layer: Layer, weight: npt.NDArray[np.float32], gain: Vector) ->
         case "Conv":
             outputs, inputs = weight.shape[:2]
             grouped = weight.reshape(layer.group, outputs // layer.group, inputs, -1)
-            return np.asarray(
-                (grouped * gain.reshape(layer.group, 1, inputs, 1)).reshape(weight.shape), np.float64
-            )
+            return np.asarray((grouped * gain.reshape(layer.group, 1, inputs, 1)).reshape(weight.shape), np.float64)
         case "Gemm":
             return np.asarray(weight * (gain if layer.node.int("transB", 0) else gain[:, None]), np.float64)
         case "MatMul":
@@ -175,9 +173,7 @@ def scale_inputs(layer: Layer, weight: npt.NDArray[np.float32], gain: Vector) ->
 def fold_batch_norms(model: Model, layers: Sequence[Layer]) -> Folding:
     """Fold every BatchNormalization that can be folded exactly; say for each other one what is in the way."""
     folder = _Folder(model, layers)
-    blocked = [
-        result for node in model.nodes_of("BatchNormalization") if (result := folder.fold(node)) is not None
-    ]
+    blocked = [result for node in model.nodes_of("BatchNormalization") if (result := folder.fold(node)) is not None]
     return Folding(tuple(folder.folded[layer.output] for layer in layers), tuple(blocked))
 
 
@@ -197,9 +193,7 @@ class _Folder:
         self.readers = Counter(origins)
 
     def fold(self, node: Node) -> Blocked | None:
-        if node.int("training_mode", 0) or (
-            self.model.opset < 14 and len([o for o in node.outputs if o]) > 1
-        ):
+        if node.int("training_mode", 0) or (self.model.opset < 14 and len([o for o in node.outputs if o]) > 1):
             return Blocked(node, Blocker.TRAINING)
         norm = self._parameters(node)
         if norm is None:
@@ -231,17 +225,13 @@ class _Folder:
             return Blocked(node, *self._what_is_between(producer))
         if producer.graph != node.graph:
             return Blocked(node, Blocker.SUBGRAPH, producer)
-        if model.sole_consumer(tensor) is not (add or node) or (
-            add and model.sole_consumer(add.output) is not node
-        ):
+        if model.sole_consumer(tensor) is not (add or node) or (add and model.sole_consumer(add.output) is not node):
             return Blocked(node, Blocker.CONSUMERS, producer)
         if reason := self._unfit(layer, norm.gain.size, layer.channels):
             return Blocked(node, reason, producer)
         if layer.op_type == "MatMul" and (len(model.shape(tensor) or ()) != 2 or layer.weight_left):
             return Blocked(node, Blocker.CHANNELS, producer)
-        self.folded[layer.output] = replace(
-            self.folded[layer.output], after=norm, bias_add=add, add_bias=constant
-        )
+        self.folded[layer.output] = replace(self.folded[layer.output], after=norm, bias_add=add, add_bias=constant)
         return None
 
     def _fold_forward(self, norm: BatchNorm) -> Blocked | None:
@@ -275,9 +265,7 @@ class _Folder:
             return Blocker.CHANNELS
         if layer.bias and not self.model.is_constant(layer.bias):
             return Blocker.SHARED_BIAS
-        if layer.op_type == "Gemm" and (
-            layer.node.float("alpha", 1.0) != 1 or layer.node.float("beta", 1.0) != 1
-        ):
+        if layer.op_type == "Gemm" and (layer.node.float("alpha", 1.0) != 1 or layer.node.float("beta", 1.0) != 1):
             return Blocker.FACTORS
         if layer.bias and not self._is_channel_vector(layer.bias, layer.channels):
             return Blocker.CHANNELS

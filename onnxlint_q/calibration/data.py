@@ -35,7 +35,7 @@ class Source(ABC):
     """
 
     name: str
-    preprocessing: str = "none, arrays are used as they are"
+    preprocessing: str = "arrays as they are"
     synthetic: bool = False
     available: int | None = None
 
@@ -129,7 +129,7 @@ class RandomSource(Source):
     """Seeded noise: N(0, 1) for floats, zeros and ones for integers and booleans. Says little about real ranges."""
 
     name = "random"
-    preprocessing = "none: standard normal noise, seed 0"
+    preprocessing = "standard normal noise, seed 0"
     synthetic = True
 
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:

@@ -16,6 +16,7 @@ from onnxlint_q.calibration.trials import measure_variants
 from onnxlint_q.calibration.variants import activation_scales, with_activations, with_weight
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Evidence, Finding, Subject
+from onnxlint_q.graph.names import ROOT
 
 _NO_SIGNAL = "the float model's outputs are all zero on these samples, so no error can be seen"
 
@@ -116,6 +117,8 @@ def _tested(finding: Finding, errors: Mapping[str, OutputError]) -> Finding:
         return finding.tested(Evidence.UNTESTED, None, "the tensor is not quantised on its own, so it was not tested")
     if not error.has_signal:
         return finding.tested(Evidence.UNTESTED, None, _NO_SIGNAL)
+    if error.sqnr_db is None and finding.location.graph != ROOT:
+        return finding.tested(Evidence.UNTESTED, None, "the outputs did not change: its branch may not have run")
     if error.sqnr_db is None:
         return finding.tested(Evidence.REFUTED, None, "the outputs did not change at all")
     confirmed = error.sqnr_db < claim.below_db

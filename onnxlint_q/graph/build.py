@@ -62,8 +62,8 @@ class _Builder:
         own: dict[str, str] = {}
 
         def define(name: str, what: str) -> str:
-            if not _is_text(name) or not name:
-                raise self._error(f"a tensor {what} has the name {name!r}, which is empty or not UTF-8")
+            if not name:
+                raise self._error(f"there is a tensor {what} without a name")
             key = tensor_key(name, path)
             if name in own or (key in self.graph and path != ROOT):
                 raise self._error(f"tensor {name!r} is defined twice ({what}); the graph is not in SSA form")
@@ -153,11 +153,6 @@ def _captures(body: onnx.GraphProto, inner: dict[str, str], outer: dict[str, str
         read = (name for node in graph.node for name in node.input)
         returned = (value.name for value in graph.output)
         yield from (outer[name] for name in (*read, *returned) if name not in own and name in outer)
-
-
-def _is_text(name: object) -> bool:
-    """Whether a name is UTF-8: protobuf hands other ones over as bytes."""
-    return isinstance(name, str)
 
 
 def _attribute_value(attribute: onnx.AttributeProto) -> Any:

@@ -160,9 +160,11 @@ def dequantize(codes: Array, scale: Array, zero_point: Array | None, axis: int, 
     """
     scale = np.asarray(scale, np.float32)
     shift = np.zeros_like(scale) if zero_point is None else np.asarray(zero_point).astype(np.float32)
-    return (codes.astype(np.float32) - spread(shift, codes.shape, axis, block_size)) * spread(
-        scale, codes.shape, axis, block_size
-    )
+    # A scale may be infinite or no number at all; what comes out then is for a rule to report.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (codes.astype(np.float32) - spread(shift, codes.shape, axis, block_size)) * spread(
+            scale, codes.shape, axis, block_size
+        )
 
 
 def spread(parameter: Array, shape: tuple[int, ...], axis: int, block_size: int = 0) -> Array:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import itertools
 import mmap
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -18,6 +20,7 @@ from onnxlint_q.errors import ModelError
 from onnxlint_q.graph.build import build_model
 from onnxlint_q.graph.functions import inline_functions
 from onnxlint_q.graph.model import Model
+from onnxlint_q.graph.names import walk_graphs
 from onnxlint_q.graph.tensors import TensorStore
 
 _LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
@@ -57,7 +60,22 @@ def parse_model(data: bytes, name: str) -> onnx.ModelProto:
         ) from error
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
         raise ModelError(f"{name}: parsed, but it holds no graph, so it is not an ONNX model; export it again")
+    if not all(isinstance(text, str) for text in _names(proto)):
+        raise ModelError(f"{name}: it holds names that are not valid UTF-8; the file is damaged, export it again")
     return proto
+
+
+def _names(proto: onnx.ModelProto) -> Iterator[object]:
+    """Every name in the model; protobuf gives text that is not UTF-8 as bytes."""
+    yield from (entry.domain for entry in proto.opset_import)
+    for function in proto.functions:
+        yield from (function.name, function.domain, *function.input, *function.output)
+    graphs = [graph for _, graph in walk_graphs(proto.graph)]
+    for graph in graphs:
+        yield from (value.name for group in (graph.input, graph.output, graph.initializer) for value in group)
+    for node in itertools.chain(*(graph.node for graph in graphs), *(function.node for function in proto.functions)):
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
 
 
 def _file_bytes(path: Path) -> bytes:
