@@ -23,7 +23,6 @@ def render(run: Run) -> str:
 def _line(model: ModelResult, finding: Finding) -> str:
     where = finding.location
     return (
-        f"{name(model.path, LONGEST_PATH)}:{name(where.graph)}/{name(where.label)}: "
-        f"{shown(finding.code)} {shown(finding.name)} {finding.severity.value} "
-        f"[{evidence(finding)}] {shown(finding.message)}"
+        f"{name(model.path, LONGEST_PATH)}:{name(where.graph)}/{name(where.label)}: {shown(finding.code)} "
+        f"{shown(finding.name)} {finding.severity.value} [{evidence(finding)}] {shown(finding.message)}"
     )

@@ -182,8 +182,8 @@ def calibration_words(calibration: CalibrationSummary) -> str:
 
 
 SYNTHETIC = (
-    "Synthetic calibration: the model ran on random values, not on data. "
-    "Every measured figure here may differ on real inputs; do not release on it."
+    "Synthetic calibration: the model ran on random values, not on data. Every measured figure here may differ on "
+    "real inputs; do not release on it."
 )
 CRASHED = "A rule crashed, so this report is incomplete. Do not take a missing finding for a clean model."
 

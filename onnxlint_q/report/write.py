@@ -42,8 +42,8 @@ def write(text: str, destination: str | Path | None) -> None:
             _replace(target, data)
     except OSError as error:
         raise UsageError(
-            f"cannot write the report {destination}: {error.strerror or error}; "
-            "name a file in a folder that exists and can be written"
+            f"cannot write the report {destination}: {error.strerror or error}; name a file in a folder that exists "
+            "and can be written"
         ) from error
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
-from onnx_cases import Array, as_model, onnx_text, run
+from onnx_cases import Array, as_model, onnx_text, run, versioned_text
 
 from onnxlint_q.analysis.folding import Blocker, FoldedLayer, Folding, fold_batch_norms
 from onnxlint_q.graph import Model, find_layers, read_model
@@ -329,9 +329,10 @@ def test_the_operator_in_the_way_is_named() -> None:
         ("float[N,4,5] x", "c = MatMul(x, d) " + AFTER),
         (ROW, "p = MatMul(x, d) c = Add(p, cube) " + AFTER),
         (ROW, f"p = {BN}(x, g5, g5, g5, g5) c = Reshape(p, shape) y = MatMul(c, d)"),
+        ("float[5,4] x", "c = MatMul(left, x) " + AFTER),
         ("float[4,N] x", f"n = {BN}(x, gn, gn, gn, gn) y = Gemm<transA = 1>(n, e)"),
     ],
-    ids=["rank 3", "bias of rank 3", "reshaped", "transposed input"],
+    ids=["rank 3", "bias of rank 3", "reshaped", "weight on the left", "transposed input"],
 )
 def test_channels_that_are_not_the_layers(inputs: str, body: str) -> None:
     """BatchNormalization counts channels along axis 1, a product along its last one."""
@@ -341,11 +342,23 @@ def test_channels_that_are_not_the_layers(inputs: str, body: str) -> None:
         "g5": np.ones(5, np.float32),
         "gn": np.ones(4, np.float32),
         "e": np.ones((4, 4), np.float32),
+        "left": np.ones((4, 5), np.float32),
         "shape": np.array([-1, 5], np.int64),
     }
     for name, array in arrays.items():
         proto.graph.initializer.append(numpy_helper.from_array(array, name))
     assert not any(layer.is_folded for layer in folded(as_model(proto)).layers)
+
+
+def test_several_outputs_meant_training_before_opset_14() -> None:
+    proto = versioned_text(
+        9,
+        "",
+        f"g ({IMAGE}) => (float[N,4,3,3] y) {{ c = Conv(x, w) y, mean, var, m2, v2 = {BN}(c, g, b, m, v) }}",
+        w=np.ones((4, 3, 3, 3), np.float32),
+        **norm(np.random.default_rng(7), 4),
+    )
+    assert [blocked.reason for blocked in folded(as_model(proto)).blocked] == [Blocker.TRAINING]
 
 
 def test_fixture_shows_every_reason_an_exporter_makes(models: Path) -> None:

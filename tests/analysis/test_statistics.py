@@ -105,6 +105,10 @@ def test_a_collapsed_channel_has_no_signal_left() -> None:
     assert found.mean_channel_sqnr_db(TENSOR) == pytest.approx(np.minimum(decibels, 150).mean())
 
 
+def test_a_channel_collapses_below_half_a_step() -> None:
+    np.testing.assert_array_equal(statistics([[1.0], [1 / 253], [1 / 255], [-1 / 253], [-1 / 255]]).collapsed, [2, 4])
+
+
 @quickly
 @given(seeds)
 def test_collapsed_channels_are_those_that_round_to_zero(seed: int) -> None:

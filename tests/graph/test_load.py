@@ -86,7 +86,7 @@ def test_name_that_is_not_utf8(tmp_path: Path) -> None:
     proto = onnx_text("g (float[4] x) => (float[4] y) { aaaa = Relu(x) y = Neg(aaaa) }")
     path = tmp_path / "latin1.onnx"
     path.write_bytes(proto.SerializeToString().replace(b"aaaa", b"\xff\xfe\xfd\xfc"))
-    with pytest.raises(ModelError, match="empty or not UTF-8; export the model again"):
+    with pytest.raises(ModelError, match="names that are not valid UTF-8; the file is damaged, export it again"):
         read_model(path)
 
 
@@ -102,6 +102,14 @@ def test_initializer_stored_twice() -> None:
     proto = onnx_text("g (float[N,4] x) => (float[N,4] y) <float[1] b = {1}> { y = Add(x, b) }")
     proto.graph.initializer.append(proto.graph.initializer[0])
     with pytest.raises(ModelError, match="initializer 'b' is there twice"):
+        as_model(proto)
+
+
+def test_tensor_without_a_name() -> None:
+    """The empty name means an input that is left out, so no tensor may have it."""
+    proto = onnx_text("g (float[4] x) => (float[4] y) { y = Relu(x) }", w=np.ones(4, np.float32))
+    proto.graph.initializer[0].name = ""
+    with pytest.raises(ModelError, match="there is a tensor as an initializer without a name"):
         as_model(proto)
 
 

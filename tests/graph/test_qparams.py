@@ -190,6 +190,14 @@ def test_element_type_of_the_codes(body: str, expected: int) -> None:
     assert pair.elem_type == expected
 
 
+def test_weight_of_a_quantised_product_has_its_channels_last() -> None:
+    body = "q = QuantizeLinear(x, t, z) p = QLinearMatMul(q, t, z, w, s, zs, t, z) y = DequantizeLinear(p, t, z)"
+    arrays: dict[str, npt.ArrayLike] = {"w": np.ones((4, 4), np.int8), "s": np.ones(4, np.float32)}
+    model = of(body, **arrays, zs=np.zeros(4, np.int8), t=np.float32(0.2), z=np.int8(0))
+    (pair,) = roles(model)[Role.WEIGHT]
+    assert (pair.codes, pair.axis) == ("w", -1)
+
+
 def test_qlinear_concat() -> None:
     body = """a = QuantizeLinear(x, s, z) b = QuantizeLinear(x, t, z)
               c = com.microsoft.QLinearConcat<axis = 1>(u, z, a, s, z, b, t, z) y = DequantizeLinear(c, u, z)"""

@@ -50,6 +50,7 @@ def test_captured_tensor_is_an_input_of_the_outer_node(models: Path) -> None:
     branch = next(node for node in model.nodes if node.op_type == "If")
     assert branch.captured == ("stem_relu_out",)
     assert branch.subgraphs == {"then_branch": THEN, "else_branch": ELSE}
+    assert branch in model.consumers("stem_relu_out")
     inner = [node for node in model.consumers("stem_relu_out") if node.op_type == "Conv"]
     assert {node.graph for node in inner} == {THEN, ELSE}
 

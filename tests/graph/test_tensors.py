@@ -189,6 +189,18 @@ def test_external_data_outside_the_folder(tmp_path: Path, location: str) -> None
         read_model(home / "model.onnx")
 
 
+@pytest.mark.parametrize("absolute", [True, False])
+def test_roundabout_ways_to_a_file_inside_are_refused_too(tmp_path: Path, absolute: bool) -> None:
+    """As onnx itself does: a location is a plain path below the model's folder."""
+    (tmp_path / "sub").mkdir()
+    path = model_with_file(tmp_path)
+    proto = onnx.load(path, load_external_data=False)
+    proto.graph.initializer[0].external_data[0].value = str(tmp_path / "w.bin") if absolute else "sub/../w.bin"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError, match="points outside the model's folder"):
+        read_model(path)
+
+
 def test_symlink_out_of_the_folder(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

@@ -1,40 +1,45 @@
-"""Element-wise operators: followed exactly along the curve of their Gaussian base, by quadrature."""
+"""Element-wise operators: one function of the samples, slopes by central difference.
+
+Every sample keeps its own slope, so `x * sigmoid(x)`, HardSwish or a GELU written in six nodes need no rule of their
+own: the slopes of their branches meet again at `x` and add up.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from math import erf, sqrt
+from math import pi, sqrt
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.propagation.signal import (
-    Array,
-    Curve,
-    Moments,
-    constant,
-    expected,
-    from_curve,
-    gaussian,
-)
+from onnxlint_q.analysis.propagation.population import Samples, finite
 from onnxlint_q.analysis.propagation.step import Edge, Rule, Site, Step
 from onnxlint_q.analysis.propagation.transfer import Diagonal
 from onnxlint_q.graph import Node
 
+Array = npt.NDArray[Any]
 Function = Callable[[Array], Array]
-_erf = np.vectorize(erf, otypes=[np.float64])
+
+
+def erf(x: Array) -> Array:
+    """Error function to 1.5e-7 (Abramowitz and Stegun 7.1.26)."""
+    t = 1 / (1 + 0.3275911 * np.abs(x))
+    series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
+    return np.asarray(np.sign(x) * (1 - series * np.exp(-(x**2))))
+
 
 
 def sigmoid(x: Array) -> Array:
     """`1 / (1 + exp(-x))` without overflow."""
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), np.float64)
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))
 
 
 def _gelu(node: Node) -> Function:
     if node.text("approximate", "none") == "tanh":
-        return lambda x: 0.5 * x * (1 + np.tanh(sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-    return lambda x: 0.5 * x * (1 + _erf(x / sqrt(2)))
+        return lambda x: 0.5 * x * (1 + np.tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))
+    return lambda x: 0.5 * x * (1 + erf(x / sqrt(2)))
 
 
 def _elu(node: Node) -> Function:
@@ -74,7 +79,7 @@ def _swish(node: Node) -> Function:
 
 def softplus(x: Array) -> Array:
     """`log(1 + exp(x))`."""
-    return np.asarray(np.logaddexp(0.0, x), np.float64)
+    return np.asarray(np.logaddexp(0.0, x))
 
 
 FUNCTIONS: Mapping[str, Callable[[Node], Function]] = {
@@ -93,7 +98,7 @@ FUNCTIONS: Mapping[str, Callable[[Node], Function]] = {
     "Softplus": lambda node: softplus,
     "Softsign": lambda node: lambda x: x / (1 + np.abs(x)),
     "ThresholdedRelu": _thresholded,
-    "Erf": lambda node: _erf,
+    "Erf": lambda node: erf,
     "Exp": lambda node: lambda x: np.exp(np.minimum(x, 60)),
     "Log": lambda node: lambda x: np.log(np.maximum(np.abs(x), 1e-12)),
     "Sqrt": lambda node: lambda x: np.sqrt(np.maximum(x, 0)),
@@ -109,8 +114,9 @@ FUNCTIONS: Mapping[str, Callable[[Node], Function]] = {
     "DequantizeLinear": lambda node: np.asarray,
 }
 
-BINARY: Mapping[str, Callable[[Array, Array], Array]] = {
+OPERATIONS: Mapping[str, Callable[[Array, Array], Array]] = {
     "Add": np.add,
+    "Sum": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
     "Div": lambda a, b: a * _inverse(b),
@@ -122,7 +128,7 @@ BINARY: Mapping[str, Callable[[Array, Array], Array]] = {
 
 
 def _inverse(x: Array) -> Array:
-    return np.asarray(np.sign(x + (x == 0)) / np.maximum(np.abs(x), 1e-12), np.float64)
+    return np.asarray(np.sign(x + (x == 0)) / np.maximum(np.abs(x), 1e-12))
 
 
 def _power(base: Array, exponent: Array) -> Array:
@@ -130,146 +136,77 @@ def _power(base: Array, exponent: Array) -> Array:
     return np.power(np.where(whole, base, np.maximum(base, 1e-12)), exponent)
 
 
+def follow(key: str, samples: Samples, function: Function) -> Step:
+    """Apply `function` to the tensor `key`."""
+    step = np.float32(1e-3) * np.maximum(np.abs(samples), np.float32(1e-2))
+    slope = (function(samples + step) - function(samples - step)) / (2 * step)
+    return Step((finite(function(samples)),), (Edge(key, Diagonal(slope, samples.shape[1:])),))
+
+
 def unary(site: Site, function: Function) -> Step | None:
     """One input, one function of it."""
-    moments = site.moments(0)
-    if moments is None:
-        return None
-    return follow(site.node.input(0), moments, function)
+    samples = site.samples()
+    return None if samples is None else follow(site.node.input(0), samples, function)
 
 
-def follow(key: str, moments: Moments, function: Function) -> Step:
-    """Apply `function` to the tensor `key` along its curve; slopes by central difference."""
-    curve = moments.as_curve(key)
-    values, slopes = curve.values, curve.slopes
-    step = 1e-4 * np.maximum(np.abs(values), 1e-3)
-    local = (function(values + step) - function(values - step)) / (2 * step)
-    result = Curve(curve.base, curve.shape, function(values), slopes * local)
-    return _step(result, {key: (local, moments.shape)})
+def variadic(site: Site, operation: Callable[[Array, Array], Array]) -> Step | None:
+    """Any number of operands, constants among them, combined from left to right."""
+    operands: list[Array] = []
+    for index, key in enumerate(site.node.inputs):
+        value = site.known.get(key)
+        if value is None:
+            constant = site.constant(index)
+            if constant is None:
+                return None
+            value = constant[None]
+        operands.append(value)
+    rank = max(operand.ndim for operand in operands)
+    wide = [o.reshape(o.shape[0], *(1,) * (rank - o.ndim), *o.shape[1:]) for o in operands]
+
+    def combined(values: list[Array]) -> Array:
+        result = values[0]
+        for value in values[1:]:
+            result = operation(result, value)
+        return result
+
+    result = combined(wide)
+    edges = []
+    for index, key in enumerate(site.node.inputs):
+        if key not in site.known:
+            continue
+        step = np.float32(1e-3) * np.maximum(np.abs(wide[index]), np.float32(1e-2))
+        up, down = ([*wide[:index], wide[index] + s, *wide[index + 1 :]] for s in (step, -step))
+        slope = (combined(up) - combined(down)) / (2 * step)
+        edges.append(Edge(key, Diagonal(slope, operands[index].shape[1:])))
+    return Step((finite(result),), tuple(edges)) if edges else None
 
 
-def _step(curve: Curve, partials: Mapping[str, tuple[Array, tuple[int, ...]]]) -> Step:
-    """The result on its base, with one exact edge to the base and a local one to each direct input."""
-    edges = [Edge(curve.base, _diagonal(curve.slopes, curve.shape))]
-    edges += [
-        Edge(key, _diagonal(slopes, own_shape), local=True)
-        for key, (slopes, own_shape) in partials.items()
-        if key != curve.base
-    ]
-    return Step((from_curve(curve),), tuple(edges))
-
-
-def _diagonal(slopes: Array, shape: tuple[int, ...]) -> Diagonal:
-    slopes = np.clip(np.nan_to_num(slopes), -1e6, 1e6)
-    return Diagonal(expected(slopes), expected(slopes**2), shape)
-
-
-def binary(site: Site, operation: Callable[[Array, Array], Array]) -> Step | None:
-    """Two inputs: one constant, both functions of one Gaussian, or independent of each other."""
-    if len(site.node.inputs) == 1:
-        return unary(site, np.asarray)
-    left, right = site.moments(0), site.moments(1)
-    keys = site.node.input(0), site.node.input(1)
-    if left is not None and right is not None:
-        rank = max(left.mean.ndim, right.mean.ndim)
-        if left.mean.ndim != right.mean.ndim:
-            return None
-        if left.as_curve(keys[0]).base == right.as_curve(keys[1]).base:
-            return _same_base(keys, (left, right), operation)
-        return _independent(site.node.op_type, keys, (left, right))
-    moments, position = (left, 0) if left is not None else (right, 1)
-    other = site.constant(1 - position)
-    if moments is None or other is None:
-        return None
-    rank = moments.mean.ndim
-    if other.ndim > rank:
-        return None
-    other = constant(other, rank).mean
-    function = (lambda x: operation(x, other)) if position == 0 else (lambda x: operation(other, x))
-    return follow(keys[position], moments, function)
-
-
-def _same_base(
-    keys: tuple[str, str], sides: tuple[Moments, Moments], operation: Callable[[Array, Array], Array]
-) -> Step:
-    a, b = (moments.as_curve(key) for key, moments in zip(keys, sides, strict=True))
-    values = operation(a.values, b.values)
-    step_a, step_b = (1e-4 * np.maximum(np.abs(c.values), 1e-3) for c in (a, b))
-    by_a = (operation(a.values + step_a, b.values) - operation(a.values - step_a, b.values)) / (2 * step_a)
-    by_b = (operation(a.values, b.values + step_b) - operation(a.values, b.values - step_b)) / (2 * step_b)
-    curve = Curve(a.base, a.shape, values, by_a * a.slopes + by_b * b.slopes)
-    partials: dict[str, tuple[Array, tuple[int, ...]]] = {
-        key: (slopes, moments.shape) for key, slopes, moments in zip(keys, (by_a, by_b), sides, strict=True)
-    }
-    return _step(curve, partials)
-
-
-def _independent(op_type: str, keys: tuple[str, str], sides: tuple[Moments, Moments]) -> Step | None:
-    """Two tensors taken as independent; a quotient and a maximum to first order."""
-    a, b = sides
-    if op_type in {"Add", "Sub"}:
-        sign = 1.0 if op_type == "Add" else -1.0
-        one = np.ones((1,) * a.mean.ndim)
-        result = gaussian(a.mean + sign * b.mean, a.var + b.var)
-        parts = [(one, one), (sign * one, one)]
-    elif op_type == "Mul":
-        result = gaussian(a.mean * b.mean, a.var * b.power + a.mean**2 * b.var)
-        parts = [(b.mean, b.power), (a.mean, a.power)]
-    elif op_type == "Div":
-        inverse = _inverse(b.mean)
-        by_b = a.mean * inverse**2
-        result = gaussian(a.mean * inverse, a.var * inverse**2 + by_b**2 * b.var)
-        parts = [(inverse, inverse**2), (-by_b, a.power * inverse**4)]
-    elif op_type in {"Max", "Min"}:
-        first = 0.5 * np.ones((1,) * a.mean.ndim)
-        result = gaussian((np.maximum if op_type == "Max" else np.minimum)(a.mean, b.mean), (a.var + b.var) / 2)
-        parts = [(first, first), (first, first)]
-    else:
-        return None
-    edges = tuple(
-        Edge(key, Diagonal(np.broadcast_to(slope, result.shape), np.broadcast_to(square, result.shape), side.shape))
-        for key, (slope, square), side in zip(keys, parts, sides, strict=True)
-    )
-    return Step((result,), edges)
-
-
-def clip(site: Site) -> Step | None:
+def clip_function(site: Site) -> Function:
     """Clip with its bounds as attributes (opset 6) or inputs."""
     low, high = site.constant(1), site.constant(2)
-    lower = site.node.float("min", -np.inf) if low is None else float(low.ravel()[0])
-    upper = site.node.float("max", np.inf) if high is None else float(high.ravel()[0])
-    return unary(site, lambda x: np.clip(x, lower, upper))
+    lower = site.node.float("min", -np.inf) if low is None or not low.size else float(low.ravel()[0])
+    upper = site.node.float("max", np.inf) if high is None or not high.size else float(high.ravel()[0])
+    return lambda x: np.clip(x, lower, upper)
 
 
-def variadic_sum(site: Site) -> Step | None:
-    """Sum of any number of tensors, constants included."""
-    node = site.node
-    members = [(key, site.known[key]) for key in node.inputs if key in site.known]
-    offsets = [value for index in range(len(node.inputs)) if (value := site.constant(index)) is not None]
-    if not members or len(members) + len(offsets) < len(node.inputs):
-        return None
-    rank = max(moments.mean.ndim for _, moments in members)
-    if any(moments.mean.ndim != rank for _, moments in members):
-        return None
-    mean: Array = sum((m.mean for _, m in members), np.zeros((1,) * rank)) + sum(
-        (constant(value, rank).mean for value in offsets), np.zeros((1,) * rank)
-    )
-    result = gaussian(mean, sum((m.var for _, m in members), np.zeros((1,) * rank)))
-    one: npt.NDArray[np.float64] = np.ones(result.shape)
-    return Step((result,), tuple(Edge(key, Diagonal(one, one, moments.shape)) for key, moments in members))
+def function_of(site: Site) -> Function | None:
+    """The function of a node with one varying input, None if it is none."""
+    if site.node.op_type == "Clip":
+        return clip_function(site)
+    make = FUNCTIONS.get(site.node.op_type)
+    return make(site.node) if make is not None else None
 
 
 def _unary_rule(make: Callable[[Node], Function]) -> Rule:
     return lambda site: unary(site, make(site.node))
 
 
-def _binary_rule(operation: Callable[[Array, Array], Array]) -> Rule:
-    return lambda site: binary(site, operation)
+def _variadic_rule(operation: Callable[[Array, Array], Array]) -> Rule:
+    return lambda site: variadic(site, operation)
 
 
 RULES: Mapping[str, Rule] = {
     **{name: _unary_rule(make) for name, make in FUNCTIONS.items()},
-    **{name: _binary_rule(operation) for name, operation in BINARY.items()},
-    "Clip": clip,
-    "Sum": variadic_sum,
+    **{name: _variadic_rule(operation) for name, operation in OPERATIONS.items()},
+    "Clip": lambda site: unary(site, clip_function(site)),
 }

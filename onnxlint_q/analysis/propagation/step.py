@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.propagation.signal import Moments
+from onnxlint_q.analysis.propagation.integers import integer_value
+from onnxlint_q.analysis.propagation.population import Samples
 from onnxlint_q.analysis.propagation.transfer import Transfer
 from onnxlint_q.graph import Model, Node
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Edge:
-    """How noise in `source` reaches one output of a node.
-
-    Attributes:
-        output: which output, by its position.
-        local: only for noise that arises in `source` itself; noise from further up has its own, more exact edge.
-    """
+    """How an error in `source` reaches one output of a node, given by its position."""
 
     source: str
     transfer: Transfer
     output: int = 0
-    local: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """Moments of a node's outputs, and the edges into them."""
+    """Samples of a node's outputs, and the edges into them."""
 
-    outputs: tuple[Moments, ...]
+    outputs: tuple[Samples, ...]
     edges: tuple[Edge, ...]
 
 
@@ -41,42 +36,45 @@ class Site:
     """A node with what is known of its inputs.
 
     Attributes:
-        known: moments by tensor key, of everything computed so far.
+        known: samples by tensor key, of everything computed so far.
     """
 
     model: Model
     node: Node
-    known: dict[str, Moments] = field(repr=False)
+    known: Mapping[str, Samples] = field(repr=False)
 
-    def moments(self, index: int) -> Moments | None:
+    def samples(self, index: int = 0) -> Samples | None:
         """Of one input; None where it is absent, unknown or constant."""
         return self.known.get(self.node.input(index))
 
-    def constant(self, index: int) -> npt.NDArray[np.float64] | None:
+    def rank(self, index: int = 0) -> int:
+        """Of one input whose samples are known; 0 where they are not."""
+        samples = self.samples(index)
+        return 0 if samples is None else samples.ndim - 1
+
+    def constant(self, index: int) -> npt.NDArray[np.float32] | None:
         """Value of a constant numeric input."""
         key = self.node.input(index)
         value = self.model.constant(key) if key else None
-        if value is None or (value.dtype.kind not in "fiub" and value.dtype.name != "bfloat16"):
+        if value is None or not (value.dtype.kind in "fiub" or "float" in value.dtype.name):
             return None
-        return value.astype(np.float64)
+        return value.astype(np.float32)
 
     def integers(self, index: int, attribute: str) -> tuple[int, ...] | None:
-        """A list of integers that older opsets keep in an attribute and newer ones in an input; None if absent."""
-        value = self.constant(index) if self.node.input(index) else None
-        if value is not None:
-            return tuple(int(v) for v in value.ravel())
+        """Integers that older opsets keep in an attribute and newer ones in an input; None if absent or unknown."""
+        if self.node.input(index):
+            value = integer_value(self.model, self.node.input(index))
+            return None if value is None else tuple(int(v) for v in value.ravel())
         return self.node.ints(attribute) or None
 
     def shape(self, key: str) -> tuple[int | None, ...] | None:
         """Shape of a tensor as far as inference knows it."""
         return self.model.shape(key)
 
-    def positions(self, key: str, axes: tuple[int, ...], default: int) -> int:
-        """How many elements the tensor has along `axes`; `default` for an axis of unknown length."""
-        shape = self.shape(key)
-        if shape is None:
-            return default ** len(axes)
-        lengths = (shape[a] if -len(shape) <= a < len(shape) else 1 for a in axes)
+    def count(self, index: int, axes: tuple[int, ...], default: int) -> int:
+        """How many elements an input has along `axes`; `default` for an axis of unknown length."""
+        shape = self.shape(self.node.input(index))
+        lengths = (shape[a] if shape is not None and -len(shape) <= a < len(shape) else None for a in axes)
         return int(np.prod([length or default for length in lengths]))
 
 

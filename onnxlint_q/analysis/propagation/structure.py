@@ -1,9 +1,9 @@
-"""Operators that only move elements: one function on an array says what becomes of mean, variance and noise."""
+"""Operators that only move elements: one function on an array says what becomes of samples and rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from math import gcd
 
 import numpy as np
 import numpy.typing as npt
@@ -14,29 +14,30 @@ from onnxlint_q.analysis.propagation.transfer import Diagonal, Move
 
 Index = npt.NDArray[np.intp]
 # More elements than this are not told apart: a tensor that differs from token to token keeps its channels only.
-MAX_ELEMENTS = 1 << 18
+MAX_ELEMENTS = 1 << 15
+MAX_PLACES = 64
 
 
 def move(site: Site, function: Callable[[Index], Index | Sequence[Index]]) -> Step | None:
     """Apply an index function to the first input; several arrays for several outputs."""
-    moments = site.moments(0)
-    if moments is None:
+    samples = site.samples()
+    if samples is None:
         return None
-    places = np.arange(moments.mean.size, dtype=np.intp).reshape(moments.shape)
+    shape = samples.shape[1:]
+    places = np.arange(int(np.prod(shape)), dtype=np.intp).reshape(shape)
     moved = function(places)
     targets = [moved] if isinstance(moved, np.ndarray) else list(moved)
-    key = site.node.input(0)
-    outputs = tuple(Moments(moments.mean.ravel()[t], moments.var.ravel()[t]) for t in targets)
-    return Step(outputs, tuple(Edge(key, Move(t, moments.shape), position) for position, t in enumerate(targets)))
+    key, flat = site.node.input(0), samples.reshape(SIZE, -1)
+    outputs = tuple(flat[:, target.ravel()].reshape(SIZE, *target.shape) for target in targets)
+    return Step(outputs, tuple(Edge(key, Move(target, shape), at) for at, target in enumerate(targets)))
 
 
 def same(site: Site) -> Step | None:
-    """Nothing changes as far as moments go."""
-    moments = site.moments(0)
-    if moments is None:
+    """Nothing changes as far as samples go."""
+    samples = site.samples()
+    if samples is None:
         return None
-    one = np.ones(moments.shape)
-    return Step((moments,), (Edge(site.node.input(0), Diagonal(one, one, moments.shape)),))
+    return Step((samples,), (Edge(site.node.input(0), Adjoint(lambda rows: rows)),))
 
 
 def transpose(site: Site) -> Step | None:
@@ -46,64 +47,50 @@ def transpose(site: Site) -> Step | None:
 
 
 def concat(site: Site) -> Step | None:
-    """Tensors side by side along one axis; constants have no variance."""
+    """Tensors side by side along one axis; constants do not vary."""
     node = site.node
-    parts = [site.known.get(key) for key in node.inputs]
-    ranks = {p.mean.ndim for p in parts if p is not None}
-    if len(ranks) != 1:
-        return None
-    rank = ranks.pop()
-    axis = node.int("axis", 1) % rank
-    means, variances, owners = [], [], []
-    for position, (key, part) in enumerate(zip(node.inputs, parts, strict=True)):
+    parts: list[Samples] = []
+    for position, key in enumerate(node.inputs):
+        part = site.known.get(key)
         if part is None:
             value = site.constant(position)
-            if value is None or value.ndim != rank:
+            if value is None or value.size > MAX_ELEMENTS:
                 return None
-            part = Moments(value, np.zeros_like(value))
-        length = _length(site, key, axis, part)
-        means.append(_repeat(part.mean, axis, length))
-        variances.append(_repeat(part.var, axis, length))
-        places = np.arange(part.mean.size, dtype=np.intp).reshape(part.shape)
-        owners.append(_repeat(places, axis, length))
-    together = _common(means, axis)
-    # Noise all along an axis on which the moments do not vary needs no place of its own.
-    mean = np.concatenate([np.broadcast_to(m, s) for m, s in zip(means, together, strict=True)], axis=axis)
-    var = np.concatenate([np.broadcast_to(v, s) for v, s in zip(variances, together, strict=True)], axis=axis)
+            part = np.broadcast_to(value, (SIZE, *value.shape))
+        parts.append(part)
+    rank = parts[0].ndim - 1
+    axis = node.int("axis", 1) % rank
+    lengths = entries(site, axis, parts)
+    pieces, indices = [], []
+    frame = [max(part.shape[a + 1] for part in parts) for a in range(rank)]
+    for part, length in zip(parts, lengths, strict=True):
+        shape = tuple(length if a == axis else frame[a] for a in range(rank))
+        index = np.arange(int(np.prod(part.shape[1:])), dtype=np.intp).reshape(part.shape[1:])
+        indices.append(np.broadcast_to(index, shape))
+        pieces.append(np.broadcast_to(part, (SIZE, *shape)))
     edges = []
-    for position, (key, part) in enumerate(zip(node.inputs, parts, strict=True)):
-        if part is None:
-            continue
-        index = np.concatenate(
-            [
-                np.broadcast_to(o, s) if other == position else np.full(s, -1, np.intp)
-                for other, (o, s) in enumerate(zip(owners, together, strict=True))
-            ],
-            axis=axis,
-        )
-        edges.append(Edge(key, Move(index, part.shape)))
-    return Step((Moments(mean, var),), tuple(edges))
+    for position, key in enumerate(node.inputs):
+        if key in site.known:
+            mixed = [index if at == position else np.full(index.shape, -1, np.intp) for at, index in enumerate(indices)]
+            edges.append(Edge(key, Move(np.concatenate(mixed, axis=axis), parts[position].shape[1:])))
+    return Step((np.concatenate(pieces, axis=axis + 1),), tuple(edges))
 
 
-def _length(site: Site, key: str, axis: int, part: Moments) -> int:
-    """Places a member takes along the axis: its length, or 1 where nothing differs and its length is unknown."""
-    shape = site.shape(key)
-    known = shape[axis] if shape is not None and axis < len(shape) else None
-    length = known or part.shape[axis]
-    return length if part.mean.size // part.shape[axis] * length <= MAX_ELEMENTS // 8 else part.shape[axis]
+def entries(site: Site, axis: int, parts: Sequence[Samples]) -> list[int]:
+    """How many places each part takes along `axis`.
 
-
-def _repeat(array: npt.NDArray[Any], axis: int, length: int) -> npt.NDArray[Any]:
-    if array.shape[axis] == length:
-        return array
-    return np.repeat(array[tuple(slice(0, 1) if a == axis else slice(None) for a in range(array.ndim))], length, axis)
-
-
-def _common(arrays: Sequence[npt.NDArray[Any]], axis: int) -> list[tuple[int, ...]]:
-    """Shapes that agree but for `axis`."""
-    rank = arrays[0].ndim
-    most = [max(a.shape[d] for a in arrays) for d in range(rank)]
-    return [tuple(a.shape[d] if d == axis else most[d] for d in range(rank)) for a in arrays]
+    Where no part varies along it, one place stands for as many elements as the lengths have as common divisor.
+    """
+    have = [part.shape[axis + 1] for part in parts]
+    shapes = [site.shape(key) for key in site.node.inputs]
+    known = [s[axis] if s is not None and len(s) > axis else None for s in shapes]
+    lengths = [length or own for length, own in zip(known, have, strict=True)]
+    if max(have) == 1:
+        divisor = gcd(*lengths)
+        lengths = [length // divisor for length in lengths]
+        if sum(lengths) > MAX_PLACES:
+            lengths = [max(1, length * MAX_PLACES // sum(lengths)) for length in lengths]
+    return lengths
 
 
 def split(site: Site) -> Step | None:
@@ -145,7 +132,7 @@ def gather(site: Site) -> Step | None:
     """Elements picked along one axis."""
     axis = site.node.int("axis", 0)
     index = site.constant(1)
-    if site.moments(0) is None:
+    if site.samples() is None:
         return _embedding(site, axis)
 
     def pick(places: Index) -> Index:
@@ -154,34 +141,31 @@ def gather(site: Site) -> Step | None:
             chosen = np.zeros((1,) * chosen.ndim, np.intp)
         return np.take(places, chosen, axis=axis)
 
-    if index is None:
-        shape = site.shape(site.node.output)
-        moments = site.moments(0)
-        if moments is None or shape is None or len(shape) != moments.mean.ndim:
-            return None
-        return same(site)
-    return move(site, pick)
+    return same(site) if index is None and site.rank() == _known_rank(site) else move(site, pick)
+
+
+def _known_rank(site: Site) -> int:
+    shape = site.shape(site.node.output)
+    return -1 if shape is None else len(shape)
 
 
 def _embedding(site: Site, axis: int) -> Step | None:
-    """A row of a constant table, picked by the data: mean and variance over the rows."""
-    table = site.constant(0)
-    shape = site.shape(site.node.input(1))
+    """A row of a constant table, picked by the data."""
+    table, shape = site.constant(0), site.shape(site.node.input(1))
     if table is None or shape is None or axis != 0 or table.ndim < 2:
         return None
-    lead = (1,) * len(shape)
-    mean, var = table.mean(axis=0), table.var(axis=0)
-    return Step((Moments(mean.reshape(lead + mean.shape), var.reshape(lead + var.shape)),), ())
+    rows = np.random.default_rng(table.shape[0]).integers(0, table.shape[0], SIZE)
+    return Step((table[rows].reshape(SIZE, *(1,) * len(shape), *table.shape[1:]),), ())
 
 
 def reshape(site: Site) -> Step | None:
     """Reshape and Flatten: blocks of axes whose products agree are regrouped, the rest keeps its length of 1."""
-    moments = site.moments(0)
+    samples = site.samples()
     before, after = site.shape(site.node.input(0)), target_shape(site)
-    if moments is None or after is None:
+    if samples is None or after is None:
         return None
-    if before is None or len(before) != moments.mean.ndim:
-        before = moments.shape
+    if before is None or len(before) != samples.ndim - 1:
+        before = samples.shape[1:]
     blocks = pair_blocks(before, after)
     return move(site, lambda places: regroup(places, before, after, blocks))
 
@@ -265,6 +249,24 @@ def regroup(
     return np.broadcast_to(places[window], full).reshape(target)
 
 
+def pad(site: Site) -> Step | None:
+    """New places are zero; only those along an axis that varies are kept."""
+    samples, pads = site.samples(), site.integers(1, "pads")
+    if samples is None or pads is None:
+        return same(site)
+    rank = samples.ndim - 1
+    axes = site.integers(3, "") or tuple(range(rank))
+    if len(pads) != 2 * len(axes) or site.node.text("mode", "constant") != "constant":
+        return same(site)
+    width = [(0, 0)] * rank
+    for axis, before, after in zip(axes, pads, pads[len(axes) :], strict=False):
+        if samples.shape[axis % rank + 1] > 1:
+            width[axis % rank] = max(before, 0), max(after, 0)
+    grown = np.pad(samples, [(0, 0), *width])
+    window = (slice(None), *(slice(b, b + n) for (b, _), n in zip(width, samples.shape[1:], strict=True)))
+    return Step((grown,), (Edge(site.node.input(0), Adjoint(lambda rows: rows[window])),))
+
+
 def unsqueeze(site: Site) -> Step | None:
     """New axes of length 1."""
     axes = site.integers(1, "axes")
@@ -318,7 +320,7 @@ RULES: Mapping[str, Rule] = {
     "Tile": expand,
     "Resize": same,
     "Upsample": same,
-    "Pad": same,
+    "Pad": pad,
     "DepthToSpace": shuffle_depth,
     "SpaceToDepth": shuffle_depth,
 }

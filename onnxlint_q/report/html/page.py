@@ -192,8 +192,8 @@ def _figures(model: ModelResult) -> Iterable[Figure]:
     title = "Average precision by layer"
     yield Figure(
         title,
-        "Mean of the channels' ranges over the range of the tensor. Channels of a layer with a "
-        "low bar share one scale badly.",
+        "Mean of the channels' ranges over the range of the tensor. Channels of a layer with a low bar share one "
+        "scale badly.",
         charts.fraction_chart(points(lambda row: row.average_precision), title),
         kinds,
     )
@@ -217,8 +217,8 @@ def _figures(model: ModelResult) -> Iterable[Figure]:
     if any(point.low is not None for point in spans):
         yield Figure(
             title,
-            "Smallest to largest value that calibration saw at the layer's output; the axis is "
-            "logarithmic away from zero.",
+            "Smallest to largest value that calibration saw at the layer's output; the axis is logarithmic away "
+            "from zero.",
             charts.span_chart(spans, title),
             kinds,
         )

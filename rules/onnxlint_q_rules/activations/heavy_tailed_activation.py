@@ -115,9 +115,9 @@ class HeavyTailedActivation(Rule):
             seen = facts.observations.tensors[key]
             yield self.finding(
                 facts.model.locate(producer, key) if producer is not None else Location(output=key),
-                f"{key!r} runs from {seen.low:.3g} to {seen.high:.3g}, {ratio:.1f} times the range {low:.3g} "
-                f"to {high:.3g} "
-                f"that holds all but {2 * tail:.2%} of its values: {np.log2(ratio):.1f} bits go to outliers",
+                f"{key!r} runs from {seen.low:.3g} to {seen.high:.3g}, {ratio:.1f} times the range {low:.3g} to "
+                f"{high:.3g} that holds all but {2 * tail:.2%} of its values: {np.log2(ratio):.1f} bits go to "
+                "outliers",
                 severity=Severity.ERROR if ratio >= self.error_ratio else None,
                 metrics={
                     "range_ratio": ratio,
@@ -129,9 +129,8 @@ class HeavyTailedActivation(Rule):
                     "tail_fraction": tail,
                 },
                 remedy=(
-                    "calibrate with CalibrationMethod.Percentile or override the range as below; if clipping "
-                    "hurts, keep the "
-                    "tensor in 16 bits or exclude the layers that read it"
+                    "calibrate with CalibrationMethod.Percentile or override the range as below; if clipping hurts, "
+                    "keep the tensor in 16 bits or exclude the layers that read it"
                 ),
                 snippet=override(key, min(low, 0.0), max(high, 0.0)),
                 claim=Claim(Subject.ACTIVATION, key, INT8_PER_TENSOR.name, self.claim_db),

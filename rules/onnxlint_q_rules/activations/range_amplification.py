@@ -124,10 +124,9 @@ class RangeAmplification(Rule):
                 continue
             yield self.finding(
                 facts.model.locate(norm.node),
-                f"BatchNormalization {norm.node.label!r} widens {before.range:.3g} to {after.range:.3g} "
-                f"({gain:.1f} times), and "
-                f"{rounded!r} is {stored.range / next_range:.1f} times as wide as anything the next layers "
-                f"make of it",
+                f"BatchNormalization {norm.node.label!r} widens {before.range:.3g} to {after.range:.3g} ({gain:.1f} "
+                f"times), and {rounded!r} is {stored.range / next_range:.1f} times as wide as anything the next "
+                "layers make of it",
                 metrics={
                     "amplification": gain,
                     "range_before": before.range,
@@ -135,9 +134,8 @@ class RangeAmplification(Rule):
                     "next_range": next_range,
                 },
                 remedy=(
-                    "equalise this layer and the next, clip the range by a percentile, or keep the tensor in "
-                    "16 bits; when "
-                    "training, regularise gamma"
+                    "equalise this layer and the next, clip the range by a percentile, or keep the tensor in 16 "
+                    "bits; when training, regularise gamma"
                 ),
                 snippet=override(rounded, min(stored.quantile(1e-3), 0.0), max(stored.quantile(1 - 1e-3), 0.0)),
                 claim=Claim(Subject.ACTIVATION, rounded, INT8_PER_TENSOR.name, self.claim_db),

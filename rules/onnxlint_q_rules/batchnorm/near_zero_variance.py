@@ -149,8 +149,7 @@ class NearZeroVariance(Rule):
                 f"yet a gain up to {times(float(gains.ratio[lifted[0]]))} times that of an ordinary channel: "
                 f"{channels(lifted)} with gain {', '.join(f'{gain:.3g}' for gain in norm.gain[lifted[:4]])}{effect}.",
                 remedy="These channels are constant for nearly all inputs. Set their weights to zero and their "
-                "folded bias to "
-                "beta, check that the output in float stays the same, then quantise.",
+                "folded bias to beta, check that the output in float stays the same, then quantise.",
                 metrics={
                     "still_channels": int(lifted.size),
                     "wide_channels": int(wide.size),

@@ -28,14 +28,12 @@ _REMEDIES: Mapping[Blocker, str] = {
     Blocker.ACTIVATION: "Swap the activation and the normalisation in the architecture and fine-tune, or keep it in "
     "float.",
     Blocker.OTHER_NODE: "Move the operator between the layer and the normalisation behind the normalisation where "
-    "that is "
-    "exact, or keep it in float.",
+    "that is exact, or keep it in float.",
     Blocker.CONSUMERS: "Give the other reader its own copy of the layer, or let it read the normalised result.",
     Blocker.SHARED_WEIGHT: "Give each layer its own copy of the weight, then fold.",
     Blocker.SHARED_BIAS: "Export the layer's bias as a constant.",
     Blocker.PADDING: "Pad in an operator of its own before the normalisation, with the value that it maps to zero, "
-    "or keep it "
-    "in float.",
+    "or keep it in float.",
     Blocker.SUBGRAPH: "Inline the If or Loop, or put layer and normalisation into the same branch.",
 }
 

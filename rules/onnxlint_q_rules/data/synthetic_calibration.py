@@ -60,8 +60,7 @@ nothing (float[1] x) => (float[1] y) {
             yield self.finding(
                 Location(output=facts.model.inputs[0].name if facts.model.inputs else ""),
                 f"no data: {seen.samples} samples of {seen.source} were generated, so every range, tail and "
-                f"saturation in this "
-                "report is that of random values",
+                "saturation in this report is that of random values",
                 metrics={"samples": seen.samples},
                 remedy="calibrate with samples of the deployment before a range is believed",
                 snippet="--calibrate PATH --preprocess NAME",

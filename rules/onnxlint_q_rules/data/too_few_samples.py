@@ -72,9 +72,8 @@ class TooFewSamples(Rule):
         beaten = 1 / (seen.samples + 1)
         yield self.finding(
             Location(output=first),
-            f"{seen.samples} calibration samples were used: enough "
-            f"{'to try, not' if few else 'for a verdict, not'} for ranges "
-            f"that ship, because about {beaten:.1%} of new inputs will exceed them",
+            f"{seen.samples} calibration samples were used: enough {'to try, not' if few else 'for a verdict, not'} "
+            f"for ranges that ship, because about {beaten:.1%} of new inputs will exceed them",
             severity=None if few else Severity.INFO,
             metrics={"samples": seen.samples, "available": seen.available},
             remedy=(

@@ -74,8 +74,7 @@ small (float[N, 4] x) => (float[N, 4] y) {
         yield self.finding(
             whole_model(facts),
             f"The model is written in opset {opset} and the installed onnx {onnx.__version__} knows up to {known}: "
-            "what is new in it "
-            "was not understood, and the other findings may be wrong.",
+            "what is new in it was not understood, and the other findings may be wrong.",
             remedy=f"Upgrade the onnx package, or export the model at opset {known} or lower.",
             snippet="pip install --upgrade onnx onnxruntime",
             metrics={"opset": opset, "known_opset": known},

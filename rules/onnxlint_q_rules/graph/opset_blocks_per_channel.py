@@ -81,8 +81,7 @@ class OpsetBlocksPerChannel(Rule):
             whole_model(facts),
             f"Opset {opset} {lack}; that takes opset {needed}.",
             remedy="Export the model again at opset 13 or higher. If you cannot, convert it and compare the outputs; "
-            "do not call "
-            "quantize_static(per_channel=True) on it as it is, the result does not load.",
+            "do not call quantize_static(per_channel=True) on it as it is, the result does not load.",
             snippet="onnx.version_converter.convert_version(onnx.load(path), 17)",
             metrics={"opset": opset, "needed_opset": needed, "layers": len(facts.layers)},
             severity=Severity.WARNING if facts.is_float else Severity.INFO,

@@ -140,8 +140,7 @@ computed (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
                 model.locate(nodes[0]),
                 f"{_count(len(nodes), kind)} a weight that is computed in the graph and is not analysed.",
                 remedy="If it is computed from constants, fold it: export with constant folding or run a graph "
-                "optimiser "
-                "first. Else judge it by calibration (`--calibrate`).",
+                "optimiser first. Else judge it by calibration (`--calibrate`).",
                 metrics={"nodes": len(nodes)},
             )
 

@@ -80,8 +80,7 @@ small (float[N, 4] x) => (float[N, 4] y) {
             yield self.finding(
                 facts.model.locate(nodes[0]),
                 f"{count} the operator {kind}, which is not in the ONNX specification at opset {facts.model.opset}; "
-                "what follows is "
-                "judged as if it did nothing.",
+                "what follows is judged as if it did nothing.",
                 remedy="Check what stands behind it with calibration data, or export the model with standard "
                 "operators.",
                 metrics={"nodes": len(nodes)},

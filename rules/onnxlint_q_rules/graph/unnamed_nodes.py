@@ -135,8 +135,7 @@ small (float[N, 4] x) => (float[N, 4] y) {
         yield self.finding(
             facts.model.locate(first),
             f"Of {len(concerned)} nodes that can be quantised {len(unnamed)} have no name and {len(repeated)} share "
-            "theirs, "
-            f"{weighty} of them layers with weights, so they cannot be put into an exclude list one by one.",
+            f"theirs, {weighty} of them layers with weights, so they cannot be put into an exclude list one by one.",
             remedy="Name the nodes and save the file; the model stays the same.",
             snippet=_NAME_THEM,
             metrics={

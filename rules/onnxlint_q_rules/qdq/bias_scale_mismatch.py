@@ -91,14 +91,12 @@ class BiasScaleMismatch(Rule):
                 node = layer.folded.layer.node
                 yield self.finding(
                     facts.model.locate(node),
-                    f"the bias of {node.op_type} {node.label!r} has {ratio[worst]:.4g} times the scale that "
-                    f"integer kernels "
-                    f"take for granted (input scale times weight scale) in {wrong} of {ratio.size} channels",
+                    f"the bias of {node.op_type} {node.label!r} has {ratio[worst]:.4g} times the scale that integer "
+                    f"kernels take for granted (input scale times weight scale) in {wrong} of {ratio.size} channels",
                     metrics={"worst_ratio": float(ratio[worst]), "worst_channel": worst, "channels": wrong},
                     remedy=(
-                        "store the bias as round(bias / (s_x * s_w)) in int32 with the scale s_x * s_w and "
-                        "zero point 0, "
-                        "or leave it in float"
+                        "store the bias as round(bias / (s_x * s_w)) in int32 with the scale s_x * s_w and zero "
+                        "point 0, or leave it in float"
                     ),
                     snippet='extra_options={"QuantizeBias": False}',
                 )

@@ -85,9 +85,8 @@ class InvalidScale(Rule):
                     f"{pair.role.value} {pair.tensor!r}: {what}",
                     metrics={"tensor": pair.tensor, "values": count},
                     remedy=(
-                        "quantise again; if a dead channel or a constant tensor gave an empty range, remove "
-                        "it or put a "
-                        "floor under the range"
+                        "quantise again; if a dead channel or a constant tensor gave an empty range, remove it or "
+                        "put a floor under the range"
                     ),
                     snippet='extra_options={"MinimumRealRange": 0.0001}',
                 )

@@ -192,9 +192,8 @@ gate (float[1, 8] x) => (float[1, 8] y)
         reader = f"{reading.node.op_type} {reading.node.label!r}"
         message = (
             f"one step of {pair.tensor!r} is {held.scale:.3g} (it is quantised for {held.low:.3g} to "
-            f"{held.high:.3g}), "
-            f"and only {reading.levels:.1f} such steps fit into {reading.what} of its reader {reader}, "
-            f"so about {max(sqnr, 0):.0f} dB are left there"
+            f"{held.high:.3g}), and only {reading.levels:.1f} such steps fit into {reading.what} of its reader "
+            f"{reader}, so about {max(sqnr, 0):.0f} dB are left there"
         )
         return self.finding(
             where(facts.model, pair),
@@ -232,10 +231,9 @@ gate (float[1, 8] x) => (float[1, 8] y)
     def _pixels(self, facts: Facts, pair: QuantizedTensor, held: Grid, layer: Node, steps: float) -> Finding:
         return self.finding(
             where(facts.model, pair),
-            f"the model's input {pair.tensor!r} is quantised for {held.low:.3g} to {held.high:.3g}, the "
-            f"range of raw "
-            f"pixels, but the bias of its first layer {layer.label!r} is worth only {steps:.1f} of 255 such "
-            "steps: it was trained for a smaller input",
+            f"the model's input {pair.tensor!r} is quantised for {held.low:.3g} to {held.high:.3g}, the range of raw "
+            f"pixels, but the bias of its first layer {layer.label!r} is worth only {steps:.1f} of 255 such steps: "
+            "it was trained for a smaller input",
             metrics={
                 "scale": held.scale,
                 "quantised_low": held.low,
@@ -261,9 +259,8 @@ gate (float[1, 8] x) => (float[1, 8] y)
 
 
 _REMEDY = (
-    "calibrate again with exactly the preprocessing of the deployment (mean, deviation, value range); if the "
-    "range is "
-    "right and outliers widen it, use CalibrationMethod.Percentile or override the tensor's range"
+    "calibrate again with exactly the preprocessing of the deployment (mean, deviation, value range); if the range "
+    "is right and outliers widen it, use CalibrationMethod.Percentile or override the tensor's range"
 )
 
 

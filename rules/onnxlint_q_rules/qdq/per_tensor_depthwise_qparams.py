@@ -112,18 +112,16 @@ class PerTensorDepthwiseQparams(Rule):
             node = layer.folded.layer.node
             yield self.finding(
                 facts.model.locate(node),
-                f"the weight of depthwise {node.op_type} {node.label!r} has one scale for {used.size} "
-                f"channels, and half of "
-                f"them use no more than {median:.0f} of its codes (average precision {precision:.3f})",
+                f"the weight of depthwise {node.op_type} {node.label!r} has one scale for {used.size} channels, and "
+                f"half of them use no more than {median:.0f} of its codes (average precision {precision:.3f})",
                 metrics={
                     "median_codes": median,
                     "fraction_under_16_codes": float(np.mean(used < 16)),
                     "average_precision": precision,
                 },
                 remedy=(
-                    "quantise the float model again with one scale a channel (opset 13 or later); where the "
-                    "target has "
-                    "none, equalise the channels across layers first"
+                    "quantise the float model again with one scale a channel (opset 13 or later); where the target "
+                    "has none, equalise the channels across layers first"
                 ),
                 snippet="quantize_static(..., per_channel=True)",
             )

@@ -96,8 +96,7 @@ class Saturation(Rule):
     def _report(self, facts: Facts, pair: QuantizedTensor, held: Grid, below: float, above: float) -> Finding:
         return self.finding(
             where(facts.model, pair),
-            f"{below + above:.2%} of the values of {pair.tensor!r} lie at the ends of its range "
-            f"{held.low:.3g} to "
+            f"{below + above:.2%} of the values of {pair.tensor!r} lie at the ends of its range {held.low:.3g} to "
             f"{held.high:.3g} ({below:.2%} at the lower, {above:.2%} at the upper end), so they were clipped",
             severity=Severity.ERROR if below + above > self.error_fraction else None,
             metrics={
@@ -108,9 +107,8 @@ class Saturation(Rule):
                 "quantised_high": held.high,
             },
             remedy=(
-                "calibrate again with data like that of the deployment and a range that holds it; if "
-                "clipping was meant, "
-                "compare the outputs of the float and the quantised model before keeping it"
+                "calibrate again with data like that of the deployment and a range that holds it; if clipping was "
+                "meant, compare the outputs of the float and the quantised model before keeping it"
             ),
             snippet="quantize_static(..., calibrate_method=CalibrationMethod.MinMax)",
         )

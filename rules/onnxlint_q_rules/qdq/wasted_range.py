@@ -81,8 +81,7 @@ class WastedRange(Rule):
             low, high = occurring(facts, pair, held)
             yield self.finding(
                 where(facts.model, pair),
-                f"{pair.tensor!r} is quantised for {held.low:.3g} to {held.high:.3g}, {ratio:.1f} times the "
-                f"range "
+                f"{pair.tensor!r} is quantised for {held.low:.3g} to {held.high:.3g}, {ratio:.1f} times the range "
                 f"{low:.3g} to {high:.3g} that the calibration data uses: {np.log2(ratio):.1f} bits are lost",
                 severity=Severity.ERROR if ratio > self.error_ratio else None,
                 metrics={

@@ -110,25 +110,21 @@ def finer_scale(facts: Facts, layer: LayerFacts) -> tuple[str, str]:
     keep_float = exclude([layer.folded.layer.node])
     if facts.model.opset < _PER_CHANNEL_OPSET:
         remedy = (
-            f"Give every output channel its own scale; at opset {facts.model.opset} the file format cannot, so "
-            "export the "
-            f"model at opset {_PER_CHANNEL_OPSET} or higher first. Else keep the layer in float, or equalise it with "
-            "its "
-            "neighbours (cross-layer equalisation)."
+            f"Give every output channel its own scale; at opset {facts.model.opset} the file format cannot, so export "
+            f"the model at opset {_PER_CHANNEL_OPSET} or higher first. Else keep the layer in float, or equalise it "
+            "with its neighbours (cross-layer equalisation)."
         )
         return remedy, f"quantize_static(..., {keep_float})" if keep_float else ""
     per_channel = forecast_db(facts, layer, INT8_PER_CHANNEL.name)
     if per_channel is not None and per_channel < CLAIM_BELOW_DB:
         remedy = (
-            f"Keep the layer in float: even with a scale for each channel the forecast is {per_channel:.0f} dB at "
-            "the "
+            f"Keep the layer in float: even with a scale for each channel the forecast is {per_channel:.0f} dB at the "
             "output. Use 16-bit weights where the hardware has no float."
         )
         return remedy, f"quantize_static(..., {keep_float})" if keep_float else ""
     remedy = (
         "Give every output channel its own scale. Where the hardware allows one scale for the tensor only, equalise "
-        "the "
-        "layer with its neighbours (cross-layer equalisation) or keep it in float."
+        "the layer with its neighbours (cross-layer equalisation) or keep it in float."
     )
     return remedy, "quantize_static(..., per_channel=True)"
 

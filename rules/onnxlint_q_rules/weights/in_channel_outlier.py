@@ -119,11 +119,10 @@ class InChannelOutlier(Rule):
                 locate(facts, layer),
                 f"Even with scales of their own {low.size} of {sqnr.size} output channels keep less than "
                 f"{self.channel_sqnr_db:g} dB ({worst(sqnr, min(4, low.size))}): in channel {channel} the largest "
-                "weight "
-                f"is {times(ratio)} times the root mean square, which leaves {sqnr[channel]:.0f} dB{view.words}.",
+                f"weight is {times(ratio)} times the root mean square, which leaves {sqnr[channel]:.0f} "
+                f"dB{view.words}.",
                 remedy="Keep the layer in float or give it 16-bit weights; if the float model does not need the "
-                "outlier, "
-                "clip it.",
+                "outlier, clip it.",
                 snippet=f"quantize_static(..., {keep_float})" if keep_float else "",
                 metrics={
                     "worst_channel_sqnr_db": float(sqnr[channel]),

@@ -110,8 +110,7 @@ class NonFiniteWeight(Rule):
             facts.model.locate(node),
             f"The {what} holds {' and '.join(parts)} {number}, so it has no int8 scale.",
             remedy="Restore the constant from the checkpoint, or convert it again with clipping if it was made "
-            "float16. If it "
-            "is a mask, use a finite value such as -100.",
+            "float16. If it is a mask, use a finite value such as -100.",
             metrics={"nan_values": nans, "infinite_values": infinities},
             severity=severity,
         )

@@ -1,0 +1,213 @@
+"""Operators that average, pick, normalise or multiply over places or channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from onnxlint_q.analysis.propagation.population import (
+    POSITIONS,
+    SIZE,
+    Samples,
+    finite,
+    image_mean,
+    neighbours,
+    read_taps,
+    standardised,
+    write_taps,
+)
+from onnxlint_q.analysis.propagation.step import Edge, Rule, Site, Step
+from onnxlint_q.analysis.propagation.transfer import Adjoint, Diagonal
+
+_MAX_TAPS = 9
+
+
+def batch_norm(site: Site) -> Step | None:
+    """`y = gamma (x - mean) / sqrt(var + eps) + beta`.
+
+    The node says what it saw in training, and the population is set to it: after it the mean is beta and the variance
+    gamma² var / (var + eps), whatever the forward pass had made of the values before.
+    """
+    samples = site.samples()
+    parameters = [site.constant(index) for index in range(1, 5)]
+    if samples is None or any(p is None for p in parameters):
+        return None
+    wide = (1, -1, *(1,) * (samples.ndim - 3))
+    gamma, beta, _, var = (p.reshape(wide) for p in parameters if p is not None)
+    gain = gamma / np.sqrt(np.maximum(var, 0) + site.node.float("epsilon", 1e-5))
+    samples = standardised(samples) * np.abs(gain) * np.sqrt(np.maximum(var, 0)) * np.sign(gain) + beta
+    edge = Edge(site.node.input(0), Diagonal(np.broadcast_to(gain, samples.shape), samples.shape[1:]))
+    return Step((finite(samples),), (edge,))
+
+
+def average(site: Site, axes: tuple[int, ...], *, keep: bool = True, total: bool = False) -> Step | None:
+    """Mean, or sum, over some axes; along an axis without places of its own, over the positions of an image."""
+    samples = site.samples()
+    if samples is None:
+        return None
+    rank = samples.ndim - 1
+    axes = tuple(sorted({a % rank for a in axes}))
+    inner = tuple(a + 1 for a in axes)
+    places = int(np.prod([samples.shape[a] for a in inner]))
+    elements = max(site.count(0, axes, 7), places)
+    pooled = elements > places
+    scale = np.float32(elements if total else 1)
+    mean = samples.mean(axis=inner, keepdims=True) * scale
+    mean = image_mean(mean) if pooled else mean
+    kept, before = mean.shape[1:], samples.shape
+    shape = kept if keep else tuple(n for a, n in enumerate(kept) if a not in axes)
+
+    def back(rows: Samples) -> Samples:
+        rows = rows.reshape(SIZE, *kept) * (scale / np.float32(places))
+        return np.broadcast_to(image_mean(rows) if pooled else rows, before)
+
+    share = min(POSITIONS * places / elements, 1.0) if pooled else 1.0
+    return Step((finite(mean).reshape(SIZE, *shape),), (Edge(site.node.input(0), Adjoint(back, share)),))
+
+
+def reduce(site: Site) -> Step | None:
+    """ReduceMean and ReduceSum."""
+    axes = site.integers(1, "axes") or tuple(range(site.rank()))
+    keep = bool(site.node.int("keepdims", 1))
+    return average(site, axes, keep=keep, total=site.node.op_type == "ReduceSum")
+
+
+def _spatial(site: Site) -> tuple[int, ...]:
+    return tuple(range(2, site.rank()))
+
+
+def average_pool(site: Site) -> Step | None:
+    """A mean over a window; over the whole tensor where the window is that large."""
+    samples, shape = site.samples(), site.shape(site.node.output)
+    taps = int(np.prod(site.node.ints("kernel_shape") or (1,)))
+    if samples is None:
+        return None
+    if taps > _MAX_TAPS and (shape is None or all(length in {1, None} for length in shape[2:])):
+        return average(site, _spatial(site))
+    taps = min(taps, _MAX_TAPS)
+    weight = np.float32(1 / taps)
+    result = read_taps(samples, taps, lambda _, values: values * weight, samples)
+    adjoint = Adjoint(lambda rows: write_taps(rows, taps, lambda _, values: values * weight, rows))
+    return Step((result,), (Edge(site.node.input(0), adjoint),))
+
+
+def max_pool(site: Site) -> Step | None:
+    """The largest of a few neighbours; an error comes from the one that was picked."""
+    samples = site.samples()
+    if samples is None:
+        return None
+    taps = min(int(np.prod(site.node.ints("kernel_shape") or (3, 3))), _MAX_TAPS)
+    pairs = neighbours(taps) if taps > 1 else ()
+    if not pairs:
+        return Step((samples,), (Edge(site.node.input(0), Adjoint(lambda rows: rows)),))
+    candidates = np.stack([_neighbour(samples, order) for order, _ in pairs])
+    picked = candidates.argmax(axis=0)
+    result = np.take_along_axis(candidates, picked[None], axis=0)[0]
+
+    def back(rows: Samples) -> Samples:
+        total = np.zeros_like(rows)
+        for tap, (_, inverse) in enumerate(pairs):
+            total += _neighbour(rows * (picked == tap), inverse)
+        return total
+
+    outputs = (result,) * len(site.node.outputs)
+    return Step(outputs[:1], (Edge(site.node.input(0), Adjoint(back)),))
+
+
+def _neighbour(samples: Samples, order: np.ndarray[tuple[int, ...], np.dtype[np.intp]]) -> Samples:
+    """What one tap reads; with the inverse permutation, its adjoint."""
+    return read_taps(samples, 2, lambda tap, values: values[order] if tap == 0 else values * 0, samples)
+
+
+def softmax(site: Site) -> Step | None:
+    """`p = exp(x) / Σ exp(x)`; along an axis without places of its own, the n terms are the positions of the image."""
+    samples = site.samples()
+    if samples is None:
+        return None
+    axis = site.node.int("axis", -1 if site.model.opset >= 13 else 1) % site.rank() + 1
+    terms = max(site.count(0, (axis - 1,), 16) / samples.shape[axis], 1.0)
+    pooled = samples.shape[axis] == 1 and terms > 1
+    top = samples.max(axis=0) if pooled else samples.max(axis=axis, keepdims=True)
+    weight = np.exp(np.maximum(samples - top, -60))
+    total = image_mean(weight) * terms if pooled else weight.sum(axis=axis, keepdims=True) * terms
+    result = weight / np.maximum(total, np.float32(1e-30))
+
+    def back(rows: Samples) -> Samples:
+        inner = rows * result
+        if pooled:
+            return inner - result * image_mean(inner) * np.float32(terms)
+        return inner - result * inner.sum(axis=axis, keepdims=True) * np.float32(terms)
+
+    return Step((finite(result),), (Edge(site.node.input(0), Adjoint(back)),))
+
+
+def normalise(site: Site, axes: tuple[int, ...]) -> Step | None:
+    """`gamma (x - mean) / deviation + beta` with both figures taken over `axes`, from the sample itself."""
+    samples = site.samples()
+    if samples is None:
+        return None
+    rank = site.rank()
+    inner = tuple(a % rank + 1 for a in axes)
+    by_channel = site.node.op_type != "LayerNormalization"
+    wide = (-1, *(1,) * (rank - 2)) if by_channel else None
+    pooled = by_channel and all(samples.shape[a] == 1 for a in inner)
+
+    def mean(values: Samples) -> Samples:
+        return image_mean(values) if pooled else values.mean(axis=inner, keepdims=True)
+
+    centred = samples - mean(samples)
+    inverse = 1 / np.sqrt(mean(centred**2) + np.float32(max(site.node.float("epsilon", 1e-5), 1e-12)))
+    unit = centred * inverse
+    gamma, beta = (None if v is None else (v.reshape(wide) if wide else v) for v in map(site.constant, (1, 2)))
+    scale = np.float32(1) if gamma is None else gamma
+    result = unit * scale + (np.float32(0) if beta is None else beta)
+
+    def back(rows: Samples) -> Samples:
+        rows = rows * scale * inverse
+        return rows - mean(rows) - unit * mean(rows * unit)
+
+    return Step((finite(result),), (Edge(site.node.input(0), Adjoint(back)),))
+
+
+def product(site: Site) -> Step | None:
+    """MatMul of two computed tensors, as in attention: a token meets another token of the same image."""
+    left, right = site.samples(0), site.samples(1)
+    if left is None or right is None or left.ndim != right.ndim or left.ndim < 3:
+        return None
+    shape = site.shape(site.node.input(0))
+    inner = max(left.shape[-1], right.shape[-2])
+    terms = (shape[-1] if shape is not None and shape[-1] else inner) / inner
+    order, inverse = neighbours(1)[0]
+    met = right[order]
+    wide_left = np.broadcast_to(left, (*left.shape[:-1], inner))
+    wide_right = np.broadcast_to(met, (*met.shape[:-2], inner, met.shape[-1]))
+    result = (wide_left @ wide_right) * np.float32(terms)
+    n = np.float32(terms)
+
+    def to_left(rows: Samples) -> Samples:
+        back = (rows @ np.swapaxes(wide_right, -1, -2)) * n
+        return back if left.shape[-1] == inner else back.sum(axis=-1, keepdims=True)
+
+    def to_right(rows: Samples) -> Samples:
+        back = (np.swapaxes(wide_left, -1, -2) @ rows) * n
+        back = back if right.shape[-2] == inner else back.sum(axis=-2, keepdims=True)
+        return back[inverse]
+
+    keys = site.node.inputs
+    return Step((finite(result),), (Edge(keys[0], Adjoint(to_left)), Edge(keys[1], Adjoint(to_right))))
+
+
+RULES: Mapping[str, Rule] = {
+    "BatchNormalization": batch_norm,
+    "GlobalAveragePool": lambda site: average(site, _spatial(site)),
+    "ReduceMean": reduce,
+    "ReduceSum": reduce,
+    "AveragePool": average_pool,
+    "MaxPool": max_pool,
+    "GlobalMaxPool": max_pool,
+    "LayerNormalization": lambda site: normalise(site, tuple(range(min(site.node.int("axis", -1), -1), 0))),
+    "InstanceNormalization": lambda site: normalise(site, _spatial(site)),
+    "Softmax": softmax,
+    "MatMul": product,
+}

@@ -1,0 +1,130 @@
+"""A tensor before anything runs: a population of samples of it.
+
+`IMAGES` x `POSITIONS` samples of the channel vector at one place of the tensor. The samples of one image share what
+its places have in common, so a mean over places is a mean over them. What a place's neighbours hold, which a kernel's
+taps read, is another sample of the same image, correlated with the first: `mean + sqrt(r) (x - mean) + sqrt(1 - r)
+(x' - mean)` with `x'` a permutation within the image. That is a mean-field picture of a convolutional network:
+correlations between channels are kept, geometry is not.
+
+Measured on photographs: horizontally neighbouring pre-activations of trained CNNs correlate by 0.45 to 0.6 from the
+second layer on in nearly every layer, and 0.1 to 0.2 of their variance lies between images.
+
+Arrays are `[samples, *shape]`; `shape` has the rank of the tensor, and an axis along which nothing is known to differ
+(batch, height, width, tokens) has length 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.float32]
+
+IMAGES, POSITIONS = 32, 8
+SIZE = IMAGES * POSITIONS
+NEIGHBOUR_CORRELATION = 0.5
+IMAGE_SHARE = 0.2
+_SEED = 20211
+_NEAR, _FAR = np.float32(sqrt(NEIGHBOUR_CORRELATION)), np.float32(sqrt(1 - NEIGHBOUR_CORRELATION))
+# Powers and exponentials can overflow float32 squares; beyond this a value carries no information.
+_HUGE = np.float32(1e15)
+
+
+def finite(values: npt.NDArray[Any]) -> Samples:
+    """Samples in float32 without NaN and infinities."""
+    values = np.clip(values, -_HUGE, _HUGE)
+    if not np.isfinite(values).all():
+        values = np.nan_to_num(values, nan=0.0)
+    return np.asarray(values, np.float32)
+
+
+def per_image(samples: Samples) -> Samples:
+    """The samples as `[images, positions, ...]`."""
+    return samples.reshape(IMAGES, POSITIONS, *samples.shape[1:])
+
+
+def image_mean(samples: Samples) -> Samples:
+    """Each sample replaced by the mean of its image; its own adjoint."""
+    grouped = per_image(samples)
+    mean = grouped.mean(axis=1, keepdims=True)
+    return np.broadcast_to(mean, grouped.shape).reshape(samples.shape)
+
+
+@lru_cache(maxsize=128)
+def neighbours(count: int) -> tuple[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], ...]:
+    """`count` permutations of the samples within their images, each with its inverse."""
+    draw = np.random.default_rng(_SEED + count)
+    first = np.arange(IMAGES)[:, None] * POSITIONS
+    pairs = []
+    for _ in range(count):
+        order = (first + draw.permuted(np.tile(np.arange(POSITIONS), (IMAGES, 1)), axis=1)).ravel()
+        pairs.append((order, np.argsort(order)))
+    return tuple(pairs)
+
+
+def read_taps(samples: Samples, taps: int, read: Callable[[int, Samples], Samples], total: Samples) -> Samples:
+    """A linear map summed over the taps of a kernel, each tap reading its own neighbour.
+
+    Args:
+        samples: at the input.
+        taps: how many.
+        read: what tap `t` makes of samples.
+        total: what all taps together make of `samples`, were they all to read the same.
+    """
+    if taps == 1:
+        return total
+    centre = image_mean(samples)
+    deviation = samples - centre
+    # `read` is linear, so its image mean is the map of the image mean.
+    common = image_mean(total)
+    result = common + _NEAR * (total - common)
+    for tap, (order, _) in enumerate(neighbours(taps)):
+        result += _FAR * read(tap, deviation[order])
+    return result
+
+
+def write_taps(rows: Samples, taps: int, write: Callable[[int, Samples], Samples], total: Samples) -> Samples:
+    """The adjoint of `read_taps`: `write` is the adjoint of `read`, `total` of all taps together applied to `rows`."""
+    if taps == 1:
+        return total
+    common = image_mean(total)
+    result = common + _NEAR * (total - common)
+    for tap, (_, inverse) in enumerate(neighbours(taps)):
+        back = write(tap, rows)[inverse]
+        result += _FAR * (back - image_mean(back))
+    return result
+
+
+def field(draw: np.random.Generator, shape: tuple[int, ...]) -> Samples:
+    """Unit Gaussian samples, a share of whose variance lies between images."""
+    between = np.repeat(draw.standard_normal((IMAGES, *shape), np.float32), POSITIONS, axis=0)
+    within = draw.standard_normal((SIZE, *shape), np.float32)
+    return standardised(np.float32(sqrt(IMAGE_SHARE)) * between + np.float32(sqrt(1 - IMAGE_SHARE)) * within)
+
+
+def standardised(samples: Samples) -> Samples:
+    """Zero mean and unit variance over the population, element by element; what does not vary becomes noise."""
+    mean, deviation = samples.mean(axis=0), samples.std(axis=0)
+    still = deviation <= 1e-5 * np.abs(mean) + 1e-20
+    result = (samples - mean) / np.where(still, np.float32(1), deviation)
+    if still.any():
+        noise = np.random.default_rng(_SEED).standard_normal(samples.shape, np.float32)
+        result = np.where(still, noise, result)
+    return np.asarray(result, np.float32)
+
+
+def along(array: Samples, axis: int, length: int, lead: int = 1) -> Samples:
+    """`array` with `lead` leading axes, as vectors over one other axis, averaged over the rest.
+
+    Raises:
+        ValueError: the axis has neither this length nor length 1.
+    """
+    axis = axis % (array.ndim - lead) + lead
+    rest = tuple(a for a in range(lead, array.ndim) if a != axis)
+    array = array.mean(axis=rest) if rest else array
+    return np.broadcast_to(array, (*array.shape[:lead], length))
