@@ -28,6 +28,8 @@ class WeightStatistics:
         low, high: smallest and largest weight of each channel.
         power: mean square of each channel.
         noise: mean square error of each channel, by scheme name.
+        vanishing: fraction of each channel's non-zero weights that become zero under an int8 scale of its own, that
+            is are below `absmax_c / 254`.
         non_finite: how many weights are NaN or infinite; the other figures leave those channels out.
     """
 
@@ -35,6 +37,7 @@ class WeightStatistics:
     high: Vector
     power: Vector
     noise: Mapping[str, Vector]
+    vanishing: Vector
     non_finite: int = 0
 
     @property
@@ -135,7 +138,7 @@ def weight_statistics(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme]
         matrix = matrix[finite.all(axis=1)]
     if not matrix.size:
         empty = np.zeros(0)
-        return WeightStatistics(empty, empty, empty, {s.name: empty for s in schemes}, non_finite)
+        return WeightStatistics(empty, empty, empty, {s.name: empty for s in schemes}, empty, non_finite)
     noise = {}
     for scheme in schemes:
         error = weight_round_trip(matrix, scheme)
@@ -146,5 +149,14 @@ def weight_statistics(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme]
         high=matrix.max(axis=1).astype(np.float64),
         power=np.einsum("ct,ct->c", matrix, matrix, dtype=np.float64) / matrix.shape[1],
         noise=noise,
+        vanishing=_vanishing(matrix),
         non_finite=non_finite,
     )
+
+
+def _vanishing(matrix: npt.NDArray[np.float32]) -> Vector:
+    magnitude = np.abs(matrix)
+    living = np.count_nonzero(magnitude, axis=1)
+    kept = np.count_nonzero(magnitude >= magnitude.max(axis=1, keepdims=True) / 254, axis=1)
+    # A dead channel keeps all its zeros by this count and has nothing that could vanish.
+    return np.where(living > 0, 1 - kept / np.maximum(living, 1), 0.0)

@@ -1,0 +1,115 @@
+"""How well the static forecast ranks layers and predicts verdicts, against measured truth.
+
+Usage: scorecard.py MODELS TRUTH [name ...]. MODELS is a folder of .onnx files, TRUTH a folder of .json files of the
+same names with `layers` (`output`, `weight_only_sqnr_db`) and `end_to_end` (`per_tensor`, `per_channel`: `sqnr_db`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxlint_q.analysis.folding import fold_batch_norms
+from onnxlint_q.analysis.forecast import Forecast, forecast
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
+from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
+from onnxlint_q.analysis.verdict import VerdictLevels
+from onnxlint_q.graph import find_layers, read_model
+
+SCHEMES = (INT8_PER_TENSOR, INT8_PER_CHANNEL)
+
+
+def ranks(values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Ranks from 0, ties sharing their mean."""
+    array = np.asarray(values)
+    _, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)
+    first = np.cumsum(counts) - counts
+    return np.asarray((first + (counts - 1) / 2)[inverse], np.float64)
+
+
+def spearman(left: Sequence[float], right: Sequence[float]) -> float:
+    """Spearman's rank correlation; 0 where one side does not vary."""
+    a, b = ranks(left), ranks(right)
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
+
+
+def predictors(layer: LayerFacts, made: Forecast) -> dict[str, float | None]:
+    """Ours, and what others use, for one layer."""
+    name = INT8_PER_TENSOR.name
+    return {
+        "forecast": made.layers[layer.output].weight_sqnr_db,
+        "avg_precision": layer.weight.average_precision,
+        "tensor_sqnr": layer.weight.tensor_sqnr_db(name),
+        "channel_sqnr": layer.weight.mean_channel_sqnr_db(name),
+    }
+
+
+def score(model_path: Path, truth: dict[str, Any]) -> dict[str, Any]:
+    """One row of the table."""
+    model = read_model(model_path)
+    layers = measure_layers(model, fold_batch_norms(model, list(find_layers(model))).layers, SCHEMES)
+    _ = model.types
+    start = time.perf_counter()
+    made = forecast(model, layers, SCHEMES)
+    row: dict[str, Any] = {"model": model_path.stem, "seconds": time.perf_counter() - start}
+    measured = {entry["output"]: entry["weight_only_sqnr_db"] for entry in truth["layers"]}
+    per_layer = {layer.output: predictors(layer, made[INT8_PER_TENSOR.name]) for layer in layers}
+    common = [key for key in measured if key in per_layer and measured[key] is not None]
+    for name in ("forecast", "avg_precision", "tensor_sqnr", "channel_sqnr"):
+        usable = [k for k in common if per_layer[k][name] is not None]
+        row[name] = spearman([per_layer[k][name] or 0.0 for k in usable], [measured[k] for k in usable])
+    errors = [v - measured[k] for k in common if (v := per_layer[k]["forecast"]) is not None]
+    row["layers"], row["matched"] = len(measured), len(errors)
+    row["layer_error_db"] = float(np.median(errors)) if errors else float("nan")
+    levels = VerdictLevels()
+    for scheme, key in ((INT8_PER_TENSOR, "per_tensor"), (INT8_PER_CHANNEL, "per_channel")):
+        real = truth["end_to_end"][key]
+        predicted = made[scheme.name].output_sqnr_db
+        row[key] = (
+            predicted,
+            real["sqnr_db"],
+            str(levels.verdict(predicted)),
+            str(levels.verdict(real["sqnr_db"], real.get("agreement"))),
+        )
+    row["unknown"] = made[INT8_PER_TENSOR.name].unknown
+    return row
+
+
+def main(models: Path, truths: Path, names: Sequence[str]) -> None:
+    """Print the table."""
+    rows = []
+    for path in sorted(truths.glob("*.json")):
+        if names and path.stem not in names:
+            continue
+        rows.append(score(models / f"{path.stem}.onnx", json.loads(path.read_text())))
+    columns = ("forecast", "avg_precision", "tensor_sqnr", "channel_sqnr")
+    print(f"{'model':28}" + "".join(f"{c:>14}" for c in columns) + "   matched  bias dB  seconds  unknown")
+    for row in rows:
+        print(
+            f"{row['model']:28}"
+            + "".join(f"{row[c]:14.2f}" for c in columns)
+            + f"   {row['matched']:3}/{row['layers']:3}  {row['layer_error_db']:7.1f}  {row['seconds']:7.2f}"
+            + f"  {' '.join(row['unknown'])}"
+        )
+    print(f"{'mean':28}" + "".join(f"{np.mean([r[c] for r in rows]):14.3f}" for c in columns))
+    print()
+    for key in ("per_tensor", "per_channel"):
+        print(f"{key:28}{'predicted dB':>14}{'measured dB':>14}  predicted verdict / measured verdict")
+        differences = []
+        for row in rows:
+            predicted, real, said, was = row[key]
+            if predicted is not None:
+                differences.append(abs(predicted - real))
+            shown = f"{predicted:14.1f}" if predicted is not None else f"{'-':>14}"
+            print(f"{row['model']:28}{shown}{real:14.1f}  {said:>9} / {was}")
+        print(f"{'median |difference|':28}{np.median(differences):14.1f}\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
