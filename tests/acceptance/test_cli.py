@@ -29,11 +29,14 @@ def test_exit_codes_follow_what_was_found(models: Path) -> None:
 
 
 def test_every_broken_file_is_one_line_and_no_report(broken: Path, tmp_path: Path) -> None:
-    for path in sorted(broken.glob("*.onnx")):
-        done = lint(path, "--html", tmp_path / "report.html")
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith(f"onnxlint-q: error: {path}: ") and done.stderr.count("\n") == 1
-        assert not list(tmp_path.iterdir())
+    paths = sorted(broken.glob("*.onnx"))
+    done = lint(*paths, "--html", tmp_path / "report.html")
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(paths) >= 15
+    for path, line in zip(paths, lines, strict=True):
+        assert line.startswith(f"onnxlint-q: error: {path}: ")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_broken_file_does_not_stop_the_others(models: Path, broken: Path, tmp_path: Path) -> None:
