@@ -15,7 +15,7 @@ from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.calibration.data import Source
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.progress import Progress, silent
-from onnxlint_q.calibration.prove import Proof, prove
+from onnxlint_q.calibration.prove import NO_SIGNAL, Proof, prove
 from onnxlint_q.calibration.session import NotRunnableError
 from onnxlint_q.config import Config
 from onnxlint_q.errors import OnnxlintError
@@ -204,11 +204,14 @@ def _scheme_result(facts: Facts, config: Config, scheme: Scheme, proof: Proof | 
         verdict = config.levels.verdict(error.sqnr_db, error.agreement)
         note = "" if error.sqnr_db is not None else "the outputs are identical"
         return SchemeResult(scheme.name, verdict, error.sqnr_db, Basis.MEASURED, error.agreement, note)
+    unmeasured = [NO_SIGNAL] if error is not None else []
     forecast = facts.forecasts.get(scheme.name)
     sqnr_db = forecast.output_sqnr_db if forecast is not None else None
     if forecast is None or sqnr_db is None:
-        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note="no layer of this model could be forecast")
-    note = f"weaker: it passes through {_counted(forecast.unknown)}" if forecast.unknown else ""
+        note = "; ".join([*unmeasured, "no layer of this model could be forecast"])
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note)
+    weaker = [f"weaker: it passes through {_counted(forecast.unknown)}"] if forecast.unknown else []
+    note = "; ".join([*unmeasured, *weaker])
     return SchemeResult(scheme.name, config.levels.verdict(sqnr_db), sqnr_db, Basis.FORECAST, note=note)
 
 
@@ -256,8 +259,9 @@ def _notes(facts: Facts) -> Iterator[str]:
     if unknown:
         yield f"the forecast does not know {', '.join(sorted(unknown))} and is weaker for it"
     if facts.observations is not None and facts.observations.non_finite:
-        names = ", ".join(map(repr, facts.observations.non_finite[:4]))
-        yield f"{len(facts.observations.non_finite)} tensors held NaN or infinity while calibrating, first {names}"
+        bad = facts.observations.non_finite
+        names = ", ".join(map(repr, bad[:4])) + (", …" if len(bad) > 4 else "")
+        yield f"NaN or infinity while calibrating in {len(bad)} tensor{'s' * (len(bad) > 1)}: {names}"
 
 
 def _counted(names: Sequence[str]) -> str:

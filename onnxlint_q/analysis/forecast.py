@@ -1,4 +1,8 @@
-"""What quantisation will cost at the model's output, from the file alone."""
+"""What quantisation will cost at the model's output, from the file alone: nothing is executed.
+
+A population of samples is propagated through the graph once, and one adjoint sweep says what an error in any tensor
+costs at the output (package `propagation`); the errors themselves, `Q(w) - w` of every folded weight, are known.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnxlint_q.analysis.propagation.noise import weight_noise
+from onnxlint_q.analysis.propagation.noise import saturated, weight_noise
+from onnxlint_q.analysis.propagation.ranges import activation_noise
 from onnxlint_q.analysis.propagation.sweep import Propagation, gains, propagate
 from onnxlint_q.analysis.propagation.transfer import Gain
 from onnxlint_q.analysis.quantize import weight_round_trip
@@ -18,7 +23,7 @@ from onnxlint_q.graph import Model
 
 @dataclass(frozen=True, slots=True)
 class LayerForecast:
-    """One layer under one scheme, SQNR at the model's output in dB, None where nothing can be said.
+    """One layer under one scheme, SQNR at the model's output in dB, None where nothing can be said or is lost.
 
     Attributes:
         weight_sqnr_db: only this layer's weight is quantised.
@@ -45,40 +50,61 @@ class Forecast:
 
 
 def forecast(model: Model, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:
-    """Forecast every scheme from the file alone."""
-    found = propagate(model, {facts.folded.layer.node: facts.folded.layer for facts in layers})
+    """Forecast every scheme; a layer that does not reach an output, or is not reached by an input, gets None."""
+    found = propagate(model, [facts.folded for facts in layers])
     gain = gains(model, found)
-    noise: dict[str, dict[str, float | None]] = {scheme.name: {} for scheme in schemes}
+    weights = {facts.output: _weight_noise(model, facts, schemes, found, gain) for facts in layers}
+    return {scheme.name: _forecast(model, layers, scheme, found, gain, weights) for scheme in schemes}
+
+
+def _forecast(
+    model: Model,
+    layers: Sequence[LayerFacts],
+    scheme: Scheme,
+    found: Propagation,
+    gain: Mapping[str, Gain],
+    weights: Mapping[str, Mapping[str, float]],
+) -> Forecast:
+    activations = activation_noise(model, [facts.folded for facts in layers], scheme, found, gain)
+    rows: dict[str, LayerForecast] = {}
+    total = sum(activations.total)
+    told = 0
     for facts in layers:
-        for name, value in _weight_noise(model, facts, schemes, found, gain).items():
-            noise[name][facts.output] = value
-    return {
-        scheme.name: Forecast(
-            _decibel(sum(v for v in noise[scheme.name].values() if v is not None)),
-            {key: LayerForecast(_decibel(v), None) for key, v in noise[scheme.name].items()},
-            found.unknown,
-        )
-        for scheme in schemes
-    }
+        own = weights[facts.output].get(scheme.name)
+        if own is None:
+            rows[facts.output] = LayerForecast(None, None)
+            continue
+        total += own
+        told += 1
+        both = own + activations.by_layer.get(facts.output, 0.0)
+        rows[facts.output] = LayerForecast(_decibel(own), _decibel(both))
+    # With most weights out of reach (in subgraphs, behind unknown inputs) the sum says nothing about the model.
+    output = _decibel(saturated(total)) if 2 * told > len(layers) else None
+    return Forecast(output, rows, found.unknown)
 
 
 def _weight_noise(
     model: Model, facts: LayerFacts, schemes: Sequence[Scheme], found: Propagation, gain: Mapping[str, Gain]
-) -> Mapping[str, float | None]:
+) -> Mapping[str, float]:
+    """Noise over signal by scheme; empty where nothing can be said."""
     folded = facts.folded
     source = folded.before.node.input(0) if folded.before is not None else folded.layer.input
-    if source not in found.moments or folded.output not in gain or facts.weight.non_finite:
-        return {scheme.name: None for scheme in schemes}
+    if source not in found.samples or folded.output not in gain or facts.weight.non_finite:
+        return {}
     matrix = folded.matrix(model)
-    result: dict[str, float | None] = {}
+    result: dict[str, float] = {}
     for scheme in schemes:
         error = weight_round_trip(matrix, scheme)
         error -= matrix
-        result[scheme.name] = weight_noise(folded, error, found.moments[source], gain[folded.output])
+        try:
+            result[scheme.name] = weight_noise(folded, error, found.samples[source], gain[folded.output])
+        except ValueError:  # samples of an odd graph that do not fit the weight
+            return {}
     return result
 
 
-def _decibel(noise: float | None) -> float | None:
-    if noise is None or not noise > 0 or not np.isfinite(noise):
+def _decibel(noise: float) -> float | None:
+    """SQNR of noise over signal; None for none at all, or more than a number can tell."""
+    if not noise > 0 or not np.isfinite(noise):
         return None
     return float(-10 * np.log10(noise))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import zipfile
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ Array = npt.NDArray[Any]
 Sample = Mapping[str, Array]
 _IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 _SEED = 0
+# Values of one random sample: an input that wants more is not meant to be filled with noise.
+_NOISE_VALUES = 1 << 27
 
 
 class Source(ABC):
@@ -31,13 +33,19 @@ class Source(ABC):
         name: what reports call it.
         preprocessing: what is done to each sample, in words.
         synthetic: values are made up.
-        available: how many samples there are; None if there is no end.
     """
 
     name: str
     preprocessing: str = "arrays as they are"
     synthetic: bool = False
-    available: int | None = None
+
+    @abstractmethod
+    def available(self, inputs: Sequence[Value]) -> int | None:
+        """How many samples of `inputs` there are, at least; None if there is no end.
+
+        Raises:
+            DataError: the data does not fit.
+        """
 
     @abstractmethod
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
@@ -58,12 +66,15 @@ class ArraySource(Source):
     def __init__(self, name: str, arrays: Mapping[str, Array]) -> None:
         self.name = name
         self.arrays = arrays
-        self.available = max((len(array) if array.ndim else 1 for array in arrays.values()), default=0)
+
+    def available(self, inputs: Sequence[Value]) -> int:
+        """The largest number of samples of any input."""
+        return max(map(len, self._columns(inputs).values()), default=0)
 
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
         """The slices of the arrays."""
-        columns = {value.name: _slices(value, self._array(value, inputs), self.name) for value in inputs}
-        count = max((len(column) for column in columns.values()), default=0)
+        columns = self._columns(inputs)
+        count = self.available(inputs)
         for name, column in columns.items():
             if len(column) not in {1, count}:
                 raise DataError(
@@ -71,6 +82,9 @@ class ArraySource(Source):
                 )
         for index in range(count):
             yield {name: column[index % len(column)] for name, column in columns.items()}
+
+    def _columns(self, inputs: Sequence[Value]) -> dict[str, Sequence[Array]]:
+        return {value.name: _slices(value, self._array(value, inputs), self.name) for value in inputs}
 
     def _array(self, value: Value, inputs: Sequence[Value]) -> Array:
         if value.name in self.arrays:
@@ -89,7 +103,10 @@ class ArrayFolder(Source):
     def __init__(self, folder: Path, files: Sequence[Path]) -> None:
         self.name = str(folder)
         self.files = files
-        self.available = len(files)
+
+    def available(self, inputs: Sequence[Value]) -> int:
+        """One a file; there may be more in each."""
+        return len(self.files)
 
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
         """The samples of each file after those of the one before."""
@@ -105,7 +122,10 @@ class ImageFolder(Source):
         self.files = files
         self.how = preprocessing
         self.preprocessing = preprocessing.describe()
-        self.available = len(files)
+
+    def available(self, inputs: Sequence[Value]) -> int:
+        """One an image."""
+        return len(self.files)
 
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
         """Every image, preprocessed."""
@@ -131,6 +151,9 @@ class RandomSource(Source):
     name = "random"
     preprocessing = "standard normal noise, seed 0"
     synthetic = True
+
+    def available(self, inputs: Sequence[Value]) -> None:
+        """There is no end."""
 
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
         """Samples without end."""
@@ -174,7 +197,7 @@ def read_arrays(path: Path) -> Mapping[str, Array]:
             return {"data": loaded}
         with loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, MemoryError) as error:
+    except Exception as error:  # numpy, zipfile and zlib raise a dozen unrelated types on a damaged file
         raise DataError(f"{path}: cannot be read as .npz or .npy ({error}); write it with numpy.savez") from error
 
 
@@ -184,7 +207,7 @@ def _slices(value: Value, array: Array, source: str) -> Sequence[Array]:
     if wanted is None:
         return [_checked(value, row[None], source) for row in array] if array.ndim else [array]
     first = wanted[0] if wanted else None
-    if array.ndim == len(wanted) + 1 and (first not in {None, 1} or not wanted):
+    if array.ndim == len(wanted) + 1:
         return _Rows(value, array, source, 0)
     if array.ndim == len(wanted):
         return _Rows(value, array, source, first or 1) if wanted else [_checked(value, array, source)]
@@ -228,7 +251,10 @@ def _checked(value: Value, sample: Array, source: str) -> Array:
         np.issubdtype(sample.dtype, np.integer) and np.issubdtype(wanted, np.inexact)
     ):
         raise DataError(f"{source}: input {value.name!r} wants {wanted}, the data is {sample.dtype}; convert it")
-    converted = np.asarray(sample, wanted, order="C")
+    with np.errstate(over="ignore"):
+        converted = np.asarray(sample, wanted, order="C")
+    if np.issubdtype(wanted, np.integer) and not np.array_equal(converted, sample):
+        raise DataError(f"{source}: a sample of input {value.name!r} holds values outside {wanted}; check the data")
     if np.issubdtype(wanted, np.floating) and not np.isfinite(converted).all():
         raise DataError(f"{source}: a sample of input {value.name!r} holds NaN or infinity; clean the data")
     return converted
@@ -286,10 +312,14 @@ def _image_input(inputs: Sequence[Value], how: Preprocessing) -> _ImageInput:
 
 def _noise(value: Value, generator: np.random.Generator) -> Array:
     dtype = dtype_of(value)
-    rank = len(value.type.shape or ())
+    if value.type.shape is None:
+        raise DataError(f"input {value.name!r} has no known shape, so noise cannot fill it; give an .npz")
+    rank = len(value.type.shape)
     # A free dimension is a batch of one, or a picture's side, or a short sequence.
     free = [1 if axis == 0 else (224 if rank == 4 and axis >= 2 else 16) for axis in range(rank)]
-    shape = [free[axis] if dim is None else dim for axis, dim in enumerate(value.type.shape or ())]
+    shape = [free[axis] if dim is None else dim for axis, dim in enumerate(value.type.shape)]
+    if math.prod(shape) > _NOISE_VALUES or rank > 32:
+        raise DataError(f"input {value.name!r} of shape {_shape(shape)} is too large for noise; give an .npz")
     if np.issubdtype(dtype, np.inexact) or dtype.kind == "V":
         return generator.standard_normal(shape).astype(dtype)
     return generator.integers(0, 2, shape).astype(dtype)

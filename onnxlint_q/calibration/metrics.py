@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,10 +21,11 @@ class OutputError:
 
     Attributes:
         sqnr_db: `10 log10` of the inverse of the noise-to-signal power ratio, averaged over the outputs; None if the
-            outputs are identical or carry no signal.
+            outputs are identical or carry no signal. An output that is not finite where the float model's is, or has
+            another shape, counts as -150 dB.
         worst_db: SQNR of the worst output.
         agreement: fraction of rows whose largest class is the float model's; None if the model is no classifier.
-        has_signal: whether any output of the float model is ever different from zero.
+        has_signal: whether any output of the float model is ever finite and different from zero.
         samples: how many were compared.
     """
 
@@ -49,18 +51,20 @@ class ErrorAccumulator:
         self.samples += 1
         floating = [i for i, array in enumerate(reference) if np.issubdtype(array.dtype, np.floating)]
         for index in floating:
-            exact = reference[index].astype(np.float64).ravel()
-            error = other[index].astype(np.float64).ravel() - exact
-            if not np.isfinite(exact).all():
+            exact = reference[index].astype(np.float64)
+            signal, noise = _power(exact), math.inf
+            if not math.isfinite(signal):
                 continue
-            self.signal[index] = self.signal.get(index, 0.0) + float(exact @ exact)
-            self.noise[index] = self.noise.get(index, 0.0) + float(error @ error)
+            if other[index].shape == exact.shape:
+                noise = _power(other[index].astype(np.float64) - exact)
+            self.signal[index] = self.signal.get(index, 0.0) + signal
+            self.noise[index] = self.noise.get(index, 0.0) + noise
         if len(floating) == 1:
             scores = class_scores(reference[floating[0]])
             if scores is not None:
                 others = class_scores(other[floating[0]])
                 self.rows += len(scores)
-                if others is not None:
+                if others is not None and others.shape == scores.shape:
                     self.agreed += int(np.count_nonzero(scores.argmax(axis=1) == others.argmax(axis=1)))
 
     def result(self) -> OutputError:
@@ -76,6 +80,12 @@ class ErrorAccumulator:
             has_signal=bool(live),
             samples=self.samples,
         )
+
+
+def _power(values: npt.NDArray[np.float64]) -> float:
+    """Sum of squares; infinite where it passes the largest double, NaN where a value is NaN."""
+    with np.errstate(over="ignore"):
+        return float(np.square(values).sum())
 
 
 def class_scores(output: Array) -> Array | None:

@@ -39,7 +39,8 @@ def observe(facts: Facts, source: Source, count: int = 32, progress: Progress = 
         DataError: the data does not fit the model or there is none.
     """
     inputs = facts.model.inputs
-    planned = count if source.available is None else min(count, source.available)
+    available = source.available(inputs)
+    planned = count if available is None else min(count, available)
     tensors = observed_tensors(facts)
     draw = max(64, DRAWN_VALUES // max(planned, 1))
     session = Session(instrument(facts, tensors, draw))
@@ -53,7 +54,7 @@ def observe(facts: Facts, source: Source, count: int = 32, progress: Progress = 
     if not collected.samples:
         raise DataError(f"{source.name}: holds no samples; give at least one")
     found, non_finite = collected.result(tensors)
-    return Observations(source.name, source.synthetic, collected.samples, source.available, found, non_finite)
+    return Observations(source.name, source.synthetic, collected.samples, available, found, non_finite)
 
 
 def observed_tensors(facts: Facts) -> tuple[str, ...]:

@@ -18,7 +18,9 @@ from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Evidence, Finding, Subject
 from onnxlint_q.graph.names import ROOT
 
-_NO_SIGNAL = "the float model's outputs are all zero on these samples, so no error can be seen"
+NO_SIGNAL = (
+    "no output of the float model is a finite float other than zero on these samples, so no error can be measured"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,26 +63,20 @@ def prove(
     runnable = {key: variant for key, variant in variants.items() if variant is not None}
     samples = partial(_samples, facts, source, observations.samples, 0)
     errors = measure_variants(base, runnable, samples, progress) if runnable else {}
-    held_out = _held_out(observations, count)
-    unseen = partial(_samples, facts, source, held_out or observations.samples, observations.samples if held_out else 0)
+    unseen = partial(_samples, facts, source, count, observations.samples)
+    more = next(unseen(), None) is not None
     whole = {scheme.name: partial(_whole, base, facts, observations, scheme) for scheme in facts.schemes}
+    schemes = measure_variants(base, whole, unseen if more else samples, progress)
     return Proof(
         findings=tuple(_tested(finding, errors) for finding in findings),
-        schemes=measure_variants(base, whole, unseen, progress),
+        schemes=schemes,
         weights={
             (claim.scheme, claim.tensor): errors[_key(claim)]
             for claim in claims
             if claim.subject is Subject.WEIGHT and _key(claim) in errors
         },
-        held_out=held_out,
+        held_out=max((error.samples for error in schemes.values()), default=0) if more else 0,
     )
-
-
-def _held_out(observations: Observations, count: int) -> int:
-    """How many samples there are beyond the calibration ones, at most as many again."""
-    if observations.available is None:
-        return count
-    return min(count, max(observations.available - observations.samples, 0))
 
 
 def _samples(facts: Facts, source: Source, count: int, skip: int) -> Iterator[Sample]:
@@ -116,7 +112,7 @@ def _tested(finding: Finding, errors: Mapping[str, OutputError]) -> Finding:
     if error is None:
         return finding.tested(Evidence.UNTESTED, None, "the tensor is not quantised on its own, so it was not tested")
     if not error.has_signal:
-        return finding.tested(Evidence.UNTESTED, None, _NO_SIGNAL)
+        return finding.tested(Evidence.UNTESTED, None, NO_SIGNAL)
     if error.sqnr_db is None and finding.location.graph != ROOT:
         return finding.tested(Evidence.UNTESTED, None, "the outputs did not change: its branch may not have run")
     if error.sqnr_db is None:

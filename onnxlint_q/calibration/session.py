@@ -16,6 +16,8 @@ from onnxlint_q.calibration.executable import Executable
 Array = npt.NDArray[Any]
 # An untrusted graph may loop for ever; a single sample that takes longer than this is stopped.
 SECONDS_PER_RUN = 120.0
+# ONNX Runtime stops between two operators; one that is still busy after this is left behind.
+_SECONDS_TO_STOP = 5.0
 
 
 class NotRunnableError(Exception):
@@ -53,21 +55,38 @@ class Session:
     def run(self, sample: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
         """Values of `outputs`, at least one (all of the model's by default), for one sample.
 
+        A sequence, an optional or a map is not a tensor and comes as an empty array of objects.
+
         Raises:
             NotRunnableError: the run fails or takes longer than SECONDS_PER_RUN.
         """
         options = ort.RunOptions()
         options.log_severity_level = 4
-        watchdog = threading.Timer(SECONDS_PER_RUN, lambda: setattr(options, "terminate", True))
-        watchdog.daemon = True
-        watchdog.start()
+        finished: list[list[Any] | Exception] = []
+
+        def work() -> None:
+            try:
+                finished.append(
+                    self._session.run(list(self._outputs if outputs is None else outputs), dict(sample), options)
+                )
+            except Exception as error:
+                finished.append(error)
+
+        # Only a thread that waits can be interrupted from the keyboard or lose its patience.
+        worker = threading.Thread(target=work, daemon=True)
+        worker.start()
         try:
-            values = self._session.run(list(self._outputs if outputs is None else outputs), dict(sample), options)
-        except Exception as error:
-            raise NotRunnableError(_one_line(error)) from error
+            worker.join(SECONDS_PER_RUN)
+            in_time = bool(finished)
         finally:
-            watchdog.cancel()
-        return [np.asarray(value) for value in values]
+            options.terminate = True
+            worker.join(_SECONDS_TO_STOP)
+        if not in_time:
+            raise NotRunnableError(f"one sample took longer than {SECONDS_PER_RUN:g} seconds and was stopped")
+        (values,) = finished
+        if isinstance(values, Exception):
+            raise NotRunnableError(_one_line(values)) from values
+        return [value if isinstance(value, np.ndarray | np.generic) else np.empty(0, object) for value in values]
 
 
 def _one_line(error: Exception) -> str:

@@ -204,7 +204,9 @@ def check_parameter(parameter: tuple[int, ...], shape: tuple[int, ...], axis: in
 
 
 def _cast(node: Node, data: Array, _: list[Array | None]) -> Array:
-    return data.astype(onnx.helper.tensor_dtype_to_np_dtype(node.attributes["to"]))
+    # What is too large for the new type, or no number at all, becomes what it becomes; rules report it.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return data.astype(onnx.helper.tensor_dtype_to_np_dtype(node.attributes["to"]))
 
 
 def _transpose(node: Node, data: Array, _: list[Array | None]) -> Array:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 
 from onnxlint_q.graph.constants import check_parameter, dequantize
 from onnxlint_q.graph.model import Model
-from onnxlint_q.graph.node import Node
+from onnxlint_q.graph.node import Node, TensorType
 from onnxlint_q.graph.tensors import Array
 
 # Positions of (input, weight, bias, weight scale, weight zero point); None where the operator has no such input.
@@ -28,6 +29,11 @@ _SLOTS: dict[tuple[str, str], tuple[int, int, int | None, int | None, int | None
     ("com.microsoft", "MatMulIntegerToFloat"): (0, 1, 6, 3, 5),
 }
 _CONVOLUTIONS = frozenset({"Conv", "QLinearConv", "ConvInteger"})
+_FLOAT = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+# Gemm and MatMul multiply integers too, in shape arithmetic, and there is nothing to quantise then.
+_FLOAT_TYPES = frozenset(
+    {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +76,7 @@ class Layer:
     @property
     def is_float(self) -> bool:
         """Whether the operator computes with float weights."""
-        return self.op_type in {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+        return self.op_type in _FLOAT
 
     @property
     def channel_axis(self) -> int:
@@ -105,7 +111,8 @@ class Layer:
         """The weight as float32, dequantised where it is stored in codes."""
         stored = model.constants[self.weight]
         if not self.scale and not self.zero_point:
-            return stored.astype(np.float32, copy=False)
+            with np.errstate(over="ignore"):  # what passes float32 becomes infinite, which a rule reports
+                return stored.astype(np.float32, copy=False)
         scale = model.constant(self.scale) if self.scale else None
         zero_point = model.constant(self.zero_point) if self.zero_point else None
         return dequantize(stored, np.ones((), np.float32) if scale is None else scale, zero_point, self.channel_axis)
@@ -129,8 +136,9 @@ def _as_layer(model: Model, node: Node, slots: tuple[int, int, int | None, int |
         data, weight, left = weight, data, True
     if not weight or not model.is_constant(weight) or model.is_constant(data):
         return None
-    shape = _constant_shape(model, weight)
-    if shape is None or len(shape) < 2 or 0 in shape:
+    known = _constant_type(model, weight)
+    shape = tuple(dim for dim in known.shape or () if dim is not None)
+    if len(shape) < 2 or 0 in shape or (node.op_type in _FLOAT and known.elem_type not in _FLOAT_TYPES):
         return None
     group = node.int("group", 1) if "Conv" in node.op_type else 1
     if group < 1 or shape[0] % group:
@@ -158,11 +166,10 @@ def _fits(model: Model, parameter: str, shape: tuple[int, ...], axis: int) -> bo
     return True
 
 
-def _constant_shape(model: Model, key: str) -> tuple[int, ...] | None:
-    tensor = model.constants.initializer(key)
-    if tensor is not None:
-        return tuple(tensor.dims)
-    known = model.shape(key)
-    if known is not None and None not in known:
-        return tuple(d for d in known if d is not None)
-    return tuple(model.constants[key].shape)
+def _constant_type(model: Model, key: str) -> TensorType:
+    """Type of a constant, from its value only where inference does not know it."""
+    known = model.types.get(key)
+    if known is not None and known.elem_type and known.shape is not None and None not in known.shape:
+        return known
+    value = model.constants[key]
+    return TensorType(int(onnx.helper.np_dtype_to_tensor_dtype(value.dtype)), value.shape)

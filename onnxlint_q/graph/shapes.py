@@ -31,13 +31,16 @@ def infer_types(proto: onnx.ModelProto, constants: Constants) -> Mapping[str, Te
 
 
 def tensor_type(proto: onnx.TypeProto) -> TensorType:
-    """Element type and shape of a TypeProto; anything but a tensor has an unknown type."""
+    """Element type and shape of a TypeProto; anything but a tensor has an unknown type.
+
+    Old exporters write -1 for a dimension that is not known.
+    """
     if not proto.HasField("tensor_type"):
         return TensorType(0, None)
     tensor = proto.tensor_type
     if not tensor.HasField("shape"):
         return TensorType(tensor.elem_type, None)
-    dims = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    dims = tuple(d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in tensor.shape.dim)
     return TensorType(tensor.elem_type, dims)
 
 

@@ -6,6 +6,7 @@ Every name reaches rich as `Text`, never as markup.
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
@@ -22,6 +23,8 @@ WORST = 10
 """Rows of the table of worst layers."""
 PLACES = 8
 """Places of one rule that are listed."""
+REMEDIES = 3
+"""Different remedies of one rule that are listed."""
 
 SEVERITY_STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 VERDICT_STYLE = {
@@ -168,7 +171,8 @@ def _group(group: digest.Group, width: int) -> Iterator[RenderableType]:
         yield _indent(Text(words.shown(group.findings[0].message)), 2)
     mixed = len({finding.severity for finding in group.findings}) > 1
     table = _places(group.findings)
-    room = width - 10 - max(len(words.evidence(finding)) for finding in group.findings)
+    # The numbers of a message stand in its second line; what is longer is in the other reports.
+    room = 2 * (width - 10 - max(len(words.evidence(finding)) for finding in group.findings)) - 10
     for finding in group.findings[:PLACES]:
         style = SEVERITY_STYLE[finding.severity]
         mark = Text(words.SEVERITY_MARK[finding.severity], style) if mixed else Text("·")
@@ -177,19 +181,28 @@ def _group(group: digest.Group, width: int) -> Iterator[RenderableType]:
             table.add_row("", "", Text(words.shown(finding.message, room), "dim"))
     yield _indent(table, 2)
     yield from _more(len(group.findings) - PLACES)
-    first = group.findings[0]
-    if len({(finding.remedy, finding.snippet) for finding in group.findings}) > 1:
-        label = words.name(first.location.label, 60)
-        yield _indent(Text(f"For {label}; the json and html reports say it for each:"), 2)
-    yield from _advice(first)
+    yield from _remedies(group.findings)
+
+
+def _remedies(findings: tuple[Finding, ...]) -> Iterator[RenderableType]:
+    """Each remedy once, the most frequent first; the snippet is that of the first place."""
+    places = Counter(finding.remedy for finding in findings)
+    for remedy, total in places.most_common(REMEDIES):
+        same = [finding for finding in findings if finding.remedy == remedy]
+        if len(places) > 1 or len({finding.snippet for finding in same}) > 1:
+            which = f"{total} of {len(findings)} places" if len(places) > 1 else "each place"
+            yield _indent(Text(f"For {which}, shown for {words.name(same[0].location.label, 60)}:"), 2)
+        yield from _advice(same[0])
+    if len(places) > REMEDIES:
+        yield _indent(Text(f"and {len(places) - REMEDIES} more remedies in the json and html reports", "dim"), 2)
 
 
 def _places(findings: tuple[Finding, ...]) -> Table:
-    """Mark, evidence and place in one line each, cut at the right edge."""
+    """Mark, evidence and place in one line each; a message below its place may take two."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, min_width=1)
     table.add_column(no_wrap=True, min_width=max(len(words.evidence(finding)) for finding in findings))
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column(overflow="fold")
     return table
 
 

@@ -134,7 +134,8 @@ def claim(finding: Finding) -> str:
 def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
     """What a verdict rests on, in words."""
     if result.basis is Basis.FORECAST:
-        return "forecast from the file alone, nothing was run"
+        ran = "nothing was run" if calibration is None else "the run gave no figure"
+        return f"forecast from the file alone, {ran}" if result.verdict else ran
     if result.basis is Basis.PROBE:
         return "probed by running the model on synthetic inputs"
     if calibration is None:
@@ -196,7 +197,8 @@ def warnings(model: ModelResult) -> tuple[str, ...]:
     if model.calibration is not None and model.calibration.synthetic:
         said.append(SYNTHETIC)
     if model.untested_because:
-        said.append(f"Nothing was run: {shown(model.untested_because)}")
+        what = "Nothing was run" if model.calibration is None else "No claim was tested"
+        said.append(f"{what}: {shown(model.untested_because)}")
     return tuple(said)
 
 

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.propagation.population import Samples, finite
+from onnxlint_q.analysis.propagation.population import Samples, bounded, finite
 from onnxlint_q.analysis.propagation.step import Edge, Rule, Site, Step
 from onnxlint_q.analysis.propagation.transfer import Diagonal
 from onnxlint_q.graph import Node
 
 Array = npt.NDArray[Any]
+# A constant that differs from place to place is told apart in so many elements.
+_LARGEST = 1 << 10
 Function = Callable[[Array], Array]
 
 
@@ -28,7 +30,6 @@ def erf(x: Array) -> Array:
     t = 1 / (1 + 0.3275911 * np.abs(x))
     series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
     return np.asarray(np.sign(x) * (1 - series * np.exp(-(x**2))))
-
 
 
 def sigmoid(x: Array) -> Array:
@@ -82,6 +83,15 @@ def softplus(x: Array) -> Array:
     return np.asarray(np.logaddexp(0.0, x))
 
 
+def _inverse(x: Array) -> Array:
+    return np.asarray(np.sign(x + (x == 0)) / np.maximum(np.abs(x), 1e-12))
+
+
+def _power(base: Array, exponent: Array) -> Array:
+    whole = exponent == np.rint(exponent)
+    return np.power(np.where(whole, base, np.maximum(base, 1e-12)), exponent)
+
+
 FUNCTIONS: Mapping[str, Callable[[Node], Function]] = {
     "Relu": lambda node: partial(np.maximum, 0.0),
     "LeakyRelu": _leaky,
@@ -104,7 +114,7 @@ FUNCTIONS: Mapping[str, Callable[[Node], Function]] = {
     "Sqrt": lambda node: lambda x: np.sqrt(np.maximum(x, 0)),
     "Abs": lambda node: np.abs,
     "Neg": lambda node: np.negative,
-    "Reciprocal": lambda node: lambda x: _inverse(x),
+    "Reciprocal": lambda node: _inverse,
     "Sin": lambda node: np.sin,
     "Cos": lambda node: np.cos,
     "Identity": lambda node: np.asarray,
@@ -122,18 +132,9 @@ OPERATIONS: Mapping[str, Callable[[Array, Array], Array]] = {
     "Div": lambda a, b: a * _inverse(b),
     "Max": np.maximum,
     "Min": np.minimum,
-    "Pow": lambda a, b: _power(a, b),
+    "Pow": _power,
     "PRelu": lambda a, b: np.where(a > 0, a, a * b),
 }
-
-
-def _inverse(x: Array) -> Array:
-    return np.asarray(np.sign(x + (x == 0)) / np.maximum(np.abs(x), 1e-12))
-
-
-def _power(base: Array, exponent: Array) -> Array:
-    whole = exponent == np.rint(exponent)
-    return np.power(np.where(whole, base, np.maximum(base, 1e-12)), exponent)
 
 
 def follow(key: str, samples: Samples, function: Function) -> Step:
@@ -160,8 +161,12 @@ def variadic(site: Site, operation: Callable[[Array, Array], Array]) -> Step | N
                 return None
             value = constant[None]
         operands.append(value)
+    varying = [operands[i] for i, key in enumerate(site.node.inputs) if key in site.known]
+    operands = [o if site.node.inputs[i] in site.known else _fitted(o, varying) for i, o in enumerate(operands)]
     rank = max(operand.ndim for operand in operands)
     wide = [o.reshape(o.shape[0], *(1,) * (rank - o.ndim), *o.shape[1:]) for o in operands]
+
+    bounded(np.broadcast_shapes(*(o.shape[1:] for o in wide)))
 
     def combined(values: list[Array]) -> Array:
         result = values[0]
@@ -179,6 +184,20 @@ def variadic(site: Site, operation: Callable[[Array, Array], Array]) -> Step | N
         slope = (combined(up) - combined(down)) / (2 * step)
         edges.append(Edge(key, Diagonal(slope, operands[index].shape[1:])))
     return Step((finite(result),), tuple(edges)) if edges else None
+
+
+def _fitted(constant: Array, varying: list[Samples]) -> Array:
+    """A constant with as many places along each axis as the samples have, or few enough to be told apart.
+
+    An axis of the samples may have fewer places than its tensor has elements; each then stands for a run of them.
+    """
+    for axis in range(-1, -constant.ndim, -1):
+        have = max((v.shape[axis] for v in varying if v.ndim > -axis), default=1)
+        length = constant.shape[axis]
+        places = min(have, length) if have > 1 else min(length, max(1, _LARGEST * length // constant.size))
+        if places < length:
+            constant = constant.take(np.arange(places) * length // places, axis=axis)
+    return constant
 
 
 def clip_function(site: Site) -> Function:

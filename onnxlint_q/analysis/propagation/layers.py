@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.propagation.population import Samples, along, finite, read_taps, write_taps
+from onnxlint_q.analysis.propagation.population import Samples, along, bounded, finite, read_taps, write_taps
 from onnxlint_q.analysis.propagation.step import Edge, Site, Step
 from onnxlint_q.analysis.propagation.transfer import Adjoint
 from onnxlint_q.graph import Layer
@@ -30,12 +30,12 @@ class Kernel:
     @property
     def taps(self) -> int:
         """Taps of the kernel."""
-        return self.blocks.shape[3]
+        return int(self.blocks.shape[3])
 
     @property
     def inputs(self) -> int:
         """Input channels, of all groups."""
-        return self.blocks.shape[0] * self.blocks.shape[2]
+        return int(self.blocks.shape[0] * self.blocks.shape[2])
 
     def push(self, samples: Samples) -> Samples:
         """`[samples, inputs]` to `[samples, outputs]`."""
@@ -96,6 +96,7 @@ def layer_rule(site: Site, layer: Layer) -> Step | None:
     if samples is None or not layer.is_float or (layer.op_type == "MatMul" and len(layer.weight_shape) != 2):
         return None
     shape, node = samples.shape[1:], layer.node
+    bounded((layer.channels,))
     axis_in, axis_out = channel_axes(layer)
     scale = np.float32(node.float("alpha", 1.0) if layer.op_type == "Gemm" else 1.0)
     kernel = kernel_of(layer, layer.by_channel(layer.read_weight(site.model)))

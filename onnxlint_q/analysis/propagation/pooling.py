@@ -12,6 +12,7 @@ from onnxlint_q.analysis.propagation.population import (
     Samples,
     finite,
     image_mean,
+    neighbour,
     neighbours,
     read_taps,
     standardised,
@@ -83,7 +84,8 @@ def average_pool(site: Site) -> Step | None:
     taps = int(np.prod(site.node.ints("kernel_shape") or (1,)))
     if samples is None:
         return None
-    if taps > _MAX_TAPS and (shape is None or all(length in {1, None} for length in shape[2:])):
+    lengths = set(shape[2:]) if shape is not None else {None}
+    if lengths == {1} or (taps > _MAX_TAPS and lengths <= {1, None}):
         return average(site, _spatial(site))
     taps = min(taps, _MAX_TAPS)
     weight = np.float32(1 / taps)
@@ -101,23 +103,17 @@ def max_pool(site: Site) -> Step | None:
     pairs = neighbours(taps) if taps > 1 else ()
     if not pairs:
         return Step((samples,), (Edge(site.node.input(0), Adjoint(lambda rows: rows)),))
-    candidates = np.stack([_neighbour(samples, order) for order, _ in pairs])
+    candidates = np.stack([neighbour(samples, order) for order, _ in pairs])
     picked = candidates.argmax(axis=0)
     result = np.take_along_axis(candidates, picked[None], axis=0)[0]
 
     def back(rows: Samples) -> Samples:
         total = np.zeros_like(rows)
         for tap, (_, inverse) in enumerate(pairs):
-            total += _neighbour(rows * (picked == tap), inverse)
+            total += neighbour(rows * (picked == tap), inverse)
         return total
 
-    outputs = (result,) * len(site.node.outputs)
-    return Step(outputs[:1], (Edge(site.node.input(0), Adjoint(back)),))
-
-
-def _neighbour(samples: Samples, order: np.ndarray[tuple[int, ...], np.dtype[np.intp]]) -> Samples:
-    """What one tap reads; with the inverse permutation, its adjoint."""
-    return read_taps(samples, 2, lambda tap, values: values[order] if tap == 0 else values * 0, samples)
+    return Step((result,), (Edge(site.node.input(0), Adjoint(back)),))
 
 
 def softmax(site: Site) -> Step | None:
@@ -135,9 +131,8 @@ def softmax(site: Site) -> Step | None:
 
     def back(rows: Samples) -> Samples:
         inner = rows * result
-        if pooled:
-            return inner - result * image_mean(inner) * np.float32(terms)
-        return inner - result * inner.sum(axis=axis, keepdims=True) * np.float32(terms)
+        shared = image_mean(inner) if pooled else inner.sum(axis=axis, keepdims=True)
+        return np.asarray(inner - result * shared * np.float32(terms), np.float32)
 
     return Step((finite(result),), (Edge(site.node.input(0), Adjoint(back)),))
 
@@ -165,7 +160,7 @@ def normalise(site: Site, axes: tuple[int, ...]) -> Step | None:
 
     def back(rows: Samples) -> Samples:
         rows = rows * scale * inverse
-        return rows - mean(rows) - unit * mean(rows * unit)
+        return np.asarray(rows - mean(rows) - unit * mean(rows * unit), np.float32)
 
     return Step((finite(result),), (Edge(site.node.input(0), Adjoint(back)),))
 

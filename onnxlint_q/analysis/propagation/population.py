@@ -6,8 +6,8 @@ taps read, is another sample of the same image, correlated with the first: `mean
 (x' - mean)` with `x'` a permutation within the image. That is a mean-field picture of a convolutional network:
 correlations between channels are kept, geometry is not.
 
-Measured on photographs: horizontally neighbouring pre-activations of trained CNNs correlate by 0.45 to 0.6 from the
-second layer on in nearly every layer, and 0.1 to 0.2 of their variance lies between images.
+Measured on photographs with three trained CNNs: horizontally neighbouring pre-activations correlate by 0.2 to 0.7 in
+nearly every layer, most often by about 0.5, and 0.05 to 0.25 of their variance lies between images.
 
 Arrays are `[samples, *shape]`; `shape` has the rank of the tensor, and an axis along which nothing is known to differ
 (batch, height, width, tokens) has length 1.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from math import sqrt
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,21 @@ _SEED = 20211
 _NEAR, _FAR = np.float32(sqrt(NEIGHBOUR_CORRELATION)), np.float32(sqrt(1 - NEIGHBOUR_CORRELATION))
 # Powers and exponentials can overflow float32 squares; beyond this a value carries no information.
 _HUGE = np.float32(1e15)
+
+
+# No tensor is represented by more elements than this: 128 MB of samples.
+MAX_ELEMENTS = 1 << 17
+
+
+def bounded(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a tensor that is small enough to be represented.
+
+    Raises:
+        ValueError: it is not; a rule that fails makes its operator an unknown one.
+    """
+    if prod(shape) > MAX_ELEMENTS:
+        raise ValueError(f"{shape} is too large to represent")
+    return shape
 
 
 def finite(values: npt.NDArray[Any]) -> Samples:
@@ -65,6 +80,13 @@ def neighbours(count: int) -> tuple[tuple[npt.NDArray[np.intp], npt.NDArray[np.i
         order = (first + draw.permuted(np.tile(np.arange(POSITIONS), (IMAGES, 1)), axis=1)).ravel()
         pairs.append((order, np.argsort(order)))
     return tuple(pairs)
+
+
+def neighbour(samples: Samples, order: npt.NDArray[np.intp]) -> Samples:
+    """What one neighbour holds; with the inverse of the permutation, the adjoint."""
+    centre = image_mean(samples)
+    deviation = samples - centre
+    return np.asarray(centre + _NEAR * deviation + _FAR * deviation[order], np.float32)
 
 
 def read_taps(samples: Samples, taps: int, read: Callable[[int, Samples], Samples], total: Samples) -> Samples:

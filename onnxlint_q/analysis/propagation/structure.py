@@ -8,9 +8,9 @@ from math import gcd
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.propagation.signal import Moments
+from onnxlint_q.analysis.propagation.population import SIZE, Samples, bounded
 from onnxlint_q.analysis.propagation.step import Edge, Rule, Site, Step
-from onnxlint_q.analysis.propagation.transfer import Diagonal, Move
+from onnxlint_q.analysis.propagation.transfer import Adjoint, Move
 
 Index = npt.NDArray[np.intp]
 # More elements than this are not told apart: a tensor that differs from token to token keeps its channels only.
@@ -27,6 +27,8 @@ def move(site: Site, function: Callable[[Index], Index | Sequence[Index]]) -> St
     places = np.arange(int(np.prod(shape)), dtype=np.intp).reshape(shape)
     moved = function(places)
     targets = [moved] if isinstance(moved, np.ndarray) else list(moved)
+    for target in targets:
+        bounded(target.shape)
     key, flat = site.node.input(0), samples.reshape(SIZE, -1)
     outputs = tuple(flat[:, target.ravel()].reshape(SIZE, *target.shape) for target in targets)
     return Step(outputs, tuple(Edge(key, Move(target, shape), at) for at, target in enumerate(targets)))
@@ -63,6 +65,7 @@ def concat(site: Site) -> Step | None:
     lengths = entries(site, axis, parts)
     pieces, indices = [], []
     frame = [max(part.shape[a + 1] for part in parts) for a in range(rank)]
+    bounded(tuple(sum(lengths) if a == axis else frame[a] for a in range(rank)))
     for part, length in zip(parts, lengths, strict=True):
         shape = tuple(length if a == axis else frame[a] for a in range(rank))
         index = np.arange(int(np.prod(part.shape[1:])), dtype=np.intp).reshape(part.shape[1:])
@@ -88,8 +91,9 @@ def entries(site: Site, axis: int, parts: Sequence[Samples]) -> list[int]:
     if max(have) == 1:
         divisor = gcd(*lengths)
         lengths = [length // divisor for length in lengths]
-        if sum(lengths) > MAX_PLACES:
-            lengths = [max(1, length * MAX_PLACES // sum(lengths)) for length in lengths]
+        most = max(len(parts), min(MAX_PLACES, MAX_ELEMENTS // 8 * len(parts) // sum(part[0].size for part in parts)))
+        if sum(lengths) > most:
+            lengths = [max(1, length * most // sum(lengths)) for length in lengths]
     return lengths
 
 
@@ -116,13 +120,18 @@ def slice_(site: Site) -> Step | None:
         return same(site)
     axes = site.integers(3, "axes") or tuple(range(len(starts)))
     steps = site.integers(4, "steps") or (1,) * len(starts)
+    shape = site.shape(site.node.input(0))
 
     def cut(places: Index) -> Index:
         window = [slice(None)] * places.ndim
         for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-            if places.shape[axis] > 1:
-                last = end if not (step < 0 and end < -places.shape[axis]) else None
-                window[axis] = slice(start, last, step)
+            have = places.shape[axis]
+            length = (shape[axis] if shape is not None and axis < len(shape) else None) or have
+            if have == length > 1:
+                window[axis] = slice(start, None if step < 0 and end < -length else end, step)
+            elif have > 1:  # a place stands for a run of elements
+                first, last, _ = slice(start, end, step).indices(length)
+                window[axis] = slice(first * have // length, max(last * have // length, first * have // length + 1))
         return places[tuple(window)]
 
     return move(site, cut)
@@ -237,6 +246,10 @@ def regroup(
         ):
             full += lengths
             target += wanted
+        elif size > 1 and have[-1] == size and len(right) > 1 and wanted[-1] > 1 and size % wanted[-1] == 0:
+            # Places come first, then channels: anchors of a detector move from the channels to the places.
+            full += have
+            target += [*(1 for _ in right[2:]), size // wanted[-1], wanted[-1]]
         elif size > 1 and size in wanted:  # the block's length is unknown, but its channels find a place
             full += have
             at = wanted.index(size)
@@ -262,6 +275,7 @@ def pad(site: Site) -> Step | None:
     for axis, before, after in zip(axes, pads, pads[len(axes) :], strict=False):
         if samples.shape[axis % rank + 1] > 1:
             width[axis % rank] = max(before, 0), max(after, 0)
+    bounded(tuple(n + sum(w) for n, w in zip(samples.shape[1:], width, strict=True)))
     grown = np.pad(samples, [(0, 0), *width])
     window = (slice(None), *(slice(b, b + n) for (b, _), n in zip(width, samples.shape[1:], strict=True)))
     return Step((grown,), (Edge(site.node.input(0), Adjoint(lambda rows: rows[window])),))

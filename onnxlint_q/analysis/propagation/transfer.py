@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.propagation.population import Samples, per_image
+from onnxlint_q.analysis.propagation.population import IMAGES, Samples
 
 _STEEP = np.float32(1e6)
 
@@ -44,8 +44,7 @@ class Gain:
     @property
     def white(self) -> float:
         """Output noise over signal for an error of unit variance, independent from element to element."""
-        places = per_image(self.rows)
-        return float(np.vdot(places, places)) / places.shape[0] * self.share
+        return float(np.vdot(self.rows, self.rows)) / IMAGES * self.share
 
 
 class Transfer(Protocol):

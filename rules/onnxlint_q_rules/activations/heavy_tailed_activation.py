@@ -29,7 +29,7 @@ from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Location, Severity, Subject
 from onnxlint_q.rule import Example, Rule, option
-from onnxlint_q_rules.qdq.pairs import override
+from onnxlint_q_rules.advice import CLAIM_BELOW_DB, override
 
 _LEAST_DRAWS = 1000
 _COPIES = frozenset(
@@ -60,16 +60,18 @@ def _one_outlier(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.flo
 class HeavyTailedActivation(Rule):
     """Activation range that belongs to a few outliers.
 
-    **What it does.** Divides each activation's range by the range that holds all but a few in ten thousand of
-    its values.
+    ## What it does
+    Divides each activation's range by the range that holds all but a few in ten thousand of its values.
 
-    **Why it breaks INT8.** The scale follows the outliers: the bulk of the values shares the few codes that
-    are left.
+    ## Why it breaks INT8
+    The scale follows the outliers: the bulk of the values shares the few codes that are left.
 
-    **What to do.** Calibrate with a percentile or clip the tensor; where the outliers carry the answer, keep
-    the tensor in 16 bits or exclude its layers.
+    ## What to do
+    Calibrate with a percentile or clip the tensor; where the outliers carry the answer, keep the tensor in 16 bits or
+    exclude its layers.
 
-    **Sources.** torch.ao.quantization OutlierDetector; Sony MCT XQuant.
+    ## Sources
+    torch.ao.quantization OutlierDetector; Sony MCT XQuant.
     """
 
     code: ClassVar[str] = "QA001"
@@ -81,9 +83,6 @@ class HeavyTailedActivation(Rule):
     warning_ratio: float = option(4.0, doc="range over bulk range that is reported", source="two bits lost")
     error_ratio: float = option(16.0, doc="range over bulk range that is an error", source="four bits lost")
     tail: float = option(1e-4, doc="fraction of values left out at each end", source="PPQ's default percentile, 99.99")
-    claim_db: float = option(
-        20.0, doc="output SQNR (dB) that the claim says is undercut", source="noise of a tenth of the signal"
-    )
 
     good: ClassVar[tuple[Example, ...]] = (Example(_NETWORK, samples=_even),)
     bad: ClassVar[tuple[Example, ...]] = (
@@ -133,7 +132,7 @@ class HeavyTailedActivation(Rule):
                     "keep the tensor in 16 bits or exclude the layers that read it"
                 ),
                 snippet=override(key, min(low, 0.0), max(high, 0.0)),
-                claim=Claim(Subject.ACTIVATION, key, INT8_PER_TENSOR.name, self.claim_db),
+                claim=Claim(Subject.ACTIVATION, key, INT8_PER_TENSOR.name, CLAIM_BELOW_DB),
             )
 
     def _ratio(self, seen: TensorObservation) -> tuple[float, float, float, float]:

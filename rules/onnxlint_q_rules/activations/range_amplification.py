@@ -29,7 +29,7 @@ from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.graph.model import ACTIVATIONS
 from onnxlint_q.rule import Example, Rule, option
-from onnxlint_q_rules.qdq.pairs import override
+from onnxlint_q_rules.advice import CLAIM_BELOW_DB, override
 
 _NETWORK = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -71,16 +71,19 @@ def _samples(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32
 class RangeAmplification(Rule):
     """BatchNorm that widens the range for nothing.
 
-    **What it does.** Compares the range behind each folded BatchNormalization with the range in front of it,
-    and with the ranges of the layers that read it.
+    ## What it does
+    Compares the range behind each folded BatchNormalization with the range in front of it, and with the ranges of the
+    layers that read it.
 
-    **Why it breaks INT8.** The step of a tensor grows with its range; where the next layer shrinks the values
-    again, it has to make do with the coarse ones.
+    ## Why it breaks INT8
+    The step of a tensor grows with its range; where the next layer shrinks the values again, it has to make do with
+    the coarse ones.
 
-    **What to do.** Equalise the layers, clip the range, or keep the tensor in 16 bits; when training,
-    regularise gamma.
+    ## What to do
+    Equalise the layers, clip the range, or keep the tensor in 16 bits; when training, regularise gamma.
 
-    **Sources.** A case study on Quantizing EfficientNetB0 and ResNet18.
+    ## Sources
+    A case study on Quantizing EfficientNetB0 and ResNet18.
     """
 
     code: ClassVar[str] = "QA002"
@@ -95,9 +98,6 @@ class RangeAmplification(Rule):
         source="two bits; 4.4 in the EfficientNet-B0 case study",
     )
     width: float = option(4.0, doc="range over the widest result of the layers that read it", source="two bits")
-    claim_db: float = option(
-        20.0, doc="output SQNR (dB) that the claim says is undercut", source="noise of a tenth of the signal"
-    )
 
     good: ClassVar[tuple[Example, ...]] = (Example(_NETWORK, weights=_mild, samples=_samples),)
     bad: ClassVar[tuple[Example, ...]] = (
@@ -138,7 +138,7 @@ class RangeAmplification(Rule):
                     "bits; when training, regularise gamma"
                 ),
                 snippet=override(rounded, min(stored.quantile(1e-3), 0.0), max(stored.quantile(1 - 1e-3), 0.0)),
-                claim=Claim(Subject.ACTIVATION, rounded, INT8_PER_TENSOR.name, self.claim_db),
+                claim=Claim(Subject.ACTIVATION, rounded, INT8_PER_TENSOR.name, CLAIM_BELOW_DB),
             )
 
 

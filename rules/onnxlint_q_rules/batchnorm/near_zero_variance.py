@@ -23,8 +23,8 @@ from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.rule import Example, Rule, Weights, option
+from onnxlint_q_rules.advice import CLAIM_BELOW_DB, channels, outlook, times
 from onnxlint_q_rules.batchnorm.gains import EPSILONS, SHARE_OF_MEDIAN, Gains, compare_gains, folds
-from onnxlint_q_rules.weights.advice import CLAIM_BELOW_DB, channels, outlook, times
 
 _SCHEME = INT8_PER_TENSOR.name
 _NETWORK = """
@@ -99,9 +99,9 @@ class NearZeroVariance(Rule):
         doc="folded width over that of an ordinary channel from which on the finding is a warning",
         source="four of eight bits; Sony MCT 2.6.1 uses the same ratio for unbalanced inputs",
     )
-    drop_above_db: float = option(
+    warn_below_db: float = option(
         30.0,
-        doc="forecast SQNR at the output (dB) from which on a warning becomes an info",
+        doc="forecast SQNR at the output (dB) below which a finding is a warning, else it is an info",
         source="noise of 3 % of the signal, ten decibels from the level where layers are excluded",
     )
 
@@ -128,14 +128,7 @@ class NearZeroVariance(Rule):
             lifted = lifted[np.argsort(-gains.ratio[lifted], kind="stable")]
             width = self._width(layer, norm, gains)[lifted]
             wide = lifted[width >= self.width_ratio]
-            view = outlook(
-                facts,
-                layer,
-                _SCHEME,
-                warn_db=self.drop_above_db,
-                drop_db=float("inf"),
-                blind=Severity.WARNING,
-            )
+            view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.WARNING)
             effect = (
                 f"; folded, {channels(wide)} {'take' if wide.size > 1 else 'takes'} the int8 scale, up to "
                 f"{times(float(width.max()))} times as wide as an ordinary channel{view.words}"

@@ -20,8 +20,8 @@ from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.rule import Example, Rule, Weights, option
+from onnxlint_q_rules.advice import CLAIM_BELOW_DB, channels, finer_scale, outlook, times
 from onnxlint_q_rules.batchnorm.gains import compare_gains, folds
-from onnxlint_q_rules.weights.advice import CLAIM_BELOW_DB, channels, finer_scale, outlook, times
 
 _SCHEME = INT8_PER_TENSOR.name
 _NETWORK = """
@@ -83,9 +83,9 @@ class OutlierGamma(Rule):
     lost_db: float = option(
         6.0, doc="mean channel SQNR (dB) that folding must cost", source="arithmetic: 6.02 dB are one bit"
     )
-    drop_above_db: float = option(
+    warn_below_db: float = option(
         30.0,
-        doc="forecast SQNR at the output (dB) from which on a warning becomes an info",
+        doc="forecast SQNR at the output (dB) below which a finding is a warning, else it is an info",
         source="noise of 3 % of the signal, ten decibels from the level where layers are excluded",
     )
 
@@ -112,14 +112,7 @@ class OutlierGamma(Rule):
             after = layer.weight.mean_channel_sqnr_db(_SCHEME)
             if not outliers.size or before is None or after is None or before - after < self.lost_db:
                 continue
-            view = outlook(
-                facts,
-                layer,
-                _SCHEME,
-                warn_db=self.drop_above_db,
-                drop_db=float("inf"),
-                blind=Severity.WARNING,
-            )
+            view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.WARNING)
             listed = outliers[np.argsort(-gains.ratio[outliers], kind="stable")]
             remedy, snippet = finer_scale(facts, layer)
             yield self.finding(

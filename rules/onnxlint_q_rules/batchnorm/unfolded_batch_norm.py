@@ -16,13 +16,13 @@ from onnxlint_q.analysis.folding import Blocker
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.rule import Example, Rule
-from onnxlint_q_rules.weights.advice import exclude
+from onnxlint_q_rules.advice import exclude
 
 _REMEDIES: Mapping[Blocker, str] = {
     Blocker.TRAINING: "Export the model in evaluation mode, for instance after `model.eval()`.",
-    Blocker.PARAMETERS: "Export gamma, beta, mean and variance as constants (constant folding on, no Gemm alpha or "
-    "beta).",
+    Blocker.PARAMETERS: "Export gamma, beta, mean and variance as constants (constant folding on).",
     Blocker.CHANNELS: "Move the normalisation to the layer's output channels, or keep it in float.",
+    Blocker.FACTORS: "Multiply the Gemm's alpha and beta into its weight and bias and leave them at 1.",
     Blocker.NO_LAYER: "No layer can take it. If one layer alone reads it, without padding, let it fold forward; "
     "else keep it in float.",
     Blocker.ACTIVATION: "Swap the activation and the normalisation in the architecture and fine-tune, or keep it in "
@@ -115,7 +115,7 @@ block (float[N, 1, 4, 4] x) => (float[N, 2, 4, 4] y)
             yield self.finding(
                 facts.model.locate(item.node),
                 f"This BatchNormalization does not fold: {item.reason.value}{other}.",
-                remedy=_REMEDIES.get(item.reason, "Keep it in float."),
+                remedy=_REMEDIES[item.reason],
                 snippet=f"quantize_static(..., {keep_float})" if keep_float else "",
                 metrics={"reason": item.reason.name.lower()},
             )

@@ -1,11 +1,10 @@
 """Measurements on random values.
 
-Random inputs drive a network through the same layers, and on them noise travels to the output much as on data
-(mean Spearman 0.85 with measured damage for one layer at a time on 1/f-noise images). Ranges are another
-matter: what a filter was trained to find does not occur in noise, so observed ranges, tails and saturation
-say little about deployment.
+`--calibrate random` feeds standard normal values, independent of each other. They drive a network through the same
+layers, but what a filter was trained to find does not occur in them, so observed ranges, tails and saturation, and
+every figure made with them, say little about deployment.
 
-Source: measured on 12 networks; Sony MCT's documentation asks for representative data for the same reason.
+Source: Sony MCT's documentation asks for representative data for the same reason.
 """
 
 from __future__ import annotations
@@ -15,22 +14,26 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxlint_q.facts import Facts
-from onnxlint_q.finding import Confidence, Finding, Location, Severity
+from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.rule import Example, Rule
+from onnxlint_q_rules.advice import whole_model
 
 
 @dataclass(frozen=True)
 class SyntheticCalibration(Rule):
     """Calibration on random values.
 
-    **What it does.** Says that the run used generated values instead of data.
+    ## What it does
+    Says that the run used generated values instead of data.
 
-    **Why it breaks INT8.** Ranges of activations on noise are not those in use; scales made from them clip or
-    waste codes.
+    ## Why it breaks INT8
+    Ranges of activations on noise are not those in use; scales made from them clip or waste codes.
 
-    **What to do.** Calibrate with samples of the deployment before believing a range.
+    ## What to do
+    Calibrate with samples of the deployment before believing a range.
 
-    **Sources.** Sony MCT documentation, representative data set.
+    ## Sources
+    Sony MCT documentation, representative data set.
     """
 
     code: ClassVar[str] = "QD002"
@@ -58,7 +61,7 @@ nothing (float[1] x) => (float[1] y) {
         seen = facts.observations
         if seen is not None and seen.synthetic:
             yield self.finding(
-                Location(output=facts.model.inputs[0].name if facts.model.inputs else ""),
+                whole_model(facts),
                 f"no data: {seen.samples} samples of {seen.source} were generated, so every range, tail and "
                 "saturation in this report is that of random values",
                 metrics={"samples": seen.samples},

@@ -1,9 +1,9 @@
 """Ranges taken from a handful of samples.
 
-The largest of `n` independent values is expected to be beaten by the next one with probability `1 / (n + 1)`:
-with 32 samples about 3 % of the inputs leave a min-max range somewhere, with 100 1 %, with 300 0.3 %.
-Statistics for a verdict need fewer samples than ranges that go into production, so under 100 the rule only
-tells, and under 32 it warns.
+The largest of `n` independent values is beaten by the next one with probability `1 / (n + 1)`. So a new input leaves
+the min-max range of a tensor at its upper end with a probability of 3 % after 32 samples, 1 % after 100, 0.3 % after
+300, and at its lower end as often. Statistics for a verdict need fewer samples than ranges that go into production, so
+under 100 the rule only tells, and under 32 it warns.
 
 Sources: PyTorch quantisation guide (at least 100), NNCF and OpenVINO (300); ZeroQ issue 11 (ResNet-18 keeps
 71 % with one image, so few samples are a doubt and no proof).
@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.facts import Facts
-from onnxlint_q.finding import Confidence, Finding, Location, Severity
+from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q_rules.advice import whole_model
 
 _NETWORK = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -39,14 +40,17 @@ def _few(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
 class TooFewSamples(Rule):
     """Too few calibration samples.
 
-    **What it does.** Looks at the number of samples that ran.
+    ## What it does
+    Looks at the number of samples that ran.
 
-    **Why it breaks INT8.** Ranges that are learned from few samples are exceeded in use, and what exceeds
-    them is clipped.
+    ## Why it breaks INT8
+    Ranges that are learned from few samples are exceeded in use, and what exceeds them is clipped.
 
-    **What to do.** Use at least 100 samples like those of the deployment, 300 for ranges that ship.
+    ## What to do
+    Use at least 100 samples like those of the deployment, 300 for ranges that ship.
 
-    **Sources.** PyTorch quantisation guide; NNCF; ZeroQ issue 11.
+    ## Sources
+    PyTorch quantisation guide; NNCF; ZeroQ issue 11.
     """
 
     code: ClassVar[str] = "QD001"
@@ -55,7 +59,9 @@ class TooFewSamples(Rule):
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
     needs_calibration: ClassVar[bool] = True
 
-    warning_samples: int = option(32, doc="fewer samples are a warning", source="the default of --samples")
+    warning_samples: int = option(
+        32, doc="fewer samples are a warning", source="arithmetic: each end of a range is exceeded by 3 % of new inputs"
+    )
     info_samples: int = option(100, doc="fewer samples are mentioned", source="PyTorch quantisation guide")
 
     good: ClassVar[tuple[Example, ...]] = (Example(_NETWORK, why="without calibration there is nothing to count"),)
@@ -68,12 +74,12 @@ class TooFewSamples(Rule):
             return
         few = seen.samples < self.warning_samples
         more = seen.available is not None and seen.available > seen.samples
-        first = facts.model.inputs[0].name if facts.model.inputs else ""
+        count = "1 calibration sample was" if seen.samples == 1 else f"{seen.samples} calibration samples were"
         beaten = 1 / (seen.samples + 1)
         yield self.finding(
-            Location(output=first),
-            f"{seen.samples} calibration samples were used: enough {'to try, not' if few else 'for a verdict, not'} "
-            f"for ranges that ship, because about {beaten:.1%} of new inputs will exceed them",
+            whole_model(facts),
+            f"{count} used: enough {'to try' if few else 'for a verdict'}, not for ranges that ship, because each end "
+            f"of a tensor's range is exceeded by about {100 * beaten:.1f} % of new inputs",
             severity=None if few else Severity.INFO,
             metrics={"samples": seen.samples, "available": seen.available},
             remedy=(

@@ -15,7 +15,7 @@ import onnx
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.rule import Example, Rule
-from onnxlint_q_rules.weights.advice import whole_model
+from onnxlint_q_rules.advice import whole_model
 
 
 @dataclass(frozen=True)

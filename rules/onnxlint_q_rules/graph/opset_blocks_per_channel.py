@@ -16,7 +16,7 @@ from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Format
 from onnxlint_q.rule import Example, Rule
-from onnxlint_q_rules.weights.advice import whole_model
+from onnxlint_q_rules.advice import whole_model
 
 _PER_CHANNEL = 13
 _ANY = 10
@@ -73,13 +73,13 @@ class OpsetBlocksPerChannel(Rule):
         if opset >= needed or not facts.layers or facts.format not in {Format.FLOAT, Format.QDQ}:
             return
         lack = (
-            "has no QuantizeLinear, so nothing can be quantised as it is"
+            "has no scales at all (no QuantizeLinear), so the file cannot be quantised as it is"
             if opset < _ANY
-            else f"has no per-channel scales, which leaves one scale a weight tensor (layers: {len(facts.layers)})"
+            else f"has no per-channel scales, so each of the {len(facts.layers)} layers gets one scale for its weight"
         )
         yield self.finding(
             whole_model(facts),
-            f"Opset {opset} {lack}; that takes opset {needed}.",
+            f"Opset {opset} {lack}; opset {needed} has them.",
             remedy="Export the model again at opset 13 or higher. If you cannot, convert it and compare the outputs; "
             "do not call quantize_static(per_channel=True) on it as it is, the result does not load.",
             snippet="onnx.version_converter.convert_version(onnx.load(path), 17)",

@@ -48,17 +48,18 @@ shifted (float[1, 2, 4, 4] x) => (float[1, 2, 4, 4] y)
 class BiasScaleMismatch(Rule):
     """Bias scale that is not input scale times weight scale.
 
-    **What it does.** For each layer with dequantised input, weight and bias compares `s_b` with `s_x * s_w`,
-    channel by channel.
+    ## What it does
+    For each layer with dequantised input, weight and bias compares `s_b` with `s_x * s_w`, channel by channel.
 
-    **Why it breaks INT8.** Integer kernels add the bias codes as they are; with another scale the bias is
-    wrong by that factor, and only after the runtime has fused the layer, so that tests in float do not show
-    it.
+    ## Why it breaks INT8
+    Integer kernels add the bias codes as they are; with another scale the bias is wrong by that factor, and only
+    after the runtime has fused the layer, so that tests in float do not show it.
 
-    **What to do.** Write the bias again as `round(bias / (s_x * s_w))` with the scale `s_x * s_w`, or keep it
-    in float.
+    ## What to do
+    Write the bias again as `round(bias / (s_x * s_w))` with the scale `s_x * s_w`, or keep it in float.
 
-    **Sources.** ONNX operator specification, QLinearConv; onnxruntime pull request 28229.
+    ## Sources
+    ONNX operator specification, QLinearConv; onnxruntime pull request 28229.
     """
 
     code: ClassVar[str] = "QP004"

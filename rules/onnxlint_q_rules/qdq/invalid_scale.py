@@ -51,16 +51,20 @@ shifted (float[1, 2, 4, 4] x) => (float[1, 2, 4, 4] y)
 class InvalidScale(Rule):
     """Scale or zero point that is not valid.
 
-    **What it does.** Looks at every scale (zero, negative, NaN, infinite, subnormal) and every zero point
-    (another type than the codes, not zero for an int32 bias).
+    ## What it does
+    Looks at every scale (zero, negative, NaN, infinite, subnormal) and every zero point (another type than the codes,
+    not zero for an int32 bias).
 
-    **Why it breaks INT8.** Zero, NaN and infinity destroy the tensor; runtimes reject such files or silently
-    put another scale in their place, so results differ between them.
+    ## Why it breaks INT8
+    Zero, NaN and infinity destroy the tensor; runtimes reject such files or silently put another scale in their
+    place, so results differ between them.
 
-    **What to do.** Find why the range was empty (a dead channel, a constant tensor, an overflow in
-    calibration), then quantise again; a floor under the range prevents it.
+    ## What to do
+    Find why the range was empty (a dead channel, a constant tensor, an overflow in calibration), then quantise again;
+    a floor under the range prevents it.
 
-    **Sources.** ONNX operator specification; NVIDIA/TensorRT issue 2498.
+    ## Sources
+    ONNX operator specification; NVIDIA/TensorRT issue 2498.
     """
 
     code: ClassVar[str] = "QP002"

@@ -12,6 +12,8 @@ Rounding `x` to a step `s` moves `w_c * x` by an error of standard deviation `s 
 
     L_c = V_c / (s ||w_c||_2)        levels;  L = lower quartile of L_c over the channels with a weight.
 
+A layer in which three quarters of the channels have none is left out: its weight is broken, not the step of `x`.
+
 The same number is the ratio of ranges: `255 / L_c` is how far an input that fills its codes overshoots what
 the layer can store. With the signal at an eighth of its range (plus and minus four standard deviations, which
 is what min-max calibration gives a Gaussian) the SQNR left at that layer is
@@ -58,7 +60,8 @@ from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Node, QuantizedTensor
 from onnxlint_q.rule import Example, Rule, option
-from onnxlint_q_rules.qdq.pairs import Grid, Pairs, Vector, grid, occurring, override, where
+from onnxlint_q_rules.advice import override
+from onnxlint_q_rules.qdq.pairs import Grid, Pairs, Vector, grid, occurring, where
 
 _GATE_WIDTH = {"Sigmoid": 16.0, "QLinearSigmoid": 16.0, "Tanh": 8.0, "Softmax": 8.0, "QLinearSoftmax": 8.0}
 _PIXELS = (200.0, 300.0)
@@ -101,17 +104,20 @@ class _Reading:
 class LargeScale(Rule):
     """Quantisation step too coarse.
 
-    **What it does.** Compares the step of each activation with what its reader can resolve: how many input
-    steps fit into the range that the reader stores. With calibration data it counts the codes that are used.
+    ## What it does
+    Compares the step of each activation with what its reader can resolve: how many input steps fit into the range
+    that the reader stores. With calibration data it counts the codes that are used.
 
-    **Why it breaks INT8.** A tensor with five codes carries two bits, whatever its type says. It happens when
-    the range was calibrated on data of another scale (raw pixels instead of normalised ones) or by a rare
-    outlier.
+    ## Why it breaks INT8
+    A tensor with five codes carries two bits, whatever its type says. It happens when the range was calibrated on
+    data of another scale (raw pixels instead of normalised ones) or by a rare outlier.
 
-    **What to do.** Calibrate again with the preprocessing of the deployment, give the tensor its true range,
-    or clip outliers with a percentile.
+    ## What to do
+    Calibrate again with the preprocessing of the deployment, give the tensor its true range, or clip outliers with a
+    percentile.
 
-    **Sources.** Widrow & Kollar, Quantization Noise, 2008; onnxruntime issue 14233.
+    ## Sources
+    Widrow & Kollar, Quantization Noise, 2008; onnxruntime issue 14233.
     """
 
     code: ClassVar[str] = "QP001"
@@ -191,9 +197,9 @@ gate (float[1, 8] x) => (float[1, 8] y)
         sqnr = 20 * np.log10(max(reading.levels, 1e-9) * np.sqrt(12) / 8)
         reader = f"{reading.node.op_type} {reading.node.label!r}"
         message = (
-            f"one step of {pair.tensor!r} is {held.scale:.3g} (it is quantised for {held.low:.3g} to "
-            f"{held.high:.3g}), and only {reading.levels:.1f} such steps fit into {reading.what} of its reader "
-            f"{reader}, so about {max(sqnr, 0):.0f} dB are left there"
+            f"one step of {pair.tensor!r} is {held.scale:.3g} (its range is {held.low:.3g} to {held.high:.3g}): "
+            f"{reading.levels:.1f} steps span {reading.what} of {reader}, which reads it, so about "
+            f"{max(sqnr, 0):.0f} dB SQNR are left there"
         )
         return self.finding(
             where(facts.model, pair),
@@ -291,10 +297,11 @@ def _layer_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, _Reading]
         if bias is None or bias.shape != norm.shape:
             bias = np.zeros_like(norm)
         alive = norm > 0
-        if np.any(alive):
+        # Of a weight that lost most of its channels the few that are left do not speak for the layer.
+        if np.count_nonzero(alive) > norm.size / 4:
             width = np.maximum(stored.high - bias, 0) - np.minimum(stored.low - bias, 0)
             levels = float(np.quantile(width[alive] / (held.scale * norm[alive]), 0.25))
-            yield source.codes, _Reading(layer.folded.layer.node, levels, "the output range")
+            yield source.codes, _Reading(layer.folded.layer.node, levels, "the whole output range")
 
 
 def _other_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, _Reading]]:
@@ -306,7 +313,7 @@ def _other_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, _Reading]
             source = pairs.source(node.input(0))
             held = grid(facts.model, source) if source is not None else None
             if source is not None and held is not None and not _gates_itself(facts, source):
-                yield source.codes, _Reading(node, abs(width) / held.scale, "the sensitive part")
+                yield source.codes, _Reading(node, abs(width) / held.scale, "all that matters to the result")
         elif node.op_type in {"Add", "Sub", "QLinearAdd"}:
             target = pairs.destination(node.output)
             stored = grid(facts.model, target) if target is not None else None
@@ -314,7 +321,7 @@ def _other_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, _Reading]
                 source = pairs.source(key) if stored is not None else None
                 held = grid(facts.model, source) if source is not None else None
                 if source is not None and held is not None and stored is not None:
-                    yield source.codes, _Reading(node, stored.range / held.scale, "the output range")
+                    yield source.codes, _Reading(node, stored.range / held.scale, "the whole output range")
 
 
 def _gates_itself(facts: Facts, pair: QuantizedTensor) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -174,9 +173,3 @@ def dequantizer(model: Model, tensor: str) -> Node | None:
             return None
         tensor = node.input(0)
     return None
-
-
-def override(tensor: str, low: float, high: float) -> str:
-    """The `extra_options` of ONNX Runtime's `quantize_static` that give one tensor another range."""
-    name = json.dumps(tensor)
-    return f'extra_options={{"TensorQuantOverrides": {{{name}: [{{"rmin": {low:.6g}, "rmax": {high:.6g}}}]}}}}'

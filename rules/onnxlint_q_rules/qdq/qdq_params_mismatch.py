@@ -40,15 +40,19 @@ rounding (float[1, 4] x) => (float[1, 4] y)
 class QdqParamsMismatch(Rule):
     """Codes written with one scale and read with another.
 
-    **What it does.** Compares scale and zero point of every operator that reads an integer activation with
-    those of the operator that writes it.
+    ## What it does
+    Compares scale and zero point of every operator that reads an integer activation with those of the operator that
+    writes it.
 
-    **Why it breaks INT8.** The tensor is multiplied by the ratio of the scales and shifted by the difference
-    of the zero points, which no layer after it expects.
+    ## Why it breaks INT8
+    The tensor is multiplied by the ratio of the scales and shifted by the difference of the zero points, which no
+    layer after it expects.
 
-    **What to do.** Use the writer's scale and zero point in all readers.
+    ## What to do
+    Use the writer's scale and zero point in all readers.
 
-    **Sources.** ONNX operator specification, QuantizeLinear and DequantizeLinear.
+    ## Sources
+    ONNX operator specification, QuantizeLinear and DequantizeLinear.
     """
 
     code: ClassVar[str] = "QP006"

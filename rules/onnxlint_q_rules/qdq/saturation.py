@@ -53,15 +53,18 @@ def _normal(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]
 class Saturation(Rule):
     """Values clipped by the quantisation range.
 
-    **What it does.** Counts how many values of each activation end up on its smallest or largest code.
+    ## What it does
+    Counts how many values of each activation end up on its smallest or largest code.
 
-    **Why it breaks INT8.** A clipped value has an error as large as its distance to the range; many of them
-    shift the mean of the layer, and peaks are what detectors and classifiers look at.
+    ## Why it breaks INT8
+    A clipped value has an error as large as its distance to the range; many of them shift the mean of the layer, and
+    peaks are what detectors and classifiers look at.
 
-    **What to do.** Calibrate with data like that of the deployment, or with a milder percentile; give the
-    tensor its observed range.
+    ## What to do
+    Calibrate with data like that of the deployment, or with a milder percentile; give the tensor its observed range.
 
-    **Sources.** Defaults of ONNX Runtime and PPQ; onnxruntime issue 17235.
+    ## Sources
+    Defaults of ONNX Runtime and PPQ; onnxruntime issue 17235.
     """
 
     code: ClassVar[str] = "QP007"

@@ -43,16 +43,19 @@ rounding (float[2, 3] x) => (float[2, 3] y)
 class ScaleShape(Rule):
     """Number of scales that does not fit the tensor.
 
-    **What it does.** Compares the shape of each scale and zero point with the tensor's shape, the axis and
-    the block size.
+    ## What it does
+    Compares the shape of each scale and zero point with the tensor's shape, the axis and the block size.
 
-    **Why it breaks INT8.** The file cannot be loaded, or a runtime reads the scales along another axis and
-    each channel gets its neighbour's scale.
+    ## Why it breaks INT8
+    The file cannot be loaded, or a runtime reads the scales along another axis and each channel gets its neighbour's
+    scale.
 
-    **What to do.** Quantise again from a model of opset 13 or later, and check the axis: 0 for Conv, 1 for
-    ConvTranspose, the output axis of Gemm and MatMul.
+    ## What to do
+    Quantise again from a model of opset 13 or later, and check the axis: 0 for Conv, 1 for ConvTranspose, the output
+    axis of Gemm and MatMul.
 
-    **Sources.** ONNX operator specification; onnxruntime issues 17718, 16188.
+    ## Sources
+    ONNX operator specification; onnxruntime issues 17718, 16188.
     """
 
     code: ClassVar[str] = "QP003"

@@ -23,7 +23,8 @@ import numpy.typing as npt
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.rule import Example, Rule, option
-from onnxlint_q_rules.qdq.pairs import Pairs, occurring, override, where
+from onnxlint_q_rules.advice import override
+from onnxlint_q_rules.qdq.pairs import Pairs, occurring, where
 
 
 def _model(scale: str) -> str:
@@ -46,16 +47,18 @@ def _uniform(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32
 class WastedRange(Rule):
     """Quantisation range much wider than the data.
 
-    **What it does.** Divides the range of each activation's codes by the range that the calibration data
-    uses.
+    ## What it does
+    Divides the range of each activation's codes by the range that the calibration data uses.
 
-    **Why it breaks INT8.** Codes that never occur carry nothing: every factor of two is one bit less, 6 dB of
-    SQNR.
+    ## Why it breaks INT8
+    Codes that never occur carry nothing: every factor of two is one bit less, 6 dB of SQNR.
 
-    **What to do.** Calibrate again, or give the tensor its observed range; where it shares its scale with a
-    wider tensor, separate the two.
+    ## What to do
+    Calibrate again, or give the tensor its observed range; where it shares its scale with a wider tensor, separate
+    the two.
 
-    **Sources.** One bit for each factor of two.
+    ## Sources
+    One bit for each factor of two.
     """
 
     code: ClassVar[str] = "QP008"

@@ -21,8 +21,8 @@ from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.rule import Example, Rule, Weights, option
+from onnxlint_q_rules.advice import CLAIM_BELOW_DB, channels, finer_scale, locate, outlook
 from onnxlint_q_rules.batchnorm.gains import compare_gains
-from onnxlint_q_rules.weights.advice import CLAIM_BELOW_DB, channels, finer_scale, locate, outlook
 
 _SCHEME = INT8_PER_TENSOR.name
 _NETWORK = """
@@ -77,7 +77,7 @@ class CollapsedChannels(Rule):
     share: float = option(
         0.1,
         doc="fraction of the channels that may collapse, constant ones left out",
-        source="arithmetic of QuantizeLinear says which channels collapse; a tenth of them is what this rule tolerates",
+        source="arithmetic: without a tenth of equally strong channels the layer's own output has 10 dB",
     )
     warn_below_db: float = option(
         20.0,
@@ -106,16 +106,16 @@ class CollapsedChannels(Rule):
                 continue
             idle = _idle(layer)
             lost = np.setdiff1d(layer.weight.collapsed, idle)
-            alive = layer.weight.absmax.size - idle.size
+            total = layer.weight.absmax.size
+            alive = total - idle.size
             if lost.size <= self.share * alive:
                 continue
-            view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, drop_db=float("inf"), blind=Severity.INFO)
+            view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.INFO)
             remedy, snippet = finer_scale(facts, layer)
-            besides = f" ({idle.size} more are constant in the float model already)" if idle.size else ""
             yield self.finding(
                 locate(facts, layer),
-                f"One int8 scale rounds {lost.size} of {alive} output channels to zero entirely{besides}: "
-                f"{channels(lost)}{view.words}.",
+                f"One int8 scale rounds every weight of {lost.size} of {total} output channels to zero "
+                f"({channels(lost)}){_besides(int(idle.size), total - int(lost.size))}{view.words}.",
                 remedy=f"{remedy} If the float model gives the same output without these channels, prune them.",
                 snippet=snippet,
                 metrics={
@@ -127,6 +127,14 @@ class CollapsedChannels(Rule):
                 claim=Claim(Subject.WEIGHT, layer.output, _SCHEME, CLAIM_BELOW_DB),
                 severity=view.severity,
             )
+
+
+def _besides(idle: int, others: int) -> str:
+    """What to know of the `others`, the channels that do not collapse, if some of them are idle."""
+    if not idle:
+        return ""
+    who = f"the other {idle}" if idle == others else f"{idle} of the others"
+    return f"; {who} hardly {'varies' if idle == 1 else 'vary'} in float either"
 
 
 def _idle(layer: LayerFacts) -> npt.NDArray[np.intp]:

@@ -27,7 +27,7 @@ from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Metric, Severity, Subject
 from onnxlint_q.rule import Example, Rule, Weights, option
-from onnxlint_q_rules.weights.advice import (
+from onnxlint_q_rules.advice import (
     CLAIM_BELOW_DB,
     Outlook,
     channels,
@@ -163,7 +163,7 @@ class InChannelOutlier(Rule):
     def _low_sqnr(
         self, facts: Facts, layer: LayerFacts, sqnr: npt.NDArray[np.float64], low: npt.NDArray[np.intp]
     ) -> Finding:
-        view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, drop_db=float("inf"), blind=Severity.WARNING)
+        view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.WARNING)
         channel = int(np.argmin(sqnr))
         ratio = float(layer.weight.absmax[channel] / np.sqrt(layer.weight.power[channel]))
         return self._about(
@@ -171,8 +171,8 @@ class InChannelOutlier(Rule):
             layer,
             view,
             f"Even with scales of their own {low.size} of {sqnr.size} output channels keep less than "
-            f"{self.channel_sqnr_db:g} dB ({worst(sqnr, min(4, low.size))}): in channel {channel} the largest weight is "
-            f"{times(ratio)} times the root mean square, which leaves {sqnr[channel]:.0f} dB{view.words}.",
+            f"{self.channel_sqnr_db:g} dB ({worst(sqnr, min(4, low.size))}): in channel {channel} the largest weight "
+            f"is {times(ratio)} times the root mean square, which leaves {sqnr[channel]:.0f} dB{view.words}.",
             {"worst_channel_sqnr_db": float(sqnr[channel]), "largest_over_rms": ratio, "low_channels": int(low.size)},
         )
 

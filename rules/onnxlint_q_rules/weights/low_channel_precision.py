@@ -2,28 +2,24 @@
 
     p_c = range_c / range_tensor,    SQNR_c = 10 log10(sum_k w_ck^2 / sum_k (w_ck - q(w_ck))^2)
 
-The maths is that of the depthwise rule. The damage is not: here every output channel sees all input channels, a
-channel with small weights is often one that the network hardly uses, and the next layer sums it with hundreds of
-others. On 12 real networks weights alone predict which of these layers hurt with a precision of 0.1 to 0.25, so
-without a forecast of the model's output the rule only informs.
+The maths and the check are those of low-depthwise-average-precision. The damage is not: here every output channel sees
+all input channels, a channel with small weights is often one that the network hardly uses, and the next layer sums it
+with hundreds of others. On 12 real networks weights alone predict which of these layers hurt with a precision of 0.1 to
+0.25, so without a forecast of the model's output the rule only informs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.facts import Facts
-from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
-from onnxlint_q.rule import Example, Rule, Weights, option
-from onnxlint_q_rules.weights.advice import CLAIM_BELOW_DB, finer_scale, locate, outlook, shared_scale
+from onnxlint_q.finding import Confidence, Severity
+from onnxlint_q.rule import Example, Weights, option
+from onnxlint_q_rules.weights.low_depthwise_average_precision import LowDepthwiseAveragePrecision
 
-_SCHEME = INT8_PER_TENSOR.name
 _NETWORK = """
 <ir_version: 8, opset_import: ["" : 17]>
 two (float[N, 8, 8, 8] image) => (float[N, 4, 8, 8] y) {
@@ -48,7 +44,7 @@ def _spread(ratio: float) -> Weights:
 
 
 @dataclass(frozen=True)
-class LowChannelPrecision(Rule):
+class LowChannelPrecision(LowDepthwiseAveragePrecision):
     """The output channels of a layer use a small part of the codes of one int8 scale.
 
     ## What it does
@@ -70,12 +66,9 @@ class LowChannelPrecision(Rule):
     name: ClassVar[str] = "low-channel-precision"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
+    depthwise: ClassVar[bool] = False
+    blind_severity: ClassVar[Severity] = Severity.INFO
 
-    average_precision: float = option(
-        0.25,
-        doc="average precision (fraction) below which a layer is suspected",
-        source="arithmetic: a quarter of the codes is two of eight bits lost in the average channel",
-    )
     channel_sqnr_db: float = option(
         28.0,
         doc="mean SQNR of the channels (dB) below which a layer is suspected",
@@ -91,11 +84,6 @@ class LowChannelPrecision(Rule):
         doc="forecast SQNR at the output (dB) below which a finding is a warning, above it an info",
         source="noise of 10 % of the signal at the output",
     )
-    drop_above_db: float = option(
-        30.0,
-        doc="forecast SQNR at the output (dB) from which on a suspected layer is not reported",
-        source="noise of 3 % of the signal, ten decibels from the level where layers are excluded",
-    )
 
     good: ClassVar[tuple[Example, ...]] = (
         Example(_NETWORK, weights=_spread(1.0), why="All channels are equally wide."),
@@ -108,33 +96,3 @@ class LowChannelPrecision(Rule):
             why="Channel 0 is 300 times as wide as the others, which round to zero or to one code.",
         ),
     )
-
-    def check(self, facts: Facts) -> Iterator[Finding]:
-        """Every suspected layer of a float model that is not depthwise."""
-        layers = facts.layers if facts.is_float else ()
-        for layer in layers:
-            mean_db = layer.weight.mean_channel_sqnr_db(_SCHEME)
-            suspect = not layer.folded.layer.depthwise and layer.weight.average_precision < self.average_precision
-            if not suspect or layer.weight.non_finite or mean_db is None or mean_db >= self.channel_sqnr_db:
-                continue
-            view = outlook(
-                facts,
-                layer,
-                _SCHEME,
-                warn_db=self.warn_below_db,
-                drop_db=self.drop_above_db,
-                blind=Severity.INFO if mean_db < self.blind_below_db else None,
-            )
-            if view.severity is None:
-                continue
-            clause, metrics = shared_scale(layer)
-            remedy, snippet = finer_scale(facts, layer)
-            yield self.finding(
-                locate(facts, layer),
-                f"One int8 scale serves {metrics['channels']} output channels, {clause}{view.words}.",
-                remedy=remedy,
-                snippet=snippet,
-                metrics={**metrics, "forecast_db": view.forecast_db},
-                claim=Claim(Subject.WEIGHT, layer.output, _SCHEME, CLAIM_BELOW_DB),
-                severity=view.severity,
-            )

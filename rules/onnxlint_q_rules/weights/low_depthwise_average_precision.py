@@ -24,7 +24,7 @@ from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.rule import Example, Rule, Weights, option
-from onnxlint_q_rules.weights.advice import CLAIM_BELOW_DB, finer_scale, locate, outlook, shared_scale
+from onnxlint_q_rules.advice import CLAIM_BELOW_DB, finer_scale, locate, outlook, shared_scale
 
 _SCHEME = INT8_PER_TENSOR.name
 _NETWORK = """
@@ -113,13 +113,20 @@ class LowDepthwiseAveragePrecision(Rule):
         ),
     )
 
+    # What low-channel-precision, the same rule for all other layers, has otherwise.
+    depthwise: ClassVar[bool] = True
+    blind_severity: ClassVar[Severity] = Severity.WARNING
+
     def check(self, facts: Facts) -> Iterator[Finding]:
         """Every depthwise layer of a float model against which all three witnesses speak."""
         layers = facts.layers if facts.is_float else ()
         for layer in layers:
+            if layer.folded.layer.depthwise is not self.depthwise or layer.weight.non_finite:
+                continue
             mean_db = layer.weight.mean_channel_sqnr_db(_SCHEME)
-            suspect = layer.folded.layer.depthwise and layer.weight.average_precision < self.average_precision
-            if not suspect or layer.weight.non_finite or mean_db is None or mean_db >= self.channel_sqnr_db:
+            if mean_db is None or mean_db >= self.channel_sqnr_db:
+                continue
+            if layer.weight.average_precision >= self.average_precision:
                 continue
             view = outlook(
                 facts,
@@ -127,7 +134,7 @@ class LowDepthwiseAveragePrecision(Rule):
                 _SCHEME,
                 warn_db=self.warn_below_db,
                 drop_db=self.drop_above_db,
-                blind=Severity.WARNING if mean_db < self.blind_below_db else None,
+                blind=self.blind_severity if mean_db < self.blind_below_db else None,
             )
             if view.severity is None:
                 continue
@@ -135,7 +142,8 @@ class LowDepthwiseAveragePrecision(Rule):
             remedy, snippet = finer_scale(facts, layer)
             yield self.finding(
                 locate(facts, layer),
-                f"One int8 scale serves {metrics['channels']} depthwise channels, {clause}{view.words}.",
+                f"One int8 scale serves {metrics['channels']} {'depthwise' if self.depthwise else 'output'} channels, "
+                f"{clause}{view.words}.",
                 remedy=remedy,
                 snippet=snippet,
                 metrics={**metrics, "forecast_db": view.forecast_db},

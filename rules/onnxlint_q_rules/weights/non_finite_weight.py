@@ -17,7 +17,7 @@ import onnx
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Model, Node
-from onnxlint_q.rule import Example, Rule, Weights, option
+from onnxlint_q.rule import Example, Rule, Weights
 
 _T = onnx.TensorProto
 _FLOATS = frozenset({_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16})
@@ -51,7 +51,7 @@ class NonFiniteWeight(Rule):
 
     ## What it does
     Reads every float constant that is used, in every graph of the file, and names those with NaN or infinite values.
-    An infinite bound of Clip, Pad, Max or Min is left alone.
+    An infinite bound of Clip, Pad, Max or Min is left alone, and so is a scale, which invalid-scale checks.
 
     ## Why it breaks INT8
     Scales are made of the largest magnitude of a tensor: one infinity makes the scale infinite and every code zero,
@@ -71,10 +71,6 @@ class NonFiniteWeight(Rule):
     severity: ClassVar[Severity] = Severity.ERROR
     confidence: ClassVar[Confidence] = Confidence.HIGH
 
-    allowed: int = option(
-        0, doc="number of non-finite values a constant may hold", source="ONNX operator specification, QuantizeLinear"
-    )
-
     good: ClassVar[tuple[Example, ...]] = (
         Example(_NETWORK, weights=_with(1.0), why="The weight is finite; an infinite bound of Clip means no bound."),
     )
@@ -84,12 +80,13 @@ class NonFiniteWeight(Rule):
     )
 
     def check(self, facts: Facts) -> Iterator[Finding]:
-        """Every constant with such values, once, and every fold that makes some."""
+        """Every constant with such values, once, and every fold that makes some; a scale is for invalid-scale."""
         model = facts.model
+        scales = {pair.scale for pair in facts.quantized}
         weights = {model.constants.origin(layer.folded.layer.weight): layer.folded.layer.node for layer in facts.layers}
         for key, reader in _constants(model):
-            nans, infinities = _count(model, key)
-            if nans + infinities <= self.allowed:
+            nans, infinities = (0, 0) if key in scales else _count(model, key)
+            if not nans + infinities:
                 continue
             node = weights.get(key, reader)
             severity = Severity.ERROR if nans or key in weights else Severity.WARNING
@@ -97,7 +94,7 @@ class NonFiniteWeight(Rule):
         for layer in facts.layers:
             norm = layer.folded.after or layer.folded.before
             made = layer.weight.non_finite - layer.before.non_finite
-            if norm is not None and made > self.allowed:
+            if norm is not None and made > 0:
                 yield self._report(
                     facts, norm.node, "weight that this BatchNormalization folds into", (made, 0), Severity.ERROR
                 )

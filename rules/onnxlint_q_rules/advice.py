@@ -1,7 +1,8 @@
-"""Words and options that several rules share: which channels, which nodes, which severity."""
+"""What several rules say alike: which channels, which place, which severity, which options of the quantiser."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -40,9 +41,15 @@ class Outlook:
 
 
 def outlook(
-    facts: Facts, layer: LayerFacts, scheme: str, *, warn_db: float, drop_db: float, blind: Severity | None
+    facts: Facts,
+    layer: LayerFacts,
+    scheme: str,
+    *,
+    warn_db: float,
+    drop_db: float = float("inf"),
+    blind: Severity | None,
 ) -> Outlook:
-    """Judge a suspicion by its forecast: a warning below `warn_db`, nothing from `drop_db` on, info between.
+    """Judge a suspicion by its forecast SQNR: a warning below `warn_db`, nothing from `drop_db` on, info between.
 
     `blind` is the severity where there is no forecast.
     """
@@ -105,6 +112,12 @@ def exclude(nodes: Iterable[Node]) -> str:
     return f"nodes_to_exclude={names!r}" if names and all(names) else ""
 
 
+def override(tensor: str, low: float, high: float) -> str:
+    """The `extra_options` of ONNX Runtime's `quantize_static` that give one tensor another range."""
+    name = json.dumps(tensor)
+    return f'extra_options={{"TensorQuantOverrides": {{{name}: [{{"rmin": {low:.6g}, "rmax": {high:.6g}}}]}}}}'
+
+
 def finer_scale(facts: Facts, layer: LayerFacts) -> tuple[str, str]:
     """Remedy and snippet for a layer whose channels need scales of their own."""
     keep_float = exclude([layer.folded.layer.node])
@@ -118,8 +131,8 @@ def finer_scale(facts: Facts, layer: LayerFacts) -> tuple[str, str]:
     per_channel = forecast_db(facts, layer, INT8_PER_CHANNEL.name)
     if per_channel is not None and per_channel < CLAIM_BELOW_DB:
         remedy = (
-            f"Keep the layer in float: even with a scale for each channel the forecast is {per_channel:.0f} dB at the "
-            "output. Use 16-bit weights where the hardware has no float."
+            f"Keep the layer in float: even with a scale for each channel its weight alone is forecast to leave less "
+            f"than {CLAIM_BELOW_DB:g} dB at the output. Use 16-bit weights where the hardware has no float."
         )
         return remedy, f"quantize_static(..., {keep_float})" if keep_float else ""
     remedy = (

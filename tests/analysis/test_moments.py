@@ -1,0 +1,174 @@
+"""The forward pass: the samples of every tensor have the moments that the tensor has when the model runs."""
+
+from __future__ import annotations
+
+from math import erf, exp, pi, sqrt
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx_cases import as_model, onnx_text
+
+from onnxlint_q.analysis.folding import fold_batch_norms
+from onnxlint_q.analysis.propagation import population
+from onnxlint_q.analysis.propagation.integers import integer_value
+from onnxlint_q.analysis.propagation.layers import Kernel
+from onnxlint_q.analysis.propagation.population import SIZE, field, image_mean, read_taps, write_taps
+from onnxlint_q.analysis.propagation.structure import pair_blocks
+from onnxlint_q.analysis.propagation.sweep import Propagation, propagate
+from onnxlint_q.graph import Model, find_layers
+
+few = settings(max_examples=15, deadline=None, derandomize=True, database=None)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def forward(model: Model) -> Propagation:
+    return propagate(model, fold_batch_norms(model, list(find_layers(model))).layers)
+
+
+def pushed(body: str, channels: int = 64, /, **arrays: npt.ArrayLike) -> Propagation:
+    return forward(as_model(onnx_text(f"g (float[1,{channels},8,8] x) => (float[a,b,c,d] y) {{ {body} }}", **arrays)))
+
+
+@given(mean=st.floats(-3, 3), deviation=st.floats(0.1, 3))
+@few
+def test_relu_has_the_moments_of_a_rectified_gaussian(mean: float, deviation: float) -> None:
+    body = "p = Mul(x, s)  q = Add(p, m)  y = Relu(q)"
+    y = pushed(body, s=np.float32(deviation), m=np.float32(mean)).samples["y"]
+    z = mean / deviation
+    density, mass = exp(-z * z / 2) / sqrt(2 * pi), 0.5 * (1 + erf(z / sqrt(2)))
+    assert y.mean() == pytest.approx(mean * mass + deviation * density, abs=0.05 * deviation)
+    power = (mean**2 + deviation**2) * mass + mean * deviation * density
+    assert (y**2).mean() == pytest.approx(power, abs=0.08 * (mean**2 + deviation**2))
+
+
+@pytest.mark.parametrize(
+    ("body", "function"),
+    [
+        ("s = Sigmoid(x)  y = Mul(x, s)", lambda x: x / (1 + np.exp(-x))),
+        ("s = HardSigmoid <alpha=0.16666667> (x)  y = Mul(x, s)", lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
+        ("s = Softplus(x)  t = Tanh(s)  y = Mul(x, t)", lambda x: x * np.tanh(np.log1p(np.exp(x)))),
+        ("d = Div(x, r)  e = Erf(d)  f = Add(e, one)  h = Mul(x, f)  y = Mul(h, half)", None),
+    ],
+)
+def test_activations_written_in_several_nodes_are_followed_exactly(body: str, function: object) -> None:
+    found = pushed(body, r=np.float32(sqrt(2)), one=np.float32(1), half=np.float32(0.5))
+    x = found.samples["x"].astype(np.float64)
+    want = function(x) if callable(function) else x * 0.5 * (1 + np.vectorize(erf)(x / sqrt(2)))
+    np.testing.assert_allclose(found.samples["y"], want, atol=1e-5)
+    assert not found.unknown
+
+
+def test_batch_norm_sets_the_moments_it_recorded() -> None:
+    rng = np.random.default_rng(0)
+    gamma, beta = rng.normal(0, 2, 8).astype(np.float32), rng.normal(0, 2, 8).astype(np.float32)
+    found = pushed(
+        "y = BatchNormalization(x, g, b, m, v)",
+        8,
+        g=gamma,
+        b=beta,
+        m=np.full(8, 5, np.float32),
+        v=np.full(8, 9, np.float32),
+    )
+    y = found.samples["y"][:, 0, :, 0, 0]
+    np.testing.assert_allclose(y.mean(axis=0), beta, atol=1e-4)
+    np.testing.assert_allclose(y.std(axis=0), np.abs(gamma), rtol=1e-3)
+
+
+@given(seed=seeds, groups=st.sampled_from([1, 2, 4]), taps=st.sampled_from([1, 4, 9]))
+@few
+def test_pull_is_the_adjoint_of_push(seed: int, groups: int, taps: int) -> None:
+    rng = np.random.default_rng(seed)
+    kernel = Kernel(rng.standard_normal((groups, 3, 5, taps)).astype(np.float32))
+    x = rng.standard_normal((SIZE, 5 * groups)).astype(np.float32)
+    rows = rng.standard_normal((SIZE, 3 * groups)).astype(np.float32)
+    left, right = float(np.vdot(kernel.push(x), rows)), float(np.vdot(x, kernel.pull(rows)))
+    assert left == pytest.approx(right, abs=1e-3 * float(np.linalg.norm(kernel.push(x)) * np.linalg.norm(rows)))
+
+
+def test_neighbours_correlate_as_stated() -> None:
+    x = field(np.random.default_rng(0), (200,))
+    within = x - image_mean(x)
+    other = read_taps(x, 2, lambda tap, v: v if tap == 0 else 0 * v, x) - image_mean(x)
+    correlation = np.vdot(within, other) / (np.linalg.norm(within) * np.linalg.norm(other))
+    assert correlation == pytest.approx(sqrt(population.NEIGHBOUR_CORRELATION), abs=0.15)
+    np.testing.assert_allclose(write_taps(x, 1, lambda tap, v: v, x), x)
+
+
+def test_a_channel_shuffle_moves_channels_and_nothing_else() -> None:
+    found = pushed(
+        "a = Mul(x, w)  r = Reshape(a, s)  t = Transpose <perm=[0,2,1,3,4]> (r)  y = Reshape(t, u)",
+        6,
+        w=np.arange(1, 7, dtype=np.float32).reshape(6, 1, 1),
+        s=np.array([1, 2, 3, 8, 8]),
+        u=np.array([1, 6, 8, 8]),
+    )
+    np.testing.assert_array_equal(found.samples["y"][:, 0, :, 0, 0], found.samples["a"][:, 0, [0, 3, 1, 4, 2, 5], 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "blocks"),
+    [
+        ((1, 48, 44, 44), (24, 2, 1936), [([0, 1], [0, 1]), ([2, 3], [2])]),
+        ((None, 1280, 1, 1), (None, 1280), [([0], [0]), ([1], [1]), ([2, 3], [])]),
+        ((2, 3, None), (6, None), [([0, 1], [0]), ([2], [1])]),
+    ],
+)
+def test_reshape_pairs_runs_of_axes(
+    before: tuple[int | None, ...], after: tuple[int | None, ...], blocks: list[tuple[list[int], list[int]]]
+) -> None:
+    assert pair_blocks(before, after) == blocks
+
+
+def test_a_gate_multiplies_and_a_global_pool_averages_within_an_image() -> None:
+    found = pushed("p = GlobalAveragePool(x)  s = Sigmoid(p)  y = Mul(x, s)")
+    p = found.samples["p"]
+    np.testing.assert_allclose(p, image_mean(found.samples["x"]), atol=1e-6)
+    np.testing.assert_allclose(found.samples["y"], found.samples["x"] * found.samples["s"], atol=1e-6)
+
+
+def test_shape_arithmetic_of_exporters_is_evaluated() -> None:
+    model = as_model(
+        onnx_text(
+            "g (float[1,12,4,5] x) => (float[a,b,c] y)"
+            "{ s = Shape(x)  n = Gather(s, at)  t = Concat <axis=0> (n, rest)  y = Reshape(x, t) }",
+            at=np.array([0]),
+            rest=np.array([-1, 2]),
+        )
+    )
+    value = integer_value(model, "t")
+    assert value is not None and value.tolist() == [1, -1, 2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float x) => (float y) { y = Relu(x) }",
+        "g (float[a,b] x) => (float y) { y = Foo(x) }",
+        "g (float[N,3,H,W,D] x) => (float y) { s = Shape(x)  y = Reshape(x, s) }",
+        "g (float[2] x) => (float y) { y = Softmax(x) }",
+        "g (int64[2] x) => (int64 y) { y = Add(x, x) }",
+        "g (float[1,4,2,2] x) => (float y) { y = Concat <axis=9> (x, x) }",
+        "g (float[1,4,2,2] x) => (float y) { a, b = Split <axis=1> (x)  y = Mul(a, b) }",
+        "g (float[0,3] x) => (float y) { y = ReduceMean(x) }",
+    ],
+)
+def test_odd_graphs_do_not_crash(text: str) -> None:
+    found = forward(as_model(onnx_text(text)))
+    assert all(np.isfinite(samples).all() for samples in found.samples.values())
+
+
+def test_a_graph_that_doubles_its_tensors_stays_small() -> None:
+    body = "  ".join(f"t{i + 1} = Concat <axis=1> (t{i}, t{i})" for i in range(40))
+    model = as_model(onnx_text(f"g (float[1,2,1,1] t0) => (float[a,b,c,d] y) {{ {body}  y = Relu(t40) }}"))
+    found = forward(model)
+    assert found.unknown == ("Concat",)
+    assert max(samples.nbytes for samples in found.samples.values()) < 1 << 28
+
+
+def test_a_huge_pad_is_refused() -> None:
+    pads = np.array([0, 0, 0, 0, 0, 1 << 40, 0, 0])
+    found = forward(as_model(onnx_text("g (float[1,2,1,1] x) => (float[a,b,c,d] y) { y = Pad(x, p) }", p=pads)))
+    assert found.unknown == ("Pad",)
