@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,7 +53,8 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"onnxlint-q {__version__}")
+        with _errors_as_one_line():
+            _say(f"onnxlint-q {__version__}\n")
         raise typer.Exit
 
 
@@ -68,7 +70,7 @@ def _root(
 
 @app.command()
 def check(
-    models: Annotated[list[Path], typer.Argument(help="ONNX files, or folders that are searched for them.")],
+    models: Annotated[list[str], typer.Argument(help="ONNX files, or folders that are searched for them.")],
     calibrate: Annotated[
         str | None,
         typer.Option(help="Test the findings on data: an .npz, an .npy, a folder of images or of .npz, or `random`."),
@@ -87,7 +89,7 @@ def check(
     ] = None,
     crop: Annotated[str | None, typer.Option(help="Centre crop: pixels, or HEIGHTxWIDTH.")] = None,
     layout: Annotated[str | None, typer.Option(help="nchw or nhwc; seen from the input's shape by default.")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="How many samples to calibrate on.")] = 32,
+    samples: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many samples to calibrate on.")] = 32,
     scheme: Annotated[
         str, typer.Option(help="Schemes to judge, with commas between.")
     ] = "int8-per-tensor,int8-per-channel",
@@ -111,7 +113,14 @@ def check(
 ) -> None:
     """Lint models: report findings, exit 1 if there are any that matter, 2 if there is no trustworthy answer."""
     with _errors_as_one_line():
-        from onnxlint_q.options import find_models, parse_preprocessing, parse_reports, parse_request, split_words
+        from onnxlint_q.options import (
+            find_models,
+            keep_apart,
+            parse_preprocessing,
+            parse_reports,
+            parse_request,
+            split_words,
+        )
 
         how = parse_preprocessing(
             preprocess,
@@ -126,7 +135,9 @@ def check(
         reports = parse_reports(output_format or [], html)
         request = parse_request(scheme, calibrate, how, samples)
         words = split_words(select), split_words(extend_select), split_words(ignore)
-        code = _check(find_models(models), request, reports, words, fail_on, config, no_config)
+        paths = find_models(models)
+        keep_apart(reports, [*paths, calibrate, config])
+        code = _check(paths, request, reports, words, fail_on, config, no_config)
     raise typer.Exit(CLEAN if exit_zero and code == FINDINGS else code)
 
 
@@ -143,7 +154,7 @@ def rule(
         rules = load_rules()
         if all_rules == (code is not None):
             raise UsageError("name one rule, or pass --all")
-        typer.echo(listing(rules) if code is None else explain(rules, code))
+        _say((listing(rules) if code is None else explain(rules, code)) + "\n")
 
 
 @app.command("config")
@@ -160,16 +171,20 @@ def show_config(
 
         found = read_config(config) if config else find_config(model)
         if show:
-            typer.echo(settings(found, [entry.rule for entry in load_rules()]))
+            _say(settings(found, [entry.rule for entry in load_rules()]) + "\n")
 
 
 def main() -> None:
     """Entry point of the console script."""
+    # A stream that was closed before we came would be None here, and its descriptor would go to the next open file.
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     try:
         app()
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; Python must not complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # typer writes the help itself
+        _drop_output()
+        _complain(_told(error))
+        sys.exit(NO_ANSWER)
 
 
 def _check(
@@ -199,8 +214,8 @@ def _check(
                 result = lint(path, config.build(known), config, request, progress)
             except UsageError:
                 raise
-            except OnnxlintError as error:
-                failures.append(Failure(str(path), str(error)))
+            except Exception as error:
+                failures.append(Failure(str(path), _told(error, path)))
                 continue
             results.append(result)
             failing |= result.fails(config.fail_on if fail_on is None else level)
@@ -209,8 +224,11 @@ def _check(
     run = Run(tuple(results), tuple(failures))
     if results:
         for report_format, destination in reports:
-            look = terminal_look()
-            write(render(run, report_format, look), destination)
+            text = render(run, report_format, terminal_look())
+            if destination is None:
+                _say(text)
+            else:
+                write(text, destination)
     if failures or any(result.rule_crashed for result in results):
         return NO_ANSWER
     return FINDINGS if failing else CLEAN
@@ -245,15 +263,48 @@ def _configured(
 def _errors_as_one_line() -> Iterator[None]:
     try:
         yield
-    except OnnxlintError as error:
-        _complain(str(error))
+    except Exception as error:
+        _complain(_told(error))
         raise typer.Exit(NO_ANSWER) from error
+
+
+def _told(error: Exception, path: Path | None = None) -> str:
+    """An error as a sentence; `path` is the model it concerns."""
+    if isinstance(error, OnnxlintError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    subject = f"{path}: " if path is not None else ""
+    return (
+        f"{subject}an error of onnxlint-q itself, {type(error).__name__}: {error} "
+        f"({Path(where.filename).name}:{where.lineno}); report it with the model"
+    )
+
+
+def _say(text: str) -> None:
+    """To standard output; a reader that has left has seen enough, which changes no exit code."""
+    from onnxlint_q.report import write
+
+    try:
+        write(text, None)
+    except BrokenPipeError:
+        _drop_output()
+    except OSError as error:
+        _drop_output()
+        raise UsageError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def _drop_output() -> None:
+    """What is still buffered goes nowhere, or Python would complain about it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str) -> None:
     """One line on stderr, whatever the names in it hold."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in message)
-    typer.echo(f"onnxlint-q: error: {line.encode('utf-8', 'backslashreplace').decode()}", err=True)
+    with suppress(OSError):  # the exit code still tells
+        typer.echo(f"onnxlint-q: error: {line.encode('utf-8', 'backslashreplace').decode()}", err=True)
 
 
 @contextmanager

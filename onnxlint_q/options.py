@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,15 +38,32 @@ def parse_reports(wanted: Sequence[str], html: str | None) -> list[tuple[ReportF
         UsageError: a format is unknown, or two reports want standard output.
     """
     reports: list[tuple[ReportFormat, str | None]] = []
-    for word in [*wanted, *([f"html={html}"] if html else [])]:
-        name, _, destination = word.partition("=")
+    for word in [*wanted, *([f"html={html}"] if html is not None else [])]:
+        name, to_file, destination = word.partition("=")
         if name not in set(ReportFormat):
             raise UsageError(f"--output-format {word!r}: choose from {', '.join(ReportFormat)}")
-        reports.append((ReportFormat(name), destination or None))
+        if to_file and not destination:
+            raise UsageError(f"the {name} report has no file name; give one, or - for standard output")
+        reports.append((ReportFormat(name), destination if destination not in {"", "-"} else None))
     to_stdout = sum(destination is None for _, destination in reports)
     if to_stdout > 1:
         raise UsageError("only one report can go to standard output; give the others a file: --output-format json=FILE")
     return reports if to_stdout else [*reports, (ReportFormat.FULL, None)]
+
+
+def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterable[str | Path | None]) -> None:
+    """Check that no report would replace a file that is read, or another report.
+
+    Raises:
+        UsageError: one would.
+    """
+    taken = {os.path.realpath(path) for path in read if path is not None}
+    for _, destination in reports:
+        target = os.path.realpath(destination) if destination is not None else os.devnull
+        if target in taken:
+            raise UsageError(f"the report {destination} would replace a file of this run; name another file")
+        if not Path(target).is_char_device():  # /dev/null can be written to twice
+            taken.add(target)
 
 
 def parse_preprocessing(
@@ -68,9 +87,11 @@ def parse_preprocessing(
         changed["mean"] = _numbers("--mean", mean)
     if std is not None:
         changed["std"] = _numbers("--std", std)
-        if not all(changed["std"]):
-            raise UsageError(f"--std {std!r}: a standard deviation cannot be zero")
+        if min(changed["std"]) <= 0:
+            raise UsageError(f"--std {std!r}: a standard deviation cannot be zero or negative")
     if scale is not None:
+        if not math.isfinite(scale) or scale == 0:
+            raise UsageError(f"--scale {scale}: give a finite factor other than zero")
         changed["scale"] = scale
     if resize is not None:
         changed["resize"] = _pixels("--resize", resize)
@@ -90,14 +111,17 @@ def split_words(options: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(word.strip() for option in options or () for word in option.split(",") if word.strip())
 
 
-def find_models(paths: Sequence[Path]) -> list[Path]:
+def find_models(names: Sequence[str]) -> list[Path]:
     """The files to lint: folders are searched for `*.onnx`, files are taken as they are.
 
     Raises:
-        UsageError: a folder holds none.
+        UsageError: a folder holds none, or a name is empty.
     """
     found: list[Path] = []
-    for path in paths:
+    for name in names:
+        if not name:
+            raise UsageError("an empty name is no model; pass an .onnx file or a folder of them")
+        path = Path(name)
         if path.is_dir():
             inside = sorted(entry for entry in path.rglob("*.onnx") if entry.is_file())
             if not inside:
@@ -116,13 +140,16 @@ def _choice(option: str, word: str, allowed: tuple[str, ...]) -> str:
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"{option} {text!r}: give one number, or one a channel with commas between") from error
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise UsageError(f"{option} {text!r}: give one number, or one a channel with commas between")
+    return numbers
 
 
 def _pixels(option: str, text: str) -> tuple[int, ...]:
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and 0 < int(part) <= 8192 for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() and len(part) < 5 and 0 < int(part) <= 8192 for part in parts):
         raise UsageError(f"{option} {text!r}: give pixels from 1 to 8192, or HEIGHTxWIDTH")
     return tuple(int(part) for part in parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -137,7 +138,8 @@ class ImageFolder(Source):
         from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
 
         try:
-            with Image.open(path) as image:
+            # Pillow warns of what it can read all the same.
+            with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
                 return self.how.apply(image, target.height, target.width, target.channels)
         except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"{path}: cannot be read as an image ({error}); remove it or convert it") from error
@@ -171,10 +173,12 @@ def open_source(where: str, preprocessing: Preprocessing) -> Source:
     if where == "random":
         return RandomSource()
     path = Path(where)
-    if path.is_file():
+    if where and path.is_file():
         return ArraySource(where, read_arrays(path))
-    if not path.is_dir():
-        raise DataError(f"{where}: no such file or folder; pass an .npz, an .npy, a folder of images, or `random`")
+    if not where or not path.is_dir():
+        raise DataError(
+            f"--calibrate {where}: no such file or folder; pass an .npz, an .npy, a folder of images, or `random`"
+        )
     files = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
     images = [entry for entry in files if entry.suffix.lower() in _IMAGES]
     arrays = [entry for entry in files if entry.suffix.lower() in {".npz", ".npy"}]
@@ -196,9 +200,12 @@ def read_arrays(path: Path) -> Mapping[str, Array]:
         if isinstance(loaded, np.ndarray):
             return {"data": loaded}
         with loaded:
-            return {name: loaded[name] for name in loaded.files}
+            arrays = {name: loaded[name] for name in loaded.files}
     except Exception as error:  # numpy, zipfile and zlib raise a dozen unrelated types on a damaged file
         raise DataError(f"{path}: cannot be read as .npz or .npy ({error}); write it with numpy.savez") from error
+    if not arrays or not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise DataError(f"{path}: is an archive without arrays, or with other files; write it with numpy.savez")
+    return arrays
 
 
 def _slices(value: Value, array: Array, source: str) -> Sequence[Array]:

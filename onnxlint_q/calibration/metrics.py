@@ -21,11 +21,11 @@ class OutputError:
 
     Attributes:
         sqnr_db: `10 log10` of the inverse of the noise-to-signal power ratio, averaged over the outputs; None if the
-            outputs are identical or carry no signal. An output that is not finite where the float model's is, or has
-            another shape, counts as -150 dB.
+            outputs are identical or carry no signal. An output that is not finite where the float model's is counts
+            as -150 dB; one that ever changes its shape (detections, for example) cannot be compared and is left out.
         worst_db: SQNR of the worst output.
         agreement: fraction of rows whose largest class is the float model's; None if the model is no classifier.
-        has_signal: whether any output of the float model is ever finite and different from zero.
+        has_signal: whether any output can be compared, and is ever finite and different from zero in the float model.
         samples: how many were compared.
     """
 
@@ -42,6 +42,7 @@ class ErrorAccumulator:
 
     signal: dict[int, float] = field(default_factory=dict)
     noise: dict[int, float] = field(default_factory=dict)
+    reshaped: set[int] = field(default_factory=set)
     agreed: int = 0
     rows: int = 0
     samples: int = 0
@@ -52,13 +53,11 @@ class ErrorAccumulator:
         floating = [i for i, array in enumerate(reference) if np.issubdtype(array.dtype, np.floating)]
         for index in floating:
             exact = reference[index].astype(np.float64)
-            signal, noise = _power(exact), math.inf
-            if not math.isfinite(signal):
-                continue
-            if other[index].shape == exact.shape:
-                noise = _power(other[index].astype(np.float64) - exact)
-            self.signal[index] = self.signal.get(index, 0.0) + signal
-            self.noise[index] = self.noise.get(index, 0.0) + noise
+            if other[index].shape != exact.shape:
+                self.reshaped.add(index)
+            elif math.isfinite(signal := _power(exact)):
+                self.signal[index] = self.signal.get(index, 0.0) + signal
+                self.noise[index] = self.noise.get(index, 0.0) + _power(other[index].astype(np.float64) - exact)
         if len(floating) == 1:
             scores = class_scores(reference[floating[0]])
             if scores is not None:
@@ -69,7 +68,7 @@ class ErrorAccumulator:
 
     def result(self) -> OutputError:
         """The error so far."""
-        live = [index for index, power in self.signal.items() if power > 0]
+        live = [index for index, power in self.signal.items() if power > 0 and index not in self.reshaped]
         ratios = [self.noise[index] / self.signal[index] for index in live]
         # A variant that overflows has no finite error: infinitely bad is -150 dB here, not a missing figure.
         ratios = [ratio if np.isfinite(ratio) else 1e15 for ratio in ratios]

@@ -108,7 +108,12 @@ def _statistics(tensor: str, number: int, elem_type: int) -> Iterable[onnx.NodeP
     yield helper.make_node("Size", [values], [name("size")])
     yield helper.make_node("Cast", [name("size")], [name("extent")], to=onnx.TensorProto.DOUBLE)
     yield helper.make_node("Mul", [name("extent"), f"{PREFIX}positions"], [name("where")])
-    yield helper.make_node("Cast", [name("where")], [name("index")], to=onnx.TensorProto.INT64)
+    # An empty tensor has no value to draw: its indices are repeated zero times, all others once.
+    yield helper.make_node("Cast", [name("where")], [name("all")], to=onnx.TensorProto.INT64)
+    yield helper.make_node("Cast", [name("size")], [name("any")], to=onnx.TensorProto.BOOL)
+    yield helper.make_node("Cast", [name("any")], [name("times")], to=onnx.TensorProto.INT64)
+    yield helper.make_node("Reshape", [name("times"), f"{PREFIX}flat"], [name("repeats")])
+    yield helper.make_node("Tile", [name("all"), name("repeats")], [name("index")])
     yield helper.make_node("Reshape", [values, f"{PREFIX}flat"], [name("vector")])
     yield helper.make_node("Gather", [name("vector"), name("index")], [name("drawn")])
 
@@ -143,10 +148,12 @@ class _Collector:
         found: dict[str, TensorObservation] = {}
         bad: list[str] = []
         for number, tensor in enumerate(tensors):
+            if not self.size[number]:
+                continue
             if not np.isfinite((self.low[number], self.high[number], self.sum[number])).all():
                 bad.append(tensor)
                 continue
-            size = max(self.size[number], 1.0)
+            size = self.size[number]
             found[tensor] = TensorObservation(
                 low=float(self.low[number]),
                 high=float(self.high[number]),

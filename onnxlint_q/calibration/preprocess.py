@@ -52,9 +52,15 @@ class Preprocessing:
         return ", ".join(steps)
 
     def apply(self, image: Any, height: int, width: int, channels: int) -> npt.NDArray[np.float32]:
-        """An RGB or greyscale PIL image as float32 `[channels, height, width]`."""
+        """A PIL image of 8 bits a channel as float32 `[channels, height, width]`.
+
+        Raises:
+            DataError: it has more bits, or is too small for the crop.
+        """
         from PIL import Image  # noqa: PLC0415 - a run on arrays needs no image library
 
+        if image.mode[0] in "IF":  # Pillow would clip these at 255
+            raise DataError(f"its pixels have more than 8 bits (Pillow mode {image.mode}); convert it to 8 bits")
         image = image.convert("L" if channels == 1 else "RGB")
         height, width = self.crop or (height, width)
         image = image.resize(self._target(image.size, height, width), Image.Resampling.BILINEAR)

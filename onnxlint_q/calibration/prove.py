@@ -19,7 +19,8 @@ from onnxlint_q.finding import Claim, Evidence, Finding, Subject
 from onnxlint_q.graph.names import ROOT
 
 NO_SIGNAL = (
-    "no output of the float model is a finite float other than zero on these samples, so no error can be measured"
+    "no error could be measured on these samples: every output of the float model is zero, not finite or not a float, "
+    "or changes its shape when quantised"
 )
 
 

@@ -18,6 +18,7 @@ Array = npt.NDArray[Any]
 SECONDS_PER_RUN = 120.0
 # ONNX Runtime stops between two operators; one that is still busy after this is left behind.
 _SECONDS_TO_STOP = 5.0
+_TENSOR = (np.ndarray, np.generic)
 
 
 class NotRunnableError(Exception):
@@ -86,7 +87,7 @@ class Session:
         (values,) = finished
         if isinstance(values, Exception):
             raise NotRunnableError(_one_line(values)) from values
-        return [value if isinstance(value, np.ndarray | np.generic) else np.empty(0, object) for value in values]
+        return [np.asarray(value) if isinstance(value, _TENSOR) else np.empty(0, object) for value in values]
 
 
 def _one_line(error: Exception) -> str:

@@ -23,8 +23,6 @@ WORST = 10
 """Rows of the table of worst layers."""
 PLACES = 8
 """Places of one rule that are listed."""
-REMEDIES = 3
-"""Different remedies of one rule that are listed."""
 
 SEVERITY_STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 VERDICT_STYLE = {
@@ -181,20 +179,17 @@ def _group(group: digest.Group, width: int) -> Iterator[RenderableType]:
             table.add_row("", "", Text(words.shown(finding.message, room), "dim"))
     yield _indent(table, 2)
     yield from _more(len(group.findings) - PLACES)
-    yield from _remedies(group.findings)
+    yield from _remedy(group.findings)
 
 
-def _remedies(findings: tuple[Finding, ...]) -> Iterator[RenderableType]:
-    """Each remedy once, the most frequent first; the snippet is that of the first place."""
-    places = Counter(finding.remedy for finding in findings)
-    for remedy, total in places.most_common(REMEDIES):
-        same = [finding for finding in findings if finding.remedy == remedy]
-        if len(places) > 1 or len({finding.snippet for finding in same}) > 1:
-            which = f"{total} of {len(findings)} places" if len(places) > 1 else "each place"
-            yield _indent(Text(f"For {which}, shown for {words.name(same[0].location.label, 60)}:"), 2)
-        yield from _advice(same[0])
-    if len(places) > REMEDIES:
-        yield _indent(Text(f"and {len(places) - REMEDIES} more remedies in the json and html reports", "dim"), 2)
+def _remedy(findings: tuple[Finding, ...]) -> Iterator[RenderableType]:
+    """The remedy that most places share, and for which places it is where others have another."""
+    common, _ = Counter(finding.remedy for finding in findings).most_common(1)[0]
+    first, *rest = (finding for finding in findings if finding.remedy == common)
+    if len({(finding.remedy, finding.snippet) for finding in findings}) > 1:
+        label = words.name(first.location.label, 60) + (f" and {len(rest)} more" if rest else "")
+        yield _indent(Text(f"For {label}; the json and html reports say it for each:"), 2)
+    yield from _advice(first)
 
 
 def _places(findings: tuple[Finding, ...]) -> Table:

@@ -66,7 +66,7 @@ def test_random_is_seeded_endless_and_says_so() -> None:
     source = open_source("random", RAW)
     inputs = [value("x", None, 3, None, None), value("i", 4, elem_type=INT64)]
     one, two = (list(source.take(inputs, 2)) for _ in range(2))
-    assert source.synthetic and source.available is None
+    assert source.synthetic and source.available(inputs) is None
     assert one[0]["x"].shape == (1, 3, 224, 224)
     assert np.array_equal(one[1]["x"], two[1]["x"]) and not np.array_equal(one[0]["x"], one[1]["x"])
     assert set(one[0]["i"].tolist()) <= {0, 1}
@@ -150,7 +150,7 @@ def photos(tmp_path: Path) -> Path:
 def test_images_are_resized_cropped_and_normalised(photos: Path) -> None:
     source = open_source(str(photos), PRESETS["tf"])
     sample = first(source, value("x", None, 3, 20, 20))["x"]
-    assert source.available == 2 and sample.shape == (1, 3, 20, 20) and sample.dtype == np.float32
+    assert source.available([]) == 2 and sample.shape == (1, 3, 20, 20) and sample.dtype == np.float32
     assert np.allclose(sample[0, 2], 200 / 127.5 - 1, atol=1e-5)
     assert -1 <= sample[0, 0].min() < sample[0, 0].max() < -0.4
 
