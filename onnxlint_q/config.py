@@ -6,7 +6,7 @@ and not above the repository. Files are not merged. The command line wins over t
 
 from __future__ import annotations
 
-import difflib
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from onnxlint_q.analysis.verdict import VerdictLevels
-from onnxlint_q.errors import UsageError
-from onnxlint_q.finding import Severity
+from onnxlint_q.errors import UsageError, did_you_mean
+from onnxlint_q.finding import CONFIRM_BELOW_DB, Severity
 from onnxlint_q.rule import Rule
 from onnxlint_q.select import Selection
 
@@ -31,8 +31,7 @@ class Config:
         source: the file, None for the defaults.
         selection: which rules run.
         fail_on: lowest severity that makes the exit code 1; None for never.
-        confirm_below_db: a claim is confirmed if its test leaves the output below this SQNR. 20 dB is noise of 10 %
-            of the signal's amplitude, the level at which practitioners start to exclude a layer.
+        confirm_below_db: a claim is confirmed if its test leaves the output below this SQNR.
         levels: where the end-to-end verdict changes.
         severities: severity by rule code or name, instead of the rule's own.
         options: rule options by rule code or name.
@@ -41,7 +40,7 @@ class Config:
     source: Path | None = None
     selection: Selection = field(default_factory=Selection)
     fail_on: Severity | None = Severity.WARNING
-    confirm_below_db: float = 20.0
+    confirm_below_db: float = CONFIRM_BELOW_DB
     levels: VerdictLevels = field(default_factory=VerdictLevels)
     severities: Mapping[str, Severity] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -55,7 +54,7 @@ class Config:
         errors: list[str] = []
         known = {name: rule for rule in rules for name in (rule.code, rule.name)}
         errors.extend(
-            f"unknown rule {name!r}{_hint(name, known)}"
+            f"unknown rule {name!r}{did_you_mean(name, known)}"
             for name in (*self.options, *self.severities)
             if name not in known
         )
@@ -75,7 +74,7 @@ class Config:
         for key, value in values.items():
             name = key.replace("-", "_")
             if name not in options:
-                errors.append(f"rule {rule.name} has no option {key!r}{_hint(name, options)}")
+                errors.append(f"rule {rule.name} has no option {key!r}{did_you_mean(name, options)}")
                 continue
             default = options[name].default
             number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
@@ -124,7 +123,7 @@ def parse_config(table: Mapping[str, Any], source: Path) -> Config:
     Raises:
         UsageError: with every error of the table.
     """
-    errors = [f"unknown key {key!r}{_hint(key, _KEYS)}" for key in table if key not in _KEYS]
+    errors = [f"unknown key {key!r}{did_you_mean(key, _KEYS)}" for key in table if key not in _KEYS]
     words = {key: _words(table, key, errors) for key in ("select", "extend-select", "ignore")}
     selection = Selection(words["select"] or ("ALL",), words["extend-select"], words["ignore"])
     config = Config(source, selection)
@@ -138,6 +137,8 @@ def parse_config(table: Mapping[str, Any], source: Path) -> Config:
         severity = _severity_or_none(value, errors)
         if severity is not None:
             severities[name] = severity
+        elif value == "none":
+            errors.append(f"severity of {name!r} cannot be none; put the rule into ignore")
     options = {name: _section(table.get("rules", {}), name, errors) for name in _section(table, "rules", errors)}
     if errors:
         raise UsageError(f"{source}: " + "; ".join(errors))
@@ -174,7 +175,7 @@ def _levels(table: Mapping[str, Any], errors: list[str]) -> VerdictLevels:
     values = {}
     for key, value in table.items():
         if key not in names:
-            errors.append(f"unknown key {key!r} in [verdict]{_hint(key, names)}")
+            errors.append(f"unknown key {key!r} in [verdict]{did_you_mean(key, names)}")
         else:
             values[names[key]] = _number(f"verdict.{key}", value, errors)
     return VerdictLevels(**values)
@@ -197,8 +198,8 @@ def _section(table: Any, key: str, errors: list[str]) -> Mapping[str, Any]:
 
 
 def _number(key: str, value: Any, errors: list[str]) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        errors.append(f"{key!r} must be a number, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        errors.append(f"{key!r} must be a finite number, not {value!r}")
         return 0.0
     return float(value)
 
@@ -206,12 +207,7 @@ def _number(key: str, value: Any, errors: list[str]) -> float:
 def _severity_or_none(word: Any, errors: list[str]) -> Severity | None:
     if word == "none":
         return None
-    if word in {severity.value for severity in Severity}:
+    if isinstance(word, str) and word in set(Severity):
         return Severity(word)
     errors.append(f"{word!r} is not one of error, warning, info, none")
     return None
-
-
-def _hint(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

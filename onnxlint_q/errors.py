@@ -12,6 +12,9 @@ Something that is wrong *inside* a readable model is not an error here but a fin
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class OnnxlintError(Exception):
     """Base of all errors that are reported as one line."""
@@ -31,3 +34,9 @@ class ModelError(OnnxlintError):
 
 class DataError(OnnxlintError):
     """The calibration data cannot be read or does not fit the model's inputs."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the nearest known word, empty where none is near."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Sequence
 from dataclasses import fields
 
 from onnxlint_q.config import Config
-from onnxlint_q.errors import UsageError
+from onnxlint_q.errors import UsageError, did_you_mean
 from onnxlint_q.registry import RegisteredRule
 from onnxlint_q.rule import Rule
 
@@ -31,8 +30,7 @@ def explain(rules: Sequence[RegisteredRule], wanted: str) -> str:
     by_name = {key: entry for entry in rules for key in (entry.rule.code, entry.rule.name)}
     entry = by_name.get(wanted)
     if entry is None:
-        close = difflib.get_close_matches(wanted, list(by_name), n=1)
-        raise UsageError(f"there is no rule {wanted!r}; {f'did you mean {close[0]!r}?' if close else 'see --all'}")
+        raise UsageError(f"there is no rule {wanted!r}{did_you_mean(wanted, by_name)}; see `onnxlint-q rule --all`")
     rule = entry.rule
     lines = [
         f"{rule.code} {rule.name}",

@@ -49,6 +49,10 @@ class Subject(StrEnum):
     ACTIVATION = "activation"
 
 
+# Noise of 10 % of the signal's amplitude, the level at which practitioners start to exclude a layer.
+CONFIRM_BELOW_DB = 20.0
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A falsifiable statement: quantise only this tensor, and the model's output falls below a level.
@@ -57,13 +61,14 @@ class Claim:
         subject: whether the tensor is a layer's folded weight or an activation.
         tensor: for a weight the layer's result tensor (its key in every report), else the activation.
         scheme: name of the scheme whose arithmetic is used.
-        below_db: the claim is true if the output SQNR (dB) measured is below this.
+        below_db: the claim is true if the output SQNR (dB) measured is below this; the linter puts the configured
+            level here.
     """
 
     subject: Subject
     tensor: str
     scheme: str
-    below_db: float
+    below_db: float = CONFIRM_BELOW_DB
 
 
 @dataclass(frozen=True, slots=True)

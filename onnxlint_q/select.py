@@ -6,11 +6,10 @@ equally long ones `ignore` wins.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from onnxlint_q.errors import UsageError
+from onnxlint_q.errors import UsageError, did_you_mean
 from onnxlint_q.rule import Rule
 
 ALL = "ALL"
@@ -52,6 +51,4 @@ def _check_all_match(words: Iterable[str], rules: Sequence[type[Rule]]) -> None:
     known = [name for rule in rules for name in (rule.code, rule.name)]
     for word in words:
         if not any(_strength(word, rule) >= 0 for rule in rules):
-            close = difflib.get_close_matches(word, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "see `onnxlint-q rule --all`"
-            raise UsageError(f"no rule matches {word!r}; {hint}")
+            raise UsageError(f"no rule matches {word!r}{did_you_mean(word, known)}; see `onnxlint-q rule --all`")

@@ -240,7 +240,7 @@ class _Folder:
         reader = model.sole_consumer(node.output)
         layer = self.by_node.get(reader) if reader is not None else None
         if reader is None or layer is None or layer.input != node.output:
-            return Blocked(node, Blocker.NO_LAYER, reader)
+            return Blocked(node, Blocker.NO_LAYER)
         if layer.op_type not in {"Conv", "Gemm", "MatMul"} or layer.weight_left:
             return Blocked(node, Blocker.NO_LAYER, reader)
         if layer.node.graph != node.graph:

@@ -20,7 +20,7 @@ from onnxlint_q.graph.names import ROOT
 # Read and write quantised tensors with scales of their own.
 _COMPUTING = frozenset(
     {
-        "Add", "AveragePool", "BatchNormalization", "Concat", "Conv", "ConvTranspose", "CumSum", "Gemm",
+        "Add", "BatchNormalization", "Concat", "Conv", "ConvTranspose", "CumSum", "Gemm",
         "GlobalAveragePool", "InstanceNormalization", "LayerNormalization", "LeakyRelu", "MatMul", "Mul", "Sigmoid",
         "Softmax", "Where",
     }

@@ -21,7 +21,7 @@ class WeightStatistics:
     """What is known of one weight tensor.
 
     Vectors have one value per output channel. A channel is *dead* if all its weights are zero, and *collapsed* if it
-    is not dead and every one of its weights becomes zero under one scale for the tensor: `absmax_c < absmax / 254`,
+    is not dead and every one of its weights becomes zero under one scale for the tensor: `absmax_c <= absmax / 254`,
     half a step of the 127 codes on each side.
 
     Attributes:
@@ -29,7 +29,7 @@ class WeightStatistics:
         power: mean square of each channel.
         noise: mean square error of each channel, by scheme name.
         vanishing: fraction of each channel's non-zero weights that become zero under an int8 scale of its own, that
-            is are below `absmax_c / 254`.
+            is are at most `absmax_c / 254`.
         non_finite: how many weights are NaN or infinite; the other figures leave those channels out.
     """
 
@@ -79,7 +79,7 @@ class WeightStatistics:
         """Indices of the channels that one int8 scale for the tensor turns into zeros."""
         absmax = self.absmax
         top = absmax.max() if absmax.size else 0.0
-        return np.flatnonzero((absmax > 0) & (absmax < top / 254))
+        return np.flatnonzero((absmax > 0) & (absmax <= top / 254))
 
     def channel_sqnr_db(self, scheme: str) -> Vector:
         """SQNR (dB) of each living channel's weights under `scheme`; +inf where nothing is lost."""
@@ -157,6 +157,6 @@ def weight_statistics(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme]
 def _vanishing(matrix: npt.NDArray[np.float32]) -> Vector:
     magnitude = np.abs(matrix)
     living = np.count_nonzero(magnitude, axis=1)
-    kept = np.count_nonzero(magnitude >= magnitude.max(axis=1, keepdims=True) / 254, axis=1)
+    kept = np.count_nonzero(magnitude > magnitude.max(axis=1, keepdims=True) / 254, axis=1)
     # A dead channel keeps all its zeros by this count and has nothing that could vanish.
     return np.where(living > 0, 1 - kept / np.maximum(living, 1), 0.0)

@@ -124,7 +124,7 @@ def detect_format(model: Model) -> Format:
     for node in model.nodes:
         if node.op_type in _DYNAMIC:
             kinds.add(Format.DYNAMIC)
-        elif node.op_type in _QOPERATORS or (node.op_type in _INTEGER_PRODUCTS and not _reads_dynamic(model, node)):
+        elif node.op_type in (_QOPERATORS.keys() | _INTEGER_PRODUCTS) and not _reads_dynamic(model, node):
             kinds.add(Format.QOPERATOR)
         elif node.op_type in _COMPUTES and node.is_standard and _reads_dequantized(model, node):
             kinds.add(Format.QDQ)

@@ -12,11 +12,9 @@ import numpy.typing as npt
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.facts import Facts
-from onnxlint_q.finding import Location, Metric, Severity
+from onnxlint_q.finding import CONFIRM_BELOW_DB, Location, Metric, Severity
 from onnxlint_q.graph import Node
 
-# Level of a claim until the linter puts the configured `confirm-below-db` in its place: noise of 10 % of the signal.
-CLAIM_BELOW_DB = 20.0
 _PER_CHANNEL_OPSET = 13
 
 
@@ -128,17 +126,17 @@ def finer_scale(facts: Facts, layer: LayerFacts) -> tuple[str, str]:
             "with its neighbours (cross-layer equalisation)."
         )
         return remedy, f"quantize_static(..., {keep_float})" if keep_float else ""
-    per_channel = forecast_db(facts, layer, INT8_PER_CHANNEL.name)
-    if per_channel is not None and per_channel < CLAIM_BELOW_DB:
-        remedy = (
-            f"Keep the layer in float: even with a scale for each channel its weight alone is forecast to leave less "
-            f"than {CLAIM_BELOW_DB:g} dB at the output. Use 16-bit weights where the hardware has no float."
-        )
-        return remedy, f"quantize_static(..., {keep_float})" if keep_float else ""
     remedy = (
         "Give every output channel its own scale. Where the hardware allows one scale for the tensor only, equalise "
         "the layer with its neighbours (cross-layer equalisation) or keep it in float."
     )
+    per_channel = forecast_db(facts, layer, INT8_PER_CHANNEL.name)
+    if per_channel is not None and per_channel < CONFIRM_BELOW_DB:
+        # A forecast is no measurement: it may say what to look at, not what to give up.
+        remedy += (
+            f" Even then its weight alone is forecast to leave {per_channel:.0f} dB at the output: measure "
+            "int8-per-channel with --calibrate, and keep the layer in float if that confirms it."
+        )
     return remedy, "quantize_static(..., per_channel=True)"
 
 

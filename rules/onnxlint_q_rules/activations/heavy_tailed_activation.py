@@ -29,7 +29,7 @@ from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Location, Severity, Subject
 from onnxlint_q.rule import Example, Rule, option
-from onnxlint_q_rules.advice import CLAIM_BELOW_DB, override
+from onnxlint_q_rules.advice import override
 
 _LEAST_DRAWS = 1000
 _COPIES = frozenset(
@@ -132,7 +132,7 @@ class HeavyTailedActivation(Rule):
                     "keep the tensor in 16 bits or exclude the layers that read it"
                 ),
                 snippet=override(key, min(low, 0.0), max(high, 0.0)),
-                claim=Claim(Subject.ACTIVATION, key, INT8_PER_TENSOR.name, CLAIM_BELOW_DB),
+                claim=Claim(Subject.ACTIVATION, key, INT8_PER_TENSOR.name),
             )
 
     def _ratio(self, seen: TensorObservation) -> tuple[float, float, float, float]:

@@ -29,7 +29,7 @@ from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.graph.model import ACTIVATIONS
 from onnxlint_q.rule import Example, Rule, option
-from onnxlint_q_rules.advice import CLAIM_BELOW_DB, override
+from onnxlint_q_rules.advice import override
 
 _NETWORK = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -138,7 +138,7 @@ class RangeAmplification(Rule):
                     "bits; when training, regularise gamma"
                 ),
                 snippet=override(rounded, min(stored.quantile(1e-3), 0.0), max(stored.quantile(1 - 1e-3), 0.0)),
-                claim=Claim(Subject.ACTIVATION, rounded, INT8_PER_TENSOR.name, CLAIM_BELOW_DB),
+                claim=Claim(Subject.ACTIVATION, rounded, INT8_PER_TENSOR.name),
             )
 
 

@@ -23,7 +23,7 @@ from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.rule import Example, Rule, Weights, option
-from onnxlint_q_rules.advice import CLAIM_BELOW_DB, channels, outlook, times
+from onnxlint_q_rules.advice import channels, outlook, times
 from onnxlint_q_rules.batchnorm.gains import EPSILONS, SHARE_OF_MEDIAN, Gains, compare_gains, folds
 
 _SCHEME = INT8_PER_TENSOR.name
@@ -151,7 +151,7 @@ class NearZeroVariance(Rule):
                     "largest_width_ratio": float(width.max()),
                     "forecast_db": view.forecast_db,
                 },
-                claim=Claim(Subject.WEIGHT, layer.output, _SCHEME, CLAIM_BELOW_DB) if wide.size else None,
+                claim=Claim(Subject.WEIGHT, layer.output, _SCHEME) if wide.size else None,
                 severity=view.severity if wide.size else Severity.INFO,
             )
 

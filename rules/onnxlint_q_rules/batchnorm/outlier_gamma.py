@@ -20,7 +20,7 @@ from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.rule import Example, Rule, Weights, option
-from onnxlint_q_rules.advice import CLAIM_BELOW_DB, channels, finer_scale, outlook, times
+from onnxlint_q_rules.advice import channels, finer_scale, outlook, times
 from onnxlint_q_rules.batchnorm.gains import compare_gains, folds
 
 _SCHEME = INT8_PER_TENSOR.name
@@ -130,6 +130,6 @@ class OutlierGamma(Rule):
                     "sqnr_after_folding_db": after,
                     "forecast_db": view.forecast_db,
                 },
-                claim=Claim(Subject.WEIGHT, layer.output, _SCHEME, CLAIM_BELOW_DB),
+                claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
                 severity=view.severity,
             )

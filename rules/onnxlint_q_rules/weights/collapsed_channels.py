@@ -21,7 +21,7 @@ from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.rule import Example, Rule, Weights, option
-from onnxlint_q_rules.advice import CLAIM_BELOW_DB, channels, finer_scale, locate, outlook
+from onnxlint_q_rules.advice import channels, finer_scale, locate, outlook
 from onnxlint_q_rules.batchnorm.gains import compare_gains
 
 _SCHEME = INT8_PER_TENSOR.name
@@ -124,7 +124,7 @@ class CollapsedChannels(Rule):
                     "constant_channels": int(idle.size),
                     "forecast_db": view.forecast_db,
                 },
-                claim=Claim(Subject.WEIGHT, layer.output, _SCHEME, CLAIM_BELOW_DB),
+                claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
                 severity=view.severity,
             )
 

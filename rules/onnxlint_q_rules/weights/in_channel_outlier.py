@@ -28,7 +28,6 @@ from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Metric, Severity, Subject
 from onnxlint_q.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import (
-    CLAIM_BELOW_DB,
     Outlook,
     channels,
     exclude,
@@ -204,6 +203,6 @@ class InChannelOutlier(Rule):
             "clip it.",
             snippet=f"quantize_static(..., {keep_float})" if keep_float else "",
             metrics={**metrics, "forecast_db": view.forecast_db},
-            claim=Claim(Subject.WEIGHT, layer.output, _SCHEME, CLAIM_BELOW_DB),
+            claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
             severity=view.severity,
         )
