@@ -255,9 +255,6 @@ def _calibration(facts: Facts, request: Request, proof: Proof | None) -> Calibra
 def _notes(facts: Facts) -> Iterator[str]:
     if facts.format is not Format.FLOAT:
         yield f"the model is quantised already ({facts.format}): its own parameters are checked, schemes are not judged"
-    unknown = {name for forecast in facts.forecasts.values() for name in forecast.unknown}
-    if unknown:
-        yield f"the forecast does not know {', '.join(sorted(unknown))} and is weaker for it"
     if facts.observations is not None and facts.observations.non_finite:
         bad = facts.observations.non_finite
         names = ", ".join(map(repr, bad[:4])) + (", …" if len(bad) > 4 else "")

@@ -1,6 +1,7 @@
 """Which activations get a scale of their own when a float model is quantised statically.
 
-Follows onnxruntime.quantization.quantize_static with its default operator types and QDQ format, the placement that
+Follows onnxruntime.quantization.quantize_static (1.31.1: QDQRegistry and QLinearOpsRegistry of
+onnxruntime/quantization/registry.py) with its default operator types and QDQ format, the placement that
 users get: inputs and outputs of quantisable operators; nothing between a layer and the Relu or Clip that alone reads
 it, because the quantiser absorbs both; operators that only move values keep the scale of what they read. Subgraphs
 are not quantised.
@@ -35,6 +36,8 @@ _MOVING = frozenset(
 # Compute new values but are given the scale of their input.
 _SHARING = frozenset({"AveragePool", "Resize"})
 _ABSORBED = frozenset({"Relu", "Clip"})
+# Every operator type that the quantiser handles; those above and ArgMax, which reads codes as well as values.
+QUANTIZED_OPERATORS = _COMPUTING | _MOVING | _SHARING | _ABSORBED | {"ArgMax"}
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, 0})
 
 

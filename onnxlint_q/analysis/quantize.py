@@ -58,6 +58,12 @@ def weight_round_trip(weight: Float, scheme: Scheme, channel_axis: int = 0) -> F
     return quantize_dequantize(weight, symmetric_scale(absmax, scheme.weight_bits), scheme.weight_bits)
 
 
+def matrix_round_trip(matrix: Float, scheme: Scheme, sharing: int = 1) -> Float:
+    """`weight_round_trip` of a weight as `[channels, taps]`, `sharing` evenly spaced channels having one scale."""
+    grouped = matrix.reshape(sharing, -1, matrix.shape[1])
+    return weight_round_trip(grouped, scheme, channel_axis=1).reshape(matrix.shape)
+
+
 def decibel(signal: float, noise: float) -> float | None:
     """`10 log10(signal / noise)` in dB; None for a perfect match or where there is no signal."""
     if not (noise > 0 and signal > 0 and np.isfinite(signal) and np.isfinite(noise)):

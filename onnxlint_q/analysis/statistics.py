@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.quantize import decibel, weight_round_trip
+from onnxlint_q.analysis.quantize import decibel, matrix_round_trip
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.graph import Model
 
@@ -123,25 +123,26 @@ def measure_layers(model: Model, layers: Sequence[FoldedLayer], schemes: Sequenc
 
 
 def _measure(model: Model, folded: FoldedLayer, schemes: Sequence[Scheme]) -> LayerFacts:
-    after = weight_statistics(folded.matrix(model), schemes)
+    sharing = folded.layer.scale_sharing
+    after = weight_statistics(folded.matrix(model), schemes, sharing)
     if not folded.is_folded:
         return LayerFacts(folded, after, after)
     stored = folded.layer.by_channel(folded.layer.read_weight(model))
-    return LayerFacts(folded, after, weight_statistics(np.ascontiguousarray(stored), schemes))
+    return LayerFacts(folded, after, weight_statistics(np.ascontiguousarray(stored), schemes, sharing))
 
 
-def weight_statistics(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme]) -> WeightStatistics:
-    """Statistics of a weight given as `[channels, taps]`."""
+def weight_statistics(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme], sharing: int = 1) -> WeightStatistics:
+    """Statistics of a weight given as `[channels, taps]`, `sharing` channels having one per-channel scale."""
     finite = np.isfinite(matrix)
     non_finite = int(matrix.size - np.count_nonzero(finite))
     if non_finite:
-        matrix = matrix[finite.all(axis=1)]
+        matrix, sharing = matrix[finite.all(axis=1)], 1
     if not matrix.size:
         empty = np.zeros(0)
         return WeightStatistics(empty, empty, empty, {s.name: empty for s in schemes}, empty, non_finite)
     noise = {}
     for scheme in schemes:
-        error = weight_round_trip(matrix, scheme)
+        error = matrix_round_trip(matrix, scheme, sharing)
         error -= matrix
         noise[scheme.name] = np.einsum("ct,ct->c", error, error, dtype=np.float64) / matrix.shape[1]
     return WeightStatistics(

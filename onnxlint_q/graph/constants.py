@@ -68,10 +68,6 @@ class Constants(Mapping[str, Array]):
             self._cache[key] = value
         return value
 
-    def value(self, key: str) -> Array | None:
-        """The value of `key`, None where it is not constant."""
-        return self.get(key)
-
     def initializer(self, key: str) -> onnx.TensorProto | None:
         """The stored tensor behind `key`, None for computed constants and Constant nodes."""
         return self._tensors.get(key)

@@ -92,6 +92,14 @@ class Layer:
             case _:
                 return rank - 2 if self.weight_left else rank - 1
 
+    @property
+    def scale_sharing(self) -> int:
+        """How many output channels share one per-channel scale.
+
+        One, but for a grouped ConvTranspose: its scales run along axis 1, and a slice of that serves every group.
+        """
+        return self.group if self.op_type == "ConvTranspose" else 1
+
     def by_channel(self, weight: Array) -> Array:
         """The weight as a matrix `[output channels, taps]`, a view where the layout allows."""
         if self.op_type == "ConvTranspose":

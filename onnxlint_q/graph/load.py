@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import hashlib
 import itertools
-import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,12 +90,12 @@ def _file_bytes(path: Path) -> bytes:
             raise ModelError(
                 f"{path}: {size} bytes is more than a protobuf can hold (2 GiB); save the weights as external data"
             )
-        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            if view[: len(_LFS_MAGIC)] == _LFS_MAGIC:
-                raise ModelError(f"{path}: this is a Git LFS pointer, not the model; run `git lfs pull`")
-            return bytes(view)
+        data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+    if data.startswith(_LFS_MAGIC):
+        raise ModelError(f"{path}: this is a Git LFS pointer, not the model; run `git lfs pull`")
+    return data
 
 
 def _looks_like_text(data: bytes) -> bool:

@@ -130,7 +130,7 @@ class Model:
 
     def constant(self, tensor: str) -> Array | None:
         """The value of `tensor` where it does not depend on the inputs, else None. Not cached: drop it after use."""
-        return self.constants.value(tensor)
+        return self.constants.get(tensor)
 
     def is_constant(self, tensor: str) -> bool:
         """Whether `constant` would return a value; reads nothing."""
