@@ -8,8 +8,16 @@ from dataclasses import fields
 
 from onnxlint_q.config import Config
 from onnxlint_q.errors import UsageError, did_you_mean
+from onnxlint_q.finding import RULE_CRASHED
 from onnxlint_q.registry import RegisteredRule
 from onnxlint_q.rule import Rule
+
+# The linter's own findings, which no rule makes and no selector turns off.
+_OWN = {
+    RULE_CRASHED: "rule-crashed\nseverity error, from onnxlint-q itself\n\n"
+    "A rule failed on this model, so the answer is incomplete and the exit code is 2. Run with `--ignore` and\n"
+    "the code of that rule to go on without it, and report the failure to whoever made the rule."
+}
 
 
 def listing(rules: Sequence[RegisteredRule]) -> str:
@@ -27,6 +35,8 @@ def explain(rules: Sequence[RegisteredRule], wanted: str) -> str:
     Raises:
         UsageError: there is no such rule.
     """
+    if wanted in _OWN:
+        return f"{wanted} {_OWN[wanted]}"
     by_name = {key: entry for entry in rules for key in (entry.rule.code, entry.rule.name)}
     entry = by_name.get(wanted)
     if entry is None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from onnxlint_q.analysis.cures import Cured, find_cures
 from onnxlint_q.analysis.folding import Blocked, fold_batch_norms
 from onnxlint_q.analysis.forecast import Forecast, forecast
 from onnxlint_q.analysis.observations import Observations
@@ -54,6 +55,11 @@ class Facts:
     def layer_by_output(self) -> Mapping[str, LayerFacts]:
         """Layers by their key."""
         return {layer.output: layer for layer in self.layers}
+
+    @cached_property
+    def cures(self) -> Mapping[str, Cured]:
+        """Layers that can be cured without changing what the float model computes, by their key."""
+        return find_cures(self.model, self.layers, bool(self.forecasts)) if self.is_float else {}
 
     def observed(self, observations: Observations) -> Facts:
         """The same facts with what a run saw."""

@@ -49,6 +49,8 @@ class Subject(StrEnum):
     ACTIVATION = "activation"
 
 
+# Code of the finding that a rule failed; the only one that no rule makes.
+RULE_CRASHED = "QX001"
 # Noise of 10 % of the signal's amplitude, the level at which practitioners start to exclude a layer.
 CONFIRM_BELOW_DB = 20.0
 
@@ -69,6 +71,23 @@ class Claim:
     tensor: str
     scheme: str
     below_db: float = CONFIRM_BELOW_DB
+
+
+@dataclass(frozen=True, slots=True)
+class Cure:
+    """A change of a layer that leaves the float model as it is and makes its weight easier to quantise.
+
+    The weights of some output channels become zero, and what the channels return for every input moves to the bias.
+
+    Attributes:
+        layer: the layer's result tensor, its key in every report.
+        channels: output channels of the layer.
+        scheme: name of the scheme under which the cured weight is judged.
+    """
+
+    layer: str
+    channels: tuple[int, ...]
+    scheme: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +133,11 @@ class Finding:
         evidence: what stands behind it so far.
         measured_db: output SQNR (dB) that the test of the claim found.
         note: why a claim is untested, or what the test saw beyond the number.
+        causes: what made it so, one sentence a link, first cause first; findings that make the same claim have the
+            same causes.
+        cure: what a run can try out against it. Once it has, `metrics` holds `cure_float_sqnr_db`, the SQNR of the
+            cured float model (null: its outputs are identical), and `cured_sqnr_db`, that of the cured and
+            quantised weight.
     """
 
     code: str
@@ -129,6 +153,8 @@ class Finding:
     evidence: Evidence = Evidence.STATIC
     measured_db: float | None = None
     note: str = ""
+    causes: tuple[str, ...] = ()
+    cure: Cure | None = None
 
     @property
     def fingerprint(self) -> str:

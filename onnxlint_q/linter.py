@@ -20,13 +20,11 @@ from onnxlint_q.calibration.session import NotRunnableError
 from onnxlint_q.config import Config
 from onnxlint_q.errors import OnnxlintError
 from onnxlint_q.facts import Facts, measure
-from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity
+from onnxlint_q.finding import RULE_CRASHED, Confidence, Evidence, Finding, Location, Severity
 from onnxlint_q.graph import Format, read_model
 from onnxlint_q.graph.names import local_name
 from onnxlint_q.result import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult
 from onnxlint_q.rule import Rule
-
-RULE_CRASHED = "QX001"
 
 
 @dataclass(frozen=True, slots=True)

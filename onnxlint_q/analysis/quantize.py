@@ -50,18 +50,23 @@ def quantize_dequantize(values: Float, scale: npt.ArrayLike, bits: int) -> Float
     return codes
 
 
-def weight_round_trip(weight: Float, scheme: Scheme, channel_axis: int = 0) -> Float:
-    """A weight after quantisation under `scheme` and back; per channel there is one scale a slice of `channel_axis`."""
-    magnitude = np.abs(weight)
-    others = tuple(axis for axis in range(weight.ndim) if axis != channel_axis) if scheme.per_channel else None
-    absmax = magnitude.max(axis=others, keepdims=True)
+def weight_round_trip(weight: Float, scheme: Scheme, channel_axis: int = 0, top: float | None = None) -> Float:
+    """A weight after quantisation under `scheme` and back; per channel there is one scale a slice of `channel_axis`.
+
+    `top` is the magnitude that a scale for the tensor covers where `weight` is only a part of the tensor.
+    """
+    if scheme.per_channel:
+        others = tuple(axis for axis in range(weight.ndim) if axis != channel_axis)
+        absmax = np.abs(weight).max(axis=others, keepdims=True)
+    else:
+        absmax = np.abs(weight).max(keepdims=True) if top is None else np.float32(top)
     return quantize_dequantize(weight, symmetric_scale(absmax, scheme.weight_bits), scheme.weight_bits)
 
 
-def matrix_round_trip(matrix: Float, scheme: Scheme, sharing: int = 1) -> Float:
+def matrix_round_trip(matrix: Float, scheme: Scheme, sharing: int = 1, top: float | None = None) -> Float:
     """`weight_round_trip` of a weight as `[channels, taps]`, `sharing` evenly spaced channels having one scale."""
     grouped = matrix.reshape(sharing, -1, matrix.shape[1])
-    return weight_round_trip(grouped, scheme, channel_axis=1).reshape(matrix.shape)
+    return weight_round_trip(grouped, scheme, 1, top).reshape(matrix.shape)
 
 
 def decibel(signal: float, noise: float) -> float | None:

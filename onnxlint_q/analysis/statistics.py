@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,8 @@ from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.graph import Model
 
 Vector = npt.NDArray[np.float64]
+# Weights that are worked on at a time: 16 MB of float32.
+_PORTION = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,26 +135,43 @@ def _measure(model: Model, folded: FoldedLayer, schemes: Sequence[Scheme]) -> La
 
 def weight_statistics(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme], sharing: int = 1) -> WeightStatistics:
     """Statistics of a weight given as `[channels, taps]`, `sharing` channels having one per-channel scale."""
-    finite = np.isfinite(matrix)
-    non_finite = int(matrix.size - np.count_nonzero(finite))
+    finite = np.isfinite(matrix).all(axis=1)
+    non_finite = 0 if finite.all() else int(matrix.size - np.count_nonzero(np.isfinite(matrix)))
     if non_finite:
-        matrix, sharing = matrix[finite.all(axis=1)], 1
+        matrix, sharing = matrix[finite], 1
     if not matrix.size:
         empty = np.zeros(0)
         return WeightStatistics(empty, empty, empty, {s.name: empty for s in schemes}, empty, non_finite)
-    noise = {}
+    low, high = matrix.min(axis=1).astype(np.float64), matrix.max(axis=1).astype(np.float64)
+    top = float(max(high.max(), -low.min()))
+    parts = [_part(rows, schemes, sharing, top) for rows in _portions(matrix, sharing)]
+    power, vanishing, *noise = (np.concatenate(column) for column in zip(*parts, strict=True))
+    by_scheme = {scheme.name: column for scheme, column in zip(schemes, noise, strict=True)}
+    return WeightStatistics(low, high, power, by_scheme, vanishing, non_finite)
+
+
+def _portions(matrix: npt.NDArray[np.float32], sharing: int) -> Iterator[npt.NDArray[np.float32]]:
+    """The matrix in blocks of whole channels that bound the memory of what is made from them."""
+    if sharing > 1:
+        yield matrix  # channels that share a scale lie apart
+        return
+    rows = max(1, _PORTION // matrix.shape[1])
+    for start in range(0, len(matrix), rows):
+        yield matrix[start : start + rows]
+
+
+def _part(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme], sharing: int, top: float) -> tuple[Vector, ...]:
+    """Power, vanishing share, and noise under each scheme of some channels; `top` is the tensor's magnitude."""
+    columns = [_mean_square(matrix), _vanishing(matrix)]
     for scheme in schemes:
-        error = matrix_round_trip(matrix, scheme, sharing)
+        error = matrix_round_trip(matrix, scheme, sharing, top)
         error -= matrix
-        noise[scheme.name] = np.einsum("ct,ct->c", error, error, dtype=np.float64) / matrix.shape[1]
-    return WeightStatistics(
-        low=matrix.min(axis=1).astype(np.float64),
-        high=matrix.max(axis=1).astype(np.float64),
-        power=np.einsum("ct,ct->c", matrix, matrix, dtype=np.float64) / matrix.shape[1],
-        noise=noise,
-        vanishing=_vanishing(matrix),
-        non_finite=non_finite,
-    )
+        columns.append(_mean_square(error))
+    return tuple(columns)
+
+
+def _mean_square(matrix: npt.NDArray[np.float32]) -> Vector:
+    return np.asarray(np.einsum("ct,ct->c", matrix, matrix, dtype=np.float64) / matrix.shape[1], np.float64)
 
 
 def _vanishing(matrix: npt.NDArray[np.float32]) -> Vector:

@@ -6,6 +6,7 @@ the rest, external data needs no path, and nothing is limited by the size of a p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,14 +18,15 @@ import onnx
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.facts import Facts
 from onnxlint_q.graph import Model
-from onnxlint_q.graph.names import tensor_key, walk_graphs
+from onnxlint_q.graph.names import ROOT, tensor_key, walk_graphs
 from onnxlint_q.graph.tensors import is_external
 
 Array = npt.NDArray[Any]
 PREFIX = "onnxlint_q__"
-# ONNX Runtime wants shapes and axes inline; only tensors of at least this size leave the proto.
-_DETACHED_BYTES = 1024
-_DETACHABLE = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE})
+# ONNX Runtime wants shapes and axes inline; only weights of at least so many values leave the proto.
+_DETACHED_VALUES = 256
+_T = onnx.TensorProto
+_DETACHABLE = frozenset({_T.FLOAT, _T.FLOAT16, _T.DOUBLE, _T.INT8, _T.UINT8})
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,16 +80,31 @@ def declare_external(name: str, elem_type: int, shape: tuple[int, ...]) -> onnx.
 
 
 def _detach(model: Model, proto: onnx.ModelProto) -> dict[str, Array]:
-    """Take the large float initializers of the main graph out of `proto`."""
+    """Take the large initializers of the main graph out of `proto`, and what else lies in another file into it.
+
+    An input with a default value is the constant that it is to the rest of the house.
+    """
     detached: dict[str, Array] = {}
-    inputs = {value.name for value in proto.graph.input}
-    for tensor in proto.graph.initializer:
-        known = model.constants.initializer(tensor.name)
-        if known is None or tensor.name.startswith(PREFIX) or tensor.name in inputs:
-            continue
-        if is_external(tensor) or (tensor.data_type in _DETACHABLE and tensor.ByteSize() >= _DETACHED_BYTES):
-            detached[tensor.name] = np.ascontiguousarray(model.constants[tensor.name])
-            tensor.CopyFrom(declare_external(tensor.name, tensor.data_type, tuple(tensor.dims)))
+    given = {value.name for value in model.inputs}
+    inputs = [value for value in proto.graph.input if value.name in given]
+    del proto.graph.input[:]
+    proto.graph.input.extend(inputs)
+    for path, graph in walk_graphs(proto.graph):
+        for tensor in graph.initializer:
+            large = path == ROOT and math.prod(tensor.dims) >= _DETACHED_VALUES and tensor.data_type in _DETACHABLE
+            if tensor.name.startswith(PREFIX) or not (large or is_external(tensor)):
+                continue
+            value = model.constants[tensor_key(tensor.name, path)]
+            if large:
+                detached[tensor.name] = np.ascontiguousarray(value)
+                tensor.CopyFrom(declare_external(tensor.name, tensor.data_type, tuple(tensor.dims)))
+            else:
+                tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+        for node in graph.node:
+            for attribute in node.attribute:
+                if node.op_type == "Constant" and is_external(attribute.t):
+                    value = model.constants[tensor_key(node.output[0], path)]
+                    attribute.t.CopyFrom(onnx.numpy_helper.from_array(value))
     return detached
 
 
@@ -139,12 +156,6 @@ class _Editor:
             kept = [t for t in repeated if (t.name if field == "initializer" else t.values.name) in read]
             del repeated[:]
             repeated.extend(kept)
-        listed = [value for value in self.proto.graph.input if value.name in read or self._is_true_input(value.name)]
-        del self.proto.graph.input[:]
-        self.proto.graph.input.extend(listed)
-
-    def _is_true_input(self, name: str) -> bool:
-        return any(value.name == name for value in self.model.inputs)
 
     def _elem_type(self, layer: FoldedLayer) -> int:
         known = self.model.types.get(layer.layer.input) or self.model.types.get(layer.layer.weight)

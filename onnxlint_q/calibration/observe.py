@@ -8,6 +8,7 @@ numbers a tensor, so memory does not grow with the samples.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from onnxlint_q.facts import Facts
 from onnxlint_q.graph import Role
 from onnxlint_q.graph.names import ROOT
 
+Array = npt.NDArray[Any]
 # Values kept of each tensor over the whole pass: enough for the 99.9th percentile, 128 KB a tensor.
 DRAWN_VALUES = 32_768
 _SEED = 0
@@ -45,11 +47,11 @@ def observe(facts: Facts, source: Source, count: int = 32, progress: Progress = 
     draw = max(64, DRAWN_VALUES // max(planned, 1))
     session = Session(instrument(facts, tensors, draw))
     # Even where there is nothing to watch the model is run: whether it runs is worth knowing.
-    outputs = [f"{PREFIX}{field}{number}" for number in range(len(tensors)) for field in _FIELDS] or None
+    outputs = [f"{PREFIX}{field}" for field in _FIELDS] if tensors else None
     collected = _Collector(len(tensors))
     for sample in source.take(inputs, count):
         values = session.run(sample, outputs)
-        collected.add(values if outputs else ())
+        collected.add(*(values if outputs else [np.empty(0)] * len(_FIELDS)))
         progress("calibrating", collected.samples, planned)
     if not collected.samples:
         raise DataError(f"{source.name}: holds no samples; give at least one")
@@ -86,8 +88,11 @@ def instrument(facts: Facts, tensors: Sequence[str], draw: int) -> Executable:
     for number, tensor in enumerate(tensors):
         known = facts.model.types.get(tensor)
         graph.node.extend(_statistics(tensor, number, known.elem_type if known else 0))
-        for field in _FIELDS:
-            graph.output.append(helper.make_empty_tensor_value_info(f"{PREFIX}{field}{number}"))
+    # One output a statistic, not one a tensor: loading takes ONNX Runtime time in nodes times outputs.
+    for field in _FIELDS if tensors else ():
+        parts = [f"{PREFIX}{field}{number}" for number in range(len(tensors))]
+        graph.node.append(helper.make_node("Concat", parts, [f"{PREFIX}{field}"], axis=0))
+        graph.output.append(helper.make_empty_tensor_value_info(f"{PREFIX}{field}"))
     return executable
 
 
@@ -101,20 +106,17 @@ def _statistics(tensor: str, number: int, elem_type: int) -> Iterable[onnx.NodeP
     if elem_type != onnx.TensorProto.FLOAT:
         values = name("float")
         yield helper.make_node("Cast", [tensor], [values], to=onnx.TensorProto.FLOAT)
-    yield helper.make_node("ReduceMin", [values], [name("low")], keepdims=0)
-    yield helper.make_node("ReduceMax", [values], [name("high")], keepdims=0)
-    yield helper.make_node("ReduceMean", [values], [name("mean")], keepdims=0)
-    yield helper.make_node("ReduceSumSquare", [values], [name("square")], keepdims=0)
-    yield helper.make_node("Size", [values], [name("size")])
+    yield helper.make_node("Reshape", [values, f"{PREFIX}flat"], [name("vector")])
+    for operator, field in (("Min", "low"), ("Max", "high"), ("Mean", "mean"), ("SumSquare", "square")):
+        yield helper.make_node(f"Reduce{operator}", [name("vector")], [name(field)], keepdims=1)
+    yield helper.make_node("Shape", [name("vector")], [name("size")])
     yield helper.make_node("Cast", [name("size")], [name("extent")], to=onnx.TensorProto.DOUBLE)
     yield helper.make_node("Mul", [name("extent"), f"{PREFIX}positions"], [name("where")])
     # An empty tensor has no value to draw: its indices are repeated zero times, all others once.
     yield helper.make_node("Cast", [name("where")], [name("all")], to=onnx.TensorProto.INT64)
     yield helper.make_node("Cast", [name("size")], [name("any")], to=onnx.TensorProto.BOOL)
     yield helper.make_node("Cast", [name("any")], [name("times")], to=onnx.TensorProto.INT64)
-    yield helper.make_node("Reshape", [name("times"), f"{PREFIX}flat"], [name("repeats")])
-    yield helper.make_node("Tile", [name("all"), name("repeats")], [name("index")])
-    yield helper.make_node("Reshape", [values, f"{PREFIX}flat"], [name("vector")])
+    yield helper.make_node("Tile", [name("all"), name("times")], [name("index")])
     yield helper.make_node("Gather", [name("vector"), name("index")], [name("drawn")])
 
 
@@ -128,19 +130,19 @@ class _Collector:
         self.sum = np.zeros(tensors)
         self.square = np.zeros(tensors)
         self.size = np.zeros(tensors)
-        self.drawn: list[list[npt.NDArray[np.float32]]] = [[] for _ in range(tensors)]
+        self.drawn: list[list[Array]] = [[] for _ in range(tensors)]
 
-    def add(self, values: Sequence[npt.NDArray[np.float32]]) -> None:
-        low, high, mean, square, size, drawn = (values[start :: len(_FIELDS)] for start in range(len(_FIELDS)))
-        sizes = np.asarray(size, np.float64).ravel()
+    def add(self, low: Array, high: Array, mean: Array, square: Array, size: Array, drawn: Array) -> None:
+        """One value a tensor of each statistic; `drawn` holds nothing of an empty tensor and equally much of others."""
         # np.minimum keeps a NaN, so one bad sample marks the tensor for good.
-        self.low = np.minimum(self.low, np.asarray(low, np.float64).ravel())
-        self.high = np.maximum(self.high, np.asarray(high, np.float64).ravel())
-        self.sum += np.asarray(mean, np.float64).ravel() * sizes
-        self.square += np.asarray(square, np.float64).ravel()
-        self.size += sizes
-        for kept, new in zip(self.drawn, drawn, strict=True):
-            kept.append(np.array(new, np.float32))
+        self.low = np.minimum(self.low, low)
+        self.high = np.maximum(self.high, high)
+        self.sum += mean.astype(np.float64) * size
+        self.square += square
+        self.size += size
+        filled = np.flatnonzero(size)
+        for number, new in zip(filled, drawn.reshape(len(filled), -1) if len(filled) else (), strict=True):
+            self.drawn[number].append(new)
         self.samples += 1
 
     def result(self, tensors: Sequence[str]) -> tuple[dict[str, TensorObservation], tuple[str, ...]]:

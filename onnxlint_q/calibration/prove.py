@@ -8,6 +8,7 @@ from functools import partial
 
 from onnxlint_q.analysis.observations import Observations
 from onnxlint_q.analysis.schemes import SCHEMES, Scheme
+from onnxlint_q.calibration.cures import cure_tried, cure_variants
 from onnxlint_q.calibration.data import Sample, Source
 from onnxlint_q.calibration.executable import Executable, folded
 from onnxlint_q.calibration.metrics import OutputError
@@ -49,7 +50,7 @@ def prove(
     count: int,
     progress: Progress = silent,
 ) -> Proof:
-    """Test every claim and every scheme on a float model.
+    """Test every claim, every cure and every scheme on a float model.
 
     Claims about weights run on the calibration samples; the end-to-end figures on as many others where the source has
     them, because ranges fit the samples that they were taken from.
@@ -62,6 +63,7 @@ def prove(
     claims = [finding.claim for finding in findings if finding.claim is not None]
     variants = {_key(claim): _variant(base, facts, observations, claim) for claim in claims}
     runnable = {key: variant for key, variant in variants.items() if variant is not None}
+    runnable |= cure_variants(facts, findings)
     samples = partial(_samples, facts, source, observations.samples, 0)
     errors = measure_variants(base, runnable, samples, progress) if runnable else {}
     unseen = partial(_samples, facts, source, count, observations.samples)
@@ -69,7 +71,7 @@ def prove(
     whole = {scheme.name: partial(_whole, base, facts, observations, scheme) for scheme in facts.schemes}
     schemes = measure_variants(base, whole, unseen if more else samples, progress)
     return Proof(
-        findings=tuple(_tested(finding, errors) for finding in findings),
+        findings=tuple(cure_tried(_tested(finding, errors), errors) for finding in findings),
         schemes=schemes,
         weights={
             (claim.scheme, claim.tensor): errors[_key(claim)]

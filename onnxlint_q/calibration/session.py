@@ -72,16 +72,17 @@ class Session:
                 )
             except Exception as error:
                 finished.append(error)
+            done.set()
 
-        # Only a thread that waits can be interrupted from the keyboard or lose its patience.
-        worker = threading.Thread(target=work, daemon=True)
-        worker.start()
+        # Only a thread that waits can be interrupted from the keyboard or lose its patience. It waits for an event:
+        # a join that was interrupted takes the thread for ended.
+        done = threading.Event()
+        threading.Thread(target=work, daemon=True).start()
         try:
-            worker.join(SECONDS_PER_RUN)
-            in_time = bool(finished)
+            in_time = done.wait(SECONDS_PER_RUN)
         finally:
             options.terminate = True
-            worker.join(_SECONDS_TO_STOP)
+            done.wait(_SECONDS_TO_STOP)
         if not in_time:
             raise NotRunnableError(f"one sample took longer than {SECONDS_PER_RUN:g} seconds and was stopped")
         (values,) = finished

@@ -34,12 +34,16 @@ def read_model(path: Path) -> Model:
         ModelError: the file is missing, empty, an LFS pointer, not ONNX, truncated, cyclic, refers to a tensor
             that nothing defines, or its external data is missing, too short or outside the model's folder.
     """
-    data = _file_bytes(path)
-    digest = hashlib.sha256(data).hexdigest()
-    proto = parse_model(data, str(path))
+    proto, digest = _parsed_file(path)
     store = TensorStore(path.parent, str(path))
     proto = inline_functions(proto, str(path))
     return build_model(proto, store, path=path, sha256=digest)
+
+
+def _parsed_file(path: Path) -> tuple[onnx.ModelProto, str]:
+    """The message and the SHA-256 of its bytes, which are let go: the message holds a copy."""
+    data = _file_bytes(path)
+    return parse_model(data, str(path)), hashlib.sha256(data).hexdigest()
 
 
 def parse_model(data: bytes, name: str) -> onnx.ModelProto:

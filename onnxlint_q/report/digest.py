@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from onnxlint_q.finding import Evidence, Finding, Severity
+from onnxlint_q.finding import Claim, Evidence, Finding, Severity
 from onnxlint_q.report.words import count
 from onnxlint_q.result import Basis, LayerRow, LayerSqnr, ModelResult, Run
 
@@ -15,11 +15,20 @@ TRUST = (Basis.MEASURED, Basis.PROBE, Basis.FORECAST)
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Findings of one rule, in the order given."""
+    """Findings of one rule, in the order given.
+
+    Attributes:
+        same: for each finding those of other rules that tell the same damage; empty, or as long as `findings`.
+    """
 
     code: str
     name: str
     findings: tuple[Finding, ...]
+    same: tuple[tuple[Finding, ...], ...] = ()
+
+    def same_as(self, index: int) -> tuple[Finding, ...]:
+        """What other rules say of the same damage as the finding at `index`."""
+        return self.same[index] if self.same else ()
 
     @property
     def severity(self) -> Severity:
@@ -40,6 +49,26 @@ def group_by_rule(findings: Iterable[Finding]) -> tuple[Group, ...]:
     for finding in findings:
         groups.setdefault((finding.code, finding.name), []).append(finding)
     return tuple(Group(*key, tuple(members)) for key, members in groups.items())
+
+
+def group_by_damage(findings: Iterable[Finding]) -> tuple[Group, ...]:
+    """`group_by_rule` of the findings that are first to tell a damage; the others stand under theirs.
+
+    Findings of different rules tell one damage if they make the same claim: then one experiment decides on them all.
+    """
+    firsts: list[Finding] = []
+    same: dict[int, list[Finding]] = {}
+    by_claim: dict[Claim, Finding] = {}
+    for finding in findings:
+        first = by_claim.setdefault(finding.claim, finding) if finding.claim is not None else finding
+        if first.code == finding.code:
+            firsts.append(finding)
+        else:
+            same.setdefault(id(first), []).append(finding)
+    return tuple(
+        replace(group, same=tuple(tuple(same.get(id(finding), ())) for finding in group.findings))
+        for group in group_by_rule(firsts)
+    )
 
 
 def counted(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -83,9 +83,9 @@ def _model(model: ModelResult, width: int) -> Iterator[RenderableType]:
     if not kept:
         yield Text()
         yield Text("✔ no findings that count" if refuted else "✔ no findings", "green")
-    for group in digest.group_by_rule(kept):
+    for group in digest.group_by_damage(kept):
         yield Text()
-        yield from _single(group.findings[0]) if len(group.findings) == 1 else _group(group, width)
+        yield from _single(group) if len(group.findings) == 1 else _group(group, width)
     if refuted:
         yield Text()
         yield from _refuted(refuted, width)
@@ -148,15 +148,43 @@ def _advice(finding: Finding) -> Iterator[RenderableType]:
             yield _indent(Text(f"… and {len(lines) - 12} more lines in the json report", "dim"), 4)
 
 
-def _single(finding: Finding) -> Iterator[RenderableType]:
+def _single(group: digest.Group) -> Iterator[RenderableType]:
+    finding, others = group.findings[0], group.same_as(0)
     yield _title(finding.severity, finding.code, finding.name, words.evidence(finding))
     yield _indent(Text(words.place(finding.location)), 2)
     yield _indent(Text(words.shown(finding.message)), 2)
+    yield from _causes(finding)
     if said := words.claim(finding):
         yield _indent(Text(said, "dim"), 2)
     if finding.note:
         yield _indent(Text(words.shown(finding.note), "dim"), 2)
+    if others:
+        yield _indent(Text(words.same_damage(others)), 2)
+    for other in others:
+        # Where the chain is the same the message would only tell it again.
+        if not finding.causes or other.causes != finding.causes:
+            yield _indent(Text(f"{words.shown(other.code, 20)}: {words.shown(other.message)}", "dim"), 2)
     yield from _advice(finding)
+    yield from _other_advice(finding, others)
+
+
+def _causes(finding: Finding, title: str = "Why, in order") -> Iterator[RenderableType]:
+    """The chain, one numbered sentence a link."""
+    if finding.causes:
+        table = Table.grid(padding=(0, 1))
+        for number, cause in enumerate(finding.causes, start=1):
+            table.add_row(Text(f"{number}."), Text(words.shown(cause)))
+        yield _indent(Text(f"{title}:"), 2)
+        yield _indent(table, 4)
+
+
+def _other_advice(first: Finding, others: Iterable[Finding]) -> Iterator[RenderableType]:
+    """What findings of the same damage advise beyond the first, once for each set of options."""
+    told = {first.snippet}
+    for other in others:
+        if other.snippet not in told:
+            told.add(other.snippet)
+            yield from _advice(other)
 
 
 def _group(group: digest.Group, width: int) -> Iterator[RenderableType]:
@@ -171,15 +199,23 @@ def _group(group: digest.Group, width: int) -> Iterator[RenderableType]:
     table = _places(group.findings)
     # The numbers of a message stand in its second line; what is longer is in the other reports.
     room = 2 * (width - 10 - max(len(words.evidence(finding)) for finding in group.findings)) - 10
-    for finding in group.findings[:PLACES]:
+    for index, finding in enumerate(group.findings[:PLACES]):
         style = SEVERITY_STYLE[finding.severity]
         mark = Text(words.SEVERITY_MARK[finding.severity], style) if mixed else Text("·")
         table.add_row(mark, _evidence(finding), Text(words.brief_place(finding.location, width - 28)))
         if not same_message:
             table.add_row("", "", Text(words.shown(finding.message, room), "dim"))
+        if others := group.same_as(index):
+            table.add_row("", "", Text(words.same_damage(others), "dim"))
     yield _indent(table, 2)
     yield from _more(len(group.findings) - PLACES)
+    first = next((finding for finding in group.findings[:PLACES] if finding.causes), None)
+    if first is not None:
+        yield from _causes(first, f"Why, in order, at {words.name(first.location.label, 60)}")
+        if first.note:
+            yield _indent(Text(words.shown(first.note), "dim"), 2)
     yield from _remedy(group.findings)
+    yield from _other_advice(group.findings[0], next(filter(None, group.same), ()))
 
 
 def _remedy(findings: tuple[Finding, ...]) -> Iterator[RenderableType]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 
 from onnxlint_q import __version__
-from onnxlint_q.finding import Claim, Finding
+from onnxlint_q.finding import Claim, Cure, Finding
 from onnxlint_q.report.words import PERFECT, missing_sqnr
 from onnxlint_q.result import CalibrationSummary, LayerRow, LayerSqnr, ModelResult, Run, SchemeResult
 
@@ -123,6 +123,8 @@ def _finding(finding: Finding) -> Json:
         "claim": _claim(finding.claim) if finding.claim else None,
         "measured_sqnr_db": _number(finding.measured_db),
         "note": _text(finding.note),
+        "causes": [_text(cause) for cause in finding.causes],
+        "cure": _cure(finding.cure) if finding.cure else None,
     }
 
 
@@ -133,6 +135,10 @@ def _claim(claim: Claim) -> Json:
         "scheme": _text(claim.scheme),
         "below_db": _number(claim.below_db),
     }
+
+
+def _cure(cure: Cure) -> Json:
+    return {"layer": _text(cure.layer), "channels": list(cure.channels), "scheme": _text(cure.scheme)}
 
 
 def _calibration(calibration: CalibrationSummary) -> Json:

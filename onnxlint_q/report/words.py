@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Iterable
 
 from onnxlint_q.analysis.verdict import Verdict
 from onnxlint_q.finding import Evidence, Finding, Location, Severity, Subject
@@ -129,6 +130,12 @@ def claim(finding: Finding) -> str:
     if finding.evidence is Evidence.UNTESTED:
         return f"{sentence} Not tested."
     return f"{sentence} A run {finding.evidence.value} it."
+
+
+def same_damage(others: Iterable[Finding]) -> str:
+    """Which other rules tell the same damage, in one line."""
+    rules = dict.fromkeys(f"{shown(other.code, 20)} {shown(other.name, 60)}" for other in others)
+    return f"The same damage: {', '.join(rules)}"
 
 
 def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:

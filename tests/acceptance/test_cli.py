@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import onnx
+import onnx.parser
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +91,18 @@ def test_several_reports_from_one_run(models: Path, calibration: Path, tmp_path:
         (["--preprocess", "vgg"], "--preprocess 'vgg' is not one of imagenet, tf, unit, raw"),
         (["--mean", "a,b"], "--mean 'a,b': give one number"),
         (["--std", "0"], "a standard deviation cannot be zero"),
+        (["--std", "-1"], "a standard deviation cannot be zero or negative"),
+        (["--mean", "nan"], "--mean 'nan': give one number"),
+        (["--scale", "inf"], "--scale inf: give a finite factor"),
+        (["--resize", "9" * 5000], "give pixels from 1 to 8192"),
+        (["--html", ""], "the html report has no file name"),
+        (["--html", "-", "--output-format", "json"], "only one report can go to standard output"),
+        (["--html", "a", "--output-format", "json=a"], "the report a would replace a file of this run"),
+        (["--calibrate", ""], "no such file or folder"),
+        (["--calibrate", "a" * 5000], "File name too long"),
+        (["--config", "a" * 5000], "File name too long"),
+        ([""], "an empty name is no model"),
+        (["a" * 5000], "File name too long"),
         (["--resize", "-3"], "--resize '-3': give pixels"),
         (["--layout", "chwn"], "--layout 'chwn': choose nchw or nhwc"),
         (["--ignore", "low-depthwise-average-precison"], "did you mean 'low-depthwise-average-precision'?"),
@@ -158,3 +174,73 @@ def test_version_and_a_reader_that_leaves_early(models: Path) -> None:
     command = f'"{sys.executable}" -m onnxlint_q "{models / HEALTHY}" | head -c 1 >/dev/null; echo "${{PIPESTATUS[0]}}"'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "0" and "Traceback" not in done.stderr
+
+
+def test_a_report_never_replaces_what_was_read(models: Path, tmp_path: Path) -> None:
+    model = tmp_path / "net.onnx"
+    shutil.copy(models / HEALTHY, model)
+    link = tmp_path / "link.html"
+    link.symlink_to(model)
+    for name in (model, link):
+        done = lint(model, "--html", name)
+        assert done.returncode == 2 and "would replace a file of this run" in done.stderr and not done.stdout
+    assert model.read_bytes() == (models / HEALTHY).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("{broken_net} >/dev/full", 2),
+        ("--version >/dev/full", 2),
+        ("--help >/dev/full", 2),
+        ("rule --all >/dev/full", 2),
+        ("no.onnx 2>/dev/full", 2),
+        ("{broken_net} >&-", 1),
+        ("no.onnx 2>&-", 2),
+        ("{broken_net} >&- 2>&- <&-", 1),
+        ("{broken_net} --output-format html | true", 1),
+        ("rule --all | true", 0),
+    ],
+)
+def test_streams_that_are_full_closed_or_left_keep_the_exit_code(models: Path, command: str, code: int) -> None:
+    arguments = command.format(broken_net=models / BROKEN_NET)
+    line = f'exec 3>&2; "{sys.executable}" -m onnxlint_q {arguments}; echo "${{PIPESTATUS[0]}}" >&3'
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stderr.splitlines()[-1] == str(code) and "Traceback" not in done.stderr
+
+
+def test_an_error_of_the_tool_itself_is_no_finding(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from onnxlint_q import cli, linter
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr(linter, "lint", fail)
+    done = CliRunner().invoke(cli.app, [str(models / HEALTHY)])
+    assert done.exit_code == 2 and "an error of onnxlint-q itself, ZeroDivisionError: by nothing" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_interrupt_stops_an_endless_model_without_a_report(tmp_path: Path) -> None:
+    proto = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        agraph (float[2, 2] x) => (float[2, 2] y) <int64 trips = {4611686018427387904}> {
+            y = Loop <body = b (int64 i, bool c, float[2, 2] s) => (bool d, float[2, 2] t)
+                { d = Identity(c)  t = Tanh(s) }> (trips, , x)
+        }"""
+    )
+    onnx.save(proto, tmp_path / "endless.onnx")
+    # A shell may start its background jobs with the signal ignored, and so this test.
+    code = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); from onnxlint_q.cli import main; main()"
+    options = ["endless.onnx", "--calibrate", "random", "--html", "r.html"]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *options], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        time.sleep(4)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "") and "Traceback" not in error and "terminate" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["endless.onnx"]

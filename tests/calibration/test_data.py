@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +192,57 @@ def test_images_for_two_inputs_and_a_broken_image(photos: Path) -> None:
     (photos / "a.png").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"a\.png: cannot be read as an image"):
         first(source, value("x", 1, 3, 8, 8))
+
+
+def test_samples_may_be_stacked_in_front_of_the_batch_axis() -> None:
+    data = np.arange(6, dtype=np.float32).reshape(3, 1, 2)
+    source = ArraySource("s", {"x": data})
+    assert source.available([value("x", 1, 2)]) == 3
+    assert [s["x"].tolist() for s in source.samples([value("x", 1, 2)])] == data.tolist()
+
+
+def test_values_that_the_input_cannot_hold_are_refused() -> None:
+    for data, elem_type in ((np.full((1, 2), 2**40), onnx.TensorProto.INT32), (np.full((1, 2), 1e300), FLOAT)):
+        with pytest.raises(DataError, match=r"outside int32|NaN or infinity"):
+            first(ArraySource("s", {"x": data}), value("x", None, 2, elem_type=elem_type))
+
+
+@pytest.mark.parametrize("shape", [None, (10**9, 10**9), (1,) * 40])
+def test_noise_is_not_made_for_shapes_that_are_unknown_or_huge(shape: tuple[int, ...] | None) -> None:
+    with pytest.raises(DataError, match=r"give an \.npz"):
+        first(open_source("random", RAW), Value("x", TensorType(FLOAT, shape)))
+
+
+def test_damaged_archives_are_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=np.random.default_rng(0).standard_normal(5000))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    damaged = {"bits": bytes(data)}
+    for name, files in (("none", {}), ("other", {"x.npy": "text"})):
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, text in files.items():
+                archive.writestr(member, text)
+        damaged[name] = path.read_bytes()
+    for content in damaged.values():
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"numpy\.savez"):
+            open_source(str(path), RAW)
+
+
+def test_no_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "a.npy", np.ones((2, 3)))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="no such file or folder"):
+        open_source("", RAW)
+
+
+def test_images_of_more_than_8_bits_are_refused_and_not_clipped(tmp_path: Path) -> None:
+    Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="more than 8 bits"):
+        first(open_source(str(tmp_path), RAW), value("x", 1, 1, 8, 8))
+
+
+def test_a_large_photo_is_read_without_a_warning(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 60 - 1)
+    assert first(open_source(str(photos), RAW), value("x", 1, 3, 8, 8))["x"].shape == (1, 3, 8, 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ import pytest
 from onnx_cases import as_model, onnx_text, run
 
 from onnxlint_q.analysis.schemes import SCHEMES
-from onnxlint_q.calibration.data import ArraySource, open_source
+from onnxlint_q.calibration.data import ArraySource, Sample, open_source
 from onnxlint_q.calibration.observe import DRAWN_VALUES, observe, observed_tensors
 from onnxlint_q.calibration.preprocess import PRESETS
 from onnxlint_q.calibration.session import NotRunnableError
 from onnxlint_q.facts import Facts, measure
-from onnxlint_q.graph import read_model
+from onnxlint_q.graph import Value, read_model
 
 SCHEME_LIST = tuple(SCHEMES.values())
 
@@ -82,3 +83,22 @@ def test_a_model_that_cannot_run_says_why_in_one_line(models: Path, calibration:
     with pytest.raises(NotRunnableError) as caught:
         observe(facts, open_source(str(calibration), PRESETS["raw"]), 1)
     assert str(caught.value) == "Fatal error: example.blur:Blur(-1) is not a registered function/op"
+
+
+def test_an_empty_tensor_has_no_statistics_and_stops_nothing() -> None:
+    proto = onnx_text(
+        "agraph (float[N, 4] x) => (float[N, 4] y) { h = MatMul(x, w)\n y = MatMul(h, w) }",
+        w=np.eye(4, dtype=np.float32),
+    )
+    facts = measure(as_model(proto), SCHEME_LIST)
+    x = facts.model.inputs[0].name
+
+    class Samples(ArraySource):
+        def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+            yield {x: np.empty((0, 4), np.float32)}
+            yield {x: np.full((2, 4), 3.0, np.float32)}
+
+    seen = observe(facts, Samples("s", {x: np.ones((2, 4), np.float32)}), 2)
+    assert (seen.tensors["h"].low, seen.tensors["h"].high, seen.tensors["h"].mean) == (3, 3, 3) and not seen.non_finite
+    assert (seen.tensors["h"].drawn == 3).all()
+    assert not observe(facts, Samples("s", {x: np.ones((1, 4), np.float32)}), 1).tensors

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx_cases import as_model, onnx_text, run, sqnr_db
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
@@ -12,12 +13,12 @@ from onnxruntime.quantization.preprocess import quant_pre_process
 
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES
 from onnxlint_q.calibration.data import ArraySource, open_source
-from onnxlint_q.calibration.executable import folded
+from onnxlint_q.calibration.executable import as_stored, folded
 from onnxlint_q.calibration.metrics import ErrorAccumulator
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.preprocess import PRESETS
 from onnxlint_q.calibration.prove import prove
-from onnxlint_q.calibration.session import Session
+from onnxlint_q.calibration.session import NotRunnableError, Session
 from onnxlint_q.calibration.variants import activation_scales, with_activations
 from onnxlint_q.facts import Facts, measure
 from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, Severity, Subject
@@ -185,3 +186,90 @@ def test_metrics_pool_outputs_and_count_agreement() -> None:
         [np.asarray([np.nan]), np.asarray([1.0]), np.asarray([0])],
     )
     assert two.result().worst_db == -150
+
+
+def outputs_of(*, exact: list[float], other: list[float]) -> ErrorAccumulator:
+    errors = ErrorAccumulator()
+    errors.add([np.asarray(exact)], [np.asarray(other)])
+    return errors
+
+
+def test_an_output_that_is_no_longer_finite_is_as_bad_as_can_be() -> None:
+    for broken in (np.nan, np.inf, 1e200):
+        result = outputs_of(exact=[1.0, 2.0], other=[1.0, broken]).result()
+        assert result.has_signal and result.sqnr_db == pytest.approx(-150)
+
+
+def test_a_float_model_without_finite_outputs_measures_nothing() -> None:
+    for broken in (np.nan, np.inf, 1e200):
+        assert not outputs_of(exact=[1.0, broken], other=[1.0, 1.0]).result().has_signal
+
+
+def test_outputs_that_change_their_shape_are_left_out() -> None:
+    errors = outputs_of(exact=[1.0, 2.0], other=[1.0, 2.5])
+    errors.add([np.ones(3)], [np.ones(4)])
+    assert not errors.result().has_signal
+
+
+def test_sequence_outputs_are_not_compared() -> None:
+    proto = onnx_text(
+        """agraph (float[2, 4] x) => (seq(float[N, M]) s, float[2, 3] y) {
+            y = MatMul(x, w)
+            s = SequenceConstruct(x, y)
+        }""",
+        w=np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32),
+    )
+    facts = measure(as_model(proto), SCHEME_LIST)
+    source = open_source("random", PRESETS["raw"])
+    shown = prove(facts, observe(facts, source, 2), [], source, 2).schemes["int8-per-tensor"]
+    assert shown.has_signal and shown.sqnr_db is not None
+
+
+def test_held_out_samples_are_counted_in_samples_not_rows() -> None:
+    weight = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    facts = measure(as_model(onnx_text("agraph (float[8, 4] x) => (float[8, 3] y) { y = MatMul(x, w) }", w=weight)), ())
+    rows = np.random.default_rng(1).standard_normal((32, 4)).astype(np.float32)
+    source = ArraySource("rows", {"x": rows})
+    for count, held_out in ((4, 0), (3, 1), (2, 2)):
+        seen = observe(facts, source, count)
+        assert (seen.samples, seen.available) == (count, 4)
+        proof = prove(measure(facts.model, SCHEME_LIST), seen, [], source, count)
+        assert proof.held_out == held_out and proof.schemes["int8-per-tensor"].has_signal
+
+
+def test_a_run_without_end_is_stopped_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxlint_q.calibration.session.SECONDS_PER_RUN", 0.2)
+    proto = onnx_text(
+        """agraph (float[2, 2] x) => (float[2, 2] y) {
+            y = Loop <body = b (int64 i, bool c, float[2, 2] s) => (bool d, float[2, 2] t)
+                { d = Identity(c)  t = Tanh(s) }> (trips, , x)
+        }""",
+        trips=np.int64(2**62),
+    )
+    facts = measure(as_model(proto), SCHEME_LIST)
+    with pytest.raises(NotRunnableError, match=r"one sample took longer than 0\.2 seconds and was stopped"):
+        observe(facts, open_source("random", PRESETS["raw"]), 1)
+
+
+def test_external_data_of_every_kind_reaches_the_session(tmp_path: Path) -> None:
+    """A shape too small to leave the proto, a weight in a branch and one that is an input with a default."""
+    proto = onnx_text(
+        """agraph (float[1, 2, 6] x, float[4, 3] v) => (float[N, M] y) {
+            r = Reshape(x, shape)
+            p = MatMul(r, v)
+            c = Constant <value = bool {1}> ()
+            y = If (c) <then_branch = t () => (float[N, M] a) { a = MatMul(p, w) },
+                        else_branch = e () => (float[N, M] b) { b = Identity(p) }>
+        }""",
+        shape=np.asarray([3, 4]),
+        v=np.ones((4, 3), np.float32),
+    )
+    branch = next(a.g for n in proto.graph.node for a in n.attribute if a.name == "then_branch")
+    branch.initializer.append(onnx.numpy_helper.from_array(np.ones((3, 2), np.float32), "w"))
+    feeds = {"x": np.arange(12, dtype=np.float32).reshape(1, 2, 6)}
+    (expected,) = run(proto, feeds)
+    path = tmp_path / "m.onnx"
+    onnx.save_model(proto, path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    facts = facts_of(path)
+    for executable in (as_stored(facts.model), folded(facts)):
+        assert np.allclose(Session(executable).run(feeds)[0], expected)

@@ -142,3 +142,22 @@ def test_layers_come_in_data_order(models: Path) -> None:
     model = read_model(models / "healthy_resnet.onnx")
     orders = [layer.node.order for layer in find_layers(model)]
     assert orders == sorted(orders)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.complex64, object])
+def test_a_product_that_is_not_of_floats_is_no_layer(dtype: type) -> None:
+    values = np.full((4, 3), "a", object) if dtype is object else np.ones((4, 3), dtype)
+    assert layers_of("y = MatMul(x, w)", "float[2,4] x", w=values) == []
+
+
+def test_what_passes_float32_becomes_infinite_without_a_warning() -> None:
+    huge, nothing = np.full((4, 3), 1e300), np.full((4, 3), np.nan, np.float32)
+    for body, values in (
+        ("y = MatMul(x, w)", huge),
+        ("f = Cast<to = 1>(w)  y = MatMul(x, f)", huge),
+        ("i = Cast<to = 3>(w)  f = Cast<to = 1>(i)  y = MatMul(x, f)", nothing),
+    ):
+        proto = onnx_text(f"g (float[2,4] x) => (float y) {{ {body} }}", w=values)
+        model = as_model(proto)
+        (layer,) = find_layers(model)
+        assert layer.read_weight(model).dtype == np.float32

@@ -77,3 +77,9 @@ def test_an_attribute_of_the_wrong_type_is_its_default(attribute: str, expected:
     written = f"<{attribute}>" if attribute else ""
     model = as_model(onnx_text(f"g (float[4] x) => (float[4] y) {{ y = Softmax {written} (x) }}"))
     assert model.nodes[0].int("axis", 7) == expected
+
+
+def test_a_dimension_of_minus_one_is_not_known() -> None:
+    proto = onnx_text("g (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }")
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    assert as_model(proto).inputs[0].type.shape == (None, 4)

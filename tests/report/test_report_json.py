@@ -72,6 +72,8 @@ def test_a_finding_as_it_is_written() -> None:
         "claim": {"subject": "weight", "tensor": "dw1/bn_out", "scheme": "int8-per-tensor", "below_db": 10.0},
         "measured_sqnr_db": 4.71,
         "note": "",
+        "causes": [],
+        "cure": None,
     }
 
 

@@ -35,10 +35,11 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One finding with its anchor."""
+    """One finding with its anchor, and under it what other rules say of the same damage."""
 
     finding: Finding
     anchor: str
+    same: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +118,9 @@ def _page(model: ModelResult, index: int, anchors: _Anchors) -> Page:
         warnings=words.warnings(model),
         cards=tuple(_card(model, result) for result in model.schemes),
         tally=tuple((severity, total) for severity, total in counts if total),
-        blocks=_blocks(kept, anchors),
-        refuted=_blocks(digest.refuted(model.findings), anchors),
-        suppressed=_blocks(model.suppressed, anchors),
+        blocks=_blocks(digest.group_by_damage(kept), anchors),
+        refuted=_blocks(digest.group_by_rule(digest.refuted(model.findings)), anchors),
+        suppressed=_blocks(digest.group_by_rule(model.suppressed), anchors),
         figures=tuple(_figures(model)),
         columns=tuple(columns(model)),
     )
@@ -146,8 +147,8 @@ def _card(model: ModelResult, result: SchemeResult) -> Card:
     )
 
 
-def _blocks(findings: Iterable[Finding], anchors: _Anchors) -> tuple[RuleBlock, ...]:
-    return tuple(_block(group, anchors) for group in digest.group_by_rule(findings))
+def _blocks(groups: Iterable[digest.Group], anchors: _Anchors) -> tuple[RuleBlock, ...]:
+    return tuple(_block(group, anchors) for group in groups)
 
 
 def _block(group: digest.Group, anchors: _Anchors) -> RuleBlock:
@@ -155,7 +156,10 @@ def _block(group: digest.Group, anchors: _Anchors) -> RuleBlock:
         texts = {text(finding) for finding in group.findings}
         return texts.pop() if len(texts) == 1 else ""
 
-    places = tuple(Place(finding, anchors(finding)) for finding in group.findings)
+    places = tuple(
+        Place(finding, anchors(finding), tuple(Place(other, anchors(other)) for other in group.same_as(index)))
+        for index, finding in enumerate(group.findings)
+    )
     return RuleBlock(
         group=group,
         message=shared(lambda finding: finding.message),

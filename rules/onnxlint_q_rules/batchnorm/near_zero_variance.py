@@ -18,13 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import BatchNorm
+from onnxlint_q.analysis.gains import EPSILONS, SHARE_OF_MEDIAN, Gains, compare_gains
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.rule import Example, Rule, Weights, option
-from onnxlint_q_rules.advice import channels, outlook, times
-from onnxlint_q_rules.batchnorm.gains import EPSILONS, SHARE_OF_MEDIAN, Gains, compare_gains, folds
+from onnxlint_q_rules.advice import channels, finer_scale, outlook, times
+from onnxlint_q_rules.batchnorm.gains import folds
+from onnxlint_q_rules.chain import explained
 
 _SCHEME = INT8_PER_TENSOR.name
 _NETWORK = """
@@ -67,8 +69,10 @@ class NearZeroVariance(Rule):
     amplifies whatever noise INT8 brings into a channel that used to be constant.
 
     ## What to do
-    The channel is constant: set its weights to zero and its folded bias to beta, check that the output in float stays
-    the same, then quantise.
+    If `gain * sqrt(variance)` is nothing beside that of an ordinary channel, the channel is constant: set its weights
+    to zero and its folded bias to beta, then quantise. The finding says what this is forecast to gain, and with
+    calibration data it is tried out: what the float output changes by, and what the cured weight leaves. Else the
+    channel does vary, and needs a scale of its own.
 
     ## Sources
     Sheng et al., arXiv 1803.08607; microsoft/onnxruntime#11415 for the bias.
@@ -129,20 +133,21 @@ class NearZeroVariance(Rule):
             width = self._width(layer, norm, gains)[lifted]
             wide = lifted[width >= self.width_ratio]
             view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.WARNING)
+            remedy, snippet = _advice(facts, layer, norm, lifted, gains)
             effect = (
                 f"; folded, {channels(wide)} {'take' if wide.size > 1 else 'takes'} the int8 scale, up to "
                 f"{times(float(width.max()))} times as wide as an ordinary channel{view.words}"
                 if wide.size
                 else "; folded, they stay narrow, but under scales of their own their int32 bias may overflow"
             )
-            yield self.finding(
+            found = self.finding(
                 facts.model.locate(norm.node),
                 f"{lifted.size} of {norm.variance.size} channels {'has' if lifted.size == 1 else 'have'} next to no "
                 f"variance (running variance from {norm.variance[lifted].min():.2g}, epsilon {norm.epsilon:.0e}) and "
                 f"yet a gain up to {times(float(gains.ratio[lifted[0]]))} times that of an ordinary channel: "
                 f"{channels(lifted)} with gain {', '.join(f'{gain:.3g}' for gain in norm.gain[lifted[:4]])}{effect}.",
-                remedy="These channels are constant for nearly all inputs. Set their weights to zero and their "
-                "folded bias to beta, check that the output in float stays the same, then quantise.",
+                remedy=remedy,
+                snippet=snippet,
                 metrics={
                     "still_channels": int(lifted.size),
                     "wide_channels": int(wide.size),
@@ -154,6 +159,7 @@ class NearZeroVariance(Rule):
                 claim=Claim(Subject.WEIGHT, layer.output, _SCHEME) if wide.size else None,
                 severity=view.severity if wide.size else Severity.INFO,
             )
+            yield explained(found, facts, layer) if wide.size else found
 
     def _width(self, layer: LayerFacts, norm: BatchNorm, gains: Gains) -> npt.NDArray[np.float64]:
         """Width of each folded channel over that of an ordinary one; before a layer, that of its gain."""
@@ -162,3 +168,24 @@ class NearZeroVariance(Rule):
             return gains.ratio
         ordinary = absmax[~gains.still & (absmax > 0)]
         return np.asarray(absmax / np.median(ordinary), np.float64) if ordinary.size else gains.ratio
+
+
+def _advice(
+    facts: Facts, layer: LayerFacts, norm: BatchNorm, lifted: npt.NDArray[np.intp], gains: Gains
+) -> tuple[str, str]:
+    """Remedy and snippet; a channel is only to be zeroed if it is constant behind the normalisation too."""
+    constant = lifted[gains.constant[lifted]]
+    if norm is layer.folded.before or not constant.size:
+        remedy, snippet = finer_scale(facts, layer)
+        swing = times(float(gains.swing[lifted].max()))
+        lead = (
+            f"Do not remove these channels: amplified, they vary by up to {swing} times as much as an ordinary one."
+            if not constant.size
+            else "These channels are constant for nearly all inputs; the layer behind can take them into its bias."
+        )
+        return f"{lead} {remedy}", snippet
+    who = "These channels are" if constant.size == lifted.size else f"Of these, {channels(constant)} are"
+    return (
+        f"{who} constant for nearly all inputs. Set their weights to zero and their folded bias to beta, check that "
+        "the output in float stays the same, then quantise."
+    ), ""

@@ -16,12 +16,14 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.gains import compare_gains
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import channels, finer_scale, outlook, times
-from onnxlint_q_rules.batchnorm.gains import compare_gains, folds
+from onnxlint_q_rules.batchnorm.gains import folds
+from onnxlint_q_rules.chain import explained
 
 _SCHEME = INT8_PER_TENSOR.name
 _NETWORK = """
@@ -115,7 +117,7 @@ class OutlierGamma(Rule):
             view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.WARNING)
             listed = outliers[np.argsort(-gains.ratio[outliers], kind="stable")]
             remedy, snippet = finer_scale(facts, layer)
-            yield self.finding(
+            found = self.finding(
                 facts.model.locate(norm.node),
                 f"The gain of {channels(listed)} is up to {times(float(gains.ratio[listed[0]]))} times that of an "
                 "ordinary channel; folded into the layer, mean channel SQNR under one int8 scale falls from "
@@ -133,3 +135,4 @@ class OutlierGamma(Rule):
                 claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
                 severity=view.severity,
             )
+            yield explained(found, facts, layer)

@@ -16,13 +16,13 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.causes import constant_channels
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import channels, finer_scale, locate, outlook
-from onnxlint_q_rules.batchnorm.gains import compare_gains
+from onnxlint_q_rules.chain import explained
 
 _SCHEME = INT8_PER_TENSOR.name
 _NETWORK = """
@@ -104,7 +104,7 @@ class CollapsedChannels(Rule):
         for layer in layers:
             if layer.weight.non_finite:
                 continue
-            idle = _idle(layer)
+            idle = constant_channels(layer)
             lost = np.setdiff1d(layer.weight.collapsed, idle)
             total = layer.weight.absmax.size
             alive = total - idle.size
@@ -112,7 +112,7 @@ class CollapsedChannels(Rule):
                 continue
             view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.INFO)
             remedy, snippet = finer_scale(facts, layer)
-            yield self.finding(
+            found = self.finding(
                 locate(facts, layer),
                 f"One int8 scale rounds every weight of {lost.size} of {total} output channels to zero "
                 f"({channels(lost)}){_besides(int(idle.size), total - int(lost.size))}{view.words}.",
@@ -127,6 +127,7 @@ class CollapsedChannels(Rule):
                 claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
                 severity=view.severity,
             )
+            yield explained(found, facts, layer)
 
 
 def _besides(idle: int, others: int) -> str:
@@ -135,10 +136,3 @@ def _besides(idle: int, others: int) -> str:
         return ""
     who = f"the other {idle}" if idle == others else f"{idle} of the others"
     return f"; {who} hardly {'varies' if idle == 1 else 'vary'} in float either"
-
-
-def _idle(layer: LayerFacts) -> npt.NDArray[np.intp]:
-    """Channels that return the same for every input as it is."""
-    norm = layer.folded.after
-    still = np.flatnonzero(compare_gains(norm).still) if norm is not None else layer.weight.dead[:0]
-    return np.union1d(layer.weight.dead, still)

@@ -25,6 +25,7 @@ from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import finer_scale, locate, outlook, shared_scale
+from onnxlint_q_rules.chain import explained
 
 _SCHEME = INT8_PER_TENSOR.name
 _NETWORK = """
@@ -140,7 +141,7 @@ class LowDepthwiseAveragePrecision(Rule):
                 continue
             clause, metrics = shared_scale(layer)
             remedy, snippet = finer_scale(facts, layer)
-            yield self.finding(
+            found = self.finding(
                 locate(facts, layer),
                 f"One int8 scale serves {metrics['channels']} {'depthwise' if self.depthwise else 'output'} channels, "
                 f"{clause}{view.words}.",
@@ -150,3 +151,4 @@ class LowDepthwiseAveragePrecision(Rule):
                 claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
                 severity=view.severity,
             )
+            yield explained(found, facts, layer)

@@ -1,0 +1,61 @@
+"""What findings about a layer's weight say of its causes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from onnxlint_q.analysis.schemes import SCHEMES
+from onnxlint_q.facts import measure
+from onnxlint_q.finding import Finding
+from onnxlint_q.graph import read_model
+from onnxlint_q.registry import load_rules
+
+CODES = {"QW001", "QW002", "QW003", "QB001", "QB002"}
+
+
+def findings(path: Path) -> dict[str, list[Finding]]:
+    facts = measure(read_model(path), tuple(SCHEMES.values()))
+    return {
+        entry.rule.code: list(entry.rule().check(facts)) for entry in load_rules() if entry.rule.code.startswith("Q")
+    }
+
+
+def test_all_rules_tell_one_damage_with_one_chain(models: Path) -> None:
+    found = findings(models / "near_zero_variance.onnx")
+    flagged = {code: said for code, said in found.items() if said}
+    assert set(flagged) == {"QB002", "QW001", "QW003"}
+    chains = {finding.causes for said in flagged.values() for finding in said}
+    assert len(chains) == 1
+    still, folding, owner, collapsed, cure = chains.pop()
+    assert still == (
+        "BatchNorm channel 7 has a running variance of 1.0e-09 or less, where 0.74 is ordinary; gamma keeps it alive, "
+        "so folding multiplies its weights by up to 346 times the ordinary gain."
+    )
+    assert folding.startswith(
+        "Folded, the widest channel grows from 1.4 to 346 times the median one; average precision"
+    )
+    assert owner == (
+        "Channel 7 then owns the tensor's range, 346 times the median channel, which is left with 1 of 255 codes; the "
+        "widest of the others is 1.9 times the median."
+    )
+    assert collapsed.startswith("18 of 24 channels are narrower than half a step of that one scale and round to zero")
+    assert cure.startswith(
+        "Cure: channel 7 returns beta for every input (deviation beside an ordinary channel: -38 dB)"
+    )
+    assert "mean channel SQNR rises from 2 to 42 dB, and the forecast with this weight alone quantised" in cure
+    assert {finding.claim for said in flagged.values() for finding in said} == {found["QB002"][0].claim}
+
+
+def test_channels_that_vary_behind_the_norm_are_not_to_be_removed(models: Path) -> None:
+    found = findings(models / "depthwise_spread.onnx")["QB002"]
+    assert len(found) == 3
+    for finding in found:
+        assert finding.cure is None
+        assert finding.remedy.startswith("Do not remove these channels")
+        assert not any(cause.startswith("Cure") for cause in finding.causes)
+
+
+def test_rules_about_something_else_have_no_chain(models: Path) -> None:
+    for model in ("in_channel_outlier", "unfolded_bn", "qdq_invalid_scale"):
+        for code, said in findings(models / f"{model}.onnx").items():
+            assert all(bool(finding.causes) <= (code in CODES) for finding in said)
