@@ -74,7 +74,7 @@ def score(model_path: Path, truth: dict[str, Any]) -> dict[str, Any]:
         row[key] = (
             predicted,
             real["sqnr_db"],
-            str(levels.verdict(predicted)),
+            str(levels.verdict(predicted, made[scheme.name].agreement)),
             str(levels.verdict(real["sqnr_db"], real.get("agreement"))),
         )
     row["unknown"] = made[INT8_PER_TENSOR.name].unknown
@@ -101,14 +101,17 @@ def main(models: Path, truths: Path, names: Sequence[str]) -> None:
     print()
     for key in ("per_tensor", "per_channel"):
         print(f"{key:28}{'predicted dB':>14}{'measured dB':>14}  predicted verdict / measured verdict")
-        differences = []
+        differences, right = [], 0
         for row in rows:
             predicted, real, said, was = row[key]
             if predicted is not None:
                 differences.append(abs(predicted - real))
+            right += said == was
             shown = f"{predicted:14.1f}" if predicted is not None else f"{'-':>14}"
             print(f"{row['model']:28}{shown}{real:14.1f}  {said:>9} / {was}")
-        print(f"{'median |difference|':28}{np.median(differences):14.1f}\n")
+        print(f"{'median |difference|':28}{np.median(differences):14.1f}")
+        print(f"{'within':28}{np.quantile(differences, 2 / 3):14.1f}  two thirds of them")
+        print(f"{'right':28}{right:14}  of {len(rows)}\n")
 
 
 if __name__ == "__main__":

@@ -90,6 +90,9 @@ def check(
     crop: Annotated[str | None, typer.Option(help="Centre crop: pixels, or HEIGHTxWIDTH.")] = None,
     layout: Annotated[str | None, typer.Option(help="nchw or nhwc; seen from the input's shape by default.")] = None,
     samples: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many samples to calibrate on.")] = 32,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Without data: run the model on synthetic inputs, layer by layer.")
+    ] = False,
     scheme: Annotated[
         str, typer.Option(help="Schemes to judge, with commas between.")
     ] = "int8-per-tensor,int8-per-channel",
@@ -133,7 +136,7 @@ def check(
             layout=layout,
         )
         reports = parse_reports(output_format or [], html)
-        request = parse_request(scheme, calibrate, how, samples)
+        request = parse_request(scheme, calibrate, how, samples, probe=probe)
         words = split_words(select), split_words(extend_select), split_words(ignore)
         paths = find_models(models)
         keep_apart(reports, [*paths, calibrate, config])

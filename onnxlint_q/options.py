@@ -17,7 +17,9 @@ from onnxlint_q.linter import Request
 from onnxlint_q.report import ReportFormat
 
 
-def parse_request(scheme: str, calibrate: str | None, how: Preprocessing, samples: int) -> Request:
+def parse_request(
+    scheme: str, calibrate: str | None, how: Preprocessing, samples: int, *, probe: bool = False
+) -> Request:
     """What to do with each model.
 
     Raises:
@@ -28,7 +30,7 @@ def parse_request(scheme: str, calibrate: str | None, how: Preprocessing, sample
     if not names or any(name not in SCHEMES for name in names):
         raise UsageError(f"--scheme {scheme!r}: choose from {', '.join(SCHEMES)}")
     source = open_source(calibrate, how) if calibrate is not None else None
-    return Request(tuple(SCHEMES[name] for name in names), source, samples)
+    return Request(tuple(SCHEMES[name] for name in names), source, samples, probe)
 
 
 def parse_reports(wanted: Sequence[str], html: str | None) -> list[tuple[ReportFormat, str | None]]:

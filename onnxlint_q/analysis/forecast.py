@@ -20,6 +20,16 @@ from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.graph import Model
 
+# Trained networks carry their signals better than the population says, which knows the weights but not what they were
+# trained on: so much less is left of the noise over the signal. Fitted, as the only such weight, so that the median
+# difference between forecast and measured output SQNR, everything quantised, is zero on twelve public CNNs.
+TRAINED = 0.75
+# Two thirds of the forecasts of output SQNR of the same twelve networks under two schemes lie within this.
+UNCERTAINTY_DB = 4.5
+# A classifier changes its mind on the samples whose two best scores are closer than the noise, so on a share that grows
+# as its amplitude does: median of (1 - agreement) x 10^(SQNR / 20), both measured, over six of these networks.
+CLOSE_CALLS = 0.3
+
 
 @dataclass(frozen=True, slots=True)
 class LayerForecast:
@@ -28,10 +38,14 @@ class LayerForecast:
     Attributes:
         weight_sqnr_db: only this layer's weight is quantised.
         sqnr_db: its weight and its output activation are.
+        weight_share: fraction of the output's noise power, everything quantised, that comes from its weight.
+        activation_share: fraction that comes from rounding its output activation.
     """
 
     weight_sqnr_db: float | None
     sqnr_db: float | None
+    weight_share: float = 0.0
+    activation_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,11 +56,18 @@ class Forecast:
         output_sqnr_db: predicted SQNR at the model's output; None where nothing can be said.
         layers: by layer key.
         unknown: operators it had to pass through without knowing them; the forecast is weaker for each.
+        rest_share: fraction of the noise power from activations that are no layer's output: the inputs of the model,
+            sums, gates. With the shares of the layers it adds up to 1, where there is any noise.
+        uncertainty_db: two thirds of the forecasts lie within plus or minus this of the measured SQNR.
+        agreement: fraction of samples a classifier would answer as before; None if the model is no classifier.
     """
 
     output_sqnr_db: float | None
     layers: Mapping[str, LayerForecast] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
+    rest_share: float = 0.0
+    uncertainty_db: float = UNCERTAINTY_DB
+    agreement: float | None = None
 
 
 def forecast(model: Model, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:
@@ -66,21 +87,31 @@ def _forecast(
     weights: Mapping[str, Mapping[str, float]],
 ) -> Forecast:
     activations = activation_noise(model, [facts.folded for facts in layers], scheme, found, gain)
+    own = {facts.output: weights[facts.output].get(scheme.name) for facts in layers}
+    known = {key: noise for key, noise in own.items() if noise is not None}
+    total = sum(activations.total) + sum(known.values())
+    scale = 1 / total if 0 < total < np.inf else 0.0
     rows: dict[str, LayerForecast] = {}
-    total = sum(activations.total)
-    told = 0
-    for facts in layers:
-        own = weights[facts.output].get(scheme.name)
-        if own is None:
-            rows[facts.output] = LayerForecast(None, None)
+    for key, noise in own.items():
+        if noise is None:
+            rows[key] = LayerForecast(None, None)
             continue
-        total += own
-        told += 1
-        both = own + activations.by_layer.get(facts.output, 0.0)
-        rows[facts.output] = LayerForecast(_decibel(own), _decibel(both))
+        rounding = activations.by_layer.get(key, 0.0)
+        rows[key] = LayerForecast(
+            _decibel(TRAINED * noise), _decibel(TRAINED * (noise + rounding)), noise * scale, rounding * scale
+        )
+    told = sum(row.weight_share + row.activation_share for row in rows.values())
+    rest = max(1 - told, 0.0) if scale else 0.0
     # With most weights out of reach (in subgraphs, behind unknown inputs) the sum says nothing about the model.
-    output = _decibel(saturated(total)) if 2 * told > len(layers) else None
-    return Forecast(output, rows, found.unknown)
+    output = _decibel(saturated(TRAINED * total, found.varying)) if 2 * len(known) > len(layers) else None
+    return Forecast(output, rows, found.unknown, rest, UNCERTAINTY_DB, _agreement(model, output))
+
+
+def _agreement(model: Model, sqnr_db: float | None) -> float | None:
+    shape = model.outputs[0].type.shape if len(model.outputs) == 1 else None
+    if sqnr_db is None or shape is None or len(shape) < 2 or (shape[1] or 0) < 2 or set(shape[2:]) - {1}:
+        return None
+    return float(np.clip(1 - CLOSE_CALLS * 10 ** (-sqnr_db / 20), 0.0, 1.0))
 
 
 def _weight_noise(
@@ -97,7 +128,7 @@ def _weight_noise(
         error = weight_round_trip(matrix, scheme)
         error -= matrix
         try:
-            result[scheme.name] = weight_noise(folded, error, found.samples[source], gain[folded.output])
+            result[scheme.name] = weight_noise(model, folded, error, found.samples[source], gain[folded.output])
         except ValueError:  # samples of an odd graph that do not fit the weight
             return {}
     return result

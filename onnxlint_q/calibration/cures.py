@@ -24,7 +24,7 @@ def cure_variants(facts: Facts, findings: Sequence[Finding]) -> dict[str, Callab
     return {
         _key(cure, scheme): partial(_variant, facts, cure, scheme)
         for cure in sorted(cures, key=lambda cure: (cure.layer, cure.channels, cure.scheme))
-        if cure.layer in facts.layer_by_output
+        if _applies(facts, cure)
         for scheme in (None, SCHEMES[cure.scheme])
     }
 
@@ -36,6 +36,9 @@ def cure_tried(finding: Finding, errors: Mapping[str, OutputError]) -> Finding:
     exact = errors.get(_key(finding.cure, None))
     quantised = errors.get(_key(finding.cure, SCHEMES[finding.cure.scheme]))
     if exact is None or quantised is None or not exact.has_signal:
+        return finding
+    if exact.sqnr_db is None and quantised.sqnr_db is None:
+        # Nothing changed however the layer was treated, as where the branch that it is in did not run.
         return finding
     metrics = {**finding.metrics, "cure_float_sqnr_db": exact.sqnr_db, "cured_sqnr_db": quantised.sqnr_db}
     if exact.sqnr_db is not None and exact.sqnr_db < EXACT_DB:
@@ -52,6 +55,13 @@ def cure_tried(finding: Finding, errors: Mapping[str, OutputError]) -> Finding:
             f"alone leaves {left}{now}."
         )
     return replace(finding, metrics=metrics, note=f"{finding.note} {said}".strip())
+
+
+def _applies(facts: Facts, cure: Cure) -> bool:
+    """A rule may come from anybody, and so may the channels that it names."""
+    layer = facts.layer_by_output.get(cure.layer)
+    norm = layer.folded.after if layer is not None else None
+    return norm is not None and all(0 <= channel < norm.gamma.size for channel in cure.channels)
 
 
 def _variant(facts: Facts, cure: Cure, scheme: Scheme | None) -> Executable:

@@ -18,6 +18,7 @@ from onnxlint_q.analysis.propagation.layers import Kernel
 from onnxlint_q.analysis.propagation.population import SIZE, field, image_mean, read_taps, write_taps
 from onnxlint_q.analysis.propagation.structure import pair_blocks
 from onnxlint_q.analysis.propagation.sweep import Propagation, propagate
+from onnxlint_q.analysis.propagation.transfer import Diagonal
 from onnxlint_q.graph import Model, find_layers
 
 few = settings(max_examples=15, deadline=None, derandomize=True, database=None)
@@ -84,7 +85,7 @@ def test_pull_is_the_adjoint_of_push(seed: int, groups: int, taps: int) -> None:
     kernel = Kernel(rng.standard_normal((groups, 3, 5, taps)).astype(np.float32))
     x = rng.standard_normal((SIZE, 5 * groups)).astype(np.float32)
     rows = rng.standard_normal((SIZE, 3 * groups)).astype(np.float32)
-    left, right = float(np.vdot(kernel.push(x), rows)), float(np.vdot(x, kernel.pull(rows)))
+    left, right = float(np.vdot(kernel.push(x), rows)), float(np.vdot(x, kernel.pull(rows)[0]))
     assert left == pytest.approx(right, abs=1e-3 * float(np.linalg.norm(kernel.push(x)) * np.linalg.norm(rows)))
 
 
@@ -94,7 +95,59 @@ def test_neighbours_correlate_as_stated() -> None:
     other = read_taps(x, 2, lambda tap, v: v if tap == 0 else 0 * v, x) - image_mean(x)
     correlation = np.vdot(within, other) / (np.linalg.norm(within) * np.linalg.norm(other))
     assert correlation == pytest.approx(sqrt(population.NEIGHBOUR_CORRELATION), abs=0.15)
-    np.testing.assert_allclose(write_taps(x, 1, lambda tap, v: v, x), x)
+    np.testing.assert_allclose(write_taps(x, 1, lambda tap, v: v, x)[0], x)
+
+
+def test_white_noise_is_averaged_by_a_kernel_more_than_what_neighbours_share() -> None:
+    rows = field(np.random.default_rng(0), (50,))
+    smooth = np.float32(1 / 9)
+    pulled, apart = write_taps(rows, 9, lambda tap, v: v * smooth, rows)
+    own = 9 * float(smooth) ** 2 * float(np.vdot(rows, rows))
+    assert apart * float(np.vdot(pulled, pulled)) == pytest.approx(own, rel=1e-3)
+    assert apart < 0.6
+
+
+def test_a_channel_that_was_dead_in_training_passes_no_error_on() -> None:
+    body = "y = BatchNormalization(x, one, one, one, v)"
+    variance = np.array([1e-30, 0.25, 1, 100], np.float32)
+    found = pushed(body, 4, one=np.ones(4, np.float32), v=variance)
+    transfer = found.steps[-1][1].edges[0].transfer
+    assert isinstance(transfer, Diagonal)
+    slope = np.asarray(transfer.slope)[0, 0, :, 0, 0] * np.sqrt(variance + 1e-5)
+    # The population has unit variance: what varied less in training shrinks errors, what varied more leaves them.
+    np.testing.assert_allclose(slope, [0, 0.5, 1, 1], atol=1e-2)
+
+
+def test_an_old_softmax_over_two_classes_adds_up_to_one_where_no_shape_is_known() -> None:
+    text = (
+        "g (float[1,4,6,6] x) => (float[a,b,c] y)"
+        "{ t = Transpose <perm=[0,2,3,1]> (x)  r = Reshape(t, s)  y = Softmax <axis=2> (r) }"
+    )
+    found = forward(as_model(onnx_text(text, s=np.array([1, -1, 2]))))
+    np.testing.assert_allclose(found.samples["y"].sum(axis=-1), 1, atol=1e-5)
+
+
+def test_an_image_that_would_drown_in_the_biases_must_be_pixels() -> None:
+    rng = np.random.default_rng(0)
+    text = (
+        "g (float[1,3,8,8] x) => (float[1,8,8,8] y) { c = Conv <pads=[1,1,1,1]> (x, w)  r = Relu(c)"
+        "  y = Conv <pads=[1,1,1,1]> (r, v, b) }"
+    )
+    arrays = {"w": rng.standard_normal((8, 3, 3, 3)), "v": rng.standard_normal((8, 8, 3, 3))}
+    deviations = [
+        float(
+            forward(as_model(onnx_text(text, **{k: np.float32(a) for k, a in arrays.items()}, b=bias)))
+            .samples["x"]
+            .std()
+        )
+        for bias in (np.ones(8, np.float32), np.full(8, 1000, np.float32))
+    ]
+    assert deviations == pytest.approx([1, 58], rel=0.05)
+
+
+def test_a_constant_output_has_no_variance() -> None:
+    assert pushed("z = Mul(x, c)  y = Add(z, d)", c=np.float32(1e-3), d=np.float32(1)).varying < 1e-5
+    assert pushed("y = Mul(x, c)", c=np.float32(2)).varying == pytest.approx(1, abs=0.05)
 
 
 def test_a_channel_shuffle_moves_channels_and_nothing_else() -> None:

@@ -80,8 +80,8 @@ def test_a_cure_of_a_constant_channel_holds(models: Path, calibration: Path) -> 
         assert finding.note.startswith("The cure holds")
         assert "BatchNorm channel 7" in finding.causes[0]
         assert finding.causes[-1].startswith("Cure: channel 7 returns beta for every input")
-        forecast = finding.metrics["cure_forecast_db"]
-        assert isinstance(forecast, float) and forecast == pytest.approx(after, abs=10)
+        now, forecast = finding.metrics["forecast_db"], finding.metrics["cure_forecast_db"]
+        assert isinstance(now, float) and isinstance(forecast, float) and forecast > now + 20
 
 
 def test_the_float_difference_is_that_of_the_network_with_gamma_zero() -> None:
@@ -107,8 +107,9 @@ def test_running_statistics_that_do_not_match_the_data_are_found_out() -> None:
     assert finding.note.startswith("The cure fails")
 
 
-def test_a_cure_of_a_layer_that_is_not_there_is_not_tried() -> None:
+def test_a_cure_that_does_not_fit_the_model_is_not_tried() -> None:
     facts = measured(network(1.0))
     source = ArraySource("s", {"x": samples(1.0)})
-    (finding,) = prove(facts, observe(facts, source, 2), [cured("nowhere", (0,))], source, 2).findings
-    assert finding.note == "" and "cured_sqnr_db" not in finding.metrics
+    asked = [cured("nowhere", (0,)), cured("y", (0,)), cured("normal", (CHANNELS,))]
+    for finding in prove(facts, observe(facts, source, 2), asked, source, 2).findings:
+        assert finding.note == "" and "cured_sqnr_db" not in finding.metrics

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 from onnxlint_q.analysis.verdict import Verdict
-from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, Severity, Subject
+from onnxlint_q.finding import Claim, Confidence, Cure, Evidence, Finding, Location, Severity, Subject
 from onnxlint_q.result import (
     Basis,
     CalibrationSummary,
@@ -132,6 +133,28 @@ def small() -> Run:
         calibration=CalibrationSummary("photos", "imagenet preprocessing", 32, 16),
     )
     return Run((model,))
+
+
+CHAIN = (
+    "BatchNorm channel 7 has next to no variance.",
+    "Channel 7 then owns the tensor's range.",
+    "Cure: channel 7 returns beta for every input.",
+)
+
+
+def chained(layers: int = 1) -> Run:
+    """Each layer flagged by three rules that make one claim; the third tells something of its own."""
+    findings = []
+    for number in range(layers):
+        first = replace(spread(f"dw{number}", 1.5, Evidence.CONFIRMED), causes=CHAIN, note="The cure holds.")
+        first = replace(first, cure=Cure(f"dw{number}/bn_out", (7,), TENSOR))
+        findings += [
+            first,
+            replace(first, code="QW003", name="collapsed", message="Eighteen channels are lost.", remedy="Prune."),
+            replace(first, code="QW009", name="other", message="Something else.", causes=(), snippet="other=True"),
+        ]
+    (model,) = small().models
+    return Run((replace(model, findings=tuple(findings)),))
 
 
 def large(layers: int = 113, seed: int = 7) -> Run:
@@ -270,6 +293,8 @@ def hostile() -> Run:
             claim=Claim(Subject.ACTIVATION, text, text, 10.0),
             evidence=Evidence.REFUTED if index % 3 == 2 else Evidence.UNTESTED,
             note=text,
+            causes=(text, other),
+            cure=Cure(text, (0, 7), text),
         )
         sqnr = {TENSOR: LayerSqnr(float(index), index - 2.0), text: LayerSqnr(1.0)}
         layer = LayerRow(text, other, text, 1, index % 2 == 0, 2.0, 0.5, 20.0, -1.0, 2.0, sqnr, sqnr, sqnr)
@@ -299,6 +324,7 @@ def hostile() -> Run:
 ALL = {
     "small": small,
     "large": large,
+    "chained": chained,
     "quantised": quantised,
     "forecast_only": forecast_only,
     "nothing": nothing,

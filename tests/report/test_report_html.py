@@ -123,6 +123,18 @@ def test_every_finding_has_its_anchor_claim_and_remedy(rendered: dict[str, str])
     assert shown.count("Claim: with only the weight of") == 29
 
 
+def test_one_damage_is_one_place_with_its_chain_and_the_other_rules_under_it(rendered: dict[str, str]) -> None:
+    run, page = samples.chained(), Page(rendered["chained"])
+    for finding in run.models[0].findings:
+        assert page.ids.count(f"f-{finding.fingerprint}") == 1
+    classes = [dict(attributes).get("class") for tag, attributes in page.tags if tag in {"ol", "li", "details"}]
+    assert classes.count("place") == 1 and classes.count("causes") == 1 and classes.count("same") == 2
+    shown = " ".join("".join(page.text).split())
+    assert "Why, in order " + " ".join(samples.CHAIN) in shown
+    assert "The same damage: QW003 collapsed" in shown and "Eighteen channels are lost." in shown
+    assert shown.count("The cure holds.") == 1
+
+
 def test_two_findings_with_one_fingerprint_have_two_anchors(rendered: dict[str, str]) -> None:
     fingerprint = samples.hostile().models[0].findings[0].fingerprint
     ids = Page(rendered["hostile"]).ids

@@ -77,6 +77,13 @@ def test_a_finding_as_it_is_written() -> None:
     }
 
 
+def test_causes_and_cure_of_every_finding() -> None:
+    findings = parse(samples.chained())["models"][0]["findings"]
+    assert [finding["code"] for finding in findings] == ["QW001", "QW003", "QW009"]
+    assert findings[0]["causes"] == list(samples.CHAIN) and findings[2]["causes"] == []
+    assert findings[1]["cure"] == {"layer": "dw0/bn_out", "channels": [7], "scheme": "int8-per-tensor"}
+
+
 def test_stages_that_did_not_run_are_null() -> None:
     layer = parse(samples.forecast_only())["models"][0]["layers"][0]
     assert layer["forecast"]["int8-per-tensor"] == {"weight_sqnr_db": 10.0, "sqnr_db": 7.0}

@@ -10,7 +10,7 @@ import samples
 
 from onnxlint_q.finding import Evidence
 from onnxlint_q.report import ReportFormat, render, terminal_look, words
-from onnxlint_q.report.digest import summary
+from onnxlint_q.report.digest import group_by_damage, summary
 from onnxlint_q.report.formats import Look
 from onnxlint_q.result import Run
 
@@ -112,6 +112,39 @@ def test_full_shows_each_message_where_they_differ() -> None:
     assert "For dw1; the json and html reports say it for each:" in text
     assert "Do 0." in text
     assert "Do 1." not in text
+
+
+def test_full_tells_one_damage_once() -> None:
+    text = full(samples.chained())
+    assert text.count("QW001 unequal-channel-ranges") == 1
+    chain = "".join(f"    {number}. {cause}\n" for number, cause in enumerate(samples.CHAIN, start=1))
+    assert f"  Why, in order:\n{chain}" in text
+    assert "  The same damage: QW003 collapsed, QW009 other\n" in text
+    # What the chain says already is not told again; what it does not say, and other options, are.
+    assert "Eighteen" not in text
+    assert "  QW009: Something else.\n" in text
+    assert text.count(samples.SNIPPET.splitlines()[1].strip()) == 1 and "other=True" in text
+    assert text.endswith("\n3 findings (3 errors; 3 confirmed) in 1 model\n")
+
+
+def test_full_shows_the_chain_of_the_first_place_of_a_group() -> None:
+    text = full(samples.chained(3))
+    assert "QW001 unequal-channel-ranges  3 places, 3 confirmed" in text
+    assert text.count("The same damage: QW003 collapsed, QW009 other") == 3
+    assert text.count("  Why, in order, at dw0:\n    1. BatchNorm channel 7") == 1
+    assert text.count(samples.CHAIN[1]) == 1 and text.count("The cure holds.") == 1
+
+
+def test_findings_of_one_rule_and_facts_of_the_file_are_never_one_damage() -> None:
+    first, *_ = samples.chained().models[0].findings
+    again, fact = replace(first, message="Again."), samples.static("bn")
+    groups = group_by_damage((first, again, fact, replace(fact, code="QG009")))
+    assert [(group.code, len(group.findings)) for group in groups] == [("QW001", 2), ("QG004", 1), ("QG009", 1)]
+    assert all(group.same_as(0) == () for group in groups)
+
+
+def test_concise_has_a_line_for_each_rule_of_one_damage() -> None:
+    assert [line.split()[1] for line in concise(samples.chained()).splitlines()[:-1]] == ["QW001", "QW003", "QW009"]
 
 
 def test_full_says_synthetic_calibration_and_a_crash_before_any_verdict() -> None:

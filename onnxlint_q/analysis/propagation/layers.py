@@ -7,10 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.propagation.population import Samples, along, bounded, finite, read_taps, write_taps
+from onnxlint_q.analysis.propagation.population import (
+    IMAGE_CORRELATION,
+    NEIGHBOUR_CORRELATION,
+    Samples,
+    along,
+    bounded,
+    finite,
+    read_taps,
+    write_taps,
+)
+from onnxlint_q.analysis.propagation.prior import reads_image
 from onnxlint_q.analysis.propagation.step import Edge, Site, Step
-from onnxlint_q.analysis.propagation.transfer import Adjoint
-from onnxlint_q.graph import Layer
+from onnxlint_q.analysis.propagation.transfer import Taps
+from onnxlint_q.graph import Layer, Model
 
 Blocks = npt.NDArray[np.float32]
 
@@ -26,6 +36,7 @@ class Kernel:
 
     blocks: Blocks
     density: float = 1.0
+    correlation: float = NEIGHBOUR_CORRELATION
 
     @property
     def taps(self) -> int:
@@ -45,16 +56,18 @@ class Kernel:
             self.taps,
             lambda tap, values: _push(self.blocks[..., tap], values) * share,
             _push(self._together(), samples),
+            self.correlation,
         )
 
-    def pull(self, rows: Samples) -> Samples:
-        """The adjoint of `push`."""
+    def pull(self, rows: Samples) -> tuple[Samples, float]:
+        """The adjoint of `push`, with what `write_taps` gives beside it."""
         share = np.float32(np.sqrt(self.density))
         return write_taps(
             rows,
             self.taps,
             lambda tap, values: _pull(self.blocks[..., tap], values) * share,
             _pull(self._together(), rows),
+            self.correlation,
         )
 
     def _together(self) -> Blocks:
@@ -63,12 +76,13 @@ class Kernel:
         return np.asarray(self.blocks.sum(axis=3) * np.float32(self.density), np.float32)
 
 
-def kernel_of(layer: Layer, matrix: npt.NDArray[np.float32]) -> Kernel:
+def kernel_of(model: Model, layer: Layer, matrix: npt.NDArray[np.float32]) -> Kernel:
     """The kernel of a layer whose weight is given as `[output channels, taps]`."""
     taps = int(np.prod(layer.weight_shape[2:])) if "Conv" in layer.op_type else 1
     blocks = matrix.reshape(layer.group, layer.channels // layer.group, -1, taps)
+    correlation = IMAGE_CORRELATION if reads_image(model, layer) else NEIGHBOUR_CORRELATION
     if layer.op_type != "ConvTranspose":
-        return Kernel(blocks)
+        return Kernel(blocks, correlation=correlation)
     strides = float(np.prod(layer.node.ints("strides") or (1,)))
     return Kernel(blocks, max(1 / max(strides, 1.0), 1 / taps))
 
@@ -99,7 +113,7 @@ def layer_rule(site: Site, layer: Layer) -> Step | None:
     bounded((layer.channels,))
     axis_in, axis_out = channel_axes(layer)
     scale = np.float32(node.float("alpha", 1.0) if layer.op_type == "Gemm" else 1.0)
-    kernel = kernel_of(layer, layer.by_channel(layer.read_weight(site.model)))
+    kernel = kernel_of(site.model, layer, layer.by_channel(layer.read_weight(site.model)))
     output = kernel.push(along(samples, axis_in, kernel.inputs)) * scale
     bias = site.constant(2) if layer.bias else None
     if bias is not None and bias.size in {1, layer.channels}:
@@ -108,12 +122,12 @@ def layer_rule(site: Site, layer: Layer) -> Step | None:
     wide = [1] * rank
     wide[axis_out % rank] = layer.channels
 
-    def back(rows: Samples) -> Samples:
-        kernel = kernel_of(layer, layer.by_channel(layer.read_weight(site.model)))
-        inner = kernel.pull(channel_rows(rows, axis_out, layer.channels)) * scale
-        return _over(inner, axis_in, shape)
+    def back(rows: Samples) -> tuple[Samples, float]:
+        kernel = kernel_of(site.model, layer, layer.by_channel(layer.read_weight(site.model)))
+        inner, apart = kernel.pull(channel_rows(rows, axis_out, layer.channels))
+        return _over(inner * scale, axis_in, shape), apart
 
-    return Step((finite(output).reshape(-1, *wide),), (Edge(layer.input, Adjoint(back)),))
+    return Step((finite(output).reshape(-1, *wide),), (Edge(layer.input, Taps(back)),))
 
 
 def _over(rows: Samples, axis: int, shape: tuple[int, ...]) -> Samples:

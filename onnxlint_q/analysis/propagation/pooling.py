@@ -19,7 +19,7 @@ from onnxlint_q.analysis.propagation.population import (
     write_taps,
 )
 from onnxlint_q.analysis.propagation.step import Edge, Rule, Site, Step
-from onnxlint_q.analysis.propagation.transfer import Adjoint, Diagonal
+from onnxlint_q.analysis.propagation.transfer import Adjoint, Diagonal, Taps
 
 _MAX_TAPS = 9
 
@@ -29,17 +29,23 @@ def batch_norm(site: Site) -> Step | None:
 
     The node says what it saw in training, and the population is set to it: after it the mean is beta and the variance
     gamma² var / (var + eps), whatever the forward pass had made of the values before.
+
+    An error goes the way of the population. Where that varied more than was recorded (its kernels read too uneven an
+    image, or the channel is dead in truth), the error is too large by the same factor and is reduced with it. Where it
+    varied less, training has aligned the weights with the signal, not with errors, and the slope is the node's own.
     """
     samples = site.samples()
     parameters = [site.constant(index) for index in range(1, 5)]
     if samples is None or any(p is None for p in parameters):
         return None
     wide = (1, -1, *(1,) * (samples.ndim - 3))
-    gamma, beta, _, var = (p.reshape(wide) for p in parameters if p is not None)
+    gamma, beta, _, var = (np.asarray(p.reshape(wide), np.float32) for p in parameters if p is not None)
     gain = gamma / np.sqrt(np.maximum(var, 0) + site.node.float("epsilon", 1e-5))
-    samples = standardised(samples) * np.abs(gain) * np.sqrt(np.maximum(var, 0)) * np.sign(gain) + beta
-    edge = Edge(site.node.input(0), Diagonal(np.broadcast_to(gain, samples.shape), samples.shape[1:]))
-    return Step((finite(samples),), (edge,))
+    spread, recorded = samples.std(axis=0), np.sqrt(np.maximum(var, 0))
+    result = finite(standardised(samples) * gain * recorded + beta)
+    slope = gain * np.minimum(recorded / np.maximum(spread, 1e-20), 1)
+    edge = Edge(site.node.input(0), Diagonal(np.broadcast_to(slope, result.shape), result.shape[1:]))
+    return Step((result,), (edge,))
 
 
 def average(site: Site, axes: tuple[int, ...], *, keep: bool = True, total: bool = False) -> Step | None:
@@ -90,7 +96,7 @@ def average_pool(site: Site) -> Step | None:
     taps = min(taps, _MAX_TAPS)
     weight = np.float32(1 / taps)
     result = read_taps(samples, taps, lambda _, values: values * weight, samples)
-    adjoint = Adjoint(lambda rows: write_taps(rows, taps, lambda _, values: values * weight, rows))
+    adjoint = Taps(lambda rows: write_taps(rows, taps, lambda _, values: values * weight, rows))
     return Step((result,), (Edge(site.node.input(0), adjoint),))
 
 
@@ -122,7 +128,10 @@ def softmax(site: Site) -> Step | None:
     if samples is None:
         return None
     axis = site.node.int("axis", -1 if site.model.opset >= 13 else 1) % site.rank() + 1
-    terms = max(site.count(0, (axis - 1,), 16) / samples.shape[axis], 1.0)
+    # Without a known length, places that are told apart are all there are.
+    known = (shape[axis - 1] for shape in map(site.shape, (site.node.input(0), site.node.output)) if shape is not None)
+    length = next((length for length in known if length), 16 if samples.shape[axis] == 1 else samples.shape[axis])
+    terms = max(length / samples.shape[axis], 1.0)
     pooled = samples.shape[axis] == 1 and terms > 1
     top = samples.max(axis=0) if pooled else samples.max(axis=axis, keepdims=True)
     weight = np.exp(np.maximum(samples - top, -60))

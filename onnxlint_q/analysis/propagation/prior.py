@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.propagation.population import NEIGHBOUR_CORRELATION, Samples, field, standardised
-from onnxlint_q.graph import Model, Value
+from onnxlint_q.analysis.propagation.population import IMAGE_CORRELATION, Samples, field, standardised
+from onnxlint_q.graph import Layer, Model, Value
 
 Vector = npt.NDArray[np.float64]
 
@@ -40,6 +40,9 @@ class InputScale:
 
     mean: float = 0.0
     deviation: float = 1.0
+
+
+CENTRED_PIXELS = InputScale(0.0, _PIXELS[1])
 
 
 def input_samples(value: Value, scale: InputScale, seed: int) -> Samples:
@@ -62,7 +65,7 @@ def input_samples(value: Value, scale: InputScale, seed: int) -> Samples:
 
 def input_scale(model: Model, layers: Sequence[FoldedLayer]) -> InputScale:
     """The scale of the image input, from the first convolution that reads it."""
-    first = next((layer for layer in layers if _reads_input(model, layer)), None)
+    first = next((layer for layer in layers if reads_image(model, layer.layer)), None)
     if first is None or not first.layer.is_float or first.before is not None:
         return InputScale()
     layer = first.layer
@@ -73,7 +76,7 @@ def input_scale(model: Model, layers: Sequence[FoldedLayer]) -> InputScale:
     total = weight.sum(axis=(1, 2))
     stored = np.ravel(model.constants[layer.bias]).astype(np.float64) if model.is_constant(layer.bias) else 0.0
     if first.after is not None:
-        seen = NEIGHBOUR_CORRELATION * total**2 + (1 - NEIGHBOUR_CORRELATION) * (weight.sum(axis=1) ** 2).sum(axis=1)
+        seen = IMAGE_CORRELATION * total**2 + (1 - IMAGE_CORRELATION) * (weight.sum(axis=1) ** 2).sum(axis=1)
         mean = _fit(total, first.after.mean - stored)
         variance = float(np.median(first.after.variance / np.maximum(seen, 1e-30)))
         return InputScale(mean, sqrt(variance)) if 0 < variance < 1e8 else InputScale()
@@ -93,10 +96,10 @@ def _fit(slope: Vector, target: Vector) -> float:
     return float(slope @ target / max(float(slope @ slope), 1e-30))
 
 
-def _reads_input(model: Model, folded: FoldedLayer) -> bool:
+def reads_image(model: Model, layer: Layer) -> bool:
     """Whether a convolution reads an image input, with nothing but moves between."""
-    key = folded.layer.input
-    if folded.layer.op_type != "Conv" or len(folded.layer.weight_shape) != 4 or folded.layer.depthwise:
+    key = layer.input
+    if layer.op_type != "Conv" or len(layer.weight_shape) != 4 or layer.depthwise:
         return False
     inputs = {value.name for value in model.inputs}
     for _ in range(8):

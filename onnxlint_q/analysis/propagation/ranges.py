@@ -15,7 +15,6 @@ import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.propagation.elementwise import function_of
-from onnxlint_q.analysis.propagation.noise import VARYING_WEIGHT
 from onnxlint_q.analysis.propagation.population import Samples
 from onnxlint_q.analysis.propagation.step import Site
 from onnxlint_q.analysis.propagation.sweep import Propagation
@@ -57,13 +56,17 @@ def activation_noise(
     """What rounding every activation to its calibrated range costs."""
     steps: dict[str, float] = {}
     for key in rounded_tensors(model, layers, found):
-        low, high = value_range(model, key, found)
-        low, high = min(low, 0.0), max(high, 0.0)
-        span = 2 * max(-low, high) if scheme.activation_symmetric else high - low
-        steps[key] = span / (2**scheme.activation_bits - 1)
-    noise = {key: VARYING_WEIGHT * step**2 / 12 * gain[key].white for key, step in steps.items() if key in gain}
+        steps[key] = rounding_step(*value_range(model, key, found), scheme)
+    noise = {key: step**2 / 12 * gain[key].white for key, step in steps.items() if key in gain}
     results = {folded.output: _carrier(model, folded.output) for folded in layers}
     return ActivationNoise(tuple(noise.values()), {layer: noise[key] for layer, key in results.items() if key in noise})
+
+
+def rounding_step(low: float, high: float, scheme: Scheme) -> float:
+    """Distance of two codes where values in `[low, high]`, widened to contain zero, are quantised."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    span = 2 * max(-low, high) if scheme.activation_symmetric else high - low
+    return float(span / (2**scheme.activation_bits - 1))
 
 
 def _carrier(model: Model, key: str) -> str:

@@ -30,21 +30,27 @@ class Gain:
     Attributes:
         rows: `[samples, *shape]`, as described in the module.
         share: places represented over places that there are; white noise of n places averages over all of them.
+        apart: power of the rows that white noise meets, over their power: what the taps of one kernel read is as
+            alike as the tensor is, but white noise in it is not.
     """
 
     rows: Samples
     share: float = 1.0
+    apart: float = 1.0
 
     def __add__(self, other: Gain) -> Gain:
         mine, theirs = float(np.vdot(self.rows, self.rows)), float(np.vdot(other.rows, other.rows))
         total = mine + theirs
-        share = (self.share * mine + other.share * theirs) / total if total > 0 else 1.0
-        return Gain(self.rows + other.rows, share)
+        if not total > 0:
+            return Gain(self.rows + other.rows)
+        share = (self.share * mine + other.share * theirs) / total
+        apart = (self.apart * mine + other.apart * theirs) / total
+        return Gain(self.rows + other.rows, share, apart)
 
     @property
     def white(self) -> float:
         """Output noise over signal for an error of unit variance, independent from element to element."""
-        return float(np.vdot(self.rows, self.rows)) / IMAGES * self.share
+        return float(np.vdot(self.rows, self.rows)) / IMAGES * self.share * self.apart
 
 
 class Transfer(Protocol):
@@ -70,7 +76,7 @@ class Diagonal:
     def pull(self, gain: Gain) -> Gain:
         """Multiply, then sum over what was broadcast."""
         slope = np.clip(np.nan_to_num(np.asarray(self.slope, np.float32)), -_STEEP, _STEEP)
-        return Gain(unbroadcast(gain.rows * slope, self.shape), gain.share)
+        return Gain(unbroadcast(gain.rows * slope, self.shape), gain.share, gain.apart)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +101,7 @@ class Move:
             result[index[here]] = rows[:, here].T
         else:
             np.add.at(result, index[here], rows[:, here].T)
-        return Gain(np.ascontiguousarray(result.T).reshape(-1, *self.shape), gain.share)
+        return Gain(np.ascontiguousarray(result.T).reshape(-1, *self.shape), gain.share, gain.apart)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +118,24 @@ class Adjoint:
 
     def pull(self, gain: Gain) -> Gain:
         """Apply it."""
-        return Gain(np.asarray(self.apply(gain.rows), np.float32), gain.share * self.share)
+        return Gain(np.asarray(self.apply(gain.rows), np.float32), gain.share * self.share, gain.apart)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taps:
+    """A kernel, which reads several places.
+
+    Attributes:
+        apply: rows at the output to rows at the input, and the power of these were each tap to read its own noise,
+            over their power.
+    """
+
+    apply: Callable[[Samples], tuple[Samples, float]]
+
+    def pull(self, gain: Gain) -> Gain:
+        """Apply it."""
+        rows, apart = self.apply(gain.rows)
+        return Gain(np.asarray(rows, np.float32), gain.share, apart)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -55,7 +55,8 @@ class CollapsedChannels(Rule):
     ## What it does
     Counts, after BatchNorm folding, the channels whose every weight becomes zero under one scale for the tensor, and
     flags a layer where they are many. Channels that are constant in the float model already, because all their
-    weights are zero or because a folded BatchNormalization saw next to no variance, are mentioned and not counted.
+    weights are zero or because they vary by next to nothing behind a folded BatchNormalization, are mentioned and not
+    counted.
 
     ## Why it breaks INT8
     A collapsed channel returns its bias for every input. If the network uses the channel, that information is gone.

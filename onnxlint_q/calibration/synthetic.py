@@ -1,0 +1,119 @@
+"""Inputs with plausible statistics where there is no data.
+
+Images alternate between two classic models of photographs, because each lacks what the other has. Pink noise has
+their spectrum, amplitude falling as 1/f with spatial frequency (Field, J. Opt. Soc. Am. A 4, 1987), but neither edges
+nor flat regions. Dead leaves, discs of power-law size that hide one another, have both (Lee, Mumford and Huang, Int.
+J. Comput. Vis. 41, 2001). Colours correlate, each image has a contrast and a brightness of its own, and values are
+squashed to about 2.4 deviations, because pixels are bounded. The scale is that which the model's first layer was
+trained for, as far as the file tells. Every other input is standard normal noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.analysis.propagation.prior import InputScale
+from onnxlint_q.calibration.data import RandomSource, Sample, Source, dtype_of
+from onnxlint_q.graph import Value
+
+Image = npt.NDArray[np.float64]
+
+_SEED = 0
+_COLOUR_SHARE = 0.9
+_BOUND = 2.4
+_LEAVES = 600
+# Sides of an image input that the file leaves open.
+_SIDE = 224
+
+
+class SyntheticSource(Source):
+    """Endless seeded samples; image inputs get pink noise and dead leaves in turn, others noise."""
+
+    name = "synthetic inputs"
+    preprocessing = "pink noise and dead leaves at the scale of the first layer, other inputs standard normal, seed 0"
+    synthetic = True
+
+    def __init__(self, scale: InputScale) -> None:
+        self.scale = scale
+
+    def available(self, inputs: Sequence[Value]) -> None:
+        """There is no end."""
+
+    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+        """Samples without end."""
+        generator = np.random.default_rng(_SEED)
+        for number, noise in zip(count(), RandomSource().samples(inputs), strict=False):
+            images = {value.name: self._image(value, number, generator) for value in inputs if _is_image(value)}
+            yield {**noise, **images}
+
+    def _image(self, value: Value, number: int, generator: np.random.Generator) -> npt.NDArray[np.generic]:
+        shape = value.type.shape or ()
+        last = shape[3] in {1, 3} and shape[1] not in {1, 3}
+        channels, height, width = (shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])
+        make = dead_leaves if number % 2 else pink_noise
+        image = exposed(make(channels or 3, height or _SIDE, width or _SIDE, generator), generator)
+        image = image * self.scale.deviation + self.scale.mean
+        image = image.transpose(1, 2, 0) if last else image
+        return np.ascontiguousarray(image[None], dtype_of(value))
+
+
+def pink_noise(channels: int, height: int, width: int, generator: np.random.Generator) -> Image:
+    """A Gaussian field `[channels, height, width]` with a 1/f amplitude spectrum, zero mean and unit variance."""
+    frequency = _frequency(height, width)
+    frequency[0, 0] = np.inf
+    fields = _filtered(generator.standard_normal((channels + 1, height, width)), 1 / frequency)
+    fields /= fields.std(axis=(1, 2), keepdims=True) + 1e-12
+    return _coloured(fields[:1], fields[1:])
+
+
+def dead_leaves(channels: int, height: int, width: int, generator: np.random.Generator) -> Image:
+    """Discs that hide one another, slightly blurred, textured with pink noise: `[channels, height, width]`."""
+    side = max(height, width)
+    smallest, largest = max(1.5, side / 100), max(2.0, side / 2)
+    # A density of radii as r^-3 makes the picture look alike at every scale.
+    radii = (smallest**-2 + generator.random(_LEAVES) * (largest**-2 - smallest**-2)) ** -0.5
+    depth = np.argsort(-radii * np.exp(0.7 * generator.standard_normal(_LEAVES)))
+    centres = generator.random((_LEAVES, 2)) * (height, width)
+    colours = _coloured(generator.standard_normal((_LEAVES, 1)), generator.standard_normal((_LEAVES, channels)))
+    slopes = generator.standard_normal((_LEAVES, 2)) * 0.25
+    image = np.full((channels, height, width), generator.standard_normal())
+    for leaf in depth:
+        radius, (y, x) = radii[leaf], centres[leaf]
+        rows = np.arange(max(int(y - radius), 0), min(int(y + radius) + 2, height))
+        columns = np.arange(max(int(x - radius), 0), min(int(x + radius) + 2, width))
+        down, right = (rows[:, None] - y) / radius, (columns[None] - x) / radius
+        inside = down**2 + right**2 < 1
+        shade = slopes[leaf, 0] * down + slopes[leaf, 1] * right
+        window = image[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if rows.size and columns.size else None
+        if window is not None:
+            window[:, inside] = colours[leaf][:, None] + shade[inside]
+    blurred = _filtered(image, np.exp(-((_frequency(height, width) / 0.35) ** 2)))
+    return blurred + 0.25 * pink_noise(channels, height, width, generator)
+
+
+def exposed(image: Image, generator: np.random.Generator) -> Image:
+    """The image with unit variance, then a contrast and a brightness of its own, and its values bounded."""
+    contrast, brightness = generator.uniform(0.6, 1.2), generator.normal(0, 0.4)
+    standard = (image - image.mean()) / (image.std() + 1e-9)
+    return np.asarray(_BOUND * np.tanh((contrast * standard + brightness) / _BOUND), np.float64)
+
+
+def _coloured(grey: Image, colour: Image) -> Image:
+    return np.asarray(np.sqrt(_COLOUR_SHARE) * grey + np.sqrt(1 - _COLOUR_SHARE) * colour, np.float64)
+
+
+def _frequency(height: int, width: int) -> Image:
+    return np.asarray(np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]), np.float64)
+
+
+def _filtered(image: Image, gain: Image) -> Image:
+    return np.asarray(np.fft.irfft2(np.fft.rfft2(image) * gain, image.shape[-2:]), np.float64)
+
+
+def _is_image(value: Value) -> bool:
+    shape = value.type.shape
+    return shape is not None and len(shape) == 4 and bool({shape[1], shape[3]} & {1, 3, None})
