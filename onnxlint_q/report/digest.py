@@ -99,15 +99,28 @@ def bases(model: ModelResult, scheme: str) -> tuple[Basis, ...]:
     return tuple(basis for basis in TRUST if any(weight_sqnr(row, basis, scheme) is not None for row in model.layers))
 
 
-def worst_layers(model: ModelResult, scheme: str, limit: int) -> tuple[LayerRow, ...]:
-    """The layers that cost the output most under a scheme, by the most trusted stage that says anything."""
+def ranking(model: ModelResult, scheme: str) -> Basis | None:
+    """The most trusted stage that has figures for enough layers to say which is worst: a quarter of them.
+
+    Runs that test claims look at suspects only; where there were few, the stage below knows more of the network.
+    """
     stages = bases(model, scheme)
-    if not stages:
+    for basis in stages:
+        known = sum(weight_sqnr(row, basis, scheme) is not None for row in model.layers)
+        if 4 * known >= len(model.layers):
+            return basis
+    return stages[-1] if stages else None
+
+
+def worst_layers(model: ModelResult, scheme: str, limit: int) -> tuple[LayerRow, ...]:
+    """The layers that cost the output most under a scheme, by the stage that `ranking` names."""
+    basis = ranking(model, scheme)
+    if basis is None:
         return ()
     known = [
         (value, index)
         for index, row in enumerate(model.layers)
-        if (value := weight_sqnr(row, stages[0], scheme)) is not None
+        if (value := weight_sqnr(row, basis, scheme)) is not None
     ]
     return tuple(model.layers[index] for _, index in sorted(known)[:limit])
 

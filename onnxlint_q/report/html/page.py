@@ -130,8 +130,8 @@ def _card(model: ModelResult, result: SchemeResult) -> Card:
     value = result.output_sqnr_db
     worst = digest.worst_layers(model, result.scheme, 1)
     weakest = ""
-    if worst:
-        basis = digest.bases(model, result.scheme)[0]
+    basis = digest.ranking(model, result.scheme)
+    if worst and basis is not None:
         alone = words.decibel(digest.weight_sqnr(worst[0], basis, result.scheme))
         label = words.name(words.layer_label(worst[0]), 70)
         weakest = f"Weakest layer: {label}, {alone} if its weight alone is quantised ({basis.value})."
