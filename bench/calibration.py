@@ -21,7 +21,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
 
-from onnxlint_q.analysis.schemes import SCHEMES
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.calibration.data import ArraySource, open_source
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.preprocess import preset
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=5)
     chosen = parser.parse_args()
-    facts = measure(read_model(chosen.model), tuple(SCHEMES.values()))
+    facts = measure(read_model(chosen.model), DEFAULT_SCHEMES)
     source = open_source(chosen.images, preset(chosen.preprocess))
     samples = [dict(sample) for sample in source.take(facts.model.inputs, chosen.samples)]
     name = facts.model.inputs[0].name

@@ -94,7 +94,11 @@ def check(
         bool, typer.Option("--probe", help="Without data: run the model on synthetic inputs, layer by layer.")
     ] = False,
     scheme: Annotated[
-        str, typer.Option(help="Schemes to judge, with commas between.")
+        str,
+        typer.Option(
+            help="Schemes to judge, with commas between, or `all`: int8-per-tensor, int8-per-channel, int8-symmetric, "
+            "int16-activations, int4-weights, fp8."
+        ),
     ] = "int8-per-tensor,int8-per-channel",
     select: Annotated[
         list[str] | None, typer.Option(help="Rules to run instead of all: codes, prefixes, names.")

@@ -10,7 +10,7 @@ from onnxlint_q.analysis.cures import Cured, find_cures
 from onnxlint_q.analysis.folding import Blocked, fold_batch_norms
 from onnxlint_q.analysis.forecast import Forecast, forecast
 from onnxlint_q.analysis.observations import Observations
-from onnxlint_q.analysis.schemes import SCHEMES, Scheme
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
 from onnxlint_q.graph import (
     Format,
@@ -74,7 +74,7 @@ def measure(model: Model, schemes: Sequence[Scheme]) -> Facts:
     """
     folding = fold_batch_norms(model, list(find_layers(model)))
     # The two plain int8 schemes are the yardsticks of every report, asked for or not.
-    layers = measure_layers(model, folding.layers, list({s.name: s for s in (*SCHEMES.values(), *schemes)}.values()))
+    layers = measure_layers(model, folding.layers, list({s.name: s for s in (*DEFAULT_SCHEMES, *schemes)}.values()))
     file_format = detect_format(model)
     return Facts(
         model=model,

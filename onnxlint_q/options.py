@@ -26,9 +26,9 @@ def parse_request(
         UsageError: a scheme is unknown.
         DataError: there is no calibration data where it is said to be.
     """
-    names = list(dict.fromkeys(split_words([scheme])))
+    names = list(SCHEMES) if scheme == "all" else list(dict.fromkeys(split_words([scheme])))
     if not names or any(name not in SCHEMES for name in names):
-        raise UsageError(f"--scheme {scheme!r}: choose from {', '.join(SCHEMES)}")
+        raise UsageError(f"--scheme {scheme!r}: choose from {', '.join(SCHEMES)}, or all")
     source = open_source(calibrate, how) if calibrate is not None else None
     return Request(tuple(SCHEMES[name] for name in names), source, samples, probe)
 

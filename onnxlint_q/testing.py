@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnx.parser
 
-from onnxlint_q.analysis.schemes import SCHEMES
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.calibration.data import ArraySource
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.facts import Facts, measure
@@ -41,7 +41,7 @@ def example_facts(example: Example) -> Facts:
     digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
     store = TensorStore(Path(), "example")
     model = build_model(inline_functions(proto, "example"), store, path=Path("example.onnx"), sha256=digest)
-    facts = measure(model, tuple(SCHEMES.values()))
+    facts = measure(model, DEFAULT_SCHEMES)
     if example.samples is None:
         return facts
     arrays = dict(example.samples(np.random.default_rng(_SEED)))

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnxlint_q.analysis.propagation.noise import saturated, weight_noise
-from onnxlint_q.analysis.propagation.ranges import activation_noise
+from onnxlint_q.analysis.propagation.ranges import Ranges, activation_noise, value_ranges
 from onnxlint_q.analysis.propagation.sweep import Propagation, gains, propagate
 from onnxlint_q.analysis.propagation.transfer import Gain
-from onnxlint_q.analysis.quantize import weight_round_trip
+from onnxlint_q.analysis.quantize import matrix_round_trip
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.graph import Model
@@ -74,8 +74,9 @@ def forecast(model: Model, layers: Sequence[LayerFacts], schemes: Sequence[Schem
     """Forecast every scheme; a layer that does not reach an output, or is not reached by an input, gets None."""
     found = propagate(model, [facts.folded for facts in layers])
     gain = gains(model, found)
+    ranges = value_ranges(model, [facts.folded for facts in layers], found)
     weights = {facts.output: _weight_noise(model, facts, schemes, found, gain) for facts in layers}
-    return {scheme.name: _forecast(model, layers, scheme, found, gain, weights) for scheme in schemes}
+    return {scheme.name: _forecast(model, layers, scheme, found, gain, ranges, weights) for scheme in schemes}
 
 
 def _forecast(
@@ -84,9 +85,10 @@ def _forecast(
     scheme: Scheme,
     found: Propagation,
     gain: Mapping[str, Gain],
+    ranges: Ranges,
     weights: Mapping[str, Mapping[str, float]],
 ) -> Forecast:
-    activations = activation_noise(model, [facts.folded for facts in layers], scheme, found, gain)
+    activations = activation_noise(model, [facts.folded for facts in layers], scheme, found, ranges, gain)
     own = {facts.output: weights[facts.output].get(scheme.name) for facts in layers}
     known = {key: noise for key, noise in own.items() if noise is not None}
     total = sum(activations.total) + sum(known.values())
@@ -125,7 +127,7 @@ def _weight_noise(
     matrix = folded.matrix(model)
     result: dict[str, float] = {}
     for scheme in schemes:
-        error = weight_round_trip(matrix, scheme)
+        error = matrix_round_trip(matrix, scheme, folded.layer.scale_sharing)
         error -= matrix
         try:
             result[scheme.name] = weight_noise(model, folded, error, found.samples[source], gain[folded.output])

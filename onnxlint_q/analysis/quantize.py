@@ -6,10 +6,11 @@ Symmetric weights use the codes -(2^(b-1)-1) … 2^(b-1)-1, as ONNX Runtime's qu
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.analysis.schemes import FLOAT8_MAX, Number, Scheme
 
 Float = npt.NDArray[np.float32]
 # Below this a float32 scale is subnormal and its reciprocal overflows; ONNX Runtime then takes the scale 1.
@@ -18,20 +19,24 @@ _TINY = np.float32(np.finfo(np.float32).tiny)
 
 def symmetric_scale(absmax: npt.ArrayLike, bits: int) -> Float:
     """Scale that puts `absmax` on the largest code of a signed symmetric type; 1 where nothing is to be scaled."""
-    scale = np.asarray(absmax, np.float32) / np.float32(2 ** (bits - 1) - 1)
+    return _scale(absmax, 2 ** (bits - 1) - 1)
+
+
+def _scale(absmax: npt.ArrayLike, largest: float) -> Float:
+    scale = np.asarray(absmax, np.float32) / np.float32(largest)
     return np.where(scale < _TINY, np.float32(1), scale).astype(np.float32)
 
 
-def affine_qparams(low: float, high: float, bits: int, symmetric: bool) -> tuple[np.float32, int]:
-    """Scale and zero point of an unsigned type for values in `[low, high]`, widened to contain zero.
+def activation_qparams(low: float, high: float, number: Number) -> tuple[np.float32, int]:
+    """Scale and zero point for values in `[low, high]`, widened to contain zero; scale 1 where that is nothing.
 
-    Symmetric types put the zero point in the middle of the codes.
+    Symmetric formats take the scale that puts the largest magnitude on their largest value, and the zero point 0.
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    top = 2**bits - 1
-    if symmetric:
-        scale = 2 * max(-low, high) / top
-        return np.float32(scale if scale >= _TINY else 1), 2 ** (bits - 1)
+    if number in {Number.INT8, Number.FLOAT8}:
+        scale = max(-low, high) / (FLOAT8_MAX if number is Number.FLOAT8 else 127)
+        return np.float32(scale if scale >= _TINY else 1), 0
+    top = 2**16 - 1 if number is Number.UINT16 else 2**8 - 1
     scale = (high - low) / top
     if scale < _TINY:
         return np.float32(1), 0
@@ -50,6 +55,14 @@ def quantize_dequantize(values: Float, scale: npt.ArrayLike, bits: int) -> Float
     return codes
 
 
+def float8_round_trip(values: Float, scale: npt.ArrayLike) -> Float:
+    """Round trip of `values` through float8 e4m3fn, round half to even, saturating; `scale` broadcasts."""
+    scale = np.asarray(scale, np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        codes = np.clip(values / scale, -FLOAT8_MAX, FLOAT8_MAX).astype(ml_dtypes.float8_e4m3fn)
+        return np.asarray(codes.astype(np.float32) * scale, np.float32)
+
+
 def weight_round_trip(weight: Float, scheme: Scheme, channel_axis: int = 0, top: float | None = None) -> Float:
     """A weight after quantisation under `scheme` and back; per channel there is one scale a slice of `channel_axis`.
 
@@ -60,6 +73,8 @@ def weight_round_trip(weight: Float, scheme: Scheme, channel_axis: int = 0, top:
         absmax = np.abs(weight).max(axis=others, keepdims=True)
     else:
         absmax = np.abs(weight).max(keepdims=True) if top is None else np.float32(top)
+    if scheme.weights is Number.FLOAT8:
+        return float8_round_trip(weight, _scale(absmax, FLOAT8_MAX))
     return quantize_dequantize(weight, symmetric_scale(absmax, scheme.weight_bits), scheme.weight_bits)
 
 

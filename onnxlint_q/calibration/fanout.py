@@ -12,7 +12,7 @@ operator: a graph that mixes batch elements, or one that is not known not to, is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,15 +21,12 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
+from onnxlint_q.calibration.batch_rules import REARRANGING, RULES, MixesBatchError, Tensors
 from onnxlint_q.calibration.executable import PREFIX, Executable, declare_external
-from onnxlint_q.graph import Model, Node
+from onnxlint_q.graph import Model
 from onnxlint_q.graph.names import ROOT
 
 Array = npt.NDArray[Any]
-
-
-class MixesBatchError(Exception):
-    """The graph does not, or is not known to, treat the elements of a batch alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +59,9 @@ def fan_out(model: Model, executable: Executable, variants: Mapping[str, Array])
 
 class _Builder:
     def __init__(self, model: Model, executable: Executable, variants: Mapping[str, Array]) -> None:
-        self.model = model
+        self.proto = onnx.ModelProto()
+        self.proto.CopyFrom(executable.proto)
+        self.tensors = Tensors(model, self.proto)
         self.base = executable
         self.by_weight = {executable.layer_weights[key]: key for key in variants}
         self.variants = variants
@@ -72,22 +71,19 @@ class _Builder:
         self.carried: dict[str, tuple[str, ...]] = {}
         self.indices: dict[tuple[int, ...], str] = {}
         self.aligned: dict[tuple[str, tuple[str, ...]], str] = {}
-        self.made: set[str] = set()
         self.known = {node.outputs[0]: node for node in model.nodes if node.graph == ROOT and node.outputs}
 
     def build(self) -> FanOut:
-        proto = onnx.ModelProto()
-        proto.CopyFrom(self.base.proto)
-        source = proto.graph
+        source = self.proto.graph
         for node in list(source.node):
             self._visit(node)
         del source.node[:]
         source.node.extend(self.graph.node)
-        source.initializer.extend(self.graph.initializer)
+        source.initializer.extend([*self.graph.initializer, *self.tensors.added])
         for value in source.output:
             value.type.tensor_type.ClearField("shape")
         del source.value_info[:]
-        executable = replace(self.base, proto=proto, weights={**self.base.weights, **self.weights})
+        executable = replace(self.base, proto=self.proto, weights={**self.base.weights, **self.weights})
         return FanOut(executable, {value.name: self.carried.get(value.name, ()) for value in source.output})
 
     def _visit(self, node: onnx.NodeProto) -> None:
@@ -96,12 +92,13 @@ class _Builder:
         if union:
             self._check_captures(node)
             self._keep_apart(node, union)
+        names = [name for name in node.output if name]
         self.graph.node.append(node)
-        for name in filter(None, node.output):
-            if union:
-                self.carried[name] = union
+        self.carried.update((name, union) for name in names if union)
         if layer is not None:
             self._split_off(node, layer, union)
+        elif union:
+            self._close(self.graph.node[-1], 1 + len(union))
 
     def _check_captures(self, node: onnx.NodeProto) -> None:
         if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
@@ -109,18 +106,20 @@ class _Builder:
 
     def _keep_apart(self, node: onnx.NodeProto, union: tuple[str, ...]) -> None:
         """Bring the inputs of `node` to the same batch, or refuse it."""
-        rule = _RULES.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
+        rule = RULES.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
         known = self.known.get(node.output[0])
         if rule is None or known is None:
             raise MixesBatchError(f"{node.op_type} {node.name or node.output[0]!r} is not known to keep a batch apart")
-        rule(self, node, known, 1 + len(union))
+        if not self.tensors.front.isdisjoint(known.inputs) and node.op_type not in REARRANGING:
+            raise MixesBatchError(f"{node.op_type} {node.name or node.output[0]!r} follows a reshape of the batch")
+        rule(self.tensors, node, known, 1 + len(union))
         for position, name in enumerate(node.input):
             if name and not self._is_constant(name) and self._has_batch(name):
                 node.input[position] = self._brought_to(name, union)
 
     def _split_off(self, node: onnx.NodeProto, layer: str, union: tuple[str, ...]) -> None:
         """Compute `node` once more on the float part with the variant's weight, and append that to its result."""
-        if self.model.shape(self.known[node.output[0]].outputs[0]) is None and node.op_type == "MatMul":
+        if self.tensors.shape(self.known[node.output[0]].outputs[0]) is None and node.op_type == "MatMul":
             raise MixesBatchError(f"the rank of MatMul {node.output[0]!r} is unknown")
         number = len(self.weights)
         weight = f"{PREFIX}v{number}"
@@ -171,176 +170,23 @@ class _Builder:
         return result
 
     def _is_constant(self, name: str) -> bool:
-        return name in self.base.weights or name in self.made or self.model.is_constant(name)
+        return name in self.base.weights or self.tensors.is_constant(name)
 
     def _has_batch(self, name: str) -> bool:
-        """Whether axis 0 of a tensor that depends on the input is the batch; a scalar has none."""
-        if self.carried.get(name):
-            return True
-        shape = self.model.shape(name)
-        if shape is None:
-            raise MixesBatchError(f"the shape of {name!r} is unknown")
-        return len(shape) > 0 and shape[0] in {1, None}
+        return bool(self.carried.get(name)) or self.tensors.has_batch(name)
 
-    # -- what other code asks of a node ---------------------------------------------------------------------------
-
-    def rank(self, name: str) -> int:
-        """Rank of a tensor of the model."""
-        shape = self.model.shape(name)
-        if shape is None:
-            raise MixesBatchError(f"the shape of {name!r} is unknown")
-        return len(shape)
-
-    def constant(self, name: str) -> Array | None:
-        """Value of a constant input, None where it is none."""
-        return self.model.constant(name) if name else None
-
-    def add_constant(self, value: Array) -> str:
-        """A new small initializer."""
-        name = f"{PREFIX}shape{len(self.graph.initializer)}"
-        self.made.add(name)
-        self.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-        return name
-
-
-_Rule = Callable[[_Builder, onnx.NodeProto, Node, int], None]
-
-
-def _free(_builder: _Builder, _node: onnx.NodeProto, _known: Node, _batch: int) -> None:
-    """The operator never looks across axis 0."""
-
-
-def _refuse(node: onnx.NodeProto, why: str) -> None:
-    raise MixesBatchError(f"{node.op_type} {node.name or node.output[0]!r} {why}")
-
-
-def _axis(default: int) -> _Rule:
-    """The operator works along one axis, which must not be the batch."""
-
-    def check(builder: _Builder, node: onnx.NodeProto, known: Node, _batch: int) -> None:
-        axis = known.int("axis", default)
-        if axis % max(builder.rank(known.inputs[0]), 1) == 0:
-            _refuse(node, "works along the batch")
-
-    return check
-
-
-def _axes(builder: _Builder, node: onnx.NodeProto, known: Node, _batch: int) -> None:
-    """The operator works along listed axes; none of them may be the batch, and none listed means all."""
-    rank = builder.rank(known.inputs[0])
-    listed = builder.constant(known.input(1)) if known.input(1) else np.asarray(known.ints("axes"))
-    if listed is None or not listed.size or any(int(axis) % max(rank, 1) == 0 for axis in listed.ravel()):
-        _refuse(node, "works along the batch, or along axes that are not known")
-
-
-def _transpose(_builder: _Builder, node: onnx.NodeProto, known: Node, _batch: int) -> None:
-    if known.ints("perm")[:1] != (0,):
-        _refuse(node, "moves the batch axis")
-
-
-def _slice(builder: _Builder, node: onnx.NodeProto, known: Node, _batch: int) -> None:
-    starts = builder.constant(known.input(1)) if known.input(1) else np.asarray(known.ints("starts"))
-    axes = builder.constant(known.input(3)) if known.input(3) else np.asarray(known.ints("axes"))
-    if starts is None or axes is None or not axes.size:
-        _refuse(node, "slices axes that are not known")
-    elif any(int(axis) % builder.rank(known.inputs[0]) == 0 for axis in axes.ravel()):
-        _refuse(node, "slices the batch")
-
-
-def _pad(builder: _Builder, node: onnx.NodeProto, known: Node, _batch: int) -> None:
-    pads = builder.constant(known.input(1)) if known.input(1) else np.asarray(known.ints("pads"))
-    if pads is None or known.input(3) or not pads.size or pads[0] != 0 or pads[pads.size // 2] != 0:
-        _refuse(node, "pads the batch, or axes that are not known")
-
-
-def _flatten(_builder: _Builder, node: onnx.NodeProto, known: Node, _batch: int) -> None:
-    if known.int("axis", 1) < 1:
-        _refuse(node, "flattens the batch")
-
-
-def _reshape(builder: _Builder, node: onnx.NodeProto, known: Node, batch: int) -> None:
-    """A leading 1 or -1 that stands for a batch of one becomes the batch itself."""
-    shape = builder.constant(known.input(1)) if known.input(1) else np.asarray(known.ints("shape"), np.int64)
-    before, after = builder.model.shape(known.inputs[0]), builder.model.shape(known.outputs[0])
-    if shape is None or not shape.size or before is None or after is None:
-        _refuse(node, "reshapes to a shape that is computed")
-        return
-    if before[:1] not in {(1,), (None,)} or after[:1] not in {(1,), (None,)}:
-        _refuse(node, "does not keep the batch in front")
-    if shape[0] == 0 and not known.int("allowzero", 0):
-        return
-    rest = [int(d) if d is not None else -1 for d in after[1:]]
-    if rest.count(-1) > 1:
-        _refuse(node, "reshapes to a shape that is not known")
-    if len(node.input) < 2:
-        _refuse(node, "is of an opset that keeps the shape in an attribute")
-    node.input[1] = builder.add_constant(np.asarray([batch, *rest], np.int64))
-
-
-def _resize(builder: _Builder, node: onnx.NodeProto, known: Node, batch: int) -> None:
-    sizes = builder.constant(known.input(3))
-    if known.input(3):
-        if sizes is None or sizes.size < 2 or known.ints("axes"):
-            _refuse(node, "resizes to a size that is computed")
-            return
-        node.input[3] = builder.add_constant(np.asarray([batch, *sizes[1:]], np.int64))
-        return
-    scales = builder.constant(known.input(2) or known.input(1))
-    listed = scales if scales is not None else np.asarray(known.attributes.get("scales", ()))
-    if not listed.size or listed[0] != 1 or known.ints("axes"):
-        _refuse(node, "resizes the batch, or by a scale that is computed")
-
-
-def _matmul(builder: _Builder, node: onnx.NodeProto, known: Node, _batch: int) -> None:
-    ranks = [builder.rank(key) for key in known.inputs]
-    constant = [builder.model.is_constant(key) for key in known.inputs]
-    if constant[1]:
-        if ranks[0] < 2 or ranks[1] > 2:
-            _refuse(node, "multiplies batches")
-    elif not all(not c and r >= 3 for c, r in zip(constant, ranks, strict=True)):
-        _refuse(node, "has the batch among its rows")
-
-
-def _gemm(_builder: _Builder, node: onnx.NodeProto, known: Node, _batch: int) -> None:
-    if known.int("transA", 0):
-        _refuse(node, "has the batch among its sums")
-
-
-def _elementwise(builder: _Builder, node: onnx.NodeProto, known: Node, _batch: int) -> None:
-    """Ranks of what depends on the input must agree, or axis 0 of one would meet another axis of the other."""
-    ranks = {builder.rank(key) for key in known.inputs if key and not builder.model.is_constant(key)}
-    constant = [builder.model.shape(key) for key in known.inputs if key and builder.model.is_constant(key)]
-    top = max(ranks)
-    if len(ranks - {0}) > 1:
-        _refuse(node, "meets tensors of different rank")
-    if any(s is None or len(s) > top or (len(s) == top and s[0] != 1) for s in constant):
-        _refuse(node, "has a constant that runs along the batch")
-
-
-_RULES: Mapping[str, _Rule] = {
-    **dict.fromkeys(
-        "Relu LeakyRelu Elu Selu Celu Gelu Sigmoid Tanh HardSigmoid HardSwish Mish Softplus Softsign ThresholdedRelu "
-        "Exp Log Sqrt Abs Neg Reciprocal Erf Floor Ceil Round Sign Cast Identity Dropout Clip Conv ConvTranspose "
-        "BatchNormalization InstanceNormalization GlobalAveragePool GlobalMaxPool AveragePool MaxPool LpPool LRN "
-        "DepthToSpace SpaceToDepth GroupNormalization Sin Cos Not".split(),
-        _free,
-    ),
-    **dict.fromkeys("Add Sub Mul Div Min Max Pow PRelu Sum Mean Where Equal Greater Less".split(), _elementwise),
-    **dict.fromkeys("Softmax LogSoftmax Hardmax LayerNormalization TopK ArgMax ArgMin CumSum".split(), _axis(-1)),
-    **dict.fromkeys("Concat Split Gather GatherElements".split(), _axis(0)),
-    **dict.fromkeys(
-        "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceSumSquare Squeeze Unsqueeze".split(), _axes
-    ),
-    "Transpose": _transpose,
-    "Slice": _slice,
-    "Pad": _pad,
-    "Flatten": _flatten,
-    "Reshape": _reshape,
-    "Resize": _resize,
-    "Upsample": _resize,
-    "MatMul": _matmul,
-    "Gemm": _gemm,
-}
+    def _close(self, node: onnx.NodeProto, batch: int) -> None:
+        """A tensor with the batch in front whose own first axis has length 1 has the batch there again."""
+        for position, name in enumerate(node.output):
+            shape = self.tensors.shape(name)
+            if name not in self.tensors.front or not shape or shape[0] != 1:
+                continue
+            if shape.count(None) > 1:
+                raise MixesBatchError(f"the shape of {name!r} is unknown")
+            target = self.tensors.add_constant(np.asarray([batch, *(dim or -1 for dim in shape[1:])], np.int64))
+            node.output[position] = f"{PREFIX}front{len(self.graph.node)}_{position}"
+            self.graph.node.append(helper.make_node("Reshape", [node.output[position], target], [name]))
+            self.tensors.front.discard(name)
 
 
 def blocks(output: Array, order: Sequence[str]) -> tuple[Array, dict[str, Array]]:

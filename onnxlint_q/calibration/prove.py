@@ -14,7 +14,7 @@ from onnxlint_q.calibration.executable import Executable, folded
 from onnxlint_q.calibration.metrics import OutputError
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.trials import measure_variants
-from onnxlint_q.calibration.variants import activation_scales, with_activations, with_weight
+from onnxlint_q.calibration.variants import activation_scales, can_simulate, with_activations, with_weight
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Evidence, Finding, Subject
 from onnxlint_q.graph.names import ROOT
@@ -68,7 +68,11 @@ def prove(
     errors = measure_variants(base, runnable, samples, progress) if runnable else {}
     unseen = partial(_samples, facts, source, count, observations.samples)
     more = next(unseen(), None) is not None
-    whole = {scheme.name: partial(_whole, base, facts, observations, scheme) for scheme in facts.schemes}
+    whole = {
+        scheme.name: partial(_whole, base, facts, observations, scheme)
+        for scheme in facts.schemes
+        if can_simulate(facts.model.opset, scheme)
+    }
     schemes = measure_variants(base, whole, unseen if more else samples, progress)
     return Proof(
         findings=tuple(cure_tried(_tested(finding, errors), errors) for finding in findings),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -17,13 +18,16 @@ from onnx import helper
 
 from onnxlint_q.analysis.observations import Observations
 from onnxlint_q.analysis.placement import Placement, quantized_activations
-from onnxlint_q.analysis.quantize import affine_qparams, weight_round_trip
-from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.analysis.quantize import activation_qparams, weight_round_trip
+from onnxlint_q.analysis.schemes import FLOAT8_MAX, Number, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.calibration.executable import PREFIX, Array, Executable
 from onnxlint_q.facts import Facts
 
 _DOMAIN = "com.microsoft"
+_CODE_TYPE = {Number.UINT8: np.uint8, Number.INT8: np.int8, Number.UINT16: np.uint16}
+# Round, which float8 activations are simulated with, exists from here on.
+_ROUND_OPSET = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +36,13 @@ class ActivationScale:
 
     Attributes:
         elem_type: TensorProto type of the tensor itself.
-        bits: of the unsigned codes, 8 or 16.
+        number: format of the codes.
     """
 
     tensor: str
     scale: np.float32
     zero_point: int
-    bits: int
+    number: Number
     elem_type: int
 
 
@@ -69,10 +73,10 @@ def _scale_of(facts: Facts, place: Placement, scheme: Scheme, observations: Obse
     extremes = _extremes(facts, place.like, observations)
     if extremes is None:
         return None
-    scale, zero_point = affine_qparams(*extremes, scheme.activation_bits, scheme.activation_symmetric)
+    scale, zero_point = activation_qparams(*extremes, scheme.activations)
     known = facts.model.types.get(place.tensor)
     elem_type = known.elem_type if known and known.elem_type else int(onnx.TensorProto.FLOAT)
-    return ActivationScale(place.tensor, scale, zero_point, scheme.activation_bits, elem_type)
+    return ActivationScale(place.tensor, scale, zero_point, scheme.activations, elem_type)
 
 
 def _extremes(facts: Facts, tensor: str, observations: Observations) -> tuple[float, float] | None:
@@ -83,6 +87,11 @@ def _extremes(facts: Facts, tensor: str, observations: Observations) -> tuple[fl
     if constant is None or not constant.size or not np.isfinite(constant.astype(np.float64)).all():
         return None
     return float(constant.min()), float(constant.max())
+
+
+def can_simulate(opset: int, scheme: Scheme) -> bool:
+    """Whether the activations of `scheme` can be simulated in a model of this opset."""
+    return scheme.activations is not Number.FLOAT8 or opset >= _ROUND_OPSET
 
 
 def with_activations(executable: Executable, scales: Sequence[ActivationScale]) -> Executable:
@@ -111,15 +120,49 @@ def with_activations(executable: Executable, scales: Sequence[ActivationScale]) 
 def _round_trip(
     graph: onnx.GraphProto, number: int, entry: ActivationScale, source: str, result: str
 ) -> list[onnx.NodeProto]:
-    names = [f"{PREFIX}{what}{number}" for what in ("scale", "zero", "codes")]
-    zero_type = np.uint8 if entry.bits == 8 else np.uint16
+    scale, zero, codes = (f"{PREFIX}{what}{number}" for what in ("scale", "zero", "codes"))
     scale_type = helper.tensor_dtype_to_np_dtype(entry.elem_type)
-    graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(entry.scale, scale_type), names[0]))
-    graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(entry.zero_point, zero_type), names[1]))
+    graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(entry.scale, scale_type), scale))
+    if entry.number is Number.FLOAT8:
+        return _float8(graph, number, scale_type, source, scale, result)
+    graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(entry.zero_point, _CODE_TYPE[entry.number]), zero))
     return [
-        helper.make_node("QuantizeLinear", [source, names[0], names[1]], [names[2]], domain=_DOMAIN),
-        helper.make_node("DequantizeLinear", [names[2], names[0], names[1]], [result], domain=_DOMAIN),
+        helper.make_node("QuantizeLinear", [source, scale, zero], [codes], domain=_DOMAIN),
+        helper.make_node("DequantizeLinear", [codes, scale, zero], [result], domain=_DOMAIN),
     ]
+
+
+def _float8(
+    graph: onnx.GraphProto, number: int, dtype: np.dtype[Any], source: str, scale: str, result: str
+) -> list[onnx.NodeProto]:
+    """Rounding to e4m3 in plain operators: QuantizeLinear has the type from opset 19 on only.
+
+    A value `y` with `2^e <= |y| < 2^(e+1)` has the step `2^(e-3)`; below `2^-6` the step stays `2^-9`.
+    """
+
+    def name(what: str) -> str:
+        return f"{PREFIX}f8_{what}{number}"
+
+    constants = {"tiny": 2.0**-6, "two": 2.0, "log2": 1 / np.log(2), "bits": 3.0, "top": FLOAT8_MAX, "low": -FLOAT8_MAX}
+    for what, value in constants.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value, dtype), name(what)))
+    steps = (
+        ("Div", (source, scale), name("y")),
+        ("Max", (name("y"), name("low")), name("raised")),
+        ("Min", (name("raised"), name("top")), name("clipped")),
+        ("Abs", (name("clipped"),), name("abs")),
+        ("Max", (name("abs"), name("tiny")), name("normal")),
+        ("Log", (name("normal"),), name("ln")),
+        ("Mul", (name("ln"), name("log2")), name("exponent")),
+        ("Floor", (name("exponent"),), name("binade")),
+        ("Sub", (name("binade"), name("bits")), name("last")),
+        ("Pow", (name("two"), name("last")), name("step")),
+        ("Div", (name("clipped"), name("step")), name("ratio")),
+        ("Round", (name("ratio"),), name("whole")),
+        ("Mul", (name("whole"), name("step")), name("rounded")),
+        ("Mul", (name("rounded"), scale), result),
+    )
+    return [helper.make_node(op_type, inputs, [output]) for op_type, inputs, output in steps]
 
 
 def _reroute(graph: onnx.GraphProto, old: str, new: str) -> None:

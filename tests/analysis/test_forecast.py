@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,13 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxlint_q.analysis.folding import fold_batch_norms
 from onnxlint_q.analysis.forecast import TRAINED, Forecast, forecast
 from onnxlint_q.analysis.propagation.noise import saturated
-from onnxlint_q.analysis.propagation.ranges import rounded_tensors, rounding_step
+from onnxlint_q.analysis.propagation.population import IMAGES, SIZE
+from onnxlint_q.analysis.propagation.ranges import rounded_tensors, rounding_noise
 from onnxlint_q.analysis.propagation.sweep import propagate
+from onnxlint_q.analysis.propagation.transfer import Gain
 from onnxlint_q.analysis.quantize import weight_round_trip
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
+from onnxlint_q.analysis.schemes import SCHEMES as SCHEMES_BY_NAME
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
 from onnxlint_q.graph import Model, find_layers, read_model
 
@@ -140,10 +142,18 @@ def test_an_output_that_is_lost_is_unrelated_and_its_constant_part_stays() -> No
     assert saturated(1e9, 0.01) == pytest.approx(0.02)
 
 
-def test_the_step_of_a_range_holds_zero() -> None:
-    symmetric = replace(INT8_PER_TENSOR, activation_symmetric=True)
-    assert rounding_step(1.0, 2.55, INT8_PER_TENSOR) == pytest.approx(0.01)
-    assert rounding_step(0.0, 2.55, symmetric) == pytest.approx(0.02)
+def test_rounding_makes_the_noise_of_its_format() -> None:
+    rng = np.random.default_rng(0)
+    values = np.exp(rng.uniform(0, 4 * np.log(2), (SIZE, 50))).astype(np.float32)
+    gain = Gain(np.ones_like(values))
+    count = values.size / IMAGES
+    steps = {"int8-per-tensor": 16 / 255, "int8-symmetric": 32 / 255, "int16-activations": 16 / 65535}
+    for name, step in steps.items():
+        assert rounding_noise(1, 16, SCHEMES_BY_NAME[name], values, gain) == pytest.approx(step**2 / 12 * count)
+    exponent = np.floor(np.log2(values))
+    coded = np.rint(values * 2 ** (3 - exponent)) * 2 ** (exponent - 3)
+    error = float(((coded - values).astype(np.float64) ** 2).sum()) / IMAGES
+    assert rounding_noise(1, 16, SCHEMES_BY_NAME["fp8"], values, gain) == pytest.approx(error, rel=0.05)
 
 
 def test_noise_that_a_later_layer_ignores_costs_nothing() -> None:

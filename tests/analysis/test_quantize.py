@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,13 +12,13 @@ from onnx_cases import Array, onnx_text, run
 from onnxruntime.quantization.quant_utils import compute_scale_zp
 
 from onnxlint_q.analysis.quantize import (
-    affine_qparams,
+    activation_qparams,
     decibel,
     quantize_dequantize,
     symmetric_scale,
     weight_round_trip,
 )
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES, Scheme
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES, Number
 
 quickly = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
@@ -71,12 +72,20 @@ def test_zero_channels_stay_zero() -> None:
     np.testing.assert_array_equal(weight_round_trip(matrix, INT8_PER_CHANNEL), matrix)
 
 
-@pytest.mark.parametrize("bits", [4, 8, 16])
-def test_other_widths(bits: int) -> None:
-    scheme = Scheme("test", per_channel=False, weight_bits=bits)
-    top = 2 ** (bits - 1) - 1
-    codes = np.arange(-top, top + 1, dtype=np.float32)[None]
-    np.testing.assert_allclose(weight_round_trip(codes / top, scheme), codes / top, rtol=1e-6)
+def test_int4_weights_use_fifteen_codes() -> None:
+    scheme = SCHEMES["int4-weights"]
+    codes = (np.arange(-7, 8, dtype=np.float32)[None] / np.float32(7)).astype(np.float32)
+    np.testing.assert_allclose(weight_round_trip(codes, scheme), codes, rtol=1e-6)
+    fine = np.linspace(-1, 1, 500, dtype=np.float32)[None]
+    assert np.unique(weight_round_trip(fine, scheme)).size == 15
+
+
+def test_float8_weights_round_as_the_type_does() -> None:
+    values = np.linspace(-3, 3, 1001, dtype=np.float32)[None]
+    scale = np.float32(3) / np.float32(448)
+    expected = (values / scale).astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * scale
+    np.testing.assert_array_equal(weight_round_trip(values, SCHEMES["fp8"]), expected)
+    assert weight_round_trip(values, SCHEMES["fp8"]).max() == np.float32(448) * scale
 
 
 def test_a_round_trip_is_stable() -> None:
@@ -97,8 +106,8 @@ def test_the_argument_is_left_alone() -> None:
 @given(st.floats(-1e4, 1e4, width=32), st.floats(-1e4, 1e4, width=32), st.booleans())
 def test_activation_parameters_are_those_of_onnx_runtime(a: float, b: float, symmetric: bool) -> None:
     low, high = min(a, b), max(a, b)
-    scale, zero_point = affine_qparams(low, high, 8, symmetric)
-    limits = (np.array(value, np.uint8) for value in (0, 255))
+    scale, zero_point = activation_qparams(low, high, Number.INT8 if symmetric else Number.UINT8)
+    limits = [np.array(v, np.int8) for v in (-127, 127)] if symmetric else [np.array(v, np.uint8) for v in (0, 255)]
     zero_expected, scale_expected = compute_scale_zp(np.float32(low), np.float32(high), *limits, symmetric)
     assert float(scale) == pytest.approx(float(scale_expected), rel=1e-6)
     if float(scale_expected) == 1.0 and max(-low, high) < 1e-30:
@@ -117,21 +126,21 @@ def _near_tie(low: float, scale: float) -> bool:
     [(-1.0, 3.0, (4 / 255, 64)), (0.0, 6.0, (6 / 255, 0)), (2.0, 6.0, (6 / 255, 0)), (-3.0, -1.0, (3 / 255, 255))],
 )
 def test_ranges_contain_zero(low: float, high: float, expected: tuple[float, int]) -> None:
-    scale, zero_point = affine_qparams(low, high, 8, symmetric=False)
+    scale, zero_point = activation_qparams(low, high, Number.UINT8)
     assert float(scale) == pytest.approx(expected[0], rel=1e-6)
     assert zero_point == expected[1]
 
 
-def test_symmetric_activations_have_zero_in_the_middle() -> None:
-    scale, zero_point = affine_qparams(-1.0, 3.0, 8, symmetric=True)
-    assert float(scale) == pytest.approx(6 / 255, rel=1e-6)
-    assert zero_point == 128
+def test_other_formats_put_the_largest_magnitude_on_their_largest_value() -> None:
+    assert activation_qparams(-1.0, 3.0, Number.INT8) == (np.float32(3 / 127), 0)
+    assert activation_qparams(-1.0, 3.0, Number.FLOAT8) == (np.float32(3 / 448), 0)
+    assert activation_qparams(-1.0, 3.0, Number.UINT16) == (np.float32(4 / 65535), 16384)
 
 
-@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("number", [Number.UINT8, Number.INT8, Number.UINT16, Number.FLOAT8])
 @pytest.mark.parametrize("bound", [0.0, 1e-42])
-def test_an_empty_range_has_the_scale_one(symmetric: bool, bound: float) -> None:
-    scale, zero_point = affine_qparams(-bound, bound, 8, symmetric)
+def test_an_empty_range_has_the_scale_one(number: Number, bound: float) -> None:
+    scale, zero_point = activation_qparams(-bound, bound, number)
     assert scale == 1
     assert 0 <= zero_point <= 255
     assert symmetric_scale(bound, 8) == 1

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from onnx_cases import Array, as_model, onnx_text
 
 from onnxlint_q.analysis.folding import fold_batch_norms
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts, WeightStatistics, measure_layers, weight_statistics
 from onnxlint_q.graph import find_layers, read_model
 
-BOTH = tuple(SCHEMES.values())
+BOTH = DEFAULT_SCHEMES
 TENSOR, CHANNEL = INT8_PER_TENSOR.name, INT8_PER_CHANNEL.name
 quickly = settings(max_examples=30, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 2**32 - 1)

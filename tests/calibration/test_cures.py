@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx_cases import Array, as_model, onnx_text, run, sqnr_db
 
-from onnxlint_q.analysis.schemes import SCHEMES
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.calibration.cures import EXACT_DB
 from onnxlint_q.calibration.data import ArraySource, open_source
 from onnxlint_q.calibration.observe import observe
@@ -21,7 +21,7 @@ from onnxlint_q.graph import read_model
 from onnxlint_q_rules.batchnorm.near_zero_variance import NearZeroVariance
 from onnxlint_q_rules.weights.low_depthwise_average_precision import LowDepthwiseAveragePrecision
 
-SCHEME_LIST = tuple(SCHEMES.values())
+SCHEME_LIST = DEFAULT_SCHEMES
 CHANNELS, STILL = 8, 3
 
 

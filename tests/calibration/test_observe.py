@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx_cases import as_model, onnx_text, run
 
-from onnxlint_q.analysis.schemes import SCHEMES
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.calibration.data import ArraySource, Sample, open_source
 from onnxlint_q.calibration.observe import DRAWN_VALUES, observe, observed_tensors
 from onnxlint_q.calibration.preprocess import PRESETS
@@ -18,7 +18,7 @@ from onnxlint_q.calibration.session import NotRunnableError
 from onnxlint_q.facts import Facts, measure
 from onnxlint_q.graph import Value, read_model
 
-SCHEME_LIST = tuple(SCHEMES.values())
+SCHEME_LIST = DEFAULT_SCHEMES
 
 
 def facts_of(path: Path) -> Facts:

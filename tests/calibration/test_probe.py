@@ -11,7 +11,7 @@ import pytest
 from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.propagation.prior import InputScale
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.calibration.data import ArraySource
 from onnxlint_q.calibration.executable import folded
 from onnxlint_q.calibration.fanout import MixesBatchError, blocks, fan_out
@@ -24,7 +24,7 @@ from onnxlint_q.calibration.variants import quantized_weight, with_weight
 from onnxlint_q.facts import Facts, measure
 from onnxlint_q.graph import TensorType, Value, read_model
 
-SCHEME_LIST = tuple(SCHEMES.values())
+SCHEME_LIST = DEFAULT_SCHEMES
 
 
 def facts_of(path: Path) -> Facts:

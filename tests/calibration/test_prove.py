@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -11,7 +12,7 @@ from onnx_cases import as_model, onnx_text, run, sqnr_db
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.preprocess import quant_pre_process
 
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES, Scheme
 from onnxlint_q.calibration.data import ArraySource, open_source
 from onnxlint_q.calibration.executable import as_stored, folded
 from onnxlint_q.calibration.metrics import ErrorAccumulator
@@ -24,7 +25,7 @@ from onnxlint_q.facts import Facts, measure
 from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, Severity, Subject
 from onnxlint_q.graph import read_model
 
-SCHEME_LIST = tuple(SCHEMES.values())
+SCHEME_LIST = DEFAULT_SCHEMES
 FLOAT_MODELS = (
     "healthy_resnet healthy_mobilenet depthwise_spread near_zero_variance outlier_gamma collapsed_channels heavy_tail "
     "unfolded_bn silu_gate dynamic_shape opset11 unnamed_nodes subgraph_if local_function external_data "
@@ -165,6 +166,42 @@ def test_one_activation_alone_follows_the_operator_specification() -> None:
     got = Session(with_activations(folded(facts), scales)).run({"x": data})[0]
     codes = np.clip(np.rint(data / step) + 102, 0, 255)
     assert np.allclose(got, 1 / (1 + np.exp(-(codes - 102) * step)), atol=1e-6)
+
+
+def activation_round_trip(scheme: Scheme, data: np.ndarray) -> np.ndarray:
+    """One activation alone through the graph that simulates `scheme`."""
+    facts = measure(as_model(onnx_text("agraph (float[N, M] x) => (float[N, M] y) { y = Sigmoid(x) }", opset=11)), ())
+    source = ArraySource("s", {"x": data})
+    scales = [s for s in activation_scales(facts, scheme, observe(facts, source, 1)) if s.tensor == "x"]
+    variant = with_activations(folded(facts), scales)
+    del variant.proto.graph.output[:]
+    variant.proto.graph.output.append(onnx.helper.make_empty_tensor_value_info("onnxlint_q__q0"))
+    return Session(variant).run({"x": data})[0]
+
+
+def test_every_format_of_activations_rounds_as_its_type_does() -> None:
+    data = np.random.default_rng(0).standard_normal((1, 4000)).astype(np.float32)
+    data[0, :4] = (0, 1e-6, -7.5, 7.5)
+    step = np.float32(7.5) / np.float32(127)
+    symmetric = activation_round_trip(SCHEMES["int8-symmetric"], data)
+    np.testing.assert_allclose(symmetric, np.rint(data / step) * step, atol=1e-6)
+    wide = activation_round_trip(SCHEMES["int16-activations"], data)
+    assert np.abs(wide - data).max() <= 15 / 65535 / 2 * 1.01
+    scale = np.float32(7.5) / np.float32(448)
+    small = activation_round_trip(SCHEMES["fp8"], data)
+    expected = (data / scale).astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * scale
+    assert np.isclose(small, expected, rtol=1e-5, atol=1e-9).mean() > 0.999  # ties at the edge of a float32 quotient
+
+
+def test_schemes_rank_as_their_formats_do(models: Path, calibration: Path) -> None:
+    facts = measure(read_model(models / "healthy_resnet.onnx"), tuple(SCHEMES.values()))
+    source = open_source(str(calibration), PRESETS["raw"])
+    found = {
+        name: e.sqnr_db or 0 for name, e in prove(facts, observe(facts, source, 32), [], source, 32).schemes.items()
+    }
+    assert found["int16-activations"] > found["int8-per-channel"] > found["int4-weights"]
+    assert found["int8-per-channel"] > found["int8-symmetric"] > 10
+    assert 10 < found["fp8"] < found["int8-per-channel"]
 
 
 def test_metrics_pool_outputs_and_count_agreement() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnxlint_q.analysis.schemes import SCHEMES
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.facts import measure
 from onnxlint_q.finding import Finding
 from onnxlint_q.graph import read_model
@@ -14,7 +14,7 @@ CODES = {"QW001", "QW002", "QW003", "QB001", "QB002"}
 
 
 def findings(path: Path) -> dict[str, list[Finding]]:
-    facts = measure(read_model(path), tuple(SCHEMES.values()))
+    facts = measure(read_model(path), DEFAULT_SCHEMES)
     return {
         entry.rule.code: list(entry.rule().check(facts)) for entry in load_rules() if entry.rule.code.startswith("Q")
     }

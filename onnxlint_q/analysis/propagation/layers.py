@@ -23,6 +23,7 @@ from onnxlint_q.analysis.propagation.transfer import Taps
 from onnxlint_q.graph import Layer, Model
 
 Blocks = npt.NDArray[np.float32]
+_MANY_TAPS, _RUN = 64, 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +81,12 @@ def kernel_of(model: Model, layer: Layer, matrix: npt.NDArray[np.float32]) -> Ke
     """The kernel of a layer whose weight is given as `[output channels, taps]`."""
     taps = int(np.prod(layer.weight_shape[2:])) if "Conv" in layer.op_type else 1
     blocks = matrix.reshape(layer.group, layer.channels // layer.group, -1, taps)
-    correlation = IMAGE_CORRELATION if reads_image(model, layer) else NEIGHBOUR_CORRELATION
+    correlation = NEIGHBOUR_CORRELATION
+    if reads_image(model, layer):
+        correlation = IMAGE_CORRELATION
+        if taps > _MANY_TAPS and taps % _RUN == 0:
+            # The patches of a vision transformer: pixels next to each other are taken for equal.
+            blocks = blocks.reshape(*blocks.shape[:3], -1, _RUN).sum(axis=4)
     if layer.op_type != "ConvTranspose":
         return Kernel(blocks, correlation=correlation)
     strides = float(np.prod(layer.node.ints("strides") or (1,)))

@@ -19,7 +19,7 @@ from onnxlint_q.analysis.propagation.population import Samples
 from onnxlint_q.analysis.propagation.step import Site
 from onnxlint_q.analysis.propagation.sweep import Propagation
 from onnxlint_q.analysis.propagation.transfer import Gain
-from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.analysis.schemes import Number, Scheme
 from onnxlint_q.graph import Model, Node
 
 _ROUNDED = frozenset(
@@ -33,6 +33,7 @@ _MOVES = frozenset(
 # Pixels are bounded: in photographs black and white lie about this many deviations from the mean.
 _PIXEL_REACH = 2.4
 _SAMPLES = 48
+_FLOAT8_MANTISSA = 3
 # How many independent values a calibration set of a few dozen samples shows of one channel, where the shape is unknown.
 _CALIBRATED = 1e5
 
@@ -50,23 +51,46 @@ class ActivationNoise:
     by_layer: Mapping[str, float] = field(default_factory=dict)
 
 
+Ranges = Mapping[str, tuple[float, float]]
+
+
+def value_ranges(model: Model, layers: Sequence[FoldedLayer], found: Propagation) -> Ranges:
+    """What calibration is expected to see of every tensor that is rounded, whatever the scheme."""
+    return {key: value_range(model, key, found) for key in rounded_tensors(model, layers, found)}
+
+
 def activation_noise(
-    model: Model, layers: Sequence[FoldedLayer], scheme: Scheme, found: Propagation, gain: Mapping[str, Gain]
+    model: Model,
+    layers: Sequence[FoldedLayer],
+    scheme: Scheme,
+    found: Propagation,
+    ranges: Ranges,
+    gain: Mapping[str, Gain],
 ) -> ActivationNoise:
     """What rounding every activation to its calibrated range costs."""
-    steps: dict[str, float] = {}
-    for key in rounded_tensors(model, layers, found):
-        steps[key] = rounding_step(*value_range(model, key, found), scheme)
-    noise = {key: step**2 / 12 * gain[key].white for key, step in steps.items() if key in gain}
+    noise = {
+        key: rounding_noise(*limits, scheme, found.samples[key], gain[key])
+        for key, limits in ranges.items()
+        if key in gain
+    }
     results = {folded.output: _carrier(model, folded.output) for folded in layers}
     return ActivationNoise(tuple(noise.values()), {layer: noise[key] for layer, key in results.items() if key in noise})
 
 
-def rounding_step(low: float, high: float, scheme: Scheme) -> float:
-    """Distance of two codes where values in `[low, high]`, widened to contain zero, are quantised."""
+def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, gain: Gain) -> float:
+    """Noise over signal at the output from rounding one tensor with values in `[low, high]`, widened to contain zero.
+
+    Rounding to steps of a length makes an error of variance step² / 12 (Widrow). The steps of a floating-point code
+    with m bits of mantissa are 2^-m of the power of two below the value; its subnormals are taken for exact.
+    """
+    if scheme.activations is Number.FLOAT8:
+        _, exponent = np.frexp(samples)
+        steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - _FLOAT8_MANTISSA))
+        return gain.uneven(np.asarray(steps / sqrt(12), np.float32))
     low, high = min(low, 0.0), max(high, 0.0)
     span = 2 * max(-low, high) if scheme.activation_symmetric else high - low
-    return float(span / (2**scheme.activation_bits - 1))
+    step = float(span / (2**scheme.activation_bits - 1))
+    return step**2 / 12 * gain.white
 
 
 def _carrier(model: Model, key: str) -> str:

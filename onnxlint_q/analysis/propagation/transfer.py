@@ -50,7 +50,14 @@ class Gain:
     @property
     def white(self) -> float:
         """Output noise over signal for an error of unit variance, independent from element to element."""
-        return float(np.vdot(self.rows, self.rows)) / IMAGES * self.share * self.apart
+        return self._power(self.rows)
+
+    def uneven(self, deviation: Samples) -> float:
+        """The same for an error whose deviation differs from element to element."""
+        return self._power(self.rows * deviation)
+
+    def _power(self, rows: Samples) -> float:
+        return float(np.vdot(rows, rows)) / IMAGES * self.share * self.apart
 
 
 class Transfer(Protocol):

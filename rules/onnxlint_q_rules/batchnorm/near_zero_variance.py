@@ -104,9 +104,9 @@ class NearZeroVariance(Rule):
         source="four of eight bits; Sony MCT 2.6.1 uses the same ratio for unbalanced inputs",
     )
     warn_below_db: float = option(
-        30.0,
+        25.0,
         doc="forecast SQNR at the output (dB) below which a finding is a warning, else it is an info",
-        source="noise of 3 % of the signal, ten decibels from the level where layers are excluded",
+        source="noise of 10 % of the signal, the level where layers are excluded, and 5 dB of forecast error",
     )
 
     good: ClassVar[tuple[Example, ...]] = (

@@ -80,15 +80,15 @@ class OutlierGamma(Rule):
     gain_ratio: float = option(
         8.0,
         doc="gain over that of an ordinary channel from which on it is an outlier",
-        source="arithmetic: three of eight bits lost by the ordinary channels; precision 1.0 on 12 networks",
+        source="arithmetic: three of eight bits lost by the ordinary channels",
     )
     lost_db: float = option(
         6.0, doc="mean channel SQNR (dB) that folding must cost", source="arithmetic: 6.02 dB are one bit"
     )
     warn_below_db: float = option(
-        30.0,
+        25.0,
         doc="forecast SQNR at the output (dB) below which a finding is a warning, else it is an info",
-        source="noise of 3 % of the signal, ten decibels from the level where layers are excluded",
+        source="noise of 10 % of the signal, the level where layers are excluded, and 5 dB of forecast error",
     )
 
     good: ClassVar[tuple[Example, ...]] = (

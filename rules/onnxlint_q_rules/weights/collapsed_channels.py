@@ -81,9 +81,9 @@ class CollapsedChannels(Rule):
         source="arithmetic: without a tenth of equally strong channels the layer's own output has 10 dB",
     )
     warn_below_db: float = option(
-        20.0,
+        10.0,
         doc="forecast SQNR at the output (dB) below which a finding is a warning, else it is an info",
-        source="noise of 10 % of the signal at the output",
+        source="noise of a third of the signal: 10 dB of forecast error below the level where layers are excluded",
     )
 
     good: ClassVar[tuple[Example, ...]] = (

@@ -114,7 +114,7 @@ class InChannelOutlier(Rule):
     lost_channels_fraction: float = option(
         0.1,
         doc="fraction of a layer's channels that have to be lost for the layer to be suspected",
-        source="no layer of 12 real networks has so many, but for layers with dead channels",
+        source="arithmetic: without a tenth of equally strong channels the layer's own output has 10 dB",
     )
     warn_below_db: float = option(
         20.0,
