@@ -104,14 +104,23 @@ def _scheme_result(facts: Facts, config: Config, scheme: Scheme, outcome: Outcom
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note)
     weaker = [f"weaker: it passes through {_counted(forecast.unknown)}"] if forecast.unknown else []
     note = "; ".join([*unmeasured, *weaker])
-    return SchemeResult(scheme.name, config.levels.verdict(sqnr_db), sqnr_db, Basis.FORECAST, note=note)
+    return SchemeResult(
+        scheme.name,
+        config.levels.verdict(sqnr_db, forecast.agreement),
+        sqnr_db,
+        Basis.FORECAST,
+        forecast.agreement,
+        note,
+        forecast.uncertainty_db,
+        forecast.rest_share,
+    )
 
 
 def _row(facts: Facts, layer: LayerFacts, outcome: Outcome) -> LayerRow:
     source, weight = layer.folded.layer, layer.weight
     seen = facts.observations.tensors.get(layer.output) if facts.observations else None
     forecast = {
-        name: LayerSqnr(entry.weight_sqnr_db, entry.sqnr_db)
+        name: LayerSqnr(entry.weight_sqnr_db, entry.sqnr_db, entry.weight_share, entry.activation_share)
         for name, scheme in facts.forecasts.items()
         if (entry := scheme.layers.get(layer.output)) is not None
     }

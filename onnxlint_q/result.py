@@ -25,10 +25,14 @@ class LayerSqnr:
     Attributes:
         weight_sqnr_db: only this layer's weight is quantised.
         sqnr_db: its weight and its output activation are.
+        weight_share, activation_share: fraction of the noise power at the output, everything quantised, that comes
+            from its weight and from rounding its output; None where it was not determined.
     """
 
     weight_sqnr_db: float | None
     sqnr_db: float | None = None
+    weight_share: float | None = None
+    activation_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,11 @@ class SchemeResult:
 
     Attributes:
         output_sqnr_db: at the model's output with everything quantised; None with the reason in `note`.
-        agreement: fraction of samples whose top-1 agrees with float; None unless measured on a classifier.
+        agreement: fraction of samples whose top-1 agrees with float, measured or forecast; None if the model is no
+            classifier.
         note: what weakens the figure, in words.
+        uncertainty_db: two thirds of such figures lie within plus or minus this of a measurement; None for one.
+        rest_share: fraction of the noise power from activations that are no layer's output; None unless forecast.
     """
 
     scheme: str
@@ -75,6 +82,8 @@ class SchemeResult:
     basis: Basis
     agreement: float | None = None
     note: str = ""
+    uncertainty_db: float | None = None
+    rest_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

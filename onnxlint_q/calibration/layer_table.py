@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.calibration.batch_rules import MixesBatchError
 from onnxlint_q.calibration.executable import Executable
-from onnxlint_q.calibration.fanout import MixesBatchError, blocks, fan_out
+from onnxlint_q.calibration.fanout import blocks, fan_out
 from onnxlint_q.calibration.metrics import ErrorAccumulator, OutputError
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.session import NotRunnableError, Session

@@ -125,6 +125,14 @@ def worst_layers(model: ModelResult, scheme: str, limit: int) -> tuple[LayerRow,
     return tuple(model.layers[index] for _, index in sorted(known)[:limit])
 
 
+def noise_share(row: LayerRow, scheme: str) -> float | None:
+    """Fraction of the output's noise power that the forecast puts on the layer's weight and output."""
+    said = (row.forecast or {}).get(scheme)
+    if said is None or said.weight_share is None:
+        return None
+    return said.weight_share + (said.activation_share or 0.0)
+
+
 def summary(run: Run) -> str:
     """`12 findings (3 errors, 9 warnings; 4 confirmed) and 2 refuted in 1 model`."""
     findings = [finding for model in run.models for finding in model.findings]

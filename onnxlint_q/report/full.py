@@ -273,7 +273,10 @@ def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
     table.add_column("average\nprecision", justify="right", no_wrap=True)
     for basis in stages:
         table.add_column(f"{basis.value}\ndB", justify="right", no_wrap=True)
-    for row, label in zip(rows, labels, strict=True):
+    shares = [digest.noise_share(row, scheme) for row in rows]
+    if any(share is not None for share in shares):
+        table.add_column("share of\nnoise", justify="right", no_wrap=True)
+    for row, label, share in zip(rows, labels, shares, strict=True):
         figures = (digest.weight_sqnr(row, basis, scheme) for basis in stages)
         table.add_row(
             Text(label),
@@ -281,9 +284,12 @@ def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
             Text(words.significant(row.range)),
             Text(words.significant(row.average_precision, 2)),
             *(Text("-" if figure is None else words.number(figure)) for figure in figures),
+            *(() if share is None else (Text(words.percent(round(share, 3))),)),
         )
     yield _indent(table, 2)
     legend = "dB: SQNR at the model's output if this weight alone is quantised. dw: depthwise"
+    if any(share is not None for share in shares):
+        legend += ". Share of noise: forecast, weight and output of the layer together, everything quantised"
     yield _indent(Text(legend, "dim"), 2)
 
 

@@ -67,6 +67,8 @@ def _scheme(result: SchemeResult) -> Json:
         "basis": result.basis.value,
         "agreement": _number(result.agreement),
         "note": _text(result.note),
+        "uncertainty_db": _number(result.uncertainty_db),
+        "rest_share": _number(result.rest_share),
     }
 
 
@@ -97,6 +99,9 @@ def _stage(stage: Mapping[str, LayerSqnr] | None) -> Json:
 def _sqnr(sqnr: LayerSqnr) -> Iterator[tuple[str, Json]]:
     yield "weight_sqnr_db", _number(sqnr.weight_sqnr_db)
     yield "sqnr_db", _number(sqnr.sqnr_db)
+    if sqnr.weight_share is not None:
+        yield "weight_share", _number(sqnr.weight_share)
+        yield "activation_share", _number(sqnr.activation_share)
     if math.inf in (sqnr.weight_sqnr_db, sqnr.sqnr_db):
         yield "reason", PERFECT
 

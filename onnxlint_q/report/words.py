@@ -171,9 +171,16 @@ def missing_sqnr(result: SchemeResult) -> str | None:
 def reason(result: SchemeResult) -> str:
     """The figures behind a verdict: `-4.0 dB at the output, top-1 agrees with float on 5 % of samples`."""
     missing = missing_sqnr(result)
-    text = shown(missing).rstrip(".") if missing else f"{decibel(result.output_sqnr_db)} at the output"
+    if missing:
+        return shown(missing).rstrip(".")
+    if result.uncertainty_db is not None:
+        text = f"about {decibel(result.output_sqnr_db)} at the output, give or take {number(result.uncertainty_db)}"
+        about = "about "
+    else:
+        text, about = f"{decibel(result.output_sqnr_db)} at the output", ""
     if result.agreement is not None:
-        text = f"{text}, top-1 agrees with float on {percent(result.agreement)} of samples"
+        agreed = percent(round(result.agreement, 2 if about else 3))
+        text = f"{text}, top-1 agrees with float on {about}{agreed} of samples"
     return text
 
 

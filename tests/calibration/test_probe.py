@@ -12,9 +12,10 @@ from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.propagation.prior import InputScale
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR
+from onnxlint_q.calibration.batch_rules import MixesBatchError
 from onnxlint_q.calibration.data import ArraySource
 from onnxlint_q.calibration.executable import folded
-from onnxlint_q.calibration.fanout import MixesBatchError, blocks, fan_out
+from onnxlint_q.calibration.fanout import blocks, fan_out
 from onnxlint_q.calibration.layer_table import measure_layers
 from onnxlint_q.calibration.probe import probe
 from onnxlint_q.calibration.session import NotRunnableError, Session
@@ -80,7 +81,7 @@ def test_a_variant_that_an_output_does_not_depend_on_is_not_computed_for_it() ->
         "h = Conv(x, v)\n y = Transpose <perm = [1, 0, 2, 3]> (h)",
         "h = Conv(x, v)\n y = Softmax <axis = 0> (h)",
         "h = Conv(x, v)\n y = Concat <axis = 0> (h, x)",
-        "h = Conv(x, v)\n s = Shape(h)\n y = Cast <to = 1> (s)",
+        "h = Conv(x, v)\n s = Size(h)\n y = Cast <to = 1> (s)",
         "h = Conv(x, v)\n y = LSTMish(h)",
     ],
 )

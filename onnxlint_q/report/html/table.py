@@ -61,11 +61,26 @@ def columns(model: ModelResult) -> Iterable[Column]:
         if any(sqnr is not None and sqnr.sqnr_db is not None for sqnr in said):
             help_text = "output SQNR, this weight and this output quantised"
             yield Column("with output, dB", over, help_text, _sqnr_cells(said, _both, model.levels))
+        yield from _shares(said, over)
     if any(row.activation_low is not None for row in rows):
         low = tuple(_cell(row.activation_low) for row in rows)
         high = tuple(_cell(row.activation_high) for row in rows)
         yield Column("lowest", "activation", "smallest value seen at the output", low)
         yield Column("highest", "activation", "largest value seen at the output", high)
+
+
+def _shares(said: Sequence[LayerSqnr | None], over: str) -> Iterable[Column]:
+    """The noise budget: percent of the output's noise that the weight and the activation make."""
+    figures: tuple[tuple[str, Callable[[LayerSqnr], float | None]], ...] = (
+        ("weight, % of noise", lambda sqnr: sqnr.weight_share),
+        ("output, % of noise", lambda sqnr: sqnr.activation_share),
+    )
+    for heading, figure in figures:
+        shares = [None if sqnr is None else figure(sqnr) for sqnr in said]
+        if any(share is not None for share in shares):
+            percent = [None if share is None else 100 * share for share in shares]
+            help_text = "share of the output's noise power, everything quantised"
+            yield Column(heading, over, help_text, _extreme(percent, largest=True))
 
 
 def _stages(model: ModelResult) -> tuple[tuple[str, Basis], ...]:

@@ -101,13 +101,8 @@ class LowDepthwiseAveragePrecision(Rule):
     )
     sure_below_db: float = option(
         10.0,
-        doc="forecast SQNR at the output (dB) below which sure-average-precision alone makes a layer suspected",
+        doc="forecast SQNR at the output (dB) below which twice the average precision is low enough, at any channel SQNR",
         source="noise of a third of the signal: 10 dB of forecast error below the level where layers are excluded",
-    )
-    sure_average_precision: float = option(
-        0.5,
-        doc="average precision (fraction) below which a layer is suspected if its forecast is below sure-below-db",
-        source="arithmetic: half of the codes is one of eight bits lost in the average channel",
     )
     drop_above_db: float = option(
         30.0,
@@ -166,6 +161,6 @@ class LowDepthwiseAveragePrecision(Rule):
 
     def _suspected(self, average_precision: float, mean_db: float, known_db: float | None) -> bool:
         """Whether the weight speaks against the layer, loudly on its own or softly beside a very low forecast."""
-        if known_db is not None and known_db < self.sure_below_db and average_precision < self.sure_average_precision:
-            return True
+        if known_db is not None and known_db < self.sure_below_db:
+            return average_precision < 2 * self.average_precision  # one bit less lost in the average channel
         return average_precision < self.average_precision and mean_db < self.channel_sqnr_db
