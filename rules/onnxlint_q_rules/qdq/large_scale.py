@@ -55,15 +55,14 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.observations import TensorObservation
-from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Node, QuantizedTensor
 from onnxlint_q.rule import Example, Rule, option
 from onnxlint_q_rules.advice import override
-from onnxlint_q_rules.qdq.pairs import Grid, Pairs, Vector, grid, occurring, where
+from onnxlint_q_rules.qdq.pairs import Grid, Pairs, grid, occurring, where
+from onnxlint_q_rules.qdq.readings import Reading, channel_norm, real_bias, tightest_readings
 
-_GATE_WIDTH = {"Sigmoid": 16.0, "QLinearSigmoid": 16.0, "Tanh": 8.0, "Softmax": 8.0, "QLinearSoftmax": 8.0}
 _PIXELS = (200.0, 300.0)
 _PIXEL_STEPS = 255.0
 
@@ -89,15 +88,6 @@ def _stem(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
         "w": random.normal(scale=0.25, size=(16, 3, 3, 3)).astype(np.float32),
         "b": random.normal(scale=1.0, size=16).astype(np.float32),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """How one operator reads a pair: `levels` steps fit into what it can tell apart."""
-
-    node: Node
-    levels: float
-    what: str
 
 
 @dataclass(frozen=True)
@@ -177,7 +167,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
     def check(self, facts: Facts) -> Iterator[Finding]:
         """Each activation pair against its readers, or against its observed codes."""
         pairs = Pairs(facts)
-        readings = _tightest(facts, pairs)
+        readings = tightest_readings(facts, pairs)
         pixels = dict(self._raw_pixels(facts, pairs))
         for pair, held, seen in pairs.observed(facts):
             codes, sqnr = _used_codes(seen), 20 * np.log10(seen.deviation * np.sqrt(12))
@@ -193,7 +183,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
             elif pair.codes in pixels:
                 yield self._pixels(facts, pair, estimated, *pixels[pair.codes])
 
-    def _few_levels(self, facts: Facts, pair: QuantizedTensor, held: Grid, reading: _Reading) -> Finding:
+    def _few_levels(self, facts: Facts, pair: QuantizedTensor, held: Grid, reading: Reading) -> Finding:
         sqnr = 20 * np.log10(max(reading.levels, 1e-9) * np.sqrt(12) / 8)
         reader = f"{reading.node.op_type} {reading.node.label!r}"
         message = (
@@ -255,7 +245,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
             held = grid(facts.model, pair) if pair is not None and pairs.from_input(pair) else None
             if pair is None or held is None or not _PIXELS[0] <= held.range <= _PIXELS[1]:
                 continue
-            norm, bias = _norm(layer), _bias(facts, layer, held.scale)
+            norm, bias = channel_norm(layer), real_bias(facts, layer, held.scale)
             if bias is None or norm.shape != bias.shape or not np.any(norm > 0):
                 continue
             step = held.range / _PIXEL_STEPS
@@ -274,80 +264,3 @@ def _used_codes(observed: TensorObservation) -> float:
     """Codes between the 0.1 % and the 99.9 % quantile; further in where the draw is small."""
     tail = max(0.001, 2.0 / max(observed.drawn.size, 4))
     return observed.quantile(1 - tail) - observed.quantile(tail)
-
-
-def _tightest(facts: Facts, pairs: Pairs) -> dict[str, _Reading]:
-    """For each integer tensor the reader into which the fewest steps fit."""
-    tightest: dict[str, _Reading] = {}
-    for codes, reading in (*_layer_readings(facts, pairs), *_other_readings(facts, pairs)):
-        if codes not in tightest or reading.levels < tightest[codes].levels:
-            tightest[codes] = reading
-    return tightest
-
-
-def _layer_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, _Reading]]:
-    for layer in facts.layers:
-        source = pairs.source(layer.folded.layer.input)
-        target = pairs.destination(layer.folded.layer.output)
-        held = grid(facts.model, source) if source is not None else None
-        stored = grid(facts.model, target) if target is not None else None
-        if source is None or held is None or stored is None:
-            continue
-        norm, bias = _norm(layer), _bias(facts, layer, held.scale)
-        if bias is None or bias.shape != norm.shape:
-            bias = np.zeros_like(norm)
-        alive = norm > 0
-        # Of a weight that lost most of its channels the few that are left do not speak for the layer.
-        if np.count_nonzero(alive) > norm.size / 4:
-            width = np.maximum(stored.high - bias, 0) - np.minimum(stored.low - bias, 0)
-            levels = float(np.quantile(width[alive] / (held.scale * norm[alive]), 0.25))
-            yield source.codes, _Reading(layer.folded.layer.node, levels, "the whole output range")
-
-
-def _other_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, _Reading]]:
-    for node in facts.model.nodes:
-        width = (
-            4 / (node.float("alpha", 0.2) or 0.2) if node.op_type == "HardSigmoid" else _GATE_WIDTH.get(node.op_type)
-        )
-        if width is not None:
-            source = pairs.source(node.input(0))
-            held = grid(facts.model, source) if source is not None else None
-            if source is not None and held is not None and not _gates_itself(facts, source):
-                yield source.codes, _Reading(node, abs(width) / held.scale, "all that matters to the result")
-        elif node.op_type in {"Add", "Sub", "QLinearAdd"}:
-            target = pairs.destination(node.output)
-            stored = grid(facts.model, target) if target is not None else None
-            for key in node.inputs:
-                source = pairs.source(key) if stored is not None else None
-                held = grid(facts.model, source) if source is not None else None
-                if source is not None and held is not None and stored is not None:
-                    yield source.codes, _Reading(node, stored.range / held.scale, "the whole output range")
-
-
-def _gates_itself(facts: Facts, pair: QuantizedTensor) -> bool:
-    """Whether the tensor is also a factor of a product, as in SiLU, where large values matter too."""
-    direct = {pair.codes, *(r.output for r in facts.model.consumers(pair.codes) if r.op_type == "DequantizeLinear")}
-    readers = (reader for key in direct for reader in facts.model.consumers(key))
-    return any(reader.op_type in {"Mul", "QLinearMul"} for reader in readers)
-
-
-def _norm(layer: LayerFacts) -> Vector:
-    """`||w_c||_2` of each output channel; of a strided ConvTranspose, the share of taps in one value."""
-    part = layer.folded.layer
-    taps = float(np.prod(part.weight_shape)) / max(part.channels, 1)
-    if part.op_type == "ConvTranspose":
-        taps /= float(np.prod(part.node.ints("strides") or (1,)))
-    return np.asarray(np.sqrt(layer.weight.power * taps), np.float64)
-
-
-def _bias(facts: Facts, layer: LayerFacts, scale: float) -> Vector | None:
-    """The layer's bias in real values, None where it has none or it cannot be read."""
-    part, model = layer.folded.layer, facts.model
-    stored = model.constant(part.bias) if part.bias else None
-    if stored is None:
-        return None
-    bias = np.ravel(stored).astype(np.float64)
-    if part.is_float:
-        return bias
-    weight_scale = model.constant(part.scale) if part.scale else None
-    return None if weight_scale is None else bias * scale * np.ravel(weight_scale).astype(np.float64)

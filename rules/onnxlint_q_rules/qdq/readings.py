@@ -1,0 +1,101 @@
+"""How finely the readers of a quantised tensor look at it; the formulas stand in the rule `large_scale`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.facts import Facts
+from onnxlint_q.graph import Node, QuantizedTensor
+from onnxlint_q_rules.qdq.pairs import Pairs, Vector, grid
+
+_GATE_WIDTH = {"Sigmoid": 16.0, "QLinearSigmoid": 16.0, "Tanh": 8.0, "Softmax": 8.0, "QLinearSoftmax": 8.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How one operator reads a pair: `levels` steps fit into what it can tell apart."""
+
+    node: Node
+    levels: float
+    what: str
+
+
+def tightest_readings(facts: Facts, pairs: Pairs) -> dict[str, Reading]:
+    """For each integer tensor the reader into which the fewest steps fit."""
+    tightest: dict[str, Reading] = {}
+    for codes, reading in (*_layer_readings(facts, pairs), *_other_readings(facts, pairs)):
+        if codes not in tightest or reading.levels < tightest[codes].levels:
+            tightest[codes] = reading
+    return tightest
+
+
+def _layer_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, Reading]]:
+    for layer in facts.layers:
+        source = pairs.source(layer.folded.layer.input)
+        target = pairs.destination(layer.folded.layer.output)
+        held = grid(facts.model, source) if source is not None else None
+        stored = grid(facts.model, target) if target is not None else None
+        if source is None or held is None or stored is None:
+            continue
+        norm, bias = channel_norm(layer), real_bias(facts, layer, held.scale)
+        if bias is None or bias.shape != norm.shape:
+            bias = np.zeros_like(norm)
+        alive = norm > 0
+        # Of a weight that lost most of its channels the few that are left do not speak for the layer.
+        if np.count_nonzero(alive) > norm.size / 4:
+            width = np.maximum(stored.high - bias, 0) - np.minimum(stored.low - bias, 0)
+            levels = float(np.quantile(width[alive] / (held.scale * norm[alive]), 0.25))
+            yield source.codes, Reading(layer.folded.layer.node, levels, "the whole output range")
+
+
+def _other_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, Reading]]:
+    for node in facts.model.nodes:
+        width = (
+            4 / (node.float("alpha", 0.2) or 0.2) if node.op_type == "HardSigmoid" else _GATE_WIDTH.get(node.op_type)
+        )
+        if width is not None:
+            source = pairs.source(node.input(0))
+            held = grid(facts.model, source) if source is not None else None
+            if source is not None and held is not None and not _gates_itself(facts, source):
+                yield source.codes, Reading(node, abs(width) / held.scale, "all that matters to the result")
+        elif node.op_type in {"Add", "Sub", "QLinearAdd"}:
+            target = pairs.destination(node.output)
+            stored = grid(facts.model, target) if target is not None else None
+            for key in node.inputs:
+                source = pairs.source(key) if stored is not None else None
+                held = grid(facts.model, source) if source is not None else None
+                if source is not None and held is not None and stored is not None:
+                    yield source.codes, Reading(node, stored.range / held.scale, "the whole output range")
+
+
+def _gates_itself(facts: Facts, pair: QuantizedTensor) -> bool:
+    """Whether the tensor is also a factor of a product, as in SiLU, where large values matter too."""
+    direct = {pair.codes, *(r.output for r in facts.model.consumers(pair.codes) if r.op_type == "DequantizeLinear")}
+    readers = (reader for key in direct for reader in facts.model.consumers(key))
+    return any(reader.op_type in {"Mul", "QLinearMul"} for reader in readers)
+
+
+def channel_norm(layer: LayerFacts) -> Vector:
+    """`||w_c||_2` of each output channel; of a strided ConvTranspose, the share of taps in one value."""
+    part = layer.folded.layer
+    taps = float(np.prod(part.weight_shape)) / max(part.channels, 1)
+    if part.op_type == "ConvTranspose":
+        taps /= float(np.prod(part.node.ints("strides") or (1,)))
+    return np.asarray(np.sqrt(layer.weight.power * taps), np.float64)
+
+
+def real_bias(facts: Facts, layer: LayerFacts, scale: float) -> Vector | None:
+    """The layer's bias in real values, None where it has none or it cannot be read."""
+    part, model = layer.folded.layer, facts.model
+    stored = model.constant(part.bias) if part.bias else None
+    if stored is None:
+        return None
+    bias = np.ravel(stored).astype(np.float64)
+    if part.is_float:
+        return bias
+    weight_scale = model.constant(part.scale) if part.scale else None
+    return None if weight_scale is None else bias * scale * np.ravel(weight_scale).astype(np.float64)
