@@ -29,6 +29,8 @@ UNCERTAINTY_DB = 4.5
 # A classifier changes its mind on the samples whose two best scores are closer than the noise, so on a share that grows
 # as its amplitude does: median of (1 - agreement) x 10^(SQNR / 20), both measured, over six of these networks.
 CLOSE_CALLS = 0.3
+# Where the noise is not small that law ends: at 0 dB nothing agreed.
+_SMALL_NOISE_DB = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class Forecast:
         rest_share: fraction of the noise power from activations that are no layer's output: the inputs of the model,
             sums, gates. With the shares of the layers it adds up to 1, where there is any noise.
         uncertainty_db: two thirds of the forecasts lie within plus or minus this of the measured SQNR.
-        agreement: fraction of samples a classifier would answer as before; None if the model is no classifier.
+        agreement: fraction of samples a classifier would answer as before; None if the model is no classifier, or
+            below 5 dB.
     """
 
     output_sqnr_db: float | None
@@ -111,9 +114,11 @@ def _forecast(
 
 def _agreement(model: Model, sqnr_db: float | None) -> float | None:
     shape = model.outputs[0].type.shape if len(model.outputs) == 1 else None
-    if sqnr_db is None or shape is None or len(shape) < 2 or (shape[1] or 0) < 2 or set(shape[2:]) - {1}:
+    if sqnr_db is None or sqnr_db < _SMALL_NOISE_DB or shape is None:
         return None
-    return float(np.clip(1 - CLOSE_CALLS * 10 ** (-sqnr_db / 20), 0.0, 1.0))
+    if len(shape) < 2 or (shape[1] or 0) < 2 or set(shape[2:]) - {1}:
+        return None
+    return float(1 - CLOSE_CALLS * 10 ** (-sqnr_db / 20))
 
 
 def _weight_noise(

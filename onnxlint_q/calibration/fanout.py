@@ -12,6 +12,7 @@ operator: a graph that mixes batch elements, or one that is not known not to, is
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,8 @@ from onnxlint_q.graph import Model
 from onnxlint_q.graph.names import ROOT
 
 Array = npt.NDArray[Any]
+# Activations that ONNX Runtime fuses into a convolution.
+_FUSED = frozenset({"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +74,9 @@ class _Builder:
         self.carried: dict[str, tuple[str, ...]] = {}
         self.indices: dict[tuple[int, ...], str] = {}
         self.aligned: dict[tuple[str, tuple[str, ...]], str] = {}
+        # An activation that nothing but a layer feeds stays with it, because ONNX Runtime computes the two in one.
+        self.activated = _activated(self.proto.graph)
+        self.waiting: dict[str, tuple[str, str]] = {}
         self.known = {node.outputs[0]: node for node in model.nodes if node.graph == ROOT and node.outputs}
 
     def build(self) -> FanOut:
@@ -92,13 +98,15 @@ class _Builder:
         if union:
             self._check_captures(node)
             self._keep_apart(node, union)
-        names = [name for name in node.output if name]
         self.graph.node.append(node)
-        self.carried.update((name, union) for name in names if union)
+        placed = self.graph.node[-1]
+        self.carried.update((name, union) for name in node.output if name and union)
         if layer is not None:
-            self._split_off(node, layer, union)
+            self._split_off(placed, layer, union)
+        elif node.input and node.input[0] in self.waiting:
+            self._activate(placed, union)
         elif union:
-            self._close(self.graph.node[-1], 1 + len(union))
+            self._close(placed, 1 + len(union))
 
     def _check_captures(self, node: onnx.NodeProto) -> None:
         if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
@@ -127,13 +135,7 @@ class _Builder:
         elem_type = helper.np_dtype_to_tensor_dtype(array.dtype)
         self.graph.initializer.append(declare_external(weight, elem_type, array.shape))
         self.weights[weight] = array
-        result = node.output[0]
-        node.output[0] = f"{PREFIX}float{number}"
-        self.graph.node[-1].output[0] = node.output[0]
-        twin = onnx.NodeProto()
-        twin.CopyFrom(node)
-        twin.name = ""
-        twin.output[0] = f"{PREFIX}twin{number}"
+        twin = _twin(node, number)
         old = self.base.layer_weights[layer]
         for position, name in enumerate(twin.input):
             if name == old:
@@ -141,7 +143,24 @@ class _Builder:
             elif self.carried.get(name) or name in self._aligned_names():
                 twin.input[position] = self._gathered(name, (0,))
         self.graph.node.append(twin)
-        self.graph.node.append(helper.make_node("Concat", [node.output[0], twin.output[0]], [result], axis=0))
+        if node.output[0] in self.activated:
+            self.waiting[node.output[0]] = (twin.output[0], layer)
+        else:
+            self._join(node, twin.output[0], layer, union)
+
+    def _activate(self, node: onnx.NodeProto, union: tuple[str, ...]) -> None:
+        """The activation behind a layer, once more on the twin that waits for it."""
+        waiting, layer = self.waiting.pop(node.input[0])
+        twin = _twin(node, len(self.weights), "a")
+        twin.input[0] = waiting
+        self.graph.node.append(twin)
+        self._join(node, twin.output[0], layer, union)
+
+    def _join(self, node: onnx.NodeProto, twin: str, layer: str, union: tuple[str, ...]) -> None:
+        """Append what `twin` holds to the result of `node`."""
+        result = node.output[0]
+        node.output[0] = f"{PREFIX}float{len(self.graph.node)}"
+        self.graph.node.append(helper.make_node("Concat", [node.output[0], twin], [result], axis=0))
         self.carried[node.output[0]] = union
         self.carried[result] = (*union, layer)
 
@@ -187,6 +206,31 @@ class _Builder:
             node.output[position] = f"{PREFIX}front{len(self.graph.node)}_{position}"
             self.graph.node.append(helper.make_node("Reshape", [node.output[position], target], [name]))
             self.tensors.front.discard(name)
+
+
+def _twin(node: onnx.NodeProto, number: int, suffix: str = "") -> onnx.NodeProto:
+    twin = onnx.NodeProto()
+    twin.CopyFrom(node)
+    twin.name = ""
+    twin.output[0] = f"{PREFIX}twin{number}{suffix}"
+    return twin
+
+
+def _activated(graph: onnx.GraphProto) -> frozenset[str]:
+    """Tensors that one activation reads and nothing else."""
+    if any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute):
+        return frozenset()
+    read = Counter(name for node in graph.node for name in node.input)
+    read.update(value.name for value in graph.output)
+    fixed = {tensor.name for tensor in graph.initializer}
+    return frozenset(
+        node.input[0]
+        for node in graph.node
+        if node.op_type in _FUSED
+        and node.domain in {"", "ai.onnx"}
+        and read[node.input[0]] == 1
+        and fixed.issuperset(filter(None, node.input[1:]))
+    )
 
 
 def blocks(output: Array, order: Sequence[str]) -> tuple[Array, dict[str, Array]]:

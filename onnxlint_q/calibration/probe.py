@@ -23,7 +23,7 @@ from onnxlint_q.facts import Facts
 
 # Small pictures are cheap and vary more, so they get more samples: about this many pixels in all.
 _PIXELS = 300_000
-_FEWEST, _MOST = 4, 24
+_FEWEST, _MOST = 4, 64
 # Outputs between 0 and 1 that stay below this everywhere say that the network sees nothing in the input.
 _EMPTY = 1e-3
 _BOUNDED = frozenset({"Sigmoid", "Softmax", "HardSigmoid"})
@@ -68,7 +68,7 @@ def probe(facts: Facts, progress: Progress = silent) -> Probe:
 
 
 def _sample_count(facts: Facts) -> int:
-    """Four to twenty-four, by the size of the largest input."""
+    """Four to sixty-four, by the size of the largest input."""
     shapes = [value.type.shape or () for value in facts.model.inputs]
     largest = max((int(np.prod([dim or 224 for dim in shape[2:]])) for shape in shapes if len(shape) == 4), default=1)
     return int(np.clip(round(_PIXELS / max(largest, 1)), _FEWEST, _MOST))

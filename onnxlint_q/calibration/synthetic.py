@@ -1,17 +1,21 @@
 """Inputs with plausible statistics where there is no data.
 
-Images alternate between two classic models of photographs, because each lacks what the other has. Pink noise has
-their spectrum, amplitude falling as 1/f with spatial frequency (Field, J. Opt. Soc. Am. A 4, 1987), but neither edges
-nor flat regions. Dead leaves, discs of power-law size that hide one another, have both (Lee, Mumford and Huang, Int.
-J. Comput. Vis. 41, 2001). Colours correlate, each image has a contrast and a brightness of its own, and values are
-squashed to about 2.4 deviations, because pixels are bounded. The scale is that which the model's first layer was
-trained for, as far as the file tells. Every other input is standard normal noise.
+An image is a classic model of photographs: dead leaves, discs of power-law size that hide one another, which give
+edges, flat regions and the same look at every scale (Lee, Mumford and Huang, Int. J. Comput. Vis. 41, 2001). Each disc
+has a colour, a shade and a texture of its own strength; textures are noise whose amplitude falls with spatial
+frequency, as that of photographs does on average (1/f; Field, J. Opt. Soc. Am. A 4, 1987), in each image at another
+rate. Colours correlate, each image has a contrast and a brightness of its own, and values are squashed to about 2.4
+deviations, because pixels are bounded. The scale is that which the model's first layer was trained for, as far as the
+file tells. Every other input is standard normal noise.
+
+Strength and rate of the textures were chosen by the rank that a probe of seven convolutional networks gives their
+layers, against the rank on photographs: plain 1/f noise and untextured discs each mislead for some of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -25,74 +29,99 @@ Image = npt.NDArray[np.float64]
 _SEED = 0
 _COLOUR_SHARE = 0.9
 _BOUND = 2.4
-_LEAVES = 600
+_LEAVES = 150
+# The rate at which a texture falls with frequency; below 1, because the discs already bring 1/f.
+_SLOPES = (0.3, 1.1)
+_TEXTURE = 0.35
+# A source keeps the samples that it has made, as they are asked for again and again, up to this much.
+_KEPT_BYTES = 256 << 20
 # Sides of an image input that the file leaves open.
 _SIDE = 224
 
 
 class SyntheticSource(Source):
-    """Endless seeded samples; image inputs get pink noise and dead leaves in turn, others noise."""
+    """Endless seeded samples; image inputs get textured dead leaves, others noise."""
 
     name = "synthetic inputs"
-    preprocessing = "pink noise and dead leaves at the scale of the first layer, other inputs standard normal, seed 0"
+    preprocessing = "textured dead leaves at the scale of the first layer, other inputs standard normal, seed 0"
     synthetic = True
 
-    def __init__(self, scale: InputScale) -> None:
+    def __init__(self, scale: InputScale, seed: int = _SEED) -> None:
+        """Images at `scale`."""
         self.scale = scale
+        self.seed = seed
+        self._inputs: tuple[Value, ...] = ()
+        self._kept: list[Sample] = []
+        self._next: Iterator[Sample] = iter(())
 
     def available(self, inputs: Sequence[Value]) -> None:
         """There is no end."""
 
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
-        """Samples without end."""
-        generator = np.random.default_rng(_SEED)
-        for number, noise in zip(count(), RandomSource().samples(inputs), strict=False):
-            images = {value.name: self._image(value, number, generator) for value in inputs if _is_image(value)}
-            yield {**noise, **images}
+        """Samples without end, the same ones in every pass."""
+        if self._inputs != tuple(inputs):
+            self._inputs, self._kept, self._next = tuple(inputs), [], self._made(inputs)
+        kept, following = self._kept, self._next
+        number = 0
+        while number < len(kept) or _bytes(kept[:1]) * (len(kept) + 1) <= _KEPT_BYTES:
+            if number == len(kept):
+                kept.append(next(following))
+            yield kept[number]
+            number += 1
+        yield from islice(self._made(inputs), number, None)
 
-    def _image(self, value: Value, number: int, generator: np.random.Generator) -> npt.NDArray[np.generic]:
+    def _made(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+        generator = np.random.default_rng(self.seed)
+        for noise in RandomSource().samples(inputs):
+            yield {**noise, **{value.name: self._image(value, generator) for value in inputs if _is_image(value)}}
+
+    def _image(self, value: Value, generator: np.random.Generator) -> npt.NDArray[np.generic]:
         shape = value.type.shape or ()
         last = shape[3] in {1, 3} and shape[1] not in {1, 3}
         channels, height, width = (shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])
-        make = dead_leaves if number % 2 else pink_noise
-        image = exposed(make(channels or 3, height or _SIDE, width or _SIDE, generator), generator)
-        image = image * self.scale.deviation + self.scale.mean
+        leaves = dead_leaves(channels or 3, height or _SIDE, width or _SIDE, generator)
+        image = exposed(leaves, generator) * self.scale.deviation + self.scale.mean
         image = image.transpose(1, 2, 0) if last else image
         return np.ascontiguousarray(image[None], dtype_of(value))
 
 
-def pink_noise(channels: int, height: int, width: int, generator: np.random.Generator) -> Image:
-    """A Gaussian field `[channels, height, width]` with a 1/f amplitude spectrum, zero mean and unit variance."""
+def pink_noise(channels: int, height: int, width: int, generator: np.random.Generator, slope: float = 1.0) -> Image:
+    """A Gaussian field `[channels, height, width]` with a 1/f^slope amplitude spectrum, zero mean and unit variance."""
     frequency = _frequency(height, width)
     frequency[0, 0] = np.inf
-    fields = _filtered(generator.standard_normal((channels + 1, height, width)), 1 / frequency)
+    fields = _filtered(generator.standard_normal((channels + 1, height, width)), frequency**-slope)
     fields /= fields.std(axis=(1, 2), keepdims=True) + 1e-12
     return _coloured(fields[:1], fields[1:])
 
 
 def dead_leaves(channels: int, height: int, width: int, generator: np.random.Generator) -> Image:
-    """Discs that hide one another, slightly blurred, textured with pink noise: `[channels, height, width]`."""
+    """Discs that hide one another, slightly blurred, each with a texture: `[channels, height, width]`."""
     side = max(height, width)
-    smallest, largest = max(1.5, side / 100), max(2.0, side / 2)
+    smallest, largest = max(1.5, side / 40), max(2.0, side / 2)
     # A density of radii as r^-3 makes the picture look alike at every scale.
     radii = (smallest**-2 + generator.random(_LEAVES) * (largest**-2 - smallest**-2)) ** -0.5
     depth = np.argsort(-radii * np.exp(0.7 * generator.standard_normal(_LEAVES)))
     centres = generator.random((_LEAVES, 2)) * (height, width)
     colours = _coloured(generator.standard_normal((_LEAVES, 1)), generator.standard_normal((_LEAVES, channels)))
-    slopes = generator.standard_normal((_LEAVES, 2)) * 0.25
-    image = np.full((channels, height, width), generator.standard_normal())
+    slopes = generator.standard_normal((_LEAVES, 2)) * 0.5
+    strengths = generator.standard_normal(_LEAVES)
+    image, strength = np.empty((channels, height, width)), np.empty((height, width))
+    image[:], strength[:] = generator.standard_normal(), generator.standard_normal()
     for leaf in depth:
         radius, (y, x) = radii[leaf], centres[leaf]
         rows = np.arange(max(int(y - radius), 0), min(int(y + radius) + 2, height))
         columns = np.arange(max(int(x - radius), 0), min(int(x + radius) + 2, width))
+        if not rows.size or not columns.size:
+            continue
         down, right = (rows[:, None] - y) / radius, (columns[None] - x) / radius
         inside = down**2 + right**2 < 1
         shade = slopes[leaf, 0] * down + slopes[leaf, 1] * right
-        window = image[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if rows.size and columns.size else None
-        if window is not None:
-            window[:, inside] = colours[leaf][:, None] + shade[inside]
-    blurred = _filtered(image, np.exp(-((_frequency(height, width) / 0.35) ** 2)))
-    return blurred + 0.25 * pink_noise(channels, height, width, generator)
+        window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        image[:, *window][:, inside] = colours[leaf][:, None] + shade[inside]
+        strength[window][inside] = strengths[leaf]
+    layers = _filtered(np.concatenate([image, strength[None]]), np.exp(-((_frequency(height, width) / 0.35) ** 2)))
+    texture = pink_noise(channels, height, width, generator, generator.uniform(*_SLOPES))
+    return np.asarray(layers[:-1] + _TEXTURE * np.exp(0.8 * layers[-1]) * texture, np.float64)
 
 
 def exposed(image: Image, generator: np.random.Generator) -> Image:
@@ -104,6 +133,10 @@ def exposed(image: Image, generator: np.random.Generator) -> Image:
 
 def _coloured(grey: Image, colour: Image) -> Image:
     return np.asarray(np.sqrt(_COLOUR_SHARE) * grey + np.sqrt(1 - _COLOUR_SHARE) * colour, np.float64)
+
+
+def _bytes(samples: Sequence[Sample]) -> int:
+    return sum(array.nbytes for sample in samples for array in sample.values())
 
 
 def _frequency(height: int, width: int) -> Image:

@@ -122,11 +122,12 @@ def test_the_shares_of_the_noise_add_up() -> None:
 
 
 def test_only_a_classifier_has_an_agreement_and_it_falls_with_the_sqnr() -> None:
-    good, bad = (
+    good, worse, lost = (
         forecasts(as_model(perceptron(np.random.default_rng(2), outlier=outlier)))[INT8_PER_TENSOR.name].agreement
-        for outlier in (1.0, 1000.0)
+        for outlier in (1.0, 20.0, 1000.0)
     )
-    assert good is not None and bad is not None and 0 <= bad < good <= 1
+    assert good is not None and worse is not None and 0 < worse < good < 1
+    assert lost is None
     image = as_model(
         onnx_text(
             "g (float[1,3,8,8] x) => (float[1,4,8,8] y) { y = Conv <pads=[1,1,1,1]> (x, w) }",

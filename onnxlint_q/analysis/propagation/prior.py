@@ -42,9 +42,6 @@ class InputScale:
     deviation: float = 1.0
 
 
-CENTRED_PIXELS = InputScale(0.0, _PIXELS[1])
-
-
 def input_samples(value: Value, scale: InputScale, seed: int) -> Samples:
     """A population for one input."""
     shape = value.type.shape if value.type.shape is not None else (None,) * 4

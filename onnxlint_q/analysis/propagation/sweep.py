@@ -12,7 +12,7 @@ from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.propagation import elementwise, pooling, structure
 from onnxlint_q.analysis.propagation.layers import layer_rule
 from onnxlint_q.analysis.propagation.population import POSITIONS, SIZE, Samples, field
-from onnxlint_q.analysis.propagation.prior import CENTRED_PIXELS, InputScale, input_samples, input_scale, reads_image
+from onnxlint_q.analysis.propagation.prior import InputScale, input_samples, input_scale
 from onnxlint_q.analysis.propagation.step import Edge, Rule, Site, Step
 from onnxlint_q.analysis.propagation.transfer import Adjoint, Gain, Mixed, random_signs
 from onnxlint_q.graph import Layer, Model, Node
@@ -26,8 +26,6 @@ _FLOATS = frozenset(
 # Samples of all tensors together: 2 GB. What comes after is treated as unknown.
 _MAX_SAMPLES = 1 << 29
 _MAX_COPIED = 1 << 14
-# The trained networks that were looked at have shares of 0.16 and more; one fed with too small an image had 0.004.
-DROWNED = 0.03
 _ODD = (ValueError, IndexError, TypeError, KeyError, AttributeError, ArithmeticError, MemoryError)
 
 
@@ -51,27 +49,10 @@ class Propagation:
 def propagate(model: Model, layers: Sequence[FoldedLayer]) -> Propagation:
     """Samples of every float tensor of the main graph.
 
-    Where an image input of unit variance drowns in the biases of the last layers, it must be larger: it is then taken
-    for pixels from 0 to 255 less their mean, if that brings the layers to life.
-
     An operator that no rule covers, or whose rule fails on an odd graph, passes its first input through or becomes a
     unit Gaussian, and is named.
     """
-    scale = input_scale(model, layers)
-    found = _forward(model, layers, scale)
-    if scale == InputScale() and any(reads_image(model, folded.layer) for folded in layers):
-        moved = _moved(found, layers)
-        if moved < DROWNED:
-            larger = _forward(model, layers, CENTRED_PIXELS)
-            return larger if _moved(larger, layers) > moved else found
-    return found
-
-
-def _moved(found: Propagation, layers: Sequence[FoldedLayer]) -> float:
-    """Share of power that is variance, median over the last quarter of the layers."""
-    known = (found.samples.get(folded.layer.output) for folded in layers[-max(len(layers) // 4, 1) :])
-    shares = [_varying_share(samples) for samples in known if samples is not None]
-    return float(np.median(shares)) if shares else 1.0
+    return _forward(model, layers, input_scale(model, layers))
 
 
 def _varying_share(samples: Samples) -> float:

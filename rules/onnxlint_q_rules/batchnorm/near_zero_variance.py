@@ -61,7 +61,8 @@ class NearZeroVariance(Rule):
     ## What it does
     Looks for channels whose running variance is next to zero while gamma is not, and whose gain is far above that of
     an ordinary channel. It is a warning if the folded channel is so wide that it takes the int8 scale from the
-    others, else an info.
+    others, and if the forecast of the model's output is low. Without a forecast the mean SQNR of the folded channels
+    has to be low instead. Else it is an info.
 
     ## Why it breaks INT8
     A wide folded channel, of no use to the network, sets the scale of the tensor. A channel with nearly no weight
@@ -108,6 +109,11 @@ class NearZeroVariance(Rule):
         doc="forecast SQNR at the output (dB) below which a finding is a warning, else it is an info",
         source="noise of 10 % of the signal, the level where layers are excluded, and 5 dB of forecast error",
     )
+    blind_below_db: float = option(
+        20.0,
+        doc="mean SQNR of the folded channels (dB) below which a finding is a warning if there is no forecast",
+        source="noise of 10 % of the average channel's weights: the wide channel harms the others",
+    )
 
     good: ClassVar[tuple[Example, ...]] = (
         Example(_NETWORK, weights=_variance(100.0), why="All channels vary."),
@@ -132,7 +138,10 @@ class NearZeroVariance(Rule):
             lifted = lifted[np.argsort(-gains.ratio[lifted], kind="stable")]
             width = self._width(layer, norm, gains)[lifted]
             wide = lifted[width >= self.width_ratio]
-            view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.WARNING)
+            mean_db = layer.weight.mean_channel_sqnr_db(_SCHEME)
+            harmed = mean_db is not None and mean_db < self.blind_below_db
+            blind = Severity.WARNING if harmed else Severity.INFO
+            view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=blind)
             remedy, snippet = _advice(facts, layer, norm, lifted, gains)
             effect = (
                 f"; folded, {channels(wide)} {'take' if wide.size > 1 else 'takes'} the int8 scale, up to "

@@ -101,7 +101,7 @@ class LowDepthwiseAveragePrecision(Rule):
     )
     sure_below_db: float = option(
         10.0,
-        doc="forecast SQNR at the output (dB) below which twice the average precision is low enough, at any channel SQNR",
+        doc="forecast SQNR at the output (dB) below which twice that average precision suffices, at any channel SQNR",
         source="noise of a third of the signal: 10 dB of forecast error below the level where layers are excluded",
     )
     drop_above_db: float = option(
