@@ -143,12 +143,12 @@ def _row(truth: Truth, title: str, codes: Sequence[str], bad_db: float) -> tuple
 
 
 def _left_out(flagged: frozenset[Key], bad: frozenset[Key]) -> str:
-    """Lowest precision over all ways to leave one network out, with the counts it rests on."""
+    """Lowest precision over all ways to leave one network out, with the counts it rests on: the fewest, if several."""
     rest = [[key for key in flagged if key[0] != network] for network in {key[0] for key in flagged}]
     counts = [(sum(key in bad for key in keys), len(keys)) for keys in rest if keys]
     if not counts:
         return "-"
-    right, total = min(counts, key=lambda count: count[0] / count[1])
+    right, total = min(counts, key=lambda count: (count[0] / count[1], count[1]))
     return f"{right / total:.2f} ({right}/{total})"
 
 

@@ -8,7 +8,7 @@ rate. Colours correlate, each image has a contrast and a brightness of its own, 
 deviations, because pixels are bounded. The scale is that which the model's first layer was trained for, as far as the
 file tells. Every other input is standard normal noise.
 
-Strength and rate of the textures were chosen by the rank that a probe of seven convolutional networks gives their
+Strength and rate of the textures were chosen by the rank that a probe of five image classifiers gives their
 layers, against the rank on photographs: plain 1/f noise and untextured discs each mislead for some of them.
 """
 

@@ -263,3 +263,20 @@ def test_layers_rank_as_measured(name: str, least: float) -> None:
     pairs = [(weight_db(made, entry["output"]), entry["weight_only_sqnr_db"]) for entry in truth]
     ranks = np.argsort(np.argsort(np.array(pairs), axis=0), axis=0)
     assert float(np.corrcoef(ranks[:, 0], ranks[:, 1])[0][1]) > least
+
+
+def test_ranks_that_numpy_cannot_hold_are_unknown_and_no_error() -> None:
+    deep = "float[" + ", ".join(["1"] * 70) + "]"
+    proto = onnx_text(
+        f"agraph ({deep} x, float[2, 3] a) => (r, y) {{ r = Relu(x)\n b = MatMul(a, w)\n y = Mul(b, v) }}",
+        w=np.eye(3, dtype=np.float32),
+        v=np.ones([1] * 38 + [2, 3], np.float32),
+    )
+    model = as_model(proto)
+    assert set(forecast(model, facts_of(model), SCHEMES)) == {scheme.name for scheme in SCHEMES}
+
+
+def test_a_kernel_that_reads_a_scalar_is_unknown_and_no_error() -> None:
+    model = as_model(onnx_text("agraph (float x) => (y) { y = Conv(x, w) }", w=np.ones((2, 3, 1, 1), np.float32)))
+    made = forecast(model, facts_of(model), SCHEMES)
+    assert all(row.weight_sqnr_db is None for one in made.values() for row in one.layers.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -108,6 +109,45 @@ def test_a_reshape_with_a_batch_of_one_written_into_it() -> None:
     assert y.shape == (1 + len(order["y"]), 2) == (3, 2)
 
 
+_SHUFFLE = (
+    "agraph (float[1, 4, 4, 4] x) => (y) { h = Conv(x, v)\n a = Reshape(h, s)\n b = Transpose <perm = [1, 0, 2]> (a)\n"
+    "c = Reshape(b, t)\n d = Gather <axis = 0> (c, zero)\n e = Gather <axis = 0> (c, one)\n"
+    "f = Concat <axis = 1> (e, d)\n y = Conv(f, w) }"
+)
+_COMPUTED = (
+    "agraph (float[1, 4, 4, 4] x) => (y) { h = Conv(x, v)\n p = Concat <axis = 0> (pads, ends)\n"
+    "q = Pad(h, p)\n n = Shape(q)\n k = Gather <axis = 0> (n, zero)\n u = Unsqueeze(k, axes)\n"
+    "l = Concat <axis = 0> (u, rest)\n f = Reshape(q, l)\n g = Relu(f)\n y = MatMul(g, m) }"
+)
+
+
+@pytest.mark.parametrize("body", [_SHUFFLE, _COMPUTED])
+def test_channel_shuffles_and_computed_shapes_keep_the_batch_apart(body: str) -> None:
+    random = np.random.default_rng(0)
+    constants = {
+        "v": random.standard_normal((4, 4, 1, 1)).astype(np.float32),
+        "w": random.standard_normal((2, 4, 1, 1)).astype(np.float32),
+        "m": random.standard_normal((144, 2)).astype(np.float32),
+        "s": np.asarray([2, 2, 16], np.int64),
+        "t": np.asarray([2, -1, 2, 4, 4], np.int64),
+        "zero": np.asarray(0, np.int64),
+        "one": np.asarray(1, np.int64),
+        "pads": np.asarray([0, 0, 1, 1], np.int64),
+        "ends": np.asarray([0, 0, 1, 1], np.int64),
+        "axes": np.asarray([0], np.int64),
+        "rest": np.asarray([-1], np.int64),
+    }
+    used = {key: value for key, value in constants.items() if re.search(rf"\b{key}\b", body.split("{")[1])}
+    facts = measure(as_model(onnx_text(body, **used)), SCHEME_LIST)
+    base = folded(facts)
+    fan(facts)
+    samples = partial(SyntheticSource(InputScale()).take, facts.model.inputs, 2)
+    together = measure_layers(facts, base, facts.layers, INT8_PER_TENSOR, samples)
+    alone = {layer.output: partial(with_weight, base, facts, [layer], INT8_PER_TENSOR) for layer in facts.layers}
+    for key, error in measure_variants(base, alone, samples).items():
+        assert error.sqnr_db is not None and together[key].sqnr_db == pytest.approx(error.sqnr_db, abs=0.02)
+
+
 def test_pictures_have_the_statistics_they_promise() -> None:
     pink = pink_noise(3, 64, 96, np.random.default_rng(0))
     assert pink.shape == (3, 64, 96)
@@ -132,6 +172,15 @@ def test_synthetic_inputs_fit_the_model_and_repeat() -> None:
     assert [one[0][value.name].shape for value in inputs] == [(1, 3, 32, 224), (1, 16, 24, 1), (1, 8)]
     assert all(np.array_equal(a[key], b[key]) for a, b in zip(one, two, strict=True) for key in a)
     assert 60 < one[0]["nchw"].mean() < 170 and not np.array_equal(one[0]["nchw"], one[1]["nchw"])
+
+
+def test_samples_that_are_too_large_to_keep_repeat_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = [Value("x", TensorType(onnx.TensorProto.FLOAT, (1, 3, 16, 16)))]
+    kept = [sample["x"] for sample in SyntheticSource(InputScale()).take(inputs, 5)]
+    monkeypatch.setattr("onnxlint_q.calibration.synthetic._KEPT_BYTES", 2 * kept[0].nbytes)
+    source = SyntheticSource(InputScale())
+    for _ in range(2):
+        assert all(np.array_equal(a, b["x"]) for a, b in zip(kept, source.take(inputs, 5), strict=True))
 
 
 def test_the_probe_tells_what_breaks_from_what_survives(models: Path) -> None:

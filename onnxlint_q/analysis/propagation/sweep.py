@@ -26,7 +26,9 @@ _FLOATS = frozenset(
 # Samples of all tensors together: 2 GB. What comes after is treated as unknown.
 _MAX_SAMPLES = 1 << 29
 _MAX_COPIED = 1 << 14
-_ODD = (ValueError, IndexError, TypeError, KeyError, AttributeError, ArithmeticError, MemoryError)
+# numpy ends at 64 axes, and samples take one of them.
+_MAX_RANK = 32
+_ODD = (ValueError, IndexError, TypeError, KeyError, AttributeError, ArithmeticError, MemoryError, RuntimeError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +66,7 @@ def _forward(model: Model, layers: Sequence[FoldedLayer], scale: InputScale) -> 
     known = {
         value.name: input_samples(value, scale, seed)
         for seed, value in enumerate(model.inputs)
-        if value.type.elem_type in _FLOATS or value.type.elem_type == 0
+        if (value.type.elem_type in _FLOATS or value.type.elem_type == 0) and len(value.type.shape or ()) <= _MAX_RANK
     }
     by_node = {folded.layer.node: folded.layer for folded in layers}
     steps: list[tuple[Node, Step]] = []
