@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx_cases import as_model, onnx_text
@@ -110,13 +112,14 @@ def test_a_reshape_with_a_batch_of_one_written_into_it() -> None:
 
 
 _SHUFFLE = (
-    "agraph (float[1, 4, 4, 4] x) => (y) { h = Conv(x, v)\n a = Reshape(h, s)\n b = Transpose <perm = [1, 0, 2]> (a)\n"
+    "agraph (float[1, 4, 4, 4] x) => (float[1, 2, 4, 4] y) { h = Conv(x, v)\n "
+    "a = Reshape(h, s)\n b = Transpose <perm = [1, 0, 2]> (a)\n"
     "c = Reshape(b, t)\n d = Gather <axis = 0> (c, zero)\n e = Gather <axis = 0> (c, one)\n"
     "f = Concat <axis = 1> (e, d)\n y = Conv(f, w) }"
 )
 _COMPUTED = (
-    "agraph (float[1, 4, 4, 4] x) => (y) { h = Conv(x, v)\n p = Concat <axis = 0> (pads, ends)\n"
-    "q = Pad(h, p)\n n = Shape(q)\n k = Gather <axis = 0> (n, zero)\n u = Unsqueeze(k, axes)\n"
+    "agraph (float[1, 4, 4, 4] x) => (float[1, 2] y) { h = Conv(x, v)\n p = Concat <axis = 0> (pads, ends)\n"
+    "q = Pad(h, p)\n n = Shape(h)\n k = Gather <axis = 0> (n, zero)\n u = Unsqueeze(k, axes)\n"
     "l = Concat <axis = 0> (u, rest)\n f = Reshape(q, l)\n g = Relu(f)\n y = MatMul(g, m) }"
 )
 
@@ -124,7 +127,7 @@ _COMPUTED = (
 @pytest.mark.parametrize("body", [_SHUFFLE, _COMPUTED])
 def test_channel_shuffles_and_computed_shapes_keep_the_batch_apart(body: str) -> None:
     random = np.random.default_rng(0)
-    constants = {
+    constants: dict[str, npt.NDArray[Any]] = {
         "v": random.standard_normal((4, 4, 1, 1)).astype(np.float32),
         "w": random.standard_normal((2, 4, 1, 1)).astype(np.float32),
         "m": random.standard_normal((144, 2)).astype(np.float32),
