@@ -170,6 +170,8 @@ gate (float[1, 8] x) => (float[1, 8] y)
         readings = tightest_readings(facts, pairs)
         pixels = dict(self._raw_pixels(facts, pairs))
         for pair, held, seen in pairs.observed(facts):
+            if not seen.deviation > 0:
+                continue  # a constant has no step to be coarse for
             codes, sqnr = _used_codes(seen), 20 * np.log10(seen.deviation * np.sqrt(12))
             if codes < self.warning_codes and sqnr < self.warning_db:
                 yield self._few_codes(facts, pair, held, codes, float(sqnr))
