@@ -221,7 +221,7 @@ def _check(
                 result = lint(path, config.build(known), config, request, progress)
             except UsageError:
                 raise
-            except Exception as error:
+            except Exception as error:  # whatever one model brings about, the others are still linted
                 failures.append(Failure(str(path), _told(error, path)))
                 continue
             results.append(result)
@@ -270,7 +270,7 @@ def _configured(
 def _errors_as_one_line() -> Iterator[None]:
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # exit code 1 would say "findings"; nobody is shown a traceback
         _complain(_told(error))
         raise typer.Exit(NO_ANSWER) from error
 

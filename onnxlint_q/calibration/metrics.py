@@ -23,14 +23,12 @@ class OutputError:
         sqnr_db: `10 log10` of the inverse of the noise-to-signal power ratio, averaged over the outputs; None if the
             outputs are identical or carry no signal. An output that is not finite where the float model's is counts
             as -150 dB; one that ever changes its shape (detections, for example) cannot be compared and is left out.
-        worst_db: SQNR of the worst output.
         agreement: fraction of rows whose largest class is the float model's; None if the model is no classifier.
         has_signal: whether any output can be compared, and is ever finite and different from zero in the float model.
         samples: how many were compared.
     """
 
     sqnr_db: float | None
-    worst_db: float | None
     agreement: float | None
     has_signal: bool
     samples: int
@@ -74,7 +72,6 @@ class ErrorAccumulator:
         ratios = [ratio if np.isfinite(ratio) else 1e15 for ratio in ratios]
         return OutputError(
             sqnr_db=decibel(1.0, float(np.mean(ratios))) if ratios else None,
-            worst_db=decibel(1.0, max(ratios)) if ratios else None,
             agreement=self.agreed / self.rows if self.rows else None,
             has_signal=bool(live),
             samples=self.samples,

@@ -70,7 +70,7 @@ class Session:
                 finished.append(
                     self._session.run(list(self._outputs if outputs is None else outputs), dict(sample), options)
                 )
-            except Exception as error:
+            except Exception as error:  # handed to the thread that waits, which raises it
                 finished.append(error)
             done.set()
 
