@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q.analysis.propagation.integers import integer_value
+from onnxlint_q.analysis.propagation.values import is_known, settled_values
 from onnxlint_q.calibration.executable import PREFIX
 from onnxlint_q.graph import Model, Node, TensorType
 from onnxlint_q.graph.names import ROOT
@@ -44,6 +44,7 @@ class Tensors:
         self.front: set[str] = set()
         self.types: Mapping[str, TensorType] = model.types
         self._made: dict[str, Array] = {}
+        self._values = settled_values(model)
         self._settle(proto)
 
     def _settle(self, proto: onnx.ModelProto) -> None:
@@ -72,9 +73,9 @@ class Tensors:
             return None
         if node.op_type != "Shape" and not all(self.is_constant(name) for name in node.inputs if name):
             return None
-        value = integer_value(self.model, node.outputs[0])
+        value = self._values.get(node.outputs[0])
         dtype = onnx.helper.tensor_dtype_to_np_dtype(own.elem_type)
-        return None if value is None else np.ascontiguousarray(value, dtype)
+        return None if value is None or not is_known(value) else np.ascontiguousarray(value, dtype)
 
     def shape(self, name: str) -> Shape | None:
         """Shape of a tensor with a batch of one, as far as it is known."""

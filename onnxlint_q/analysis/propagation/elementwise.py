@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.propagation.population import Samples, bounded, finite
+from onnxlint_q.analysis.propagation.population import SIZE, Samples, bounded, finite
 from onnxlint_q.analysis.propagation.step import Edge, Rule, Site, Step
 from onnxlint_q.analysis.propagation.transfer import Diagonal
 from onnxlint_q.graph import Node
@@ -186,6 +186,35 @@ def variadic(site: Site, operation: Callable[[Array, Array], Array]) -> Step | N
     return Step((finite(result),), tuple(edges)) if edges else None
 
 
+def where(site: Site) -> Step | None:
+    """A choice between two tensors: as a known condition says, else either with an even chance."""
+    condition = site.constant(0)
+    chosen = np.random.default_rng(site.node.order).integers(0, 2, (SIZE, 1)) > 0
+    operands = [site.known.get(key) for key in site.node.inputs[1:3]]
+    varying = [value for value in operands if value is not None]
+    if not varying:
+        return None
+    if condition is not None:
+        mask = _fitted(condition, varying)[None] != 0
+    else:
+        mask = chosen.reshape(SIZE, *(1,) * (varying[0].ndim - 1))
+    values: list[Array] = []
+    for index, operand in enumerate(operands, start=1):
+        constant = site.constant(index) if operand is None else None
+        if operand is None and constant is None:
+            return None
+        values.append(_fitted(constant, varying)[None] if constant is not None else np.asarray(operand))
+    shape = np.broadcast_shapes(mask.shape, *(value.shape for value in values))
+    bounded(shape[1:])
+    edges = []
+    for index, taken in ((1, mask), (2, ~mask)):
+        key = site.node.input(index)
+        if key in site.known:
+            slope = np.broadcast_to(taken, (taken.shape[0], *shape[1:])).astype(np.float32)
+            edges.append(Edge(key, Diagonal(slope, site.known[key].shape[1:])))
+    return Step((finite(np.broadcast_to(np.where(mask, *values), (SIZE, *shape[1:]))),), tuple(edges))
+
+
 def _fitted(constant: Array, varying: list[Samples]) -> Array:
     """A constant with as many places along each axis as the samples have, or few enough to be told apart.
 
@@ -228,4 +257,5 @@ RULES: Mapping[str, Rule] = {
     **{name: _unary_rule(make) for name, make in FUNCTIONS.items()},
     **{name: _variadic_rule(operation) for name, operation in OPERATIONS.items()},
     "Clip": lambda site: unary(site, clip_function(site)),
+    "Where": where,
 }

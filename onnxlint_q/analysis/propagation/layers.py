@@ -11,7 +11,6 @@ from onnxlint_q.analysis.propagation.population import (
     IMAGE_CORRELATION,
     NEIGHBOUR_CORRELATION,
     Samples,
-    along,
     bounded,
     finite,
     read_taps,
@@ -24,6 +23,8 @@ from onnxlint_q.graph import Layer, Model
 
 Blocks = npt.NDArray[np.float32]
 _MANY_TAPS, _RUN = 64, 8
+# Multiplications a sample, and elements of the result, up to which a layer is applied to each place.
+_MULTIPLIED, _HELD = 1 << 20, 1 << 13
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,21 +94,83 @@ def kernel_of(model: Model, layer: Layer, matrix: npt.NDArray[np.float32]) -> Ke
     return Kernel(blocks, max(1 / max(strides, 1.0), 1 / taps))
 
 
-def channel_axes(layer: Layer) -> tuple[int, int]:
+def channel_axis(layer: Layer) -> int:
     """Channel axis of a layer's input and of its output; negative counts from the end."""
     if "Conv" in layer.op_type:
-        return 1, 1
-    return (-2, -2) if layer.weight_left else (-1, -1)
+        return 1
+    return -2 if layer.weight_left else -1
 
 
-def channel_rows(rows: Samples, axis: int, channels: int) -> Samples:
-    """Rows of a tensor as `[samples, channels]`: an error is shared by all places along the other axes."""
-    axis = axis % (rows.ndim - 1) + 1
-    rest = tuple(a for a in range(1, rows.ndim) if a != axis)
-    rows = rows.sum(axis=rest) if rest else rows
-    if rows.shape[1] == 1 != channels:
-        rows = np.broadcast_to(rows / np.float32(channels), (rows.shape[0], channels))
-    return rows
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How a tensor is read as `[samples, places, channels]`, and written back.
+
+    A layer that reads one place at a time is applied to every place that is told apart, as long as these are few; any
+    other reads the mean over them, and its result has none.
+
+    Attributes:
+        shape: of the tensor, without samples.
+        axis: of the channels.
+        apart: whether the places are told apart.
+    """
+
+    shape: tuple[int, ...]
+    axis: int
+    apart: bool
+
+    def read(self, values: Samples, channels: int) -> Samples:
+        """`[samples, *shape]` as vectors over the channels; one value stands for all channels where they are alike."""
+        if values.ndim == 1:
+            raise ValueError("a scalar has no axis")
+        values = np.moveaxis(values, self.axis % (values.ndim - 1) + 1, -1)
+        values = values.reshape(len(values), -1, values.shape[-1])
+        if not self.apart and values.shape[1] > 1:
+            values = values.mean(axis=1, keepdims=True)
+        return np.broadcast_to(values, (*values.shape[:2], channels))
+
+    def result(self, values: Samples) -> Samples:
+        """Vectors over other channels as a tensor again."""
+        return np.moveaxis(values.reshape(len(values), *self._rest(), values.shape[-1]), -1, self._axis + 1)
+
+    def read_rows(self, rows: Samples, channels: int) -> Samples:
+        """Rows of the result as vectors over its channels: an error is shared by places that are not told apart."""
+        rows = np.moveaxis(rows, self.axis % (rows.ndim - 1) + 1, -1)
+        rows = rows.reshape(len(rows), -1, rows.shape[-1])
+        if not self.apart and rows.shape[1] > 1:
+            rows = rows.sum(axis=1, keepdims=True)
+        if rows.shape[-1] == 1 != channels:
+            rows = np.broadcast_to(rows / np.float32(channels), (*rows.shape[:-1], channels))
+        return rows
+
+    def rows(self, vectors: Samples) -> Samples:
+        """The adjoint of `read`: vectors over the channels as rows of the tensor."""
+        if self.shape[self._axis] == 1 != vectors.shape[-1]:
+            vectors = vectors.sum(axis=-1, keepdims=True)
+        if self.apart:
+            return self.result(vectors)
+        wide = [1] * len(self.shape)
+        wide[self._axis] = self.shape[self._axis]
+        places = np.float32(max(int(np.prod(self.shape)) // max(self.shape[self._axis], 1), 1))
+        return np.broadcast_to(vectors.reshape(-1, *wide) / places, (len(vectors), *self.shape))
+
+    @property
+    def _axis(self) -> int:
+        return self.axis % len(self.shape)
+
+    def _rest(self) -> tuple[int, ...]:
+        return tuple(n if self.apart else 1 for a, n in enumerate(self.shape) if a != self._axis)
+
+
+def frame_of(layer: Layer, shape: tuple[int, ...]) -> Frame:
+    """How a layer reads a tensor of which `shape` is told apart."""
+    axis = channel_axis(layer)
+    if not shape:
+        raise ValueError("a scalar has no axis")
+    places = int(np.prod(shape)) // max(shape[axis % len(shape)], 1)
+    weight = int(np.prod(layer.weight_shape))
+    taps = int(np.prod(layer.weight_shape[2:])) if "Conv" in layer.op_type else 1
+    few = places * weight <= _MULTIPLIED and places * layer.channels <= _HELD
+    return Frame(shape, axis, places == 1 or (taps == 1 and layer.op_type != "ConvTranspose" and few))
 
 
 def layer_rule(site: Site, layer: Layer) -> Step | None:
@@ -115,36 +178,26 @@ def layer_rule(site: Site, layer: Layer) -> Step | None:
     samples = site.known.get(layer.input)
     if samples is None or not layer.is_float or (layer.op_type == "MatMul" and len(layer.weight_shape) != 2):
         return None
-    shape, node = samples.shape[1:], layer.node
+    node = layer.node
     bounded((layer.channels,))
-    axis_in, axis_out = channel_axes(layer)
+    frame = frame_of(layer, samples.shape[1:])
     scale = np.float32(node.float("alpha", 1.0) if layer.op_type == "Gemm" else 1.0)
     kernel = kernel_of(site.model, layer, layer.by_channel(layer.read_weight(site.model)))
-    output = kernel.push(along(samples, axis_in, kernel.inputs)) * scale
+    values = frame.read(samples, kernel.inputs)
+    places = values.shape[1]
+    output = kernel.push(values.reshape(-1, kernel.inputs)) * scale
     bias = site.constant(2) if layer.bias else None
     if bias is not None and bias.size in {1, layer.channels}:
         output = output + bias.ravel() * np.float32(node.float("beta", 1.0) if layer.op_type == "Gemm" else 1.0)
-    rank = len(shape)
-    wide = [1] * rank
-    wide[axis_out % rank] = layer.channels
 
     def back(rows: Samples) -> tuple[Samples, float]:
         kernel = kernel_of(site.model, layer, layer.by_channel(layer.read_weight(site.model)))
-        inner, apart = kernel.pull(channel_rows(rows, axis_out, layer.channels))
-        return _over(inner * scale, axis_in, shape), apart
+        vectors = frame.read_rows(rows, layer.channels)
+        inner, apart = kernel.pull(vectors.reshape(-1, layer.channels))
+        return frame.rows(inner.reshape(len(vectors), -1, kernel.inputs) * scale), apart
 
-    return Step((finite(output).reshape(-1, *wide),), (Edge(layer.input, Taps(back)),))
-
-
-def _over(rows: Samples, axis: int, shape: tuple[int, ...]) -> Samples:
-    """The adjoint of `along`: vectors over one axis of a tensor, spread evenly over its other places."""
-    axis %= len(shape)
-    if shape[axis] == 1 != rows.shape[1]:
-        rows = rows.sum(axis=1, keepdims=True)
-    wide = [1] * len(shape)
-    wide[axis] = shape[axis]
-    places = np.float32(max(int(np.prod(shape)) // max(shape[axis], 1), 1))
-    return np.broadcast_to(rows.reshape(-1, *wide) / places, (rows.shape[0], *shape))
+    result = frame.result(finite(output).reshape(-1, places, layer.channels))
+    return Step((result,), (Edge(layer.input, Taps(back)),))
 
 
 def _push(matrix: Blocks, samples: Samples) -> Samples:

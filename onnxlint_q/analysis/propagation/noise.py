@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.propagation.layers import channel_axes, channel_rows, kernel_of
-from onnxlint_q.analysis.propagation.population import IMAGES, POSITIONS, Samples, along
+from onnxlint_q.analysis.propagation.layers import frame_of, kernel_of
+from onnxlint_q.analysis.propagation.population import IMAGES, Samples
 from onnxlint_q.analysis.propagation.transfer import Gain
 from onnxlint_q.graph import Model
 
 # Neighbouring places are alike: so many of them count as one when a mean is taken. With the correlations of 0.4 to the
 # side and 0.1 across corners that rounding errors of weights showed in trained CNNs: 1 + 4 x 0.4 + 4 x 0.1.
 CLUSTER = 3.0
-
-
 _WIDE, _FEWEST = 1 << 19, 8
 
 
@@ -29,40 +25,40 @@ def weight_noise(
     The error has a constant part, which no pooling averages away, and one that varies with the input.
     """
     layer = folded.layer
-    axis_in, axis_out = channel_axes(layer)
+    frame = frame_of(layer, source.shape[1:])
     kernel = kernel_of(model, layer, error)
-    values = along(source, axis_in, kernel.inputs)
-    rows = channel_rows(gain.rows, axis_out, layer.channels)
+    values = frame.read(source, kernel.inputs).reshape(-1, kernel.inputs)
+    rows = frame.read_rows(gain.rows, layer.channels).reshape(-1, layer.channels)
+    images = IMAGES
     if kernel.taps == 1:
         # A wide layer has many weights, whose errors average out: a few images will do.
         step = int(np.clip(error.size // _WIDE, 1, IMAGES // _FEWEST))
-        values, rows = (_by_image(a)[::step].reshape(-1, a.shape[1]) for a in (values, rows))
+        values, rows = (a.reshape(IMAGES, -1, a.shape[1])[::step].reshape(-1, a.shape[1]) for a in (values, rows))
+        images = -(-IMAGES // step)
     made = kernel.push(values)
     shift = made.mean(axis=0)
     varying = made - shift
-    return _power(rows, shift[None]) + _averaged(varying, gain.share) * _power(rows, varying)
+    alone = _averaged(varying.reshape(images, -1, layer.channels), gain.share)
+    return _power(rows, shift[None], images) + alone * _power(rows, varying, images)
 
 
 def _averaged(error: Samples, share: float) -> float:
-    """What pooling leaves of an error that varies, over what the few positions of the population leave of it.
+    """What pooling leaves of an error `[images, places, channels]`, over what the few places of the population leave.
 
     A mean over n places keeps all of the variance between images and `CLUSTER / n` of that within them.
     """
-    means = _by_image(error).mean(axis=1)
-    within = float((_by_image(error) - means[:, None]).var() * POSITIONS / (POSITIONS - 1))
-    between = max(float(means.var()) - within / POSITIONS, 0.0)
-    left = between + within * min(share * CLUSTER, 1.0) / POSITIONS
-    return left / max(between + within / POSITIONS, 1e-30)
+    places = error.shape[1]
+    means = error.mean(axis=1)
+    within = float((error - means[:, None]).var() * places / max(places - 1, 1))
+    between = max(float(means.var()) - within / places, 0.0)
+    left = between + within * min(share * CLUSTER, 1.0) / places
+    return left / max(between + within / places, 1e-30)
 
 
-def _by_image(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return values.reshape(-1, POSITIONS, *values.shape[1:])
-
-
-def _power(rows: Samples, error: Samples) -> float:
+def _power(rows: Samples, error: Samples, images: int) -> float:
     """Mean over the images of `(Σ r · e)²`."""
-    products = _by_image(np.einsum("sc,sc->s", rows, np.broadcast_to(error, rows.shape)).astype(np.float64))
-    return float((products.sum(axis=1) ** 2).mean())
+    products = np.einsum("sc,sc->s", rows, np.broadcast_to(error, rows.shape)).astype(np.float64)
+    return float((products.reshape(images, -1).sum(axis=1) ** 2).mean())
 
 
 def saturated(noise: float, varying: float) -> float:

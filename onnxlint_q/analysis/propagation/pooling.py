@@ -80,6 +80,61 @@ def reduce(site: Site) -> Step | None:
     return average(site, axes, keep=keep, total=site.node.op_type == "ReduceSum")
 
 
+def extreme(site: Site) -> Step | None:
+    """ReduceMax and ReduceMin: one place along the axes is picked, and an error comes from that one.
+
+    Along axes without places of their own, the picked one is the most extreme position of the image.
+    """
+    samples = site.samples()
+    if samples is None:
+        return None
+    rank = site.rank()
+    axes = tuple(sorted({a % rank for a in site.integers(1, "axes") or range(rank)}))
+    sign = np.float32(1 if site.node.op_type == "ReduceMax" else -1)
+    rest = tuple(a for a in range(rank) if a not in axes)
+    places = int(np.prod([samples.shape[a + 1] for a in axes]))
+    pooled = places == 1 and site.count(0, axes, 7) > 1
+    # [images or samples, rest, picked from]
+    lead = (-1, POSITIONS) if pooled else (SIZE, 1)
+    split = samples.reshape(*lead, *samples.shape[1:])
+    ordered = split.transpose(0, *(a + 2 for a in rest), 1, *(a + 2 for a in axes))
+    flat = ordered.reshape(*ordered.shape[: len(rest) + 1], -1)
+    picked = (flat * sign).argmax(axis=-1)[..., None]
+    found = np.take_along_axis(flat, picked, axis=-1)[..., 0]
+    kept = tuple(1 if a in axes else samples.shape[a + 1] for a in range(rank))
+    shape = kept if site.node.int("keepdims", 1) else tuple(samples.shape[a + 1] for a in rest)
+
+    def back(rows: Samples) -> Samples:
+        here = rows.reshape(*lead, *found.shape[1:]).sum(axis=1)[..., None]
+        spread = np.zeros(flat.shape, np.float32)
+        np.put_along_axis(spread, picked, here, axis=-1)
+        inverse = np.argsort((0, *(a + 2 for a in rest), 1, *(a + 2 for a in axes)))
+        return spread.reshape(ordered.shape).transpose(inverse).reshape(samples.shape)
+
+    result = np.repeat(found, lead[1] if pooled else 1, axis=0)
+    return Step((result.reshape(SIZE, *shape),), (Edge(site.node.input(0), Adjoint(back)),))
+
+
+def norm(site: Site) -> Step | None:
+    """ReduceL2: the root of a sum of squares over some axes; its slope is `x / norm`."""
+    samples = site.samples()
+    if samples is None:
+        return None
+    rank = site.rank()
+    axes = tuple(sorted({a % rank for a in site.integers(1, "axes") or range(rank)}))
+    inner = tuple(a + 1 for a in axes)
+    terms = np.float32(max(site.count(0, axes, 7) / np.prod([samples.shape[a] for a in inner]), 1.0))
+    length = np.sqrt((samples**2).sum(axis=inner, keepdims=True) * terms)
+    slope = samples * np.sqrt(terms) / np.maximum(length, np.float32(1e-12))
+    kept = length.shape
+    shape = kept if site.node.int("keepdims", 1) else tuple(n for a, n in enumerate(kept) if a not in inner)
+
+    def back(rows: Samples) -> Samples:
+        return np.asarray(rows.reshape(kept) * slope, np.float32)
+
+    return Step((finite(length).reshape(shape),), (Edge(site.node.input(0), Adjoint(back)),))
+
+
 def _spatial(site: Site) -> tuple[int, ...]:
     return tuple(range(2, site.rank()))
 
@@ -207,6 +262,9 @@ RULES: Mapping[str, Rule] = {
     "GlobalAveragePool": lambda site: average(site, _spatial(site)),
     "ReduceMean": reduce,
     "ReduceSum": reduce,
+    "ReduceMax": extreme,
+    "ReduceMin": extreme,
+    "ReduceL2": norm,
     "AveragePool": average_pool,
     "MaxPool": max_pool,
     "GlobalMaxPool": max_pool,

@@ -169,17 +169,3 @@ def standardised(samples: Samples) -> Samples:
         noise = np.random.default_rng(_SEED).standard_normal(samples.shape, np.float32)
         result = np.where(still, noise, result)
     return np.asarray(result, np.float32)
-
-
-def along(array: Samples, axis: int, length: int, lead: int = 1) -> Samples:
-    """`array` with `lead` leading axes, as vectors over one other axis, averaged over the rest.
-
-    Raises:
-        ValueError: the axis has neither this length nor length 1, or there is none.
-    """
-    if array.ndim == lead:
-        raise ValueError("a scalar has no axis")
-    axis = axis % (array.ndim - lead) + lead
-    rest = tuple(a for a in range(lead, array.ndim) if a != axis)
-    array = array.mean(axis=rest) if rest else array
-    return np.broadcast_to(array, (*array.shape[:lead], length))

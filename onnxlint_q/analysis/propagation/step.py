@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.propagation.integers import integer_value
 from onnxlint_q.analysis.propagation.population import Samples
 from onnxlint_q.analysis.propagation.transfer import Transfer
+from onnxlint_q.analysis.propagation.values import is_known
 from onnxlint_q.graph import Model, Node
+
+# A list of axes, pads or sizes is shorter than this.
+_MANY = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,11 +41,13 @@ class Site:
 
     Attributes:
         known: samples by tensor key, of everything computed so far.
+        settled: values of computed tensors that do not depend on the inputs.
     """
 
     model: Model
     node: Node
     known: Mapping[str, Samples] = field(repr=False)
+    settled: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
 
     def samples(self, index: int = 0) -> Samples | None:
         """Of one input; None where it is absent, unknown or constant."""
@@ -53,19 +59,29 @@ class Site:
         return 0 if samples is None else samples.ndim - 1
 
     def constant(self, index: int) -> npt.NDArray[np.float32] | None:
-        """Value of a constant numeric input."""
-        key = self.node.input(index)
-        value = self.model.constant(key) if key else None
-        if value is None or not (value.dtype.kind in "fiub" or "float" in value.dtype.name):
+        """Value of a numeric input that does not depend on the model's inputs."""
+        value = self._value(self.node.input(index))
+        if value is None or not is_known(value) or not (value.dtype.kind in "fiub" or "float" in value.dtype.name):
             return None
         return value.astype(np.float32)
 
-    def integers(self, index: int, attribute: str) -> tuple[int, ...] | None:
-        """Integers that older opsets keep in an attribute and newer ones in an input; None if absent or unknown."""
+    def integers(self, index: int, attribute: str, partly: bool = False) -> tuple[int, ...] | None:
+        """Integers that older opsets keep in an attribute and newer ones in an input; None if absent or unknown.
+
+        With `partly`, a list in which some are unknown is given, -1 for these.
+        """
         if self.node.input(index):
-            value = integer_value(self.model, self.node.input(index))
-            return None if value is None else tuple(int(v) for v in value.ravel())
+            value = self._value(self.node.input(index))
+            if value is None or value.dtype.kind not in "iub" or value.size > _MANY:
+                return None
+            if not (partly or is_known(value)):
+                return None
+            return tuple(max(int(v), -1) if partly else int(v) for v in value.ravel())
         return self.node.ints(attribute) or None
+
+    def _value(self, key: str) -> npt.NDArray[Any] | None:
+        value = self.settled.get(key)
+        return self.model.constant(key) if value is None and key else value
 
     def shape(self, key: str) -> tuple[int | None, ...] | None:
         """Shape of a tensor as far as inference knows it."""

@@ -68,15 +68,23 @@ def concat(site: Site) -> Step | None:
     bounded(tuple(sum(lengths) if a == axis else frame[a] for a in range(rank)))
     for part, length in zip(parts, lengths, strict=True):
         shape = tuple(length if a == axis else frame[a] for a in range(rank))
-        index = np.arange(int(np.prod(part.shape[1:])), dtype=np.intp).reshape(part.shape[1:])
-        indices.append(np.broadcast_to(index, shape))
-        pieces.append(np.broadcast_to(part, (SIZE, *shape)))
+        index = resampled(np.arange(int(np.prod(part.shape[1:])), dtype=np.intp).reshape(part.shape[1:]), shape)
+        indices.append(index)
+        pieces.append(part.reshape(SIZE, -1)[:, index.ravel()].reshape(SIZE, *shape))
     edges = []
     for position, key in enumerate(node.inputs):
         if key in site.known:
             mixed = [index if at == position else np.full(index.shape, -1, np.intp) for at, index in enumerate(indices)]
             edges.append(Edge(key, Move(np.concatenate(mixed, axis=axis), parts[position].shape[1:])))
     return Step((np.concatenate(pieces, axis=axis + 1),), tuple(edges))
+
+
+def resampled(places: Index, shape: Sequence[int]) -> Index:
+    """More places along some axes: each of those that are there stands for a run of the new ones."""
+    for axis, (have, want) in enumerate(zip(places.shape, shape, strict=True)):
+        if have != want:
+            places = places.take(np.arange(want) * have // want, axis=axis)
+    return places
 
 
 def entries(site: Site, axis: int, parts: Sequence[Samples]) -> list[int]:
@@ -182,15 +190,16 @@ def reshape(site: Site) -> Step | None:
 def target_shape(site: Site) -> tuple[int | None, ...] | None:
     """What inference knows of the result, else what the node itself says."""
     known = site.shape(site.node.output)
-    if known is not None:
+    if known is not None and None not in known[1:]:
         return known
-    wanted = site.integers(1, "shape")
-    if wanted is None:
-        return None
+    wanted = site.integers(1, "shape", partly=True)
+    if wanted is None or (known is not None and len(known) != len(wanted)):
+        return known
     before = site.shape(site.node.input(0)) or ()
-    return tuple(
+    said = [
         (before[i] if i < len(before) else None) if d == 0 else (None if d < 0 else d) for i, d in enumerate(wanted)
-    )
+    ]
+    return tuple(own if own is not None else dim for own, dim in zip(known or (None,) * len(said), said, strict=True))
 
 
 def pair_blocks(before: Sequence[int | None], after: Sequence[int | None]) -> list[tuple[list[int], list[int]]]:
@@ -239,7 +248,10 @@ def regroup(
         size = int(np.prod(have))
         lengths = [before[a] or 1 for a in left]
         wanted = [after[b] or 1 for b in right]
-        if (
+        if len(left) == len(right) == 1:
+            full += have
+            target += have
+        elif (
             size > 1
             and int(np.prod(lengths)) == int(np.prod(wanted))
             and places.size // size * int(np.prod(lengths)) <= MAX_ELEMENTS

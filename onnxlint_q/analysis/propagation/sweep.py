@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from onnxlint_q.analysis.propagation.population import POSITIONS, SIZE, Samples,
 from onnxlint_q.analysis.propagation.prior import InputScale, input_samples, input_scale
 from onnxlint_q.analysis.propagation.step import Edge, Rule, Site, Step
 from onnxlint_q.analysis.propagation.transfer import Adjoint, Gain, Mixed, random_signs
+from onnxlint_q.analysis.propagation.values import Settled
 from onnxlint_q.graph import Layer, Model, Node
 from onnxlint_q.graph.names import ROOT
 
@@ -68,15 +70,16 @@ def _forward(model: Model, layers: Sequence[FoldedLayer], scale: InputScale) -> 
         for seed, value in enumerate(model.inputs)
         if (value.type.elem_type in _FLOATS or value.type.elem_type == 0) and len(value.type.shape or ()) <= _MAX_RANK
     }
+    settled = Settled(model, partial(_shape_of, model, known))
     by_node = {folded.layer.node: folded.layer for folded in layers}
     steps: list[tuple[Node, Step]] = []
     held = 0
     unknown: dict[str, None] = {}
     with np.errstate(all="ignore"):
         for node in model.nodes:
-            if node.graph != ROOT or not node.output or model.is_constant(node.output):
+            if node.graph != ROOT or not node.output or model.is_constant(node.output) or settled.add(node):
                 continue
-            step = _known_step(Site(model, node, known), by_node.get(node))
+            step = _known_step(Site(model, node, known, settled.values), by_node.get(node))
             held += 0 if step is None else sum(made.size for made in step.outputs)
             if step is None or held > _MAX_SAMPLES:
                 sources = [key for key in dict.fromkeys((*node.inputs, *node.captured)) if key in known]
@@ -92,6 +95,14 @@ def _forward(model: Model, layers: Sequence[FoldedLayer], scale: InputScale) -> 
 def _varying(model: Model, known: Mapping[str, Samples]) -> float:
     shares = [_varying_share(known[value.name]) for value in model.outputs if value.name in known]
     return float(np.mean(shares)) if shares else 1.0
+
+
+def _shape_of(model: Model, known: Mapping[str, Samples], key: str) -> tuple[int | None, ...] | None:
+    """What inference knows, else the axes that the samples tell apart."""
+    shape = model.shape(key)
+    if shape is not None or key not in known:
+        return shape
+    return tuple(length if length > 1 else None for length in known[key].shape[1:])
 
 
 def _known_step(site: Site, layer: Layer | None) -> Step | None:
