@@ -8,7 +8,7 @@ from functools import cached_property
 
 from onnxlint_q.analysis.cures import Cured, find_cures
 from onnxlint_q.analysis.folding import Blocked, fold_batch_norms
-from onnxlint_q.analysis.forecast import Forecast, forecast
+from onnxlint_q.analysis.forecast import Forecast, forecast, sensitivity
 from onnxlint_q.analysis.observations import Observations
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
@@ -34,6 +34,7 @@ class Facts:
         blocked: BatchNormalizations that do not fold, with the reason.
         quantized: every scale/zero-point pair of the file.
         forecasts: by scheme name, for a float model; empty for a quantised one.
+        cures: layers that can be cured without changing what the float model computes, by their key.
         observations: what a run on calibration data saw; None without `--calibrate` or where it could not run.
     """
 
@@ -44,6 +45,7 @@ class Facts:
     blocked: tuple[Blocked, ...]
     quantized: tuple[QuantizedTensor, ...]
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
+    cures: Mapping[str, Cured] = field(default_factory=dict)
     observations: Observations | None = None
 
     @property
@@ -55,11 +57,6 @@ class Facts:
     def layer_by_output(self) -> Mapping[str, LayerFacts]:
         """Layers by their key."""
         return {layer.output: layer for layer in self.layers}
-
-    @cached_property
-    def cures(self) -> Mapping[str, Cured]:
-        """Layers that can be cured without changing what the float model computes, by their key."""
-        return find_cures(self.model, self.layers, bool(self.forecasts)) if self.is_float else {}
 
     def observed(self, observations: Observations) -> Facts:
         """The same facts with what a run saw."""
@@ -76,6 +73,7 @@ def measure(model: Model, schemes: Sequence[Scheme]) -> Facts:
     # The two plain int8 schemes are the yardsticks of every report, asked for or not.
     layers = measure_layers(model, folding.layers, list({s.name: s for s in (*DEFAULT_SCHEMES, *schemes)}.values()))
     file_format = detect_format(model)
+    network = sensitivity(model, folding.layers) if file_format is Format.FLOAT else None
     return Facts(
         model=model,
         schemes=tuple(schemes),
@@ -83,5 +81,6 @@ def measure(model: Model, schemes: Sequence[Scheme]) -> Facts:
         layers=layers,
         blocked=folding.blocked,
         quantized=tuple(find_quantized_tensors(model)),
-        forecasts=forecast(model, layers, schemes) if file_format is Format.FLOAT else {},
+        forecasts=forecast(network, layers, schemes) if network else {},
+        cures=find_cures(model, layers, network) if network else {},
     )

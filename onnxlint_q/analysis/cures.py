@@ -14,7 +14,7 @@ import numpy as np
 
 from onnxlint_q.analysis.causes import lifted_channels
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.forecast import forecast
+from onnxlint_q.analysis.forecast import Sensitivity
 from onnxlint_q.analysis.gains import compare_gains
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
@@ -56,18 +56,15 @@ def zeroed(folded: FoldedLayer, channels: Sequence[int]) -> FoldedLayer:
     return replace(folded, after=replace(folded.after, gamma=gamma))
 
 
-def find_cures(model: Model, layers: Sequence[LayerFacts], forecasting: bool) -> Mapping[str, Cured]:
-    """By layer key every layer whose weight narrows to half once its constant channels are zero."""
-    found = dict(_curable(model, layers))
-    if not found or not forecasting:
-        return found
-    # The samples come from the graph as it is, and only the error of each weight from the layers given: one forecast
-    # says for each cured layer what its weight alone costs the unchanged network.
-    cured = [found[layer.output].layer if layer.output in found else layer for layer in layers]
-    known = forecast(model, cured, [INT8_PER_TENSOR])[INT8_PER_TENSOR.name].layers
+def find_cures(model: Model, layers: Sequence[LayerFacts], network: Sensitivity | None) -> Mapping[str, Cured]:
+    """By layer key every layer whose weight narrows to half once its constant channels are zero.
+
+    The float network stays the same, so what its errors cost does too, and one new weight is all there is to forecast;
+    without `network` nothing is.
+    """
     return {
-        key: replace(cure, forecast_db=known[key].weight_sqnr_db if key in known else None)
-        for key, cure in found.items()
+        key: replace(cure, forecast_db=network.weight_sqnr_db(cure.layer, INT8_PER_TENSOR) if network else None)
+        for key, cure in _curable(model, layers)
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -195,9 +194,9 @@ def test_zeroing_needs_a_batch_norm_with_the_channel() -> None:
 
 def test_without_a_forecast_the_cure_is_still_found() -> None:
     known = facts(variance={3: 1e-12})
-    blind = replace(known, forecasts={})
-    assert blind.cures["normal"].channels == (3,) and blind.cures["normal"].forecast_db is None
-    assert find_cures(known.model, [], True) == {}
+    blind = find_cures(known.model, known.layers, None)
+    assert blind["normal"].channels == (3,) and blind["normal"].forecast_db is None
+    assert find_cures(known.model, [], None) == {}
 
 
 def test_the_fixture_with_a_silent_channel(models: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import erf, exp, pi, sqrt
 
 import numpy as np
@@ -9,16 +10,16 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_cases import as_model, onnx_text
+from onnx_cases import Array, as_model, onnx_text, run
 
 from onnxlint_q.analysis.folding import fold_batch_norms
 from onnxlint_q.analysis.propagation import population
-from onnxlint_q.analysis.propagation.integers import integer_value
 from onnxlint_q.analysis.propagation.layers import Kernel
-from onnxlint_q.analysis.propagation.population import SIZE, field, image_mean, read_taps, write_taps
+from onnxlint_q.analysis.propagation.population import IMAGES, POSITIONS, SIZE, field, image_mean, read_taps, write_taps
 from onnxlint_q.analysis.propagation.structure import pair_blocks
-from onnxlint_q.analysis.propagation.sweep import Propagation, propagate
+from onnxlint_q.analysis.propagation.sweep import Propagation, gains, propagate
 from onnxlint_q.analysis.propagation.transfer import Diagonal
+from onnxlint_q.analysis.propagation.values import UNKNOWN, settled_values
 from onnxlint_q.graph import Model, find_layers
 
 few = settings(max_examples=15, deadline=None, derandomize=True, database=None)
@@ -173,8 +174,112 @@ def test_shape_arithmetic_of_exporters_is_evaluated() -> None:
             rest=np.array([-1, 2]),
         )
     )
-    value = integer_value(model, "t")
-    assert value is not None and value.tolist() == [1, -1, 2]
+    assert settled_values(model)["t"].tolist() == [1, -1, 2]
+
+
+def test_the_grid_of_a_detector_is_computed_as_the_runtime_does() -> None:
+    body = """
+        shape = Shape(x)  h = Gather(shape, two)  hf = Cast <to = 1> (h)  line = Range(zero, hf, one)
+        moved = Add(line, half)  column = Unsqueeze(moved, last)  hs = Unsqueeze(h, at0)
+        square = Concat <axis = 0> (hs, hs)
+        grid = Expand(column, square)  other = Transpose(grid)  a = Unsqueeze(grid, last2)  b = Unsqueeze(other, last2)
+        both = Concat <axis = -1> (a, b)  flat = Reshape(both, pairs)  y = Mul(flat, eight)
+    """.replace("h_list", "hs").replace(
+        "square = Concat(hs, hs)", "hs = Unsqueeze(h, at0)  square = Concat <axis = 0> (hs, hs)"
+    )
+    proto = onnx_text(
+        f"g (float[1,3,4,4] x) => (float[16,2] y) {{ {body} }}",
+        two=np.int64(2),
+        zero=np.float32(0),
+        one=np.float32(1),
+        half=np.float32(0.5),
+        eight=np.float32(8),
+        at0=np.array([0]),
+        last=np.array([1]),
+        last2=np.array([2]),
+        pairs=np.array([-1, 2]),
+    )
+    (want,) = run(proto, {"x": np.zeros((1, 3, 4, 4), np.float32)})
+    assert np.array_equal(settled_values(as_model(proto))["y"], want)
+
+
+def test_an_unknown_length_leaves_the_others_known() -> None:
+    model = as_model(
+        onnx_text(
+            "g (float[1,3,H,8] x) => (int64[2] y) { s = Shape(x)  y = Slice(s, from, to)  z = Add(y, one) }",
+            **{"from": np.array([2]), "to": np.array([4]), "one": np.array([1])},
+        )
+    )
+    values = settled_values(model)
+    assert values["y"].tolist() == [UNKNOWN, 8] and "z" not in values
+
+
+def test_values_are_bounded() -> None:
+    model = as_model(
+        onnx_text(
+            "g (float[1] x) => (float[a,b] y) { big = Expand(one, size)  y = Add(x, big) }",
+            one=np.array([1], np.float32),
+            size=np.array([1 << 20, 1 << 20]),
+        )
+    )
+    assert settled_values(model) == {}
+
+
+@pytest.mark.parametrize(("op", "pick"), [("ReduceMax", np.max), ("ReduceMin", np.min)])
+def test_an_extreme_is_one_of_the_values_and_its_error_comes_from_there(op: str, pick: Callable[..., Array]) -> None:
+    model = as_model(onnx_text(f"g (float[1,64,8,8] x) => (float[1,1,8,8] y) {{ y = {op} <axes = [1]> (x) }}"))
+    found = propagate(model, [])
+    x, y = found.samples["x"], found.samples["y"]
+    assert np.array_equal(y, pick(x, axis=2, keepdims=True))
+    rows = gains(model, found)["x"].rows
+    assert np.array_equal(rows != 0, x == y)
+
+
+def test_the_largest_of_all_places_is_taken_within_an_image() -> None:
+    found = forward(
+        as_model(onnx_text("g (float[1,4,8,8] x) => (float[1,4] y) { y = ReduceMax <axes=[2,3], keepdims=0> (x) }"))
+    )
+    x, y = (found.samples[key].reshape(IMAGES, POSITIONS, 4) for key in ("x", "y"))
+    assert np.array_equal(y, np.broadcast_to(x.max(axis=1, keepdims=True), y.shape))
+
+
+def test_a_norm_has_the_slope_of_a_norm() -> None:
+    model = as_model(onnx_text("g (float[1,64,8,8] x) => (float[1,1,8,8] y) { y = ReduceL2 <axes = [1]> (x) }"))
+    found = propagate(model, [])
+    x, y = found.samples["x"], found.samples["y"]
+    assert y == pytest.approx(np.linalg.norm(x, axis=2, keepdims=True), rel=1e-5)
+    rows = gains(model, found)["x"].rows
+    assert (rows**2).sum(axis=2) == pytest.approx((gains(model, found)["y"].rows ** 2).sum(axis=2), rel=1e-4)
+
+
+def test_a_known_condition_chooses_channel_by_channel() -> None:
+    mask = (np.arange(64) % 2 > 0).reshape(1, 64, 1, 1)
+    model = as_model(
+        onnx_text("g (float[1,64,8,8] x) => (float[1,64,8,8] y) { y = Where(m, x, z) }", m=mask, z=np.float32(3))
+    )
+    found = propagate(model, [])
+    x, y = found.samples["x"], found.samples["y"]
+    assert np.array_equal(y, np.where(mask[None], x, 3))
+    assert np.array_equal(gains(model, found)["x"].rows.any(axis=0), mask)
+
+
+def test_a_pointwise_layer_keeps_the_places_that_are_told_apart() -> None:
+    """The anchors of a detector differ; a 1x1 convolution behind them must not average them away."""
+    grid = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    weight = np.array([[2.0], [-1.0]], np.float32).reshape(2, 1, 1, 1)
+    model = as_model(
+        onnx_text("g (float[1,1,4,4] x) => (float[1,2,4,4] y) { a = Add(x, g0)  y = Conv(a, w) }", g0=grid, w=weight)
+    )
+    samples = forward(model).samples
+    assert samples["y"] == pytest.approx(samples["a"] * weight[None, None, :, 0], rel=1e-5)
+
+
+def test_tensors_with_different_runs_of_places_meet_in_a_concat() -> None:
+    body = "a = Add(x, fine)  b = Mul(x, coarse)  y = Concat <axis = 1> (a, b)"
+    fine, coarse = np.arange(2048, dtype=np.float32).reshape(1, 1, 2048), np.array([[[2.0]]], np.float32)
+    model = as_model(onnx_text(f"g (float[1,1,2048] x) => (float[1,2,2048] y) {{ {body} }}", fine=fine, coarse=coarse))
+    y = forward(model).samples["y"]
+    assert y.shape[2] == 2 and y[:, 0, 0].std() > 100 and y[:, 0, 1].std() < 3
 
 
 @pytest.mark.parametrize(
@@ -207,3 +312,15 @@ def test_a_huge_pad_is_refused() -> None:
     pads = np.array([0, 0, 0, 0, 0, 1 << 40, 0, 0])
     found = forward(as_model(onnx_text("g (float[1,2,1,1] x) => (float[a,b,c,d] y) { y = Pad(x, p) }", p=pads)))
     assert found.unknown == ("Pad",)
+
+
+def test_a_depthwise_kernel_reads_as_any_other_does() -> None:
+    """The same weights as one group with zeros elsewhere give the same samples and the same adjoint."""
+    draw = np.random.default_rng(5)
+    blocks = draw.standard_normal((6, 1, 1, 9)).astype(np.float32)
+    full = np.zeros((1, 6, 6, 9), np.float32)
+    full[0, np.arange(6), np.arange(6)] = blocks[:, 0, 0]
+    x = field(draw, (6,))
+    assert Kernel(blocks).push(x) == pytest.approx(Kernel(full).push(x), abs=1e-4)
+    (rows, apart), (want, want_apart) = Kernel(blocks).pull(x), Kernel(full).pull(x)
+    assert rows == pytest.approx(want, abs=1e-4) and apart == pytest.approx(want_apart, rel=1e-4)

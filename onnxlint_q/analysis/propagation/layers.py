@@ -13,7 +13,9 @@ from onnxlint_q.analysis.propagation.population import (
     Samples,
     bounded,
     finite,
+    read_apart,
     read_taps,
+    write_apart,
     write_taps,
 )
 from onnxlint_q.analysis.propagation.prior import reads_image
@@ -52,6 +54,8 @@ class Kernel:
 
     def push(self, samples: Samples) -> Samples:
         """`[samples, inputs]` to `[samples, outputs]`."""
+        if self._one_by_one:
+            return read_apart(samples, self._together()[:, 0, 0], self._apart(), self.correlation)
         share = np.float32(np.sqrt(self.density))
         return read_taps(
             samples,
@@ -63,6 +67,8 @@ class Kernel:
 
     def pull(self, rows: Samples) -> tuple[Samples, float]:
         """The adjoint of `push`, with what `write_taps` gives beside it."""
+        if self._one_by_one:
+            return write_apart(rows, self._together()[:, 0, 0], self._apart(), self.correlation)
         share = np.float32(np.sqrt(self.density))
         return write_taps(
             rows,
@@ -71,6 +77,15 @@ class Kernel:
             _pull(self._together(), rows),
             self.correlation,
         )
+
+    @property
+    def _one_by_one(self) -> bool:
+        """Whether each output channel reads one input channel, through several taps."""
+        return self.taps > 1 and self.blocks.shape[1] == self.blocks.shape[2] == 1
+
+    def _apart(self) -> Blocks:
+        """`[taps, channels]` of such a kernel."""
+        return self.blocks[:, 0, 0].T * np.float32(np.sqrt(self.density))
 
     def _together(self) -> Blocks:
         if self.taps == 1:

@@ -47,18 +47,21 @@ def _averaged(error: Samples, share: float) -> float:
 
     A mean over n places keeps all of the variance between images and `CLUSTER / n` of that within them.
     """
-    places = error.shape[1]
+    places, pooled = error.shape[1], share * CLUSTER
+    if pooled >= 1:
+        return 1.0
     means = error.mean(axis=1)
     within = float((error - means[:, None]).var() * places / max(places - 1, 1))
     between = max(float(means.var()) - within / places, 0.0)
-    left = between + within * min(share * CLUSTER, 1.0) / places
+    left = between + within * pooled / places
     return left / max(between + within / places, 1e-30)
 
 
 def _power(rows: Samples, error: Samples, images: int) -> float:
     """Mean over the images of `(Σ r · e)²`."""
-    products = np.einsum("sc,sc->s", rows, np.broadcast_to(error, rows.shape)).astype(np.float64)
-    return float((products.reshape(images, -1).sum(axis=1) ** 2).mean())
+    products = np.einsum("sc,sc->s", rows, np.broadcast_to(error, rows.shape)).reshape(images, -1)
+    sums = products.sum(axis=1, dtype=np.float64)
+    return float(sums @ sums) / images
 
 
 def saturated(noise: float, varying: float) -> float:

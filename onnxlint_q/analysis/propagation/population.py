@@ -153,6 +153,38 @@ def write_taps(
     return result, apart / power if power > 0 else 1.0
 
 
+def read_apart(samples: Samples, together: Samples, apart: Samples, correlation: float) -> Samples:
+    """`read_taps` of a depthwise kernel: every channel by itself, so its taps are numbers.
+
+    Args:
+        samples: `[samples, channels]` at the input.
+        together: sum of the taps, by channel.
+        apart: `[taps, channels]`.
+        correlation: between what two taps read.
+    """
+    near, far = _mixture(correlation)
+    centre = image_mean(samples)
+    deviation = samples - centre
+    result = centre * together + deviation * (near * together)
+    for (order, _), weight in zip(neighbours(len(apart)), far * apart, strict=True):
+        result += deviation[order] * weight
+    return result
+
+
+def write_apart(rows: Samples, together: Samples, apart: Samples, correlation: float) -> tuple[Samples, float]:
+    """The adjoint of `read_apart`, with what `write_taps` gives beside it."""
+    near, far = _mixture(correlation)
+    common = image_mean(rows)
+    result = common * together + (rows - common) * (near * together)
+    power = np.einsum("sc,sc->c", rows, rows)
+    alone = float(power @ (apart**2).sum(axis=0))
+    for (_, inverse), weight in zip(neighbours(len(apart)), far * apart, strict=True):
+        back = rows[inverse] * weight
+        result += back - image_mean(back)
+    total = float(np.vdot(result, result))
+    return result, alone / total if total > 0 else 1.0
+
+
 def field(draw: np.random.Generator, shape: tuple[int, ...]) -> Samples:
     """Unit Gaussian samples, a share of whose variance lies between images."""
     between = np.repeat(draw.standard_normal((IMAGES, *shape), np.float32), POSITIONS, axis=0)

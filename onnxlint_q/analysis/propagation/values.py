@@ -111,9 +111,9 @@ def _shape(node: Node, shape: Shape | None) -> Array | None:
 
 
 def _room(shape: Sequence[int]) -> tuple[int, ...]:
-    if int(np.prod([int(length) for length in shape], dtype=object)) > _LARGEST:
+    if int(np.prod(list(shape), dtype=object)) > _LARGEST:
         raise ValueError("too large")
-    return tuple(int(length) for length in shape)
+    return tuple(shape)
 
 
 def _slice(node: Node, values: Sequence[Array]) -> Array:
@@ -136,7 +136,7 @@ def _axes(node: Node, values: Sequence[Array]) -> tuple[int, ...]:
 def _filled(node: Node, values: Sequence[Array]) -> Array:
     value = node.attributes.get("value")
     fill = onnx.numpy_helper.to_array(value).ravel() if isinstance(value, onnx.TensorProto) else np.zeros(1, np.float32)
-    return np.full(_room(values[0].ravel()), fill[0])
+    return np.full(_room([int(length) for length in values[0].ravel()]), fill[0])
 
 
 def _range(node: Node, values: Sequence[Array]) -> Array:
