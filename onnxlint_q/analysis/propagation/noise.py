@@ -54,7 +54,7 @@ def _averaged(error: Samples, share: float) -> float:
     within = float((error - means[:, None]).var() * places / max(places - 1, 1))
     between = max(float(means.var()) - within / places, 0.0)
     left = between + within * pooled / places
-    return left / max(between + within / places, 1e-30)
+    return float(left / max(between + within / places, 1e-30))
 
 
 def _power(rows: Samples, error: Samples, images: int) -> float:
