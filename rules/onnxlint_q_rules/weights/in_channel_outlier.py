@@ -31,7 +31,6 @@ from onnxlint_q.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import (
     Outlook,
     channels,
-    exclude,
     locate,
     outlook,
     sqnr_by_channel,
