@@ -13,12 +13,12 @@ from onnxlint_q.analysis.pairing import Pairing, pair
 from onnxlint_q.analysis.skeleton import Operation, Skeleton, skeleton
 from onnxlint_q.analysis.verdict import Verdict, VerdictLevels
 from onnxlint_q.calibration.compare import Measured, run_both
+from onnxlint_q.calibration.compared_rows import compared_rows
 from onnxlint_q.calibration.data import Source
-from onnxlint_q.calibration.faults import rows
 from onnxlint_q.calibration.labels import read_labels
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.comparison import ComparedFile, CompareLevels, Comparison
-from onnxlint_q.errors import ModelError, UsageError
+from onnxlint_q.errors import UsageError
 from onnxlint_q.graph import Format, QuantizedTensor, detect_format, find_layers, find_quantized_tensors, read_model
 from onnxlint_q.result import CalibrationSummary
 
@@ -80,7 +80,8 @@ def compare(
     labels = read_labels(request.labels, request.source) if request.labels is not None else None
     measured = run_both(pairing, request.source, request.samples, labels, progress)
     clock.append(time.perf_counter())
-    told = rows(pairing, measured, theirs.quantized, levels)
+    told = compared_rows(pairing, measured, theirs.quantized, request.source, levels)
+    clock.append(time.perf_counter())
     verdict, sqnr = _verdict(measured, verdict_levels)
     names = {value: held.tensors[0] for value, held in enumerate(theirs.skeleton.values)}
     return Comparison(
@@ -152,8 +153,5 @@ def _notes(
 
 
 def _stages(clock: Sequence[float]) -> Mapping[str, float]:
-    names = ("read", "pair", "run")
+    names = ("read", "pair", "run", "judge")
     return {name: clock[i + 1] - clock[i] for i, name in enumerate(names)}
-
-
-__all__ = ["CompareRequest", "ModelError", "compare"]

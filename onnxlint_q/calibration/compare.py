@@ -140,8 +140,8 @@ def _run_group(
     first, second = pairing.reference, pairing.quantized
     values = dict.fromkeys([*group, *(other for _, other in outputs)])
     partner = {**pairing.values, **{other: value for value, other in outputs}}
-    ours = _Runner(first, [partner[value] for value in values])
-    theirs = _Runner(second, list(values))
+    ours = Runner(first, [partner[value] for value in values])
+    theirs = Runner(second, list(values))
     inputs = first.model.inputs
     available = source.available(inputs)
     planned = count if available is None else min(count, available)
@@ -155,7 +155,7 @@ def _run_group(
         progress("comparing", index + 1, planned)
 
 
-class _Runner:
+class Runner:
     """A model with a session that gives chosen values."""
 
     def __init__(self, skeleton: Skeleton, values: Sequence[int]) -> None:

@@ -118,4 +118,4 @@ def _codes(model: Model, ours: Value, theirs: Value, array: Array) -> Array:
     zero_point = pair.read_zero_point(model)
     shift = np.zeros((), np.float32) if zero_point is None else zero_point.astype(np.float32)
     steps = np.rint(array / spread(scale, array.shape, pair.axis)) + spread(shift, array.shape, pair.axis)
-    return np.clip(steps, *pair.code_range).astype(dtype_of(theirs))
+    return np.asarray(np.clip(steps, *pair.code_range), dtype_of(theirs))

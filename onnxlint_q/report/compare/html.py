@@ -45,7 +45,6 @@ def render(comparison: Comparison) -> str:
     """The page; the json report is inside it as `<script type="application/json" id="data">`."""
     template = environment().get_template("compare.html")
     value = comparison.output_sqnr_db
-    levels = levels_db(comparison.verdict_levels)
     text: str = template.render(
         comparison=comparison,
         phrases=phrases,

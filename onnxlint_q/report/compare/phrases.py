@@ -13,8 +13,8 @@ LISTED = 6
 """Names of unpaired operators that are listed."""
 LEGEND = (
     "SQNR: of the tensor, float against dequantised. Reads: the worst SQNR of what the operator reads. Weight: of its "
-    "weight. Rounding: if only the tensor's own qparams were applied to the float values. = is a perfect match. QCE and "
-    "QKL in nats"
+    "weight. Rounding: if only the tensor's own qparams were applied to the float values. = is a perfect match. QCE "
+    "and QKL in nats"
 )
 
 
