@@ -25,7 +25,7 @@ _TAKES_PART_DB = 6.0
 _CLIPPED, _WIDE = 0.001, 4.0
 # A scale for the weight that is two bits too coarse.
 _TOO_COARSE = 4.0
-# Layers that are run alone; each takes a session of the float model.
+# Operators that are run alone; each takes a session of the float model.
 _ISOLATED = 16
 _CALIBRATE = "calibrate again with exactly the preprocessing and the kind of data of the deployment"
 
@@ -71,7 +71,7 @@ class FaultFinder:
                 yield _qparams_fault("input", theirs.tensors[0], ours.tensors[0], reading, left)
 
     def _isolated(self, value: int, entry: PairedOperation, weights: LayerWeights | None) -> Isolated | None:
-        if weights is None or self.isolated >= _ISOLATED:
+        if self.isolated >= _ISOLATED:
             return None
         self.isolated += 1
         return isolate(self.pairing, entry, value, weights, self.source)

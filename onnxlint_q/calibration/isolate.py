@@ -1,13 +1,13 @@
-"""One layer of the float model alone, on its true inputs: what the quantised weight or the rounded input does to it.
+"""One operator of the float model alone, on its true inputs: what the quantised weight or the rounded input does to it.
 
-The error at a layer's result in the quantised file is what came with its inputs and what the layer adds. Here the
-inputs are the float model's, so that what is left is the layer's own.
+The error at a result in the quantised file is what came with the inputs and what the operator adds. Here the inputs
+are the float model's, so that what is left is its own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,15 +24,18 @@ from onnxlint_q.calibration.data import Source
 from onnxlint_q.calibration.executable import Executable
 from onnxlint_q.calibration.layer_weights import LayerWeights
 from onnxlint_q.calibration.session import NotRunnableError, Session
+from onnxlint_q.graph import Model, Node
 
 Array = npt.NDArray[Any]
 # Enough for a figure good to a dB; the experiment is repeated for each suspicious layer.
 _SAMPLES = 4
+# Conv, ConvTranspose, Gemm and MatMul with the bias as third input mean the same in every opset since 11.
+_LAYER_OPSET = 13
 
 
 @dataclass(frozen=True, slots=True)
 class Isolated:
-    """SQNR (dB) at the layer's result, behind its rectifier; infinite for no error, None where it was not measured.
+    """SQNR (dB) at its result, behind its rectifier; infinite for no error, None where it was not measured.
 
     Attributes:
         weight_db: with the quantised file's weight on the float input.
@@ -44,36 +47,32 @@ class Isolated:
 
 
 def isolate(
-    pairing: Pairing, entry: PairedOperation, value: int, weights: LayerWeights, source: Source
+    pairing: Pairing, entry: PairedOperation, value: int, weights: LayerWeights | None, source: Source
 ) -> Isolated | None:
-    """The experiment on one layer; None where its float operator cannot stand alone.
+    """The experiment on one operator that reads one value; None where its float form cannot stand alone.
 
     Raises:
         ModelError, DataError: as when the whole model is run.
     """
-    layer = weights.reference.layer
-    if not layer.is_float or len(entry.reference.inputs) != 1:
+    part = _part(entry, weights, pairing.reference.model)
+    if part is None:
         return None
-    model = pairing.reference.model
-    bias = weights.reference.bias(model) if layer.op_type != "MatMul" else None
     read, made = entry.reference.inputs[0], pairing.values[value]
     try:
-        session = Session(_alone(weights, bias is not None))
+        session = Session(part.proto)
     except NotRunnableError:
         return None
     held = pairing.quantized.values[entry.quantized.inputs[0]].quantized if entry.quantized.inputs else None
     rounding = grid(pairing.quantized.model, held) if held is not None else None
     runner = Runner(pairing.reference, list(dict.fromkeys([read, made])))
-    constants: dict[str, Array] = {} if bias is None else {"b": bias}
-    exact, other = (np.ascontiguousarray(layer.as_stored(m), np.float32) for m in (weights.exact, weights.other))
     sums = np.zeros(3)
-    for sample in source.take(model.inputs, _SAMPLES):
+    for sample in source.take(pairing.reference.model.inputs, _SAMPLES):
         values = runner.run(sample)
         x, y = values[read], values[made]
         try:
-            clean = _run(session, {"x": x, "w": exact, **constants})
-            dirty = _run(session, {"x": x, "w": other, **constants})
-            coarse = _run(session, {"x": _rounded(x, rounding), "w": exact, **constants})
+            clean = _run(session, {"x": x, **part.exact})
+            dirty = _run(session, {"x": x, **part.other})
+            coarse = _run(session, {"x": _rounded(x, rounding), **part.exact})
         except NotRunnableError:
             return None
         low, high = float(y.min(initial=0.0)), float(y.max(initial=0.0))
@@ -81,19 +80,43 @@ def isolate(
             clean, dirty, coarse = (np.clip(array, low, high) for array in (clean, dirty, coarse))
         sums += [_power(clean), _power(dirty - clean), _power(coarse - clean)]
     signal, weight, inputs = (float(total) for total in sums)
-    return Isolated(_decibel(signal, weight), _decibel(signal, inputs) if rounding is not None else None)
+    return Isolated(
+        _decibel(signal, weight) if weights is not None else None,
+        _decibel(signal, inputs) if rounding is not None else None,
+    )
 
 
-def _alone(weights: LayerWeights, biased: bool) -> Executable:
-    """A model of the one operator, weight and bias as inputs."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """A model of one operator that reads `x`, with what else it is fed: the float file's, or the quantised one's."""
+
+    proto: Executable
+    exact: Mapping[str, Array]
+    other: Mapping[str, Array]
+
+
+def _part(entry: PairedOperation, weights: LayerWeights | None, model: Model) -> _Part | None:
+    node = entry.reference.node
+    if len(entry.reference.inputs) != 1 or not node.is_standard or node.subgraphs:
+        return None
+    if weights is None:
+        return _Part(_alone(node, ["x"], model.opset), {}, {}) if len(node.inputs) == 1 else None
     layer = weights.reference.layer
-    names = ["w", "x"] if layer.weight_left else ["x", "w"]
-    attributes = {name: held for name, held in layer.node.attributes.items() if held is not None}
-    node = helper.make_node(layer.op_type, names + ["b"] * biased, ["y"], **attributes)
-    inputs = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ["x", "w", *["b"] * biased]]
+    if not layer.is_float:
+        return None
+    exact, other = (np.ascontiguousarray(layer.as_stored(m), np.float32) for m in (weights.exact, weights.other))
+    bias = {"b": weights.reference.bias(model)} if layer.op_type != "MatMul" else {}
+    names = [*(["w", "x"] if layer.weight_left else ["x", "w"]), *bias]
+    return _Part(_alone(node, names, _LAYER_OPSET), {"w": exact, **bias}, {"w": other, **bias})
+
+
+def _alone(node: Node, names: Sequence[str], opset: int) -> Executable:
+    attributes = {name: held for name, held in node.attributes.items() if held is not None}
+    made = helper.make_node(node.op_type, names, ["y"], **attributes)
+    inputs = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names]
     output = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
-    graph = helper.make_graph([node], "alone", inputs, [output])
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    graph = helper.make_graph([made], "alone", inputs, [output])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     return Executable(proto, {}, {})
 
 
