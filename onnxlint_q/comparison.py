@@ -14,8 +14,9 @@ class CompareLevels:
     """Where the error is said to jump.
 
     A row jumps where its SQNR lies more than `jump_db` below the worst of what it reads, and either it lies below
-    `bad_db` and qparams or weights explain it, or it lies below `broken_db` although what it reads lies above `bad_db`.
-    The error that a layer only inherits, or amplifies although nothing in it is wrong, is no jump.
+    `bad_db` and its qparams or its weight, tried alone, explain it, or it lies below `broken_db` although what it reads
+    lies above `bad_db` and the float operator would not have made this of it. The error that an operator inherits and
+    amplifies, because that is what the network does, is no jump.
 
     Attributes:
         jump_db: in healthy int8 files layers lose up to 12 dB.

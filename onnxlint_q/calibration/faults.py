@@ -21,6 +21,8 @@ from onnxlint_q.graph import Model
 
 # What alone leaves less than so many dB over the row's own SQNR takes part in its error.
 _TAKES_PART_DB = 6.0
+# What the float operator makes of the quantised file's inputs explains an error if it leaves at most so much more.
+_INHERITED_DB = 3.0
 # Clipping and span ratio that are worth a word: thresholds of the rules QP007 and QP008.
 _CLIPPED, _WIDE = 0.001, 4.0
 # A scale for the weight that is two bits too coarse.
@@ -46,20 +48,27 @@ class FaultFinder:
             return
         if row.drop_db <= levels.jump_db or row.sqnr_db >= levels.bad_db:
             return
-        guilty = _taking_part(self._suspects(row, value, entry, weights), row.sqnr_db)
+        alone = self._isolated(value, entry, weights) if entry is not None else None
+        guilty = _taking_part(self._suspects(row, value, entry, weights, alone), row.sqnr_db)
         yield from guilty
+        if alone is not None and alone.inherited_db is not None and alone.inherited_db < row.sqnr_db + _INHERITED_DB:
+            return
         if not guilty and row.sqnr_db < levels.broken_db and row.reads_db >= levels.bad_db:
             yield _operator_fault(row, entry)
 
     def _suspects(
-        self, row: ComparedRow, value: int, entry: PairedOperation | None, weights: LayerWeights | None
+        self,
+        row: ComparedRow,
+        value: int,
+        entry: PairedOperation | None,
+        weights: LayerWeights | None,
+        alone: Isolated | None,
     ) -> Iterator[Fault]:
         if row.qparams is not None:
             what = "input" if entry is None else "output"
             yield _qparams_fault(what, row.quantized, row.reference, row.qparams, row.qparams.rounding_sqnr_db)
         if entry is None:
             return
-        alone = self._isolated(value, entry, weights)
         if weights is not None:
             yield _weight_fault(entry, weights, alone.weight_db if alone is not None else weights.sqnr_db)
             yield from self._bias_fault(value, weights)

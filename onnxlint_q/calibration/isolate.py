@@ -23,6 +23,7 @@ from onnxlint_q.calibration.compare import Runner
 from onnxlint_q.calibration.data import Source
 from onnxlint_q.calibration.executable import Executable
 from onnxlint_q.calibration.layer_weights import LayerWeights
+from onnxlint_q.calibration.readout import fed, matching
 from onnxlint_q.calibration.session import NotRunnableError, Session
 from onnxlint_q.graph import Model, Node
 
@@ -40,10 +41,12 @@ class Isolated:
     Attributes:
         weight_db: with the quantised file's weight on the float input.
         input_db: with the float weight on the input rounded as in the quantised file.
+        inherited_db: with the float weight on the input that the quantised file has, errors from before included.
     """
 
     weight_db: float | None
     input_db: float | None
+    inherited_db: float | None
 
 
 def isolate(
@@ -55,34 +58,39 @@ def isolate(
         ModelError, DataError: as when the whole model is run.
     """
     part = _part(entry, weights, pairing.reference.model)
-    if part is None:
+    if part is None or len(entry.quantized.inputs) != 1:
         return None
     read, made = entry.reference.inputs[0], pairing.values[value]
     try:
         session = Session(part.proto)
     except NotRunnableError:
         return None
-    held = pairing.quantized.values[entry.quantized.inputs[0]].quantized if entry.quantized.inputs else None
+    held = pairing.quantized.values[entry.quantized.inputs[0]].quantized
     rounding = grid(pairing.quantized.model, held) if held is not None else None
     runner = Runner(pairing.reference, list(dict.fromkeys([read, made])))
-    sums = np.zeros(3)
+    their_runner = Runner(pairing.quantized, [entry.quantized.inputs[0]])
+    sums = np.zeros(4)
     for sample in source.take(pairing.reference.model.inputs, _SAMPLES):
         values = runner.run(sample)
         x, y = values[read], values[made]
+        theirs = their_runner.run(fed(pairing.quantized.model, pairing.inputs, sample))
+        inherited = matching(x, theirs[entry.quantized.inputs[0]])
         try:
             clean = _run(session, {"x": x, **part.exact})
             dirty = _run(session, {"x": x, **part.other})
             coarse = _run(session, {"x": _rounded(x, rounding), **part.exact})
+            passed = _run(session, {"x": x if inherited is None else np.ascontiguousarray(inherited), **part.exact})
         except NotRunnableError:
             return None
         low, high = float(y.min(initial=0.0)), float(y.max(initial=0.0))
         if y.shape == clean.shape and np.allclose(np.clip(clean, low, high), y, rtol=1e-3, atol=1e-3 * (high - low)):
-            clean, dirty, coarse = (np.clip(array, low, high) for array in (clean, dirty, coarse))
-        sums += [_power(clean), _power(dirty - clean), _power(coarse - clean)]
-    signal, weight, inputs = (float(total) for total in sums)
+            clean, dirty, coarse, passed = (np.clip(a, low, high) for a in (clean, dirty, coarse, passed))
+        sums += [_power(clean), _power(dirty - clean), _power(coarse - clean), _power(passed - clean)]
+    signal, weight, inputs, before = (float(total) for total in sums)
     return Isolated(
         _decibel(signal, weight) if weights is not None else None,
         _decibel(signal, inputs) if rounding is not None else None,
+        _decibel(signal, before),
     )
 
 
