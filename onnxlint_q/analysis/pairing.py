@@ -151,7 +151,8 @@ def _check(reference: Skeleton, quantized: Skeleton, operations: Iterable[Paired
     layers = sum(op.layer is not None for op in quantized.operations)
     paired = [op.likeness for op in operations if op.likeness is not None]
     alike = sum(value >= STRANGE for value in paired)
-    if layers and alike < max(1, layers / 2):
+    # Twins that stay unpaired say nothing; pairs of one position with different weights do.
+    if layers and alike < max(1, len(paired) / 2):
         raise ModelError(
             f"{quantized.model.name}: only {alike} of its {layers} layers have a weight that is a layer's weight in "
             f"{reference.model.name}, rounded; these are two networks, so name the float model that this file was "

@@ -102,8 +102,7 @@ class FaultFinder:
                 "bias",
                 theirs.layer.bias,
                 alone,
-                f"its bias differs from the float one by {math.sqrt(noise):.3g} (root mean square), which alone leaves "
-                f"about {alone:.1f} dB",
+                f"its bias differs from the float one by {math.sqrt(noise):.3g} (root mean square)",
                 "requantise the bias as int32 with the scale of the input times that of the weight",
             )
 
