@@ -49,7 +49,7 @@ def _thin(matrix: npt.NDArray[np.float32]) -> Matrix:
         np.unique(np.linspace(0, size - 1, min(size, most)).astype(np.int64))
         for size, most in zip(matrix.shape, (_CHANNELS, _TAPS), strict=True)
     )
-    return np.nan_to_num(matrix[np.ix_(rows, columns)].astype(np.float64))
+    return np.nan_to_num(matrix[np.ix_(rows, columns)].astype(np.float64), posinf=0.0, neginf=0.0)
 
 
 def _unit(vectors: Matrix) -> Matrix:

@@ -67,6 +67,7 @@ class FaultFinder:
         if row.qparams is not None:
             what = "input" if entry is None else "output"
             yield _qparams_fault(what, row.quantized, row.reference, row.qparams, row.qparams.rounding_sqnr_db)
+        yield from self._invalid_scale(row, value)
         if entry is None:
             return
         if weights is not None:
@@ -78,6 +79,18 @@ class FaultFinder:
                 theirs, ours = self.pairing.quantized.values[read], self.pairing.reference.values[reference]
                 left = alone.input_db if alone is not None else reading.rounding_sqnr_db
                 yield _qparams_fault("input", theirs.tensors[0], ours.tensors[0], reading, left)
+
+    def _invalid_scale(self, row: ComparedRow, value: int) -> Iterator[Fault]:
+        pair = self.pairing.quantized.values[value].quantized
+        scale = pair.read_scale(self.pairing.quantized.model) if pair is not None else None
+        if scale is not None and not (np.isfinite(scale) & (scale > 0)).all():
+            yield Fault(
+                "output",
+                row.quantized,
+                -math.inf,
+                "its scale is not a positive number",
+                "quantise the model again; look for a tensor that is constant or not finite on the calibration data",
+            )
 
     def _isolated(self, value: int, entry: PairedOperation, weights: LayerWeights | None) -> Isolated | None:
         if self.isolated >= _ISOLATED:

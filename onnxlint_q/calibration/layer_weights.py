@@ -40,7 +40,9 @@ class LayerWeights:
     @property
     def sqnr_db(self) -> float | None:
         """SQNR of the weight, infinite for a perfect match; None where there is no signal."""
-        noise, signal = (float(np.square(m.astype(np.float64)).sum()) for m in (self.exact - self.other, self.exact))
+        with np.errstate(invalid="ignore", over="ignore"):  # a weight that is not finite has no SQNR
+            error = self.exact.astype(np.float64) - self.other
+            noise, signal = (float(np.square(m).sum()) for m in (error, self.exact.astype(np.float64)))
         return math.inf if noise == 0 < signal else decibel(signal, noise)
 
     @property

@@ -39,6 +39,8 @@ class Readout:
     def read(self, model: Model, values: Mapping[str, Array]) -> Array:
         """The real values, from what a run returned and from constants."""
         held = values[self.tensor]
+        if held.dtype.kind not in "fiubV":  # strings, sequences
+            return np.empty(0, np.float32)
         if self.pair is None:
             return np.asarray(held, np.float32)
         scale, zero_point = (

@@ -97,6 +97,11 @@ def test_a_bias_with_a_wrong_scale_is_named(run: Callable[..., Comparison]) -> N
     assert first.faults[0].alone_db == pytest.approx(first.sqnr_db, abs=3)
 
 
+def test_a_scale_that_is_no_scale_is_named(run: Callable[..., Comparison]) -> None:
+    first = run("qdq_invalid_scale.onnx").jumps[0]
+    assert first.node == "stem_conv" and first.faults[0].message == "its scale is not a positive number"
+
+
 @pytest.mark.parametrize("quantised", ["qdq_coarse_input.onnx", "qoperator.onnx"])
 def test_names_say_nothing(run: Callable[..., Comparison], models: Path, tmp_path: Path, quantised: str) -> None:
     plain = run(quantised)
@@ -167,6 +172,12 @@ def test_labels_give_accuracies(run: Callable[..., Comparison], tmp_path: Path) 
     np.save(tmp_path / "l.npy", np.full(8, 99))
     with pytest.raises(DataError, match=r"class 99, the model has 10 classes"):
         run("qdq_good.onnx", labels=tmp_path / "l.npy")
+
+
+def test_weights_that_are_not_finite_give_no_figure_and_no_warning(run: Callable[..., Comparison]) -> None:
+    found = run("nan_weights.onnx", "nan_weights.onnx")
+    assert found.verdict is None and found.output_sqnr_db is None
+    assert any("no error could be measured at the output" in note for note in found.notes)
 
 
 def test_what_cannot_be_compared_is_refused(run: Callable[..., Comparison], models: Path) -> None:

@@ -97,7 +97,9 @@ def _table(comparison: Comparison, width: int) -> Iterator[RenderableType]:
         style = "bold red" if row is first else "yellow" if row.jumps else ""
         rounding = row.qparams.rounding_sqnr_db if row.qparams is not None else None
         cells = [
-            *(_db(value) for value in (row.sqnr_db, row.reads_db, row.drop_db, row.weight_sqnr_db, rounding)),
+            *map(_db, (row.sqnr_db, row.reads_db)),
+            _db(row.drop_db).replace("=", "-"),
+            *map(_db, (row.weight_sqnr_db, rounding)),
             *(words.significant(value, 2) for value in (row.qmse, row.qce, row.qkl)),
         ]
         name = words.name(row.node, max(24, width - 62))

@@ -80,7 +80,7 @@ def _cells(row: ComparedRow, comparison: Comparison) -> tuple[Cell, ...]:
     return (
         _decibel(row.sqnr_db, level),
         _decibel(row.reads_db),
-        _decibel(row.drop_db, "bad" if row.jumps else ""),
+        _decibel(row.drop_db if row.reads_db != math.inf else None, "bad" if row.jumps else ""),
         _decibel(row.weight_sqnr_db),
         _decibel(held.rounding_sqnr_db if held is not None else None),
         *(_plain(value) for value in (row.qmse, row.qce, row.qkl, row.cosine)),
