@@ -34,24 +34,35 @@ class Session:
         Raises:
             NotRunnableError: ONNX Runtime refuses the model.
         """
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        # Integer kernels would round differently from the operators' definition; pairs are to be what they say.
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-        # Many sessions take turns on the same cores; threads that spin after a run take them from the next one.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             names = list(executable.weights)
             # The session refers to these values, so they have to live as long as it does.
             self._values = [ort.OrtValue.ortvalue_from_numpy(executable.weights[name]) for name in names]
-            if names:
-                options.add_external_initializers(names, self._values)
-            self._session = ort.InferenceSession(
-                executable.proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = self._load(executable.proto.SerializeToString(), names)
         except Exception as error:  # pybind raises a dozen unrelated types
             raise NotRunnableError(_one_line(error)) from error
         self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def _load(self, proto: bytes, names: list[str]) -> ort.InferenceSession:
+        """With integer kernels whose sums cannot saturate, or as it comes where there are none for the model."""
+        try:
+            return ort.InferenceSession(proto, self._options(names, precise=True), providers=["CPUExecutionProvider"])
+        except Exception:  # the same as above
+            options = self._options(names, precise=False)
+            return ort.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
+
+    def _options(self, names: list[str], *, precise: bool) -> ort.SessionOptions:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        # Integer kernels would round differently from the operators' definition; pairs are to be what they say.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        # Without VNNI a sum of two uint8 x int8 products saturates at 16 bits, which is the machine's, not the model's.
+        options.add_session_config_entry("session.x64quantprecision", "1" if precise else "0")
+        # Many sessions take turns on the same cores; threads that spin after a run take them from the next one.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if names:
+            options.add_external_initializers(names, self._values)
+        return options
 
     def run(self, sample: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
         """Values of `outputs`, at least one (all of the model's by default), for one sample.

@@ -39,7 +39,31 @@ RUNS = {
     "rules": ["rule", "--all"],
     "one_rule": ["rule", "low-depthwise-average-precision"],
     "config": ["config", "--show", "fixtures"],
+    "compare_depthwise": [
+        "compare",
+        "fixtures/models/depthwise_spread.onnx",
+        "fixtures/models/qdq_per_tensor_depthwise.onnx",
+        "--calibrate",
+        DATA,
+    ],
+    "compare_coarse_input": [
+        "compare",
+        "fixtures/models/opset11.onnx",
+        "fixtures/models/qdq_coarse_input.onnx",
+        "--calibrate",
+        DATA,
+        "--output-format",
+        "concise",
+    ],
+    "compare_swapped": [
+        "compare",
+        "fixtures/models/qdq_good.onnx",
+        "fixtures/models/opset11.onnx",
+        "--calibrate",
+        DATA,
+    ],
     "help": ["check", "--help"],
+    "help_compare": ["compare", "--help"],
     "wrong_option": ["fixtures/models/healthy_resnet.onnx", "--select", "QW9"],
 }
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
