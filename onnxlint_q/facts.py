@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from onnxlint_q.analysis.cures import Cured, find_cures
+from onnxlint_q.analysis.data import DataSummary
 from onnxlint_q.analysis.folding import Blocked, fold_batch_norms
 from onnxlint_q.analysis.forecast import Forecast, forecast
 from onnxlint_q.analysis.observations import Observations
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
+from onnxlint_q.analysis.stem import Stem, find_stem
 from onnxlint_q.graph import (
     Format,
     Model,
@@ -34,6 +36,7 @@ class Facts:
         blocked: BatchNormalizations that do not fold, with the reason.
         quantized: every scale/zero-point pair of the file.
         forecasts: by scheme name, for a float model; empty for a quantised one.
+        data: what the calibration data looks like; None without `--calibrate`.
         observations: what a run on calibration data saw; None without `--calibrate` or where it could not run.
     """
 
@@ -44,6 +47,7 @@ class Facts:
     blocked: tuple[Blocked, ...]
     quantized: tuple[QuantizedTensor, ...]
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
+    data: DataSummary | None = None
     observations: Observations | None = None
 
     @property
@@ -60,6 +64,15 @@ class Facts:
     def cures(self) -> Mapping[str, Cured]:
         """Layers that can be cured without changing what the float model computes, by their key."""
         return find_cures(self.model, self.layers, bool(self.forecasts)) if self.is_float else {}
+
+    @cached_property
+    def stem(self) -> Stem | None:
+        """The convolution that reads the image input of a float model."""
+        return find_stem(self.model, [layer.folded for layer in self.layers]) if self.is_float else None
+
+    def inspected(self, data: DataSummary) -> Facts:
+        """The same facts with what the calibration data looks like."""
+        return replace(self, data=data)
 
     def observed(self, observations: Observations) -> Facts:
         """The same facts with what a run saw."""

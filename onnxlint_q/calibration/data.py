@@ -56,6 +56,10 @@ class Source(ABC):
             DataError: one cannot be read or does not fit.
         """
 
+    def label(self, index: int) -> str:
+        """What to call a sample in a message."""
+        return f"sample {index}"
+
     def take(self, inputs: Sequence[Value], count: int, skip: int = 0) -> Iterator[Sample]:
         """At most `count` samples after the first `skip`."""
         return itertools.islice(self.samples(inputs), skip, skip + count)
@@ -127,6 +131,10 @@ class ImageFolder(Source):
     def available(self, inputs: Sequence[Value]) -> int:
         """One an image."""
         return len(self.files)
+
+    def label(self, index: int) -> str:
+        """The image's file name."""
+        return self.files[index].name
 
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
         """Every image, preprocessed."""
@@ -308,13 +316,18 @@ def _image_input(inputs: Sequence[Value], how: Preprocessing) -> _ImageInput:
     shape = value.type.shape
     if shape is None or len(shape) != 4 or shape[0] not in {None, 1}:
         raise DataError(f"input {value.name!r} of shape {_shape(shape)} does not take one image; give an .npz")
-    last = how.layout == "nhwc" or (how.layout is None and shape[3] in {1, 3} and shape[1] not in {1, 3})
+    last = how.layout == "nhwc" or (how.layout is None and channels_last(shape))
     channels, height, width = (shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])
     channels = 3 if channels is None else channels
     if channels not in {1, 3}:
         raise DataError(f"input {value.name!r} of shape {_shape(shape)} has {channels} channels; see --layout")
     height, width = how.crop or (height or 224, width or 224)
     return _ImageInput(value, channels, height, width, last)
+
+
+def channels_last(shape: Sequence[int | None]) -> bool:
+    """Whether an image input of this shape, of four axes, looks like NHWC."""
+    return shape[3] in {1, 3} and shape[1] not in {1, 3}
 
 
 def _noise(value: Value, generator: np.random.Generator) -> Array:
