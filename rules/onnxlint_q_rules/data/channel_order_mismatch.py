@@ -25,7 +25,7 @@ from onnxlint_q.analysis.encoding import ENCODINGS, encoding_of, misfit, reencod
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.rule import Example, Rule, option
-from onnxlint_q_rules.data.pictures import RECORDING, at_input, pictures, recorded
+from onnxlint_q_rules.data.pictures import RECORDING, at_input, pictures, recorded, smooth
 
 
 def _trained(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
@@ -84,7 +84,7 @@ class ChannelOrderMismatch(Rule):
         data, stem = facts.data, facts.stem
         seen = data.inputs.get(stem.input) if data is not None and stem is not None else None
         image = seen.image if seen is not None else None
-        if data is None or stem is None or image is None or image.patches is None:
+        if data is None or stem is None or image is None or image.patches is None or not smooth(image):
             return
         actual = encoding_of(image)
         if len(image.low) != 3 or actual is None or data.samples < self.min_samples:

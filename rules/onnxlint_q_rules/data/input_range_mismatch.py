@@ -36,7 +36,7 @@ from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Role
 from onnxlint_q.rule import Example, Rule, option
 from onnxlint_q_rules.advice import times
-from onnxlint_q_rules.data.pictures import RECORDING, at_input, pictures, recorded
+from onnxlint_q_rules.data.pictures import RECORDING, at_input, pictures, recorded, smooth
 from onnxlint_q_rules.qdq.pairs import grid
 
 _BIASED = """
@@ -130,7 +130,7 @@ class InputRangeMismatch(Rule):
         for name, seen in data.inputs.items():
             yield from self._against_qparams(facts, name, seen)
         image = data.inputs[stem.input].image if stem is not None and stem.input in data.inputs else None
-        if stem is None or image is None or image.patches is None:
+        if stem is None or image is None or image.patches is None or not smooth(image):
             return
         if stem.recorded is not None:
             yield from self._against_record(stem, image, image.patches)
@@ -209,8 +209,9 @@ class InputRangeMismatch(Rule):
         offset = _offset(stem, patches)
         if offset > self.hardly_moves:
             others = {e: _offset(stem, reencoded(patches, actual, e)) for e in ENCODINGS} if actual is not None else {}
-            # Any larger scale moves the layer more; the smallest that will do is the likeliest.
-            best = max((e for e in others if others[e] < self.hardly_moves / 3), key=lambda e: others[e], default=None)
+            # Any larger scale moves the layer more; the plainest of the smallest that will do is the likeliest.
+            fit = {e: value for e, value in others.items() if value < self.hardly_moves / 3}
+            best = next((e for e in fit if fit[e] >= max(fit.values()) / 2), None)
             yield self.finding(
                 at_input(stem.input),
                 f"the values of {stem.input!r}{_called(actual)} hardly move the first layer: in the median channel "
