@@ -240,14 +240,14 @@ def _as_float(stored: Array) -> Vector:
 
 
 def _is_image(shape: tuple[int, ...], stem: Stem | None) -> bool:
-    """Whether a sample has two axes of pixels and one of colours."""
+    """Whether a sample is one picture: two axes of pixels and one of colours."""
     if len(shape) != 4 or 0 in shape:
         return False
     last = stem.channels_last if stem is not None else channels_last(shape)
     channels, sides = (shape[3], shape[1:3]) if last else (shape[1], shape[2:])
     if stem is not None:
         return int(stem.kernel.shape[1]) == channels
-    return channels in {1, 3} and all(side >= _SMALLEST_SIDE for side in sides)
+    return shape[0] == 1 and channels in {1, 3} and all(side >= _SMALLEST_SIDE for side in sides)
 
 
 def _neighbours(planes: Vector) -> float:

@@ -110,7 +110,7 @@ class ConstantInput(Rule):
             # Masks, lengths and rates are often the same in every sample, and rightly.
             if seen.size < 2 or not (seen.floating or alone):
                 continue
-            if len(seen.constant) == data.samples and (alone or seen.image is not None):
+            if len(seen.constant) == data.samples and alone:
                 yield self._empty(name, seen, data)
             elif seen.unchanging and data.samples > 1 and not alone:
                 yield self._unchanging(name, seen, data)

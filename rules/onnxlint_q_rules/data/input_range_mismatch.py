@@ -148,7 +148,7 @@ class InputRangeMismatch(Rule):
         inside = max(min(seen.high, held.high) - max(seen.low, held.low), 0.0) / (held.high - held.low)
         if ratio <= self.overflow and inside >= self.fill:
             return
-        clipped = "most of what is outside is clipped" if ratio > self.overflow else f"{inside:.0%} of it is used"
+        clipped = "what is outside is clipped" if ratio > self.overflow else f"{inside:.0%} of it is used"
         yield self.finding(
             at_input(name),
             f"the data runs from {seen.low:.3g} to {seen.high:.3g}, but {name!r} is quantised for {held.low:.3g} to "
@@ -160,7 +160,10 @@ class InputRangeMismatch(Rule):
                 "quantised_high": held.high,
                 "filled_fraction": inside,
             },
-            remedy="preprocess as where the model was quantised",
+            remedy=(
+                "preprocess as where the model was quantised; if this is the deployment's own preprocessing, the model "
+                "was quantised with data on another scale: quantise it again"
+            ),
         )
 
     def _against_record(self, stem: Stem, image: ImageSummary, patches: Patches) -> Iterator[Finding]:
