@@ -250,11 +250,11 @@ def test_more_samples_at_hand_are_offered() -> None:
 
 
 def test_random_data_is_said_and_counted_once() -> None:
-    facts = example_facts(Example(FLOAT)).inspected(DataSummary("random values", True, 8, None))
+    facts = example_facts(Example(FLOAT)).observed(Observations("random values", True, 8, None, {}))
     (finding,) = findings(SyntheticCalibration(), facts)
     assert finding.severity is Severity.INFO and "random values" in finding.message
-    assert findings(TooFewSamples(), facts) == []
-    real = replace(facts, data=DataSummary("photos", False, 200, 200))
+    assert findings(TooFewSamples(), facts.inspected(DataSummary("random values", True, 8, None))) == []
+    real = replace(facts, observations=Observations("photos", False, 200, 200, {}))
     assert findings(SyntheticCalibration(), real) == []
 
 

@@ -58,7 +58,7 @@ nothing (float[1] x) => (float[1] y) {
 
     def check(self, facts: Facts) -> Iterator[Finding]:
         """The one pass over the data."""
-        seen = facts.data
+        seen = facts.observations
         if seen is not None and seen.synthetic:
             yield self.finding(
                 whole_model(facts),
