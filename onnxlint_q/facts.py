@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from onnxlint_q.analysis.classifier import gives_class_scores
 from onnxlint_q.analysis.cures import Cured, find_cures
 from onnxlint_q.analysis.data import DataSummary
 from onnxlint_q.analysis.folding import Blocked, fold_batch_norms
 from onnxlint_q.analysis.forecast import Forecast, forecast
 from onnxlint_q.analysis.observations import Observations
+from onnxlint_q.analysis.placement import quantized_activations
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
 from onnxlint_q.analysis.stem import Stem, find_stem
@@ -64,6 +66,17 @@ class Facts:
     def cures(self) -> Mapping[str, Cured]:
         """Layers that can be cured without changing what the float model computes, by their key."""
         return find_cures(self.model, self.layers, bool(self.forecasts)) if self.is_float else {}
+
+    @cached_property
+    def is_classifier(self) -> bool:
+        """Whether the one output holds the scores of classes, so that it matters which is the largest."""
+        return gives_class_scores(self.model)
+
+    @cached_property
+    def is_quantisable(self) -> bool:
+        """Whether there is a weight or an activation that a scheme would quantise."""
+        placed = quantized_activations(self.model, [layer.folded for layer in self.layers])
+        return bool(self.layers) or any(not place.constant for place in placed)
 
     @cached_property
     def stem(self) -> Stem | None:

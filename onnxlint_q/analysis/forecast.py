@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from onnxlint_q.analysis.classifier import gives_class_scores
 from onnxlint_q.analysis.propagation.noise import saturated, weight_noise
 from onnxlint_q.analysis.propagation.ranges import Ranges, activation_noise, value_ranges
 from onnxlint_q.analysis.propagation.sweep import Propagation, gains, propagate
@@ -114,7 +115,7 @@ def _forecast(
 
 def _agreement(model: Model, sqnr_db: float | None) -> float | None:
     shape = model.outputs[0].type.shape if len(model.outputs) == 1 else None
-    if sqnr_db is None or sqnr_db < _SMALL_NOISE_DB or shape is None:
+    if sqnr_db is None or sqnr_db < _SMALL_NOISE_DB or shape is None or not gives_class_scores(model):
         return None
     if len(shape) < 2 or (shape[1] or 0) < 2 or set(shape[2:]) - {1}:
         return None
