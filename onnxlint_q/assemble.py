@@ -18,6 +18,8 @@ from onnxlint_q.graph import Format
 from onnxlint_q.graph.names import local_name
 from onnxlint_q.result import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult
 
+NOTHING_TO_QUANTISE = "nothing to quantise: no layer with a constant weight and no activation that gets a scale"
+
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -86,6 +88,8 @@ def _importance(facts: Facts, outcome: Outcome, finding: Finding) -> tuple[bool,
 
 def _scheme_result(facts: Facts, config: Config, scheme: Scheme, outcome: Outcome) -> SchemeResult:
     """The strongest basis there is: measured on data, else probed, else forecast."""
+    if not facts.is_quantisable:
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=NOTHING_TO_QUANTISE)
     unmeasured: list[str] = []
     stages = ((Basis.MEASURED, outcome.proof), (Basis.PROBE, outcome.probe))
     for basis, stage in stages:
@@ -93,7 +97,8 @@ def _scheme_result(facts: Facts, config: Config, scheme: Scheme, outcome: Outcom
         if error is not None and error.has_signal:
             note = "" if error.sqnr_db is not None else "the outputs are identical"
             # On made-up inputs the largest class is chance, and so is whether it stays the largest.
-            agreement = error.agreement if basis is Basis.MEASURED else None
+            counts = basis is Basis.MEASURED and facts.is_classifier
+            agreement = error.agreement if counts else None
             verdict = config.levels.verdict(error.sqnr_db, agreement)
             return SchemeResult(scheme.name, verdict, error.sqnr_db, basis, agreement, note)
         unmeasured += [NO_SIGNAL] if error is not None else []

@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from onnxlint_q.analysis.classifier import gives_class_scores
 from onnxlint_q.analysis.cures import Cured, find_cures
+from onnxlint_q.analysis.data import DataSummary
 from onnxlint_q.analysis.folding import Blocked, fold_batch_norms
 from onnxlint_q.analysis.forecast import Forecast, forecast, sensitivity
 from onnxlint_q.analysis.observations import Observations
+from onnxlint_q.analysis.placement import quantized_activations
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
+from onnxlint_q.analysis.stem import Stem, find_stem
 from onnxlint_q.graph import (
     Format,
     Model,
@@ -35,6 +39,7 @@ class Facts:
         quantized: every scale/zero-point pair of the file.
         forecasts: by scheme name, for a float model; empty for a quantised one.
         cures: layers that can be cured without changing what the float model computes, by their key.
+        data: what the calibration data looks like; None without `--calibrate`.
         observations: what a run on calibration data saw; None without `--calibrate` or where it could not run.
     """
 
@@ -46,6 +51,7 @@ class Facts:
     quantized: tuple[QuantizedTensor, ...]
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
     cures: Mapping[str, Cured] = field(default_factory=dict)
+    data: DataSummary | None = None
     observations: Observations | None = None
 
     @property
@@ -57,6 +63,26 @@ class Facts:
     def layer_by_output(self) -> Mapping[str, LayerFacts]:
         """Layers by their key."""
         return {layer.output: layer for layer in self.layers}
+
+    @cached_property
+    def is_classifier(self) -> bool:
+        """Whether the one output holds the scores of classes, so that it matters which is the largest."""
+        return gives_class_scores(self.model)
+
+    @cached_property
+    def is_quantisable(self) -> bool:
+        """Whether there is a weight or an activation that a scheme would quantise."""
+        placed = quantized_activations(self.model, [layer.folded for layer in self.layers])
+        return bool(self.layers) or any(not place.constant for place in placed)
+
+    @cached_property
+    def stem(self) -> Stem | None:
+        """The convolution that reads the image input of a float model."""
+        return find_stem(self.model, [layer.folded for layer in self.layers]) if self.is_float else None
+
+    def inspected(self, data: DataSummary) -> Facts:
+        """The same facts with what the calibration data looks like."""
+        return replace(self, data=data)
 
     def observed(self, observations: Observations) -> Facts:
         """The same facts with what a run saw."""

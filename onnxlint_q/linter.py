@@ -12,6 +12,7 @@ from onnxlint_q.analysis.observations import Observations
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.assemble import Outcome, assemble
 from onnxlint_q.calibration.data import Source
+from onnxlint_q.calibration.inspection import inspect
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.probe import Probe, probe
 from onnxlint_q.calibration.progress import Progress, silent
@@ -64,6 +65,8 @@ def lint(
         with clock.stage("probe"):
             probed, notes = _probe(facts, progress)
     if request.source is not None:
+        with clock.stage("inspect"):
+            facts = facts.inspected(inspect(facts, request.source, request.samples, progress))
         with clock.stage("observe"):
             observations, reason = _observe(facts, request.source, request.samples, progress)
     if observations is not None:

@@ -55,7 +55,7 @@ class Rule(ABC):
         name: kebab-case, names the problem; the module is called the same in snake_case.
         severity: of its findings, unless the configuration says otherwise.
         confidence: how often a finding is true before anything ran.
-        needs_calibration: it reads `facts.observations` and is silent without them.
+        needs_calibration: it reads `facts.data` or `facts.observations` and is silent without them.
         good, bad: examples.
     """
 

@@ -12,6 +12,7 @@ import onnx.parser
 
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.calibration.data import ArraySource
+from onnxlint_q.calibration.inspection import inspect
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.facts import Facts, measure
 from onnxlint_q.finding import Finding
@@ -45,7 +46,9 @@ def example_facts(example: Example) -> Facts:
     if example.samples is None:
         return facts
     arrays = dict(example.samples(np.random.default_rng(_SEED)))
-    return facts.observed(observe(facts, ArraySource("example", arrays)))
+    source = ArraySource("example", arrays)
+    facts = facts.inspected(inspect(facts, source))
+    return facts.observed(observe(facts, source))
 
 
 def run_example(rule: Rule, example: Example) -> Sequence[Finding]:

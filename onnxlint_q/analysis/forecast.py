@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from onnxlint_q.analysis.classifier import gives_class_scores
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.propagation.noise import saturated, weight_noise
 from onnxlint_q.analysis.propagation.ranges import Ranges, activation_noise, value_ranges
@@ -130,9 +131,7 @@ def _forecast(
             rows[key] = LayerForecast(None, None)
             continue
         rounding = activations.by_layer.get(key, 0.0)
-        rows[key] = LayerForecast(
-            _decibel(noise), _decibel(noise + rounding), noise * scale, rounding * scale
-        )
+        rows[key] = LayerForecast(_decibel(noise), _decibel(noise + rounding), noise * scale, rounding * scale)
     told = sum(row.weight_share + row.activation_share for row in rows.values())
     rest = max(1 - told, 0.0) if scale else 0.0
     # With most weights out of reach (in subgraphs, behind unknown inputs) the sum says nothing about the model.
@@ -142,7 +141,7 @@ def _forecast(
 
 def _agreement(model: Model, sqnr_db: float | None) -> float | None:
     shape = model.outputs[0].type.shape if len(model.outputs) == 1 else None
-    if sqnr_db is None or sqnr_db < _SMALL_NOISE_DB or shape is None:
+    if sqnr_db is None or sqnr_db < _SMALL_NOISE_DB or shape is None or not gives_class_scores(model):
         return None
     if len(shape) < 2 or (shape[1] or 0) < 2 or set(shape[2:]) - {1}:
         return None

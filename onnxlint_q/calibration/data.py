@@ -7,6 +7,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from onnxlint_q.calibration.archives import read_arrays
 from onnxlint_q.calibration.preprocess import Preprocessing
 from onnxlint_q.errors import DataError
 from onnxlint_q.graph import Value
@@ -55,6 +57,10 @@ class Source(ABC):
         Raises:
             DataError: one cannot be read or does not fit.
         """
+
+    def label(self, index: int) -> str:
+        """What to call a sample in a message."""
+        return f"sample {index}"
 
     def take(self, inputs: Sequence[Value], count: int, skip: int = 0) -> Iterator[Sample]:
         """At most `count` samples after the first `skip`."""
@@ -128,6 +134,10 @@ class ImageFolder(Source):
         """One an image."""
         return len(self.files)
 
+    def label(self, index: int) -> str:
+        """The image's file name."""
+        return self.files[index].name
+
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
         """Every image, preprocessed."""
         target = _image_input(inputs, self.how)
@@ -140,6 +150,7 @@ class ImageFolder(Source):
         try:
             # Pillow warns of what it can read all the same.
             with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+                _turn_upright(image)
                 return self.how.apply(image, target.height, target.width, target.channels)
         except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"{path}: cannot be read as an image ({error}); remove it or convert it") from error
@@ -162,6 +173,15 @@ class RandomSource(Source):
         generator = np.random.default_rng(_SEED)
         while True:
             yield {value.name: _noise(value, generator) for value in inputs}
+
+
+def _turn_upright(image: Any) -> None:
+    """Turn a photo as its camera noted it was held; where the note cannot be read it stays as it is stored."""
+    from PIL import ImageOps  # noqa: PLC0415
+
+    image.load()  # so that what fails below is the note and not the picture
+    with suppress(Exception):  # damaged EXIF data raises a dozen unrelated types
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def open_source(where: str, preprocessing: Preprocessing) -> Source:
@@ -189,37 +209,20 @@ def open_source(where: str, preprocessing: Preprocessing) -> Source:
     raise DataError(f"{where}: holds no images and no .npz or .npy files (subfolders are not searched)")
 
 
-def read_arrays(path: Path) -> Mapping[str, Array]:
-    """The arrays of an .npz or .npy file, by name; an .npy has one, called `data`. Pickled objects are refused.
-
-    Raises:
-        DataError: the file is neither.
-    """
-    try:
-        loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-        if isinstance(loaded, np.ndarray):
-            return {"data": loaded}
-        with loaded:
-            arrays = {name: loaded[name] for name in loaded.files}
-    except Exception as error:  # numpy, zipfile and zlib raise a dozen unrelated types on a damaged file
-        raise DataError(f"{path}: cannot be read as .npz or .npy ({error}); write it with numpy.savez") from error
-    if not arrays or not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise DataError(f"{path}: is an archive without arrays, or with other files; write it with numpy.savez")
-    return arrays
-
-
 def _slices(value: Value, array: Array, source: str) -> Sequence[Array]:
     """`array` cut into samples of the input `value`."""
     wanted = value.type.shape
     if wanted is None:
-        return [_checked(value, row[None], source) for row in array] if array.ndim else [array]
+        if not array.ndim:
+            return [array]
+        return [_checked(value, row[None], source, index) for index, row in enumerate(array)]
     first = wanted[0] if wanted else None
     if array.ndim == len(wanted) + 1:
         return _Rows(value, array, source, 0)
     if array.ndim == len(wanted):
-        return _Rows(value, array, source, first or 1) if wanted else [_checked(value, array, source)]
+        return _Rows(value, array, source, first or 1) if wanted else [_checked(value, array, source, 0)]
     if array.ndim == len(wanted) - 1:
-        return [_checked(value, array[None], source)]
+        return [_checked(value, array[None], source, 0)]
     raise DataError(
         f"{source}: input {value.name!r} has shape {_shape(wanted)}, the data {list(array.shape)}; "
         "stack the samples along the first axis"
@@ -240,17 +243,17 @@ class _Rows(Sequence[Array]):
 
     def __getitem__(self, index: Any) -> Any:
         row = self.array[index * self.step : (index + 1) * self.step] if self.step else self.array[index]
-        return _checked(self.value, row, self.source)
+        return _checked(self.value, row, self.source, index)
 
 
-def _checked(value: Value, sample: Array, source: str) -> Array:
+def _checked(value: Value, sample: Array, source: str, index: int) -> Array:
     """`sample` in the input's type, after a check of its shape and values."""
     shape = value.type.shape
     if shape is not None and (
         len(shape) != sample.ndim or any(w not in {None, g} for w, g in zip(shape, sample.shape, strict=True))
     ):
         raise DataError(
-            f"{source}: input {value.name!r} has shape {_shape(shape)}, a sample has {list(sample.shape)}; "
+            f"{source}: input {value.name!r} has shape {_shape(shape)}, sample {index} has {list(sample.shape)}; "
             "check layout and preprocessing"
         )
     wanted = dtype_of(value)
@@ -261,9 +264,12 @@ def _checked(value: Value, sample: Array, source: str) -> Array:
     with np.errstate(over="ignore"):
         converted = np.asarray(sample, wanted, order="C")
     if np.issubdtype(wanted, np.integer) and not np.array_equal(converted, sample):
-        raise DataError(f"{source}: a sample of input {value.name!r} holds values outside {wanted}; check the data")
-    if np.issubdtype(wanted, np.floating) and not np.isfinite(converted).all():
-        raise DataError(f"{source}: a sample of input {value.name!r} holds NaN or infinity; clean the data")
+        raise DataError(
+            f"{source}: sample {index} of input {value.name!r} holds values outside {wanted}; check the data"
+        )
+    if np.issubdtype(wanted, np.floating) and not (finite := np.isfinite(converted)).all():
+        bad = f"NaN or infinity in {finite.size - np.count_nonzero(finite)} of {finite.size} values"
+        raise DataError(f"{source}: sample {index} of input {value.name!r} holds {bad}; clean the data")
     return converted
 
 
@@ -308,13 +314,18 @@ def _image_input(inputs: Sequence[Value], how: Preprocessing) -> _ImageInput:
     shape = value.type.shape
     if shape is None or len(shape) != 4 or shape[0] not in {None, 1}:
         raise DataError(f"input {value.name!r} of shape {_shape(shape)} does not take one image; give an .npz")
-    last = how.layout == "nhwc" or (how.layout is None and shape[3] in {1, 3} and shape[1] not in {1, 3})
+    last = how.layout == "nhwc" or (how.layout is None and channels_last(shape))
     channels, height, width = (shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])
     channels = 3 if channels is None else channels
     if channels not in {1, 3}:
         raise DataError(f"input {value.name!r} of shape {_shape(shape)} has {channels} channels; see --layout")
     height, width = how.crop or (height or 224, width or 224)
     return _ImageInput(value, channels, height, width, last)
+
+
+def channels_last(shape: Sequence[int | None]) -> bool:
+    """Whether an image input of this shape, of four axes, looks like NHWC."""
+    return shape[3] in {1, 3} and shape[1] not in {1, 3}
 
 
 def _noise(value: Value, generator: np.random.Generator) -> Array:

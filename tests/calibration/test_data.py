@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -84,7 +86,7 @@ def test_skipping_gives_other_samples() -> None:
         (
             {"x": np.zeros((2, 5), np.float32)},
             [value("x", None, 4)],
-            "s: input 'x' has shape [?, 4], a sample has [1, 5]; check layout and preprocessing",
+            "s: input 'x' has shape [?, 4], sample 0 has [1, 5]; check layout and preprocessing",
         ),
         (
             {"x": np.zeros((2, 5, 5, 5), np.float32)},
@@ -104,7 +106,7 @@ def test_skipping_gives_other_samples() -> None:
         (
             {"x": np.asarray([[np.nan]], np.float32)},
             [value("x", None, 1)],
-            "s: a sample of input 'x' holds NaN or infinity; clean the data",
+            "s: sample 0 of input 'x' holds NaN or infinity in 1 of 1 values; clean the data",
         ),
         (
             {"x": np.asarray([[0.5]])},
@@ -246,3 +248,77 @@ def test_images_of_more_than_8_bits_are_refused_and_not_clipped(tmp_path: Path) 
 def test_a_large_photo_is_read_without_a_warning(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 60 - 1)
     assert first(open_source(str(photos), RAW), value("x", 1, 3, 8, 8))["x"].shape == (1, 3, 8, 8)
+
+
+def test_a_bad_sample_is_told_by_its_index() -> None:
+    data = np.zeros((4, 2), np.float32)
+    data[2, 1] = np.inf
+    with pytest.raises(DataError, match=r"sample 2 of input 'x' holds NaN or infinity in 1 of 2 values"):
+        list(ArraySource("s", {"x": data}).samples([value("x", None, 2)]))
+
+
+# What EXIF asks a reader to do is undone here.
+TURNED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+def test_a_photo_is_turned_as_the_camera_was_held(tmp_path: Path, orientation: int) -> None:
+    upright = np.zeros((8, 8, 3), np.uint8)
+    upright[:4, :2] = 200
+    stored, turn = Image.fromarray(upright), TURNED[orientation]
+    note = Image.Exif()
+    note[0x0112] = orientation
+    (stored if turn is None else stored.transpose(turn)).save(tmp_path / "a.png", exif=note)
+    seen = first(open_source(str(tmp_path), RAW), value("x", 1, 3, 8, 8))["x"]
+    assert np.array_equal(seen[0].transpose(1, 2, 0), upright)
+
+
+def test_a_photo_whose_note_is_damaged_is_read_as_it_is(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8, 3), 9, np.uint8)).save(tmp_path / "a.jpg", exif=b"Exif\0\0no TIFF at all")
+    assert np.all(first(open_source(str(tmp_path), RAW), value("x", 1, 3, 8, 8))["x"] == 9)
+
+
+def claiming(shape: tuple[int, ...], descr: str = "<f4") -> bytes:
+    """An .npy of 64 bytes of data whose header says otherwise."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
+    return stream.getvalue() + bytes(64)
+
+
+@pytest.mark.parametrize("content", [claiming((1 << 40, 4)), claiming((16,), "|O"), claiming((1 << 62, 1 << 62))])
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "A.NPY"])
+def test_arrays_larger_than_their_file_and_objects_take_no_memory(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    if name.endswith("z"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", content)
+    else:
+        path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"cannot be read as \.npz or \.npy"):
+            open_source(str(path), RAW)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros(1 << 20, np.float32))
+    monkeypatch.setattr("onnxlint_q.calibration.archives._ARCHIVE_BYTES", 1 << 20)
+    with pytest.raises(DataError, match=r"unpacks to 0\.0 GB, which would all be in memory; write an \.npy"):
+        open_source(str(tmp_path / "a.npz"), RAW)
+
+
+def test_an_empty_stack_holds_no_samples(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((0, 3), np.float32))
+    assert open_source(str(tmp_path / "a.npy"), RAW).available([value("x", None, 3)]) == 0

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from onnxlint_q.analysis.data import DataSummary
 from onnxlint_q.analysis.observations import Observations, TensorObservation
 from onnxlint_q.facts import Facts, measure
 from onnxlint_q.finding import Evidence, Finding, Severity, Subject
@@ -237,12 +238,13 @@ def test_a_small_draw_says_nothing_about_a_tail() -> None:
     [(5, Severity.WARNING), (31, Severity.WARNING), (32, Severity.INFO), (99, Severity.INFO), (100, None)],
 )
 def test_the_default_number_of_samples_does_not_fail_a_build(samples: int, severity: Severity | None) -> None:
-    found = findings(TooFewSamples(), observed(example_facts(Example(FLOAT)), {}, samples))
+    facts = example_facts(Example(FLOAT)).inspected(DataSummary("test", False, samples, samples))
+    found = findings(TooFewSamples(), facts)
     assert [finding.severity for finding in found] == ([] if severity is None else [severity])
 
 
 def test_more_samples_at_hand_are_offered() -> None:
-    facts = example_facts(Example(FLOAT)).observed(Observations("photos", False, 32, 5000, {}))
+    facts = example_facts(Example(FLOAT)).inspected(DataSummary("photos", False, 32, 5000))
     (finding,) = findings(TooFewSamples(), facts)
     assert finding.snippet == "--samples 300"
 
@@ -251,7 +253,7 @@ def test_random_data_is_said_and_counted_once() -> None:
     facts = example_facts(Example(FLOAT)).observed(Observations("random values", True, 8, None, {}))
     (finding,) = findings(SyntheticCalibration(), facts)
     assert finding.severity is Severity.INFO and "random values" in finding.message
-    assert findings(TooFewSamples(), facts) == []
+    assert findings(TooFewSamples(), facts.inspected(DataSummary("random values", True, 8, None))) == []
     real = replace(facts, observations=Observations("photos", False, 200, 200, {}))
     assert findings(SyntheticCalibration(), real) == []
 

@@ -41,7 +41,7 @@ class TooFewSamples(Rule):
     """Too few calibration samples.
 
     ## What it does
-    Looks at the number of samples that ran.
+    Looks at the number of samples that the model is calibrated on.
 
     ## Why it breaks INT8
     Ranges that are learned from few samples are exceeded in use, and what exceeds them is clipped.
@@ -69,7 +69,7 @@ class TooFewSamples(Rule):
 
     def check(self, facts: Facts) -> Iterator[Finding]:
         """The one pass over the data; random values are another rule's matter."""
-        seen = facts.observations
+        seen = facts.data
         if seen is None or seen.synthetic or seen.samples >= self.info_samples:
             return
         few = seen.samples < self.warning_samples
@@ -78,7 +78,7 @@ class TooFewSamples(Rule):
         beaten = 1 / (seen.samples + 1)
         yield self.finding(
             whole_model(facts),
-            f"{count} used: enough {'to try' if few else 'for a verdict'}, not for ranges that ship, because each end "
+            f"{count} taken: enough {'to try' if few else 'for a verdict'}, not for ranges that ship, because each end "
             f"of a tensor's range is exceeded by about {100 * beaten:.1f} % of new inputs",
             severity=None if few else Severity.INFO,
             metrics={"samples": seen.samples, "available": seen.available},

@@ -1,0 +1,62 @@
+"""Arrays from .npz and .npy files, which may come from anybody: no pickles, and no more memory than the file earns."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.errors import DataError
+
+Array = npt.NDArray[Any]
+# An .npz is held in memory as a whole, and a small file can unpack to any size.
+_ARCHIVE_BYTES = 4 << 30
+
+
+def read_arrays(path: Path) -> Mapping[str, Array]:
+    """The arrays of an .npz or .npy file, by name; an .npy has one, called `data`, and is read where it is used.
+
+    Pickled objects are refused, and so is an array that is larger than its file says it can be.
+
+    Raises:
+        DataError: the file is neither, or holds too much.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            # A map of the file: whatever shape its header claims, nothing is read yet, and the file must be as long.
+            return {"data": np.load(path, allow_pickle=False, mmap_mode="r")}
+        _check_archive(path)
+        with np.load(path, allow_pickle=False) as loaded:
+            arrays = {name: loaded[name] for name in loaded.files}
+    except DataError:
+        raise
+    except Exception as error:  # numpy, zipfile and zlib raise a dozen unrelated types on a damaged file
+        raise DataError(f"{path}: cannot be read as .npz or .npy ({error}); write it with numpy.savez") from error
+    if not arrays or not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise DataError(f"{path}: is an archive without arrays, or with other files; write it with numpy.savez")
+    return arrays
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an .npz whose arrays are objects, do not fit into their members, or are too large to be held."""
+    total = 0
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if not info.filename.endswith(".npy"):
+                continue  # numpy gives it as bytes, which is refused further on
+            with archive.open(info) as member:
+                version = np.lib.format.read_magic(member)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(member)
+            if dtype.hasobject or math.prod(shape) * dtype.itemsize > info.file_size:
+                raise ValueError(f"{info.filename} claims {dtype} values of shape {list(shape)}")
+            total += info.file_size
+    if total > _ARCHIVE_BYTES:
+        raise DataError(
+            f"{path}: unpacks to {total / 2**30:.1f} GB, which would all be in memory; write an .npy or several .npz"
+        )

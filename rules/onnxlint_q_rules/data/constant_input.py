@@ -1,0 +1,169 @@
+"""Inputs without content: blank samples, colours that are missing, inputs that never change.
+
+A tensor that only depends on a constant input has one value, so a min-max range of it has no width, and everything
+that the deployment puts there is clipped. States that a recurrent network starts from are the usual case: zero in
+every sample, although from the second step on they are not.
+
+Source: arithmetic of the min-max observer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.analysis.data import DataSummary, InputSummary
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Confidence, Finding, Severity
+from onnxlint_q.rule import Example, Rule
+from onnxlint_q_rules.data.pictures import at_input, named, pictures
+
+_NETWORK = """
+<ir_version: 8, opset_import: ["" : 17]>
+colours (float[N, 3, 32, 32] x) => (float[N, 3, 32, 32] y)
+<float[3, 3, 1, 1] w = {1, 0, 0, 0, 1, 0, 0, 0, 1}> {
+  y = Conv(x, w)
+}
+"""
+_RECURRENT = """
+<ir_version: 8, opset_import: ["" : 17]>
+step (float[1, 4] x, float[1, 4] state) => (float[1, 4] y)
+<float[4, 4] w = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1}> {
+  p = MatMul(x, w)
+  q = MatMul(state, w)
+  y = Add(p, q)
+}
+"""
+# A colour whose values spread less than this part of the others' is missing.
+_FLAT = 1e-3
+
+
+def _coloured(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    return {"x": pictures(random, 8)}
+
+
+def _blank(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    made = pictures(random, 8)
+    made[5] = 0
+    return {"x": made}
+
+
+def _no_blue(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    made = pictures(random, 8)
+    made[:, 2] = 0
+    return {"x": made}
+
+
+def _zero_state(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    return {"x": random.normal(size=(8, 4)).astype(np.float32), "state": np.zeros((8, 4), np.float32)}
+
+
+def _state(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    return {name: random.normal(size=(8, 4)).astype(np.float32) for name in ("x", "state")}
+
+
+@dataclass(frozen=True)
+class ConstantInput(Rule):
+    """Calibration data without content.
+
+    ## What it does
+    Finds samples that hold one value only, colour channels that never change, and inputs that are the same in every
+    sample although others are not.
+
+    ## Why it breaks INT8
+    What does not vary has no range; what the deployment brings there is clipped.
+
+    ## What to do
+    Remove blank samples, mend the preprocessing, and record states and other side inputs from real runs.
+
+    ## Sources
+    Arithmetic of the min-max observer.
+    """
+
+    code: ClassVar[str] = "QD004"
+    name: ClassVar[str] = "constant-input"
+    severity: ClassVar[Severity] = Severity.WARNING
+    confidence: ClassVar[Confidence] = Confidence.HIGH
+    needs_calibration: ClassVar[bool] = True
+
+    good: ClassVar[tuple[Example, ...]] = (
+        Example(_NETWORK, samples=_coloured, why="pictures with content in every colour"),
+        Example(_RECURRENT, samples=_state, why="states as a run would leave them"),
+    )
+    bad: ClassVar[tuple[Example, ...]] = (
+        Example(_NETWORK, flags=("x",), samples=_blank, why="one black picture"),
+        Example(_NETWORK, flags=("x",), samples=_no_blue, why="no picture has any blue"),
+        Example(_RECURRENT, flags=("state",), samples=_zero_state, why="the state is zero in every sample"),
+    )
+
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        """Each input."""
+        data = facts.data
+        if data is None:
+            return
+        for name, seen in data.inputs.items():
+            alone = len(data.inputs) == 1
+            # Masks, lengths and rates are often the same in every sample, and rightly.
+            if seen.size < 2 or not (seen.floating or alone):
+                continue
+            if len(seen.constant) == data.samples and alone:
+                yield self._empty(name, seen, data)
+            elif seen.unchanging and data.samples > 1 and not alone:
+                yield self._unchanging(name, seen, data)
+            elif seen.constant:
+                yield self._blank(name, seen, data)
+            elif seen.image is not None:
+                yield from self._colours(name, seen.image.deviation)
+
+    def _empty(self, name: str, seen: InputSummary, data: DataSummary) -> Finding:
+        return self.finding(
+            at_input(name),
+            f"every one of {data.samples} samples of {name!r} holds one value only: there is nothing to calibrate on",
+            metrics={"constant_samples": data.samples, "low": seen.low, "high": seen.high},
+            remedy="look at the preprocessing: it leaves nothing of the data",
+        )
+
+    def _unchanging(self, name: str, seen: InputSummary, data: DataSummary) -> Finding:
+        what = f"is {seen.low:g} throughout" if seen.low == seen.high else "is the same"
+        return self.finding(
+            at_input(name),
+            f"{name!r} {what} in all {data.samples} samples, so ranges of what it feeds are those of this one case",
+            severity=Severity.INFO,
+            metrics={"samples": data.samples, "low": seen.low, "high": seen.high},
+            remedy=(
+                "record this input from real runs, a state for example from a later step, unless the deployment keeps "
+                "it constant as well"
+            ),
+        )
+
+    def _blank(self, name: str, seen: InputSummary, data: DataSummary) -> Finding:
+        count = len(seen.constant)
+        return self.finding(
+            at_input(name),
+            f"{count} of {data.samples} samples of {name!r} hold{'s' * (count == 1)} one value only "
+            f"({named(data, seen.constant)})",
+            severity=Severity.INFO if 2 * count < data.samples else None,
+            metrics={"constant_samples": count, "samples": data.samples},
+            remedy="remove blank samples, or look at why they are blank",
+        )
+
+    def _colours(self, name: str, deviation: npt.NDArray[np.float64]) -> Iterator[Finding]:
+        flat = np.flatnonzero(deviation <= _FLAT * deviation.max())
+        if flat.size:
+            listed = ", ".join(map(str, flat))
+            yield self.finding(
+                at_input(name),
+                f"channel{'s' * (flat.size > 1)} {listed} of {name!r} hardly change{'s' * (flat.size == 1)} in any "
+                f"sample: deviation {float(deviation[flat].max()):.2g} against {float(deviation.max()):.2g} of the "
+                "others",
+                metrics={
+                    "flat_channels": listed,
+                    "flat_deviation": float(deviation[flat].max()),
+                    "largest_deviation": float(deviation.max()),
+                },
+                remedy="look at decoding and normalisation: a colour is lost on the way",
+            )

@@ -1,0 +1,162 @@
+"""Data that looks generated.
+
+Pixels beside each other are alike in every picture: their correlation is over 0.65 in each of 300 photographs shrunk
+to 32x32, and over 0.72 at 224x224, but zero in independent noise. Other inputs are compared with what random
+generators give: over n values the mean of N(0, 1) is 0 with a standard error of `1 / sqrt(n)`, its variance 1 with
+`sqrt(2 / n)`, its kurtosis 3 with `sqrt(24 / n)`; U(0, 1) has mean 1/2, variance 1/12 and kurtosis 1.8, with errors of
+`sqrt(1 / 12 n)`, `sqrt(1 / 180 n)` and about `sqrt(2 / n)`. Measured data comes near one of these figures by chance,
+hardly ever within four errors of all of them.
+
+Sources: Field (1987) on the statistics of natural images; moments of the two distributions; Sony MCT's documentation
+on representative data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.analysis.data import DataSummary, InputSummary
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Confidence, Finding, Severity
+from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q_rules.data.pictures import at_input, named, pictures
+
+_IMAGES = """
+<ir_version: 8, opset_import: ["" : 17]>
+colours (float[N, 3, 32, 32] x) => (float[N, 3, 32, 32] y)
+<float[3, 3, 1, 1] w = {1, 0, 0, 0, 1, 0, 0, 0, 1}> {
+  y = Conv(x, w)
+}
+"""
+_FEATURES = """
+<ir_version: 8, opset_import: ["" : 17]>
+features (float[N, 256] x) => (float[N, 256] y) {
+  y = Relu(x)
+}
+"""
+# Fewer values than these look like anything.
+_ENOUGH = 4096
+_ERRORS = 4.0
+
+
+def _pictures(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    return {"x": pictures(random)}
+
+
+def _noise(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    return {"x": random.integers(0, 256, size=(8, 3, 32, 32)).astype(np.float32)}
+
+
+def _skewed(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    return {"x": random.gamma(2.0, size=(32, 256)).astype(np.float32)}
+
+
+def _normal(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    return {"x": random.standard_normal((32, 256)).astype(np.float32)}
+
+
+def _uniform(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    return {"x": random.random((32, 256)).astype(np.float32)}
+
+
+@dataclass(frozen=True)
+class NoiseLikeData(Rule):
+    """Calibration data that looks like noise.
+
+    ## What it does
+    Looks for images whose neighbouring pixels have nothing to do with each other, and for other inputs whose values
+    have exactly the moments of N(0, 1) or U(0, 1).
+
+    ## Why it breaks INT8
+    Nothing that a filter was trained to find occurs in noise, so ranges of activations are not those in use.
+
+    ## What to do
+    Calibrate with samples of the deployment.
+
+    ## Sources
+    Field (1987); Sony MCT documentation, representative data set.
+    """
+
+    code: ClassVar[str] = "QD005"
+    name: ClassVar[str] = "noise-like-data"
+    severity: ClassVar[Severity] = Severity.WARNING
+    confidence: ClassVar[Confidence] = Confidence.HIGH
+    needs_calibration: ClassVar[bool] = True
+
+    correlation: float = option(
+        0.2, doc="images whose neighbouring pixels correlate less", source="measured: photographs 0.65 to 0.99, noise 0"
+    )
+
+    good: ClassVar[tuple[Example, ...]] = (
+        Example(_IMAGES, samples=_pictures, why="pictures are smooth"),
+        Example(_FEATURES, samples=_skewed, why="features of another distribution"),
+    )
+    bad: ClassVar[tuple[Example, ...]] = (
+        Example(_IMAGES, flags=("x",), samples=_noise, why="independent random pixels"),
+        Example(_FEATURES, flags=("x",), samples=_normal, why="standard normal values"),
+        Example(_FEATURES, flags=("x",), samples=_uniform, why="values between 0 and 1, all equally frequent"),
+    )
+
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        """Each input of floats, and each image."""
+        data = facts.data
+        if data is None:
+            return
+        for name, seen in data.inputs.items():
+            if seen.image is not None:
+                yield from self._image(name, seen.image.correlation, len(seen.image.low), data)
+            elif seen.floating and (kind := _generated(seen)):
+                yield self.finding(
+                    at_input(name),
+                    f"the {seen.values} values of {name!r} have the moments of {kind}: mean {seen.mean:.4f}, standard "
+                    f"deviation {seen.deviation:.4f}, kurtosis {seen.kurtosis:.3f}; they look generated",
+                    severity=Severity.INFO,
+                    metrics={"mean": seen.mean, "deviation": seen.deviation, "kurtosis": seen.kurtosis},
+                    remedy="calibrate with samples of the deployment, unless the deployment feeds noise as well",
+                )
+
+    def _image(
+        self, name: str, correlation: npt.NDArray[np.float64], channels: int, data: DataSummary
+    ) -> Iterator[Finding]:
+        noisy = np.flatnonzero(correlation < self.correlation)
+        if 2 * noisy.size <= data.samples:
+            return
+        median = float(np.median(correlation[noisy]))
+        yield self.finding(
+            at_input(name),
+            f"neighbouring pixels of {name!r} correlate by {median:.2f} in {noisy.size} of {data.samples} samples "
+            f"({named(data, noisy)}); in pictures it is 0.65 to 0.99, so these look like noise",
+            # A single channel may be something else than a picture, such as a spectrogram.
+            severity=None if channels == 3 else Severity.INFO,
+            metrics={"neighbour_correlation": median, "noisy_samples": int(noisy.size), "samples": data.samples},
+            remedy="calibrate with samples of the deployment, and look at layout and decoding if these are meant to be",
+        )
+
+
+def _generated(seen: InputSummary) -> str:
+    """The generator whose moments the values have; empty if none."""
+    n = seen.values
+    if n < _ENOUGH:
+        return ""
+    variance = seen.deviation**2
+    symmetric = abs(seen.skewness) < _ERRORS * sqrt(6 / n)
+    normal = (
+        abs(seen.mean) < _ERRORS / sqrt(n)
+        and abs(variance - 1) < _ERRORS * sqrt(2 / n)
+        and abs(seen.kurtosis - 3) < _ERRORS * sqrt(24 / n)
+    )
+    uniform = (
+        0 <= seen.low < seen.high <= 1
+        and abs(seen.mean - 1 / 2) < _ERRORS * sqrt(1 / (12 * n))
+        and abs(variance - 1 / 12) < _ERRORS * sqrt(1 / (180 * n))
+        and abs(seen.kurtosis - 1.8) < _ERRORS * sqrt(2 / n)
+    )
+    if not symmetric:
+        return ""
+    return "N(0, 1)" if normal else "U(0, 1)" if uniform else ""
