@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxlint_q.calibration.data import ImageFolder, Source, read_arrays
+from onnxlint_q.calibration.archives import read_arrays
+from onnxlint_q.calibration.data import ImageFolder, Source
 from onnxlint_q.errors import DataError
 
 

@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.data import ImageSummary, InputSummary, Patches
 from onnxlint_q.analysis.encoding import ENCODINGS, Encoding, encoding_of, misfit, plainest, reencoded, response
+from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.stem import Stem
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
@@ -37,7 +38,6 @@ from onnxlint_q.graph import Role
 from onnxlint_q.rule import Example, Rule, option
 from onnxlint_q_rules.advice import times
 from onnxlint_q_rules.data.pictures import RECORDING, at_input, pictures, recorded, smooth
-from onnxlint_q_rules.qdq.pairs import grid
 
 _BIASED = """
 <ir_version: 8, opset_import: ["" : 17]>
