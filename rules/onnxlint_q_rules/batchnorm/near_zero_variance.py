@@ -105,9 +105,9 @@ class NearZeroVariance(Rule):
         source="four of eight bits; Sony MCT 2.6.1 uses the same ratio for unbalanced inputs",
     )
     warn_below_db: float = option(
-        25.0,
+        20.0,
         doc="forecast SQNR at the output (dB) below which a finding is a warning, else it is an info",
-        source="noise of 10 % of the signal, the level where layers are excluded, and 5 dB of forecast error",
+        source="noise of 10 % of the signal, the level where layers are excluded",
     )
     blind_below_db: float = option(
         20.0,

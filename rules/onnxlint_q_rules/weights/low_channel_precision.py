@@ -81,9 +81,9 @@ class LowChannelPrecision(LowDepthwiseAveragePrecision):
         source="noise of 10 % of the average channel's weights",
     )
     warn_below_db: float = option(
-        10.0,
+        15.0,
         doc="forecast SQNR at the output (dB) below which a finding is a warning, above it an info",
-        source="noise of a third of the signal: 10 dB of forecast error below the level where layers are excluded",
+        source="noise of 10 % of the signal, the level where layers are excluded, less the forecast's error of 5 dB",
     )
 
     good: ClassVar[tuple[Example, ...]] = (
