@@ -28,14 +28,19 @@ class NotRunnableError(Exception):
 class Session:
     """A loaded model."""
 
-    def __init__(self, executable: Executable) -> None:
+    def __init__(self, executable: Executable, threads: int = 0) -> None:
         """Load `executable` on the CPU, with quantise-dequantise pairs computed as they stand.
+
+        Args:
+            executable: the model.
+            threads: how many a run may use, 0 for as many as there are cores.
 
         Raises:
             NotRunnableError: ONNX Runtime refuses the model.
         """
         options = ort.SessionOptions()
         options.log_severity_level = 4
+        options.intra_op_num_threads = threads
         # Integer kernels would round differently from the operators' definition; pairs are to be what they say.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         # Many sessions take turns on the same cores; threads that spin after a run take them from the next one.
@@ -61,16 +66,13 @@ class Session:
         Raises:
             NotRunnableError: the run fails or takes longer than SECONDS_PER_RUN.
         """
-        options = ort.RunOptions()
-        options.log_severity_level = 4
-        finished: list[list[Any] | Exception] = []
+        options = run_options()
+        finished: list[list[Array] | Exception] = []
 
         def work() -> None:
             try:
-                finished.append(
-                    self._session.run(list(self._outputs if outputs is None else outputs), dict(sample), options)
-                )
-            except Exception as error:  # handed to the thread that waits, which raises it
+                finished.append(self.compute(sample, options, outputs))
+            except NotRunnableError as error:  # handed to the thread that waits, which raises it
                 finished.append(error)
             done.set()
 
@@ -84,11 +86,42 @@ class Session:
             options.terminate = True
             done.wait(_SECONDS_TO_STOP)
         if not in_time:
-            raise NotRunnableError(f"one sample took longer than {SECONDS_PER_RUN:g} seconds and was stopped")
+            raise too_long()
         (values,) = finished
         if isinstance(values, Exception):
-            raise NotRunnableError(_one_line(values)) from values
+            raise values
+        return values
+
+    def compute(
+        self, sample: Mapping[str, Array], options: ort.RunOptions, outputs: Sequence[str] | None = None
+    ) -> list[Array]:
+        """`run` on this thread, for as long as it takes or until somebody sets `options.terminate`.
+
+        Raises:
+            NotRunnableError: the run fails.
+        """
+        try:
+            values = self._session.run(list(self._outputs if outputs is None else outputs), dict(sample), options)
+        except Exception as error:  # pybind raises a dozen unrelated types
+            raise NotRunnableError(_one_line(error)) from error
         return [np.asarray(value) if isinstance(value, _TENSOR) else np.empty(0, object) for value in values]
+
+
+def time_limit() -> float:
+    """Seconds that one sample may take."""
+    return SECONDS_PER_RUN
+
+
+def too_long() -> NotRunnableError:
+    """What is raised for one that takes longer."""
+    return NotRunnableError(f"one sample took longer than {SECONDS_PER_RUN:g} seconds and was stopped")
+
+
+def run_options() -> ort.RunOptions:
+    """Options of one run that says nothing and can be stopped."""
+    options = ort.RunOptions()
+    options.log_severity_level = 4
+    return options
 
 
 def _one_line(error: Exception) -> str:
