@@ -11,8 +11,8 @@ over all its operator types: two numbers a tensor. `qdq_loss_debug` is collect_a
 onnxruntime.quantization.qdq_loss_debug, which stores every activation of every sample for a comparison later; its
 row holds the writing of the augmented model and the storing, and no statistics.
 
-Memory. The peak of a process of its own for each row, and of one that only imports and loads; the 1,000 samples of the last
-column are the others over and over, so that they need no room.
+Memory. The peak of a process of its own for each row, and of one that only imports and loads. The 1,000
+samples of the last column are the others over and over, so that they need no room.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
@@ -159,16 +158,22 @@ def main() -> None:
     parser.add_argument("--without-stored", action="store_true", help="leave qdq_loss_debug out: it needs gigabytes")
     chosen = parser.parse_args()
     runs = {label: run for label, run in RUNS.items() if not (chosen.without_stored and run is stored)}
+    # Before this process has grown: a new one's peak starts at the size of the one that it came from.
+    floor = peak(nothing, chosen, 1)
+    peaks = {label: (peak(run, chosen, chosen.samples), _many(run, chosen)) for label, run in runs.items()}
     seconds = timed(runs, chosen)
     base = seconds["plain inference"]
     print(f"{chosen.model.name}, {chosen.samples} samples, {chosen.repeats} repeats, {os.cpu_count()} cores")
     print(f"{'':<21}{'ms a sample':>12}{'times plain':>13}{'peak MB':>10}{f'with {MANY}':>11}")
-    print(f"{'imports and samples':<46}{peak(nothing, chosen, 1):10.0f}")
-    for label, run in runs.items():
+    print(f"{'imports and samples':<46}{floor:10.0f}")
+    for label in runs:
         each = statistics.median(seconds[label]) / chosen.samples * 1e3
         ratio = statistics.median(value / one for value, one in zip(seconds[label], base, strict=True))
-        many = "-" if run is stored else f"{peak(run, chosen, MANY):.0f}"
-        print(f"{label:<21}{each:12.2f}{ratio:13.2f}{peak(run, chosen, chosen.samples):10.0f}{many:>11}")
+        print(f"{label:<21}{each:12.2f}{ratio:13.2f}{peaks[label][0]:10.0f}{peaks[label][1]:>11}")
+
+
+def _many(run: Pass, chosen: argparse.Namespace) -> str:
+    return "-" if run is stored else f"{peak(run, chosen, MANY):.0f}"
 
 
 if __name__ == "__main__":

@@ -54,11 +54,13 @@ class Histogram:
     def of_codes(cls, codes: Iterable[Codes], whole: bool = False) -> Histogram:
         """What `float_codes` gave, however many times."""
         parts = list(codes)
-        together = np.bincount(np.concatenate(parts), minlength=BINS) if parts else np.zeros(BINS, np.int64)
+        if not parts:
+            return cls.empty(whole)
+        counts = np.bincount(np.concatenate(parts), minlength=BINS)
+        held = np.flatnonzero(counts)
         # Negative floats descend with their bits: their half comes first, turned round.
-        ascending = np.concatenate([together[: _HALF - 1 : -1], together[:_HALF]])
-        bins = np.flatnonzero(ascending)
-        return cls(bins, ascending[bins], whole)
+        held = np.concatenate([held[held >= _HALF][::-1], held[held < _HALF]])
+        return cls(np.where(held < _HALF, held + _HALF, BINS - 1 - held), counts[held], whole)
 
     @classmethod
     def of(cls, values: npt.ArrayLike, whole: bool = False) -> Histogram:
@@ -66,10 +68,11 @@ class Histogram:
         return cls.of_codes([float_codes(np.ascontiguousarray(values, np.float32))], whole)
 
     def __add__(self, other: Histogram) -> Histogram:
-        bins, where = np.unique(np.concatenate([self.bins, other.bins]), return_inverse=True)
-        counts = np.zeros(bins.size, np.int64)
-        np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
-        return Histogram(bins, counts, self.whole and other.whole)
+        counts = np.zeros(BINS, np.int64)
+        counts[self.bins] = self.counts
+        counts[other.bins] += other.counts
+        bins = np.flatnonzero(counts)
+        return Histogram(bins, counts[bins], self.whole and other.whole)
 
     @cached_property
     def total(self) -> int:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
@@ -123,12 +124,13 @@ class _Pass:
     def _reduced(self, number: int, sample: Sample) -> dict[str, Reduced]:
         """The statistics of one sample."""
         options = self.running[number] = run_options()
-        made = {tensor: self._reduce(tensor, sample[tensor], number) for tensor in self.given}
-        for part, session in self.sessions:
-            values = session.compute(sample, options, list(part.values()) or None)
-            # Where nothing is watched the model's own outputs come, to see that it runs.
-            for tensor, array in zip(part, values, strict=False):
-                made[tensor] = self._reduce(tensor, array, number)
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = {tensor: self._reduce(tensor, sample[tensor], number) for tensor in self.given}
+            for part, session in self.sessions:
+                values = session.compute(sample, options, list(part.values()) or None)
+                # Where nothing is watched the model's own outputs come, to see that it runs.
+                for tensor, array in zip(part, values, strict=False):
+                    made[tensor] = self._reduce(tensor, array, number)
         del self.running[number]
         return {tensor: reduced for tensor, reduced in made.items() if reduced is not None}
 

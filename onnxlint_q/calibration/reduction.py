@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +21,15 @@ from onnxlint_q.analysis.observations import ChannelObservation, TensorObservati
 
 Array = npt.NDArray[Any]
 Single = npt.NDArray[np.float32]
-SUBSET = 2048
+SUBSET = 1024
 # Rows of this many values: numpy's BLAS starts threads of its own above 10,000, and float32 sums stay accurate.
 _ROW = 8192
 # Samples whose subsets wait to be counted together; counting costs the same for one sample as for many.
-_WAITING = 32
+_WAITING = 64
+_GOLDEN = 0.6180339887498949
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Reduced:
+class Reduced(NamedTuple):
     """One tensor of one sample.
 
     Attributes:
@@ -42,10 +41,10 @@ class Reduced:
         channels: the tensor has an axis of channels.
     """
 
-    low: Single
-    high: Single
-    total: npt.NDArray[np.float64]
-    square: npt.NDArray[np.float64]
+    low: Array
+    high: Array
+    total: Array
+    square: Array
     size: int
     codes: Codes
     ends: tuple[int, int]
@@ -53,7 +52,7 @@ class Reduced:
 
 
 def reduce_tensor(array: Array, axis: int | None, number: int, codes: tuple[int, int] | None = None) -> Reduced:
-    """Reduce one tensor, which holds at least one value.
+    """Reduce one tensor, which holds at least one value. NaN and infinity go through and warn of nothing.
 
     Args:
         array: its values.
@@ -64,40 +63,42 @@ def reduce_tensor(array: Array, axis: int | None, number: int, codes: tuple[int,
     ends = (0, 0)
     if codes is not None:
         ends = (int(np.count_nonzero(array == codes[0])), int(np.count_nonzero(array == codes[1])))
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = np.ascontiguousarray(array, np.float32)
-        channels = axis is not None and values.ndim > axis
-        lead = math.prod(values.shape[:axis]) if channels else 1
-        count = values.shape[axis] if channels and axis is not None else 1
-        rows = values.reshape(lead, count, -1)
-        low, high, total, square = _by_column(rows) if rows.shape[2] == 1 else _by_row(rows)
-    stride = _stride(values.size)
+    values = np.ascontiguousarray(array, np.float32)
+    size = values.size
+    channels = axis is not None and values.ndim > axis
+    count = values.shape[axis] if channels and axis is not None else 1
+    lead = math.prod(values.shape[:axis]) if channels else 1
+    length = size // (lead * count)
+    found = _by_column(values.reshape(lead, count)) if length == 1 else _by_row(values, lead, count, length)
+    stride = _stride(size)
     # Consecutive samples start a golden ratio of the stride apart, which spreads any number of them evenly.
-    start = int(stride * ((number * 0.6180339887498949) % 1.0))
-    return Reduced(low, high, total, square, values.size, float_codes(values, start, stride), ends, channels)
+    start = int(stride * (number * _GOLDEN % 1.0))
+    return Reduced(*found, size, float_codes(values, start, stride), ends, channels)
 
 
-def _by_row(rows: Single) -> tuple[Single, Single, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Statistics of `[lead, channel, value]` for each channel, its values lying together."""
-    lead, channels, length = rows.shape
+def _by_row(values: Single, lead: int, count: int, length: int) -> tuple[Array, Array, Array, Array]:
+    """Extremes, sum and sum of squares of `[lead, channel, value]` by channel, its values lying together."""
     part = _part(length)
-    parts = rows.reshape(lead, channels, length // part, part)
-    low, high = np.minimum.reduce(parts, axis=3), np.maximum.reduce(parts, axis=3)
-    total = np.matmul(parts[..., None, :], _ones(part))[..., 0, 0]
-    square = np.matmul(parts[..., None, :], parts[..., None])[..., 0, 0]
-    if low.shape[0] == low.shape[2] == 1:
-        return low[0, :, 0], high[0, :, 0], total[0, :, 0].astype(np.float64), square[0, :, 0].astype(np.float64)
+    rows = values.reshape(-1, part)
+    low, high = np.minimum.reduce(rows, axis=1), np.maximum.reduce(rows, axis=1)
+    upright = rows[:, None, :]
+    total = np.matmul(upright, _ones(part)).reshape(-1)
+    square = np.matmul(upright, rows[:, :, None]).reshape(-1)
+    if rows.shape[0] == count:
+        return low, high, total, square
+    shape = (lead, count, length // part)
     return (
-        low.min(axis=(0, 2)),
-        high.max(axis=(0, 2)),
-        total.sum(axis=(0, 2), dtype=np.float64),
-        square.sum(axis=(0, 2), dtype=np.float64),
+        low.reshape(shape).min(axis=(0, 2)),
+        high.reshape(shape).max(axis=(0, 2)),
+        total.reshape(shape).sum(axis=(0, 2), dtype=np.float64),
+        square.reshape(shape).sum(axis=(0, 2), dtype=np.float64),
     )
 
 
-def _by_column(rows: Single) -> tuple[Single, Single, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The same with the channels along the last axis."""
-    table = rows[:, :, 0]
+def _by_column(table: Single) -> tuple[Array, Array, Array, Array]:
+    """The same of `[value, channel]`."""
+    if len(table) == 1:
+        return table[0].copy(), table[0].copy(), table[0].copy(), np.square(table[0])
     return (
         table.min(axis=0),
         table.max(axis=0),
@@ -134,68 +135,71 @@ def _stride(size: int) -> int:
 
 
 class Sums:
-    """The running statistics of one tensor."""
+    """The running statistics of one tensor; samples wait until it pays to add them up."""
 
     def __init__(self, whole: bool) -> None:
         self.whole = whole
-        self.low = self.high = np.zeros(0, np.float32)
-        self.total = self.square = np.zeros(0)
-        self.size = 0
-        self.ends = [0, 0]
-        self.lows: list[np.float32] = []
-        self.highs: list[np.float32] = []
-        self.channels = True
-        self.histogram = Histogram.empty(whole)
-        self._waiting: list[Codes] = []
+        self.waiting: list[Reduced] = []
+        self._sum: TensorObservation | None = None
+        self._finite = True
 
     def add(self, new: Reduced) -> None:
         """One more sample."""
-        low, high, total, square = new.low, new.high, new.total, new.square
-        # np.min keeps a NaN, so one bad sample marks the tensor for good.
-        self.lows.append(low.min())
-        self.highs.append(high.max())
-        self.channels &= new.channels and self.low.size in {0, low.size}
-        if not self.channels:
-            low, high = low.min(keepdims=True), high.max(keepdims=True)
-            total, square = total.sum(keepdims=True), square.sum(keepdims=True)
-            if self.size:
-                self.low, self.high = self.low.min(keepdims=True), self.high.max(keepdims=True)
-                self.total, self.square = self.total.sum(keepdims=True), self.square.sum(keepdims=True)
-        if self.size:
-            low, high = np.minimum(self.low, low), np.maximum(self.high, high)
-            total, square = self.total + total, self.square + square
-        self.low, self.high, self.total, self.square = low, high, total, square
-        self.size += new.size
-        self.ends = [self.ends[0] + new.ends[0], self.ends[1] + new.ends[1]]
-        self._waiting.append(new.codes)
-        if len(self._waiting) >= _WAITING:
-            self._count()
+        self.waiting.append(new)
+        if len(self.waiting) >= _WAITING:
+            self._settle()
 
-    def _count(self) -> None:
-        self.histogram += Histogram.of_codes(self._waiting, self.whole)
-        self._waiting = []
+    @property
+    def seen(self) -> bool:
+        """Whether there was any value."""
+        return bool(self.waiting) or self._sum is not None or not self._finite
 
     def result(self) -> TensorObservation | None:
         """What was seen; None if a value was NaN or infinite."""
-        if not (np.isfinite(self.low).all() and np.isfinite(self.high).all() and np.isfinite(self.total).all()):
-            return None
-        self._count()
-        share = self.low.size / self.size
+        self._settle()
+        return self._sum if self._finite else None
+
+    def _settle(self) -> None:
+        if self.waiting and self._finite:
+            new = _observation(self.waiting, self.whole)
+            # NaN and infinity stay in what they are compared with, so one bad sample marks the tensor for good.
+            self._finite = math.isfinite(new.low) and math.isfinite(new.high) and math.isfinite(new.mean)
+            self._sum = new if self._sum is None else self._sum + new
+        self.waiting = []
+
+
+def _observation(samples: Sequence[Reduced], whole: bool) -> TensorObservation:
+    """Some samples of one tensor together."""
+    size = sum(sample.size for sample in samples)
+    channels = None
+    totals, squares = [s.total for s in samples], [s.square for s in samples]
+    if all(s.channels and s.low.size == samples[0].low.size for s in samples):
+        low, high = np.stack([s.low for s in samples]), np.stack([s.high for s in samples])
+        lows, highs = low.min(axis=1), high.max(axis=1)
+        share = low.shape[1] / size
         channels = ChannelObservation(
-            self.low.astype(np.float64), self.high.astype(np.float64), self.total * share, self.square * share
+            low.min(axis=0).astype(np.float64),
+            high.max(axis=0).astype(np.float64),
+            np.asarray(np.sum(totals, axis=0, dtype=np.float64) * share),
+            np.asarray(np.sum(squares, axis=0, dtype=np.float64) * share),
         )
-        return TensorObservation(
-            low=float(self.low.min()),
-            high=float(self.high.max()),
-            mean=float(self.total.sum() / self.size),
-            power=float(self.square.sum() / self.size),
-            size=self.size,
-            histogram=self.histogram,
-            lows=np.asarray(self.lows, np.float32),
-            highs=np.asarray(self.highs, np.float32),
-            channels=channels if self.channels else None,
-            ends=(self.ends[0] / self.size, self.ends[1] / self.size) if self.whole else None,
-        )
+        mean, power = float(channels.mean.mean()), float(channels.power.mean())
+    else:
+        lows, highs = np.asarray([s.low.min() for s in samples]), np.asarray([s.high.max() for s in samples])
+        mean, power = (float(sum(p.sum(dtype=np.float64) for p in parts)) / size for parts in (totals, squares))
+    ends = [sum(s.ends[side] for s in samples) / size for side in (0, 1)]
+    return TensorObservation(
+        low=float(lows.min()),
+        high=float(highs.max()),
+        mean=mean,
+        power=power,
+        size=size,
+        histogram=Histogram.of_codes((s.codes for s in samples), whole),
+        lows=lows,
+        highs=highs,
+        channels=channels,
+        ends=(ends[0], ends[1]) if whole else None,
+    )
 
 
 class Collector:
@@ -213,6 +217,6 @@ class Collector:
 
     def result(self) -> tuple[dict[str, TensorObservation], tuple[str, ...]]:
         """Observations by tensor, and the tensors that held NaN or infinity."""
-        made = {tensor: sums.result() for tensor, sums in self.sums.items() if sums.size}
+        made = {tensor: sums.result() for tensor, sums in self.sums.items() if sums.seen}
         found = {tensor: seen for tensor, seen in made.items() if seen is not None}
         return found, tuple(tensor for tensor in made if tensor not in found)

@@ -16,7 +16,7 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.calibration.data import ArraySource, Sample, open_source
 from onnxlint_q.calibration.observe import channel_axis, observe, observe_groups, observed_tensors
 from onnxlint_q.calibration.preprocess import PRESETS
-from onnxlint_q.calibration.reduction import reduce_tensor
+from onnxlint_q.calibration.reduction import SUBSET, reduce_tensor
 from onnxlint_q.calibration.session import NotRunnableError
 from onnxlint_q.facts import Facts, measure
 from onnxlint_q.graph import Value, read_model
@@ -93,7 +93,7 @@ def test_codes_at_the_ends_are_counted_exactly(models: Path, calibration: Path) 
         codes = np.concatenate([sample[tensor].ravel() for sample in whole])
         low, high = ranges[tensor] or (0, 0)
         assert got.ends == ((codes == low).mean(), (codes == high).mean())
-        if codes.size <= 4 * 2048:
+        if codes.size <= 4 * SUBSET:
             assert dict(zip(*got.histogram.edges[:1], got.histogram.counts, strict=True)) == dict(
                 zip(*np.unique(codes, return_counts=True), strict=True)
             )
@@ -105,7 +105,7 @@ def test_what_is_kept_does_not_grow_with_the_samples() -> None:
     )
     data = np.random.default_rng(0).standard_normal((64, 40_000)).astype(np.float32)
     seen = observe(facts, ArraySource("s", {"x": data}), 64).tensors["x"]
-    assert 64 * 1500 <= seen.counted <= 64 * 2048 and seen.histogram.bins.size < 8000
+    assert 64 * 900 <= seen.counted <= 64 * SUBSET and seen.histogram.bins.size < 8000
     assert abs(seen.quantile(0.99) - np.quantile(data, 0.99)) < 0.05
     assert abs(seen.quantile(0.001) - np.quantile(data, 0.001)) < 0.15
 
