@@ -57,7 +57,7 @@ class Histogram:
         if not parts:
             return cls.empty(whole)
         counts = np.bincount(np.concatenate(parts), minlength=BINS)
-        held = np.flatnonzero(counts)
+        held = np.flatnonzero(counts > 0)
         # Negative floats descend with their bits: their half comes first, turned round.
         held = np.concatenate([held[held >= _HALF][::-1], held[held < _HALF]])
         return cls(np.where(held < _HALF, held + _HALF, BINS - 1 - held), counts[held], whole)
@@ -71,7 +71,7 @@ class Histogram:
         counts = np.zeros(BINS, np.int64)
         counts[self.bins] = self.counts
         counts[other.bins] += other.counts
-        bins = np.flatnonzero(counts)
+        bins = np.flatnonzero(counts > 0)
         return Histogram(bins, counts[bins], self.whole and other.whole)
 
     @cached_property

@@ -27,7 +27,7 @@ from onnxlint_q.calibration.session import Session, run_options, time_limit, too
 from onnxlint_q.calibration.workers import LateError, cores, in_order
 from onnxlint_q.errors import DataError
 from onnxlint_q.facts import Facts
-from onnxlint_q.graph import Model, Role
+from onnxlint_q.graph import Model, Node, Role
 from onnxlint_q.graph.names import ROOT
 
 Array = npt.NDArray[Any]
@@ -91,6 +91,7 @@ class _Pass:
         self.axes = {tensor: channel_axis(facts.model, tensor) for tensor in self.tensors}
         known = {q.codes: q.code_range for q in facts.quantized}
         self.codes = {tensor: codes for tensor in self.tensors if (codes := known.get(tensor)) is not None}
+        self.clipped = clipped_tensors(facts.model, self.tensors)
         self.given = [value.name for value in self.inputs if value.name in self.axes]
         computed = [tensor for tensor in self.tensors if tensor not in self.given]
         parts, largest = _parts(facts.model, computed)
@@ -125,19 +126,27 @@ class _Pass:
         """The statistics of one sample."""
         options = self.running[number] = run_options()
         with np.errstate(over="ignore", invalid="ignore"):
-            made = {tensor: self._reduce(tensor, sample[tensor], number) for tensor in self.given}
+            made: dict[str, Reduced] = {}
+            for tensor in self.given:
+                self._reduce(tensor, sample[tensor], number, made)
             for part, session in self.sessions:
                 values = session.compute(sample, options, list(part.values()) or None)
                 # Where nothing is watched the model's own outputs come, to see that it runs.
                 for tensor, array in zip(part, values, strict=False):
-                    made[tensor] = self._reduce(tensor, array, number)
+                    self._reduce(tensor, array, number, made)
         del self.running[number]
-        return {tensor: reduced for tensor, reduced in made.items() if reduced is not None}
+        return made
 
-    def _reduce(self, tensor: str, values: Array, number: int) -> Reduced | None:
+    def _reduce(self, tensor: str, values: Array, number: int, made: dict[str, Reduced]) -> None:
+        """Add a tensor's statistics to those of the sample."""
         if not values.size or values.dtype == object:
-            return None
-        return reduce_tensor(values, self.axes[tensor], number, self.codes.get(tensor))
+            return
+        extremes = None
+        source, low, high = self.clipped.get(tensor, ("", 0.0, 0.0))
+        if source in made:
+            read = made[source]
+            extremes = np.clip(read.low, low, high), np.clip(read.high, low, high)
+        made[tensor] = reduce_tensor(values, self.axes[tensor], number, self.codes.get(tensor), extremes)
 
 
 def observed_tensors(facts: Facts) -> tuple[str, ...]:
@@ -155,7 +164,35 @@ def observed_tensors(facts: Facts) -> tuple[str, ...]:
         wanted = [q.codes for q in facts.quantized if q.role is Role.ACTIVATION and not q.dynamic]
     defined = {node.outputs[i] for node in model.nodes if node.graph == ROOT for i in range(len(node.outputs))}
     defined |= {value.name for value in model.inputs}
-    return tuple(dict.fromkeys(key for key in wanted if key in defined))
+    order = {key: node.order for node in model.nodes if node.graph == ROOT for key in node.outputs}
+    return tuple(sorted(dict.fromkeys(key for key in wanted if key in defined), key=lambda key: order.get(key, -1)))
+
+
+def clipped_tensors(model: Model, tensors: Sequence[str]) -> dict[str, tuple[str, float, float]]:
+    """Results of Relu and Clip: what they read, if that is watched and comes first, and the bounds they put on it.
+
+    Both are monotone, so the extremes of the result are those of what was read, clipped, exactly.
+    """
+    found: dict[str, tuple[str, float, float]] = {}
+    for number, tensor in enumerate(tensors):
+        node = model.producer(tensor)
+        if node is None or not node.is_standard or node.input(0) not in tensors[:number]:
+            continue
+        if node.op_type == "Relu":
+            found[tensor] = node.input(0), 0.0, math.inf
+        elif node.op_type == "Clip":
+            low, high = (_bound(model, node, *which) for which in ((1, "min", -math.inf), (2, "max", math.inf)))
+            if low is not None and high is not None:
+                found[tensor] = node.input(0), low, high
+    return found
+
+
+def _bound(model: Model, node: Node, position: int, name: str, default: float) -> float | None:
+    """A bound of a Clip, by opset an input or an attribute; None if it is computed."""
+    if not node.input(position):
+        return node.float(name, default)
+    value = model.constant(node.input(position))
+    return float(value.reshape(())) if value is not None and value.size == 1 else None
 
 
 def channel_axis(model: Model, tensor: str) -> int | None:

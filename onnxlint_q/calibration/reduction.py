@@ -51,7 +51,13 @@ class Reduced(NamedTuple):
     channels: bool
 
 
-def reduce_tensor(array: Array, axis: int | None, number: int, codes: tuple[int, int] | None = None) -> Reduced:
+def reduce_tensor(
+    array: Array,
+    axis: int | None,
+    number: int,
+    codes: tuple[int, int] | None = None,
+    extremes: tuple[Array, Array] | None = None,
+) -> Reduced:
     """Reduce one tensor, which holds at least one value. NaN and infinity go through and warn of nothing.
 
     Args:
@@ -59,6 +65,7 @@ def reduce_tensor(array: Array, axis: int | None, number: int, codes: tuple[int,
         axis: where its channels are, None if it has none.
         number: which sample it is from; each takes its subset from another place.
         codes: the lowest and the highest code, if it holds codes.
+        extremes: smallest and largest value by channel, where they are known already.
     """
     ends = (0, 0)
     if codes is not None:
@@ -69,27 +76,33 @@ def reduce_tensor(array: Array, axis: int | None, number: int, codes: tuple[int,
     count = values.shape[axis] if channels and axis is not None else 1
     lead = math.prod(values.shape[:axis]) if channels else 1
     length = size // (lead * count)
-    found = _by_column(values.reshape(lead, count)) if length == 1 else _by_row(values, lead, count, length)
+    if extremes is not None and extremes[0].size != count:
+        extremes = None
+    found = _by_column(values.reshape(lead, count)) if length == 1 else _by_row(values, lead, count, length, extremes)
     stride = _stride(size)
     # Consecutive samples start a golden ratio of the stride apart, which spreads any number of them evenly.
     start = int(stride * (number * _GOLDEN % 1.0))
     return Reduced(*found, size, float_codes(values, start, stride), ends, channels)
 
 
-def _by_row(values: Single, lead: int, count: int, length: int) -> tuple[Array, Array, Array, Array]:
+def _by_row(
+    values: Single, lead: int, count: int, length: int, extremes: tuple[Array, Array] | None
+) -> tuple[Array, Array, Array, Array]:
     """Extremes, sum and sum of squares of `[lead, channel, value]` by channel, its values lying together."""
     part = _part(length)
     rows = values.reshape(-1, part)
-    low, high = np.minimum.reduce(rows, axis=1), np.maximum.reduce(rows, axis=1)
+    low, high = extremes or (np.minimum.reduce(rows, axis=1), np.maximum.reduce(rows, axis=1))
     upright = rows[:, None, :]
     total = np.matmul(upright, _ones(part)).reshape(-1)
     square = np.matmul(upright, rows[:, :, None]).reshape(-1)
     if rows.shape[0] == count:
         return low, high, total, square
     shape = (lead, count, length // part)
+    if extremes is None:
+        low, high = low.reshape(shape).min(axis=(0, 2)), high.reshape(shape).max(axis=(0, 2))
     return (
-        low.reshape(shape).min(axis=(0, 2)),
-        high.reshape(shape).max(axis=(0, 2)),
+        low,
+        high,
         total.reshape(shape).sum(axis=(0, 2), dtype=np.float64),
         square.reshape(shape).sum(axis=(0, 2), dtype=np.float64),
     )
