@@ -90,6 +90,22 @@ def check(
     crop: Annotated[str | None, typer.Option(help="Centre crop: pixels, or HEIGHTxWIDTH.")] = None,
     layout: Annotated[str | None, typer.Option(help="nchw or nhwc; seen from the input's shape by default.")] = None,
     samples: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many samples to calibrate on.")] = 32,
+    observer: Annotated[
+        str,
+        typer.Option(
+            help="How ranges of activations are taken from the data: min-max, moving-average, moving-average-0.9, "
+            "percentile, tf-percentile, entropy, mse."
+        ),
+    ] = "min-max",
+    trials: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Calibrate again on so many disjoint random subsets: spread of the figures, observers side by side, "
+            "and whether more samples would help.",
+        ),
+    ] = 0,
     probe: Annotated[
         bool, typer.Option("--probe", help="Without data: run the model on synthetic inputs, layer by layer.")
     ] = False,
@@ -140,7 +156,7 @@ def check(
             layout=layout,
         )
         reports = parse_reports(output_format or [], html)
-        request = parse_request(scheme, calibrate, how, samples, probe=probe)
+        request = parse_request(scheme, calibrate, how, samples, observer=observer, trials=trials, probe=probe)
         words = split_words(select), split_words(extend_select), split_words(ignore)
         paths = find_models(models)
         keep_apart(reports, [*paths, calibrate, config])

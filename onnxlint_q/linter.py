@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnxlint_q.analysis.observations import Observations
+from onnxlint_q.analysis.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.assemble import Outcome, assemble
 from onnxlint_q.calibration.data import Source
@@ -35,12 +36,16 @@ class Request:
         source: calibration data; None for a static run.
         samples: how many to calibrate on.
         probe: run the model on synthetic inputs.
+        observer: how ranges are taken from the data, one of analysis.observers.
+        trials: on how many disjoint subsets of the data to calibrate again; 0 for none.
     """
 
     schemes: tuple[Scheme, ...]
     source: Source | None = None
     samples: int = 32
     probe: bool = False
+    observer: str = DEFAULT_OBSERVER
+    trials: int = 0
 
 
 def lint(
@@ -152,7 +157,7 @@ def _prove(
 ) -> tuple[Proof | None, str]:
     assert request.source is not None
     try:
-        return prove(facts, observations, findings, request.source, request.samples, progress), ""
+        return prove(facts, observations, findings, request.source, request.samples, progress, request.observer), ""
     except NotRunnableError as error:
         return None, f"ONNX Runtime cannot run the folded model: {error}"
 
