@@ -16,7 +16,7 @@ from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Finding
 from onnxlint_q.graph import Format
 from onnxlint_q.graph.names import local_name
-from onnxlint_q.result import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult
+from onnxlint_q.result import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult, Trials
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,7 @@ class Outcome:
         untested_because: why nothing ran although it was asked for; empty otherwise.
         notes: what could not be done, in words.
         seconds: wall time by stage.
+        trials: None unless they were asked for.
     """
 
     findings: Sequence[Finding]
@@ -41,6 +42,7 @@ class Outcome:
     untested_because: str = ""
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    trials: Trials | None = None
 
 
 def assemble(facts: Facts, config: Config, outcome: Outcome) -> ModelResult:
@@ -60,6 +62,7 @@ def assemble(facts: Facts, config: Config, outcome: Outcome) -> ModelResult:
         seconds=dict(outcome.seconds),
         levels=config.levels,
         rule_crashed=outcome.crashed,
+        trials=outcome.trials,
     )
 
 

@@ -18,12 +18,13 @@ from onnxlint_q.calibration.probe import Probe, probe
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.prove import Proof, prove
 from onnxlint_q.calibration.session import NotRunnableError
+from onnxlint_q.calibration.trials import run_trials
 from onnxlint_q.config import Config
 from onnxlint_q.errors import OnnxlintError
 from onnxlint_q.facts import Facts, measure
 from onnxlint_q.finding import RULE_CRASHED, Confidence, Evidence, Finding, Location, Severity
 from onnxlint_q.graph import read_model
-from onnxlint_q.result import ModelResult
+from onnxlint_q.result import ModelResult, Trials
 from onnxlint_q.rule import Rule
 
 
@@ -81,8 +82,14 @@ def lint(
             proof, reason = _prove(facts, observations, findings, request, progress)
         if proof is not None:
             findings = _restored(proof.findings, rules, config)
+    trials = None
+    if proof is not None and request.trials and request.source is not None:
+        with clock.stage("trials"):
+            trials, reasons = _trials(facts, request.source, request, progress)
+        notes = (*notes, *reasons)
     how = request.source.preprocessing if request.source is not None else ""
-    return assemble(facts, config, Outcome(findings, crashed, how, proof, probed, reason, notes, clock.seconds))
+    outcome = Outcome(findings, crashed, how, proof, probed, reason, notes, clock.seconds, trials)
+    return assemble(facts, config, outcome)
 
 
 def judge(facts: Facts, rules: Sequence[Rule], config: Config) -> tuple[list[Finding], bool]:
@@ -160,6 +167,16 @@ def _prove(
         return prove(facts, observations, findings, request.source, request.samples, progress, request.observer), ""
     except NotRunnableError as error:
         return None, f"ONNX Runtime cannot run the folded model: {error}"
+
+
+def _trials(
+    facts: Facts, source: Source, request: Request, progress: Progress
+) -> tuple[Trials | None, tuple[str, ...]]:
+    """The trials, and a note why there are none."""
+    try:
+        return run_trials(facts, source, request.samples, request.trials, request.observer, progress), ()
+    except NotRunnableError as error:
+        return None, (f"there are no trials: {error}",)
 
 
 @dataclass

@@ -62,21 +62,21 @@ def observe(facts: Facts, source: Source, count: int = 32, progress: Progress = 
 
 
 def observe_groups(
-    facts: Facts, source: Source, group_of: Sequence[int | None], progress: Progress = silent
+    facts: Facts, source: Source, groups: Mapping[int, int], progress: Progress = silent
 ) -> tuple[Observations, ...]:
-    """The same for several groups of samples in one pass: sample `i` counts for group `group_of[i]`, or is skipped.
+    """The same for several groups of samples in one pass; `groups` gives a group, from 0 on, to sample numbers.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run the model.
         DataError: the data does not fit the model, or there is too little of it.
     """
-    kept = [group for group in group_of if group is not None]
-    taken = source.take(facts.model.inputs, len(group_of))
-    samples = (sample for sample, group in zip(taken, group_of, strict=False) if group is not None)
-    groups = 1 + max(kept, default=-1)
-    seen = _Pass(facts, len(kept), progress).over(source, samples, groups, kept.__getitem__)
-    if sum(part.samples for part in seen) < len(kept):
-        raise DataError(f"{source.name}: holds fewer than the {len(group_of)} samples that were asked for")
+    numbers = sorted(groups)
+    samples = source.pick(facts.model.inputs, numbers)
+    seen = _Pass(facts, len(numbers), progress).over(
+        source, samples, 1 + max(groups.values()), lambda position: groups[numbers[position]]
+    )
+    if sum(part.samples for part in seen) < len(numbers):
+        raise DataError(f"{source.name}: holds fewer than the {numbers[-1] + 1} samples that were counted")
     return seen
 
 

@@ -14,7 +14,7 @@ from onnxlint_q.calibration.data import Sample, Source
 from onnxlint_q.calibration.executable import Executable, folded
 from onnxlint_q.calibration.metrics import OutputError
 from onnxlint_q.calibration.progress import Progress, silent
-from onnxlint_q.calibration.trials import measure_variants
+from onnxlint_q.calibration.variant_runs import measure_variants
 from onnxlint_q.calibration.variants import activation_scales, can_simulate, quantized, with_activations, with_weight
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Evidence, Finding, Subject

@@ -127,20 +127,29 @@ def with_activations(executable: Executable, scales: Sequence[ActivationScale]) 
         else:
             _reroute(proto.graph, entry.tensor, result)
         made.extend(_round_trip(proto.graph, number, entry, source, result))
+    for name, value in scale_inputs(scales).items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
     proto.graph.node.extend(made)
     _sort(proto.graph)
     return replace(executable, proto=proto)
+
+
+def scale_inputs(scales: Sequence[ActivationScale]) -> dict[str, Array]:
+    """Values of the scales and zero points of `with_activations`, by the names of its initializers."""
+    found: dict[str, Array] = {}
+    for number, entry in enumerate(scales):
+        found[f"{PREFIX}scale{number}"] = np.asarray(entry.scale, helper.tensor_dtype_to_np_dtype(entry.elem_type))
+        if entry.number is not Number.FLOAT8:
+            found[f"{PREFIX}zero{number}"] = np.asarray(entry.zero_point, _CODE_TYPE[entry.number])
+    return found
 
 
 def _round_trip(
     graph: onnx.GraphProto, number: int, entry: ActivationScale, source: str, result: str
 ) -> list[onnx.NodeProto]:
     scale, zero, codes = (f"{PREFIX}{what}{number}" for what in ("scale", "zero", "codes"))
-    scale_type = helper.tensor_dtype_to_np_dtype(entry.elem_type)
-    graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(entry.scale, scale_type), scale))
     if entry.number is Number.FLOAT8:
-        return _float8(graph, number, scale_type, source, scale, result)
-    graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(entry.zero_point, _CODE_TYPE[entry.number]), zero))
+        return _float8(graph, number, helper.tensor_dtype_to_np_dtype(entry.elem_type), source, scale, result)
     return [
         helper.make_node("QuantizeLinear", [source, scale, zero], [codes], domain=_DOMAIN),
         helper.make_node("DequantizeLinear", [codes, scale, zero], [result], domain=_DOMAIN),

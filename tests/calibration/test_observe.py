@@ -124,7 +124,7 @@ def test_the_subset_is_in_step_with_no_axis() -> None:
 def test_groups_in_one_pass_are_passes_of_their_own(models: Path, calibration: Path) -> None:
     facts = facts_of(models / "healthy_mobilenet.onnx")
     source = open_source(str(calibration), PRESETS["raw"])
-    parts = observe_groups(facts, source, [0, 0, 0, None, 1, 1, 1, 1])
+    parts = observe_groups(facts, source, {0: 0, 1: 0, 2: 0, 4: 1, 5: 1, 6: 1, 7: 1})
     assert [part.samples for part in parts] == [3, 4]
     first = observe(facts, source, 3)
     for tensor, seen in first.tensors.items():
