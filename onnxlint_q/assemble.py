@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from onnxlint_q.analysis.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.calibration.metrics import OutputError
@@ -32,6 +33,7 @@ class Outcome:
         notes: what could not be done, in words.
         seconds: wall time by stage.
         trials: None unless they were asked for.
+        observer: how ranges were taken from the calibration samples.
     """
 
     findings: Sequence[Finding]
@@ -43,6 +45,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     trials: Trials | None = None
+    observer: str = DEFAULT_OBSERVER
 
 
 def assemble(facts: Facts, config: Config, outcome: Outcome) -> ModelResult:
@@ -157,7 +160,9 @@ def _calibration(facts: Facts, outcome: Outcome) -> CalibrationSummary | None:
     if seen is None:
         return None
     held_out = outcome.proof.held_out if outcome.proof is not None else 0
-    return CalibrationSummary(seen.source, outcome.preprocessing, seen.samples, held_out, seen.synthetic)
+    return CalibrationSummary(
+        seen.source, outcome.preprocessing, seen.samples, held_out, seen.synthetic, outcome.observer
+    )
 
 
 def _notes(facts: Facts) -> Iterator[str]:

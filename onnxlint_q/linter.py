@@ -88,7 +88,7 @@ def lint(
             trials, reasons = _trials(facts, request.source, request, progress)
         notes = (*notes, *reasons)
     how = request.source.preprocessing if request.source is not None else ""
-    outcome = Outcome(findings, crashed, how, proof, probed, reason, notes, clock.seconds, trials)
+    outcome = Outcome(findings, crashed, how, proof, probed, reason, notes, clock.seconds, trials, request.observer)
     return assemble(facts, config, outcome)
 
 

@@ -96,6 +96,7 @@ class CalibrationSummary:
         samples: how many were used for ranges and claims.
         held_out: how many others the end-to-end verdict was measured on; 0 where it had to use the same ones.
         synthetic: random values instead of data.
+        observer: how ranges were taken from the samples.
     """
 
     source: str
@@ -103,6 +104,7 @@ class CalibrationSummary:
     samples: int
     held_out: int
     synthetic: bool = False
+    observer: str = "min-max"
 
 
 @dataclass(frozen=True, slots=True)

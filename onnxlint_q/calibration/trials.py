@@ -235,8 +235,13 @@ def more_samples(scheme: str, decibels: Sequence[Sequence[float | None]], sample
         return ""
     gain, error = float(np.mean(gains)), float(np.std(gains, ddof=1) / math.sqrt(len(gains)))
     change = f"{abs(gain):.1f} dB from half as many to {samples} samples"
-    if abs(gain) <= max(2 * error, _NOTICED_DB):
+    if abs(gain) <= _NOTICED_DB:
         return f"{scheme}: {change} is no change that counts; more samples would not help."
+    if abs(gain) <= 2 * error:
+        return (
+            f"{scheme}: {'up' if gain > 0 else 'down'} {change}, which is less than the subsets differ; more --trials "
+            "would tell whether more samples help."
+        )
     if gain > 0:
         return f"{scheme}: it still gained {change}; more samples would help."
     return f"{scheme}: it lost {change}: ranges widen with every outlier; more samples would not help, clipping may."

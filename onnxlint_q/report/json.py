@@ -14,7 +14,16 @@ from numbers import Integral, Real
 from onnxlint_q import __version__
 from onnxlint_q.finding import Claim, Cure, Finding
 from onnxlint_q.report.words import PERFECT, missing_sqnr
-from onnxlint_q.result import CalibrationSummary, LayerRow, LayerSqnr, ModelResult, Run, SchemeResult
+from onnxlint_q.result import (
+    CalibrationSummary,
+    LayerRow,
+    LayerSqnr,
+    ModelResult,
+    Run,
+    SchemeResult,
+    TrialFigure,
+    Trials,
+)
 
 VERSION = 1
 
@@ -55,6 +64,7 @@ def _model(model: ModelResult) -> Json:
         "untested_because": _text(model.untested_because),
         "notes": [_text(note) for note in model.notes],
         "rule_crashed": model.rule_crashed,
+        "trials": _trials(model.trials) if model.trials else None,
     }
 
 
@@ -153,6 +163,30 @@ def _calibration(calibration: CalibrationSummary) -> Json:
         "samples": calibration.samples,
         "held_out": calibration.held_out,
         "synthetic": calibration.synthetic,
+        "observer": _text(calibration.observer),
+    }
+
+
+def _trials(trials: Trials) -> Json:
+    return {
+        "count": trials.count,
+        "samples": trials.samples,
+        "held_out": trials.held_out,
+        "observers": [_trial_figure(figure) for figure in trials.observers],
+        "curve": [_trial_figure(figure) for figure in trials.curve],
+        "sentences": [_text(sentence) for sentence in trials.sentences],
+    }
+
+
+def _trial_figure(figure: TrialFigure) -> Json:
+    return {
+        "scheme": _text(figure.scheme),
+        "observer": _text(figure.observer),
+        "samples": figure.samples,
+        "output_sqnr_db": _number(figure.output_sqnr_db),
+        "deviation_db": _number(figure.deviation_db),
+        "agreement": _number(figure.agreement),
+        "agreement_deviation": _number(figure.agreement_deviation),
     }
 
 
