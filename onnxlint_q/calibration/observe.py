@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -100,31 +101,37 @@ class _Pass:
         share = max(1, cores() // self.threads)
         self.sessions = [(part, _session(facts.model, part, share)) for part in parts]
         self.running: dict[int, ort.RunOptions] = {}
+        self.stopped = False
 
     def over(
         self, source: Source, samples: Iterable[Sample], groups: int, group_of: Callable[[int], int]
     ) -> tuple[Observations, ...]:
         """What was seen by group."""
         collected = [Collector(self.tensors, self.codes) for _ in range(groups)]
-        try:
-            reduced = in_order(self._reduced, samples, self.threads, time_limit())
-            for number, sample in enumerate(reduced):
-                collected[group_of(number)].add(sample)
-                self.progress("calibrating", number + 1, self.planned)
-        except LateError as error:
-            raise too_long() from error
-        finally:
-            for options in list(self.running.values()):
-                options.terminate = True
+        with closing(in_order(self._reduced, samples, self.threads, time_limit(), self._stop)) as stream:
+            try:
+                for number, sample in enumerate(stream):
+                    collected[group_of(number)].add(sample)
+                    self.progress("calibrating", number + 1, self.planned)
+            except LateError as error:
+                raise too_long() from error
         available = source.available(self.inputs)
         return tuple(
             Observations(source.name, source.synthetic, group.samples, available, *group.result())
             for group in collected
         )
 
+    def _stop(self) -> None:
+        """Let runs that are on their way end at the next operator."""
+        self.stopped = True
+        for options in list(self.running.values()):
+            options.terminate = True
+
     def _reduced(self, number: int, sample: Sample) -> dict[str, Reduced]:
         """The statistics of one sample."""
         options = self.running[number] = run_options()
+        # Looked at after the options can be found, so that a stop that comes now is not missed.
+        options.terminate = self.stopped
         with np.errstate(over="ignore", invalid="ignore"):
             made: dict[str, Reduced] = {}
             for tensor in self.given:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# ONNX Runtime stops between two operators; one that is still busy after this is left behind.
+_SECONDS_TO_STOP = 5.0
 
 
 def cores() -> int:
@@ -35,11 +38,16 @@ class _Task(Generic[Item, Result]):
 
 
 def in_order(
-    work: Callable[[int, Item], Result], items: Iterable[Item], threads: int, patience: float
-) -> Iterator[Result]:
+    work: Callable[[int, Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    patience: float,
+    stop: Callable[[], None],
+) -> Generator[Result, None, None]:
     """`work(number, item)` for each item, at most one more of them in memory than there are threads.
 
-    The threads are daemons: an operator that never returns does not keep the process alive.
+    However it ends, `stop` is called to let go of what is still in work, and that is waited for, but not long: the
+    threads are daemons, so that an operator that never returns does not keep the process alive.
 
     Raises:
         LateError: a result took longer than `patience` seconds after the one before it.
@@ -47,17 +55,20 @@ def in_order(
     """
     queue: SimpleQueue[_Task[Item, Result] | None] = SimpleQueue()
     waiting: deque[_Task[Item, Result]] = deque()
+    # Events and not joins: a join that was interrupted takes the thread for ended.
+    ended = [threading.Event() for _ in range(threads)]
 
-    def serve() -> None:
+    def serve(end: threading.Event) -> None:
         while (task := queue.get()) is not None:
             try:
                 task.result = work(task.number, task.item)
             except Exception as error:  # handed to the thread that waits, which raises it
                 task.error = error
             task.done.set()
+        end.set()
 
-    for _ in range(threads):
-        threading.Thread(target=serve, daemon=True).start()
+    for end in ended:
+        threading.Thread(target=serve, args=(end,), daemon=True).start()
     try:
         for number, item in enumerate(items):
             task: _Task[Item, Result] = _Task(number, item)
@@ -70,6 +81,10 @@ def in_order(
     finally:
         for _ in range(threads):
             queue.put(None)
+        stop()
+        deadline = time.monotonic() + _SECONDS_TO_STOP
+        for end in ended:
+            end.wait(max(0.0, deadline - time.monotonic()))
 
 
 def _awaited(task: _Task[Item, Result], patience: float) -> Result:
