@@ -102,8 +102,7 @@ def check(
         typer.Option(
             min=0,
             max=100,
-            help="Calibrate again on so many disjoint random subsets: spread of the figures, observers side by side, "
-            "and whether more samples would help.",
+            help="Calibrate again on so many disjoint subsets: spread, observers compared, effect of more samples.",
         ),
     ] = 0,
     probe: Annotated[
