@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from onnxlint_q.analysis.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.calibration.metrics import OutputError
@@ -16,7 +17,7 @@ from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Finding
 from onnxlint_q.graph import Format
 from onnxlint_q.graph.names import local_name
-from onnxlint_q.result import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult
+from onnxlint_q.result import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult, Trials
 
 NOTHING_TO_QUANTISE = "nothing to quantise: no layer with a constant weight and no activation that gets a scale"
 
@@ -33,6 +34,8 @@ class Outcome:
         untested_because: why nothing ran although it was asked for; empty otherwise.
         notes: what could not be done, in words.
         seconds: wall time by stage.
+        trials: None unless they were asked for.
+        observer: how ranges were taken from the calibration samples.
     """
 
     findings: Sequence[Finding]
@@ -43,6 +46,8 @@ class Outcome:
     untested_because: str = ""
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    trials: Trials | None = None
+    observer: str = DEFAULT_OBSERVER
 
 
 def assemble(facts: Facts, config: Config, outcome: Outcome) -> ModelResult:
@@ -62,6 +67,7 @@ def assemble(facts: Facts, config: Config, outcome: Outcome) -> ModelResult:
         seconds=dict(outcome.seconds),
         levels=config.levels,
         rule_crashed=outcome.crashed,
+        trials=outcome.trials,
     )
 
 
@@ -159,7 +165,9 @@ def _calibration(facts: Facts, outcome: Outcome) -> CalibrationSummary | None:
     if seen is None:
         return None
     held_out = outcome.proof.held_out if outcome.proof is not None else 0
-    return CalibrationSummary(seen.source, outcome.preprocessing, seen.samples, held_out, seen.synthetic)
+    return CalibrationSummary(
+        seen.source, outcome.preprocessing, seen.samples, held_out, seen.synthetic, outcome.observer
+    )
 
 
 def _notes(facts: Facts) -> Iterator[str]:

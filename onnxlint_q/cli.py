@@ -92,6 +92,21 @@ def check(
     crop: shared.Crop = None,
     layout: shared.Layout = None,
     samples: shared.Samples = 32,
+    observer: Annotated[
+        str,
+        typer.Option(
+            help="How ranges of activations are taken from the data: min-max, moving-average, moving-average-0.9, "
+            "percentile, tf-percentile, entropy, mse."
+        ),
+    ] = "min-max",
+    trials: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Calibrate again on so many disjoint subsets: spread, observers compared, effect of more samples.",
+        ),
+    ] = 0,
     probe: Annotated[
         bool, typer.Option("--probe", help="Without data: run the model on synthetic inputs, layer by layer.")
     ] = False,
@@ -139,7 +154,7 @@ def check(
             layout=layout,
         )
         reports = parse_reports(output_format or [], html)
-        request = parse_request(scheme, calibrate, how, samples, probe=probe)
+        request = parse_request(scheme, calibrate, how, samples, observer=observer, trials=trials, probe=probe)
         words = split_words(select), split_words(extend_select), split_words(ignore)
         paths = find_models(models)
         keep_apart(reports, [*paths, calibrate, config])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnxlint_q.analysis.observations import Observations
+from onnxlint_q.analysis.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.assemble import Outcome, assemble
 from onnxlint_q.calibration.data import Source
@@ -18,12 +19,13 @@ from onnxlint_q.calibration.probe import Probe, probe
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.prove import Proof, prove
 from onnxlint_q.calibration.session import NotRunnableError
+from onnxlint_q.calibration.trials import run_trials
 from onnxlint_q.config import Config
 from onnxlint_q.errors import OnnxlintError
 from onnxlint_q.facts import Facts, measure
 from onnxlint_q.finding import RULE_CRASHED, Confidence, Evidence, Finding, Location, Severity
 from onnxlint_q.graph import read_model
-from onnxlint_q.result import ModelResult
+from onnxlint_q.result import ModelResult, Trials
 from onnxlint_q.rule import Rule
 
 
@@ -36,12 +38,16 @@ class Request:
         source: calibration data; None for a static run.
         samples: how many to calibrate on.
         probe: run the model on synthetic inputs.
+        observer: how ranges are taken from the data, one of analysis.observers.
+        trials: on how many disjoint subsets of the data to calibrate again; 0 for none.
     """
 
     schemes: tuple[Scheme, ...]
     source: Source | None = None
     samples: int = 32
     probe: bool = False
+    observer: str = DEFAULT_OBSERVER
+    trials: int = 0
 
 
 def lint(
@@ -79,8 +85,14 @@ def lint(
             proof, reason = _prove(facts, observations, findings, request, progress)
         if proof is not None:
             findings = _restored(proof.findings, rules, config)
+    trials = None
+    if proof is not None and request.trials and request.source is not None:
+        with clock.stage("trials"):
+            trials, reasons = _trials(facts, request.source, request, progress)
+        notes = (*notes, *reasons)
     how = request.source.preprocessing if request.source is not None else ""
-    return assemble(facts, config, Outcome(findings, crashed, how, proof, probed, reason, notes, clock.seconds))
+    outcome = Outcome(findings, crashed, how, proof, probed, reason, notes, clock.seconds, trials, request.observer)
+    return assemble(facts, config, outcome)
 
 
 def judge(facts: Facts, rules: Sequence[Rule], config: Config) -> tuple[list[Finding], bool]:
@@ -155,9 +167,19 @@ def _prove(
 ) -> tuple[Proof | None, str]:
     assert request.source is not None
     try:
-        return prove(facts, observations, findings, request.source, request.samples, progress), ""
+        return prove(facts, observations, findings, request.source, request.samples, progress, request.observer), ""
     except NotRunnableError as error:
         return None, f"ONNX Runtime cannot run the folded model: {error}"
+
+
+def _trials(
+    facts: Facts, source: Source, request: Request, progress: Progress
+) -> tuple[Trials | None, tuple[str, ...]]:
+    """The trials, and a note why there are none."""
+    try:
+        return run_trials(facts, source, request.samples, request.trials, request.observer, progress), ()
+    except NotRunnableError as error:
+        return None, (f"there are no trials: {error}",)
 
 
 @dataclass

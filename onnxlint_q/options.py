@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from onnxlint_q.analysis.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.calibration.data import open_source
 from onnxlint_q.calibration.preprocess import Preprocessing, preset
@@ -18,19 +19,33 @@ from onnxlint_q.report import ReportFormat
 
 
 def parse_request(
-    scheme: str, calibrate: str | None, how: Preprocessing, samples: int, *, probe: bool = False
+    scheme: str,
+    calibrate: str | None,
+    how: Preprocessing,
+    samples: int,
+    *,
+    observer: str = DEFAULT_OBSERVER,
+    trials: int = 0,
+    probe: bool = False,
 ) -> Request:
     """What to do with each model.
 
     Raises:
-        UsageError: a scheme is unknown.
+        UsageError: a scheme or an observer is unknown, or trials are asked for without data.
         DataError: there is no calibration data where it is said to be.
     """
     names = list(SCHEMES) if scheme == "all" else list(dict.fromkeys(split_words([scheme])))
     if not names or any(name not in SCHEMES for name in names):
         raise UsageError(f"--scheme {scheme!r}: choose from {', '.join(SCHEMES)}, or all")
+    if observer not in OBSERVERS:
+        raise UsageError(f"--observer {observer!r}: choose from {', '.join(OBSERVERS)}")
+    if calibrate is None and (trials or observer != DEFAULT_OBSERVER):
+        raise UsageError(f"{'--trials' if trials else '--observer'} needs data; name it with --calibrate")
+    if trials == 1:
+        raise UsageError("--trials 1 has no spread; ask for at least 2")
     source = open_source(calibrate, how) if calibrate is not None else None
-    return Request(tuple(SCHEMES[name] for name in names), source, samples, probe)
+    chosen = tuple(SCHEMES[name] for name in names)
+    return Request(chosen, source, samples, probe, observer=observer, trials=trials)
 
 
 def parse_reports(wanted: Sequence[str], html: str | None) -> list[tuple[ReportFormat, str | None]]:

@@ -96,6 +96,7 @@ class CalibrationSummary:
         samples: how many were used for ranges and claims.
         held_out: how many others the end-to-end verdict was measured on; 0 where it had to use the same ones.
         synthetic: random values instead of data.
+        observer: how ranges were taken from the samples.
     """
 
     source: str
@@ -103,6 +104,47 @@ class CalibrationSummary:
     samples: int
     held_out: int
     synthetic: bool = False
+    observer: str = "min-max"
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFigure:
+    """One scheme with the ranges of one observer, over several calibrations on disjoint subsets of the data.
+
+    Attributes:
+        samples: of each subset.
+        output_sqnr_db, deviation_db: mean and standard deviation of the output SQNR; None where there is none.
+        agreement, agreement_deviation: the same of the fraction of samples whose top-1 agrees with float.
+    """
+
+    scheme: str
+    observer: str
+    samples: int
+    output_sqnr_db: float | None
+    deviation_db: float | None
+    agreement: float | None = None
+    agreement_deviation: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """What calibrating again on other samples changes; all figures on the same held-out samples.
+
+    Attributes:
+        count: how many disjoint random subsets.
+        samples: of each of them.
+        held_out: samples that all figures were measured on.
+        observers: one figure a scheme and observer, at the full size of the subsets.
+        curve: one figure a scheme and size, with the observer of the run, sizes ascending.
+        sentences: what follows, in words.
+    """
+
+    count: int
+    samples: int
+    held_out: int
+    observers: tuple[TrialFigure, ...]
+    curve: tuple[TrialFigure, ...]
+    sentences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +161,7 @@ class ModelResult:
         seconds: wall time by stage.
         levels: where the verdicts change.
         rule_crashed: a rule failed, so the answer is incomplete.
+        trials: None unless they were asked for.
     """
 
     path: str
@@ -135,6 +178,7 @@ class ModelResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     levels: VerdictLevels = field(default_factory=VerdictLevels)
     rule_crashed: bool = False
+    trials: Trials | None = None
 
     def count(self, evidence: Evidence) -> int:
         """How many findings have this evidence."""

@@ -66,6 +66,12 @@ class Source(ABC):
         """At most `count` samples after the first `skip`."""
         return itertools.islice(self.samples(inputs), skip, skip + count)
 
+    def pick(self, inputs: Sequence[Value], numbers: Sequence[int]) -> Iterator[Sample]:
+        """The samples of these ascending numbers."""
+        wanted = set(numbers)
+        last = max(wanted, default=-1)
+        return (s for number, s in enumerate(self.take(inputs, last + 1)) if number in wanted)
+
 
 class ArraySource(Source):
     """Arrays by input name, the samples stacked along the first axis."""
@@ -143,6 +149,10 @@ class ImageFolder(Source):
         target = _image_input(inputs, self.how)
         for path in self.files:
             yield {target.name: target.fit(self._read(path, target))}
+
+    def pick(self, inputs: Sequence[Value], numbers: Sequence[int]) -> Iterator[Sample]:
+        """Only these are read."""
+        return ImageFolder(Path(self.name), [self.files[number] for number in numbers], self.how).samples(inputs)
 
     def _read(self, path: Path, target: _ImageInput) -> npt.NDArray[np.float32]:
         from PIL import Image, UnidentifiedImageError  # noqa: PLC0415

@@ -18,7 +18,7 @@ from onnxlint_q.calibration.fanout import blocks, fan_out
 from onnxlint_q.calibration.metrics import ErrorAccumulator, OutputError
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.session import NotRunnableError, Session
-from onnxlint_q.calibration.trials import Samples, measure_variants
+from onnxlint_q.calibration.variant_runs import Samples, measure_variants
 from onnxlint_q.calibration.variants import quantized_weight, with_weight
 from onnxlint_q.facts import Facts
 

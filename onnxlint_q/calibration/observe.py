@@ -1,36 +1,50 @@
-"""One streaming pass over the samples, statistics reduced inside the graph.
+"""One streaming pass over the samples: what every tensor worth watching holds.
 
-For each tensor the graph itself computes minimum, maximum, mean and sum of squares, and draws a fixed number of
-values at seeded random positions, from which quantiles are estimated. What leaves the session per sample is a few
-numbers a tensor, so memory does not grow with the samples.
+The tensors leave the session as outputs and are reduced where they lie, several samples at once on as many threads.
+Memory holds the activations of the samples in work and the statistics; what grows with the samples are two numbers a
+tensor and sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
 from onnx import helper
 
-from onnxlint_q.analysis.observations import Observations, TensorObservation
+from onnxlint_q.analysis.observations import Observations
 from onnxlint_q.analysis.placement import quantized_activations
-from onnxlint_q.calibration.data import Source
-from onnxlint_q.calibration.executable import PREFIX, Executable, as_stored
+from onnxlint_q.calibration.data import Sample, Source
+from onnxlint_q.calibration.executable import PREFIX, as_stored
 from onnxlint_q.calibration.progress import Progress, silent
-from onnxlint_q.calibration.session import Session
+from onnxlint_q.calibration.reduction import Collector, Reduced, reduce_tensor
+from onnxlint_q.calibration.session import Session, run_options, time_limit, too_long
+from onnxlint_q.calibration.workers import LateError, cores, in_order
 from onnxlint_q.errors import DataError
 from onnxlint_q.facts import Facts
-from onnxlint_q.graph import Role
+from onnxlint_q.graph import Model, Node, Role
 from onnxlint_q.graph.names import ROOT
 
 Array = npt.NDArray[Any]
-# Values kept of each tensor over the whole pass: enough for the 99.9th percentile, 128 KB a tensor.
-DRAWN_VALUES = 32_768
-_SEED = 0
-_FIELDS = ("low", "high", "mean", "square", "size", "drawn")
+# Activations that one session gives out at a time, and that all samples in work hold together.
+_OUTPUT_BYTES, _WORK_BYTES = 96 << 20, 192 << 20
+_T = onnx.TensorProto
+# Element types that come out of a session as they are; others are cast to float inside.
+_PLAIN = frozenset({0, _T.FLOAT, _T.FLOAT16, _T.DOUBLE, _T.INT8, _T.UINT8, _T.INT16, _T.UINT16, _T.INT32})
+# Their results have the channels behind the batch, or last, and so has what is computed from them value by value.
+_CHANNELS_SECOND = frozenset(
+    {"Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "MaxPool", "AveragePool"}
+    | {"GlobalAveragePool", "GlobalMaxPool", "Resize", "Upsample", "QLinearConv", "QLinearGlobalAveragePool"}
+)
+_CHANNELS_LAST = frozenset({"MatMul", "Gemm", "LayerNormalization", "MatMulInteger", "QLinearMatMul", "QGemm"})
+_MAX_STEPS = 16
+_SIDE = 224
 
 
 def observe(facts: Facts, source: Source, count: int = 32, progress: Progress = silent) -> Observations:
@@ -40,127 +54,206 @@ def observe(facts: Facts, source: Source, count: int = 32, progress: Progress = 
         NotRunnableError: ONNX Runtime cannot load or run the model.
         DataError: the data does not fit the model or there is none.
     """
-    inputs = facts.model.inputs
-    available = source.available(inputs)
+    available = source.available(facts.model.inputs)
     planned = count if available is None else min(count, available)
-    tensors = observed_tensors(facts)
-    draw = max(64, DRAWN_VALUES // max(planned, 1))
-    session = Session(instrument(facts, tensors, draw))
-    # Even where there is nothing to watch the model is run: whether it runs is worth knowing.
-    outputs = [f"{PREFIX}{field}" for field in _FIELDS] if tensors else None
-    collected = _Collector(len(tensors))
-    for sample in source.take(inputs, count):
-        values = session.run(sample, outputs)
-        collected.add(*(values if outputs else [np.empty(0)] * len(_FIELDS)))
-        progress("calibrating", collected.samples, planned)
-    if not collected.samples:
+    (seen,) = _Pass(facts, planned, progress).over(source, source.take(facts.model.inputs, count), 1, lambda _: 0)
+    if not seen.samples:
         raise DataError(f"{source.name}: holds no samples; give at least one")
-    found, non_finite = collected.result(tensors)
-    return Observations(source.name, source.synthetic, collected.samples, available, found, non_finite)
+    return seen
+
+
+def observe_groups(
+    facts: Facts, source: Source, groups: Mapping[int, int], progress: Progress = silent
+) -> tuple[Observations, ...]:
+    """The same for several groups of samples in one pass; `groups` gives a group, from 0 on, to sample numbers.
+
+    Raises:
+        NotRunnableError: ONNX Runtime cannot load or run the model.
+        DataError: the data does not fit the model, or there is too little of it.
+    """
+    numbers = sorted(groups)
+    samples = source.pick(facts.model.inputs, numbers)
+    seen = _Pass(facts, len(numbers), progress).over(
+        source, samples, 1 + max(groups.values()), lambda position: groups[numbers[position]]
+    )
+    if sum(part.samples for part in seen) < len(numbers):
+        raise DataError(f"{source.name}: holds fewer than the {numbers[-1] + 1} samples that were counted")
+    return seen
+
+
+class _Pass:
+    """The sessions of one pass, loaded once."""
+
+    def __init__(self, facts: Facts, planned: int, progress: Progress) -> None:
+        self.planned = planned
+        self.progress = progress
+        self.inputs = facts.model.inputs
+        self.tensors = observed_tensors(facts)
+        self.axes = {tensor: channel_axis(facts.model, tensor) for tensor in self.tensors}
+        known = {q.codes: q.code_range for q in facts.quantized}
+        self.codes = {tensor: codes for tensor in self.tensors if (codes := known.get(tensor)) is not None}
+        self.clipped = clipped_tensors(facts.model, self.tensors)
+        self.given = [value.name for value in self.inputs if value.name in self.axes]
+        computed = [tensor for tensor in self.tensors if tensor not in self.given]
+        parts, largest = _parts(facts.model, computed)
+        self.threads = max(1, min(cores(), planned, _WORK_BYTES // max(largest, 1)))
+        # Each thread works on a sample of its own; only cores that are left over help within a sample.
+        share = max(1, cores() // self.threads)
+        self.sessions = [(part, _session(facts.model, part, share)) for part in parts]
+        self.running: dict[int, ort.RunOptions] = {}
+        self.stopped = False
+
+    def over(
+        self, source: Source, samples: Iterable[Sample], groups: int, group_of: Callable[[int], int]
+    ) -> tuple[Observations, ...]:
+        """What was seen by group."""
+        collected = [Collector(self.tensors, self.codes) for _ in range(groups)]
+        with closing(in_order(self._reduced, samples, self.threads, time_limit(), self._stop)) as stream:
+            try:
+                for number, sample in enumerate(stream):
+                    collected[group_of(number)].add(sample)
+                    self.progress("calibrating", number + 1, self.planned)
+            except LateError as error:
+                raise too_long() from error
+        available = source.available(self.inputs)
+        return tuple(
+            Observations(source.name, source.synthetic, group.samples, available, *group.result())
+            for group in collected
+        )
+
+    def _stop(self) -> None:
+        """Let runs that are on their way end at the next operator."""
+        self.stopped = True
+        for options in list(self.running.values()):
+            options.terminate = True
+
+    def _reduced(self, number: int, sample: Sample) -> dict[str, Reduced]:
+        """The statistics of one sample."""
+        options = self.running[number] = run_options()
+        # Looked at after the options can be found, so that a stop that comes now is not missed.
+        options.terminate = self.stopped
+        with np.errstate(over="ignore", invalid="ignore"):
+            made: dict[str, Reduced] = {}
+            for tensor in self.given:
+                self._reduce(tensor, sample[tensor], number, made)
+            for part, session in self.sessions:
+                values = session.compute(sample, options, list(part.values()) or None)
+                # Where nothing is watched the model's own outputs come, to see that it runs.
+                for tensor, array in zip(part, values, strict=False):
+                    self._reduce(tensor, array, number, made)
+        del self.running[number]
+        return made
+
+    def _reduce(self, tensor: str, values: Array, number: int, made: dict[str, Reduced]) -> None:
+        """Add a tensor's statistics to those of the sample."""
+        if not values.size or values.dtype == object:
+            return
+        extremes = None
+        source, low, high = self.clipped.get(tensor, ("", 0.0, 0.0))
+        if source in made:
+            read = made[source]
+            extremes = np.clip(read.low, low, high), np.clip(read.high, low, high)
+        made[tensor] = reduce_tensor(values, self.axes[tensor], number, self.codes.get(tensor), extremes)
 
 
 def observed_tensors(facts: Facts) -> tuple[str, ...]:
     """The tensors worth watching.
 
-    In a float model what would be quantised, and what layers and their normalisations give; in a quantised model the
-    codes.
+    In a float model what would be quantised, and what layers give, their BatchNormalization folded; in a quantised
+    model the codes.
     """
     model = facts.model
     if facts.is_float:
         folded = [layer.folded for layer in facts.layers]
         placed = (place.tensor for place in quantized_activations(model, folded) if not place.constant)
-        results = (key for layer in folded for key in (layer.layer.output, layer.output))
-        wanted = [*placed, *results]
+        wanted = [*placed, *(layer.output for layer in folded)]
     else:
         wanted = [q.codes for q in facts.quantized if q.role is Role.ACTIVATION and not q.dynamic]
     defined = {node.outputs[i] for node in model.nodes if node.graph == ROOT for i in range(len(node.outputs))}
     defined |= {value.name for value in model.inputs}
-    return tuple(dict.fromkeys(key for key in wanted if key in defined))
+    order = {key: node.order for node in model.nodes if node.graph == ROOT for key in node.outputs}
+    return tuple(sorted(dict.fromkeys(key for key in wanted if key in defined), key=lambda key: order.get(key, -1)))
 
 
-def instrument(facts: Facts, tensors: Sequence[str], draw: int) -> Executable:
-    """The model as stored, with the statistics of `tensors` as further outputs."""
-    executable = as_stored(facts.model)
-    graph = executable.proto.graph
-    positions = np.random.default_rng(_SEED).random(draw)
-    graph.initializer.append(onnx.numpy_helper.from_array(positions, f"{PREFIX}positions"))
-    graph.initializer.append(onnx.numpy_helper.from_array(np.asarray([-1], np.int64), f"{PREFIX}flat"))
+def clipped_tensors(model: Model, tensors: Sequence[str]) -> dict[str, tuple[str, float, float]]:
+    """Results of Relu and Clip: what they read, if that is watched and comes first, and the bounds they put on it.
+
+    Both are monotone, so the extremes of the result are those of what was read, clipped, exactly.
+    """
+    found: dict[str, tuple[str, float, float]] = {}
     for number, tensor in enumerate(tensors):
-        known = facts.model.types.get(tensor)
-        graph.node.extend(_statistics(tensor, number, known.elem_type if known else 0))
-    # One output a statistic, not one a tensor: loading takes ONNX Runtime time in nodes times outputs.
-    for field in _FIELDS if tensors else ():
-        parts = [f"{PREFIX}{field}{number}" for number in range(len(tensors))]
-        graph.node.append(helper.make_node("Concat", parts, [f"{PREFIX}{field}"], axis=0))
-        graph.output.append(helper.make_empty_tensor_value_info(f"{PREFIX}{field}"))
-    return executable
+        node = model.producer(tensor)
+        if node is None or not node.is_standard or node.input(0) not in tensors[:number]:
+            continue
+        if node.op_type == "Relu":
+            found[tensor] = node.input(0), 0.0, math.inf
+        elif node.op_type == "Clip":
+            low, high = (_bound(model, node, *which) for which in ((1, "min", -math.inf), (2, "max", math.inf)))
+            if low is not None and high is not None:
+                found[tensor] = node.input(0), low, high
+    return found
 
 
-def _statistics(tensor: str, number: int, elem_type: int) -> Iterable[onnx.NodeProto]:
-    """Nodes that reduce one tensor; operators of opset 7 and up, whose meaning never changed."""
-
-    def name(what: str) -> str:
-        return f"{PREFIX}{what}{number}"
-
-    values = tensor
-    if elem_type != onnx.TensorProto.FLOAT:
-        values = name("float")
-        yield helper.make_node("Cast", [tensor], [values], to=onnx.TensorProto.FLOAT)
-    yield helper.make_node("Reshape", [values, f"{PREFIX}flat"], [name("vector")])
-    for operator, field in (("Min", "low"), ("Max", "high"), ("Mean", "mean"), ("SumSquare", "square")):
-        yield helper.make_node(f"Reduce{operator}", [name("vector")], [name(field)], keepdims=1)
-    yield helper.make_node("Shape", [name("vector")], [name("size")])
-    yield helper.make_node("Cast", [name("size")], [name("extent")], to=onnx.TensorProto.DOUBLE)
-    yield helper.make_node("Mul", [name("extent"), f"{PREFIX}positions"], [name("where")])
-    # An empty tensor has no value to draw: its indices are repeated zero times, all others once.
-    yield helper.make_node("Cast", [name("where")], [name("all")], to=onnx.TensorProto.INT64)
-    yield helper.make_node("Cast", [name("size")], [name("any")], to=onnx.TensorProto.BOOL)
-    yield helper.make_node("Cast", [name("any")], [name("times")], to=onnx.TensorProto.INT64)
-    yield helper.make_node("Tile", [name("all"), name("times")], [name("index")])
-    yield helper.make_node("Gather", [name("vector"), name("index")], [name("drawn")])
+def _bound(model: Model, node: Node, position: int, name: str, default: float) -> float | None:
+    """A bound of a Clip, by opset an input or an attribute; None if it is computed."""
+    if not node.input(position):
+        return node.float(name, default)
+    value = model.constant(node.input(position))
+    return float(value.reshape(())) if value is not None and value.size == 1 else None
 
 
-class _Collector:
-    """Running extremes and moments of all tensors, one row a tensor."""
+def channel_axis(model: Model, tensor: str) -> int | None:
+    """The axis of a tensor's channels, from the operators before it; None if it has none or its rank is unknown.
 
-    def __init__(self, tensors: int) -> None:
-        self.samples = 0
-        self.low = np.full(tensors, np.inf)
-        self.high = np.full(tensors, -np.inf)
-        self.sum = np.zeros(tensors)
-        self.square = np.zeros(tensors)
-        self.size = np.zeros(tensors)
-        self.drawn: list[list[Array]] = [[] for _ in range(tensors)]
+    Convolutions, poolings and normalisations have them on axis 1, matrix products last; value by value they stay.
+    """
+    shape = model.shape(tensor)
+    if shape is None or len(shape) < 2:
+        return None
+    last = len(shape) - 1
+    for _ in range(_MAX_STEPS):
+        node = model.producer(tensor)
+        if node is None or node.op_type in _CHANNELS_SECOND:
+            break
+        if node.op_type in _CHANNELS_LAST:
+            return last
+        before = next((key for key in node.inputs if key and model.shape(key) == shape), None)
+        if before is None:
+            break
+        tensor = before
+    return 1 if last != 2 or (node is not None and node.op_type in _CHANNELS_SECOND) else last
 
-    def add(self, low: Array, high: Array, mean: Array, square: Array, size: Array, drawn: Array) -> None:
-        """One value a tensor of each statistic; `drawn` holds nothing of an empty tensor and equally much of others."""
-        # np.minimum keeps a NaN, so one bad sample marks the tensor for good.
-        self.low = np.minimum(self.low, low)
-        self.high = np.maximum(self.high, high)
-        self.sum += mean.astype(np.float64) * size
-        self.square += square
-        self.size += size
-        filled = np.flatnonzero(size)
-        for number, new in zip(filled, drawn.reshape(len(filled), -1) if len(filled) else (), strict=True):
-            self.drawn[number].append(new)
-        self.samples += 1
 
-    def result(self, tensors: Sequence[str]) -> tuple[dict[str, TensorObservation], tuple[str, ...]]:
-        """Observations by tensor, and the tensors that held NaN or infinity."""
-        found: dict[str, TensorObservation] = {}
-        bad: list[str] = []
-        for number, tensor in enumerate(tensors):
-            if not self.size[number]:
-                continue
-            if not np.isfinite((self.low[number], self.high[number], self.sum[number])).all():
-                bad.append(tensor)
-                continue
-            size = self.size[number]
-            found[tensor] = TensorObservation(
-                low=float(self.low[number]),
-                high=float(self.high[number]),
-                mean=float(self.sum[number] / size),
-                power=float(self.square[number] / size),
-                drawn=np.sort(np.concatenate(self.drawn[number])),
-            )
-        return found, tuple(bad)
+def _parts(model: Model, tensors: Sequence[str]) -> tuple[list[dict[str, str]], int]:
+    """Tensors by session, each with the name of the output that holds it, and the bytes of the largest part.
+
+    Every output that a session gives is alive until its run ends, so what would be too much is computed in several
+    runs. Dimensions that the file leaves open count as a batch of one or as a picture's side.
+    """
+    parts: list[dict[str, str]] = [{}]
+    size = largest = 0
+    for tensor in tensors:
+        shape = model.shape(tensor) or ()
+        own = 4 * math.prod((_SIDE if axis >= 2 else 1) if dim is None else dim for axis, dim in enumerate(shape))
+        if size + own > _OUTPUT_BYTES and parts[-1]:
+            parts.append({})
+            size = 0
+        known = model.types.get(tensor)
+        plain = (known.elem_type if known else 0) in _PLAIN
+        parts[-1][tensor] = tensor if plain else f"{PREFIX}float{len(parts[-1])}"
+        size += own
+        largest = max(largest, size)
+    return parts, largest
+
+
+def _session(model: Model, part: Mapping[str, str], threads: int) -> Session:
+    """The model as stored, with some tensors as further outputs."""
+    executable = as_stored(model)
+    graph = executable.proto.graph
+    have = {value.name for value in graph.output}
+    for tensor, output in part.items():
+        if output != tensor:
+            graph.node.append(helper.make_node("Cast", [tensor], [output], to=_T.FLOAT))
+        if output not in have:
+            graph.output.append(helper.make_empty_tensor_value_info(output))
+    return Session(executable, threads)

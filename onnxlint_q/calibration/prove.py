@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from onnxlint_q.analysis.observations import Observations
-from onnxlint_q.analysis.schemes import SCHEMES, Scheme
+from onnxlint_q.analysis.observers import DEFAULT_OBSERVER
+from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.calibration.cures import cure_tried, cure_variants
 from onnxlint_q.calibration.data import Sample, Source
 from onnxlint_q.calibration.executable import Executable, folded
 from onnxlint_q.calibration.metrics import OutputError
 from onnxlint_q.calibration.progress import Progress, silent
-from onnxlint_q.calibration.trials import measure_variants
-from onnxlint_q.calibration.variants import activation_scales, can_simulate, with_activations, with_weight
+from onnxlint_q.calibration.variant_runs import measure_variants
+from onnxlint_q.calibration.variants import activation_scales, can_simulate, quantized, with_activations, with_weight
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Evidence, Finding, Subject
 from onnxlint_q.graph.names import ROOT
@@ -49,11 +50,13 @@ def prove(
     source: Source,
     count: int,
     progress: Progress = silent,
+    observer: str = DEFAULT_OBSERVER,
 ) -> Proof:
     """Test every claim, every cure and every scheme on a float model.
 
     Claims about weights run on the calibration samples; the end-to-end figures on as many others where the source has
-    them, because ranges fit the samples that they were taken from.
+    them, because ranges fit the samples that they were taken from. The ranges are those of `observer`, one of
+    analysis.observers.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run the folded model.
@@ -61,7 +64,7 @@ def prove(
     """
     base = folded(facts)
     claims = [finding.claim for finding in findings if finding.claim is not None]
-    variants = {_key(claim): _variant(base, facts, observations, claim) for claim in claims}
+    variants = {_key(claim): _variant(base, facts, observations, claim, observer) for claim in claims}
     runnable = {key: variant for key, variant in variants.items() if variant is not None}
     runnable |= cure_variants(facts, findings)
     samples = partial(_samples, facts, source, observations.samples, 0)
@@ -69,7 +72,7 @@ def prove(
     unseen = partial(_samples, facts, source, count, observations.samples)
     more = next(unseen(), None) is not None
     whole = {
-        scheme.name: partial(_whole, base, facts, observations, scheme)
+        scheme.name: partial(quantized, base, facts, observations, scheme, observer)
         for scheme in facts.schemes
         if can_simulate(facts.model.opset, scheme)
     }
@@ -95,20 +98,15 @@ def _key(claim: Claim) -> str:
 
 
 def _variant(
-    base: Executable, facts: Facts, observations: Observations, claim: Claim
+    base: Executable, facts: Facts, observations: Observations, claim: Claim, observer: str
 ) -> Callable[[], Executable] | None:
     scheme = SCHEMES[claim.scheme]
     if claim.subject is Subject.WEIGHT:
         layer = facts.layer_by_output.get(claim.tensor)
         return partial(with_weight, base, facts, [layer], scheme) if layer is not None else None
-    scales = [entry for entry in activation_scales(facts, scheme, observations) if entry.tensor == claim.tensor]
+    scales = activation_scales(facts, scheme, observations, observer)
+    scales = tuple(entry for entry in scales if entry.tensor == claim.tensor)
     return partial(with_activations, base, scales) if scales else None
-
-
-def _whole(base: Executable, facts: Facts, observations: Observations, scheme: Scheme) -> Executable:
-    """Everything quantised that the scheme quantises."""
-    weights = with_weight(base, facts, facts.layers, scheme)
-    return with_activations(weights, activation_scales(facts, scheme, observations))
 
 
 def _tested(finding: Finding, errors: Mapping[str, OutputError]) -> Finding:

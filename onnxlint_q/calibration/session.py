@@ -28,12 +28,17 @@ class NotRunnableError(Exception):
 class Session:
     """A loaded model."""
 
-    def __init__(self, executable: Executable) -> None:
+    def __init__(self, executable: Executable, threads: int = 0) -> None:
         """Load `executable` on the CPU, with quantise-dequantise pairs computed as they stand.
+
+        Args:
+            executable: the model.
+            threads: how many a run may use, 0 for as many as there are cores.
 
         Raises:
             NotRunnableError: ONNX Runtime refuses the model.
         """
+        self._threads = threads
         try:
             names = list(executable.weights)
             # The session refers to these values, so they have to live as long as it does.
@@ -54,6 +59,7 @@ class Session:
     def _options(self, names: list[str], *, precise: bool) -> ort.SessionOptions:
         options = ort.SessionOptions()
         options.log_severity_level = 4
+        options.intra_op_num_threads = self._threads
         # Integer kernels would round differently from the operators' definition; pairs are to be what they say.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         # Without VNNI a sum of two uint8 x int8 products saturates at 16 bits, which is the machine's, not the model's.
@@ -72,16 +78,13 @@ class Session:
         Raises:
             NotRunnableError: the run fails or takes longer than SECONDS_PER_RUN.
         """
-        options = ort.RunOptions()
-        options.log_severity_level = 4
-        finished: list[list[Any] | Exception] = []
+        options = run_options()
+        finished: list[list[Array] | Exception] = []
 
         def work() -> None:
             try:
-                finished.append(
-                    self._session.run(list(self._outputs if outputs is None else outputs), dict(sample), options)
-                )
-            except Exception as error:  # handed to the thread that waits, which raises it
+                finished.append(self.compute(sample, options, outputs))
+            except NotRunnableError as error:  # handed to the thread that waits, which raises it
                 finished.append(error)
             done.set()
 
@@ -95,11 +98,42 @@ class Session:
             options.terminate = True
             done.wait(_SECONDS_TO_STOP)
         if not in_time:
-            raise NotRunnableError(f"one sample took longer than {SECONDS_PER_RUN:g} seconds and was stopped")
+            raise too_long()
         (values,) = finished
         if isinstance(values, Exception):
-            raise NotRunnableError(_one_line(values)) from values
+            raise values
+        return values
+
+    def compute(
+        self, sample: Mapping[str, Array], options: ort.RunOptions, outputs: Sequence[str] | None = None
+    ) -> list[Array]:
+        """`run` on this thread, for as long as it takes or until somebody sets `options.terminate`.
+
+        Raises:
+            NotRunnableError: the run fails.
+        """
+        try:
+            values = self._session.run(list(self._outputs if outputs is None else outputs), dict(sample), options)
+        except Exception as error:  # pybind raises a dozen unrelated types
+            raise NotRunnableError(_one_line(error)) from error
         return [np.asarray(value) if isinstance(value, _TENSOR) else np.empty(0, object) for value in values]
+
+
+def time_limit() -> float:
+    """Seconds that one sample may take."""
+    return SECONDS_PER_RUN
+
+
+def too_long() -> NotRunnableError:
+    """What is raised for one that takes longer."""
+    return NotRunnableError(f"one sample took longer than {SECONDS_PER_RUN:g} seconds and was stopped")
+
+
+def run_options() -> ort.RunOptions:
+    """Options of one run that says nothing and can be stopped."""
+    options = ort.RunOptions()
+    options.log_severity_level = 4
+    return options
 
 
 def _one_line(error: Exception) -> str:

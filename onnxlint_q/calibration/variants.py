@@ -17,6 +17,7 @@ import onnx
 from onnx import helper
 
 from onnxlint_q.analysis.observations import Observations
+from onnxlint_q.analysis.observers import DEFAULT_OBSERVER, OBSERVERS, Observer
 from onnxlint_q.analysis.placement import Placement, quantized_activations
 from onnxlint_q.analysis.quantize import activation_qparams, weight_round_trip
 from onnxlint_q.analysis.schemes import FLOAT8_MAX, Number, Scheme
@@ -62,15 +63,19 @@ def with_weight(executable: Executable, facts: Facts, layers: Iterable[LayerFact
     return executable.with_weights(changed)
 
 
-def activation_scales(facts: Facts, scheme: Scheme, observations: Observations) -> tuple[ActivationScale, ...]:
-    """Min-max scales for every activation that the scheme quantises and that was observed."""
+def activation_scales(
+    facts: Facts, scheme: Scheme, observations: Observations, observer: str = DEFAULT_OBSERVER
+) -> tuple[ActivationScale, ...]:
+    """Scales for every activation that the scheme quantises and that was observed, from the ranges of an observer."""
     placements = quantized_activations(facts.model, [layer.folded for layer in facts.layers])
-    scales = (_scale_of(facts, place, scheme, observations) for place in placements)
+    scales = (_scale_of(facts, place, scheme, observations, OBSERVERS[observer]) for place in placements)
     return tuple(scale for scale in scales if scale is not None)
 
 
-def _scale_of(facts: Facts, place: Placement, scheme: Scheme, observations: Observations) -> ActivationScale | None:
-    extremes = _extremes(facts, place.like, observations)
+def _scale_of(
+    facts: Facts, place: Placement, scheme: Scheme, observations: Observations, observer: Observer
+) -> ActivationScale | None:
+    extremes = _extremes(facts, place.like, observations, scheme, observer)
     if extremes is None:
         return None
     scale, zero_point = activation_qparams(*extremes, scheme.activations)
@@ -79,14 +84,24 @@ def _scale_of(facts: Facts, place: Placement, scheme: Scheme, observations: Obse
     return ActivationScale(place.tensor, scale, zero_point, scheme.activations, elem_type)
 
 
-def _extremes(facts: Facts, tensor: str, observations: Observations) -> tuple[float, float] | None:
+def _extremes(
+    facts: Facts, tensor: str, observations: Observations, scheme: Scheme, observer: Observer
+) -> tuple[float, float] | None:
     seen = observations.tensors.get(tensor)
     if seen is not None:
-        return seen.low, seen.high
+        return observer(seen, scheme.activations)
     constant = facts.model.constant(tensor)
     if constant is None or not constant.size or not np.isfinite(constant.astype(np.float64)).all():
         return None
     return float(constant.min()), float(constant.max())
+
+
+def quantized(
+    executable: Executable, facts: Facts, observations: Observations, scheme: Scheme, observer: str = DEFAULT_OBSERVER
+) -> Executable:
+    """The variant in which everything is quantised that the scheme quantises."""
+    weights = with_weight(executable, facts, facts.layers, scheme)
+    return with_activations(weights, activation_scales(facts, scheme, observations, observer))
 
 
 def can_simulate(opset: int, scheme: Scheme) -> bool:
@@ -112,20 +127,29 @@ def with_activations(executable: Executable, scales: Sequence[ActivationScale]) 
         else:
             _reroute(proto.graph, entry.tensor, result)
         made.extend(_round_trip(proto.graph, number, entry, source, result))
+    for name, value in scale_inputs(scales).items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
     proto.graph.node.extend(made)
     _sort(proto.graph)
     return replace(executable, proto=proto)
+
+
+def scale_inputs(scales: Sequence[ActivationScale]) -> dict[str, Array]:
+    """Values of the scales and zero points of `with_activations`, by the names of its initializers."""
+    found: dict[str, Array] = {}
+    for number, entry in enumerate(scales):
+        found[f"{PREFIX}scale{number}"] = np.asarray(entry.scale, helper.tensor_dtype_to_np_dtype(entry.elem_type))
+        if entry.number is not Number.FLOAT8:
+            found[f"{PREFIX}zero{number}"] = np.asarray(entry.zero_point, _CODE_TYPE[entry.number])
+    return found
 
 
 def _round_trip(
     graph: onnx.GraphProto, number: int, entry: ActivationScale, source: str, result: str
 ) -> list[onnx.NodeProto]:
     scale, zero, codes = (f"{PREFIX}{what}{number}" for what in ("scale", "zero", "codes"))
-    scale_type = helper.tensor_dtype_to_np_dtype(entry.elem_type)
-    graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(entry.scale, scale_type), scale))
     if entry.number is Number.FLOAT8:
-        return _float8(graph, number, scale_type, source, scale, result)
-    graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(entry.zero_point, _CODE_TYPE[entry.number]), zero))
+        return _float8(graph, number, helper.tensor_dtype_to_np_dtype(entry.elem_type), source, scale, result)
     return [
         helper.make_node("QuantizeLinear", [source, scale, zero], [codes], domain=_DOMAIN),
         helper.make_node("DequantizeLinear", [codes, scale, zero], [result], domain=_DOMAIN),

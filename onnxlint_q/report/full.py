@@ -17,6 +17,7 @@ from rich.text import Text
 from onnxlint_q.analysis.verdict import Verdict
 from onnxlint_q.finding import Evidence, Finding, Severity
 from onnxlint_q.report import digest, words
+from onnxlint_q.report.trial_tables import heading, trial_tables
 from onnxlint_q.result import LayerRow, ModelResult, Run, SchemeResult
 
 WORST = 10
@@ -101,6 +102,7 @@ def _model(model: ModelResult, width: int) -> Iterator[RenderableType]:
         yield Text()
         yield from _refuted(refuted, width)
     yield from _worst_layers(model)
+    yield from _trials(model)
     if model.notes:
         yield Text()
         yield Text("Not analysed", "bold")
@@ -301,6 +303,25 @@ def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
     legend = "dB: SQNR at the model's output if this weight alone is quantised. dw: depthwise"
     if any(share is not None for share in shares):
         legend += ". Share of noise: forecast, weight and output of the layer together, everything quantised"
+    yield indented(Text(legend, "dim"), 2)
+
+
+def _trials(model: ModelResult) -> Iterator[RenderableType]:
+    if model.trials is None:
+        return
+    yield Text()
+    yield Text(heading(model.trials), "bold")
+    for made in trial_tables(model.trials):
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for column in made.header:
+            table.add_column(Text(column), overflow="fold")
+        for row in made.rows:
+            table.add_row(*(Text(cell) for cell in row))
+        yield indented(Text(made.title, "dim"), 2)
+        yield indented(table, 2)
+    for sentence in model.trials.sentences:
+        yield indented(Text(f"· {words.shown(sentence)}"), 2)
+    legend = "Mean ± standard deviation over the subsets: SQNR at the model's output, and top-1 agreement with float"
     yield indented(Text(legend, "dim"), 2)
 
 

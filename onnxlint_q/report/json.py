@@ -14,7 +14,16 @@ from numbers import Integral, Real
 from onnxlint_q import __version__
 from onnxlint_q.finding import Claim, Cure, Finding
 from onnxlint_q.report.words import PERFECT, missing_sqnr
-from onnxlint_q.result import CalibrationSummary, LayerRow, LayerSqnr, ModelResult, Run, SchemeResult
+from onnxlint_q.result import (
+    CalibrationSummary,
+    LayerRow,
+    LayerSqnr,
+    ModelResult,
+    Run,
+    SchemeResult,
+    TrialFigure,
+    Trials,
+)
 
 VERSION = 1
 
@@ -55,6 +64,7 @@ def _model(model: ModelResult) -> Json:
         "untested_because": text(model.untested_because),
         "notes": [text(note) for note in model.notes],
         "rule_crashed": model.rule_crashed,
+        "trials": _trials(model.trials) if model.trials else None,
     }
 
 
@@ -154,6 +164,30 @@ def calibration_document(calibration: CalibrationSummary) -> Json:
         "samples": calibration.samples,
         "held_out": calibration.held_out,
         "synthetic": calibration.synthetic,
+        "observer": text(calibration.observer),
+    }
+
+
+def _trials(trials: Trials) -> Json:
+    return {
+        "count": trials.count,
+        "samples": trials.samples,
+        "held_out": trials.held_out,
+        "observers": [_trial_figure(figure) for figure in trials.observers],
+        "curve": [_trial_figure(figure) for figure in trials.curve],
+        "sentences": [text(sentence) for sentence in trials.sentences],
+    }
+
+
+def _trial_figure(figure: TrialFigure) -> Json:
+    return {
+        "scheme": text(figure.scheme),
+        "observer": text(figure.observer),
+        "samples": figure.samples,
+        "output_sqnr_db": number(figure.output_sqnr_db),
+        "deviation_db": number(figure.deviation_db),
+        "agreement": number(figure.agreement),
+        "agreement_deviation": number(figure.agreement_deviation),
     }
 
 

@@ -193,7 +193,8 @@ def calibration_words(calibration: CalibrationSummary) -> str:
     """What the run was fed, on one line."""
     held_out = f", verdict on {count(calibration.held_out, 'other')}" if calibration.held_out else ""
     preprocessing = f", {shown(calibration.preprocessing)}" if calibration.preprocessing else ""
-    return f"{name(calibration.source)}: {count(calibration.samples, 'sample')}{held_out}{preprocessing}"
+    ranges = f", ranges by {name(calibration.observer, 40)}" if calibration.observer != "min-max" else ""
+    return f"{name(calibration.source)}: {count(calibration.samples, 'sample')}{held_out}{preprocessing}{ranges}"
 
 
 SYNTHETIC = (

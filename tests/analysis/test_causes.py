@@ -122,7 +122,7 @@ def test_weights_that_are_not_finite_have_no_chain() -> None:
 
 
 def observation(low: float, high: float) -> TensorObservation:
-    return TensorObservation(low, high, 0.0, 1.0, np.zeros(0, np.float32))
+    return TensorObservation.of([low, high])
 
 
 def test_a_wide_activation_is_held_against_the_median_channel() -> None:

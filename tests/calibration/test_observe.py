@@ -10,10 +10,13 @@ import onnx
 import pytest
 from onnx_cases import as_model, onnx_text, run
 
+from onnxlint_q.analysis.histogram import Histogram
+from onnxlint_q.analysis.observations import merged
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.calibration.data import ArraySource, Sample, open_source
-from onnxlint_q.calibration.observe import DRAWN_VALUES, observe, observed_tensors
+from onnxlint_q.calibration.observe import channel_axis, observe, observe_groups, observed_tensors
 from onnxlint_q.calibration.preprocess import PRESETS
+from onnxlint_q.calibration.reduction import SUBSET, reduce_tensor
 from onnxlint_q.calibration.session import NotRunnableError
 from onnxlint_q.facts import Facts, measure
 from onnxlint_q.graph import Value, read_model
@@ -48,8 +51,24 @@ def test_float_statistics_equal_brute_force(models: Path, calibration: Path, nam
         )
         assert np.isclose(got.mean, values.mean(), atol=1e-5 * scale)
         assert np.isclose(got.power, np.square(values).mean(), rtol=1e-4)
-        assert np.isin(np.round(got.drawn / scale, 4), np.round(values / scale, 4)).mean() > 0.99
-        assert abs(got.quantile(0.5) - np.quantile(values, 0.5)) < 0.15 * scale
+        assert got.size == values.size
+        for fraction in (0.01, 0.25, 0.5, 0.75, 0.99):
+            around = np.quantile(values, [max(0, fraction - 0.02), min(1, fraction + 0.02)])
+            assert around[0] - 0.01 * scale <= got.quantile(fraction) <= around[1] + 0.01 * scale
+        assert np.allclose(got.lows, [sample[tensor].min() for sample in whole], atol=1e-5 * scale)
+        assert np.allclose(got.highs, [sample[tensor].max() for sample in whole], atol=1e-5 * scale)
+        axis = channel_axis(facts.model, tensor)
+        assert (got.channels is None) == (axis is None)
+        if got.channels is not None and axis is not None:
+            rows = np.concatenate([np.moveaxis(sample[tensor], axis, 0) for sample in whole], axis=1)
+            rows = rows.reshape(len(rows), -1).astype(np.float64)
+            for mine, exact in (
+                (got.channels.low, rows.min(axis=1)),
+                (got.channels.high, rows.max(axis=1)),
+                (got.channels.mean, rows.mean(axis=1)),
+                (got.channels.power, np.square(rows).mean(axis=1)),
+            ):
+                assert np.allclose(mine, exact, rtol=1e-4, atol=1e-5 * scale)
 
 
 def test_codes_of_a_quantised_model_are_watched(models: Path, calibration: Path) -> None:
@@ -60,15 +79,87 @@ def test_codes_of_a_quantised_model_are_watched(models: Path, calibration: Path)
     assert all(o.low == round(o.low) and -128 <= o.low <= o.high <= 255 for o in seen.tensors.values())
 
 
+def test_codes_at_the_ends_are_counted_exactly(models: Path, calibration: Path) -> None:
+    path = models / "qdq_good.onnx"
+    facts = facts_of(path)
+    seen = observe(facts, open_source(str(calibration), PRESETS["raw"]), 4)
+    proto = onnx.load(path)
+    del proto.graph.output[:]
+    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(t) for t in seen.tensors)
+    images = np.load(calibration)["images"][:4]
+    whole = [dict(zip(seen.tensors, run(proto, {"images": image[None]}), strict=True)) for image in images]
+    ranges = {q.codes: q.code_range for q in facts.quantized}
+    for tensor, got in seen.tensors.items():
+        codes = np.concatenate([sample[tensor].ravel() for sample in whole])
+        low, high = ranges[tensor] or (0, 0)
+        assert got.ends == ((codes == low).mean(), (codes == high).mean())
+        if codes.size <= 4 * SUBSET:
+            assert dict(zip(*got.histogram.edges[:1], got.histogram.counts, strict=True)) == dict(
+                zip(*np.unique(codes, return_counts=True), strict=True)
+            )
+
+
 def test_what_is_kept_does_not_grow_with_the_samples() -> None:
     facts = measure(
-        as_model(onnx_text("agraph (float[N, 4096] x) => (float[N, 4096] y) { y = Sigmoid(x) }")), SCHEME_LIST
+        as_model(onnx_text("agraph (float[N, 40000] x) => (float[N, 40000] y) { y = Sigmoid(x) }")), SCHEME_LIST
     )
-    data = np.random.default_rng(0).standard_normal((256, 4096)).astype(np.float32)
-    for count in (16, 256):
-        seen = observe(facts, ArraySource("s", {"x": data}), count)
-        assert seen.tensors["y"].drawn.size <= DRAWN_VALUES
-    assert abs(seen.tensors["x"].quantile(0.99) - np.quantile(data, 0.99)) < 0.05
+    data = np.random.default_rng(0).standard_normal((64, 40_000)).astype(np.float32)
+    seen = observe(facts, ArraySource("s", {"x": data}), 64).tensors["x"]
+    assert 64 * 900 <= seen.counted <= 64 * SUBSET and seen.histogram.bins.size < 8000
+    assert abs(seen.quantile(0.99) - np.quantile(data, 0.99)) < 0.05
+    assert abs(seen.quantile(0.001) - np.quantile(data, 0.001)) < 0.15
+
+
+def test_the_subset_is_in_step_with_no_axis() -> None:
+    """Every row, column and channel has about its share of what is counted, whatever the shape."""
+    for shape in ((1, 8, 112, 112), (1, 224, 224, 3), (1, 64, 64, 64), (2, 96, 96, 16)):
+        for axis in range(1, 4):
+            level = np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(4)])
+            values = np.broadcast_to(1 + level % 7, shape).astype(np.float32)
+            counts = Histogram.of_codes([reduce_tensor(values, 1, number).codes for number in range(8)]).counts
+            share = np.bincount(level.ravel() % 7) / shape[axis]
+            assert np.allclose(counts / counts.sum(), share, atol=0.02)
+
+
+def test_groups_in_one_pass_are_passes_of_their_own(models: Path, calibration: Path) -> None:
+    facts = facts_of(models / "healthy_mobilenet.onnx")
+    source = open_source(str(calibration), PRESETS["raw"])
+    parts = observe_groups(facts, source, {0: 0, 1: 0, 2: 0, 4: 1, 5: 1, 6: 1, 7: 1})
+    assert [part.samples for part in parts] == [3, 4]
+    first = observe(facts, source, 3)
+    for tensor, seen in first.tensors.items():
+        got = parts[0].tensors[tensor]
+        assert (got.low, got.high, got.mean, got.power) == (seen.low, seen.high, seen.mean, seen.power)
+    together = merged(parts)
+    assert together.samples == 7
+    for tensor, seen in together.tensors.items():
+        each = [part.tensors[tensor] for part in parts]
+        assert (seen.low, seen.high) == (min(e.low for e in each), max(e.high for e in each))
+        assert seen.mean == pytest.approx(sum(e.mean * e.size for e in each) / seen.size)
+        assert seen.counted == sum(e.counted for e in each) and seen.lows.size == 7
+
+
+def test_channels_that_differ_between_samples_leave_the_whole() -> None:
+    facts = measure(as_model(onnx_text("agraph (float[N, C, M] x) => (float[N, C, M] y) { y = Sigmoid(x) }")), ())
+
+    class Samples(ArraySource):
+        def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+            yield {"x": np.arange(12, dtype=np.float32).reshape(1, 4, 3)}
+            yield {"x": -np.arange(5, dtype=np.float32).reshape(1, 5, 1)}
+
+    seen = observe(facts, Samples("s", {"x": np.zeros((1, 1, 1), np.float32)}), 2).tensors["x"]
+    assert seen.channels is None and (seen.low, seen.high, seen.mean) == (-4, 11, 56 / 17)
+
+
+def test_large_models_are_read_in_parts(models: Path, calibration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = facts_of(models / "healthy_resnet.onnx")
+    source = open_source(str(calibration), PRESETS["raw"])
+    whole = observe(facts, source, 3)
+    monkeypatch.setattr("onnxlint_q.calibration.observe._OUTPUT_BYTES", 4096)
+    parts = observe(facts, source, 3)
+    assert parts.tensors.keys() == whole.tensors.keys()
+    for tensor, seen in parts.tensors.items():
+        assert seen.high == pytest.approx(whole.tensors[tensor].high, rel=1e-4)
 
 
 def test_a_tensor_that_is_not_finite_is_named_and_left_out() -> None:
@@ -100,5 +191,5 @@ def test_an_empty_tensor_has_no_statistics_and_stops_nothing() -> None:
 
     seen = observe(facts, Samples("s", {x: np.ones((2, 4), np.float32)}), 2)
     assert (seen.tensors["h"].low, seen.tensors["h"].high, seen.tensors["h"].mean) == (3, 3, 3) and not seen.non_finite
-    assert (seen.tensors["h"].drawn == 3).all()
+    assert seen.tensors["h"].histogram.quantile(0.5) == pytest.approx(3, rel=2**-7)
     assert not observe(facts, Samples("s", {x: np.ones((1, 4), np.float32)}), 1).tensors

@@ -23,7 +23,7 @@ from onnxlint_q.calibration.layer_table import measure_layers
 from onnxlint_q.calibration.probe import probe
 from onnxlint_q.calibration.session import NotRunnableError, Session
 from onnxlint_q.calibration.synthetic import SyntheticSource, dead_leaves, exposed, pink_noise
-from onnxlint_q.calibration.trials import measure_variants
+from onnxlint_q.calibration.variant_runs import measure_variants
 from onnxlint_q.calibration.variants import quantized_weight, with_weight
 from onnxlint_q.facts import Facts, measure
 from onnxlint_q.graph import TensorType, Value, read_model

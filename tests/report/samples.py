@@ -17,6 +17,8 @@ from onnxlint_q.result import (
     ModelResult,
     Run,
     SchemeResult,
+    TrialFigure,
+    Trials,
 )
 
 TENSOR, CHANNEL = "int8-per-tensor", "int8-per-channel"
@@ -206,6 +208,29 @@ def large(layers: int = 113, seed: int = 7) -> Run:
     return Run((model,))
 
 
+def figure(scheme: str, samples: int, sqnr_db: float | None, observer: str = "min-max") -> TrialFigure:
+    return TrialFigure(scheme, observer, samples, sqnr_db, 0.25, 0.78125, 0.0125)
+
+
+def tried() -> Run:
+    """Calibrated again on other samples."""
+    trials = Trials(
+        count=5,
+        samples=4,
+        held_out=4,
+        observers=(
+            figure(TENSOR, 4, 3.5),
+            figure(CHANNEL, 4, 17.4),
+            figure(TENSOR, 4, 6.1, "mse"),
+            figure(CHANNEL, 4, None, "mse"),
+        ),
+        curve=tuple(figure(scheme, n, 3.0 + n) for n in (1, 2, 4) for scheme in (TENSOR, CHANNEL)),
+        sentences=("int8-per-tensor: mse is best.",),
+    )
+    (model,) = small().models
+    return Run((replace(model, trials=trials),))
+
+
 def quantised() -> Run:
     """A file that is quantised already: no schemes, no forecasts."""
     location = Location(node="QuantizeLinear_7", op_type="QuantizeLinear", output="x7_q")
@@ -316,6 +341,7 @@ def hostile() -> Run:
                 notes=(text,),
                 seconds={text: 1.0},
                 rule_crashed=True,
+                trials=Trials(2, 4, 4, (TrialFigure(text, other, 4, 1.0, None),), (figure(text, 1, None),), (text,)),
             )
         )
     return Run(tuple(models), (Failure(HOSTILE[0], HOSTILE[1]),))
@@ -325,6 +351,7 @@ ALL = {
     "small": small,
     "large": large,
     "chained": chained,
+    "tried": tried,
     "quantised": quantised,
     "forecast_only": forecast_only,
     "nothing": nothing,

@@ -44,11 +44,8 @@ def public(name: str) -> Facts:
     return measure(read_model(path), ())
 
 
-def observation(values: npt.ArrayLike) -> TensorObservation:
-    drawn = np.sort(np.ravel(np.asarray(values, np.float32)))
-    return TensorObservation(
-        float(drawn[0]), float(drawn[-1]), float(drawn.mean()), float(np.square(drawn).mean()), drawn
-    )
+def observation(values: npt.ArrayLike, codes: tuple[int, int] | None = None) -> TensorObservation:
+    return TensorObservation.of(values, codes)
 
 
 def observed(facts: Facts, tensors: dict[str, TensorObservation], samples: int = 128) -> Facts:
@@ -93,10 +90,10 @@ def test_a_scale_in_the_middle_of_a_model_is_found(scale: float, severity: Sever
 
 def test_observed_codes_overrule_the_estimate() -> None:
     facts = example_facts(Example(CHAIN.replace("SCALE", "0.3")))
-    many = observed(facts, {"q": observation(np.arange(0, 256))})
+    many = observed(facts, {"q": observation(np.arange(0, 256), (0, 255))})
     assert findings(LargeScale(), many) == []
     values = np.concatenate([np.repeat([127, 128, 129, 130], 2000), np.repeat(np.arange(100, 124), 3)])
-    few = observed(facts, {"q": observation(values)})
+    few = observed(facts, {"q": observation(values, (0, 255))})
     (finding,) = findings(LargeScale(), few)
     assert finding.severity is Severity.WARNING
     assert finding.metrics["observed_low"] == pytest.approx(0.3 * (100 - 128))
@@ -169,7 +166,7 @@ def pair(scale: float, zero: int, op: str = "MatMul(x, w)") -> Facts:
 
 def test_saturation_counts_what_numpy_counts() -> None:
     codes = np.concatenate([np.full(30, 255), np.full(10, 0), np.arange(1, 255), np.full(5706, 128)])
-    (finding,) = findings(Saturation(), observed(pair(0.1, 128), {"q": observation(codes)}))
+    (finding,) = findings(Saturation(), observed(pair(0.1, 128), {"q": observation(codes, (0, 255))}))
     assert finding.metrics["clipped_fraction"] == pytest.approx(40 / codes.size)
     assert finding.severity is Severity.WARNING
 
@@ -187,14 +184,14 @@ def test_saturation_counts_what_numpy_counts() -> None:
 )
 def test_an_activation_that_ends_there_is_not_clipped(scale: float, zero: int, op: str, count: int) -> None:
     codes = np.concatenate([np.full(100, 255), np.full(100, 0), np.full(800, 100)])
-    assert len(findings(Saturation(), observed(pair(scale, zero, op), {"q": observation(codes)}))) == count
+    assert len(findings(Saturation(), observed(pair(scale, zero, op), {"q": observation(codes, (0, 255))}))) == count
 
 
 @pytest.mark.parametrize(
     ("top", "severity"), [(100, None), (60, Severity.WARNING), (14, Severity.ERROR)], ids=["2.6", "4.3", "18"]
 )
 def test_wasted_range_in_bits(top: int, severity: Severity | None) -> None:
-    found = findings(WastedRange(), observed(pair(0.1, 0), {"q": observation([0, top])}))
+    found = findings(WastedRange(), observed(pair(0.1, 0), {"q": observation([0, top], (0, 255))}))
     assert [finding.severity for finding in found] == ([] if severity is None else [severity])
     for finding in found:
         assert finding.metrics["lost_bits"] == pytest.approx(np.log2(255 / top))

@@ -9,6 +9,7 @@ from onnxlint_q import __version__
 from onnxlint_q.report import digest, words
 from onnxlint_q.report.html.page import pages
 from onnxlint_q.report.json import render_compact
+from onnxlint_q.report.trial_tables import heading, trial_tables
 from onnxlint_q.result import Run
 
 
@@ -52,6 +53,7 @@ def environment() -> Environment:
         count=words.count,
     )
     made.globals.update(words=words, severity_mark=words.SEVERITY_MARK, verdict_mark=words.VERDICT_MARK)
+    made.globals.update(trials_heading=heading, trial_tables=trial_tables)
     return made
 
 

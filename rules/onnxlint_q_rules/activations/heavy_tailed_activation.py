@@ -1,11 +1,11 @@
 """Activations whose range belongs to a few outliers.
 
-    waste = (max - min) / (q(1 - t) - q(t))         bits lost = log2(waste),        t = max(1e-4, 4 / draws)
+    waste = (max - min) / (q(1 - t) - q(t))         bits lost = log2(waste),        t = max(1e-4, 4 / counted)
 
 Min-max calibration gives all codes to `[min, max]`; all but `2 t` of the values share the bulk in the
-denominator. Smallest and largest value are exact, the quantiles come from a bounded random draw: a quantile
-with fewer than four values beyond it would say nothing, so a small draw moves `t` inwards, which makes the
-ratio larger; under 1000 draws (t > 0.4 %) the rule does not speak. The message names the quantile it used.
+denominator. Smallest and largest value are exact, the quantiles come from a histogram of a regular subset: a
+quantile with fewer than four values beyond it would say nothing, so few values move `t` inwards, which makes the
+ratio larger; under 1000 counted values (t > 0.4 %) the rule does not speak. The message names the quantile it used.
 
 A ratio of 4 is two bits, of 16 four. Only tensors that a quantiser rounds are judged: not a layer's result in
 front of the BatchNormalization that folds into it, nor in front of a Relu or Clip that the quantiser fuses. A
@@ -31,7 +31,7 @@ from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Location, Severity, Subject
 from onnxlint_q.rule import Example, Rule, option
 
-_LEAST_DRAWS = 1000
+_LEAST_COUNTED = 1000
 _COPIES = frozenset(
     {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "MaxPool", "Pad", "Slice", "Split"}
     | {"Relu", "LeakyRelu", "DepthToSpace"}
@@ -137,9 +137,9 @@ class HeavyTailedActivation(Rule):
 
     def _ratio(self, seen: TensorObservation) -> tuple[float, float, float, float]:
         """Range over bulk range (0 where nothing can be said), the bulk's ends, the tail left out."""
-        draws = seen.drawn.size
-        tail = max(self.tail, 4 / max(draws, 1))
-        if draws < _LEAST_DRAWS:
+        counted = seen.counted
+        tail = max(self.tail, 4 / max(counted, 1))
+        if counted < _LEAST_COUNTED:
             return 0.0, seen.low, seen.high, tail
         low, high = seen.quantile(tail), seen.quantile(1 - tail)
         return (seen.range / (high - low) if high > low else 0.0), low, high, tail

@@ -1,6 +1,6 @@
 """A BatchNormalization that widens a layer's result, into a layer that does not need the width.
 
-    amplification = range(BN output) / range(layer output)
+    amplification = range(BN output) / range(BN input),     input_c = (output_c - shift_c) / gain_c
     width         = range(rounded tensor) / max range(layers that read it)
 
 `rounded tensor` is what an integer runtime stores: the result after the Relu or Clip that is fused, else the
@@ -9,6 +9,9 @@ layer's range of 6.8 became 30 behind its BN, a factor of 4.4. The factor alone 
 of a weight in front of a BN is arbitrary; so the result has to be wide, too, compared with what the layers
 after it make of it: their weights then shrink it again, and the rounding error of the wide tensor is what
 they amplify relative to their own range.
+
+The output is observed channel by channel, and the input follows from it by the BN's own arithmetic; a channel that
+does not vary, or has no gain, tells nothing of its input and is left out.
 
 Sources: "A case study on Quantizing EfficientNetB0 and ResNet18" (range of a depthwise convolution 6.8, of
 its BatchNorm 30); two bits for each factor of four.
@@ -23,6 +26,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.folding import BatchNorm
 from onnxlint_q.analysis.observations import TensorObservation
 from onnxlint_q.analysis.quantizer_options import override
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
@@ -40,6 +44,7 @@ separable (float[N, 8, 6, 6] x) => (float[N, 4, 6, 6] y) {
 }
 """
 _MAX_STEPS = 8
+_RESOLVED = 1e-5
 _FORWARD = ACTIVATIONS | {"Mul", "Identity", "MaxPool", "AveragePool", "Pad"}
 
 
@@ -113,23 +118,24 @@ class RangeAmplification(Rule):
         seen = facts.observations.tensors
         for layer in facts.layers:
             norm = layer.folded.after
-            before, after = seen.get(layer.folded.layer.output), seen.get(layer.output)
-            if norm is None or before is None or after is None or not before.range > 0:
+            after = seen.get(layer.output)
+            before = _range_before(norm, after) if norm is not None and after is not None else 0.0
+            if norm is None or after is None or not before > 0:
                 continue
             fused = facts.model.activation_of(layer.output)
             rounded = fused.output if fused is not None and fused.op_type in {"Relu", "Clip"} else layer.output
-            stored, gain = seen.get(rounded, after), after.range / before.range
+            stored, gain = seen.get(rounded, after), after.range / before
             next_range = _next_range(facts, rounded, seen)
             if gain < self.amplification or not next_range > 0 or stored.range < self.width * next_range:
                 continue
             yield self.finding(
                 facts.model.locate(norm.node),
-                f"BatchNormalization {norm.node.label!r} widens {before.range:.3g} to {after.range:.3g} ({gain:.1f} "
+                f"BatchNormalization {norm.node.label!r} widens {before:.3g} to {after.range:.3g} ({gain:.1f} "
                 f"times), and {rounded!r} is {stored.range / next_range:.1f} times as wide as anything the next "
                 "layers make of it",
                 metrics={
                     "amplification": gain,
-                    "range_before": before.range,
+                    "range_before": before,
                     "range": stored.range,
                     "next_range": next_range,
                 },
@@ -140,6 +146,20 @@ class RangeAmplification(Rule):
                 snippet=override(rounded, min(stored.quantile(1e-3), 0.0), max(stored.quantile(1 - 1e-3), 0.0)),
                 claim=Claim(Subject.ACTIVATION, rounded, INT8_PER_TENSOR.name),
             )
+
+
+def _range_before(norm: BatchNorm, after: TensorObservation) -> float:
+    """Range of what a BatchNormalization read, from what it gave; 0 where that cannot be told."""
+    seen = after.channels
+    if seen is None or seen.low.size != norm.gamma.size:
+        return 0.0
+    # A span that float32 does not resolve beside its own value is rounding, which a small gain would blow up.
+    told = (seen.high - seen.low > _RESOLVED * np.maximum(np.abs(seen.low), np.abs(seen.high))) & (norm.gain != 0)
+    if not told.any():
+        return 0.0
+    ends = [(edge[told] - norm.shift[told]) / norm.gain[told] for edge in (seen.low, seen.high)]
+    spread = float(np.max(ends) - np.min(ends))
+    return spread if np.isfinite(spread) else 0.0
 
 
 def _next_range(facts: Facts, tensor: str, seen: Mapping[str, TensorObservation]) -> float:

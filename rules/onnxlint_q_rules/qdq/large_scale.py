@@ -264,6 +264,6 @@ _REMEDY = (
 
 
 def _used_codes(observed: TensorObservation) -> float:
-    """Codes between the 0.1 % and the 99.9 % quantile; further in where the draw is small."""
-    tail = max(0.001, 2.0 / max(observed.drawn.size, 4))
+    """Codes between the 0.1 % and the 99.9 % quantile; further in where few were counted."""
+    tail = max(0.001, 2.0 / max(observed.counted, 4))
     return observed.quantile(1 - tail) - observed.quantile(tail)

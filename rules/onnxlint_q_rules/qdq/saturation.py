@@ -1,7 +1,7 @@
 """Activations that are clipped by their range.
 
-A value outside `[s (q_min - z), s (q_max - z)]` becomes the code at that end. The rule estimates the fraction
-of values at an end from a random draw of the codes that the calibration data gives.
+A value outside `[s (q_min - z), s (q_max - z)]` becomes the code at that end. The rule counts the fraction
+of values at an end among all codes that the calibration data gives.
 
 Not every code at an end was clipped: SiLU and Softmax press many values against a bound of their own, and the pixels
 of an image touch theirs. So only results of layers are judged, added, joined or moved, and not a lower end at the
@@ -93,7 +93,7 @@ class Saturation(Rule):
         for pair, held, seen in pairs.observed(facts):
             if not pairs.free(pair.tensor):
                 continue
-            below, above = _at_the_ends(pair, held, seen)
+            below, above = _at_the_ends(held, seen)
             if below + above > self.warning_fraction:
                 yield self._report(facts, pair, held, below, above)
 
@@ -118,11 +118,11 @@ class Saturation(Rule):
         )
 
 
-def _at_the_ends(pair: QuantizedTensor, held: Grid, seen: TensorObservation) -> tuple[float, float]:
+def _at_the_ends(held: Grid, seen: TensorObservation) -> tuple[float, float]:
     """Fraction of values at the lower and at the upper end that no fused activation put there."""
-    codes = pair.code_range or (0, 0)
+    ends = seen.ends or (0.0, 0.0)
     relu = held.low == 0
     relu6 = relu and bool(np.isclose(held.high, _RELU6, rtol=0.002))
-    below = 0.0 if relu else seen.share_below(codes[0] + 0.5)
-    above = 0.0 if relu6 else seen.share_above(codes[1] - 0.5)
+    below = 0.0 if relu else ends[0]
+    above = 0.0 if relu6 else ends[1]
     return below, above

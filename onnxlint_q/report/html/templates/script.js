@@ -62,6 +62,7 @@
     });
 
     var tools = table.closest("section").querySelector(".tools");
+    if (!tools) { return; }
     var status = tools.querySelector("[role=status]");
     tools.hidden = false;
     tools.querySelector("input").addEventListener("input", function (event) {
