@@ -127,11 +127,12 @@ def _crash(rule: Rule, error: Exception) -> Finding:
 
 
 def _probe(facts: Facts, progress: Progress) -> tuple[Probe | None, tuple[str, ...]]:
-    """The probe, and a note why there is none."""
+    """The probe, and a note why there is none or what weakens it."""
     if not facts.is_float:
         return None, ("nothing was probed: the model is quantised already",)
     try:
-        return probe(facts, progress), ()
+        probed = probe(facts, progress)
+        return probed, (f"probe: {probed.note}",) if probed.note else ()
     except NotRunnableError as error:
         return None, (f"the probe gave nothing, verdicts rest on what else there is: {error}",)
 

@@ -129,13 +129,12 @@ class _Builder:
         """Compute `node` once more on the float part with the variant's weight, and append that to its result."""
         if self.tensors.shape(self.known[node.output[0]].outputs[0]) is None and node.op_type == "MatMul":
             raise MixesBatchError(f"the rank of MatMul {node.output[0]!r} is unknown")
-        number = len(self.weights)
-        weight = f"{PREFIX}v{number}"
+        weight = f"{PREFIX}v{len(self.weights)}"
         array = np.asarray(self.variants[layer], self.base.weights[self.base.layer_weights[layer]].dtype, order="C")
         elem_type = helper.np_dtype_to_tensor_dtype(array.dtype)
         self.graph.initializer.append(declare_external(weight, elem_type, array.shape))
         self.weights[weight] = array
-        twin = _twin(node, number)
+        twin = self._twin(node)
         old = self.base.layer_weights[layer]
         for position, name in enumerate(twin.input):
             if name == old:
@@ -151,7 +150,7 @@ class _Builder:
     def _activate(self, node: onnx.NodeProto, union: tuple[str, ...]) -> None:
         """The activation behind a layer, once more on the twin that waits for it."""
         waiting, layer = self.waiting.pop(node.input[0])
-        twin = _twin(node, len(self.weights), "a")
+        twin = self._twin(node)
         twin.input[0] = waiting
         self.graph.node.append(twin)
         self._join(node, twin.output[0], layer, union)
@@ -163,6 +162,13 @@ class _Builder:
         self.graph.node.append(helper.make_node("Concat", [node.output[0], twin], [result], axis=0))
         self.carried[node.output[0]] = union
         self.carried[result] = (*union, layer)
+
+    def _twin(self, node: onnx.NodeProto) -> onnx.NodeProto:
+        twin = onnx.NodeProto()
+        twin.CopyFrom(node)
+        twin.name = ""
+        twin.output[0] = f"{PREFIX}twin{len(self.graph.node)}"
+        return twin
 
     def _aligned_names(self) -> set[str]:
         return set(self.aligned.values())
@@ -206,14 +212,6 @@ class _Builder:
             node.output[position] = f"{PREFIX}front{len(self.graph.node)}_{position}"
             self.graph.node.append(helper.make_node("Reshape", [node.output[position], target], [name]))
             self.tensors.front.discard(name)
-
-
-def _twin(node: onnx.NodeProto, number: int, suffix: str = "") -> onnx.NodeProto:
-    twin = onnx.NodeProto()
-    twin.CopyFrom(node)
-    twin.name = ""
-    twin.output[0] = f"{PREFIX}twin{number}{suffix}"
-    return twin
 
 
 def _activated(graph: onnx.GraphProto) -> frozenset[str]:
