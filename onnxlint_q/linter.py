@@ -6,16 +6,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from onnxlint_q.analysis.observations import Observations
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.assemble import Outcome, assemble
 from onnxlint_q.calibration.data import Source
+from onnxlint_q.calibration.executable import folded
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.probe import Probe, probe
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.prove import Proof, prove
+from onnxlint_q.calibration.sensitivity import Sensitivity, measure_sensitivity
 from onnxlint_q.calibration.session import NotRunnableError
 from onnxlint_q.config import Config
 from onnxlint_q.errors import OnnxlintError
@@ -35,12 +38,14 @@ class Request:
         source: calibration data; None for a static run.
         samples: how many to calibrate on.
         probe: run the model on synthetic inputs.
+        measure_layers: quantise every layer alone on the calibration data, weight, result and both.
     """
 
     schemes: tuple[Scheme, ...]
     source: Source | None = None
     samples: int = 32
     probe: bool = False
+    measure_layers: bool = False
 
 
 def lint(
@@ -70,14 +75,17 @@ def lint(
         facts = facts.observed(observations)
     with clock.stage("judge"):
         findings, crashed = judge(facts, rules, config)
-    proof = None
+    proof, table = None, None
     if observations is not None and request.source is not None and facts.is_float:
+        if request.measure_layers:
+            with clock.stage("layers"):
+                table, reason = _measure_layers(facts, observations, request.source, progress)
         with clock.stage("prove"):
-            proof, reason = _prove(facts, observations, findings, request, progress)
+            proof, reason = _prove(facts, observations, findings, request, progress, table)
         if proof is not None:
             findings = _restored(proof.findings, rules, config)
     how = request.source.preprocessing if request.source is not None else ""
-    return assemble(facts, config, Outcome(findings, crashed, how, proof, probed, reason, notes, clock.seconds))
+    return assemble(facts, config, Outcome(findings, crashed, how, proof, probed, table, reason, notes, clock.seconds))
 
 
 def judge(facts: Facts, rules: Sequence[Rule], config: Config) -> tuple[list[Finding], bool]:
@@ -144,16 +152,27 @@ def _observe(facts: Facts, source: Source, samples: int, progress: Progress) -> 
         return None, f"ONNX Runtime cannot run the model: {error}"
 
 
+def _measure_layers(
+    facts: Facts, observations: Observations, source: Source, progress: Progress
+) -> tuple[Sensitivity | None, str]:
+    samples = partial(source.take, facts.model.inputs, observations.samples)
+    try:
+        return measure_sensitivity(facts, folded(facts), samples, observations, progress), ""
+    except NotRunnableError as error:
+        return None, f"ONNX Runtime cannot run the folded model: {error}"
+
+
 def _prove(
     facts: Facts,
     observations: Observations,
     findings: Sequence[Finding],
     request: Request,
     progress: Progress,
+    table: Sensitivity | None,
 ) -> tuple[Proof | None, str]:
     assert request.source is not None
     try:
-        return prove(facts, observations, findings, request.source, request.samples, progress), ""
+        return prove(facts, observations, findings, request.source, request.samples, progress, table), ""
     except NotRunnableError as error:
         return None, f"ONNX Runtime cannot run the folded model: {error}"
 

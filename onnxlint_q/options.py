@@ -18,19 +18,29 @@ from onnxlint_q.report import ReportFormat
 
 
 def parse_request(
-    scheme: str, calibrate: str | None, how: Preprocessing, samples: int, *, probe: bool = False
+    scheme: str,
+    calibrate: str | None,
+    how: Preprocessing,
+    samples: int,
+    *,
+    probe: bool = False,
+    measure: Sequence[str] = (),
 ) -> Request:
     """What to do with each model.
 
     Raises:
-        UsageError: a scheme is unknown.
+        UsageError: a scheme or what to measure is unknown, or there would be no data to measure it on.
         DataError: there is no calibration data where it is said to be.
     """
     names = list(SCHEMES) if scheme == "all" else list(dict.fromkeys(split_words([scheme])))
     if not names or any(name not in SCHEMES for name in names):
         raise UsageError(f"--scheme {scheme!r}: choose from {', '.join(SCHEMES)}, or all")
+    if any(word != "layers" for word in measure):
+        raise UsageError(f"--measure {','.join(measure)}: it can be `layers`")
+    if measure and calibrate is None:
+        raise UsageError("--measure layers runs on data; give it with --calibrate, or use --probe without data")
     source = open_source(calibrate, how) if calibrate is not None else None
-    return Request(tuple(SCHEMES[name] for name in names), source, samples, probe)
+    return Request(tuple(SCHEMES[name] for name in names), source, samples, probe, bool(measure))
 
 
 def parse_reports(wanted: Sequence[str], html: str | None) -> list[tuple[ReportFormat, str | None]]:

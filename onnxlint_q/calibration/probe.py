@@ -13,11 +13,11 @@ import onnx
 
 from onnxlint_q.analysis.propagation.prior import input_scale
 from onnxlint_q.calibration.executable import Executable, folded
-from onnxlint_q.calibration.layer_table import measure_layers
 from onnxlint_q.calibration.metrics import OutputError
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.prove import prove
+from onnxlint_q.calibration.sensitivity import measure_sensitivity
 from onnxlint_q.calibration.session import Session
 from onnxlint_q.calibration.synthetic import SyntheticSource
 from onnxlint_q.facts import Facts
@@ -67,11 +67,7 @@ def probe(facts: Facts, progress: Progress = silent) -> Probe:
     exact = Session(base)
     empty = _is_empty(facts, [exact.run(sample) for sample in samples()])
     base = _before_scores(base) if empty else base
-    weights = {
-        (scheme.name, key): error
-        for scheme in facts.schemes
-        for key, error in measure_layers(facts, base, facts.layers, scheme, samples, progress).items()
-    }
+    weights = measure_sensitivity(facts, base, samples, progress=progress).weights
     if empty:
         note = "the outputs are empty on synthetic inputs: layers are compared at the input of the final "
         return Probe(count, weights, {}, f"{note}{' and '.join(_score_functions(facts))}, schemes are not judged")

@@ -13,6 +13,7 @@ from onnxlint_q.calibration.data import Sample, Source
 from onnxlint_q.calibration.executable import Executable, folded
 from onnxlint_q.calibration.metrics import OutputError
 from onnxlint_q.calibration.progress import Progress, silent
+from onnxlint_q.calibration.sensitivity import Sensitivity
 from onnxlint_q.calibration.trials import measure_variants
 from onnxlint_q.calibration.variants import activation_scales, can_simulate, with_activations, with_weight
 from onnxlint_q.facts import Facts
@@ -49,8 +50,11 @@ def prove(
     source: Source,
     count: int,
     progress: Progress = silent,
+    table: Sensitivity | None = None,
 ) -> Proof:
     """Test every claim, every cure and every scheme on a float model.
+
+    Claims about weights that `table` has measured on the calibration samples are not run again.
 
     Claims about weights run on the calibration samples; the end-to-end figures on as many others where the source has
     them, because ranges fit the samples that they were taken from.
@@ -61,11 +65,13 @@ def prove(
     """
     base = folded(facts)
     claims = [finding.claim for finding in findings if finding.claim is not None]
-    variants = {_key(claim): _variant(base, facts, observations, claim) for claim in claims}
+    known = {_key(claim): error for claim in claims if (error := _measured(table, claim)) is not None}
+    others = {_key(claim): claim for claim in claims if _key(claim) not in known}
+    variants = {key: _variant(base, facts, observations, claim) for key, claim in others.items()}
     runnable = {key: variant for key, variant in variants.items() if variant is not None}
     runnable |= cure_variants(facts, findings)
     samples = partial(_samples, facts, source, observations.samples, 0)
-    errors = measure_variants(base, runnable, samples, progress) if runnable else {}
+    errors = known | (measure_variants(base, runnable, samples, progress) if runnable else {})
     unseen = partial(_samples, facts, source, count, observations.samples)
     more = next(unseen(), None) is not None
     whole = {
@@ -88,6 +94,12 @@ def prove(
 
 def _samples(facts: Facts, source: Source, count: int, skip: int) -> Iterator[Sample]:
     return source.take(facts.model.inputs, count, skip)
+
+
+def _measured(table: Sensitivity | None, claim: Claim) -> OutputError | None:
+    if table is None or claim.subject is not Subject.WEIGHT:
+        return None
+    return table.weights.get((claim.scheme, claim.tensor))
 
 
 def _key(claim: Claim) -> str:

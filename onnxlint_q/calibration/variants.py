@@ -98,8 +98,7 @@ def with_activations(executable: Executable, scales: Sequence[ActivationScale]) 
     """The variant in which these activations are quantised."""
     proto = onnx.ModelProto()
     proto.CopyFrom(executable.proto)
-    if not any(entry.domain == _DOMAIN for entry in proto.opset_import):
-        proto.opset_import.add(domain=_DOMAIN, version=1)
+    add_domain(proto)
     produced = {name: node for node in proto.graph.node for name in node.output if name}
     made: list[onnx.NodeProto] = []
     for number, entry in enumerate(scales):
@@ -111,15 +110,25 @@ def with_activations(executable: Executable, scales: Sequence[ActivationScale]) 
             producer.output[position] = source
         else:
             _reroute(proto.graph, entry.tensor, result)
-        made.extend(_round_trip(proto.graph, number, entry, source, result))
+        made.extend(round_trip(proto.graph, number, entry, source, result))
     proto.graph.node.extend(made)
     _sort(proto.graph)
     return replace(executable, proto=proto)
 
 
-def _round_trip(
+def add_domain(proto: onnx.ModelProto) -> None:
+    """Let `proto` use the pair of operators that `round_trip` makes."""
+    if not any(entry.domain == _DOMAIN for entry in proto.opset_import):
+        proto.opset_import.add(domain=_DOMAIN, version=1)
+
+
+def round_trip(
     graph: onnx.GraphProto, number: int, entry: ActivationScale, source: str, result: str
 ) -> list[onnx.NodeProto]:
+    """Nodes that quantise `source` and back; what they need goes to the initializers of `graph`.
+
+    `number` keeps the names of several apart.
+    """
     scale, zero, codes = (f"{PREFIX}{what}{number}" for what in ("scale", "zero", "codes"))
     scale_type = helper.tensor_dtype_to_np_dtype(entry.elem_type)
     graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(entry.scale, scale_type), scale))

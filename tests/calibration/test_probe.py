@@ -14,12 +14,12 @@ import pytest
 from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.propagation.prior import InputScale
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
 from onnxlint_q.calibration.batch_rules import MixesBatchError
 from onnxlint_q.calibration.data import ArraySource
 from onnxlint_q.calibration.executable import folded
-from onnxlint_q.calibration.fanout import blocks, fan_out
-from onnxlint_q.calibration.layer_table import measure_layers
+from onnxlint_q.calibration.fanout import Variant, blocks, fan_out
+from onnxlint_q.calibration.layer_table import LayerVariant, measure_layers
 from onnxlint_q.calibration.probe import probe
 from onnxlint_q.calibration.session import Session
 from onnxlint_q.calibration.synthetic import BUSY, SIMPLE, SyntheticSource, dead_leaves, exposed, pink_noise
@@ -36,9 +36,15 @@ def facts_of(path: Path) -> Facts:
 
 
 def fan(facts: Facts) -> tuple[Session, dict[str, tuple[str, ...]]]:
-    weights = {layer.output: quantized_weight(facts, layer, INT8_PER_TENSOR) for layer in facts.layers}
-    made = fan_out(facts.model, folded(facts), weights)
+    variants = {
+        layer.output: Variant(layer.output, quantized_weight(facts, layer, INT8_PER_TENSOR)) for layer in facts.layers
+    }
+    made = fan_out(facts.model, folded(facts), variants)
     return Session(made.executable), dict(made.order)
+
+
+def weights_of(facts: Facts, scheme: Scheme) -> dict[str, LayerVariant]:
+    return {layer.output: LayerVariant(layer, scheme) for layer in facts.layers}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +60,7 @@ def test_all_layers_in_one_graph_give_what_each_gives_alone(
     source = ArraySource("s", {"images": np.load(calibration)["images"][:2]})
     samples = partial(source.take, facts.model.inputs, 2)
     chosen = next(s for s in SCHEME_LIST if s is scheme)
-    together = measure_layers(facts, base, facts.layers, chosen, samples)
+    together = measure_layers(facts, base, weights_of(facts, chosen), samples)
     alone = {layer.output: partial(with_weight, base, facts, [layer], chosen) for layer in facts.layers}
     for key, error in measure_variants(base, alone, samples).items():
         assert together[key].sqnr_db == pytest.approx(error.sqnr_db, abs=0.02)
@@ -95,7 +101,7 @@ def test_graphs_that_mix_the_batch_are_refused_and_measured_one_by_one(body: str
         fan(facts)
     if "LSTMish" not in body:
         samples = partial(SyntheticSource(InputScale()).take, facts.model.inputs, 2)
-        assert set(measure_layers(facts, folded(facts), facts.layers, INT8_PER_TENSOR, samples)) == {"h"}
+        assert set(measure_layers(facts, folded(facts), weights_of(facts, INT8_PER_TENSOR), samples)) == {"h"}
 
 
 def test_a_reshape_with_a_batch_of_one_written_into_it() -> None:
@@ -145,7 +151,7 @@ def test_channel_shuffles_and_computed_shapes_keep_the_batch_apart(body: str) ->
     base = folded(facts)
     fan(facts)
     samples = partial(SyntheticSource(InputScale()).take, facts.model.inputs, 2)
-    together = measure_layers(facts, base, facts.layers, INT8_PER_TENSOR, samples)
+    together = measure_layers(facts, base, weights_of(facts, INT8_PER_TENSOR), samples)
     alone = {layer.output: partial(with_weight, base, facts, [layer], INT8_PER_TENSOR) for layer in facts.layers}
     for key, error in measure_variants(base, alone, samples).items():
         assert error.sqnr_db is not None and together[key].sqnr_db == pytest.approx(error.sqnr_db, abs=0.02)
