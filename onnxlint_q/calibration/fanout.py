@@ -116,7 +116,8 @@ class _Builder:
         source.node.extend(self.graph.node)
         source.initializer.extend([*self.graph.initializer, *self.tensors.added])
         for value in source.output:
-            value.type.tensor_type.ClearField("shape")
+            if value.type.HasField("tensor_type"):
+                value.type.tensor_type.ClearField("shape")
         del source.value_info[:]
         executable = replace(self.base, proto=self.proto, weights={**self.base.weights, **self.weights})
         return FanOut(executable, {value.name: self.carried.get(value.name, ()) for value in source.output})

@@ -272,19 +272,19 @@ def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
     table.add_column("", no_wrap=True)
     table.add_column("range", justify="right", no_wrap=True)
     table.add_column("average\nprecision", justify="right", no_wrap=True)
-    for basis in stages:
-        table.add_column(f"{basis.value}\ndB", justify="right", no_wrap=True)
     results = [digest.stage(row, Basis.MEASURED).get(scheme) for row in rows]
     full = any(result is not None and result.activation_sqnr_db is not None for result in results)
-    for heading in ("output\ndB", "both\ndB") if full else ():
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = [basis.value for basis in stages]
+    headings[:1] = ["measured", "output", "both"] if full else headings[:1]
+    for heading in headings:
+        table.add_column(f"{heading}\ndB", justify="right", no_wrap=True)
     shares = [digest.noise_share(row, scheme) for row in rows]
     if any(share is not None for share in shares):
         table.add_column("share of\nnoise", justify="right", no_wrap=True)
     for row, label, result, share in zip(rows, labels, results, shares, strict=True):
         figures = [digest.weight_sqnr(row, basis, scheme) for basis in stages]
         if full:
-            figures += [result.activation_sqnr_db, result.sqnr_db] if result is not None else [None, None]
+            figures[1:1] = [result.activation_sqnr_db, result.sqnr_db] if result is not None else [None, None]
         table.add_row(
             Text(label),
             Text(_operator(row)),
