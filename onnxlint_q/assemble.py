@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.calibration.metrics import OutputError
 from onnxlint_q.calibration.probe import Probe
 from onnxlint_q.calibration.prove import NO_SIGNAL, Proof
+from onnxlint_q.calibration.sensitivity import Sensitivity
 from onnxlint_q.config import Config
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Finding
@@ -30,7 +32,7 @@ class Outcome:
         findings: of all rules, tested where they could be.
         crashed: a rule failed.
         preprocessing: what was done to each calibration sample, in words.
-        proof, probe: None where that stage did not run.
+        proof, probe, table: None where that stage did not run.
         untested_because: why nothing ran although it was asked for; empty otherwise.
         notes: what could not be done, in words.
         seconds: wall time by stage.
@@ -43,6 +45,7 @@ class Outcome:
     preprocessing: str = ""
     proof: Proof | None = None
     probe: Probe | None = None
+    table: Sensitivity | None = None
     untested_because: str = ""
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -148,8 +151,30 @@ def _row(facts: Facts, layer: LayerFacts, outcome: Outcome) -> LayerRow:
         activation_high=seen.high if seen else None,
         forecast=forecast or None,
         probe=_of_layer(facts, layer, outcome.probe.weights if outcome.probe else {}),
-        measured=_of_layer(facts, layer, outcome.proof.weights if outcome.proof else {}),
+        measured=_measured(facts, layer, outcome),
     )
+
+
+def _measured(facts: Facts, layer: LayerFacts, outcome: Outcome) -> dict[str, LayerSqnr] | None:
+    """The row of the sensitivity table, or what the claims about this layer needed."""
+    table = outcome.table
+    if table is None:
+        return _of_layer(facts, layer, outcome.proof.weights if outcome.proof else {})
+    return {
+        scheme.name: LayerSqnr(
+            weight_sqnr_db=_figure(table.weights.get((scheme.name, layer.output))),
+            sqnr_db=_figure(table.both.get((scheme.name, layer.output))),
+            activation_sqnr_db=_figure(table.activations.get((scheme.name, layer.output))),
+        )
+        for scheme in facts.schemes
+    }
+
+
+def _figure(error: OutputError | None) -> float | None:
+    """SQNR in dB, infinite where the outputs are identical."""
+    if error is None or not error.has_signal:
+        return None
+    return error.sqnr_db if error.sqnr_db is not None else math.inf
 
 
 def _of_layer(
@@ -157,7 +182,7 @@ def _of_layer(
 ) -> dict[str, LayerSqnr] | None:
     """The figures of one layer by scheme, None where there are none."""
     errors = {scheme.name: weights.get((scheme.name, layer.output)) for scheme in facts.schemes}
-    return {name: LayerSqnr(error.sqnr_db) for name, error in errors.items() if error is not None} or None
+    return {name: LayerSqnr(_figure(error)) for name, error in errors.items() if error is not None} or None
 
 
 def _calibration(facts: Facts, outcome: Outcome) -> CalibrationSummary | None:

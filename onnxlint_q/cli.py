@@ -110,6 +110,10 @@ def check(
     probe: Annotated[
         bool, typer.Option("--probe", help="Without data: run the model on synthetic inputs, layer by layer.")
     ] = False,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="`layers`: with --calibrate, quantise every layer alone, its weight, its result and both."),
+    ] = None,
     scheme: Annotated[
         str,
         typer.Option(
@@ -154,7 +158,9 @@ def check(
             layout=layout,
         )
         reports = parse_reports(output_format or [], html)
-        request = parse_request(scheme, calibrate, how, samples, observer=observer, trials=trials, probe=probe)
+        request = parse_request(
+            scheme, calibrate, how, samples, observer=observer, trials=trials, probe=probe, measure=split_words(measure)
+        )
         words = split_words(select), split_words(extend_select), split_words(ignore)
         paths = find_models(models)
         keep_apart(reports, [*paths, calibrate, config])

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from onnxlint_q.analysis.observations import Observations
@@ -13,11 +14,13 @@ from onnxlint_q.analysis.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.assemble import Outcome, assemble
 from onnxlint_q.calibration.data import Source
+from onnxlint_q.calibration.executable import folded
 from onnxlint_q.calibration.inspection import inspect
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.probe import Probe, probe
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.prove import Proof, prove
+from onnxlint_q.calibration.sensitivity import Sensitivity, measure_sensitivity
 from onnxlint_q.calibration.session import NotRunnableError
 from onnxlint_q.calibration.trials import run_trials
 from onnxlint_q.config import Config
@@ -40,6 +43,7 @@ class Request:
         probe: run the model on synthetic inputs.
         observer: how ranges are taken from the data, one of analysis.observers.
         trials: on how many disjoint subsets of the data to calibrate again; 0 for none.
+        measure_layers: quantise every layer alone on the calibration data, weight, result and both.
     """
 
     schemes: tuple[Scheme, ...]
@@ -48,6 +52,7 @@ class Request:
     probe: bool = False
     observer: str = DEFAULT_OBSERVER
     trials: int = 0
+    measure_layers: bool = False
 
 
 def lint(
@@ -79,10 +84,13 @@ def lint(
         facts = facts.observed(observations)
     with clock.stage("judge"):
         findings, crashed = judge(facts, rules, config)
-    proof = None
+    proof, table = None, None
     if observations is not None and request.source is not None and facts.is_float:
+        if request.measure_layers:
+            with clock.stage("layers"):
+                table, reason = _measure_layers(facts, observations, request.source, progress)
         with clock.stage("prove"):
-            proof, reason = _prove(facts, observations, findings, request, progress)
+            proof, reason = _prove(facts, observations, findings, request, progress, table)
         if proof is not None:
             findings = _restored(proof.findings, rules, config)
     trials = None
@@ -91,7 +99,9 @@ def lint(
             trials, reasons = _trials(facts, request.source, request, progress)
         notes = (*notes, *reasons)
     how = request.source.preprocessing if request.source is not None else ""
-    outcome = Outcome(findings, crashed, how, proof, probed, reason, notes, clock.seconds, trials, request.observer)
+    outcome = Outcome(
+        findings, crashed, how, proof, probed, table, reason, notes, clock.seconds, trials, request.observer
+    )
     return assemble(facts, config, outcome)
 
 
@@ -142,11 +152,12 @@ def _crash(rule: Rule, error: Exception) -> Finding:
 
 
 def _probe(facts: Facts, progress: Progress) -> tuple[Probe | None, tuple[str, ...]]:
-    """The probe, and a note why there is none."""
+    """The probe, and a note why there is none or what weakens it."""
     if not facts.is_float:
         return None, ("nothing was probed: the model is quantised already",)
     try:
-        return probe(facts, progress), ()
+        probed = probe(facts, progress)
+        return probed, (f"probe: {probed.note}",) if probed.note else ()
     except NotRunnableError as error:
         return None, (f"the probe gave nothing, verdicts rest on what else there is: {error}",)
 
@@ -158,16 +169,28 @@ def _observe(facts: Facts, source: Source, samples: int, progress: Progress) -> 
         return None, f"ONNX Runtime cannot run the model: {error}"
 
 
+def _measure_layers(
+    facts: Facts, observations: Observations, source: Source, progress: Progress
+) -> tuple[Sensitivity | None, str]:
+    samples = partial(source.take, facts.model.inputs, observations.samples)
+    try:
+        return measure_sensitivity(facts, folded(facts), samples, observations, progress), ""
+    except NotRunnableError as error:
+        return None, f"ONNX Runtime cannot run the folded model: {error}"
+
+
 def _prove(
     facts: Facts,
     observations: Observations,
     findings: Sequence[Finding],
     request: Request,
     progress: Progress,
+    table: Sensitivity | None,
 ) -> tuple[Proof | None, str]:
     assert request.source is not None
     try:
-        return prove(facts, observations, findings, request.source, request.samples, progress, request.observer), ""
+        proof = prove(facts, observations, findings, request.source, request.samples, progress, request.observer, table)
+        return proof, ""
     except NotRunnableError as error:
         return None, f"ONNX Runtime cannot run the folded model: {error}"
 

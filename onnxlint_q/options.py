@@ -27,11 +27,12 @@ def parse_request(
     observer: str = DEFAULT_OBSERVER,
     trials: int = 0,
     probe: bool = False,
+    measure: Sequence[str] = (),
 ) -> Request:
     """What to do with each model.
 
     Raises:
-        UsageError: a scheme or an observer is unknown, or trials are asked for without data.
+        UsageError: a scheme, an observer or what to measure is unknown, or there is no data for what is asked.
         DataError: there is no calibration data where it is said to be.
     """
     names = list(SCHEMES) if scheme == "all" else list(dict.fromkeys(split_words([scheme])))
@@ -39,13 +40,17 @@ def parse_request(
         raise UsageError(f"--scheme {scheme!r}: choose from {', '.join(SCHEMES)}, or all")
     if observer not in OBSERVERS:
         raise UsageError(f"--observer {observer!r}: choose from {', '.join(OBSERVERS)}")
+    if any(word != "layers" for word in measure):
+        raise UsageError(f"--measure {','.join(measure)}: it can be `layers`")
+    if measure and calibrate is None:
+        raise UsageError("--measure layers runs on data; give it with --calibrate, or use --probe without data")
     if calibrate is None and (trials or observer != DEFAULT_OBSERVER):
         raise UsageError(f"{'--trials' if trials else '--observer'} needs data; name it with --calibrate")
     if trials == 1:
         raise UsageError("--trials 1 has no spread; ask for at least 2")
     source = open_source(calibrate, how) if calibrate is not None else None
     chosen = tuple(SCHEMES[name] for name in names)
-    return Request(chosen, source, samples, probe, observer=observer, trials=trials)
+    return Request(chosen, source, samples, probe, observer=observer, trials=trials, measure_layers=bool(measure))
 
 
 def parse_reports(wanted: Sequence[str], html: str | None) -> list[tuple[ReportFormat, str | None]]:

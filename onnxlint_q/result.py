@@ -25,6 +25,7 @@ class LayerSqnr:
     Attributes:
         weight_sqnr_db: only this layer's weight is quantised.
         sqnr_db: its weight and its output activation are.
+        activation_sqnr_db: only its output activation is.
         weight_share, activation_share: fraction of the noise power at the output, everything quantised, that comes
             from its weight and from rounding its output; None where it was not determined.
     """
@@ -33,6 +34,7 @@ class LayerSqnr:
     sqnr_db: float | None = None
     weight_share: float | None = None
     activation_share: float | None = None
+    activation_sqnr_db: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,10 @@ _MOVING = frozenset(
 )  # fmt: skip
 # Compute new values but are given the scale of their input.
 _SHARING = frozenset({"AveragePool", "Resize"})
-_ABSORBED = frozenset({"Relu", "Clip"})
+ABSORBED = frozenset({"Relu", "Clip"})
+"""Operators that the quantiser absorbs into the layer before them."""
 # Every operator type that the quantiser handles; those above and ArgMax, which reads codes as well as values.
-QUANTIZED_OPERATORS = _COMPUTING | _MOVING | _SHARING | _ABSORBED | {"ArgMax"}
+QUANTIZED_OPERATORS = _COMPUTING | _MOVING | _SHARING | ABSORBED | {"ArgMax"}
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, 0})
 
 
@@ -92,7 +93,7 @@ class _Placer:
         )
 
     def _visit(self, node: Node) -> None:
-        if node.op_type in _ABSORBED:
+        if node.op_type in ABSORBED:
             self._absorb(node)
         elif node.op_type in _MOVING or node.op_type in _SHARING:
             source = self.scale_of.get(node.input(0))

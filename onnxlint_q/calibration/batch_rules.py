@@ -242,6 +242,11 @@ def _matmul(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) ->
         _refuse(node, "has the batch among its rows")
 
 
+def _batch_norm(_tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
+    if known.int("training_mode", 0):
+        _refuse(node, "takes its statistics from the batch")
+
+
 def _gemm(_tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
     if known.int("transA", 0):
         _refuse(node, "has the batch among its sums")
@@ -264,7 +269,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(
         "Relu LeakyRelu Elu Selu Celu Gelu Sigmoid Tanh HardSigmoid HardSwish Mish Softplus Softsign ThresholdedRelu "
         "Exp Log Sqrt Abs Neg Reciprocal Erf Floor Ceil Round Sign Cast Identity Dropout Clip Conv ConvTranspose "
-        "BatchNormalization InstanceNormalization GlobalAveragePool GlobalMaxPool AveragePool MaxPool LpPool LRN "
+        "InstanceNormalization GlobalAveragePool GlobalMaxPool AveragePool MaxPool LpPool LRN "
         "DepthToSpace SpaceToDepth GroupNormalization Sin Cos Not".split(),
         _free,
     ),
@@ -274,6 +279,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(
         "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceSumSquare Squeeze Unsqueeze".split(), _axes
     ),
+    "BatchNormalization": _batch_norm,
     "Gather": _pick,
     "Split": _pick,
     "Transpose": _transpose,

@@ -22,6 +22,7 @@ from onnxlint_q.calibration.metrics import (
     ClassifierErrorAccumulator,
     ErrorAccumulator,
     OutputError,
+    Reference,
     TensorError,
     TensorErrorAccumulator,
     class_scores,
@@ -203,7 +204,7 @@ class _State:
 
     def compare_outputs(self, exact: Sequence[Array], other: Sequence[Array], index: int) -> None:
         aligned = [matching(x, y) for x, y in zip(exact, other, strict=True)]
-        self.output.add(exact, [y if a is None else a for a, y in zip(aligned, other, strict=True)])
+        self.output.add(Reference(exact), [y if a is None else a for a, y in zip(aligned, other, strict=True)])
         scores = class_scores(exact[0]) if len(exact) == 1 else None
         if scores is None or aligned[0] is None:
             return

@@ -1,9 +1,14 @@
-"""What each layer's weight alone costs the output: all layers of a scheme on the same samples."""
+"""Variants of single layers, all on the same samples: what each costs the output.
+
+As many layers as fit the memory run together in one graph where the network allows it, the others one variant after
+the other.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,64 +19,101 @@ from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.calibration.batch_rules import MixesBatchError
 from onnxlint_q.calibration.executable import Executable
-from onnxlint_q.calibration.fanout import blocks, fan_out
-from onnxlint_q.calibration.metrics import ErrorAccumulator, OutputError
+from onnxlint_q.calibration.fanout import Variant, blocks, fan_out
+from onnxlint_q.calibration.metrics import ErrorAccumulator, OutputError, Reference
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.session import NotRunnableError, Session
 from onnxlint_q.calibration.variant_runs import Samples, measure_variants
-from onnxlint_q.calibration.variants import quantized_weight, with_weight
+from onnxlint_q.calibration.variants import ActivationScale, quantized_weight, with_activations, with_weight
 from onnxlint_q.facts import Facts
 
 Array = npt.NDArray[Any]
 
-# One graph carries so many layers that its largest tensor stays below this.
-_TENSOR_BYTES = 1 << 30
+# What the largest tensor of one graph, and all its other weights, may take: a run holds a few such tensors at once.
+_TENSOR_BYTES = 256 << 20
+_WEIGHT_BYTES = 256 << 20
+# A network whose single activations are larger still gets a few layers a graph.
+_FEWEST = 4
 # The float part of the fanned-out graph has to give what the model itself gives, up to the order of its sums.
 _SAME = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class LayerVariant:
+    """One layer quantised, the rest of the network in float.
+
+    Attributes:
+        weights: the scheme that quantises its weight; None if it stays.
+        activation: how its result is rounded; None if it is not. Where its weight is quantised too, there has to be
+            a variant with that weight alone.
+    """
+
+    layer: LayerFacts
+    weights: Scheme | None = None
+    activation: ActivationScale | None = None
 
 
 def measure_layers(
     facts: Facts,
     base: Executable,
-    layers: Sequence[LayerFacts],
-    scheme: Scheme,
+    variants: Mapping[str, LayerVariant],
     samples: Samples,
     progress: Progress = silent,
 ) -> dict[str, OutputError]:
-    """Error at the outputs with only one layer's weight quantised, by layer key.
-
-    The layers run together in one graph where the network allows it, and one after the other where it does not.
+    """Error of each variant at the outputs, by the variant's key.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot run the folded model.
         DataError: a sample cannot be read.
     """
     errors: dict[str, OutputError] = {}
-    size = _layers_at_once(facts)
-    for start in range(0, len(layers), size):
-        progress(f"layers under {scheme.name}", start, len(layers))
-        group = layers[start : start + size]
+    for group in _groups(facts, base, variants):
+        progress("layer by layer", len(errors), len(variants))
         try:
-            errors |= _together(facts, base, group, scheme, samples)
+            errors |= _together(facts, base, group, samples)
         except (MixesBatchError, NotRunnableError):
-            variants = {layer.output: partial(with_weight, base, facts, [layer], scheme) for layer in group}
-            errors |= measure_variants(base, variants, samples, progress)
+            alone = {key: partial(_alone, base, facts, variant) for key, variant in group.items()}
+            errors |= measure_variants(base, alone, samples, progress)
+    progress("layer by layer", len(errors), len(variants))
     return errors
 
 
-def _layers_at_once(facts: Facts) -> int:
+def _groups(
+    facts: Facts, base: Executable, variants: Mapping[str, LayerVariant]
+) -> Iterator[Mapping[str, LayerVariant]]:
+    """Variants that fit one graph, those of one layer together, in the order of the layers."""
     shapes = (known.shape for known in facts.model.types.values() if known.shape is not None)
     largest = max((math.prod(dim or 1 for dim in shape) for shape in shapes), default=1 << 22)
-    return max(4, _TENSOR_BYTES // (4 * largest))
+    room = max(_FEWEST, _TENSOR_BYTES // (4 * largest))
+    of_layer: dict[str, dict[str, LayerVariant]] = {}
+    for key, variant in variants.items():
+        of_layer.setdefault(variant.layer.output, {})[key] = variant
+    group: dict[str, LayerVariant] = {}
+    size = 0
+    for layer, own in of_layer.items():
+        schemes = sum(variant.weights is not None and variant.activation is None for variant in own.values())
+        weight = schemes * base.weights[base.layer_weights[layer]].nbytes
+        if group and (len(group) + len(own) > room or size + weight > _WEIGHT_BYTES):
+            yield group
+            group, size = {}, 0
+        group |= own
+        size += weight
+    if group:
+        yield group
+
+
+def _alone(base: Executable, facts: Facts, variant: LayerVariant) -> Executable:
+    made = base if variant.weights is None else with_weight(base, facts, [variant.layer], variant.weights)
+    return made if variant.activation is None else with_activations(made, [variant.activation])
 
 
 def _together(
-    facts: Facts, base: Executable, layers: Sequence[LayerFacts], scheme: Scheme, samples: Samples
+    facts: Facts, base: Executable, variants: Mapping[str, LayerVariant], samples: Samples
 ) -> dict[str, OutputError]:
-    fan = fan_out(facts.model, base, {layer.output: quantized_weight(facts, layer, scheme) for layer in layers})
+    fan = fan_out(facts.model, base, _with_arrays(facts, variants))
     outputs = list(fan.order)
     session, exact = Session(fan.executable), Session(base)
-    sums = {layer.output: ErrorAccumulator() for layer in layers}
+    sums = {key: ErrorAccumulator() for key in variants}
     for number, sample in enumerate(samples()):
         if any(array.ndim and array.shape[0] != 1 for array in sample.values()):
             raise MixesBatchError("a sample is a batch of several")
@@ -81,9 +123,25 @@ def _together(
         float_parts = [part for part, _ in parts]
         if number == 0:
             _check_same(exact.run(sample, outputs), float_parts)
+        reference = Reference(float_parts)
         for key, accumulator in sums.items():
-            accumulator.add(float_parts, [variants.get(key, part) for part, variants in parts])
+            accumulator.add(reference, [own.get(key, part) for part, own in parts])
     return {key: accumulator.result() for key, accumulator in sums.items()}
+
+
+def _with_arrays(facts: Facts, variants: Mapping[str, LayerVariant]) -> dict[str, Variant]:
+    """The variants with their weights, one array for all variants of one layer and scheme."""
+    weights: dict[tuple[str, str], Array] = {}
+    made: dict[str, Variant] = {}
+    for key, variant in variants.items():
+        found = Variant(variant.layer.output, None, variant.activation)
+        if variant.weights is not None:
+            which = (variant.layer.output, variant.weights.name)
+            if which not in weights:
+                weights[which] = quantized_weight(facts, variant.layer, variant.weights)
+            found = replace(found, weight=weights[which])
+        made[key] = found
+    return made
 
 
 def _check_same(expected: Sequence[Array], got: Sequence[Array]) -> None:

@@ -153,6 +153,27 @@ class OutputError:
     samples: int
 
 
+class Reference:
+    """The float model's outputs of one sample, made ready to compare many variants with.
+
+    Attributes:
+        exact: the floating-point outputs in float64, by position.
+        power: their sums of squares; only of those that are finite.
+        classes: position and shape of a classifier's scores, and the largest class of each row; None if it is none.
+    """
+
+    def __init__(self, outputs: Sequence[Array]) -> None:
+        floating = {i: array for i, array in enumerate(outputs) if np.issubdtype(array.dtype, np.floating)}
+        self.exact = {index: array.astype(np.float64) for index, array in floating.items()}
+        powers = {index: _power(array) for index, array in self.exact.items()}
+        self.power = {index: power for index, power in powers.items() if math.isfinite(power)}
+        self.classes: tuple[int, tuple[int, ...], Array] | None = None
+        if len(floating) == 1:
+            ((index, array),) = floating.items()
+            scores = class_scores(array)
+            self.classes = None if scores is None else (index, scores.shape, scores.argmax(axis=1))
+
+
 @dataclass
 class ErrorAccumulator:
     """Sums of signal and noise power, one entry an output."""
@@ -164,24 +185,21 @@ class ErrorAccumulator:
     rows: int = 0
     samples: int = 0
 
-    def add(self, reference: Sequence[Array], other: Sequence[Array]) -> None:
+    def add(self, reference: Reference, other: Sequence[Array]) -> None:
         """Compare the outputs of one sample."""
         self.samples += 1
-        floating = [i for i, array in enumerate(reference) if np.issubdtype(array.dtype, np.floating)]
-        for index in floating:
-            exact = reference[index].astype(np.float64)
+        for index, exact in reference.exact.items():
             if other[index].shape != exact.shape:
                 self.reshaped.add(index)
-            elif math.isfinite(signal := _power(exact)):
-                self.signal[index] = self.signal.get(index, 0.0) + signal
-                self.noise[index] = self.noise.get(index, 0.0) + _power(other[index].astype(np.float64) - exact)
-        if len(floating) == 1:
-            scores = class_scores(reference[floating[0]])
-            if scores is not None:
-                others = class_scores(other[floating[0]])
-                self.rows += len(scores)
-                if others is not None and others.shape == scores.shape:
-                    self.agreed += int(np.count_nonzero(scores.argmax(axis=1) == others.argmax(axis=1)))
+            elif index in reference.power:
+                self.signal[index] = self.signal.get(index, 0.0) + reference.power[index]
+                self.noise[index] = self.noise.get(index, 0.0) + _power(other[index] - exact)
+        if reference.classes is not None:
+            index, shape, classes = reference.classes
+            self.rows += len(classes)
+            others = class_scores(other[index])
+            if others is not None and others.shape == shape:
+                self.agreed += int(np.count_nonzero(classes == others.argmax(axis=1)))
 
     def result(self) -> OutputError:
         """The error so far."""
@@ -223,7 +241,7 @@ class ClassifierErrorAccumulator:
             self.right = self.right[0] + hits[0], self.right[1] + hits[1]
 
 
-def _power(values: npt.NDArray[np.float64]) -> float:
+def _power(values: Array) -> float:
     """Sum of squares; infinite where it passes the largest double, NaN where a value is NaN."""
     with np.errstate(over="ignore"):
         return float(np.square(values).sum())

@@ -14,6 +14,7 @@ from onnxlint_q.calibration.data import Sample, Source
 from onnxlint_q.calibration.executable import Executable, folded
 from onnxlint_q.calibration.metrics import OutputError
 from onnxlint_q.calibration.progress import Progress, silent
+from onnxlint_q.calibration.sensitivity import Sensitivity
 from onnxlint_q.calibration.variant_runs import measure_variants
 from onnxlint_q.calibration.variants import activation_scales, can_simulate, quantized, with_activations, with_weight
 from onnxlint_q.facts import Facts
@@ -51,8 +52,11 @@ def prove(
     count: int,
     progress: Progress = silent,
     observer: str = DEFAULT_OBSERVER,
+    table: Sensitivity | None = None,
 ) -> Proof:
     """Test every claim, every cure and every scheme on a float model.
+
+    Claims about weights that `table` has measured on the calibration samples are not run again.
 
     Claims about weights run on the calibration samples; the end-to-end figures on as many others where the source has
     them, because ranges fit the samples that they were taken from. The ranges are those of `observer`, one of
@@ -64,11 +68,13 @@ def prove(
     """
     base = folded(facts)
     claims = [finding.claim for finding in findings if finding.claim is not None]
-    variants = {_key(claim): _variant(base, facts, observations, claim, observer) for claim in claims}
+    known = {_key(claim): error for claim in claims if (error := _measured(table, claim)) is not None}
+    others = {_key(claim): claim for claim in claims if _key(claim) not in known}
+    variants = {key: _variant(base, facts, observations, claim, observer) for key, claim in others.items()}
     runnable = {key: variant for key, variant in variants.items() if variant is not None}
     runnable |= cure_variants(facts, findings)
     samples = partial(_samples, facts, source, observations.samples, 0)
-    errors = measure_variants(base, runnable, samples, progress) if runnable else {}
+    errors = known | (measure_variants(base, runnable, samples, progress) if runnable else {})
     unseen = partial(_samples, facts, source, count, observations.samples)
     more = next(unseen(), None) is not None
     whole = {
@@ -91,6 +97,12 @@ def prove(
 
 def _samples(facts: Facts, source: Source, count: int, skip: int) -> Iterator[Sample]:
     return source.take(facts.model.inputs, count, skip)
+
+
+def _measured(table: Sensitivity | None, claim: Claim) -> OutputError | None:
+    if table is None or claim.subject is not Subject.WEIGHT:
+        return None
+    return table.weights.get((claim.scheme, claim.tensor))
 
 
 def _key(claim: Claim) -> str:

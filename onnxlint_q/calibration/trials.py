@@ -23,7 +23,7 @@ from onnxlint_q.analysis.observers import OBSERVERS
 from onnxlint_q.analysis.schemes import Number, Scheme
 from onnxlint_q.calibration.data import Source
 from onnxlint_q.calibration.executable import Executable, folded
-from onnxlint_q.calibration.metrics import ErrorAccumulator
+from onnxlint_q.calibration.metrics import ErrorAccumulator, Reference
 from onnxlint_q.calibration.observe import observe_groups
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.session import Session
@@ -150,7 +150,7 @@ def _measure(
         feeds = {setting: scale_inputs(entries) for setting, entries in shared.items()}
         for done, sample in enumerate(source.pick(facts.model.inputs, held_out)):
             progress("trials", number * len(held_out) + done, len(schemes) * len(held_out))
-            expected = exact.run(sample)
+            expected = Reference(exact.run(sample))
             for setting, values in feeds.items():
                 sums[setting].add(expected, session.run({**sample, **values}))
     return sums

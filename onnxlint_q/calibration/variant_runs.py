@@ -8,7 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from onnxlint_q.calibration.executable import Executable
-from onnxlint_q.calibration.metrics import ErrorAccumulator, OutputError
+from onnxlint_q.calibration.metrics import ErrorAccumulator, OutputError, Reference
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.session import Session
 
@@ -51,7 +51,7 @@ def _one_round(
     sessions = {name: Session(variants[name]()) for name in names}
     sums = {name: ErrorAccumulator() for name in names}
     for sample in samples():
-        outputs = exact.run(sample)
+        outputs = Reference(exact.run(sample))
         for name, session in sessions.items():
             sums[name].add(outputs, session.run(sample))
     return {name: accumulator.result() for name, accumulator in sums.items()}

@@ -113,8 +113,7 @@ def with_activations(executable: Executable, scales: Sequence[ActivationScale]) 
     """The variant in which these activations are quantised."""
     proto = onnx.ModelProto()
     proto.CopyFrom(executable.proto)
-    if not any(entry.domain == _DOMAIN for entry in proto.opset_import):
-        proto.opset_import.add(domain=_DOMAIN, version=1)
+    add_domain(proto)
     produced = {name: node for node in proto.graph.node for name in node.output if name}
     made: list[onnx.NodeProto] = []
     for number, entry in enumerate(scales):
@@ -126,7 +125,7 @@ def with_activations(executable: Executable, scales: Sequence[ActivationScale]) 
             producer.output[position] = source
         else:
             _reroute(proto.graph, entry.tensor, result)
-        made.extend(_round_trip(proto.graph, number, entry, source, result))
+        made.extend(round_trip(proto.graph, number, entry, source, result))
     for name, value in scale_inputs(scales).items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
     proto.graph.node.extend(made)
@@ -136,17 +135,34 @@ def with_activations(executable: Executable, scales: Sequence[ActivationScale]) 
 
 def scale_inputs(scales: Sequence[ActivationScale]) -> dict[str, Array]:
     """Values of the scales and zero points of `with_activations`, by the names of its initializers."""
-    found: dict[str, Array] = {}
-    for number, entry in enumerate(scales):
-        found[f"{PREFIX}scale{number}"] = np.asarray(entry.scale, helper.tensor_dtype_to_np_dtype(entry.elem_type))
-        if entry.number is not Number.FLOAT8:
-            found[f"{PREFIX}zero{number}"] = np.asarray(entry.zero_point, _CODE_TYPE[entry.number])
+    return {
+        name: value
+        for number, entry in enumerate(scales)
+        for name, value in round_trip_constants(number, entry).items()
+    }
+
+
+def round_trip_constants(number: int, entry: ActivationScale) -> dict[str, Array]:
+    """Values of the scale and the zero point that the nodes of `round_trip` read, by name."""
+    found = {f"{PREFIX}scale{number}": np.asarray(entry.scale, helper.tensor_dtype_to_np_dtype(entry.elem_type))}
+    if entry.number is not Number.FLOAT8:
+        found[f"{PREFIX}zero{number}"] = np.asarray(entry.zero_point, _CODE_TYPE[entry.number])
     return found
 
 
-def _round_trip(
+def add_domain(proto: onnx.ModelProto) -> None:
+    """Let `proto` use the pair of operators that `round_trip` makes."""
+    if not any(entry.domain == _DOMAIN for entry in proto.opset_import):
+        proto.opset_import.add(domain=_DOMAIN, version=1)
+
+
+def round_trip(
     graph: onnx.GraphProto, number: int, entry: ActivationScale, source: str, result: str
 ) -> list[onnx.NodeProto]:
+    """Nodes that quantise `source` and back; they read `round_trip_constants`, and `number` keeps several apart.
+
+    Other constants that they need go to the initializers of `graph`.
+    """
     scale, zero, codes = (f"{PREFIX}{what}{number}" for what in ("scale", "zero", "codes"))
     if entry.number is Number.FLOAT8:
         return _float8(graph, number, helper.tensor_dtype_to_np_dtype(entry.elem_type), source, scale, result)

@@ -6,6 +6,7 @@ Every name reaches rich as `Text`, never as markup.
 from __future__ import annotations
 
 import io
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -18,7 +19,7 @@ from onnxlint_q.analysis.verdict import Verdict
 from onnxlint_q.finding import Evidence, Finding, Severity
 from onnxlint_q.report import digest, words
 from onnxlint_q.report.trial_tables import heading, trial_tables
-from onnxlint_q.result import LayerRow, ModelResult, Run, SchemeResult
+from onnxlint_q.result import Basis, LayerRow, ModelResult, Run, SchemeResult
 
 WORST = 10
 """Rows of the table of worst layers."""
@@ -284,23 +285,31 @@ def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
     table.add_column("", no_wrap=True)
     table.add_column("range", justify="right", no_wrap=True)
     table.add_column("average\nprecision", justify="right", no_wrap=True)
-    for basis in stages:
-        table.add_column(f"{basis.value}\ndB", justify="right", no_wrap=True)
+    results = [digest.stage(row, Basis.MEASURED).get(scheme) for row in rows]
+    full = any(result is not None and result.activation_sqnr_db is not None for result in results)
+    headings = [basis.value for basis in stages]
+    headings[:1] = ["measured", "output", "both"] if full else headings[:1]
+    for title in headings:
+        table.add_column(f"{title}\ndB", justify="right", no_wrap=True)
     shares = [digest.noise_share(row, scheme) for row in rows]
     if any(share is not None for share in shares):
         table.add_column("share of\nnoise", justify="right", no_wrap=True)
-    for row, label, share in zip(rows, labels, shares, strict=True):
-        figures = (digest.weight_sqnr(row, basis, scheme) for basis in stages)
+    for row, label, result, share in zip(rows, labels, results, shares, strict=True):
+        figures = [digest.weight_sqnr(row, basis, scheme) for basis in stages]
+        if full:
+            figures[1:1] = [result.activation_sqnr_db, result.sqnr_db] if result is not None else [None, None]
         table.add_row(
             Text(label),
             Text(_operator(row)),
             Text(words.significant(row.range)),
             Text(words.significant(row.average_precision, 2)),
-            *(Text("-" if figure is None else words.number(figure)) for figure in figures),
+            *(Text("-" if figure is None or math.isinf(figure) else words.number(figure)) for figure in figures),
             *(() if share is None else (Text(words.percent(round(share, 3))),)),
         )
     yield indented(table, 2)
     legend = "dB: SQNR at the model's output if this weight alone is quantised. dw: depthwise"
+    if full:
+        legend += ". Output, both: measured, its result alone, and with its weight"
     if any(share is not None for share in shares):
         legend += ". Share of noise: forecast, weight and output of the layer together, everything quantised"
     yield indented(Text(legend, "dim"), 2)

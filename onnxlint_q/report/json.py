@@ -109,10 +109,12 @@ def _stage(stage: Mapping[str, LayerSqnr] | None) -> Json:
 def _sqnr(sqnr: LayerSqnr) -> Iterator[tuple[str, Json]]:
     yield "weight_sqnr_db", number(sqnr.weight_sqnr_db)
     yield "sqnr_db", number(sqnr.sqnr_db)
+    if sqnr.activation_sqnr_db is not None:
+        yield "activation_sqnr_db", number(sqnr.activation_sqnr_db)
     if sqnr.weight_share is not None:
         yield "weight_share", number(sqnr.weight_share)
         yield "activation_share", number(sqnr.activation_share)
-    if math.inf in (sqnr.weight_sqnr_db, sqnr.sqnr_db):
+    if math.inf in (sqnr.weight_sqnr_db, sqnr.activation_sqnr_db, sqnr.sqnr_db):
         yield "reason", PERFECT
 
 

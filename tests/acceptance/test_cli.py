@@ -81,6 +81,22 @@ def test_several_reports_from_one_run(models: Path, calibration: Path, tmp_path:
     assert html.read_text().lstrip().lower().startswith("<!doctype html>")
 
 
+def test_the_sensitivity_table_is_in_every_report(models: Path, calibration: Path, tmp_path: Path) -> None:
+    document, page = tmp_path / "r.json", tmp_path / "r.html"
+    reports = ("--html", page, "--output-format", f"json={document}", "--output-format", "full")
+    done = lint(models / HEALTHY, "--calibrate", calibration, "--samples", "4", "--measure", "layers", *reports)
+    assert done.returncode == 1  # four samples are too few to ship
+    for row in json.loads(document.read_text())["models"][0]["layers"]:
+        for scheme in ("int8-per-tensor", "int8-per-channel"):
+            said = row["measured"][scheme]
+            # Two kinds of noise are more than the worse of the two, but for what chance cancels.
+            assert said["sqnr_db"] < min(said["weight_sqnr_db"], said["activation_sqnr_db"]) + 1
+        assert row["measured"]["int8-per-tensor"]["activation_sqnr_db"] == said["activation_sqnr_db"]
+    header = next(line for line in done.stdout.splitlines() if line.split()[:2] == ["layer", "range"])
+    assert "both" in done.stdout and len(header) <= 100
+    assert "output SQNR, this layer&#39;s output alone quantised" in page.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -108,6 +124,8 @@ def test_several_reports_from_one_run(models: Path, calibration: Path, tmp_path:
         (["--ignore", "low-depthwise-average-precison"], "did you mean 'low-depthwise-average-precision'?"),
         (["--fail-on", "fatal"], "'fatal' is not one of error, warning, info, none"),
         (["--config", "no.toml"], "no.toml: no such configuration file"),
+        (["--measure", "layers"], "--measure layers runs on data; give it with --calibrate"),
+        (["--measure", "channels"], "--measure channels: it can be `layers`"),
     ],
 )
 def test_wrong_options_say_what_would_be_right(models: Path, arguments: list[str], message: str) -> None:

@@ -14,15 +14,15 @@ import pytest
 from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.propagation.prior import InputScale
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
 from onnxlint_q.calibration.batch_rules import MixesBatchError
 from onnxlint_q.calibration.data import ArraySource
 from onnxlint_q.calibration.executable import folded
-from onnxlint_q.calibration.fanout import blocks, fan_out
-from onnxlint_q.calibration.layer_table import measure_layers
+from onnxlint_q.calibration.fanout import Variant, blocks, fan_out
+from onnxlint_q.calibration.layer_table import LayerVariant, measure_layers
 from onnxlint_q.calibration.probe import probe
-from onnxlint_q.calibration.session import NotRunnableError, Session
-from onnxlint_q.calibration.synthetic import SyntheticSource, dead_leaves, exposed, pink_noise
+from onnxlint_q.calibration.session import Session
+from onnxlint_q.calibration.synthetic import BUSY, SIMPLE, SyntheticSource, dead_leaves, exposed, pink_noise
 from onnxlint_q.calibration.variant_runs import measure_variants
 from onnxlint_q.calibration.variants import quantized_weight, with_weight
 from onnxlint_q.facts import Facts, measure
@@ -36,9 +36,15 @@ def facts_of(path: Path) -> Facts:
 
 
 def fan(facts: Facts) -> tuple[Session, dict[str, tuple[str, ...]]]:
-    weights = {layer.output: quantized_weight(facts, layer, INT8_PER_TENSOR) for layer in facts.layers}
-    made = fan_out(facts.model, folded(facts), weights)
+    variants = {
+        layer.output: Variant(layer.output, quantized_weight(facts, layer, INT8_PER_TENSOR)) for layer in facts.layers
+    }
+    made = fan_out(facts.model, folded(facts), variants)
     return Session(made.executable), dict(made.order)
+
+
+def weights_of(facts: Facts, scheme: Scheme) -> dict[str, LayerVariant]:
+    return {layer.output: LayerVariant(layer, scheme) for layer in facts.layers}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +60,7 @@ def test_all_layers_in_one_graph_give_what_each_gives_alone(
     source = ArraySource("s", {"images": np.load(calibration)["images"][:2]})
     samples = partial(source.take, facts.model.inputs, 2)
     chosen = next(s for s in SCHEME_LIST if s is scheme)
-    together = measure_layers(facts, base, facts.layers, chosen, samples)
+    together = measure_layers(facts, base, weights_of(facts, chosen), samples)
     alone = {layer.output: partial(with_weight, base, facts, [layer], chosen) for layer in facts.layers}
     for key, error in measure_variants(base, alone, samples).items():
         assert together[key].sqnr_db == pytest.approx(error.sqnr_db, abs=0.02)
@@ -95,7 +101,7 @@ def test_graphs_that_mix_the_batch_are_refused_and_measured_one_by_one(body: str
         fan(facts)
     if "LSTMish" not in body:
         samples = partial(SyntheticSource(InputScale()).take, facts.model.inputs, 2)
-        assert set(measure_layers(facts, folded(facts), facts.layers, INT8_PER_TENSOR, samples)) == {"h"}
+        assert set(measure_layers(facts, folded(facts), weights_of(facts, INT8_PER_TENSOR), samples)) == {"h"}
 
 
 def test_a_reshape_with_a_batch_of_one_written_into_it() -> None:
@@ -145,7 +151,7 @@ def test_channel_shuffles_and_computed_shapes_keep_the_batch_apart(body: str) ->
     base = folded(facts)
     fan(facts)
     samples = partial(SyntheticSource(InputScale()).take, facts.model.inputs, 2)
-    together = measure_layers(facts, base, facts.layers, INT8_PER_TENSOR, samples)
+    together = measure_layers(facts, base, weights_of(facts, INT8_PER_TENSOR), samples)
     alone = {layer.output: partial(with_weight, base, facts, [layer], INT8_PER_TENSOR) for layer in facts.layers}
     for key, error in measure_variants(base, alone, samples).items():
         assert error.sqnr_db is not None and together[key].sqnr_db == pytest.approx(error.sqnr_db, abs=0.02)
@@ -162,6 +168,10 @@ def test_pictures_have_the_statistics_they_promise() -> None:
     leaves = exposed(dead_leaves(3, 64, 64, np.random.default_rng(0)), np.random.default_rng(1))
     assert leaves.shape == (3, 64, 64) and np.abs(leaves).max() <= 2.4
     assert np.corrcoef(leaves[0].ravel(), leaves[1].ravel())[0, 1] > 0.6
+    busy, simple = (
+        np.abs(np.diff(dead_leaves(1, 96, 96, np.random.default_rng(0), scene))).mean() for scene in (BUSY, SIMPLE)
+    )
+    assert busy > 2 * simple
 
 
 def test_synthetic_inputs_fit_the_model_and_repeat() -> None:
@@ -196,11 +206,39 @@ def test_the_probe_tells_what_breaks_from_what_survives(models: Path) -> None:
     assert per_tensor is not None and per_tensor < 5 and per_channel is not None and per_channel > 14
 
 
-def test_an_empty_output_is_no_signal() -> None:
+def test_where_the_scores_are_empty_the_layers_are_compared_before_them() -> None:
     proto = onnx_text(
-        "agraph (float[1, 3, 8, 8] x) => (y) { h = Conv(x, v, b)\n y = Sigmoid(h) }",
+        "agraph (float[1, 3, 8, 8] x) => (y) { g = Conv(x, u)\n h = Conv(g, v, b)\n y = Sigmoid(h) }",
+        u=np.random.default_rng(0).standard_normal((3, 3, 1, 1)).astype(np.float32),
         v=np.full((1, 3, 1, 1), 0.01, np.float32),
         b=np.asarray([-20], np.float32),
     )
-    with pytest.raises(NotRunnableError, match="empty on synthetic inputs"):
-        probe(measure(as_model(proto), SCHEME_LIST))
+    facts = measure(as_model(proto), SCHEME_LIST)
+    found = probe(facts)
+    assert "input of the final Sigmoid" in found.note and not found.schemes
+    logits = facts_of_logits(proto)
+    expected = probe(logits)
+    assert not expected.note and expected.schemes
+    for key, error in expected.weights.items():
+        assert found.weights[key].sqnr_db == pytest.approx(error.sqnr_db, abs=0.01)
+
+
+def facts_of_logits(proto: onnx.ModelProto) -> Facts:
+    """The model without its last node."""
+    cut = onnx.ModelProto()
+    cut.CopyFrom(proto)
+    last = cut.graph.node.pop()
+    cut.graph.output[0].name = last.input[0]
+    return measure(as_model(cut), SCHEME_LIST)
+
+
+def test_layers_that_run_before_any_of_their_activations() -> None:
+    proto = onnx_text(
+        "agraph (float[1, 4, 4, 4] x) => (float[1, 4, 4, 4] y) "
+        "{ a = Conv(x, v)\n b = Conv(x, w)\n c = Relu(a)\n d = Sigmoid(b)\n y = Mul(c, d) }",
+        v=np.random.default_rng(0).standard_normal((4, 4, 1, 1)).astype(np.float32),
+        w=np.random.default_rng(1).standard_normal((4, 4, 1, 1)).astype(np.float32),
+    )
+    session, order = fan(measure(as_model(proto), SCHEME_LIST))
+    (y,) = session.run({"x": np.ones((1, 4, 4, 4), np.float32)}, ["y"])
+    assert order == {"y": ("a", "b")} and len(y) == 3

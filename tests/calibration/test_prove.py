@@ -15,7 +15,7 @@ from onnxruntime.quantization.preprocess import quant_pre_process
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES, Scheme
 from onnxlint_q.calibration.data import ArraySource, open_source
 from onnxlint_q.calibration.executable import as_stored, folded
-from onnxlint_q.calibration.metrics import ErrorAccumulator
+from onnxlint_q.calibration.metrics import ErrorAccumulator, Reference
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.preprocess import PRESETS
 from onnxlint_q.calibration.prove import prove
@@ -85,7 +85,7 @@ def test_end_to_end_figures_are_those_of_onnxruntime_quantize_static(
     )
     errors = ErrorAccumulator()
     for image in images[:16]:
-        errors.add(run(plain, {"images": image[None]}), run(tmp_path / "q.onnx", {"images": image[None]}))
+        errors.add(Reference(run(plain, {"images": image[None]})), run(tmp_path / "q.onnx", {"images": image[None]}))
     theirs = errors.result().sqnr_db
     assert theirs is not None and mine[scheme.name].sqnr_db == pytest.approx(theirs, abs=2.0)
 
@@ -206,20 +206,21 @@ def test_schemes_rank_as_their_formats_do(models: Path, calibration: Path) -> No
 
 def test_metrics_pool_outputs_and_count_agreement() -> None:
     errors = ErrorAccumulator()
-    errors.add([np.asarray([[3.0, 4.0]])], [np.asarray([[3.0, 4.5]])])
-    errors.add([np.asarray([[5.0, 0.0]])], [np.asarray([[0.0, 5.0]])])
+    errors.add(Reference([np.asarray([[3.0, 4.0]])]), [np.asarray([[3.0, 4.5]])])
+    errors.add(Reference([np.asarray([[5.0, 0.0]])]), [np.asarray([[0.0, 5.0]])])
     result = errors.result()
     assert result.agreement == 0.5 and result.samples == 2
     assert result.sqnr_db == pytest.approx(10 * np.log10(50 / 50.25))
 
     two = ErrorAccumulator()
     two.add(
-        [np.asarray([1.0]), np.asarray([1.0]), np.asarray([7])], [np.asarray([1.1]), np.asarray([1.0]), np.asarray([0])]
+        Reference([np.asarray([1.0]), np.asarray([1.0]), np.asarray([7])]),
+        [np.asarray([1.1]), np.asarray([1.0]), np.asarray([0])],
     )
     assert two.result().agreement is None
     assert two.result().sqnr_db == pytest.approx(10 * np.log10(200))
     two.add(
-        [np.asarray([1.0]), np.asarray([1.0]), np.asarray([7])],
+        Reference([np.asarray([1.0]), np.asarray([1.0]), np.asarray([7])]),
         [np.asarray([np.nan]), np.asarray([1.0]), np.asarray([0])],
     )
     assert two.result().sqnr_db == pytest.approx(-150 + 10 * np.log10(2))
@@ -227,7 +228,7 @@ def test_metrics_pool_outputs_and_count_agreement() -> None:
 
 def outputs_of(*, exact: list[float], other: list[float]) -> ErrorAccumulator:
     errors = ErrorAccumulator()
-    errors.add([np.asarray(exact)], [np.asarray(other)])
+    errors.add(Reference([np.asarray(exact)]), [np.asarray(other)])
     return errors
 
 
@@ -244,7 +245,7 @@ def test_a_float_model_without_finite_outputs_measures_nothing() -> None:
 
 def test_outputs_that_change_their_shape_are_left_out() -> None:
     errors = outputs_of(exact=[1.0, 2.0], other=[1.0, 2.5])
-    errors.add([np.ones(3)], [np.ones(4)])
+    errors.add(Reference([np.ones(3)]), [np.ones(4)])
     assert not errors.result().has_signal
 
 

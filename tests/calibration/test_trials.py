@@ -13,7 +13,7 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES
 from onnxlint_q.calibration import reduction
 from onnxlint_q.calibration.data import ArraySource, open_source
 from onnxlint_q.calibration.executable import folded
-from onnxlint_q.calibration.metrics import ErrorAccumulator
+from onnxlint_q.calibration.metrics import ErrorAccumulator, Reference
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.preprocess import PRESETS
 from onnxlint_q.calibration.session import Session
@@ -57,7 +57,7 @@ def test_each_figure_is_that_of_a_calibration_of_its_own(models: Path, calibrati
             session = Session(quantized(base, facts, seen, scheme, figure.observer))
             errors = ErrorAccumulator()
             for sample in held_out:
-                errors.add(exact.run(sample), session.run(sample))
+                errors.add(Reference(exact.run(sample)), session.run(sample))
             decibels.append(errors.result().sqnr_db)
             agreements.append(errors.result().agreement)
         assert figure.output_sqnr_db == pytest.approx(np.mean(np.asarray(decibels, float)), abs=1e-3)

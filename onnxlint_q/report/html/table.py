@@ -58,9 +58,9 @@ def columns(model: ModelResult) -> Iterable[Column]:
         yield Column(
             "weight, dB", over, "output SQNR, this weight alone quantised", _sqnr_cells(said, _weight, model.levels)
         )
-        if any(sqnr is not None and sqnr.sqnr_db is not None for sqnr in said):
-            help_text = "output SQNR, this weight and this output quantised"
-            yield Column("with output, dB", over, help_text, _sqnr_cells(said, _both, model.levels))
+        for heading, help_text, figure in _WITH_OUTPUT:
+            if any(sqnr is not None and figure(sqnr) is not None for sqnr in said):
+                yield Column(heading, over, help_text, _sqnr_cells(said, figure, model.levels))
         yield from _shares(said, over)
     if any(row.activation_low is not None for row in rows):
         low = tuple(_cell(row.activation_low) for row in rows)
@@ -94,6 +94,16 @@ def _weight(sqnr: LayerSqnr) -> float | None:
 
 def _both(sqnr: LayerSqnr) -> float | None:
     return sqnr.sqnr_db
+
+
+def _output(sqnr: LayerSqnr) -> float | None:
+    return sqnr.activation_sqnr_db
+
+
+_WITH_OUTPUT = (
+    ("output, dB", "output SQNR, this layer's output alone quantised", _output),
+    ("with output, dB", "output SQNR, this weight and this output quantised", _both),
+)
 
 
 def _cell(value: float | None, level: str = "", why: str = "", *, decibel: bool = False) -> Cell:
