@@ -12,7 +12,6 @@ from .networks import SIDE
 Images = npt.NDArray[np.float32]
 SEED = 20210424
 TEST = 597
-CALIBRATION = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +23,7 @@ class Digits:
     test: Images
     test_labels: npt.NDArray[np.int64]
 
-    def calibration(self, trial: int, size: int = CALIBRATION) -> Images:
+    def calibration(self, trial: int, size: int) -> Images:
         """The training images that trial number `trial` takes its ranges from; trials share none."""
         order = np.random.default_rng(SEED).permutation(len(self.train))
         chosen = order[trial * size : (trial + 1) * size]

@@ -9,8 +9,8 @@ from html import escape
 
 # Okabe and Ito's colours, told apart by readers who do not see red or green.
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-_WIDTH, _HEIGHT = 380, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 10, 26, 34
+_WIDTH, _HEIGHT = 380, 270
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 10, 66, 34
 _TICKS = 5
 
 
@@ -36,34 +36,68 @@ class Panel:
 
 
 def draw(panels: Sequence[Panel], columns: int) -> str:
-    """The SVG of all panels, row by row."""
-    rows = math.ceil(len(panels) / columns)
-    width, height = columns * _WIDTH, rows * _HEIGHT
+    """The SVG of all panels, row by row; the charts of a row share their vertical scale."""
+    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
+    width, height = columns * _WIDTH, len(rows) * _HEIGHT
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="sans-serif" font-size="10">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
-    for number, panel in enumerate(panels):
-        row, column = divmod(number, columns)
-        parts.append(f'<g transform="translate({column * _WIDTH} {row * _HEIGHT})">')
-        parts.extend(_Plot(panel).draw())
-        parts.append("</g>")
+    for number, row in enumerate(rows):
+        scale = _Scale.around(row)
+        for column, panel in enumerate(row):
+            parts.append(f'<g transform="translate({column * _WIDTH} {number * _HEIGHT})">')
+            parts.extend(_Plot(panel, scale).draw())
+            parts.append("</g>")
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """A vertical axis from `low` to `high`, logarithms to base 10 if `log`, with `ticks` in between."""
+
+    low: float
+    high: float
+    log: bool
+    ticks: tuple[float, ...]
+
+    @classmethod
+    def around(cls, panels: Sequence[Panel]) -> _Scale:
+        """The axis that all lines fit on; linear ones hold zero, or small changes would look large."""
+        log = panels[0].log
+        values = [y for panel in panels for line in panel.lines for _, y, *_ in _points(line, log)]
+        low, high = min(values, default=0.0), max(values, default=1.0)
+        if log:
+            low, high = math.floor(low * 2) / 2, math.ceil(high * 2) / 2
+            step = max(0.5, math.ceil((high - low) / _TICKS * 2) / 2)
+        else:
+            low, high = min(low, 0.0), high if high > 0 else 1.0
+            step = _round_step((high - low) / _TICKS)
+            low, high = math.floor(low / step) * step, math.ceil(high / step) * step
+        if high <= low:
+            high = low + 1
+        count = math.floor((high - low) / step + 1e-9)
+        return cls(low, high, log, tuple(low + step * number for number in range(count + 1)))
+
+    def share(self, value: float) -> float:
+        """Where on the axis a value is, 0 at the bottom; what passes the ends stays on them."""
+        return min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
+
+
+def _round_step(least: float) -> float:
+    """The smallest of 1, 2, 5 times a power of ten that is not below `least`."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
+
+
 class _Plot:
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: Panel, scale: _Scale) -> None:
         self.panel = panel
-        self.lines = [_points(line, panel.log) for line in panel.lines]
+        self.scale = scale
+        self.lines = [_points(line, scale.log) for line in panel.lines]
         xs = [x for line in self.lines for x, *_ in line]
-        ys = [y for line in self.lines for _, *values in line for y in values]
         self.x_low, self.x_high = min(xs, default=0.0), max(xs, default=1.0)
-        low, high = min(ys, default=0.0), max(ys, default=1.0)
-        # A range without zero would make small changes look large.
-        self.low, self.high = (low, high) if panel.log else (min(low, 0.0), high)
-        if self.high <= self.low:
-            self.high = self.low + 1
 
     def draw(self) -> list[str]:
         parts = [f'<text x="{_LEFT}" y="16" font-size="12" font-weight="bold">{escape(self.panel.title)}</text>']
@@ -76,12 +110,11 @@ class _Plot:
     def _axes(self) -> list[str]:
         right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
         parts = []
-        for step in range(_TICKS):
-            value = self.low + (self.high - self.low) * step / (_TICKS - 1)
+        for value in self.scale.ticks:
             y = self._y(value)
-            shown = 10**value if self.panel.log else value
+            shown = 10**value if self.scale.log else value
             parts.append(f'<path d="M{_LEFT} {y:.1f}H{right}" stroke="#ddd"/>')
-            parts.append(f'<text x="{_LEFT - 4}" y="{y + 3:.1f}" text-anchor="end">{shown:.3g}</text>')
+            parts.append(f'<text x="{_LEFT - 4}" y="{y + 3:.1f}" text-anchor="end">{shown:.2g}</text>')
         for value in sorted({self.x_low, *self._whole_ticks(), self.x_high}):
             x = self._x(value)
             parts.append(f'<text x="{x:.1f}" y="{bottom + 13}" text-anchor="middle">{value:g}</text>')
@@ -110,18 +143,18 @@ class _Plot:
         return parts
 
     def _legend(self, line: Line, number: int) -> str:
-        y = _TOP + 10 + 12 * number
+        """Two columns between the title and the chart."""
+        row, column = divmod(number, 2)
+        x, y = _LEFT + column * (_WIDTH - _LEFT - _RIGHT) / 2, 30 + 12 * row
         colour = _COLOURS[number % len(_COLOURS)]
-        x = _WIDTH - _RIGHT - 4
-        return f'<text x="{x}" y="{y}" text-anchor="end" fill="{colour}">{escape(line.label)}</text>'
+        return f'<text x="{x}" y="{y}" fill="{colour}">{escape(line.label)}</text>'
 
     def _x(self, value: float) -> float:
         span = self.x_high - self.x_low or 1.0
         return _LEFT + (value - self.x_low) / span * (_WIDTH - _LEFT - _RIGHT)
 
     def _y(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
+        return _HEIGHT - _BOTTOM - self.scale.share(value) * (_HEIGHT - _TOP - _BOTTOM)
 
 
 def _points(line: Line, log: bool) -> list[tuple[float, float, float, float]]:

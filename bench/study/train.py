@@ -163,10 +163,12 @@ def train(network: Network, digits: Digits, recipe: Recipe, seed: int) -> Iterat
         optimiser.param_groups[0]["lr"] = recipe.rate * recipe.decay ** (epoch - 1)
         losses = []
         ops.training = True
-        for chosen in torch.randperm(len(images), generator=ops.random).split(recipe.batch):
+        order = torch.randperm(len(images), generator=ops.random)
+        for first in range(0, len(order), recipe.batch):
+            chosen = order[first : first + recipe.batch]
             loss = functional.cross_entropy(ops.run(_augmented(images[chosen], ops.random)), labels[chosen])
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
             losses.append(float(loss.detach()))
         ops.training = False
