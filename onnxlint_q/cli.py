@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,16 +16,26 @@ import typer
 import typer.core
 
 from onnxlint_q import __version__
-from onnxlint_q.errors import OnnxlintError, UsageError
+from onnxlint_q import cli_options as shared
+from onnxlint_q.cli_compare import compare
+from onnxlint_q.errors import UsageError
+from onnxlint_q.streams import (
+    CLEAN,
+    FINDINGS,
+    NO_ANSWER,
+    complain,
+    drop_output,
+    errors_as_one_line,
+    progress_line,
+    say,
+    told,
+)
 
 if TYPE_CHECKING:
-    from onnxlint_q.calibration.progress import Progress
     from onnxlint_q.config import Config
     from onnxlint_q.linter import Request
     from onnxlint_q.report import ReportFormat
     from onnxlint_q.result import ModelResult
-
-CLEAN, FINDINGS, NO_ANSWER = 0, 1, 2
 
 
 class _CheckByDefault(typer.core.TyperGroup):
@@ -53,8 +61,8 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        with _errors_as_one_line():
-            _say(f"onnxlint-q {__version__}\n")
+        with errors_as_one_line():
+            say(f"onnxlint-q {__version__}\n")
         raise typer.Exit
 
 
@@ -75,21 +83,15 @@ def check(
         str | None,
         typer.Option(help="Test the findings on data: an .npz, an .npy, a folder of images or of .npz, or `random`."),
     ] = None,
-    preprocess: Annotated[str, typer.Option(help="Preprocessing of images: imagenet, tf, unit or raw.")] = "imagenet",
-    mean: Annotated[
-        str | None, typer.Option(help="Mean to subtract after scaling: one value, or one a channel.")
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="Standard deviation to divide by: one value, or one a channel.")
-    ] = None,
-    scale: Annotated[float | None, typer.Option(help="Factor on the pixels 0-255, before the mean.")] = None,
-    channel_order: Annotated[str | None, typer.Option(help="rgb or bgr.")] = None,
-    resize: Annotated[
-        str | None, typer.Option(help="Pixels of the short side, or HEIGHTxWIDTH, before the centre crop.")
-    ] = None,
-    crop: Annotated[str | None, typer.Option(help="Centre crop: pixels, or HEIGHTxWIDTH.")] = None,
-    layout: Annotated[str | None, typer.Option(help="nchw or nhwc; seen from the input's shape by default.")] = None,
-    samples: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many samples to calibrate on.")] = 32,
+    preprocess: shared.Preprocess = "imagenet",
+    mean: shared.Mean = None,
+    std: shared.Std = None,
+    scale: shared.Scale = None,
+    channel_order: shared.ChannelOrder = None,
+    resize: shared.Resize = None,
+    crop: shared.Crop = None,
+    layout: shared.Layout = None,
+    samples: shared.Samples = 32,
     probe: Annotated[
         bool, typer.Option("--probe", help="Without data: run the model on synthetic inputs, layer by layer.")
     ] = False,
@@ -110,16 +112,13 @@ def check(
         typer.Option(help="Lowest severity that makes the exit code 1: error, warning, info or none."),
     ] = None,
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever was found.")] = False,
-    output_format: Annotated[
-        list[str] | None,
-        typer.Option(help="full, concise, json or html, with =FILE to write a file; can be repeated."),
-    ] = None,
-    html: Annotated[str | None, typer.Option(metavar="FILE", help="Write the HTML report; same as html=FILE.")] = None,
+    output_format: shared.OutputFormat = None,
+    html: shared.Html = None,
     config: Annotated[Path | None, typer.Option(help="Configuration file, instead of the one that is found.")] = None,
     no_config: Annotated[bool, typer.Option("--no-config", help="Look for no configuration file.")] = False,
 ) -> None:
     """Lint models: report findings, exit 1 if there are any that matter, 2 if there is no trustworthy answer."""
-    with _errors_as_one_line():
+    with errors_as_one_line():
         from onnxlint_q.options import (
             find_models,
             keep_apart,
@@ -148,20 +147,23 @@ def check(
     raise typer.Exit(CLEAN if exit_zero and code == FINDINGS else code)
 
 
+app.command()(compare)
+
+
 @app.command()
 def rule(
     code: Annotated[str | None, typer.Argument(help="Code or name of a rule.")] = None,
     all_rules: Annotated[bool, typer.Option("--all", help="List every rule.")] = False,
 ) -> None:
     """Explain a rule, or list all of them."""
-    with _errors_as_one_line():
+    with errors_as_one_line():
         from onnxlint_q.explain import explain, listing
         from onnxlint_q.registry import load_rules
 
         rules = load_rules()
         if all_rules == (code is not None):
             raise UsageError("name one rule, or pass --all")
-        _say((listing(rules) if code is None else explain(rules, code)) + "\n")
+        say((listing(rules) if code is None else explain(rules, code)) + "\n")
 
 
 @app.command("config")
@@ -171,14 +173,14 @@ def show_config(
     config: Annotated[Path | None, typer.Option(help="This file instead.")] = None,
 ) -> None:
     """Show the configuration that applies to a model."""
-    with _errors_as_one_line():
+    with errors_as_one_line():
         from onnxlint_q.config import find_config, read_config
         from onnxlint_q.explain import settings
         from onnxlint_q.registry import load_rules
 
         found = read_config(config) if config else find_config(model)
         if show:
-            _say(settings(found, [entry.rule for entry in load_rules()]) + "\n")
+            say(settings(found, [entry.rule for entry in load_rules()]) + "\n")
 
 
 def main() -> None:
@@ -189,8 +191,8 @@ def main() -> None:
     try:
         app()
     except OSError as error:  # typer writes the help itself
-        _drop_output()
-        _complain(_told(error))
+        drop_output()
+        complain(told(error))
         sys.exit(NO_ANSWER)
 
 
@@ -214,7 +216,7 @@ def _check(
     results: list[ModelResult] = []
     failures: list[Failure] = []
     failing = False
-    with _progress() as progress:
+    with progress_line() as progress:
         for path in paths:
             try:
                 config = _configured(path, config_path, no_config, words)
@@ -222,18 +224,18 @@ def _check(
             except UsageError:
                 raise
             except Exception as error:  # whatever one model brings about, the others are still linted
-                failures.append(Failure(str(path), _told(error, path)))
+                failures.append(Failure(str(path), told(error, path)))
                 continue
             results.append(result)
             failing |= result.fails(config.fail_on if fail_on is None else level)
     for failure in failures:
-        _complain(failure.message)
+        complain(failure.message)
     run = Run(tuple(results), tuple(failures))
     if results:
         for report_format, destination in reports:
             text = render(run, report_format, terminal_look())
             if destination is None:
-                _say(text)
+                say(text)
             else:
                 write(text, destination)
     if failures or any(result.rule_crashed for result in results):
@@ -264,73 +266,3 @@ def _configured(
             ignore=(*chosen.ignore, *ignore) if not select else ignore,
         ),
     )
-
-
-@contextmanager
-def _errors_as_one_line() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # exit code 1 would say "findings"; nobody is shown a traceback
-        _complain(_told(error))
-        raise typer.Exit(NO_ANSWER) from error
-
-
-def _told(error: Exception, path: Path | None = None) -> str:
-    """An error as a sentence; `path` is the model it concerns."""
-    if isinstance(error, OnnxlintError):
-        return str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    subject = f"{path}: " if path is not None else ""
-    return (
-        f"{subject}an error of onnxlint-q itself, {type(error).__name__}: {error} "
-        f"({Path(where.filename).name}:{where.lineno}); report it with the model"
-    )
-
-
-def _say(text: str) -> None:
-    """To standard output; a reader that has left has seen enough, which changes no exit code."""
-    from onnxlint_q.report import write
-
-    try:
-        write(text, None)
-    except BrokenPipeError:
-        _drop_output()
-    except OSError as error:
-        _drop_output()
-        raise UsageError(f"cannot write to standard output: {error.strerror}") from error
-
-
-def _drop_output() -> None:
-    """What is still buffered goes nowhere, or Python would complain about it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _complain(message: str) -> None:
-    """One line on stderr, whatever the names in it hold."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in message)
-    with suppress(OSError):  # the exit code still tells
-        typer.echo(f"onnxlint-q: error: {line.encode('utf-8', 'backslashreplace').decode()}", err=True)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A progress line on stderr, only where a person sees it."""
-    from onnxlint_q.calibration.progress import silent
-
-    if not sys.stderr.isatty():
-        yield silent
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("reading", total=None)
-
-        def show(stage: str, done: int, total: int) -> None:
-            bars.update(task, description=stage, completed=done, total=total)
-
-        yield show

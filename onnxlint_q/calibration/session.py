@@ -38,6 +38,8 @@ class Session:
         options.log_severity_level = 4
         # Integer kernels would round differently from the operators' definition; pairs are to be what they say.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+        # Without VNNI, sums of two uint8 x int8 products saturate at 16 bits; this asks for kernels that do not.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         # Many sessions take turns on the same cores; threads that spin after a run take them from the next one.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

@@ -108,6 +108,15 @@ class Layer:
             return grouped.transpose(0, 2, 1, 3).reshape(self.group * outputs, -1)
         return np.moveaxis(weight, self.channel_axis, 0).reshape(self.channels, -1)
 
+    def as_stored(self, matrix: Array) -> Array:
+        """The inverse of `by_channel`: a matrix `[output channels, taps]` in the layout of the stored weight."""
+        shape = self.weight_shape
+        if self.op_type == "ConvTranspose":
+            grouped = matrix.reshape(self.group, shape[1], shape[0] // self.group, -1)
+            return grouped.transpose(0, 2, 1, 3).reshape(shape)
+        rest = [dim for axis, dim in enumerate(shape) if axis != self.channel_axis]
+        return np.moveaxis(matrix.reshape([self.channels, *rest]), 0, self.channel_axis)
+
     def channel_shape(self) -> tuple[int, ...]:
         """Shape that makes a vector over output channels broadcast against the stored weight.
 

@@ -36,6 +36,11 @@ EVIDENCE_STYLE = {Evidence.CONFIRMED: "bold", Evidence.REFUTED: "dim"}
 
 def render(run: Run, width: int = 100, colour: bool = False) -> str:
     """The report as text `width` columns wide, with ANSI colours if `colour`."""
+    return drawn(_run(run, width), width, colour)
+
+
+def drawn(content: Iterable[RenderableType], width: int, colour: bool) -> str:
+    """What rich draws of `content`, without blanks at the ends of lines."""
     # _environ: what is drawn follows the arguments alone, never COLUMNS, FORCE_COLOR or a notebook.
     console = Console(
         file=io.StringIO(),
@@ -51,20 +56,26 @@ def render(run: Run, width: int = 100, colour: bool = False) -> str:
         _environ={},
     )
     with console.capture() as capture:
-        for model in run.models:
-            console.print(Group(*_model(model, width)))
-            console.print()
-        for failure in run.failures:
-            console.print(Text(f"✖ could not be linted: {words.shown(failure.message)}", "bold red"))
-        console.print(Text(_capitalised(digest.summary(run)), "bold"))
+        for part in content:
+            console.print(part)
     return "\n".join(line.rstrip() for line in capture.get().split("\n"))
+
+
+def _run(run: Run, width: int) -> Iterator[RenderableType]:
+    for model in run.models:
+        yield Group(*_model(model, width))
+        yield Text()
+    for failure in run.failures:
+        yield Text(f"✖ could not be linted: {words.shown(failure.message)}", "bold red")
+    yield Text(_capitalised(digest.summary(run)), "bold")
 
 
 def _capitalised(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def _indent(content: RenderableType, columns: int) -> RenderableType:
+def indented(content: RenderableType, columns: int) -> RenderableType:
+    """`content` so many columns to the right."""
     return Padding(content, (0, 0, 0, columns))
 
 
@@ -94,7 +105,7 @@ def _model(model: ModelResult, width: int) -> Iterator[RenderableType]:
         yield Text()
         yield Text("Not analysed", "bold")
         for note in model.notes:
-            yield _indent(Text(f"· {words.shown(note)}"), 2)
+            yield indented(Text(f"· {words.shown(note)}"), 2)
     if model.seconds:
         spent = ", ".join(f"{words.name(key, 30)} {words.number(t)} s" for key, t in model.seconds.items())
         yield Text()
@@ -114,7 +125,7 @@ def _verdicts(model: ModelResult) -> RenderableType:
         )
         if note := words.note(result):
             table.add_row("", "", Text(note, "dim"))
-    return _indent(table, 2)
+    return indented(table, 2)
 
 
 def _verdict(result: SchemeResult) -> str:
@@ -139,31 +150,31 @@ def _advice(finding: Finding) -> Iterator[RenderableType]:
     if finding.remedy:
         table = Table.grid(padding=(0, 1))
         table.add_row(Text("→", "bold"), Text(words.shown(finding.remedy)))
-        yield _indent(table, 2)
+        yield indented(table, 2)
     if finding.snippet:
         lines = finding.snippet.splitlines()
         for line in lines[:12]:
-            yield _indent(Text(words.shown(line, 300), "cyan", overflow="fold"), 4)
+            yield indented(Text(words.shown(line, 300), "cyan", overflow="fold"), 4)
         if len(lines) > 12:
-            yield _indent(Text(f"… and {len(lines) - 12} more lines in the json report", "dim"), 4)
+            yield indented(Text(f"… and {len(lines) - 12} more lines in the json report", "dim"), 4)
 
 
 def _single(group: digest.Group) -> Iterator[RenderableType]:
     finding, others = group.findings[0], group.same_as(0)
     yield _title(finding.severity, finding.code, finding.name, words.evidence(finding))
-    yield _indent(Text(words.place(finding.location)), 2)
-    yield _indent(Text(words.shown(finding.message)), 2)
+    yield indented(Text(words.place(finding.location)), 2)
+    yield indented(Text(words.shown(finding.message)), 2)
     yield from _causes(finding)
     if said := words.claim(finding):
-        yield _indent(Text(said, "dim"), 2)
+        yield indented(Text(said, "dim"), 2)
     if finding.note:
-        yield _indent(Text(words.shown(finding.note), "dim"), 2)
+        yield indented(Text(words.shown(finding.note), "dim"), 2)
     if others:
-        yield _indent(Text(words.same_damage(others)), 2)
+        yield indented(Text(words.same_damage(others)), 2)
     for other in others:
         # Where the chain is the same the message would only tell it again.
         if not finding.causes or other.causes != finding.causes:
-            yield _indent(Text(f"{words.shown(other.code, 20)}: {words.shown(other.message)}", "dim"), 2)
+            yield indented(Text(f"{words.shown(other.code, 20)}: {words.shown(other.message)}", "dim"), 2)
     yield from _advice(finding)
     yield from _other_advice(finding, others)
 
@@ -174,8 +185,8 @@ def _causes(finding: Finding, title: str = "Why, in order") -> Iterator[Renderab
         table = Table.grid(padding=(0, 1))
         for number, cause in enumerate(finding.causes, start=1):
             table.add_row(Text(f"{number}."), Text(words.shown(cause)))
-        yield _indent(Text(f"{title}:"), 2)
-        yield _indent(table, 4)
+        yield indented(Text(f"{title}:"), 2)
+        yield indented(table, 4)
 
 
 def _other_advice(first: Finding, others: Iterable[Finding]) -> Iterator[RenderableType]:
@@ -194,7 +205,7 @@ def _group(group: digest.Group, width: int) -> Iterator[RenderableType]:
     yield _title(group.severity, group.code, group.name, right)
     same_message = len({finding.message for finding in group.findings}) == 1
     if same_message:
-        yield _indent(Text(words.shown(group.findings[0].message)), 2)
+        yield indented(Text(words.shown(group.findings[0].message)), 2)
     mixed = len({finding.severity for finding in group.findings}) > 1
     table = _places(group.findings)
     # The numbers of a message stand in its second line; what is longer is in the other reports.
@@ -207,13 +218,13 @@ def _group(group: digest.Group, width: int) -> Iterator[RenderableType]:
             table.add_row("", "", Text(words.shown(finding.message, room), "dim"))
         if others := group.same_as(index):
             table.add_row("", "", Text(words.same_damage(others), "dim"))
-    yield _indent(table, 2)
+    yield indented(table, 2)
     yield from _more(len(group.findings) - PLACES)
     first = next((finding for finding in group.findings[:PLACES] if finding.causes), None)
     if first is not None:
         yield from _causes(first, f"Why, in order, at {words.name(first.location.label, 60)}")
         if first.note:
-            yield _indent(Text(words.shown(first.note), "dim"), 2)
+            yield indented(Text(words.shown(first.note), "dim"), 2)
     yield from _remedy(group.findings)
     yield from _other_advice(group.findings[0], next(filter(None, group.same), ()))
 
@@ -224,7 +235,7 @@ def _remedy(findings: tuple[Finding, ...]) -> Iterator[RenderableType]:
     first, *rest = (finding for finding in findings if finding.remedy == common)
     if len({(finding.remedy, finding.snippet) for finding in findings}) > 1:
         label = words.name(first.location.label, 60) + (f" and {len(rest)} more" if rest else "")
-        yield _indent(Text(f"For {label}; the json and html reports say it for each:"), 2)
+        yield indented(Text(f"For {label}; the json and html reports say it for each:"), 2)
     yield from _advice(first)
 
 
@@ -239,18 +250,18 @@ def _places(findings: tuple[Finding, ...]) -> Table:
 
 def _more(hidden: int) -> Iterator[RenderableType]:
     if hidden > 0:
-        yield _indent(Text(f"and {hidden} more", "dim"), 5)
+        yield indented(Text(f"and {hidden} more", "dim"), 5)
 
 
 def _refuted(findings: tuple[Finding, ...], width: int) -> Iterator[RenderableType]:
     yield Text("Refuted by the run; these do not count", "dim")
     for group in digest.group_by_rule(findings):
-        yield _indent(Text(f"{words.shown(group.code, 20)} {words.shown(group.name, 60)}", "dim"), 2)
+        yield indented(Text(f"{words.shown(group.code, 20)} {words.shown(group.name, 60)}", "dim"), 2)
         table = _places(group.findings)
         for finding in group.findings[:PLACES]:
             where = words.brief_place(finding.location, width - 28)
             table.add_row(*(Text(cell, "dim") for cell in ("·", words.evidence(finding), where)))
-        yield _indent(table, 2)
+        yield indented(table, 2)
         yield from _more(len(group.findings) - PLACES)
 
 
@@ -286,11 +297,11 @@ def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
             *(Text("-" if figure is None else words.number(figure)) for figure in figures),
             *(() if share is None else (Text(words.percent(round(share, 3))),)),
         )
-    yield _indent(table, 2)
+    yield indented(table, 2)
     legend = "dB: SQNR at the model's output if this weight alone is quantised. dw: depthwise"
     if any(share is not None for share in shares):
         legend += ". Share of noise: forecast, weight and output of the layer together, everything quantised"
-    yield _indent(Text(legend, "dim"), 2)
+    yield indented(Text(legend, "dim"), 2)
 
 
 def _operator(row: LayerRow) -> str:

@@ -37,23 +37,23 @@ def document(run: Run) -> dict[str, Json]:
         "version": VERSION,
         "tool": {"name": "onnxlint-q", "version": __version__},
         "models": [_model(model) for model in run.models],
-        "failures": [{"path": _text(f.path), "message": _text(f.message)} for f in run.failures],
+        "failures": [{"path": text(f.path), "message": text(f.message)} for f in run.failures],
     }
 
 
 def _model(model: ModelResult) -> Json:
     return {
-        "path": _text(model.path),
+        "path": text(model.path),
         "sha256": model.sha256,
         "opset": model.opset,
-        "format": _text(model.format),
-        "schemes": {_text(result.scheme): _scheme(result) for result in model.schemes},
+        "format": text(model.format),
+        "schemes": {text(result.scheme): _scheme(result) for result in model.schemes},
         "layers": [_layer(row) for row in model.layers],
         "findings": [_finding(finding) for finding in model.findings],
         "suppressed": [_finding(finding) for finding in model.suppressed],
-        "calibration": _calibration(model.calibration) if model.calibration else None,
-        "untested_because": _text(model.untested_because),
-        "notes": [_text(note) for note in model.notes],
+        "calibration": calibration_document(model.calibration) if model.calibration else None,
+        "untested_because": text(model.untested_because),
+        "notes": [text(note) for note in model.notes],
         "rule_crashed": model.rule_crashed,
     }
 
@@ -62,28 +62,28 @@ def _scheme(result: SchemeResult) -> Json:
     missing = missing_sqnr(result)
     return {
         "verdict": result.verdict.value if result.verdict else None,
-        "output_sqnr_db": _number(result.output_sqnr_db),
-        "reason": None if missing is None else _text(missing),
+        "output_sqnr_db": number(result.output_sqnr_db),
+        "reason": None if missing is None else text(missing),
         "basis": result.basis.value,
-        "agreement": _number(result.agreement),
-        "note": _text(result.note),
-        "uncertainty_db": _number(result.uncertainty_db),
-        "rest_share": _number(result.rest_share),
+        "agreement": number(result.agreement),
+        "note": text(result.note),
+        "uncertainty_db": number(result.uncertainty_db),
+        "rest_share": number(result.rest_share),
     }
 
 
 def _layer(row: LayerRow) -> Json:
     return {
-        "node": _text(row.node),
-        "output": _text(row.output),
-        "op_type": _text(row.op_type),
+        "node": text(row.node),
+        "output": text(row.output),
+        "op_type": text(row.op_type),
         "group": row.group,
         "depthwise": row.depthwise,
-        "range": _number(row.range),
-        "average_precision": _number(row.average_precision),
-        "channel_sqnr_db": _number(row.channel_sqnr_db),
-        "activation_low": _number(row.activation_low),
-        "activation_high": _number(row.activation_high),
+        "range": number(row.range),
+        "average_precision": number(row.average_precision),
+        "channel_sqnr_db": number(row.channel_sqnr_db),
+        "activation_low": number(row.activation_low),
+        "activation_high": number(row.activation_high),
         "forecast": _stage(row.forecast),
         "probe": _stage(row.probe),
         "measured": _stage(row.measured),
@@ -93,15 +93,15 @@ def _layer(row: LayerRow) -> Json:
 def _stage(stage: Mapping[str, LayerSqnr] | None) -> Json:
     if stage is None:
         return None
-    return {_text(scheme): dict(_sqnr(sqnr)) for scheme, sqnr in stage.items()}
+    return {text(scheme): dict(_sqnr(sqnr)) for scheme, sqnr in stage.items()}
 
 
 def _sqnr(sqnr: LayerSqnr) -> Iterator[tuple[str, Json]]:
-    yield "weight_sqnr_db", _number(sqnr.weight_sqnr_db)
-    yield "sqnr_db", _number(sqnr.sqnr_db)
+    yield "weight_sqnr_db", number(sqnr.weight_sqnr_db)
+    yield "sqnr_db", number(sqnr.sqnr_db)
     if sqnr.weight_share is not None:
-        yield "weight_share", _number(sqnr.weight_share)
-        yield "activation_share", _number(sqnr.activation_share)
+        yield "weight_share", number(sqnr.weight_share)
+        yield "activation_share", number(sqnr.activation_share)
     if math.inf in (sqnr.weight_sqnr_db, sqnr.sqnr_db):
         yield "reason", PERFECT
 
@@ -109,26 +109,26 @@ def _sqnr(sqnr: LayerSqnr) -> Iterator[tuple[str, Json]]:
 def _finding(finding: Finding) -> Json:
     where = finding.location
     return {
-        "code": _text(finding.code),
-        "name": _text(finding.name),
+        "code": text(finding.code),
+        "name": text(finding.name),
         "severity": finding.severity.value,
         "confidence": finding.confidence.value,
         "evidence": finding.evidence.value,
-        "message": _text(finding.message),
+        "message": text(finding.message),
         "location": {
-            "graph": _text(where.graph),
-            "node": _text(where.node),
-            "op_type": _text(where.op_type),
-            "output": _text(where.output),
+            "graph": text(where.graph),
+            "node": text(where.node),
+            "op_type": text(where.op_type),
+            "output": text(where.output),
         },
-        "metrics": {_text(key): _metric(value) for key, value in finding.metrics.items()},
-        "remedy": _text(finding.remedy),
+        "metrics": {text(key): _metric(value) for key, value in finding.metrics.items()},
+        "remedy": text(finding.remedy),
         "fingerprint": finding.fingerprint,
-        "snippet": _text(finding.snippet),
+        "snippet": text(finding.snippet),
         "claim": _claim(finding.claim) if finding.claim else None,
-        "measured_sqnr_db": _number(finding.measured_db),
-        "note": _text(finding.note),
-        "causes": [_text(cause) for cause in finding.causes],
+        "measured_sqnr_db": number(finding.measured_db),
+        "note": text(finding.note),
+        "causes": [text(cause) for cause in finding.causes],
         "cure": _cure(finding.cure) if finding.cure else None,
     }
 
@@ -136,20 +136,21 @@ def _finding(finding: Finding) -> Json:
 def _claim(claim: Claim) -> Json:
     return {
         "subject": claim.subject.value,
-        "tensor": _text(claim.tensor),
-        "scheme": _text(claim.scheme),
-        "below_db": _number(claim.below_db),
+        "tensor": text(claim.tensor),
+        "scheme": text(claim.scheme),
+        "below_db": number(claim.below_db),
     }
 
 
 def _cure(cure: Cure) -> Json:
-    return {"layer": _text(cure.layer), "channels": list(cure.channels), "scheme": _text(cure.scheme)}
+    return {"layer": text(cure.layer), "channels": list(cure.channels), "scheme": text(cure.scheme)}
 
 
-def _calibration(calibration: CalibrationSummary) -> Json:
+def calibration_document(calibration: CalibrationSummary) -> Json:
+    """What the run was fed."""
     return {
-        "source": _text(calibration.source),
-        "preprocessing": _text(calibration.preprocessing),
+        "source": text(calibration.source),
+        "preprocessing": text(calibration.preprocessing),
         "samples": calibration.samples,
         "held_out": calibration.held_out,
         "synthetic": calibration.synthetic,
@@ -163,17 +164,17 @@ def _metric(value: object) -> Json:
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
-        return _number(float(value))
-    return _text(str(value))
+        return number(float(value))
+    return text(str(value))
 
 
-def _number(value: float | None) -> float | None:
+def number(value: float | None) -> float | None:
     """Six significant digits; null where it is not finite."""
     if value is None or not math.isfinite(value):
         return None
     return float(f"{value:.6g}") + 0.0
 
 
-def _text(text: str) -> str:
+def text(text: str) -> str:
     """A lone surrogate, legal in Python and refused by strict JSON readers, becomes its escape as text."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.quantizer_options import exclude
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import CONFIRM_BELOW_DB, Location, Metric, Severity
-from onnxlint_q.graph import Node
 
 _PER_CHANNEL_OPSET = 13
 
@@ -102,18 +101,6 @@ def times(ratio: float) -> str:
     if not np.isfinite(ratio) or ratio > 1e6:
         return "more than a million"
     return f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
-
-
-def exclude(nodes: Iterable[Node]) -> str:
-    """The option that keeps these nodes in float; empty if one of them has no name to say it with."""
-    names = [node.name for node in nodes]
-    return f"nodes_to_exclude={names!r}" if names and all(names) else ""
-
-
-def override(tensor: str, low: float, high: float) -> str:
-    """The `extra_options` of ONNX Runtime's `quantize_static` that give one tensor another range."""
-    name = json.dumps(tensor)
-    return f'extra_options={{"TensorQuantOverrides": {{{name}: [{{"rmin": {low:.6g}, "rmax": {high:.6g}}}]}}}}'
 
 
 def finer_scale(facts: Facts, layer: LayerFacts) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from onnxlint_q.result import Run
 
 def render(run: Run) -> str:
     """The page; the json report is inside it as `<script type="application/json" id="data">`."""
-    template = _environment().get_template("report.html")
+    template = environment().get_template("report.html")
     text: str = template.render(
         pages=pages(run),
         failures=run.failures,
@@ -33,9 +33,9 @@ def embed(json_text: str) -> Markup:
     return Markup(json_text)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     """Autoescape is on whatever a file is called; `finalize` makes invisible characters visible."""
-    environment = Environment(
+    made = Environment(
         loader=PackageLoader("onnxlint_q.report.html"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -43,7 +43,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    made.filters.update(
         name=words.name,
         shown=words.shown,
         lines=_lines,
@@ -51,8 +51,8 @@ def _environment() -> Environment:
         significant=words.significant,
         count=words.count,
     )
-    environment.globals.update(words=words, severity_mark=words.SEVERITY_MARK, verdict_mark=words.VERDICT_MARK)
-    return environment
+    made.globals.update(words=words, severity_mark=words.SEVERITY_MARK, verdict_mark=words.VERDICT_MARK)
+    return made
 
 
 def _finalize(value: object) -> object:

@@ -7,7 +7,7 @@ colour alone; each has its layer and value as a `<title>`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -100,8 +100,13 @@ def fraction_chart(points: Sequence[Point], title: str) -> Markup:
     return _svg(title, [*body, _depth_axis(len(points))])
 
 
-def sqnr_chart(series: Sequence[Series], title: str, levels: Sequence[float] = LEVELS_DB) -> Markup:
-    """Lines over depth in dB with the levels where verdicts change, broken where a layer has no figure."""
+def sqnr_chart(
+    series: Sequence[Series], title: str, levels: Sequence[float] = LEVELS_DB, marks: Mapping[int, str] | None = None
+) -> Markup:
+    """Lines over depth in dB with the levels where verdicts change, broken where a layer has no figure.
+
+    `marks` are places, counted from 0, that a vertical line and a word point out.
+    """
     values = [p.value for line in series for p in line.points if p.value is not None and p.finite]
     if not values:
         return Markup("")
@@ -111,6 +116,7 @@ def sqnr_chart(series: Sequence[Series], title: str, levels: Sequence[float] = L
     body = [_grid(y(tick), f"{tick:g}") for tick in range(int(bottom), int(top) + 1, step)]
     body += [_level(y(level), f"{level:g} dB") for level in levels if bottom <= level <= top]
     length = max(len(line.points) for line in series)
+    body += [_mark(_positions(length)(place), said) for place, said in (marks or {}).items()]
     for line in series:
         body.append(_line(line, _positions(length), y))
     return _svg(title, [*body, _depth_axis(length)])
@@ -194,6 +200,13 @@ def _grid(y: float, label: str) -> str:
     return (
         f'<path class="grid" d="M{LEFT} {_n(y)}H{WIDTH - RIGHT}"/>'
         f'<text class="y" x="{LEFT - 8}" y="{_n(y + 4)}">{label}</text>'
+    )
+
+
+def _mark(x: float, label: str) -> str:
+    return (
+        f'<path class="jump" d="M{_n(x)} {TOP}V{HEIGHT - BOTTOM}"/>'
+        f'<text class="jump-label" x="{_n(x + 4)}" y="{TOP + 8}">{escape(label)}</text>'
     )
 
 

@@ -25,11 +25,11 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.observations import TensorObservation
+from onnxlint_q.analysis.quantizer_options import override
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Location, Severity, Subject
 from onnxlint_q.rule import Example, Rule, option
-from onnxlint_q_rules.advice import override
 
 _LEAST_DRAWS = 1000
 _COPIES = frozenset(

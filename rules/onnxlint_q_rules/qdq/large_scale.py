@@ -54,13 +54,14 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.grid import Grid, grid
 from onnxlint_q.analysis.observations import TensorObservation
+from onnxlint_q.analysis.quantizer_options import override
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Node, QuantizedTensor
 from onnxlint_q.rule import Example, Rule, option
-from onnxlint_q_rules.advice import override
-from onnxlint_q_rules.qdq.pairs import Grid, Pairs, grid, occurring, where
+from onnxlint_q_rules.qdq.pairs import Pairs, occurring, where
 from onnxlint_q_rules.qdq.readings import Reading, channel_norm, real_bias, tightest_readings
 
 _PIXELS = (200.0, 300.0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.grid import Grid, grid
 from onnxlint_q.analysis.observations import TensorObservation
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Location
@@ -28,39 +28,6 @@ _LAYERS = frozenset(
 _JOINS = frozenset({"Add", "Sub", "Concat"})
 _CARRIERS = _MOVES | {"QuantizeLinear", "DequantizeLinear", "Relu", "AveragePool", "GlobalAveragePool", "Resize"}
 _MAX_STEPS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """What a scalar pair can represent: `scale * (code - zero_point)`.
-
-    Attributes:
-        scale: one step, in the tensor's own unit.
-        low, high: smallest and largest representable value.
-    """
-
-    scale: float
-    low: float
-    high: float
-
-    @property
-    def range(self) -> float:
-        """Largest minus smallest representable value."""
-        return self.high - self.low
-
-
-def grid(model: Model, pair: QuantizedTensor) -> Grid | None:
-    """The values of a per-tensor integer pair; None if it is per channel, invalid, or not constant."""
-    codes, scale, zero_point = pair.code_range, pair.read_scale(model), pair.read_zero_point(model)
-    if codes is None or scale is None or scale.size != 1 or pair.dynamic:
-        return None
-    if pair.zero_point and (zero_point is None or zero_point.size != 1):
-        return None
-    step = float(scale.reshape(()))
-    if not (np.isfinite(step) and step > 0):
-        return None
-    shift = 0 if zero_point is None else int(zero_point.reshape(()))
-    return Grid(step, step * (codes[0] - shift), step * (codes[1] - shift))
 
 
 class Pairs:

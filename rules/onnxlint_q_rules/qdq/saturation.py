@@ -23,12 +23,13 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.grid import Grid
 from onnxlint_q.analysis.observations import TensorObservation
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import QuantizedTensor
 from onnxlint_q.rule import Example, Rule, option
-from onnxlint_q_rules.qdq.pairs import Grid, Pairs, where
+from onnxlint_q_rules.qdq.pairs import Pairs, where
 
 _RELU6 = 6.0
 

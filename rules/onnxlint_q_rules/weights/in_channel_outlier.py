@@ -22,6 +22,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.quantizer_options import exclude
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.facts import Facts
@@ -30,7 +31,6 @@ from onnxlint_q.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import (
     Outlook,
     channels,
-    exclude,
     locate,
     outlook,
     sqnr_by_channel,

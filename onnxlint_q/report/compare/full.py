@@ -1,0 +1,114 @@
+"""`full`: a comparison for a terminal. Every name reaches rich as `Text`, never as markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from onnxlint_q.comparison import ComparedRow, Comparison
+from onnxlint_q.report import words
+from onnxlint_q.report.compare import phrases
+from onnxlint_q.report.full import VERDICT_STYLE, drawn, indented
+
+ROWS = 200
+"""Rows of the table; the json and html reports have all of them."""
+JUMPS = 8
+"""Jumps that are explained."""
+
+
+def render(comparison: Comparison, width: int = 100, colour: bool = False) -> str:
+    """The report as text `width` columns wide, with ANSI colours if `colour`."""
+    return drawn(_report(comparison, width), width, colour)
+
+
+def _report(comparison: Comparison, width: int) -> Iterator[RenderableType]:
+    yield Text(words.name(comparison.quantized.path) or "(no name)", "bold underline")
+    yield Text(phrases.headline(comparison), "dim")
+    yield Text(f"samples {words.calibration_words(comparison.calibration)}", "dim")
+    yield Text(phrases.paired(comparison), "dim")
+    for warning in phrases.warnings(comparison):
+        yield Text()
+        yield Text(f"▲ {warning}", "bold yellow")
+    yield Text()
+    yield _verdict(comparison)
+    for number, row in enumerate(comparison.jumps[:JUMPS]):
+        yield Text()
+        yield from _jump(row, number == 0)
+    if len(comparison.jumps) > JUMPS:
+        yield indented(Text(f"and {len(comparison.jumps) - JUMPS} more jumps", "dim"), 2)
+    yield Text()
+    yield from _table(comparison, width)
+    noted = list(phrases.notes(comparison))
+    if noted:
+        yield Text()
+        yield Text("Not compared, and other notes", "bold")
+        for note in noted:
+            yield indented(Text(f"· {note}"), 2)
+    if comparison.seconds:
+        spent = ", ".join(f"{words.name(key, 30)} {words.number(t)} s" for key, t in comparison.seconds.items())
+        yield Text()
+        yield Text(f"time: {spent}", "dim")
+    yield Text()
+    yield Text(phrases.summary(comparison), "bold")
+
+
+def _verdict(comparison: Comparison) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    table.add_row(
+        Text(phrases.verdict(comparison), VERDICT_STYLE[comparison.verdict]), Text(phrases.output(comparison))
+    )
+    if comparison.classifier is not None:
+        table.add_row("", Text(phrases.classifier(comparison.classifier)))
+    return indented(table, 2)
+
+
+def _jump(row: ComparedRow, first: bool) -> Iterator[RenderableType]:
+    yield Text.assemble(
+        ("✖ first jump " if first else "✖ jump ", "bold red"),
+        (words.name(row.node, 80), "bold"),
+        (f" ({words.name(row.op_type, 40)})", ""),
+        (f"  {phrases.jump(row)}", "dim"),
+    )
+    for fault in row.faults:
+        table = Table.grid(padding=(0, 1))
+        table.add_row(Text("·"), Text(phrases.fault(fault)))
+        if fault.remedy:
+            table.add_row(Text("→", "bold"), Text(words.shown(fault.remedy)))
+        yield indented(table, 2)
+        if fault.snippet:
+            yield indented(Text(words.shown(fault.snippet, 300), "cyan", overflow="fold"), 4)
+
+
+def _table(comparison: Comparison, width: int) -> Iterator[RenderableType]:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("", no_wrap=True)
+    table.add_column("tensor of", overflow="fold", min_width=16)
+    table.add_column("", no_wrap=True)
+    for heading in ("SQNR\ndB", "reads\ndB", "falls\nby", "weight\ndB", "rounding\ndB", "QMSE", "QCE", "QKL"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    first = comparison.jumps[0] if comparison.jumps else None
+    for row in comparison.rows[:ROWS]:
+        mark = "✖" if row is first else "▲" if row.jumps else ""
+        style = "bold red" if row is first else "yellow" if row.jumps else ""
+        rounding = row.qparams.rounding_sqnr_db if row.qparams is not None else None
+        cells = [
+            *(_db(value) for value in (row.sqnr_db, row.reads_db, row.drop_db, row.weight_sqnr_db, rounding)),
+            *(words.significant(value, 2) for value in (row.qmse, row.qce, row.qkl)),
+        ]
+        name = words.name(row.node, max(24, width - 62))
+        table.add_row(*(Text(cell, style) for cell in (mark, name, words.name(row.op_type, 12), *cells)))
+    yield indented(table, 2)
+    if len(comparison.rows) > ROWS:
+        yield indented(Text(f"and {len(comparison.rows) - ROWS} more in the json and html reports", "dim"), 2)
+    yield indented(Text(phrases.LEGEND, "dim"), 2)
+
+
+def _db(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return words.number(value) if abs(value) != float("inf") else "="

@@ -1,0 +1,100 @@
+"""`html`: a comparison as one self-contained page, in the style of the report on a model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from onnxlint_q import __version__
+from onnxlint_q.comparison import ComparedRow, Comparison
+from onnxlint_q.report import words
+from onnxlint_q.report.compare import phrases
+from onnxlint_q.report.compare.json import render_compact
+from onnxlint_q.report.html import embed, environment
+from onnxlint_q.report.html.charts import Point, Series, gauge, levels_db, sqnr_chart
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One figure of the table: as shown, and the value to sort by."""
+
+    text: str
+    sort: str = ""
+    level: str = ""
+
+
+COLUMNS = (
+    ("SQNR, dB", "of the tensor, float against dequantised"),
+    ("reads, dB", "worst SQNR of what the operator reads"),
+    ("falls by, dB", "what is lost in the operator"),
+    ("weight, dB", "SQNR of the dequantised weight"),
+    ("rounding, dB", "SQNR if only the tensor's own qparams were applied to the float values"),
+    ("QMSE", "mean squared error"),
+    ("QCE", "cross-entropy of the histograms, nats"),
+    ("QKL", "KL divergence of the histograms, nats"),
+    ("cosine", "between float and dequantised tensor"),
+    ("scale", "one step of the tensor's codes"),
+    ("range ratio", "range of the codes over the range of the float tensor"),
+    ("clipped, %", "float values outside the range of the codes"),
+)
+
+
+def render(comparison: Comparison) -> str:
+    """The page; the json report is inside it as `<script type="application/json" id="data">`."""
+    template = environment().get_template("compare.html")
+    value = comparison.output_sqnr_db
+    text: str = template.render(
+        comparison=comparison,
+        phrases=phrases,
+        title=words.name(comparison.quantized.path, 60),
+        version=__version__,
+        chart=_chart(comparison),
+        gauge=gauge(value, levels_db(comparison.verdict_levels))
+        if value is not None and math.isfinite(value)
+        else None,
+        columns=COLUMNS,
+        rows=[(row, _cells(row, comparison)) for row in comparison.rows],
+        data=embed(render_compact(comparison)),
+    )
+    return text + "\n"
+
+
+def _chart(comparison: Comparison) -> Markup:
+    points = tuple(
+        Point(f"{number} {words.name(row.node, 80)}", row.sqnr_db)
+        for number, row in enumerate(comparison.rows, start=1)
+    )
+    jumps = [place for place, row in enumerate(comparison.rows) if row.jumps]
+    marks = {place: "first jump" if place == jumps[0] else "" for place in jumps}
+    levels = (comparison.levels.broken_db, comparison.levels.bad_db)
+    return sqnr_chart((Series("measured", "measured", points),), "SQNR along the network", levels, marks)
+
+
+def _cells(row: ComparedRow, comparison: Comparison) -> tuple[Cell, ...]:
+    held = row.qparams
+    level = ""
+    if row.sqnr_db is not None and row.sqnr_db < comparison.levels.bad_db:
+        level = "bad" if row.sqnr_db < comparison.levels.broken_db else "poor"
+    return (
+        _decibel(row.sqnr_db, level),
+        _decibel(row.reads_db),
+        _decibel(row.drop_db, "bad" if row.jumps else ""),
+        _decibel(row.weight_sqnr_db),
+        _decibel(held.rounding_sqnr_db if held is not None else None),
+        *(_plain(value) for value in (row.qmse, row.qce, row.qkl, row.cosine)),
+        _plain(held.scale if held is not None else None),
+        _plain(held.span_ratio if held is not None else None),
+        _plain(100 * held.clipped_fraction if held is not None else None),
+    )
+
+
+def _decibel(value: float | None, level: str = "") -> Cell:
+    if value is None:
+        return Cell("-")
+    return Cell(words.number(value) if math.isfinite(value) else "=", f"{value:.6g}", level)
+
+
+def _plain(value: float | None) -> Cell:
+    return Cell("-") if value is None else Cell(words.significant(value), f"{value:.6g}")
