@@ -1,6 +1,6 @@
 """Train the networks, then measure them.
 
-    python -m bench.study train OUT [--only NAME ...] [--epochs 30] [--every 5]
+    python -m bench.study train OUT [--only NAME ...] [--epochs 30] [--every 5] [--seed 0]
     python -m bench.study measure OUT RESULTS [--only NAME ...] [--trials 5] [--calibration 200]
 
 `train` needs the extra `study`; it writes to the folder OUT the images, an ONNX file of every network at every
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     steps = parser.add_subparsers(dest="step", required=True)
     trainer = steps.add_parser("train", help="train and export")
     trainer.add_argument("--epochs", type=int, default=30)
+    trainer.add_argument("--seed", type=int, default=0, help="of the first network; each has the next")
     trainer.add_argument("--every", type=int, default=5, help="epochs between two checkpoints")
     measurer = steps.add_parser("measure", help="quantise, measure, write tables and figures")
     for step in (trainer, measurer):
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.step == "train":
         from .training import train_all  # noqa: PLC0415  # the other step does without torch
 
-        train_all(networks, Store(chosen.out), chosen.epochs, chosen.every)
+        train_all(networks, Store(chosen.out), chosen.epochs, chosen.every, chosen.seed)
     else:
         from .study import measure_all  # noqa: PLC0415
 

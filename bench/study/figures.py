@@ -69,8 +69,8 @@ class _Scale:
         values = [y for panel in panels for line in panel.lines for _, y, *_ in _points(line, log)]
         low, high = min(values, default=0.0), max(values, default=1.0)
         if log:
-            low, high = math.floor(low * 2) / 2, math.ceil(high * 2) / 2
-            step = max(0.5, math.ceil((high - low) / _TICKS * 2) / 2)
+            low, high = float(math.floor(low)), float(math.ceil(high))
+            step = float(max(1, math.ceil((high - low) / _TICKS)))
         else:
             low, high = min(low, 0.0), high if high > 0 else 1.0
             step = _round_step((high - low) / _TICKS)
@@ -114,7 +114,7 @@ class _Plot:
             y = self._y(value)
             shown = 10**value if self.scale.log else value
             parts.append(f'<path d="M{_LEFT} {y:.1f}H{right}" stroke="#ddd"/>')
-            parts.append(f'<text x="{_LEFT - 4}" y="{y + 3:.1f}" text-anchor="end">{shown:.2g}</text>')
+            parts.append(f'<text x="{_LEFT - 4}" y="{y + 3:.1f}" text-anchor="end">{shown:.6g}</text>')
         for value in sorted({self.x_low, *self._whole_ticks(), self.x_high}):
             x = self._x(value)
             parts.append(f'<text x="{x:.1f}" y="{bottom + 13}" text-anchor="middle">{value:g}</text>')

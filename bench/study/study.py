@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,7 @@ def measure_all(networks: Sequence[Network], store: Store, results: Path, trials
         write_truth(store.truth(name), truth(path, calibration, digits.test))
         print(f"{name}: measured", flush=True)
     results.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(store.log, results / store.log.name)
     _write_tables(found, results)
     _write_figures(networks, found, results)
 
@@ -61,14 +63,18 @@ def _write_tables(found: Measured, results: Path) -> None:
     tables.write_csv(results / "layers.csv", found.layers)
     tables.write_csv(results / "verdicts.csv", found.verdicts)
     accuracy = "".join(
-        f"## {title}\n\n{tables.accuracy_table(found.outputs, scheme)}\n{tables.family_table(found.outputs, scheme)}\n"
-        for title, scheme in (
-            ("INT8, one scale a weight tensor", "int8-per-tensor"),
-            ("INT8, one scale a channel", "int8-per-channel"),
-            ("INT4 weights, one scale a channel", "int4-weights"),
+        f"## {weights} weights, one scale a {share}\n\n{tables.accuracy_table(found.outputs, scheme, weights)}\n"
+        f"{tables.family_table(found.outputs, scheme)}\n"
+        for weights, share, scheme in (
+            ("INT8", "tensor", "int8-per-tensor"),
+            ("INT8", "channel", "int8-per-channel"),
+            ("INT4", "channel", "int4-weights"),
         )
     )
-    _write(results / "accuracy.md", "# Float against INT8\n\n" + accuracy)
+    _write(
+        results / "accuracy.md",
+        "# Float against quantised\n\nMean and standard deviation over the trials; activations uint8.\n\n" + accuracy,
+    )
     _write(
         results / "ranges.md",
         f"# Ranges\n\n## Epoch by epoch\n\n{tables.range_table(found.ranges)}\n"

@@ -23,12 +23,12 @@ FOLLOWED = (("resnet", "b1.conv1"), ("mbconv", "b2.dw"), ("mbconv", "b2.expand")
 
 
 def write_csv(path: Path, rows: Sequence[DataclassInstance]) -> None:
-    """One line a row; floats with four significant digits, empty where there is no value."""
+    """One line a row; floats with five significant digits, empty where there is no value."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([entry.name for entry in fields(rows[0])])
         for row in rows:
-            writer.writerow([f"{v:.4g}" if isinstance(v, float) else v for v in asdict(row).values()])
+            writer.writerow([f"{v:.5g}" if isinstance(v, float) else v for v in asdict(row).values()])
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -43,14 +43,14 @@ def spread(values: Sequence[float], show: Callable[[float], str]) -> str:
     return f"{show(float(np.mean(values)))} ± {show(deviation)}"
 
 
-def accuracy_table(trials: Sequence[OutputTrial], scheme: str) -> str:
-    """The columns of the paper's Table 1 under one scheme."""
+def accuracy_table(trials: Sequence[OutputTrial], scheme: str, weights: str) -> str:
+    """The columns of the paper's Table 1 under one scheme; `weights` is its format of them, for the heading."""
     rows = []
     for network in NETWORKS:
         mine = [trial for trial in trials if (trial.network, trial.scheme) == (network.name, scheme)]
         if mine:
             rows.append([network.title, *_accuracy_cells(mine)])
-    header = ("Network", "Float acc (%)", "INT8 acc (%)", "QMSE", "QCE", "QKL", "Accuracy decrease (%)")
+    header = ("Network", "Float acc (%)", f"{weights} acc (%)", "QMSE", "QCE", "QKL", "Accuracy decrease (%)")
     return markdown(header, rows)
 
 
@@ -63,8 +63,8 @@ def family_table(trials: Sequence[OutputTrial], scheme: str) -> str:
         known = np.asarray([mean for mean in means if mean])
         if len(known):
             low, high, mean = known.min(axis=0), known.max(axis=0), known.mean(axis=0)
-            cells = [f"{mean[i]:.3g} ({low[i]:.3g} … {high[i]:.3g})" for i in range(known.shape[1])]
-            rows.append([family, *cells])
+            ends = [f" ({a:.2g} … {b:.2g})" if len(known) > 1 else "" for a, b in zip(low, high, strict=True)]
+            rows.append([family, *(f"{value:.2g}{end}" for value, end in zip(mean, ends, strict=True))])
     return markdown(("Family", "QMSE", "QCE", "QKL", "Accuracy decrease (%)"), rows)
 
 

@@ -17,20 +17,20 @@ from .train import Checkpoint, Recipe, train
 COLUMNS = ("network", "seed", "epoch", "train_loss", "float_accuracy", "seconds")
 
 
-def train_all(networks: Sequence[Network], store: Store, epochs: int, every: int) -> None:
-    """Train `networks`, each from a seed that is its place in the list of all, on one thread."""
+def train_all(networks: Sequence[Network], store: Store, epochs: int, every: int, seed: int) -> None:
+    """Train `networks` on one thread, each from the seed that is `seed` and its place in the list of all."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     digits = load_digits()
     store.save_digits(digits)
     rows: list[tuple[object, ...]] = []
     for network in networks:
-        seed, start = NETWORKS.index(network), time.perf_counter()
+        own, start = seed + NETWORKS.index(network), time.perf_counter()
         last: Checkpoint | None = None
-        for last in train(network, digits, Recipe(epochs=epochs, every=every), seed):
+        for last in train(network, digits, Recipe(epochs=epochs, every=every), own):
             export(network, last.state, store.checkpoint(network.name, last.epoch))
             seconds = f"{time.perf_counter() - start:.0f}"
-            rows.append((network.name, seed, last.epoch, f"{last.loss:.4f}", f"{last.accuracy:.4f}", seconds))
+            rows.append((network.name, own, last.epoch, f"{last.loss:.4f}", f"{last.accuracy:.4f}", seconds))
         assert last is not None
         export(network, last.state, store.model(network.name))
         print(f"{network.name}: {last.accuracy:.1%} after {last.epoch} epochs, {seconds} s", flush=True)
