@@ -1,0 +1,1 @@
+"""Small networks trained from scratch, and what this tool measures of them; see README.md."""
