@@ -6,13 +6,14 @@ Ours is the whole command, from the start of the interpreter to the report: cali
 weight, result, and both, on every sample), the tests of the claims and the end-to-end verdict; once for one scheme and
 once for the two default ones. PYTHON is the interpreter of an environment with aimet-onnx and pillow; of it only the
 two sweeps count (every group of quantisers alone enabled, then alone disabled), not its imports, folding, calibration
-or plots. The two take turns. A forward pass is one sample through the network in one variant.
+or plots. The two take turns. On a machine that others use too the processor seconds say more than the clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -30,17 +31,26 @@ from onnxlint_q.graph import read_model
 _SCHEMES = ("int8-per-tensor", "int8-per-tensor,int8-per-channel")
 
 
-def ours(model: Path, archive: Path, samples: int, schemes: str) -> tuple[float, int]:
-    """Seconds of one command, and the variants that its table holds."""
+Seconds = tuple[float, float]
+"""By the clock, and of the processors."""
+
+
+def ours(model: Path, archive: Path, samples: int, schemes: str) -> tuple[Seconds, int]:
+    """What one command takes, and how many figures its table holds."""
     report = archive.with_suffix(".json")
     command = [sys.executable, "-m", "onnxlint_q", str(model), "--calibrate", str(archive), "--samples", str(samples)]
     command += ["--measure", "layers", "--scheme", schemes, "--exit-zero", "--output-format", f"json={report}"]
-    start = time.perf_counter()
+    start, before = time.perf_counter(), _children()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - start, _children() - before
     (found,) = json.loads(report.read_text())["models"]
     figures = [figure for layer in found["layers"] for figure in (layer["measured"] or {}).values()]
     return seconds, sum(1 + 2 * ("activation_sqnr_db" in figure) for figure in figures)
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def theirs(interpreter: str, model: Path, archive: Path) -> dict[str, Any]:
@@ -63,7 +73,7 @@ def main() -> None:
     chosen = parser.parse_args()
     (value,) = read_model(chosen.model).inputs
     source = open_source(chosen.images, preset(chosen.preprocess))
-    seconds: dict[str, list[float]] = {}
+    seconds: dict[str, list[Seconds]] = {}
     print(f"{chosen.model.name}, {chosen.samples} samples, {chosen.repeats} repeats")
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "samples.npz"
@@ -74,20 +84,24 @@ def main() -> None:
                 spent, figures = ours(chosen.model, archive, chosen.samples, schemes)
                 label = f"this tool, {len(schemes.split(','))} scheme(s), {figures} figures"
                 seconds.setdefault(label, []).append(spent)
-                print(f"  {label}: {spent:.1f} s", flush=True)
+                print(f"  {label}: {spent[0]:.1f} s, {spent[1]:.1f} s of the processors", flush=True)
             if chosen.aimet is not None:
                 found = theirs(chosen.aimet, chosen.model, archive)
-                spent = found["seconds"]["enabling"] + found["seconds"]["disabling"]
+                sweeps = [found["seconds"][sweep] for sweep in ("enabling", "disabling")]
+                spent = sum(sweep[0] for sweep in sweeps), sum(sweep[1] for sweep in sweeps)
                 label = f"AIMET, two sweeps over {found['groups']} groups, {2 * found['groups']} figures"
                 seconds.setdefault(label, []).append(spent)
-                print(f"  {label}: {spent:.1f} s; {found}", flush=True)
-    medians = {label: statistics.median(values) for label, values in seconds.items()}
-    for label, median in medians.items():
-        print(f"{label}: {median:.1f} s")
-    for label, values in list(seconds.items())[: len(_SCHEMES)] if chosen.aimet is not None else ():
-        *_, (_, slow) = seconds.items()
-        ratio = statistics.median(other / own for own, other in zip(values, slow, strict=True))
-        print(f"AIMET's two sweeps take {ratio:.0f} times the time of {label}")
+                print(f"  {label}: {spent[0]:.1f} s, {spent[1]:.1f} s of the processors; {found}", flush=True)
+    for label, values in seconds.items():
+        clock, processors = (statistics.median(value[i] for value in values) for i in (0, 1))
+        print(f"{label}: {clock:.1f} s, {processors:.1f} s of the processors")
+    if chosen.aimet is None:
+        return
+    *own, slow = seconds
+    for label in own:
+        pairs = list(zip(seconds[label], seconds[slow], strict=True))
+        clock, processors = (statistics.median(other[i] / mine[i] for mine, other in pairs) for i in (0, 1))
+        print(f"AIMET's two sweeps take {clock:.1f} times as long as {label}; {processors:.1f} times the processors")
 
 
 if __name__ == "__main__":
