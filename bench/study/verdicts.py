@@ -16,7 +16,7 @@ from onnxlint_q.calibration.data import ArraySource, Sample
 from onnxlint_q.calibration.executable import Executable, folded
 from onnxlint_q.calibration.metrics import OutputError
 from onnxlint_q.calibration.observe import observe
-from onnxlint_q.calibration.trials import measure_variants
+from onnxlint_q.calibration.variant_runs import measure_variants
 from onnxlint_q.calibration.variants import activation_scales, with_activations, with_weight
 from onnxlint_q.config import Config
 from onnxlint_q.facts import measure
