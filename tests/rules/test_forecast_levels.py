@@ -60,8 +60,8 @@ def test_the_blocks_are_bad_mediocre_and_good(depthwise: bool) -> None:
 @pytest.mark.parametrize(
     ("code", "level_db", "expected"),
     [
-        ("QW001", 17.0, {Severity.WARNING}),
-        ("QW001", 19.0, {Severity.INFO}),
+        ("QW001", 14.0, {Severity.WARNING}),
+        ("QW001", 16.0, {Severity.INFO}),
         ("QW001", 31.0, set()),
         ("QW001", None, {Severity.WARNING}),
         ("QW002", 14.0, {Severity.WARNING}),
@@ -95,9 +95,11 @@ def test_channels_of_like_width_are_not_blamed_whatever_the_forecast(code: str) 
 
 @pytest.mark.parametrize("code", ["QB001", "QB002"])
 @pytest.mark.parametrize(
-    ("level_db", "expected"), [(19.0, {Severity.WARNING}), (21.0, {Severity.INFO}), (None, {Severity.WARNING})]
+    ("level_db", "expected"), [(14.0, {Severity.WARNING}), (16.0, {Severity.INFO}), (None, {Severity.WARNING})]
 )
-def test_batch_norm_rules_warn_below_the_level(code: str, level_db: float | None, expected: set[Severity]) -> None:
+def test_batch_norm_rules_warn_five_decibels_below_the_level(
+    code: str, level_db: float | None, expected: set[Severity]
+) -> None:
     rule = RULES[code]
     assert severities(rule, forecast_at(example_facts(rule.bad[0]), level_db)) == expected
 

@@ -105,9 +105,9 @@ class NearZeroVariance(Rule):
         source="four of eight bits; Sony MCT 2.6.1 uses the same ratio for unbalanced inputs",
     )
     warn_below_db: float = option(
-        20.0,
+        15.0,
         doc="forecast SQNR at the output (dB) below which a finding is a warning, else it is an info",
-        source="noise of 10 % of the signal, the level where layers are excluded",
+        source="noise of 10 % of the signal, the level where layers are excluded, less the forecast's error of 5 dB",
     )
     blind_below_db: float = option(
         20.0,

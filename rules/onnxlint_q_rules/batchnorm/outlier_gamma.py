@@ -86,9 +86,9 @@ class OutlierGamma(Rule):
         6.0, doc="mean channel SQNR (dB) that folding must cost", source="arithmetic: 6.02 dB are one bit"
     )
     warn_below_db: float = option(
-        20.0,
+        15.0,
         doc="forecast SQNR at the output (dB) below which a finding is a warning, else it is an info",
-        source="noise of 10 % of the signal, the level where layers are excluded",
+        source="noise of 10 % of the signal, the level where layers are excluded, less the forecast's error of 5 dB",
     )
 
     good: ClassVar[tuple[Example, ...]] = (

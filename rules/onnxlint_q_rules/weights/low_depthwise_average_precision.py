@@ -95,9 +95,9 @@ class LowDepthwiseAveragePrecision(Rule):
         source="noise of 10 % of the average channel's weights, which nothing averages out",
     )
     warn_below_db: float = option(
-        18.0,
+        15.0,
         doc="forecast SQNR at the output (dB) below which a finding is a warning, above it an info",
-        source="noise of 10 % of the signal, the level where layers are excluded, less half of the forecast's error",
+        source="noise of 10 % of the signal, the level where layers are excluded, less the forecast's error of 5 dB",
     )
     sure_below_db: float = option(
         10.0,
