@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from onnxlint_q.graph import Model, QuantizedTensor
+
+Float = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,13 @@ class Grid:
     def range(self) -> float:
         """Largest minus smallest representable value."""
         return self.high - self.low
+
+    def round_trip(self, values: Float) -> Float:
+        """The nearest representable values, ties to the even step, saturated."""
+        step = np.float32(self.scale)
+        with np.errstate(over="ignore"):
+            nearest: Float = np.rint(values / step) * step
+        return nearest.clip(np.float32(self.low), np.float32(self.high))
 
 
 def grid(model: Model, pair: QuantizedTensor) -> Grid | None:

@@ -6,6 +6,8 @@ Symmetric weights use the codes -(2^(b-1)-1) … 2^(b-1)-1, as ONNX Runtime's qu
 
 from __future__ import annotations
 
+import math
+
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
@@ -89,3 +91,8 @@ def decibel(signal: float, noise: float) -> float | None:
     if not (noise > 0 and signal > 0 and np.isfinite(signal) and np.isfinite(noise)):
         return None
     return float(10 * np.log10(signal / noise))
+
+
+def sqnr_db(signal: float, noise: float) -> float | None:
+    """`decibel`, but infinite for a perfect match; None where there is no signal, or a sum is not finite."""
+    return math.inf if noise == 0 < signal else decibel(signal, noise)

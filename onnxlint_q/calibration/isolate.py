@@ -6,7 +6,6 @@ are the float model's, so that what is left is its own.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,9 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from onnxlint_q.analysis.grid import Grid, grid
+from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.pairing import PairedOperation, Pairing
-from onnxlint_q.analysis.quantize import decibel
+from onnxlint_q.analysis.quantize import sqnr_db
 from onnxlint_q.calibration.compare import Runner
 from onnxlint_q.calibration.data import Source
 from onnxlint_q.calibration.executable import Executable
@@ -78,7 +77,7 @@ def isolate(
         try:
             clean = _run(session, {"x": x, **part.exact})
             dirty = _run(session, {"x": x, **part.other})
-            coarse = _run(session, {"x": _rounded(x, rounding), **part.exact})
+            coarse = _run(session, {"x": x if rounding is None else rounding.round_trip(x), **part.exact})
             passed = _run(session, {"x": x if inherited is None else np.ascontiguousarray(inherited), **part.exact})
         except NotRunnableError:
             return None
@@ -88,9 +87,9 @@ def isolate(
         sums += [_power(clean), _power(dirty - clean), _power(coarse - clean), _power(passed - clean)]
     signal, weight, inputs, before = (float(total) for total in sums)
     return Isolated(
-        _decibel(signal, weight) if weights is not None else None,
-        _decibel(signal, inputs) if rounding is not None else None,
-        _decibel(signal, before),
+        sqnr_db(signal, weight) if weights is not None else None,
+        sqnr_db(signal, inputs) if rounding is not None else None,
+        sqnr_db(signal, before),
     )
 
 
@@ -132,16 +131,5 @@ def _run(session: Session, feeds: Mapping[str, Array]) -> npt.NDArray[np.float32
     return np.asarray(session.run(feeds)[0], np.float32)
 
 
-def _rounded(x: Array, held: Grid | None) -> Array:
-    if held is None:
-        return x
-    step = np.float32(held.scale)
-    return np.clip(np.rint(x / step) * step, np.float32(held.low), np.float32(held.high))
-
-
 def _power(values: Array) -> float:
     return float(np.square(values.astype(np.float64)).sum())
-
-
-def _decibel(signal: float, noise: float) -> float | None:
-    return math.inf if noise == 0 < signal else decibel(signal, noise)

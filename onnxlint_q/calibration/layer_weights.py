@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.pairing import PairedOperation, Pairing
-from onnxlint_q.analysis.quantize import decibel
+from onnxlint_q.analysis.quantize import sqnr_db
 from onnxlint_q.graph import Model, QuantizedTensor, Role
 from onnxlint_q.graph.constants import dequantize
 
@@ -43,7 +43,7 @@ class LayerWeights:
         with np.errstate(invalid="ignore", over="ignore"):  # a weight that is not finite has no SQNR
             error = self.exact.astype(np.float64) - self.other
             noise, signal = (float(np.square(m).sum()) for m in (error, self.exact.astype(np.float64)))
-        return math.inf if noise == 0 < signal else decibel(signal, noise)
+        return sqnr_db(signal, noise)
 
     @property
     def excess(self) -> float:

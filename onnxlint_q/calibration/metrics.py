@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.quantize import decibel
+from onnxlint_q.analysis.quantize import decibel, sqnr_db
 from onnxlint_q.calibration.histogram import PairedHistogram
 
 Array = npt.NDArray[Any]
@@ -108,20 +108,13 @@ class TensorErrorAccumulator:
         norm = math.sqrt(self._signal) * math.sqrt(self._other)
         measured = self._values > 0
         return TensorError(
-            sqnr_db=self._sqnr_db(),
+            sqnr_db=OVERFLOWN_DB if self._overflown else sqnr_db(self._signal, self._noise),
             qmse=self._noise / self._values if measured else None,
             qce=cross_entropy(p, q) if measured else None,
             qkl=divergence(p, q) if measured else None,
             cosine=min(1.0, max(-1.0, self._product / norm)) if norm > 0 else None,
             values=self._values,
         )
-
-    def _sqnr_db(self) -> float | None:
-        if self._overflown:
-            return OVERFLOWN_DB
-        if self._noise == 0 and self._signal > 0:
-            return math.inf
-        return decibel(self._signal, self._noise)
 
 
 def _dot(x: Array, y: Array) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.grid import Grid
-from onnxlint_q.analysis.quantize import decibel
+from onnxlint_q.analysis.quantize import sqnr_db
 from onnxlint_q.comparison import QparamsReading
 
 
@@ -36,9 +36,7 @@ class QparamsAccumulator:
             outside = (x < grid.low - grid.scale / 2) | (x > grid.high + grid.scale / 2)
             self._clipped += int(np.count_nonzero(outside))
         self._values += x.size
-        with np.errstate(over="ignore"):
-            rounded = np.clip(np.rint(x / np.float32(grid.scale)) * np.float32(grid.scale), grid.low, grid.high)
-        error = (rounded - x).astype(np.float64)
+        error = (grid.round_trip(x) - x).astype(np.float64)
         self._noise += float(np.dot(error, error))
         self._signal += float(np.dot(x.astype(np.float64), x.astype(np.float64)))
 
@@ -61,5 +59,5 @@ class QparamsAccumulator:
             used_codes=min(max(inside / grid.scale, 0.0) + 1, codes),
             codes=codes,
             span_ratio=grid.range / span if span > 0 else None,
-            rounding_sqnr_db=math.inf if self._noise == 0 < self._signal else decibel(self._signal, self._noise),
+            rounding_sqnr_db=sqnr_db(self._signal, self._noise),
         )
