@@ -6,15 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from math import gcd
 
 import numpy as np
-import numpy.typing as npt
 
 from onnxlint_q.analysis.propagation.population import SIZE, Samples, bounded
+from onnxlint_q.analysis.propagation.regroup import MAX_DISTINCT, Index, pair_blocks, regroup
 from onnxlint_q.analysis.propagation.step import Edge, Rule, Site, Step
 from onnxlint_q.analysis.propagation.transfer import Adjoint, Move
 
-Index = npt.NDArray[np.intp]
-# More elements than this are not told apart: a tensor that differs from token to token keeps its channels only.
-MAX_ELEMENTS = 1 << 15
 MAX_PLACES = 64
 
 
@@ -56,7 +53,7 @@ def concat(site: Site) -> Step | None:
         part = site.known.get(key)
         if part is None:
             value = site.constant(position)
-            if value is None or value.size > MAX_ELEMENTS:
+            if value is None or value.size > MAX_DISTINCT:
                 return None
             part = np.broadcast_to(value, (SIZE, *value.shape))
         parts.append(part)
@@ -99,7 +96,7 @@ def entries(site: Site, axis: int, parts: Sequence[Samples]) -> list[int]:
     if max(have) == 1:
         divisor = gcd(*lengths)
         lengths = [length // divisor for length in lengths]
-        most = max(len(parts), min(MAX_PLACES, MAX_ELEMENTS // 8 * len(parts) // sum(part[0].size for part in parts)))
+        most = max(len(parts), min(MAX_PLACES, MAX_DISTINCT // 8 * len(parts) // sum(part[0].size for part in parts)))
         if sum(lengths) > most:
             lengths = [max(1, length * most // sum(lengths)) for length in lengths]
     return lengths
@@ -200,78 +197,6 @@ def target_shape(site: Site) -> tuple[int | None, ...] | None:
         (before[i] if i < len(before) else None) if d == 0 else (None if d < 0 else d) for i, d in enumerate(wanted)
     ]
     return tuple(own if own is not None else dim for own, dim in zip(known or (None,) * len(said), said, strict=True))
-
-
-def pair_blocks(before: Sequence[int | None], after: Sequence[int | None]) -> list[tuple[list[int], list[int]]]:
-    """Runs of axes, before and after, with the same number of elements.
-
-    An unknown dimension pairs with an unknown one, or takes what is left into one last block.
-    """
-    blocks: list[tuple[list[int], list[int]]] = []
-    i = j = 0
-    while i < len(before) and j < len(after):
-        left, right = [i], [j]
-        a, b = before[i], after[j]
-        i, j = i + 1, j + 1
-        while a != b:
-            if a is None or b is None or (a < b and i == len(before)) or (b < a and j == len(after)):
-                left += range(i, len(before))
-                right += range(j, len(after))
-                i, j = len(before), len(after)
-                break
-            if a < b:
-                left.append(i)
-                step = before[i]
-                a, i = (None if step is None else a * step), i + 1
-            else:
-                right.append(j)
-                step = after[j]
-                b, j = (None if step is None else b * step), j + 1
-        blocks.append((left, right))
-    if i < len(before) or j < len(after):
-        blocks.append((list(range(i, len(before))), list(range(j, len(after)))))
-    return blocks
-
-
-def regroup(
-    places: Index,
-    before: Sequence[int | None],
-    after: Sequence[int | None],
-    blocks: Sequence[tuple[list[int], list[int]]],
-) -> Index:
-    """Reshape block by block; a block along which nothing differs gets length 1 on all its new axes."""
-    merged_shape: list[int] = []
-    full: list[int] = []
-    target: list[int] = []
-    for left, right in blocks:
-        have = [places.shape[a] for a in left]
-        size = int(np.prod(have))
-        lengths = [before[a] or 1 for a in left]
-        wanted = [after[b] or 1 for b in right]
-        if len(left) == len(right) == 1:
-            full += have
-            target += have
-        elif (
-            size > 1
-            and int(np.prod(lengths)) == int(np.prod(wanted))
-            and places.size // size * int(np.prod(lengths)) <= MAX_ELEMENTS
-        ):
-            full += lengths
-            target += wanted
-        elif size > 1 and have[-1] == size and len(right) > 1 and wanted[-1] > 1 and size % wanted[-1] == 0:
-            # Places come first, then channels: anchors of a detector move from the channels to the places.
-            full += have
-            target += [*(1 for _ in right[2:]), size // wanted[-1], wanted[-1]]
-        elif size > 1 and size in wanted:  # the block's length is unknown, but its channels find a place
-            full += have
-            at = wanted.index(size)
-            target += [size if p == at else 1 for p in range(len(right))]
-        else:
-            full += [1] * len(left)
-            target += [1] * len(right)
-        merged_shape += have
-    window = tuple(slice(0, 1) if f == 1 else slice(None) for f in full)
-    return np.broadcast_to(places[window], full).reshape(target)
 
 
 def pad(site: Site) -> Step | None:
