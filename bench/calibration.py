@@ -37,9 +37,10 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, c
 from onnxruntime.quantization.qdq_loss_debug import collect_activations, modify_model_output_intermediate_tensors
 
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
-from onnxlint_q.calibration.data import Sample, Source, open_source
+from onnxlint_q.calibration.data import open_source
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.preprocess import preset
+from onnxlint_q.calibration.source import Sample, Source
 from onnxlint_q.facts import Facts, measure
 from onnxlint_q.graph import Value, read_model
 

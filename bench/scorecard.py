@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from onnxlint_q.analysis.folding import fold_batch_norms
-from onnxlint_q.analysis.forecast import Forecast, forecast, sensitivity
+from onnxlint_q.analysis.forecast import Forecast, forecast, noise_model
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
 from onnxlint_q.analysis.verdict import VerdictLevels
@@ -56,7 +56,7 @@ def score(model_path: Path, truth: dict[str, Any]) -> dict[str, Any]:
     layers = measure_layers(model, fold_batch_norms(model, list(find_layers(model))).layers, SCHEMES)
     _ = model.types
     start = time.perf_counter()
-    made = forecast(sensitivity(model, [layer.folded for layer in layers]), layers, SCHEMES)
+    made = forecast(noise_model(model, [layer.folded for layer in layers]), layers, SCHEMES)
     row: dict[str, Any] = {"model": model_path.stem, "seconds": time.perf_counter() - start}
     measured = {entry["output"]: entry["weight_only_sqnr_db"] for entry in truth["layers"]}
     per_layer = {layer.output: predictors(layer, made[INT8_PER_TENSOR.name]) for layer in layers}

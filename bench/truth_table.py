@@ -22,10 +22,10 @@ import numpy as np
 from PIL import Image
 
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.calibration.data import Sample
 from onnxlint_q.calibration.executable import folded
 from onnxlint_q.calibration.preprocess import Preprocessing, preset
 from onnxlint_q.calibration.sensitivity import measure_sensitivity
+from onnxlint_q.calibration.source import Sample
 from onnxlint_q.facts import measure
 from onnxlint_q.graph import Value, read_model
 

@@ -13,7 +13,7 @@ from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.calibration.metrics import OutputError
 from onnxlint_q.calibration.probe import Probe
 from onnxlint_q.calibration.prove import NO_SIGNAL, Proof
-from onnxlint_q.calibration.sensitivity import Sensitivity
+from onnxlint_q.calibration.sensitivity import SensitivityTable
 from onnxlint_q.config import Config
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Finding
@@ -45,7 +45,7 @@ class Outcome:
     preprocessing: str = ""
     proof: Proof | None = None
     probe: Probe | None = None
-    table: Sensitivity | None = None
+    table: SensitivityTable | None = None
     untested_because: str = ""
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)

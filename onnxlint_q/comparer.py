@@ -14,9 +14,9 @@ from onnxlint_q.analysis.skeleton import Operation, Skeleton, skeleton
 from onnxlint_q.analysis.verdict import Verdict, VerdictLevels
 from onnxlint_q.calibration.compare import Measured, run_both
 from onnxlint_q.calibration.compared_rows import compared_rows
-from onnxlint_q.calibration.data import Source
 from onnxlint_q.calibration.labels import read_labels
 from onnxlint_q.calibration.progress import Progress, silent
+from onnxlint_q.calibration.source import Source
 from onnxlint_q.comparison import ComparedFile, CompareLevels, Comparison
 from onnxlint_q.errors import UsageError
 from onnxlint_q.graph import Format, QuantizedTensor, detect_format, find_layers, find_quantized_tensors, read_model

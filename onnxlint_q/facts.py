@@ -10,7 +10,7 @@ from onnxlint_q.analysis.classifier import gives_class_scores
 from onnxlint_q.analysis.cures import Cured, find_cures
 from onnxlint_q.analysis.data import DataSummary
 from onnxlint_q.analysis.folding import Blocked, fold_batch_norms
-from onnxlint_q.analysis.forecast import Forecast, forecast, sensitivity
+from onnxlint_q.analysis.forecast import Forecast, forecast, noise_model
 from onnxlint_q.analysis.observations import Observations
 from onnxlint_q.analysis.placement import quantized_activations
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Scheme
@@ -99,7 +99,7 @@ def measure(model: Model, schemes: Sequence[Scheme]) -> Facts:
     # The two plain int8 schemes are the yardsticks of every report, asked for or not.
     layers = measure_layers(model, folding.layers, list({s.name: s for s in (*DEFAULT_SCHEMES, *schemes)}.values()))
     file_format = detect_format(model)
-    network = sensitivity(model, folding.layers) if file_format is Format.FLOAT else None
+    network = noise_model(model, folding.layers) if file_format is Format.FLOAT else None
     return Facts(
         model=model,
         schemes=tuple(schemes),

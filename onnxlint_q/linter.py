@@ -13,15 +13,15 @@ from onnxlint_q.analysis.observations import Observations
 from onnxlint_q.analysis.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.assemble import Outcome, assemble
-from onnxlint_q.calibration.data import Source
 from onnxlint_q.calibration.executable import folded
 from onnxlint_q.calibration.inspection import inspect
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.probe import Probe, probe
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.prove import Proof, prove
-from onnxlint_q.calibration.sensitivity import Sensitivity, measure_sensitivity
+from onnxlint_q.calibration.sensitivity import SensitivityTable, measure_sensitivity
 from onnxlint_q.calibration.session import NotRunnableError
+from onnxlint_q.calibration.source import Source
 from onnxlint_q.calibration.trials import run_trials
 from onnxlint_q.config import Config
 from onnxlint_q.errors import OnnxlintError
@@ -171,7 +171,7 @@ def _observe(facts: Facts, source: Source, samples: int, progress: Progress) -> 
 
 def _measure_layers(
     facts: Facts, observations: Observations, source: Source, progress: Progress
-) -> tuple[Sensitivity | None, str]:
+) -> tuple[SensitivityTable | None, str]:
     samples = partial(source.take, facts.model.inputs, observations.samples)
     try:
         return measure_sensitivity(facts, folded(facts), samples, observations, progress), ""
@@ -185,7 +185,7 @@ def _prove(
     findings: Sequence[Finding],
     request: Request,
     progress: Progress,
-    table: Sensitivity | None,
+    table: SensitivityTable | None,
 ) -> tuple[Proof | None, str]:
     assert request.source is not None
     try:

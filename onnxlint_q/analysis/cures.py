@@ -14,7 +14,7 @@ import numpy as np
 
 from onnxlint_q.analysis.causes import lifted_channels
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.forecast import Sensitivity
+from onnxlint_q.analysis.forecast import NoiseModel
 from onnxlint_q.analysis.gains import compare_gains
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
@@ -56,7 +56,7 @@ def zeroed(folded: FoldedLayer, channels: Sequence[int]) -> FoldedLayer:
     return replace(folded, after=replace(folded.after, gamma=gamma))
 
 
-def find_cures(model: Model, layers: Sequence[LayerFacts], network: Sensitivity | None) -> Mapping[str, Cured]:
+def find_cures(model: Model, layers: Sequence[LayerFacts], network: NoiseModel | None) -> Mapping[str, Cured]:
     """By layer key every layer whose weight narrows to half once its constant channels are zero.
 
     The float network stays the same, so what its errors cost does too, and one new weight is all there is to forecast;

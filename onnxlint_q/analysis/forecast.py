@@ -73,7 +73,7 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sensitivity:
+class NoiseModel:
     """What an error anywhere in a network costs at its output, known once whatever the scheme.
 
     It holds samples of every tensor: drop it after use.
@@ -101,20 +101,20 @@ class Sensitivity:
         return None if noise is None else _decibel(noise)
 
 
-def sensitivity(model: Model, layers: Sequence[FoldedLayer]) -> Sensitivity:
+def noise_model(model: Model, layers: Sequence[FoldedLayer]) -> NoiseModel:
     """Propagate samples forward and gains back through `model`."""
     found = propagate(model, layers)
-    return Sensitivity(model, tuple(layers), found, gains(model, found), value_ranges(model, layers, found))
+    return NoiseModel(model, tuple(layers), found, gains(model, found), value_ranges(model, layers, found))
 
 
-def forecast(network: Sensitivity, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:
+def forecast(network: NoiseModel, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:
     """Forecast every scheme; a layer that does not reach an output, or is not reached by an input, gets None."""
     weights = {facts.output: _weight_noise(network, facts, schemes) for facts in layers}
     return {scheme.name: _forecast(network, layers, scheme, weights) for scheme in schemes}
 
 
 def _forecast(
-    network: Sensitivity,
+    network: NoiseModel,
     layers: Sequence[LayerFacts],
     scheme: Scheme,
     weights: Mapping[str, Mapping[str, float]],
@@ -148,7 +148,7 @@ def _agreement(model: Model, sqnr_db: float | None) -> float | None:
     return float(1 - CLOSE_CALLS * 10 ** (-sqnr_db / 20))
 
 
-def _weight_noise(network: Sensitivity, facts: LayerFacts, schemes: Sequence[Scheme]) -> Mapping[str, float]:
+def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Scheme]) -> Mapping[str, float]:
     """Noise over signal by scheme; empty where nothing can be said."""
     folded, model, found, gain = facts.folded, network.model, network.found, network.gain
     source = folded.before.node.input(0) if folded.before is not None else folded.layer.input

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.pairing import Pairing
 from onnxlint_q.analysis.skeleton import Skeleton
-from onnxlint_q.calibration.data import Source
 from onnxlint_q.calibration.metrics import (
     ClassifierErrorAccumulator,
     ErrorAccumulator,
@@ -31,6 +30,7 @@ from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.qparams_error import QparamsAccumulator
 from onnxlint_q.calibration.readout import Readout, fed, matching, readout, watched
 from onnxlint_q.calibration.session import NotRunnableError, Session
+from onnxlint_q.calibration.source import Source
 from onnxlint_q.comparison import ClassifierError, QparamsReading
 from onnxlint_q.errors import DataError, ModelError
 from onnxlint_q.graph import Model

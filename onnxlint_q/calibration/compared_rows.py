@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from onnxlint_q.analysis.pairing import Pairing
 from onnxlint_q.calibration.compare import Measured
-from onnxlint_q.calibration.data import Source
 from onnxlint_q.calibration.faults import FaultFinder
 from onnxlint_q.calibration.layer_weights import WeightReader
+from onnxlint_q.calibration.source import Source
 from onnxlint_q.comparison import ComparedRow, CompareLevels
 from onnxlint_q.graph import QuantizedTensor
 

@@ -2,75 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import onnx
 
 from onnxlint_q.calibration.archives import read_arrays
+from onnxlint_q.calibration.images import SUFFIXES, ImageFolder
 from onnxlint_q.calibration.preprocess import Preprocessing
+from onnxlint_q.calibration.source import Array, Sample, Source, dtype_of, shape_text
 from onnxlint_q.errors import DataError
 from onnxlint_q.graph import Value
 
-Array = npt.NDArray[Any]
-Sample = Mapping[str, Array]
-_IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 _SEED = 0
 # Values of one random sample: an input that wants more is not meant to be filled with noise.
 _NOISE_VALUES = 1 << 27
-
-
-class Source(ABC):
-    """Where samples come from. Can be read several times and gives the same samples each time.
-
-    Attributes:
-        name: what reports call it.
-        preprocessing: what is done to each sample, in words.
-        synthetic: values are made up.
-    """
-
-    name: str
-    preprocessing: str = "arrays as they are"
-    synthetic: bool = False
-
-    @abstractmethod
-    def available(self, inputs: Sequence[Value]) -> int | None:
-        """How many samples of `inputs` there are, at least; None if there is no end.
-
-        Raises:
-            DataError: the data does not fit.
-        """
-
-    @abstractmethod
-    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
-        """Samples that fit `inputs`, by input name.
-
-        Raises:
-            DataError: one cannot be read or does not fit.
-        """
-
-    def label(self, index: int) -> str:
-        """What to call a sample in a message."""
-        return f"sample {index}"
-
-    def take(self, inputs: Sequence[Value], count: int, skip: int = 0) -> Iterator[Sample]:
-        """At most `count` samples after the first `skip`."""
-        return itertools.islice(self.samples(inputs), skip, skip + count)
-
-    def pick(self, inputs: Sequence[Value], numbers: Sequence[int]) -> Iterator[Sample]:
-        """The samples of these ascending numbers."""
-        wanted = set(numbers)
-        last = max(wanted, default=-1)
-        return (s for number, s in enumerate(self.take(inputs, last + 1)) if number in wanted)
 
 
 class ArraySource(Source):
@@ -127,47 +76,6 @@ class ArrayFolder(Source):
             yield from ArraySource(str(path), read_arrays(path)).samples(inputs)
 
 
-class ImageFolder(Source):
-    """A folder of images, read in the order of their names."""
-
-    def __init__(self, folder: Path, files: Sequence[Path], preprocessing: Preprocessing) -> None:
-        self.name = str(folder)
-        self.files = files
-        self.how = preprocessing
-        self.preprocessing = preprocessing.describe()
-
-    def available(self, inputs: Sequence[Value]) -> int:
-        """One an image."""
-        return len(self.files)
-
-    def label(self, index: int) -> str:
-        """The image's file name."""
-        return self.files[index].name
-
-    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
-        """Every image, preprocessed."""
-        target = _image_input(inputs, self.how)
-        for path in self.files:
-            yield {target.name: target.fit(self._read(path, target))}
-
-    def pick(self, inputs: Sequence[Value], numbers: Sequence[int]) -> Iterator[Sample]:
-        """Only these are read."""
-        return ImageFolder(Path(self.name), [self.files[number] for number in numbers], self.how).samples(inputs)
-
-    def _read(self, path: Path, target: _ImageInput) -> npt.NDArray[np.float32]:
-        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
-
-        try:
-            # Pillow warns of what it can read all the same.
-            with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-                _turn_upright(image)
-                return self.how.apply(image, target.height, target.width, target.channels)
-        except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path}: cannot be read as an image ({error}); remove it or convert it") from error
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from error
-
-
 class RandomSource(Source):
     """Seeded noise: N(0, 1) for floats, zeros and ones for integers and booleans. Says little about real ranges."""
 
@@ -183,15 +91,6 @@ class RandomSource(Source):
         generator = np.random.default_rng(_SEED)
         while True:
             yield {value.name: _noise(value, generator) for value in inputs}
-
-
-def _turn_upright(image: Any) -> None:
-    """Turn a photo as its camera noted it was held; where the note cannot be read it stays as it is stored."""
-    from PIL import ImageOps  # noqa: PLC0415
-
-    image.load()  # so that what fails below is the note and not the picture
-    with suppress(Exception):  # damaged EXIF data raises a dozen unrelated types
-        ImageOps.exif_transpose(image, in_place=True)
 
 
 def open_source(where: str, preprocessing: Preprocessing) -> Source:
@@ -210,7 +109,7 @@ def open_source(where: str, preprocessing: Preprocessing) -> Source:
             f"--calibrate {where}: no such file or folder; pass an .npz, an .npy, a folder of images, or `random`"
         )
     files = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
-    images = [entry for entry in files if entry.suffix.lower() in _IMAGES]
+    images = [entry for entry in files if entry.suffix.lower() in SUFFIXES]
     arrays = [entry for entry in files if entry.suffix.lower() in {".npz", ".npy"}]
     if images:
         return ImageFolder(path, images, preprocessing)
@@ -234,7 +133,7 @@ def _slices(value: Value, array: Array, source: str) -> Sequence[Array]:
     if array.ndim == len(wanted) - 1:
         return [_checked(value, array[None], source, 0)]
     raise DataError(
-        f"{source}: input {value.name!r} has shape {_shape(wanted)}, the data {list(array.shape)}; "
+        f"{source}: input {value.name!r} has shape {shape_text(wanted)}, the data {list(array.shape)}; "
         "stack the samples along the first axis"
     )
 
@@ -263,7 +162,7 @@ def _checked(value: Value, sample: Array, source: str, index: int) -> Array:
         len(shape) != sample.ndim or any(w not in {None, g} for w, g in zip(shape, sample.shape, strict=True))
     ):
         raise DataError(
-            f"{source}: input {value.name!r} has shape {_shape(shape)}, sample {index} has {list(sample.shape)}; "
+            f"{source}: input {value.name!r} has shape {shape_text(shape)}, sample {index} has {list(sample.shape)}; "
             "check layout and preprocessing"
         )
     wanted = dtype_of(value)
@@ -283,61 +182,6 @@ def _checked(value: Value, sample: Array, source: str, index: int) -> Array:
     return converted
 
 
-def dtype_of(value: Value) -> np.dtype[Any]:
-    """The numpy type of an input.
-
-    Raises:
-        DataError: it has none, as strings and sequences.
-    """
-    try:
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.elem_type))
-    except KeyError as error:
-        raise DataError(f"input {value.name!r} is not a tensor of numbers; it cannot be calibrated") from error
-    if dtype.kind == "O":
-        raise DataError(f"input {value.name!r} is a tensor of strings; it cannot be calibrated")
-    return dtype
-
-
-@dataclass(frozen=True, slots=True)
-class _ImageInput:
-    value: Value
-    channels: int
-    height: int
-    width: int
-    channels_last: bool
-
-    @property
-    def name(self) -> str:
-        return self.value.name
-
-    def fit(self, image: npt.NDArray[np.float32]) -> Array:
-        array = image.transpose(1, 2, 0) if self.channels_last else image
-        return np.ascontiguousarray(array[None], dtype_of(self.value))
-
-
-def _image_input(inputs: Sequence[Value], how: Preprocessing) -> _ImageInput:
-    """Which input takes the image, and in what layout."""
-    if len(inputs) != 1:
-        names = ", ".join(repr(value.name) for value in inputs)
-        raise DataError(f"the model has {len(inputs)} inputs ({names}); images fill one, give an .npz with all of them")
-    value = inputs[0]
-    shape = value.type.shape
-    if shape is None or len(shape) != 4 or shape[0] not in {None, 1}:
-        raise DataError(f"input {value.name!r} of shape {_shape(shape)} does not take one image; give an .npz")
-    last = how.layout == "nhwc" or (how.layout is None and channels_last(shape))
-    channels, height, width = (shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])
-    channels = 3 if channels is None else channels
-    if channels not in {1, 3}:
-        raise DataError(f"input {value.name!r} of shape {_shape(shape)} has {channels} channels; see --layout")
-    height, width = how.crop or (height or 224, width or 224)
-    return _ImageInput(value, channels, height, width, last)
-
-
-def channels_last(shape: Sequence[int | None]) -> bool:
-    """Whether an image input of this shape, of four axes, looks like NHWC."""
-    return shape[3] in {1, 3} and shape[1] not in {1, 3}
-
-
 def _noise(value: Value, generator: np.random.Generator) -> Array:
     dtype = dtype_of(value)
     if value.type.shape is None:
@@ -347,11 +191,7 @@ def _noise(value: Value, generator: np.random.Generator) -> Array:
     free = [1 if axis == 0 else (224 if rank == 4 and axis >= 2 else 16) for axis in range(rank)]
     shape = [free[axis] if dim is None else dim for axis, dim in enumerate(value.type.shape)]
     if math.prod(shape) > _NOISE_VALUES or rank > 32:
-        raise DataError(f"input {value.name!r} of shape {_shape(shape)} is too large for noise; give an .npz")
+        raise DataError(f"input {value.name!r} of shape {shape_text(shape)} is too large for noise; give an .npz")
     if np.issubdtype(dtype, np.inexact) or dtype.kind == "V":
         return generator.standard_normal(shape).astype(dtype)
     return generator.integers(0, 2, shape).astype(dtype)
-
-
-def _shape(shape: Sequence[int | None] | None) -> str:
-    return "unknown" if shape is None else "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"

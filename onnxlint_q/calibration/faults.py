@@ -13,9 +13,9 @@ from onnxlint_q.analysis.pairing import STRANGE, PairedOperation, Pairing
 from onnxlint_q.analysis.quantize import decibel
 from onnxlint_q.analysis.quantizer_options import exclude, override
 from onnxlint_q.calibration.compare import Measured
-from onnxlint_q.calibration.data import Source
 from onnxlint_q.calibration.isolate import Isolated, isolate
 from onnxlint_q.calibration.layer_weights import LayerWeights
+from onnxlint_q.calibration.source import Source
 from onnxlint_q.comparison import ComparedRow, CompareLevels, Fault, QparamsReading
 from onnxlint_q.graph import Model
 

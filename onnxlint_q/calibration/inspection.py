@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.data import DataSummary, ImageSummary, InputSummary, Patches
 from onnxlint_q.analysis.stem import Stem
-from onnxlint_q.calibration.data import Source, channels_last
+from onnxlint_q.calibration.images import channels_last
 from onnxlint_q.calibration.progress import Progress, silent
+from onnxlint_q.calibration.source import Source
 from onnxlint_q.errors import DataError
 from onnxlint_q.facts import Facts
 from onnxlint_q.graph import Value

@@ -19,11 +19,11 @@ from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.pairing import PairedOperation, Pairing
 from onnxlint_q.analysis.quantize import sqnr_db
 from onnxlint_q.calibration.compare import Runner
-from onnxlint_q.calibration.data import Source
 from onnxlint_q.calibration.executable import Executable
 from onnxlint_q.calibration.layer_weights import LayerWeights
 from onnxlint_q.calibration.readout import fed, matching
 from onnxlint_q.calibration.session import NotRunnableError, Session
+from onnxlint_q.calibration.source import Source
 from onnxlint_q.graph import Model, Node
 
 Array = npt.NDArray[Any]

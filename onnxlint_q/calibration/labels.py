@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from onnxlint_q.calibration.archives import read_arrays
-from onnxlint_q.calibration.data import ImageFolder, Source
+from onnxlint_q.calibration.images import ImageFolder
+from onnxlint_q.calibration.source import Source
 from onnxlint_q.errors import DataError
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.quantize import decibel, sqnr_db
-from onnxlint_q.calibration.histogram import PairedHistogram
+from onnxlint_q.calibration.paired_histogram import PairedHistogram
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]

@@ -20,11 +20,11 @@ from onnx import helper
 
 from onnxlint_q.analysis.observations import Observations
 from onnxlint_q.analysis.placement import quantized_activations
-from onnxlint_q.calibration.data import Sample, Source
 from onnxlint_q.calibration.executable import PREFIX, as_stored
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.reduction import Collector, Reduced, reduce_tensor
 from onnxlint_q.calibration.session import Session, run_options, time_limit, too_long
+from onnxlint_q.calibration.source import Sample, Source
 from onnxlint_q.calibration.workers import LateError, cores, in_order
 from onnxlint_q.errors import DataError
 from onnxlint_q.facts import Facts

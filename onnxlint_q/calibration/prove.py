@@ -10,11 +10,11 @@ from onnxlint_q.analysis.observations import Observations
 from onnxlint_q.analysis.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.calibration.cures import cure_tried, cure_variants
-from onnxlint_q.calibration.data import Sample, Source
 from onnxlint_q.calibration.executable import Executable, folded
 from onnxlint_q.calibration.metrics import OutputError
 from onnxlint_q.calibration.progress import Progress, silent
-from onnxlint_q.calibration.sensitivity import Sensitivity
+from onnxlint_q.calibration.sensitivity import SensitivityTable
+from onnxlint_q.calibration.source import Sample, Source
 from onnxlint_q.calibration.variant_runs import measure_variants
 from onnxlint_q.calibration.variants import activation_scales, can_simulate, quantized, with_activations, with_weight
 from onnxlint_q.facts import Facts
@@ -52,7 +52,7 @@ def prove(
     count: int,
     progress: Progress = silent,
     observer: str = DEFAULT_OBSERVER,
-    table: Sensitivity | None = None,
+    table: SensitivityTable | None = None,
 ) -> Proof:
     """Test every claim, every cure and every scheme on a float model.
 
@@ -99,7 +99,7 @@ def _samples(facts: Facts, source: Source, count: int, skip: int) -> Iterator[Sa
     return source.take(facts.model.inputs, count, skip)
 
 
-def _measured(table: Sensitivity | None, claim: Claim) -> OutputError | None:
+def _measured(table: SensitivityTable | None, claim: Claim) -> OutputError | None:
     if table is None or claim.subject is not Subject.WEIGHT:
         return None
     return table.weights.get((claim.scheme, claim.tensor))

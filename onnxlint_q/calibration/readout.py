@@ -13,8 +13,8 @@ from onnx import helper
 
 from onnxlint_q.analysis.pairing import channels_moved
 from onnxlint_q.analysis.skeleton import Held
-from onnxlint_q.calibration.data import Sample, dtype_of
 from onnxlint_q.calibration.executable import Executable, as_stored
+from onnxlint_q.calibration.source import Sample, dtype_of
 from onnxlint_q.errors import DataError
 from onnxlint_q.graph import Model, QuantizedTensor, Value, find_quantized_tensors
 from onnxlint_q.graph.constants import dequantize, spread

@@ -18,7 +18,7 @@ from onnxlint_q.facts import Facts
 
 
 @dataclass(frozen=True, eq=False)
-class Sensitivity:
+class SensitivityTable:
     """Errors at the outputs by (scheme name, layer key).
 
     Attributes:
@@ -39,7 +39,7 @@ def measure_sensitivity(
     samples: Samples,
     observations: Observations | None = None,
     progress: Progress = silent,
-) -> Sensitivity:
+) -> SensitivityTable:
     """Quantise one layer at a time; without `observations` weights only, as there are no ranges for activations.
 
     What schemes have in common is run once: an activation alone does not depend on how weights are quantised.
@@ -63,7 +63,7 @@ def measure_sensitivity(
                 keys[kind][place] = f"{name} {layer.output}"
                 variants.setdefault(keys[kind][place], variant)
     errors = measure_layers(facts, base, variants, samples, progress)
-    return Sensitivity(**{kind: {place: errors[key] for place, key in own.items()} for kind, own in keys.items()})
+    return SensitivityTable(**{kind: {place: errors[key] for place, key in own.items()} for kind, own in keys.items()})
 
 
 def _results(facts: Facts, scheme: Scheme, observations: Observations | None) -> Mapping[str, ActivationScale]:

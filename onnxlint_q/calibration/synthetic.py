@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.propagation.prior import InputScale
-from onnxlint_q.calibration.data import RandomSource, Sample, Source, dtype_of
+from onnxlint_q.calibration.data import RandomSource
+from onnxlint_q.calibration.source import Sample, Source, dtype_of
 from onnxlint_q.graph import Value
 
 Image = npt.NDArray[np.float64]

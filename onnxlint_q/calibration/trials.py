@@ -21,12 +21,12 @@ import onnx
 from onnxlint_q.analysis.observations import Observations, merged
 from onnxlint_q.analysis.observers import OBSERVERS
 from onnxlint_q.analysis.schemes import Number, Scheme
-from onnxlint_q.calibration.data import Source
 from onnxlint_q.calibration.executable import Executable, folded
 from onnxlint_q.calibration.metrics import ErrorAccumulator, Reference
 from onnxlint_q.calibration.observe import observe_groups
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.session import Session
+from onnxlint_q.calibration.source import Source
 from onnxlint_q.calibration.variants import (
     ActivationScale,
     activation_scales,

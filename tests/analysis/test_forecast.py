@@ -17,7 +17,7 @@ from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from onnxlint_q.analysis.folding import fold_batch_norms
-from onnxlint_q.analysis.forecast import Forecast, forecast, sensitivity
+from onnxlint_q.analysis.forecast import Forecast, forecast, noise_model
 from onnxlint_q.analysis.propagation.noise import saturated
 from onnxlint_q.analysis.propagation.population import IMAGES, SIZE
 from onnxlint_q.analysis.propagation.ranges import rounded_tensors, rounding_noise
@@ -41,7 +41,7 @@ def facts_of(model: Model) -> tuple[LayerFacts, ...]:
 
 def forecasts(model: Model) -> Mapping[str, Forecast]:
     layers = facts_of(model)
-    return forecast(sensitivity(model, [layer.folded for layer in layers]), layers, SCHEMES)
+    return forecast(noise_model(model, [layer.folded for layer in layers]), layers, SCHEMES)
 
 
 def weight_db(made: Forecast, layer: str) -> float:

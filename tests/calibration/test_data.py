@@ -12,8 +12,9 @@ import onnx
 import pytest
 from PIL import Image
 
-from onnxlint_q.calibration.data import ArraySource, Source, open_source
+from onnxlint_q.calibration.data import ArraySource, open_source
 from onnxlint_q.calibration.preprocess import PRESETS, Preprocessing
+from onnxlint_q.calibration.source import Source
 from onnxlint_q.errors import DataError
 from onnxlint_q.graph import TensorType, Value
 

@@ -13,9 +13,10 @@ from PIL import Image
 
 from onnxlint_q.analysis.data import DataSummary
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
-from onnxlint_q.calibration.data import ArraySource, RandomSource, Sample, Source, open_source
+from onnxlint_q.calibration.data import ArraySource, RandomSource, open_source
 from onnxlint_q.calibration.inspection import INSPECTED, inspect
 from onnxlint_q.calibration.preprocess import PRESETS
+from onnxlint_q.calibration.source import Sample, Source
 from onnxlint_q.config import Config
 from onnxlint_q.errors import DataError
 from onnxlint_q.facts import Facts

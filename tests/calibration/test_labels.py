@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onnxlint_q.calibration.data import ArraySource, ImageFolder
+from onnxlint_q.calibration.data import ArraySource
+from onnxlint_q.calibration.images import ImageFolder
 from onnxlint_q.calibration.labels import read_labels
 from onnxlint_q.calibration.preprocess import preset
 from onnxlint_q.errors import DataError

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxlint_q.calibration.histogram import PairedHistogram
 from onnxlint_q.calibration.metrics import (
     OVERFLOWN_DB,
     ClassifierErrorAccumulator,
@@ -19,6 +18,7 @@ from onnxlint_q.calibration.metrics import (
     divergence,
     softmax,
 )
+from onnxlint_q.calibration.paired_histogram import PairedHistogram
 
 RNG = np.random.default_rng(7)
 

@@ -13,11 +13,12 @@ from onnx_cases import as_model, onnx_text, run
 from onnxlint_q.analysis.histogram import Histogram
 from onnxlint_q.analysis.observations import merged
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
-from onnxlint_q.calibration.data import ArraySource, Sample, open_source
+from onnxlint_q.calibration.data import ArraySource, open_source
 from onnxlint_q.calibration.observe import channel_axis, observe, observe_groups, observed_tensors
 from onnxlint_q.calibration.preprocess import PRESETS
 from onnxlint_q.calibration.reduction import SUBSET, reduce_tensor
 from onnxlint_q.calibration.session import NotRunnableError
+from onnxlint_q.calibration.source import Sample
 from onnxlint_q.facts import Facts, measure
 from onnxlint_q.graph import Value, read_model
 

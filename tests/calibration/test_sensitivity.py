@@ -20,7 +20,7 @@ from onnxlint_q.calibration.executable import folded
 from onnxlint_q.calibration.fanout import Variant, fan_out
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.prove import prove
-from onnxlint_q.calibration.sensitivity import Sensitivity, measure_sensitivity
+from onnxlint_q.calibration.sensitivity import SensitivityTable, measure_sensitivity
 from onnxlint_q.calibration.variant_runs import measure_variants
 from onnxlint_q.calibration.variants import ActivationScale, activation_scales, with_activations
 from onnxlint_q.facts import Facts, measure
@@ -28,12 +28,12 @@ from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, S
 from onnxlint_q.graph import read_model
 
 
-def table_of(facts: Facts, source: ArraySource, count: int = 2) -> Sensitivity:
+def table_of(facts: Facts, source: ArraySource, count: int = 2) -> SensitivityTable:
     samples = partial(source.take, facts.model.inputs, count)
     return measure_sensitivity(facts, folded(facts), samples, observe(facts, source, count))
 
 
-def same(one: Sensitivity, other: Sensitivity) -> None:
+def same(one: SensitivityTable, other: SensitivityTable) -> None:
     for kind in ("weights", "activations", "both"):
         left, right = getattr(one, kind), getattr(other, kind)
         assert left.keys() == right.keys()
