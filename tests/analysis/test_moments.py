@@ -16,7 +16,7 @@ from onnxlint_q.analysis.folding import fold_batch_norms
 from onnxlint_q.analysis.propagation import population
 from onnxlint_q.analysis.propagation.layers import Kernel
 from onnxlint_q.analysis.propagation.population import IMAGES, POSITIONS, SIZE, field, image_mean, read_taps, write_taps
-from onnxlint_q.analysis.propagation.structure import pair_blocks
+from onnxlint_q.analysis.propagation.regroup import pair_blocks
 from onnxlint_q.analysis.propagation.sweep import Propagation, gains, propagate
 from onnxlint_q.analysis.propagation.transfer import Diagonal
 from onnxlint_q.analysis.propagation.values import UNKNOWN, settled_values
