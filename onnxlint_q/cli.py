@@ -24,6 +24,7 @@ from onnxlint_q.streams import (
     FINDINGS,
     NO_ANSWER,
     complain,
+    deliver,
     drop_output,
     errors_as_one_line,
     progress_line,
@@ -229,7 +230,7 @@ def _check(
     from onnxlint_q.config import parse_fail_on
     from onnxlint_q.linter import lint
     from onnxlint_q.registry import load_rules
-    from onnxlint_q.report import render, terminal_look, write
+    from onnxlint_q.report import render, terminal_look
     from onnxlint_q.result import Failure, Run
 
     known = [entry.rule for entry in load_rules()]
@@ -254,11 +255,7 @@ def _check(
     run = Run(tuple(results), tuple(failures))
     if results:
         for report_format, destination in reports:
-            text = render(run, report_format, terminal_look())
-            if destination is None:
-                say(text)
-            else:
-                write(text, destination)
+            deliver(render(run, report_format, terminal_look()), destination)
     if failures or any(result.rule_crashed for result in results):
         return NO_ANSWER
     return FINDINGS if failing else CLEAN

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from onnxlint_q import cli_options as shared
-from onnxlint_q.streams import CLEAN, FINDINGS, NO_ANSWER, errors_as_one_line, progress_line, say
+from onnxlint_q.streams import CLEAN, FINDINGS, NO_ANSWER, deliver, errors_as_one_line, progress_line
 
 
 def compare(
@@ -45,7 +45,7 @@ def compare(
         from onnxlint_q.comparer import CompareRequest
         from onnxlint_q.comparer import compare as compare_files
         from onnxlint_q.options import keep_apart, parse_preprocessing, parse_reports
-        from onnxlint_q.report import terminal_look, write
+        from onnxlint_q.report import terminal_look
         from onnxlint_q.report.compare import render
 
         how = parse_preprocessing(
@@ -64,11 +64,7 @@ def compare(
         with progress_line() as progress:
             found = compare_files(float_model, quantised, request, progress=progress)
         for report_format, destination in reports:
-            text = render(found, report_format, terminal_look())
-            if destination is None:
-                say(text)
-            else:
-                write(text, destination)
+            deliver(render(found, report_format, terminal_look()), destination)
     if found.verdict is None and not found.jumps:
         raise typer.Exit(NO_ANSWER)
     raise typer.Exit(CLEAN if exit_zero or found.quiet else FINDINGS)

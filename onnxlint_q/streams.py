@@ -57,6 +57,16 @@ def say(text: str) -> None:
         raise UsageError(f"cannot write to standard output: {error.strerror}") from error
 
 
+def deliver(text: str, destination: str | None) -> None:
+    """A report to its file; to standard output if `destination` is None."""
+    from onnxlint_q.report import write
+
+    if destination is None:
+        say(text)
+    else:
+        write(text, destination)
+
+
 def drop_output() -> None:
     """What is still buffered goes nowhere, or Python would complain about it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
@@ -37,9 +36,11 @@ class ReportFormat(StrEnum):
 
 def render(run: Run, report_format: ReportFormat, look: Look = PLAIN) -> str:
     """The whole report as text that ends in a newline. The same run gives the same text."""
-    module = import_module(f"{__package__}.{report_format.value}")
-    if report_format is ReportFormat.FULL:
-        render_full: Callable[[Run, int, bool], str] = module.render
-        return render_full(run, look.width, look.colour)
-    renderer: Callable[[Run], str] = module.render
-    return renderer(run)
+    return rendered(__package__, run, report_format, look)
+
+
+def rendered(package: str, found: object, report_format: ReportFormat, look: Look) -> str:
+    """What the `render` of `package.<format>` makes of `found`; only the one for people is told how it will look."""
+    render_as = import_module(f"{package}.{report_format.value}").render
+    text: str = render_as(found, look.width, look.colour) if report_format is ReportFormat.FULL else render_as(found)
+    return text

@@ -1,18 +1,16 @@
 """`json`, version 1: consumers depend on it, so keys are added and never changed.
 
-Every number is finite and has six significant digits; what is not finite is null. The text is ASCII, and the
-same run gives the same bytes: no time, no machine, no path but the one the user typed.
+The same run gives the same bytes: no time, no machine, no path but the one the user typed.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 
-from onnxlint_q import __version__
 from onnxlint_q.finding import Claim, Cure, Finding
+from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.words import PERFECT, missing_sqnr
 from onnxlint_q.result import (
     CalibrationSummary,
@@ -27,24 +25,22 @@ from onnxlint_q.result import (
 
 VERSION = 1
 
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
-
 
 def render(run: Run) -> str:
     """The report, indented by one space so that it reads and diffs line by line."""
-    return json.dumps(document(run), indent=1, allow_nan=False) + "\n"
+    return indented(document(run))
 
 
 def render_compact(run: Run) -> str:
     """The same report without white space, to embed."""
-    return json.dumps(document(run), separators=(",", ":"), allow_nan=False)
+    return compact(document(run))
 
 
 def document(run: Run) -> dict[str, Json]:
     """The report as values the json module can write."""
     return {
         "version": VERSION,
-        "tool": {"name": "onnxlint-q", "version": __version__},
+        "tool": tool(),
         "models": [_model(model) for model in run.models],
         "failures": [{"path": text(f.path), "message": text(f.message)} for f in run.failures],
     }
@@ -202,15 +198,3 @@ def _metric(value: object) -> Json:
     if isinstance(value, Real):
         return number(float(value))
     return text(str(value))
-
-
-def number(value: float | None) -> float | None:
-    """Six significant digits; null where it is not finite."""
-    if value is None or not math.isfinite(value):
-        return None
-    return float(f"{value:.6g}") + 0.0
-
-
-def text(text: str) -> str:
-    """A lone surrogate, legal in Python and refused by strict JSON readers, becomes its escape as text."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

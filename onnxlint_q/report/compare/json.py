@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 
-from onnxlint_q import __version__
 from onnxlint_q.comparison import ComparedFile, ComparedRow, Comparison, Fault, QparamsReading
-from onnxlint_q.report.json import Json, calibration_document, number, text
+from onnxlint_q.report.json import calibration_document
+from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.words import PERFECT
 
 VERSION = 1
@@ -15,12 +14,12 @@ VERSION = 1
 
 def render(comparison: Comparison) -> str:
     """The report, indented by one space so that it reads and diffs line by line."""
-    return json.dumps(document(comparison), indent=1, allow_nan=False) + "\n"
+    return indented(document(comparison))
 
 
 def render_compact(comparison: Comparison) -> str:
     """The same report without white space, to embed."""
-    return json.dumps(document(comparison), separators=(",", ":"), allow_nan=False)
+    return compact(document(comparison))
 
 
 def document(comparison: Comparison) -> dict[str, Json]:
@@ -29,7 +28,7 @@ def document(comparison: Comparison) -> dict[str, Json]:
     jumps = comparison.jumps
     return {
         "version": VERSION,
-        "tool": {"name": "onnxlint-q", "version": __version__},
+        "tool": tool(),
         "float": _file(comparison.reference),
         "quantised": _file(comparison.quantized),
         "verdict": comparison.verdict.value if comparison.verdict else None,
