@@ -22,6 +22,9 @@ from onnxlint_q.analysis.propagation.step import Edge, Rule, Site, Step
 from onnxlint_q.analysis.propagation.transfer import Adjoint, Diagonal, Taps
 
 _MAX_TAPS = 9
+# Share, in decibels, of what a signal is too large by that the errors in it are too large by. Compared on 51 networks:
+# none of it ranks layers as well but puts the errors 10 dB too high in small networks, all of it ranks those worse.
+_TAKEN_BACK = 2 / 3
 
 
 def batch_norm(site: Site) -> Step | None:
@@ -31,9 +34,8 @@ def batch_norm(site: Site) -> Step | None:
     gamma² var / (var + eps), whatever the forward pass had made of the values before.
 
     An error goes the way of the population. Where that varied more than was recorded (its kernels read too uneven an
-    image, or the channel is dead in truth), the error is taken to be too large for half of the same reason, in
-    decibels; between none and all of it, half ranked the layers best on networks of every kind. Where it varied less,
-    training has aligned the weights with the signal, not with errors, and the slope is the node's own.
+    image, or the channel is dead in truth), the error is too large as well, if less so. Where it varied less, training
+    has aligned the weights with the signal, not with errors, and the slope is the node's own.
     """
     samples = site.samples()
     parameters = [site.constant(index) for index in range(1, 5)]
@@ -44,7 +46,7 @@ def batch_norm(site: Site) -> Step | None:
     gain = gamma / np.sqrt(np.maximum(var, 0) + site.node.float("epsilon", 1e-5))
     spread, recorded = samples.std(axis=0), np.sqrt(np.maximum(var, 0))
     result = finite(standardised(samples) * gain * recorded + beta)
-    slope = gain * np.sqrt(np.minimum(recorded / np.maximum(spread, 1e-20), 1))
+    slope = gain * np.minimum(recorded / np.maximum(spread, 1e-20), 1) ** _TAKEN_BACK
     edge = Edge(site.node.input(0), Diagonal(np.broadcast_to(slope, result.shape), result.shape[1:]))
     return Step((result,), (edge,))
 
