@@ -122,7 +122,8 @@ def _verdict(measured: Measured, levels: VerdictLevels) -> tuple[Verdict | None,
     if not output.has_signal:
         return None, None
     sqnr = math.inf if output.sqnr_db is None else output.sqnr_db
-    return levels.verdict(output.sqnr_db, output.agreement), sqnr
+    agreement = measured.classifier.agreement if measured.classifier is not None else None
+    return levels.verdict(output.sqnr_db, agreement), sqnr
 
 
 def _label(operation: Operation) -> str:

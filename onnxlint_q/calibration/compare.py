@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.classifier import gives_class_scores
 from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.pairing import Pairing
 from onnxlint_q.analysis.skeleton import Skeleton
@@ -78,7 +79,7 @@ def run_both(
     """
     outputs = _outputs(pairing)
     groups = list(_groups(pairing))
-    state = _State(labels)
+    state = _State(labels, gives_class_scores(pairing.reference.model))
     for number, group in enumerate(groups):
         _run_group(pairing, group, outputs if number == 0 else [], source, count, state, progress)
     if not state.output.samples:
@@ -183,6 +184,7 @@ class _State:
     """Sums over the samples."""
 
     labels: Sequence[int] | None
+    classifies: bool
     errors: dict[int, TensorErrorAccumulator] = field(default_factory=dict)
     qparams: dict[int, QparamsAccumulator | None] = field(default_factory=dict)
     mismatched: set[int] = field(default_factory=set)
@@ -205,7 +207,7 @@ class _State:
     def compare_outputs(self, exact: Sequence[Array], other: Sequence[Array], index: int) -> None:
         aligned = [matching(x, y) for x, y in zip(exact, other, strict=True)]
         self.output.add(Reference(exact), [y if a is None else a for a, y in zip(aligned, other, strict=True)])
-        scores = class_scores(exact[0]) if len(exact) == 1 else None
+        scores = class_scores(exact[0]) if self.classifies and len(exact) == 1 else None
         if scores is None or aligned[0] is None:
             return
         label = None

@@ -174,6 +174,22 @@ def test_labels_give_accuracies(run: Callable[..., Comparison], tmp_path: Path) 
         run("qdq_good.onnx", labels=tmp_path / "l.npy")
 
 
+def test_only_class_scores_are_compared_by_the_largest_one(
+    run: Callable[..., Comparison], models: Path, tmp_path: Path
+) -> None:
+    def bound(graph: onnx.GraphProto) -> None:
+        output = graph.output[0].name
+        for node in graph.node:
+            node.output[:] = ["logits" if name == output else name for name in node.output]
+        graph.node.append(helper.make_node("Tanh", ["logits"], [output], "bound"))
+
+    ours, theirs = (changed(models / name, tmp_path / name, bound) for name in (FLOAT, "qdq_good.onnx"))
+    np.save(tmp_path / "l.npy", np.zeros(8, np.int64))
+    found = run(theirs, ours, tmp_path / "l.npy")
+    assert found.verdict is not None and found.classifier is None
+    assert any("does not look like a classifier's" in note for note in found.notes)
+
+
 def test_weights_that_are_not_finite_give_no_figure_and_no_warning(run: Callable[..., Comparison]) -> None:
     found = run("nan_weights.onnx", "nan_weights.onnx")
     assert found.verdict is None and found.output_sqnr_db is None
