@@ -85,7 +85,7 @@ class DataSummary:
         synthetic: random values, not data; then nothing is measured of them.
         samples: how many were inspected, the first of those that calibration uses.
         available: how many the source holds at least, None if unbounded.
-        labels: what to call each sample: its file, else its index.
+        names: what to call each sample: its file, else its index.
         duplicates: groups of indices of samples that are equal in every input.
         alike: groups of indices of images that nearly coincide, `duplicates` counted once.
         inputs: by name.
@@ -95,7 +95,7 @@ class DataSummary:
     synthetic: bool
     samples: int
     available: int | None
-    labels: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     duplicates: tuple[tuple[int, ...], ...] = ()
     alike: tuple[tuple[int, ...], ...] = ()
     inputs: Mapping[str, InputSummary] = field(default_factory=dict)

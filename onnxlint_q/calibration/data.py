@@ -13,7 +13,7 @@ import numpy as np
 from onnxlint_q.calibration.archives import read_arrays
 from onnxlint_q.calibration.images import SUFFIXES, ImageFolder
 from onnxlint_q.calibration.preprocess import Preprocessing
-from onnxlint_q.calibration.source import Array, Sample, Source, dtype_of, shape_text
+from onnxlint_q.calibration.source import OPEN_SIDE, Array, Sample, Source, dtype_of, shape_text
 from onnxlint_q.errors import DataError
 from onnxlint_q.graph import Value
 
@@ -188,7 +188,7 @@ def _noise(value: Value, generator: np.random.Generator) -> Array:
         raise DataError(f"input {value.name!r} has no known shape, so noise cannot fill it; give an .npz")
     rank = len(value.type.shape)
     # A free dimension is a batch of one, or a picture's side, or a short sequence.
-    free = [1 if axis == 0 else (224 if rank == 4 and axis >= 2 else 16) for axis in range(rank)]
+    free = [1 if axis == 0 else (OPEN_SIDE if rank == 4 and axis >= 2 else 16) for axis in range(rank)]
     shape = [free[axis] if dim is None else dim for axis, dim in enumerate(value.type.shape)]
     if math.prod(shape) > _NOISE_VALUES or rank > 32:
         raise DataError(f"input {value.name!r} of shape {shape_text(shape)} is too large for noise; give an .npz")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.calibration.preprocess import Preprocessing
-from onnxlint_q.calibration.source import Array, Sample, Source, dtype_of, shape_text
+from onnxlint_q.calibration.source import OPEN_SIDE, Array, Sample, Source, dtype_of, shape_text
 from onnxlint_q.errors import DataError
 from onnxlint_q.graph import Value
 
@@ -34,7 +34,7 @@ class ImageFolder(Source):
         """One an image."""
         return len(self.files)
 
-    def label(self, index: int) -> str:
+    def sample_name(self, index: int) -> str:
         """The image's file name."""
         return self.files[index].name
 
@@ -102,7 +102,7 @@ def _image_input(inputs: Sequence[Value], how: Preprocessing) -> _ImageInput:
     channels = 3 if channels is None else channels
     if channels not in {1, 3}:
         raise DataError(f"input {value.name!r} of shape {shape_text(shape)} has {channels} channels; see --layout")
-    height, width = how.crop or (height or 224, width or 224)
+    height, width = how.crop or (height or OPEN_SIDE, width or OPEN_SIDE)
     return _ImageInput(value, channels, height, width, last)
 
 

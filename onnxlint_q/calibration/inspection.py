@@ -65,7 +65,7 @@ def inspect(facts: Facts, source: Source, count: int = 32, progress: Progress = 
         synthetic=False,
         samples=len(digests),
         available=available,
-        labels=tuple(source.label(index) for index in range(len(digests))),
+        names=tuple(source.sample_name(index) for index in range(len(digests))),
         duplicates=duplicates,
         alike=_alike(images[0], {i for group in duplicates for i in group[1:]}) if len(images) == 1 else (),
         inputs={name: view.summary() for name, view in views.items()},

@@ -16,6 +16,8 @@ from onnxlint_q.graph import Value
 
 Array = npt.NDArray[Any]
 Sample = Mapping[str, Array]
+OPEN_SIDE = 224
+"""Pixels of a side that an image input leaves open."""
 
 
 class Source(ABC):
@@ -47,7 +49,7 @@ class Source(ABC):
             DataError: one cannot be read or does not fit.
         """
 
-    def label(self, index: int) -> str:
+    def sample_name(self, index: int) -> str:
         """What to call a sample in a message."""
         return f"sample {index}"
 

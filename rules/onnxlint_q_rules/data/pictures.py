@@ -59,6 +59,6 @@ def at_input(name: str) -> Location:
 
 def named(data: DataSummary, indices: Iterable[int], limit: int = 4) -> str:
     """`a.jpg, b.jpg and 3 more`."""
-    listed = [data.labels[index] for index in indices]
+    listed = [data.names[index] for index in indices]
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
