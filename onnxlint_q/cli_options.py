@@ -14,7 +14,7 @@ ChannelOrder = Annotated[str | None, typer.Option(help="rgb or bgr.")]
 Resize = Annotated[str | None, typer.Option(help="Pixels of the short side, or HEIGHTxWIDTH, before the centre crop.")]
 Crop = Annotated[str | None, typer.Option(help="Centre crop: pixels, or HEIGHTxWIDTH.")]
 Layout = Annotated[str | None, typer.Option(help="nchw or nhwc; seen from the input's shape by default.")]
-Samples = Annotated[int, typer.Option(min=1, max=1_000_000, help="How many samples to calibrate on.")]
+Samples = Annotated[int, typer.Option(min=1, max=1_000_000, help="How many samples to take.")]
 OutputFormat = Annotated[
     list[str] | None,
     typer.Option(help="full, concise, json or html, with =FILE to write a file; can be repeated."),

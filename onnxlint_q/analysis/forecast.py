@@ -17,7 +17,7 @@ from onnxlint_q.analysis.propagation.noise import saturated, weight_noise
 from onnxlint_q.analysis.propagation.ranges import Ranges, activation_noise, value_ranges
 from onnxlint_q.analysis.propagation.sweep import Propagation, gains, propagate
 from onnxlint_q.analysis.propagation.transfer import Gain
-from onnxlint_q.analysis.quantize import matrix_round_trip
+from onnxlint_q.analysis.quantize import decibel, matrix_round_trip
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.graph import Model
@@ -98,7 +98,7 @@ class NoiseModel:
         The layer may differ from the network's own where the difference leaves the float network what it is.
         """
         noise = _weight_noise(self, layer, (scheme,)).get(scheme.name)
-        return None if noise is None else _decibel(noise)
+        return None if noise is None else decibel(1.0, noise)
 
 
 def noise_model(model: Model, layers: Sequence[FoldedLayer]) -> NoiseModel:
@@ -131,11 +131,11 @@ def _forecast(
             rows[key] = LayerForecast(None, None)
             continue
         rounding = activations.by_layer.get(key, 0.0)
-        rows[key] = LayerForecast(_decibel(noise), _decibel(noise + rounding), noise * scale, rounding * scale)
+        rows[key] = LayerForecast(decibel(1.0, noise), decibel(1.0, noise + rounding), noise * scale, rounding * scale)
     told = sum(row.weight_share + row.activation_share for row in rows.values())
     rest = max(1 - told, 0.0) if scale else 0.0
     # With most weights out of reach (in subgraphs, behind unknown inputs) the sum says nothing about the model.
-    output = _decibel(saturated(total, found.varying)) if 2 * len(known) > len(layers) else None
+    output = decibel(1.0, saturated(total, found.varying)) if 2 * len(known) > len(layers) else None
     return Forecast(output, rows, found.unknown, rest, UNCERTAINTY_DB, _agreement(model, output))
 
 
@@ -164,10 +164,3 @@ def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Sche
         except ValueError:  # samples of an odd graph that do not fit the weight
             return {}
     return result
-
-
-def _decibel(noise: float) -> float | None:
-    """SQNR of noise over signal; None for none at all, or more than a number can tell."""
-    if not noise > 0 or not np.isfinite(noise):
-        return None
-    return float(-10 * np.log10(noise))

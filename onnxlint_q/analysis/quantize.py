@@ -90,7 +90,7 @@ def decibel(signal: float, noise: float) -> float | None:
     """`10 log10(signal / noise)` in dB; None for a perfect match or where there is no signal."""
     if not (noise > 0 and signal > 0 and np.isfinite(signal) and np.isfinite(noise)):
         return None
-    return float(10 * np.log10(signal / noise))
+    return 10 * (math.log10(signal) - math.log10(noise))
 
 
 def sqnr_db(signal: float, noise: float) -> float | None:

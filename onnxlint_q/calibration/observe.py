@@ -24,7 +24,7 @@ from onnxlint_q.calibration.executable import PREFIX, as_stored
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.reduction import Collector, Reduced, reduce_tensor
 from onnxlint_q.calibration.session import Session, run_options, time_limit, too_long
-from onnxlint_q.calibration.source import Sample, Source
+from onnxlint_q.calibration.source import OPEN_SIDE, Sample, Source
 from onnxlint_q.calibration.workers import LateError, cores, in_order
 from onnxlint_q.errors import DataError
 from onnxlint_q.facts import Facts
@@ -44,7 +44,6 @@ _CHANNELS_SECOND = frozenset(
 )
 _CHANNELS_LAST = frozenset({"MatMul", "Gemm", "LayerNormalization", "MatMulInteger", "QLinearMatMul", "QGemm"})
 _MAX_STEPS = 16
-_SIDE = 224
 
 
 def observe(facts: Facts, source: Source, count: int = 32, progress: Progress = silent) -> Observations:
@@ -234,7 +233,7 @@ def _parts(model: Model, tensors: Sequence[str]) -> tuple[list[dict[str, str]], 
     size = largest = 0
     for tensor in tensors:
         shape = model.shape(tensor) or ()
-        own = 4 * math.prod((_SIDE if axis >= 2 else 1) if dim is None else dim for axis, dim in enumerate(shape))
+        own = 4 * math.prod((OPEN_SIDE if axis >= 2 else 1) if dim is None else dim for axis, dim in enumerate(shape))
         if size + own > _OUTPUT_BYTES and parts[-1]:
             parts.append({})
             size = 0

@@ -19,6 +19,7 @@ from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.prove import prove
 from onnxlint_q.calibration.sensitivity import measure_sensitivity
 from onnxlint_q.calibration.session import Session
+from onnxlint_q.calibration.source import OPEN_SIDE
 from onnxlint_q.calibration.synthetic import SyntheticSource
 from onnxlint_q.facts import Facts
 
@@ -79,7 +80,9 @@ def probe(facts: Facts, progress: Progress = silent) -> Probe:
 def _sample_count(facts: Facts) -> int:
     """Two to sixty-four, as many busy scenes as simple ones, by the size of the largest input."""
     shapes = [value.type.shape or () for value in facts.model.inputs]
-    largest = max((int(np.prod([dim or 224 for dim in shape[2:]])) for shape in shapes if len(shape) == 4), default=1)
+    largest = max(
+        (int(np.prod([dim or OPEN_SIDE for dim in shape[2:]])) for shape in shapes if len(shape) == 4), default=1
+    )
     return int(np.clip(2 * round(_PIXELS / max(largest, 1) / 2), _FEWEST, _MOST))
 
 

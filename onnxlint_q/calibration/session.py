@@ -12,12 +12,11 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from onnxlint_q.calibration.executable import Executable
+from onnxlint_q.calibration.workers import SECONDS_TO_STOP
 
 Array = npt.NDArray[Any]
 # An untrusted graph may loop for ever; a single sample that takes longer than this is stopped.
 SECONDS_PER_RUN = 120.0
-# ONNX Runtime stops between two operators; one that is still busy after this is left behind.
-_SECONDS_TO_STOP = 5.0
 _TENSOR = (np.ndarray, np.generic)
 
 
@@ -96,7 +95,7 @@ class Session:
             in_time = done.wait(SECONDS_PER_RUN)
         finally:
             options.terminate = True
-            done.wait(_SECONDS_TO_STOP)
+            done.wait(SECONDS_TO_STOP)
         if not in_time:
             raise too_long()
         (values,) = finished

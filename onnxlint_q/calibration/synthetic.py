@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.propagation.prior import InputScale
 from onnxlint_q.calibration.data import RandomSource
-from onnxlint_q.calibration.source import Sample, Source, dtype_of
+from onnxlint_q.calibration.source import OPEN_SIDE, Sample, Source, dtype_of
 from onnxlint_q.graph import Value
 
 Image = npt.NDArray[np.float64]
@@ -56,8 +56,6 @@ _BOUND = 2.4
 _SLOPES = (0.3, 1.1)
 # A source keeps the samples that it has made, as they are asked for again and again, up to this much.
 _KEPT_BYTES = 256 << 20
-# Sides of an image input that the file leaves open.
-_SIDE = 224
 
 
 class SyntheticSource(Source):
@@ -105,7 +103,7 @@ class SyntheticSource(Source):
         shape = value.type.shape or ()
         last = shape[3] in {1, 3} and shape[1] not in {1, 3}
         channels, height, width = (shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])
-        leaves = dead_leaves(channels or 3, height or _SIDE, width or _SIDE, generator, scene)
+        leaves = dead_leaves(channels or 3, height or OPEN_SIDE, width or OPEN_SIDE, generator, scene)
         image = exposed(leaves, generator) * self.scale.deviation + self.scale.mean
         image = image.transpose(1, 2, 0) if last else image
         return np.ascontiguousarray(image[None], dtype_of(value))

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 # ONNX Runtime stops between two operators; one that is still busy after this is left behind.
-_SECONDS_TO_STOP = 5.0
+SECONDS_TO_STOP = 5.0
 
 
 def cores() -> int:
@@ -82,7 +82,7 @@ def in_order(
         for _ in range(threads):
             queue.put(None)
         stop()
-        deadline = time.monotonic() + _SECONDS_TO_STOP
+        deadline = time.monotonic() + SECONDS_TO_STOP
         for end in ended:
             end.wait(max(0.0, deadline - time.monotonic()))
 
