@@ -111,8 +111,8 @@ def pair_inputs(reference: Model, quantized: Model) -> Iterator[tuple[Value, Val
         other = named[value.name] if same else theirs[position]
         if not _shapes_agree(value, other):
             raise ModelError(
-                f"{quantized.name}: its input {other.name!r} has shape {_shape(other)}, the input {value.name!r} of "
-                f"{reference.name} has {_shape(value)}; name the float model that this file was made from"
+                f"{quantized.name}: its input {other.name!r} has shape {other.shape_text}, the input {value.name!r} of "
+                f"{reference.name} has {value.shape_text}; name the float model that this file was made from"
             )
         yield value, other
 
@@ -135,11 +135,6 @@ def _shapes_agree(value: Value, other: Value) -> bool:
     if len(shape) != len(theirs):
         return False
     return _fits(shape, theirs) or channels_moved(shape, theirs) or channels_moved(theirs, shape)
-
-
-def _shape(value: Value) -> str:
-    shape = value.type.shape
-    return "unknown" if shape is None else f"[{', '.join('?' if dim is None else str(dim) for dim in shape)}]"
 
 
 def _check(reference: Skeleton, quantized: Skeleton, operations: Iterable[PairedOperation]) -> None:

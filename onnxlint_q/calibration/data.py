@@ -13,7 +13,7 @@ import numpy as np
 from onnxlint_q.calibration.archives import read_arrays
 from onnxlint_q.calibration.images import SUFFIXES, ImageFolder
 from onnxlint_q.calibration.preprocess import Preprocessing
-from onnxlint_q.calibration.source import OPEN_SIDE, Array, Sample, Source, dtype_of, shape_text
+from onnxlint_q.calibration.source import OPEN_SIDE, Array, Sample, Source, dtype_of
 from onnxlint_q.errors import DataError
 from onnxlint_q.graph import Value
 
@@ -133,7 +133,7 @@ def _slices(value: Value, array: Array, source: str) -> Sequence[Array]:
     if array.ndim == len(wanted) - 1:
         return [_checked(value, array[None], source, 0)]
     raise DataError(
-        f"{source}: input {value.name!r} has shape {shape_text(wanted)}, the data {list(array.shape)}; "
+        f"{source}: input {value.name!r} has shape {value.shape_text}, the data {list(array.shape)}; "
         "stack the samples along the first axis"
     )
 
@@ -162,7 +162,7 @@ def _checked(value: Value, sample: Array, source: str, index: int) -> Array:
         len(shape) != sample.ndim or any(w not in {None, g} for w, g in zip(shape, sample.shape, strict=True))
     ):
         raise DataError(
-            f"{source}: input {value.name!r} has shape {shape_text(shape)}, sample {index} has {list(sample.shape)}; "
+            f"{source}: input {value.name!r} has shape {value.shape_text}, sample {index} has {list(sample.shape)}; "
             "check layout and preprocessing"
         )
     wanted = dtype_of(value)
@@ -191,7 +191,7 @@ def _noise(value: Value, generator: np.random.Generator) -> Array:
     free = [1 if axis == 0 else (OPEN_SIDE if rank == 4 and axis >= 2 else 16) for axis in range(rank)]
     shape = [free[axis] if dim is None else dim for axis, dim in enumerate(value.type.shape)]
     if math.prod(shape) > _NOISE_VALUES or rank > 32:
-        raise DataError(f"input {value.name!r} of shape {shape_text(shape)} is too large for noise; give an .npz")
+        raise DataError(f"input {value.name!r} of shape {value.shape_text} is too large for noise; give an .npz")
     if np.issubdtype(dtype, np.inexact) or dtype.kind == "V":
         return generator.standard_normal(shape).astype(dtype)
     return generator.integers(0, 2, shape).astype(dtype)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.calibration.preprocess import Preprocessing
-from onnxlint_q.calibration.source import OPEN_SIDE, Array, Sample, Source, dtype_of, shape_text
+from onnxlint_q.calibration.source import OPEN_SIDE, Array, Sample, Source, dtype_of
 from onnxlint_q.errors import DataError
 from onnxlint_q.graph import Value
 
@@ -96,12 +96,12 @@ def _image_input(inputs: Sequence[Value], how: Preprocessing) -> _ImageInput:
     value = inputs[0]
     shape = value.type.shape
     if shape is None or len(shape) != 4 or shape[0] not in {None, 1}:
-        raise DataError(f"input {value.name!r} of shape {shape_text(shape)} does not take one image; give an .npz")
+        raise DataError(f"input {value.name!r} of shape {value.shape_text} does not take one image; give an .npz")
     last = how.layout == "nhwc" or (how.layout is None and channels_last(shape))
     channels, height, width = (shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])
     channels = 3 if channels is None else channels
     if channels not in {1, 3}:
-        raise DataError(f"input {value.name!r} of shape {shape_text(shape)} has {channels} channels; see --layout")
+        raise DataError(f"input {value.name!r} of shape {value.shape_text} has {channels} channels; see --layout")
     height, width = how.crop or (height or OPEN_SIDE, width or OPEN_SIDE)
     return _ImageInput(value, channels, height, width, last)
 

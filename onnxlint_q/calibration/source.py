@@ -77,8 +77,3 @@ def dtype_of(value: Value) -> np.dtype[Any]:
     if dtype.kind == "O":
         raise DataError(f"input {value.name!r} is a tensor of strings; it cannot be calibrated")
     return dtype
-
-
-def shape_text(shape: Sequence[int | None] | None) -> str:
-    """The shape of an input for a message: `[1, 3, ?, ?]`."""
-    return "unknown" if shape is None else "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"

@@ -25,6 +25,12 @@ class Value:
     name: str
     type: TensorType
 
+    @property
+    def shape_text(self) -> str:
+        """The shape for a message: `[1, 3, ?, ?]`."""
+        shape = self.type.shape
+        return "unknown" if shape is None else f"[{', '.join('?' if dim is None else str(dim) for dim in shape)}]"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:

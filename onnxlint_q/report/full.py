@@ -110,9 +110,8 @@ def _model(model: ModelResult, width: int) -> Iterator[RenderableType]:
         for note in model.notes:
             yield indented(Text(f"· {words.shown(note)}"), 2)
     if model.seconds:
-        spent = ", ".join(f"{words.name(key, 30)} {words.number(t)} s" for key, t in model.seconds.items())
         yield Text()
-        yield Text(f"time: {spent}", "dim")
+        yield Text(words.time_spent(model.seconds), "dim")
 
 
 def _verdicts(model: ModelResult) -> RenderableType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from onnxlint_q.analysis.verdict import Verdict
 from onnxlint_q.finding import Evidence, Finding, Location, Severity, Subject
@@ -220,6 +220,11 @@ def warnings(model: ModelResult) -> tuple[str, ...]:
 def headline(model: ModelResult) -> str:
     """`float model, opset 13, 53 layers`."""
     return f"{visible(model.format)} model, opset {model.opset}, {count(len(model.layers), 'layer')}"
+
+
+def time_spent(seconds: Mapping[str, float]) -> str:
+    """`time: read 0.1 s, run 2.0 s`."""
+    return "time: " + ", ".join(f"{name(stage, 30)} {number(spent)} s" for stage, spent in seconds.items())
 
 
 def metric(value: object) -> str:

@@ -48,9 +48,8 @@ def _report(comparison: Comparison, width: int) -> Iterator[RenderableType]:
         for note in noted:
             yield indented(Text(f"· {note}"), 2)
     if comparison.seconds:
-        spent = ", ".join(f"{words.name(key, 30)} {words.number(t)} s" for key, t in comparison.seconds.items())
         yield Text()
-        yield Text(f"time: {spent}", "dim")
+        yield Text(words.time_spent(comparison.seconds), "dim")
     yield Text()
     yield Text(phrases.summary(comparison), "bold")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -14,16 +13,7 @@ from onnxlint_q.report.compare import phrases
 from onnxlint_q.report.compare.json import render_compact
 from onnxlint_q.report.html import embed, environment
 from onnxlint_q.report.html.charts import Point, Series, gauge, levels_db, sqnr_chart
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One figure of the table: as shown, and the value to sort by."""
-
-    text: str
-    sort: str = ""
-    level: str = ""
-
+from onnxlint_q.report.html.table import Cell
 
 COLUMNS = (
     ("SQNR, dB", "of the tensor, float against dequantised"),
@@ -32,7 +22,7 @@ COLUMNS = (
     ("weight, dB", "SQNR of the dequantised weight"),
     ("rounding, dB", "SQNR if only the tensor's own qparams were applied to the float values"),
     ("QMSE", "mean squared error"),
-    ("QCE", "cross-entropy of the histograms, nats"),
+    ("QCE", "cross-entropy of the histograms, nats; it depends on their bins and does not compare rows"),
     ("QKL", "KL divergence of the histograms, nats"),
     ("cosine", "between float and dequantised tensor"),
     ("scale", "one step of the tensor's codes"),

@@ -16,7 +16,7 @@ EXTREMES = 3
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One figure of the layer table.
+    """One figure of a table.
 
     Attributes:
         text: as shown.
