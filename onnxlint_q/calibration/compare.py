@@ -218,7 +218,7 @@ class _State:
             if label >= scores.shape[1]:
                 raise DataError(
                     f"--labels: sample {index} has class {label}, the model has {scores.shape[1]} classes "
-                    f"(0 to {scores.shape[1] - 1})"
+                    f"(0 to {scores.shape[1] - 1}); name the label file of this model's classes"
                 )
         others = np.nan_to_num(aligned[0].reshape(scores.shape))
         self.classifier.add(np.nan_to_num(scores), others, label)

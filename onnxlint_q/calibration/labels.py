@@ -32,7 +32,9 @@ def read_labels(path: Path, source: Source) -> Sequence[int]:
     missing = [image.name for image in source.files if image.name not in by_name]
     if missing:
         raise DataError(
-            f"{path}: has no line for {missing[0]!r}" + f" and {len(missing) - 1} other images" * (len(missing) > 1)
+            f"{path}: has no line for {missing[0]!r}"
+            + f" and {len(missing) - 1} other images" * (len(missing) > 1)
+            + "; add what is missing, or remove the images"
         )
     return [by_name[image.name] for image in source.files]
 
@@ -58,14 +60,16 @@ def _from_lines(path: Path) -> tuple[dict[str, int], list[int]]:
         if not label.isdecimal() or len(label) > 9:
             if number == 1:
                 continue  # a heading
-            raise DataError(f"{path}: line {number} is not `file name, class index`")
+            raise DataError(f"{path}: line {number} is not `file name, class index`; mend it, or remove it")
         if len(row) == 1:
             in_order.append(int(label))
         else:
             by_name[row[0]] = int(label)
     if bool(by_name) == bool(in_order):
         raise DataError(
-            f"{path}: holds no lines of `file name, class index`" if not by_name else f"{path}: mixes forms"
+            f"{path}: mixes lines with a file name and lines without; give every line one"
+            if by_name
+            else f"{path}: holds no lines of `file name, class index`; write one for each sample"
         )
     return by_name, in_order
 

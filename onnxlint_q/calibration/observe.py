@@ -76,7 +76,10 @@ def observe_groups(
         source, samples, 1 + max(groups.values()), lambda position: groups[numbers[position]]
     )
     if sum(part.samples for part in seen) < len(numbers):
-        raise DataError(f"{source.name}: holds fewer than the {numbers[-1] + 1} samples that were counted")
+        raise DataError(
+            f"{source.name}: holds fewer than the {numbers[-1] + 1} samples that were counted; "
+            "remove files without samples, and leave the data as it is while it is read"
+        )
     return seen
 
 

@@ -115,7 +115,8 @@ def _codes(model: Model, ours: Value, theirs: Value, array: Array) -> Array:
     if pair is None or scale is None or pair.code_range is None:
         raise DataError(
             f"{model.name}: input {theirs.name!r} takes {onnx.TensorProto.DataType.Name(theirs.type.elem_type)} where "
-            f"the float model's {ours.name!r} takes float, and no scale says what its codes mean"
+            f"the float model's {ours.name!r} takes float, and no scale says what its codes mean; "
+            "name a quantised file that takes float, or one that begins with a DequantizeLinear"
         )
     zero_point = pair.read_zero_point(model)
     shift = np.zeros((), np.float32) if zero_point is None else zero_point.astype(np.float32)
