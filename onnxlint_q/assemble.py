@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from onnxlint_q.analysis.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.calibration.metrics import OutputError
+from onnxlint_q.calibration.output_error import OutputError
 from onnxlint_q.calibration.probe import Probe
 from onnxlint_q.calibration.prove import NO_SIGNAL, Proof
 from onnxlint_q.calibration.sensitivity import SensitivityTable

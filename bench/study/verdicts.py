@@ -14,8 +14,8 @@ import numpy as np
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
 from onnxlint_q.calibration.data import ArraySource
 from onnxlint_q.calibration.executable import Executable, folded
-from onnxlint_q.calibration.metrics import OutputError
 from onnxlint_q.calibration.observe import observe
+from onnxlint_q.calibration.output_error import OutputError
 from onnxlint_q.calibration.source import Sample
 from onnxlint_q.calibration.variant_runs import measure_variants
 from onnxlint_q.calibration.variants import activation_scales, with_activations, with_weight

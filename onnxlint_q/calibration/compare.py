@@ -18,15 +18,8 @@ from onnxlint_q.analysis.classifier import gives_class_scores
 from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.pairing import Pairing
 from onnxlint_q.analysis.skeleton import Skeleton
-from onnxlint_q.calibration.metrics import (
-    ClassifierErrorAccumulator,
-    ErrorAccumulator,
-    OutputError,
-    Reference,
-    TensorError,
-    TensorErrorAccumulator,
-    class_scores,
-)
+from onnxlint_q.calibration.metrics import ClassifierErrorAccumulator, TensorError, TensorErrorAccumulator
+from onnxlint_q.calibration.output_error import OutputError, OutputErrorAccumulator, Reference, class_scores
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.qparams_error import QparamsAccumulator
 from onnxlint_q.calibration.readout import Readout, fed, matching, readout, watched
@@ -188,7 +181,7 @@ class _State:
     errors: dict[int, TensorErrorAccumulator] = field(default_factory=dict)
     qparams: dict[int, QparamsAccumulator | None] = field(default_factory=dict)
     mismatched: set[int] = field(default_factory=set)
-    output: ErrorAccumulator = field(default_factory=ErrorAccumulator)
+    output: OutputErrorAccumulator = field(default_factory=OutputErrorAccumulator)
     classifier: ClassifierErrorAccumulator = field(default_factory=ClassifierErrorAccumulator)
 
     def compare(self, skeleton: Skeleton, value: int, exact: Array, other: Array) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from onnxlint_q.analysis.cures import zeroed
 from onnxlint_q.analysis.schemes import SCHEMES, Scheme
 from onnxlint_q.calibration.executable import Executable, folded
-from onnxlint_q.calibration.metrics import OutputError
+from onnxlint_q.calibration.output_error import OutputError
 from onnxlint_q.calibration.variants import with_weight
 from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Cure, Finding

@@ -20,7 +20,7 @@ from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.calibration.batch_rules import MixesBatchError
 from onnxlint_q.calibration.executable import Executable
 from onnxlint_q.calibration.fanout import Variant, blocks, fan_out
-from onnxlint_q.calibration.metrics import ErrorAccumulator, OutputError, Reference
+from onnxlint_q.calibration.output_error import OutputError, OutputErrorAccumulator, Reference
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.session import NotRunnableError, Session
 from onnxlint_q.calibration.variant_runs import Samples, measure_variants
@@ -113,7 +113,7 @@ def _together(
     fan = fan_out(facts.model, base, _with_arrays(facts, variants))
     outputs = list(fan.order)
     session, exact = Session(fan.executable), Session(base)
-    sums = {key: ErrorAccumulator() for key in variants}
+    sums = {key: OutputErrorAccumulator() for key in variants}
     for number, sample in enumerate(samples()):
         if any(array.ndim and array.shape[0] != 1 for array in sample.values()):
             raise MixesBatchError("a sample is a batch of several")

@@ -8,14 +8,13 @@ of a hidden tensor the distribution is a histogram over all samples, of a classi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.quantize import decibel, sqnr_db
+from onnxlint_q.analysis.quantize import sqnr_db
 from onnxlint_q.calibration.paired_histogram import PairedHistogram
 
 Array = npt.NDArray[Any]
@@ -62,7 +61,8 @@ class TensorError:
         sqnr_db: `10 log10(sum x^2 / sum (x - xq)^2)`; infinite for a perfect match, -150 where `xq` is not finite and
             `x` is, None where there is no signal.
         qmse: mean squared error.
-        qce, qkl: cross-entropy and divergence of the two histograms, nats.
+        qce, qkl: cross-entropy and divergence of the two histograms, nats. `qce` holds the entropy of the float one,
+            which depends on the width of its bins, so it does not compare one tensor with another.
         cosine: `sum x xq / (|x| |xq|)`; None where one of them is zero.
         values: how many were compared.
     """
@@ -127,87 +127,6 @@ def _dot(x: Array, y: Array) -> float:
         return float(np.dot(x.astype(np.float64), y.astype(np.float64)))
 
 
-@dataclass(frozen=True, slots=True)
-class OutputError:
-    """Error at the model's outputs over some samples.
-
-    Attributes:
-        sqnr_db: `10 log10` of the inverse of the noise-to-signal power ratio, averaged over the outputs; None if the
-            outputs are identical or carry no signal. An output that is not finite where the float model's is counts
-            as -150 dB; one that ever changes its shape (detections, for example) cannot be compared and is left out.
-        agreement: fraction of rows whose largest class is the float model's; None if the model is no classifier.
-        has_signal: whether any output can be compared, and is ever finite and different from zero in the float model.
-        samples: how many were compared.
-    """
-
-    sqnr_db: float | None
-    agreement: float | None
-    has_signal: bool
-    samples: int
-
-
-class Reference:
-    """The float model's outputs of one sample, made ready to compare many variants with.
-
-    Attributes:
-        exact: the floating-point outputs in float64, by position.
-        power: their sums of squares; only of those that are finite.
-        classes: position and shape of a classifier's scores, and the largest class of each row; None if it is none.
-    """
-
-    def __init__(self, outputs: Sequence[Array]) -> None:
-        floating = {i: array for i, array in enumerate(outputs) if np.issubdtype(array.dtype, np.floating)}
-        self.exact = {index: array.astype(np.float64) for index, array in floating.items()}
-        powers = {index: _power(array) for index, array in self.exact.items()}
-        self.power = {index: power for index, power in powers.items() if math.isfinite(power)}
-        self.classes: tuple[int, tuple[int, ...], Array] | None = None
-        if len(floating) == 1:
-            ((index, array),) = floating.items()
-            scores = class_scores(array)
-            self.classes = None if scores is None else (index, scores.shape, scores.argmax(axis=1))
-
-
-@dataclass
-class ErrorAccumulator:
-    """Sums of signal and noise power, one entry an output."""
-
-    signal: dict[int, float] = field(default_factory=dict)
-    noise: dict[int, float] = field(default_factory=dict)
-    reshaped: set[int] = field(default_factory=set)
-    agreed: int = 0
-    rows: int = 0
-    samples: int = 0
-
-    def add(self, reference: Reference, other: Sequence[Array]) -> None:
-        """Compare the outputs of one sample."""
-        self.samples += 1
-        for index, exact in reference.exact.items():
-            if other[index].shape != exact.shape:
-                self.reshaped.add(index)
-            elif index in reference.power:
-                self.signal[index] = self.signal.get(index, 0.0) + reference.power[index]
-                self.noise[index] = self.noise.get(index, 0.0) + _power(other[index] - exact)
-        if reference.classes is not None:
-            index, shape, classes = reference.classes
-            self.rows += len(classes)
-            others = class_scores(other[index])
-            if others is not None and others.shape == shape:
-                self.agreed += int(np.count_nonzero(classes == others.argmax(axis=1)))
-
-    def result(self) -> OutputError:
-        """The error so far."""
-        live = [index for index, power in self.signal.items() if power > 0 and index not in self.reshaped]
-        ratios = [self.noise[index] / self.signal[index] for index in live]
-        # A variant that overflows has no finite error: infinitely bad is a figure here, not a missing one.
-        ratios = [ratio if np.isfinite(ratio) else 10 ** (-OVERFLOWN_DB / 10) for ratio in ratios]
-        return OutputError(
-            sqnr_db=decibel(1.0, float(np.mean(ratios))) if ratios else None,
-            agreement=self.agreed / self.rows if self.rows else None,
-            has_signal=bool(live),
-            samples=self.samples,
-        )
-
-
 @dataclass
 class ClassifierErrorAccumulator:
     """Softmax of a classifier's scores, float against quantised, and both against labels where there are any."""
@@ -232,20 +151,3 @@ class ClassifierErrorAccumulator:
             self.labelled += len(p)
             hits = [int(np.count_nonzero(scores.argmax(axis=1) == label)) for scores in (p, q)]
             self.right = self.right[0] + hits[0], self.right[1] + hits[1]
-
-
-def _power(values: Array) -> float:
-    """Sum of squares; infinite where it passes the largest double, NaN where a value is NaN."""
-    with np.errstate(over="ignore"):
-        return float(np.square(values).sum())
-
-
-def class_scores(output: Array) -> Array | None:
-    """A classifier's scores as `[rows, classes]`; None if the output does not look like scores.
-
-    One output, two axes after trailing axes of length 1 are dropped, at least two classes.
-    """
-    shape = output.shape
-    if len(shape) < 2 or any(dim != 1 for dim in shape[2:]) or shape[1] < 2:
-        return None
-    return output.reshape(shape[:2])

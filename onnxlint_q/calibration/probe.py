@@ -13,8 +13,8 @@ import onnx
 
 from onnxlint_q.analysis.propagation.prior import input_scale
 from onnxlint_q.calibration.executable import Executable, folded
-from onnxlint_q.calibration.metrics import OutputError
 from onnxlint_q.calibration.observe import observe
+from onnxlint_q.calibration.output_error import OutputError
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.prove import prove
 from onnxlint_q.calibration.sensitivity import measure_sensitivity

@@ -11,7 +11,7 @@ from onnxlint_q.analysis.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.calibration.cures import cure_tried, cure_variants
 from onnxlint_q.calibration.executable import Executable, folded
-from onnxlint_q.calibration.metrics import OutputError
+from onnxlint_q.calibration.output_error import OutputError
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.sensitivity import SensitivityTable
 from onnxlint_q.calibration.source import Sample, Source

@@ -10,7 +10,7 @@ from onnxlint_q.analysis.placement import ABSORBED
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.calibration.executable import Executable
 from onnxlint_q.calibration.layer_table import LayerVariant, measure_layers
-from onnxlint_q.calibration.metrics import OutputError
+from onnxlint_q.calibration.output_error import OutputError
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.variant_runs import Samples
 from onnxlint_q.calibration.variants import ActivationScale, activation_scales, can_simulate

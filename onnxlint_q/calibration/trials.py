@@ -22,8 +22,8 @@ from onnxlint_q.analysis.observations import Observations, merged
 from onnxlint_q.analysis.observers import OBSERVERS
 from onnxlint_q.analysis.schemes import Number, Scheme
 from onnxlint_q.calibration.executable import Executable, folded
-from onnxlint_q.calibration.metrics import ErrorAccumulator, Reference
 from onnxlint_q.calibration.observe import observe_groups
+from onnxlint_q.calibration.output_error import OutputErrorAccumulator, Reference
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.session import Session
 from onnxlint_q.calibration.source import Source
@@ -136,11 +136,11 @@ def _measure(
     schemes: Sequence[Scheme],
     scales: Mapping[_Setting, tuple[ActivationScale, ...]],
     progress: Progress,
-) -> dict[_Setting, ErrorAccumulator]:
+) -> dict[_Setting, OutputErrorAccumulator]:
     """The error of each calibration on the held-out samples."""
     base = folded(facts)
     exact = Session(base)
-    sums = {setting: ErrorAccumulator() for setting in scales}
+    sums = {setting: OutputErrorAccumulator() for setting in scales}
     for number, scheme in enumerate(schemes):
         mine = {setting: entries for setting, entries in scales.items() if setting.scheme == scheme.name}
         # What one calibration did not see, as a branch that its samples did not take, is left in float by all.
@@ -170,7 +170,7 @@ def _open(executable: Executable, scales: Sequence[ActivationScale]) -> Executab
 
 
 def _told(
-    settings: Sequence[_Setting], errors: Mapping[_Setting, ErrorAccumulator], frame: Trials, observer: str
+    settings: Sequence[_Setting], errors: Mapping[_Setting, OutputErrorAccumulator], frame: Trials, observer: str
 ) -> Trials:
     """The figures over the trials."""
     by_kind: dict[tuple[str, str, int], list[_Setting]] = {}

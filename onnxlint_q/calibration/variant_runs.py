@@ -8,7 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from onnxlint_q.calibration.executable import Executable
-from onnxlint_q.calibration.metrics import ErrorAccumulator, OutputError, Reference
+from onnxlint_q.calibration.output_error import OutputError, OutputErrorAccumulator, Reference
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.session import Session
 
@@ -49,7 +49,7 @@ def _one_round(
     exact: Session, names: Sequence[str], variants: Mapping[str, Callable[[], Executable]], samples: Samples
 ) -> dict[str, OutputError]:
     sessions = {name: Session(variants[name]()) for name in names}
-    sums = {name: ErrorAccumulator() for name in names}
+    sums = {name: OutputErrorAccumulator() for name in names}
     for sample in samples():
         outputs = Reference(exact.run(sample))
         for name, session in sessions.items():

@@ -15,8 +15,8 @@ from onnxruntime.quantization.preprocess import quant_pre_process
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES, Scheme
 from onnxlint_q.calibration.data import ArraySource, open_source
 from onnxlint_q.calibration.executable import as_stored, folded
-from onnxlint_q.calibration.metrics import ErrorAccumulator, Reference
 from onnxlint_q.calibration.observe import observe
+from onnxlint_q.calibration.output_error import OutputErrorAccumulator, Reference
 from onnxlint_q.calibration.preprocess import PRESETS
 from onnxlint_q.calibration.prove import prove
 from onnxlint_q.calibration.session import NotRunnableError, Session
@@ -83,7 +83,7 @@ def test_end_to_end_figures_are_those_of_onnxruntime_quantize_static(
         weight_type=QuantType.QInt8,
         extra_options={"WeightSymmetric": True},
     )
-    errors = ErrorAccumulator()
+    errors = OutputErrorAccumulator()
     for image in images[:16]:
         errors.add(Reference(run(plain, {"images": image[None]})), run(tmp_path / "q.onnx", {"images": image[None]}))
     theirs = errors.result().sqnr_db
@@ -205,14 +205,14 @@ def test_schemes_rank_as_their_formats_do(models: Path, calibration: Path) -> No
 
 
 def test_metrics_pool_outputs_and_count_agreement() -> None:
-    errors = ErrorAccumulator()
+    errors = OutputErrorAccumulator()
     errors.add(Reference([np.asarray([[3.0, 4.0]])]), [np.asarray([[3.0, 4.5]])])
     errors.add(Reference([np.asarray([[5.0, 0.0]])]), [np.asarray([[0.0, 5.0]])])
     result = errors.result()
     assert result.agreement == 0.5 and result.samples == 2
     assert result.sqnr_db == pytest.approx(10 * np.log10(50 / 50.25))
 
-    two = ErrorAccumulator()
+    two = OutputErrorAccumulator()
     two.add(
         Reference([np.asarray([1.0]), np.asarray([1.0]), np.asarray([7])]),
         [np.asarray([1.1]), np.asarray([1.0]), np.asarray([0])],
@@ -226,8 +226,8 @@ def test_metrics_pool_outputs_and_count_agreement() -> None:
     assert two.result().sqnr_db == pytest.approx(-150 + 10 * np.log10(2))
 
 
-def outputs_of(*, exact: list[float], other: list[float]) -> ErrorAccumulator:
-    errors = ErrorAccumulator()
+def outputs_of(*, exact: list[float], other: list[float]) -> OutputErrorAccumulator:
+    errors = OutputErrorAccumulator()
     errors.add(Reference([np.asarray(exact)]), [np.asarray(other)])
     return errors
 

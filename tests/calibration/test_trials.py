@@ -13,8 +13,8 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES
 from onnxlint_q.calibration import reduction
 from onnxlint_q.calibration.data import ArraySource, open_source
 from onnxlint_q.calibration.executable import folded
-from onnxlint_q.calibration.metrics import ErrorAccumulator, Reference
 from onnxlint_q.calibration.observe import observe
+from onnxlint_q.calibration.output_error import OutputErrorAccumulator, Reference
 from onnxlint_q.calibration.preprocess import PRESETS
 from onnxlint_q.calibration.session import Session
 from onnxlint_q.calibration.trials import best_observer, more_samples, run_trials
@@ -55,7 +55,7 @@ def test_each_figure_is_that_of_a_calibration_of_its_own(models: Path, calibrati
             chosen = images[np.concatenate(parts)]
             seen = observe(facts, ArraySource("s", {"images": chosen}), len(chosen))
             session = Session(quantized(base, facts, seen, scheme, figure.observer))
-            errors = ErrorAccumulator()
+            errors = OutputErrorAccumulator()
             for sample in held_out:
                 errors.add(Reference(exact.run(sample)), session.run(sample))
             decibels.append(errors.result().sqnr_db)
