@@ -88,7 +88,7 @@ def lint(
     if observations is not None and request.source is not None and facts.is_float:
         if request.measure_layers:
             with clock.stage("layers"):
-                table, reason = _measure_layers(facts, observations, request.source, progress)
+                table, reason = _measure_layers(facts, observations, request.source, request.observer, progress)
         with clock.stage("prove"):
             proof, reason = _prove(facts, observations, findings, request, progress, table)
         if proof is not None:
@@ -170,11 +170,11 @@ def _observe(facts: Facts, source: Source, samples: int, progress: Progress) -> 
 
 
 def _measure_layers(
-    facts: Facts, observations: Observations, source: Source, progress: Progress
+    facts: Facts, observations: Observations, source: Source, observer: str, progress: Progress
 ) -> tuple[SensitivityTable | None, str]:
     samples = partial(source.take, facts.model.inputs, observations.samples)
     try:
-        return measure_sensitivity(facts, folded(facts), samples, observations, progress), ""
+        return measure_sensitivity(facts, folded(facts), samples, observations, observer, progress), ""
     except NotRunnableError as error:
         return None, f"ONNX Runtime cannot run the folded model: {error}"
 

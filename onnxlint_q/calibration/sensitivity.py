@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onnxlint_q.analysis.observations import Observations
+from onnxlint_q.analysis.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.placement import ABSORBED
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.calibration.executable import Executable
@@ -38,9 +39,12 @@ def measure_sensitivity(
     base: Executable,
     samples: Samples,
     observations: Observations | None = None,
+    observer: str = DEFAULT_OBSERVER,
     progress: Progress = silent,
 ) -> SensitivityTable:
     """Quantise one layer at a time; without `observations` weights only, as there are no ranges for activations.
+
+    Ranges are those of `observer`, one of analysis.observers.
 
     What schemes have in common is run once: an activation alone does not depend on how weights are quantised.
 
@@ -51,7 +55,7 @@ def measure_sensitivity(
     variants: dict[str, LayerVariant] = {}
     keys: dict[str, dict[tuple[str, str], str]] = {"weights": {}, "activations": {}, "both": {}}
     for scheme in facts.schemes:
-        results = _results(facts, scheme, observations)
+        results = _results(facts, scheme, observations, observer)
         for layer in facts.layers:
             place = (scheme.name, layer.output)
             entry = results.get(layer.output)
@@ -66,11 +70,13 @@ def measure_sensitivity(
     return SensitivityTable(**{kind: {place: errors[key] for place, key in own.items()} for kind, own in keys.items()})
 
 
-def _results(facts: Facts, scheme: Scheme, observations: Observations | None) -> Mapping[str, ActivationScale]:
+def _results(
+    facts: Facts, scheme: Scheme, observations: Observations | None, observer: str
+) -> Mapping[str, ActivationScale]:
     """How each layer's result is rounded, by layer key."""
     if observations is None or not can_simulate(facts.model.opset, scheme):
         return {}
-    scales = {entry.tensor: entry for entry in activation_scales(facts, scheme, observations)}
+    scales = {entry.tensor: entry for entry in activation_scales(facts, scheme, observations, observer)}
     found: dict[str, ActivationScale] = {}
     for layer in facts.layers:
         reader = facts.model.sole_consumer(layer.output)

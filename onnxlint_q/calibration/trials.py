@@ -21,6 +21,7 @@ import onnx
 from onnxlint_q.analysis.observations import Observations, merged
 from onnxlint_q.analysis.observers import OBSERVERS
 from onnxlint_q.analysis.schemes import Number, Scheme
+from onnxlint_q.analysis.verdict import VerdictLevels
 from onnxlint_q.calibration.executable import Executable, folded
 from onnxlint_q.calibration.observe import observe_groups
 from onnxlint_q.calibration.output_error import OutputErrorAccumulator, Reference
@@ -185,16 +186,14 @@ def _told(
     curve = tuple(figure for figure in figures if figure.observer == observer)
     observers = tuple(figure for figure in figures if figure.samples == frame.samples)
     schemes = tuple(dict.fromkeys(setting.scheme for setting in settings))
-    sentences = [
-        sentence
-        for scheme in schemes
-        for sentence in (
-            best_observer([f for f in observers if f.scheme == scheme], observer),
-            more_samples(scheme, [decibels[kind] for kind in _last_two(by_kind, scheme, observer)], frame.samples),
-        )
-        if sentence
-    ]
-    return Trials(frame.count, frame.samples, frame.held_out, observers, curve, tuple(sentences))
+    sentences: list[str] = []
+    for scheme in schemes:
+        own = [figure for figure in observers if figure.scheme == scheme]
+        halves = [decibels[kind] for kind in _last_two(by_kind, scheme, observer)]
+        lost = hopeless(own)
+        sentences += [lost] if lost else [best_observer(own, observer), more_samples(scheme, halves, frame.samples)]
+    told = tuple(sentence for sentence in sentences if sentence)
+    return Trials(frame.count, frame.samples, frame.held_out, observers, curve, told)
 
 
 def _last_two(kinds: Mapping[tuple[str, str, int], object], scheme: str, observer: str) -> list[tuple[str, str, int]]:
@@ -209,12 +208,26 @@ def _mean(values: Sequence[float | None]) -> tuple[float | None, float | None]:
     return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None
 
 
+def hopeless(figures: Sequence[TrialFigure]) -> str:
+    """That a scheme breaks whatever the observer, so that neither a better one nor more samples matter; else empty."""
+    known = [(figure.output_sqnr_db, figure) for figure in figures if figure.output_sqnr_db is not None]
+    if not known or len(known) < len(figures):
+        return ""
+    best_db, best = max(known, key=lambda pair: pair[0])
+    if best_db >= VerdictLevels().breaks_db:
+        return ""
+    return (
+        f"{best.scheme}: breaks with every observer, {best_db:.1f} dB with {best.observer} at best; the ranges are not "
+        "what is wrong."
+    )
+
+
 def best_observer(figures: Sequence[TrialFigure], chosen: str) -> str:
     """Which observer came out best under one scheme, and whether by more than the subsets differ; empty if unknown."""
     known = {figure.observer: figure for figure in figures if figure.output_sqnr_db is not None}
     if chosen not in known:
         return ""
-    best = max(known.values(), key=lambda figure: figure.output_sqnr_db or -math.inf)
+    best = max(known.values(), key=lambda figure: figure.output_sqnr_db or 0.0)
     mine = known[chosen]
     gain = (best.output_sqnr_db or 0.0) - (mine.output_sqnr_db or 0.0)
     spread = max(best.deviation_db or 0.0, mine.deviation_db or 0.0, _NOTICED_DB)

@@ -17,7 +17,7 @@ from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.output_error import OutputErrorAccumulator, Reference
 from onnxlint_q.calibration.preprocess import PRESETS
 from onnxlint_q.calibration.session import Session
-from onnxlint_q.calibration.trials import best_observer, more_samples, run_trials
+from onnxlint_q.calibration.trials import best_observer, hopeless, more_samples, run_trials
 from onnxlint_q.calibration.variants import quantized
 from onnxlint_q.errors import DataError
 from onnxlint_q.facts import measure
@@ -102,6 +102,12 @@ def test_an_observer_is_best_only_beyond_the_spread() -> None:
     far = [figure("min-max", 10.0, 1.0), figure("mse", 12.0, 0.5)]
     assert best_observer(far, "min-max").startswith("fp8: mse is best with 12.0 dB, 2.0 dB more than min-max")
     assert best_observer(far, "mse").startswith("fp8: no observer is better than mse")
+
+
+def test_a_scheme_that_breaks_whatever_the_observer_needs_no_better_one() -> None:
+    lost = [figure("min-max", -9.0, 1.0), figure("mse", -2.0, 1.0), figure("entropy", 0.0, 1.0)]
+    assert hopeless(lost).startswith("fp8: breaks with every observer, 0.0 dB with entropy at best")
+    assert hopeless([*lost, figure("percentile", 6.0, 1.0)]) == "" and hopeless([]) == ""
 
 
 def test_whether_more_samples_help_is_judged_within_subsets() -> None:
