@@ -25,7 +25,7 @@ RULES: Mapping[str, Rule] = {**elementwise.RULES, **structure.RULES, **pooling.R
 _FLOATS = frozenset(
     {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
 )
-# Samples of all tensors together: 2 GB. What comes after is treated as unknown.
+# Samples and slopes of all tensors together: 2 GB. What comes after is treated as unknown.
 _MAX_SAMPLES = 1 << 29
 _MAX_COPIED = 1 << 14
 # numpy ends at 64 axes, and samples take one of them.
@@ -79,9 +79,13 @@ def _forward(model: Model, layers: Sequence[FoldedLayer], scale: InputScale) -> 
         for node in model.nodes:
             if node.graph != ROOT or not node.output or model.is_constant(node.output) or settled.add(node):
                 continue
-            step = _known_step(Site(model, node, known, settled.values), by_node.get(node))
-            held += 0 if step is None else sum(made.size for made in step.outputs)
-            if step is None or held > _MAX_SAMPLES:
+            step = None
+            if held <= _MAX_SAMPLES:
+                step = _known_step(Site(model, node, known, settled.values), by_node.get(node))
+            if step is not None:
+                # An edge keeps a slope for each sample.
+                held += sum(made.size for made in step.outputs) * (1 + len(step.edges))
+            if step is None:
                 sources = [key for key in dict.fromkeys((*node.inputs, *node.captured)) if key in known]
                 if not sources or not _carries_values(model, node):
                     continue
