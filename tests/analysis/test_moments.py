@@ -240,7 +240,7 @@ def test_values_are_bounded() -> None:
     ],
 )
 def test_what_is_too_large_or_odd_is_not_computed(body: str) -> None:
-    arrays = {
+    arrays: dict[str, Array] = {
         "row": np.zeros((1, 1 << 16), np.float32),
         "column": np.zeros((1 << 16, 1), np.float32),
         "picks": np.zeros(1 << 16, np.int64),
@@ -366,7 +366,7 @@ def test_a_huge_pad_is_refused() -> None:
 )
 def test_a_result_too_large_to_represent_is_refused(unknown: str, body: str) -> None:
     text = f"g (float[1,2048,H,W] x) => (float[a,b,c,d] y) {{ m = Transpose <perm=[0,2,3,1]> (x)  {body} }}"
-    arrays = {"picks": np.zeros(1 << 18, np.int64), "wide": np.ones(1 << 18, np.float32)}
+    arrays: dict[str, Array] = {"picks": np.zeros(1 << 18, np.int64), "wide": np.ones(1 << 18, np.float32)}
     found = forward(as_model(onnx_text(text, **arrays)))
     assert found.unknown == (unknown,)
     assert max(samples.nbytes for samples in found.samples.values()) < 1 << 28
