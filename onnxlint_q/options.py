@@ -80,8 +80,8 @@ def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterabl
         UsageError: one would.
     """
     taken = {os.path.realpath(path) for path in read if path is not None}
-    for _, destination in reports:
-        target = os.path.realpath(destination) if destination is not None else os.devnull
+    for destination in (name for _, name in reports if name is not None):
+        target = os.path.realpath(destination)
         if target in taken:
             raise UsageError(f"the report {destination} would replace a file of this run; name another file")
         if not Path(target).is_char_device():  # /dev/null can be written to twice

@@ -160,7 +160,11 @@ def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Sche
         error = matrix_round_trip(matrix, scheme, folded.layer.scale_sharing)
         error -= matrix
         try:
-            result[scheme.name] = weight_noise(model, folded, error, found.samples[source], gain[folded.output])
+            with np.errstate(over="ignore", invalid="ignore"):
+                noise = weight_noise(model, folded, error, found.samples[source], gain[folded.output])
         except ValueError:  # samples of an odd graph that do not fit the weight
             return {}
+        if not np.isfinite(noise):  # weights whose squares overflow
+            return {}
+        result[scheme.name] = noise
     return result

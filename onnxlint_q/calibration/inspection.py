@@ -86,7 +86,9 @@ def _groups(digests: Sequence[bytes]) -> tuple[tuple[int, ...], ...]:
 
 def _alike(thumbnails: Sequence[Vector], left_out: set[int]) -> tuple[tuple[int, ...], ...]:
     """Groups of images that nearly coincide with the first of their group; flat ones and `left_out` are in none."""
-    matrix = np.stack(thumbnails)
+    size = thumbnails[0].size if thumbnails else 0
+    # Where a model takes pictures of any size, one may have fewer blocks than the first; it is like none.
+    matrix = np.stack([one if one.size == size else np.zeros(size) for one in thumbnails])
     near = matrix @ matrix.T >= ALIKE
     taken = set(left_out)
     groups: list[tuple[int, ...]] = []
@@ -131,6 +133,7 @@ class _Input:
             if _is_image(stored.shape, self.stem):
                 self.image = _Image(self.stem)
         if not values.size:
+            self.thumbnails.append(np.empty(0))
             return
         low, high = float(values.min()), float(values.max())
         self.low, self.high = min(self.low, low), max(self.high, high)
@@ -141,7 +144,8 @@ class _Input:
             square = moved * moved
             self.powers += np.asarray([moved.size, moved.sum(), square.sum(), square @ moved, square @ square])
         if self.image is not None:
-            self.thumbnails.append(self.image.add(values))
+            fits = _is_image(stored.shape, self.stem) and self.image.fits(stored.shape)
+            self.thumbnails.append(self.image.add(values) if fits else np.empty(0))
 
     def summary(self) -> InputSummary:
         """The figures so far."""
@@ -180,6 +184,11 @@ class _Image:
         self.windows = 0
         self.window_total: Vector = np.empty(0)
         self.window_square: Vector = np.empty((0, 0))
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether a picture of this shape has the colours of those before it."""
+        last = self.stem.channels_last if self.stem is not None else channels_last(shape)
+        return not self.pixels or shape[3 if last else 1] == self.low.size
 
     def add(self, values: Vector) -> Vector:
         """One sample; returns its thumbnail, of unit norm and zero mean, or all zero without contrast."""

@@ -174,7 +174,8 @@ class Sums:
 
     def _settle(self) -> None:
         if self.waiting and self._finite:
-            new = _observation(self.waiting, self.whole)
+            with np.errstate(over="ignore", invalid="ignore"):  # sums of NaN and infinity, marked in the next line
+                new = _observation(self.waiting, self.whole)
             # NaN and infinity stay in what they are compared with, so one bad sample marks the tensor for good.
             self._finite = math.isfinite(new.low) and math.isfinite(new.high) and math.isfinite(new.mean)
             self._sum = new if self._sum is None else self._sum + new

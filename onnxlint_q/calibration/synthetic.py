@@ -69,7 +69,7 @@ class SyntheticSource(Source):
         """Images at `scale`."""
         self.scale = scale
         self.seed = seed
-        self._inputs: tuple[Value, ...] = ()
+        self._inputs: tuple[Value, ...] | None = None
         self._kept: list[Sample] = []
         self._next: Iterator[Sample] = iter(())
 

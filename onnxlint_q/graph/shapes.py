@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 
 import onnx
@@ -13,6 +14,11 @@ from onnxlint_q.graph.node import TensorType
 
 # Shape arithmetic needs the values of small integer tensors; weights need only their type.
 _KEEP_BYTES = 4096
+# Elements that inference may carry from node to node, all tensors together; it needs about 70 bytes for each.
+_CARRIED = 1 << 21
+_LONGEST_SHAPE = 16
+# What onnx carries values through: of lists and scalars, whatever their type, and only if it has all operands.
+_CARRIERS = frozenset({"Add", "Cast", "Concat", "Gather", "Mul", "Shape", "Slice", "Squeeze", "Sub", "Unsqueeze"})
 
 
 def infer_types(proto: onnx.ModelProto, constants: Constants) -> Mapping[str, TensorType]:
@@ -23,11 +29,41 @@ def infer_types(proto: onnx.ModelProto, constants: Constants) -> Mapping[str, Te
     skeleton = _without_weights(proto)
     # C++ code raises several unrelated types, and a refusal only means fewer known shapes.
     with contextlib.suppress(Exception):
-        skeleton = onnx.shape_inference.infer_shapes(skeleton, data_prop=True)
+        skeleton = onnx.shape_inference.infer_shapes(skeleton, data_prop=_carries_little(skeleton))
     types = {key: found for path, graph in walk_graphs(skeleton.graph) for key, found in _types_of(graph, path)}
     for key, tensor in constants.initializers().items():
         types[key] = TensorType(tensor.data_type, tuple(tensor.dims))
     return types
+
+
+def _carries_little(skeleton: onnx.ModelProto) -> bool:
+    """Whether the lists of values that inference carries from node to node stay short, by an estimate.
+
+    A list that a Concat doubles some dozens of times, or that claims to be long, would fill any memory.
+    """
+    lengths: dict[str, int] = {}
+    carried = 0
+    for _, graph in walk_graphs(skeleton.graph):
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            shape = tensor_type(value.type).shape
+            if shape is not None and len(shape) < 2:
+                lengths[value.name] = math.prod(length or 1 for length in shape)
+        lengths |= {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer if len(tensor.dims) < 2}
+        for node in graph.node:
+            parts = [lengths.get(name, 0) for name in node.input if name]
+            made = max(parts, default=0) if all(parts) else 0
+            if node.op_type == "Shape":
+                made = _LONGEST_SHAPE
+            elif node.op_type == "Constant":
+                made = max((math.prod(entry.t.dims) for entry in node.attribute if len(entry.t.dims) < 2), default=0)
+            elif node.op_type == "Concat" and made:
+                made = sum(parts)
+            for name in node.output:
+                lengths[name] = max(made, lengths.get(name, 0))
+                carried += lengths[name] if node.op_type in _CARRIERS else 0
+            if carried > _CARRIED:
+                return False
+    return True
 
 
 def tensor_type(proto: onnx.TypeProto) -> TensorType:

@@ -43,6 +43,11 @@ def test_every_broken_file_is_one_line_and_no_report(broken: Path, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
+def test_a_device_that_is_no_model_is_told_as_such() -> None:
+    done = lint("/dev/null")
+    assert done.returncode == 2 and "/dev/null: not a regular file" in done.stderr
+
+
 def test_a_broken_file_does_not_stop_the_others(models: Path, broken: Path, tmp_path: Path) -> None:
     done = lint(broken / "cyclic.onnx", models / HEALTHY, "--output-format", f"json={tmp_path / 'r.json'}")
     report = json.loads((tmp_path / "r.json").read_text())

@@ -7,6 +7,7 @@ from math import erf, exp, pi, sqrt
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from onnxlint_q.analysis.propagation.population import IMAGES, POSITIONS, SIZE, 
 from onnxlint_q.analysis.propagation.regroup import pair_blocks
 from onnxlint_q.analysis.propagation.sweep import Propagation, gains, propagate
 from onnxlint_q.analysis.propagation.transfer import Diagonal
-from onnxlint_q.analysis.propagation.values import UNKNOWN, settled_values
+from onnxlint_q.analysis.propagation.values import UNKNOWN, Settled, settled_values
 from onnxlint_q.graph import Model, find_layers
 
 few = settings(max_examples=15, deadline=None, derandomize=True, database=None)
@@ -226,6 +227,41 @@ def test_values_are_bounded() -> None:
     assert settled_values(model) == {}
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = Gather(row, picks)",
+        "y = Where(flag, row, column)",
+        "y = Div(row, column)",
+        f"y = Concat <axis=1> ({', '.join(['row'] * 2000)})",
+        "y = Min(four, four, row)",
+        "y = Cast <to=99> (four)",
+        "y = Cast <to=0> (four)",
+    ],
+)
+def test_what_is_too_large_or_odd_is_not_computed(body: str) -> None:
+    arrays: dict[str, Array] = {
+        "row": np.zeros((1, 1 << 16), np.float32),
+        "column": np.zeros((1 << 16, 1), np.float32),
+        "picks": np.zeros(1 << 16, np.int64),
+        "flag": np.array(True),
+        "four": np.ones((1, 4), np.float32),
+    }
+    model = as_model(onnx_text(f"g (float[1] x) => (float y) {{ {body}  z = Add(x, y) }}", **arrays))
+    # Folded constants come from the same file; here every operand is one that was computed.
+    settled = Settled(model, model.shape)
+    settled.values.update(arrays)
+    assert not settled.add(next(node for node in model.nodes if node.outputs[0] == "y"))
+
+
+def test_a_fill_value_is_not_read_from_another_file() -> None:
+    proto = onnx_text("g (float[1] x) => (float y) { s = Shape(x)  f = ConstantOfShape(s)  y = Add(x, f) }")
+    fill = proto.graph.node[1].attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t
+    fill.MergeFrom(onnx.TensorProto(dims=[1], data_type=1, data_location=onnx.TensorProto.EXTERNAL))
+    fill.external_data.add(key="location", value="/no/such/file")
+    assert set(settled_values(as_model(proto))) == {"s"}
+
+
 @pytest.mark.parametrize(("op", "pick"), [("ReduceMax", np.max), ("ReduceMin", np.min)])
 def test_an_extreme_is_one_of_the_values_and_its_error_comes_from_there(op: str, pick: Callable[..., Array]) -> None:
     model = as_model(onnx_text(f"g (float[1,64,8,8] x) => (float[1,1,8,8] y) {{ y = {op} <axes = [1]> (x) }}"))
@@ -313,6 +349,27 @@ def test_a_huge_pad_is_refused() -> None:
     pads = np.array([0, 0, 0, 0, 0, 1 << 40, 0, 0])
     found = forward(as_model(onnx_text("g (float[1,2,1,1] x) => (float[a,b,c,d] y) { y = Pad(x, p) }", p=pads)))
     assert found.unknown == ("Pad",)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "body"),
+    [
+        ("MatMul", "t = Transpose <perm=[0,1,3,2]> (m)  y = MatMul(t, m)"),
+        ("Gather", "y = Gather <axis=1> (x, picks)"),
+        ("SpaceToDepth", "y = SpaceToDepth <blocksize=100> (x)"),
+        ("Split", f"{', '.join(f's{i}' for i in range(100))} = Split <axis=2> (x)  y = Relu(s0)"),
+        ("Concat", f"y = Concat <axis=1> ({', '.join(['x'] * 2000)})"),
+        ("Sum", f"y = Sum({', '.join(['x'] * 2000)})"),
+        ("LayerNormalization", "y = LayerNormalization(m, wide, wide)"),
+        ("BatchNormalization", "c = ReduceMean <axes=[1]> (x)  y = BatchNormalization(c, wide, wide, wide, wide)"),
+    ],
+)
+def test_a_result_too_large_to_represent_is_refused(unknown: str, body: str) -> None:
+    text = f"g (float[1,2048,H,W] x) => (float[a,b,c,d] y) {{ m = Transpose <perm=[0,2,3,1]> (x)  {body} }}"
+    arrays: dict[str, Array] = {"picks": np.zeros(1 << 18, np.int64), "wide": np.ones(1 << 18, np.float32)}
+    found = forward(as_model(onnx_text(text, **arrays)))
+    assert found.unknown == (unknown,)
+    assert max(samples.nbytes for samples in found.samples.values()) < 1 << 28
 
 
 def test_a_depthwise_kernel_reads_as_any_other_does() -> None:

@@ -82,6 +82,18 @@ def test_copies_are_counted_over_all_inputs_and_apart_from_near_ones() -> None:
     assert (seen.duplicates, seen.alike) == (((0, 4),), ((1, 5),))
 
 
+def test_pictures_of_any_size_and_what_is_no_picture_are_looked_at_together(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for number, shape in enumerate([(1, 3, 20, 20), (1, 3, 9, 9), (1, 1, 20, 20), (1, 3, 2, 2), (1, 3, 0, 4)]):
+        np.savez(tmp_path / f"{number}.npz", x=draw.standard_normal((1, *shape)).astype(np.float32))
+    np.savez(tmp_path / "5.npz", x=np.load(tmp_path / "0.npz")["x"] * np.float32(0.9))
+    facts = example_facts(Example(HEAD + "(float[a,b,c,d] x) => (float[a,b,c,d] y) { y = Relu(x) }"))
+    seen = inspect(facts, open_source(str(tmp_path), PRESETS["raw"]), 6)
+    assert seen.samples == 6 and seen.alike == ((0, 5),)
+    image = seen.inputs["x"].image
+    assert image is not None and image.low.size == 3
+
+
 def test_blank_pictures_are_no_near_copies_of_each_other() -> None:
     images = pictures(np.random.default_rng(0), 4)
     images[1], images[2] = 3, 7

@@ -170,6 +170,15 @@ def test_a_tensor_that_is_not_finite_is_named_and_left_out() -> None:
     assert seen.non_finite == ("h",) and "y" in seen.tensors
 
 
+def test_values_whose_squares_overflow_are_told_without_a_warning() -> None:
+    text = "g (float[1,4,2,2] x) => (float[a,b,c,d] y) { y = Conv(x, w) }"
+    facts = measure(as_model(onnx_text(text, w=np.ones((4, 4, 1, 1), np.float32))), SCHEME_LIST)
+    x = np.full((2, 1, 4, 2, 2), 3e38, np.float32)
+    x[:, :, 1] = -3e38  # one channel adds up to infinity, another to minus infinity
+    seen = observe(facts, ArraySource("data", {"x": x}), 2)
+    assert "x" in seen.non_finite
+
+
 def test_a_model_that_cannot_run_says_why_in_one_line(models: Path, calibration: Path) -> None:
     facts = facts_of(models / "unknown_domain.onnx")
     with pytest.raises(NotRunnableError) as caught:

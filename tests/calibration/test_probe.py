@@ -187,6 +187,11 @@ def test_synthetic_inputs_fit_the_model_and_repeat() -> None:
     assert 60 < one[0]["nchw"].mean() < 170 and not np.array_equal(one[0]["nchw"], one[1]["nchw"])
 
 
+def test_a_model_without_inputs_has_samples_without_arrays() -> None:
+    source = SyntheticSource(InputScale())
+    assert [list(source.take((), 2)) for _ in range(2)] == [[{}, {}], [{}, {}]]
+
+
 def test_samples_that_are_too_large_to_keep_repeat_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = [Value("x", TensorType(onnx.TensorProto.FLOAT, (1, 3, 16, 16)))]
     kept = [sample["x"] for sample in SyntheticSource(InputScale()).take(inputs, 5)]

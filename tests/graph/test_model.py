@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from onnx_cases import as_model, onnx_text
 
@@ -83,3 +84,28 @@ def test_a_dimension_of_minus_one_is_not_known() -> None:
     proto = onnx_text("g (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }")
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
     assert as_model(proto).inputs[0].type.shape == (None, 4)
+
+
+DOUBLED = "  ".join(f"t{i + 1} = Concat <axis=0> (t{i}, t{i})" for i in range(28))
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        f"g (float[1,2] x) => (int64[n] y) {{ t0 = Shape(x)  {DOUBLED}  y = Identity(t28) }}",
+        "g (float[4000000000] x) => (float[n] y) { y = Add(x, x) }",
+    ],
+)
+def test_shape_inference_carries_no_list_that_fills_the_memory(graph: str) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "y" in as_model(onnx_text(graph)).types
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KB; it would be gigabytes
+
+
+def test_shape_inference_carries_the_shapes_of_exporters() -> None:
+    body = "s = Shape(x)  n = Gather(s, zero)  l = Concat <axis=0> (n, rest)  y = Reshape(x, l)"
+    model = as_model(
+        onnx_text(f"g (float[2,3,4] x) => (float[a,b] y) {{ {body} }}", zero=np.array([0]), rest=np.array([12]))
+    )
+    assert model.types["y"].shape == (2, 12)

@@ -22,6 +22,8 @@ from onnxlint_q.graph import Node
 Array = npt.NDArray[Any]
 # A constant that differs from place to place is told apart in so many elements.
 _LARGEST = 1 << 10
+# A slope by differences evaluates a sum of n operands 2 n times.
+_MAX_OPERANDS = 64
 Function = Callable[[Array], Array]
 
 
@@ -153,6 +155,8 @@ def unary(site: Site, function: Function) -> Step | None:
 def variadic(site: Site, operation: Callable[[Array, Array], Array]) -> Step | None:
     """Any number of operands, constants among them, combined from left to right."""
     operands: list[Array] = []
+    if len(site.node.inputs) > _MAX_OPERANDS:
+        return None
     for index, key in enumerate(site.node.inputs):
         value = site.known.get(key)
         if value is None:

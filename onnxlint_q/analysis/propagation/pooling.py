@@ -10,6 +10,7 @@ from onnxlint_q.analysis.propagation.population import (
     POSITIONS,
     SIZE,
     Samples,
+    bounded,
     finite,
     image_mean,
     neighbour,
@@ -43,6 +44,7 @@ def batch_norm(site: Site) -> Step | None:
         return None
     wide = (1, -1, *(1,) * (samples.ndim - 3))
     gamma, beta, _, var = (np.asarray(p.reshape(wide), np.float32) for p in parameters if p is not None)
+    bounded(np.broadcast_shapes(samples.shape[1:], *(p.shape[1:] for p in (gamma, beta, var))))
     gain = gamma / np.sqrt(np.maximum(var, 0) + site.node.float("epsilon", 1e-5))
     spread, recorded = samples.std(axis=0), np.sqrt(np.maximum(var, 0))
     result = finite(standardised(samples) * gain * recorded + beta)
@@ -222,6 +224,7 @@ def normalise(site: Site, axes: tuple[int, ...]) -> Step | None:
     inverse = 1 / np.sqrt(mean(centred**2) + np.float32(max(site.node.float("epsilon", 1e-5), 1e-12)))
     unit = centred * inverse
     gamma, beta = (None if v is None else (v.reshape(wide) if wide else v) for v in map(site.constant, (1, 2)))
+    bounded(np.broadcast_shapes(samples.shape[1:], *(v.shape for v in (gamma, beta) if v is not None)))
     scale = np.float32(1) if gamma is None else gamma
     result = unit * scale + (np.float32(0) if beta is None else beta)
 
@@ -240,6 +243,7 @@ def product(site: Site) -> Step | None:
     shape = site.shape(site.node.input(0))
     inner = max(left.shape[-1], right.shape[-2])
     terms = (shape[-1] if shape is not None and shape[-1] else inner) / inner
+    bounded((*np.broadcast_shapes(left.shape[1:-2], right.shape[1:-2]), left.shape[-2], right.shape[-1]))
     order, inverse = neighbours(1)[0]
     met = right[order]
     wide_left = np.broadcast_to(left, (*left.shape[:-1], inner))

@@ -24,8 +24,7 @@ def move(site: Site, function: Callable[[Index], Index | Sequence[Index]]) -> St
     places = np.arange(int(np.prod(shape)), dtype=np.intp).reshape(shape)
     moved = function(places)
     targets = [moved] if isinstance(moved, np.ndarray) else list(moved)
-    for target in targets:
-        bounded(target.shape)
+    bounded((sum(target.size for target in targets),))
     key, flat = site.node.input(0), samples.reshape(SIZE, -1)
     outputs = tuple(flat[:, target.ravel()].reshape(SIZE, *target.shape) for target in targets)
     return Step(outputs, tuple(Edge(key, Move(target, shape), at) for at, target in enumerate(targets)))
@@ -59,6 +58,7 @@ def concat(site: Site) -> Step | None:
         parts.append(part)
     rank = parts[0].ndim - 1
     axis = node.int("axis", 1) % rank
+    bounded((len(parts), len(parts)))  # each of the edges below is as long as all parts together
     lengths = entries(site, axis, parts)
     pieces, indices = [], []
     frame = [max(part.shape[a + 1] for part in parts) for a in range(rank)]
@@ -110,6 +110,7 @@ def split(site: Site) -> Step | None:
     def pieces(places: Index) -> list[Index]:
         length = places.shape[axis]
         if length == 1:
+            bounded((places.size, outputs))
             return [places] * outputs
         if sizes and sum(sizes) == length:
             return np.split(places, np.cumsum(sizes)[:-1], axis=axis)
@@ -150,6 +151,8 @@ def gather(site: Site) -> Step | None:
         return _embedding(site, axis)
 
     def pick(places: Index) -> Index:
+        if index is not None and places.shape[axis] > 1:
+            bounded((places.size // places.shape[axis], index.size))
         chosen = np.zeros((), np.intp) if index is None else index.astype(np.intp)
         if places.shape[axis] == 1:
             chosen = np.zeros((1,) * chosen.ndim, np.intp)
@@ -168,6 +171,7 @@ def _embedding(site: Site, axis: int) -> Step | None:
     table, shape = site.constant(0), site.shape(site.node.input(1))
     if table is None or shape is None or axis != 0 or table.ndim < 2:
         return None
+    bounded(table.shape[1:])
     rows = np.random.default_rng(table.shape[0]).integers(0, table.shape[0], SIZE)
     return Step((table[rows].reshape(SIZE, *(1,) * len(shape), *table.shape[1:]),), ())
 
@@ -247,7 +251,7 @@ def shuffle_depth(site: Site) -> Step | None:
     """DepthToSpace and SpaceToDepth: positions and channels trade places."""
     size = site.node.int("blocksize", 1) ** 2
     if site.node.op_type == "SpaceToDepth":
-        return move(site, lambda a: np.tile(a, (1, size, 1, 1)))
+        return move(site, lambda a: np.tile(a, (1, bounded((a.size, size))[1], 1, 1)))
     crd = site.node.text("mode", "DCR") == "CRD"
 
     def gathered(places: Index) -> Index:

@@ -25,7 +25,7 @@ RULES: Mapping[str, Rule] = {**elementwise.RULES, **structure.RULES, **pooling.R
 _FLOATS = frozenset(
     {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
 )
-# Samples of all tensors together: 2 GB. What comes after is treated as unknown.
+# Samples and slopes of all tensors together: 2 GB. What comes after is treated as unknown.
 _MAX_SAMPLES = 1 << 29
 _MAX_COPIED = 1 << 14
 # numpy ends at 64 axes, and samples take one of them.
@@ -75,18 +75,23 @@ def _forward(model: Model, layers: Sequence[FoldedLayer], scale: InputScale) -> 
     steps: list[tuple[Node, Step]] = []
     held = 0
     unknown: dict[str, None] = {}
+    powers: dict[str, float] = {}
     with np.errstate(all="ignore"):
         for node in model.nodes:
             if node.graph != ROOT or not node.output or model.is_constant(node.output) or settled.add(node):
                 continue
-            step = _known_step(Site(model, node, known, settled.values), by_node.get(node))
-            held += 0 if step is None else sum(made.size for made in step.outputs)
-            if step is None or held > _MAX_SAMPLES:
+            step = None
+            if held <= _MAX_SAMPLES:
+                step = _known_step(Site(model, node, known, settled.values), by_node.get(node))
+            if step is not None:
+                # An edge keeps a slope for each sample.
+                held += sum(made.size for made in step.outputs) * (1 + len(step.edges))
+            if step is None:
                 sources = [key for key in dict.fromkeys((*node.inputs, *node.captured)) if key in known]
                 if not sources or not _carries_values(model, node):
                     continue
                 unknown[node.qualified_type] = None
-                step = _unknown_step(model, node, sources, known)
+                step = _unknown_step(model, node, sources, known, powers)
             steps.append((node, step))
             known.update((key, made) for key, made in zip(node.outputs, step.outputs, strict=False) if key)
     return Propagation(known, tuple(steps), tuple(unknown), _varying(model, known))
@@ -117,20 +122,24 @@ def _known_step(site: Site, layer: Layer | None) -> Step | None:
         return None
 
 
-def _unknown_step(model: Model, node: Node, sources: Sequence[str], known: Mapping[str, Samples]) -> Step:
+def _unknown_step(
+    model: Model, node: Node, sources: Sequence[str], known: Mapping[str, Samples], powers: dict[str, float]
+) -> Step:
+    """What an operator without a rule does; `powers` keeps those of the sources, of which it may have many outputs."""
     first = known[sources[0]]
     shape = model.shape(node.output)
     if shape is not None and shape == model.shape(sources[0]) and first.size < SIZE * _MAX_COPIED:
         edges = (Edge(sources[0], Adjoint(lambda rows: rows)),)
         return Step((first,), edges)
+    for source in sources:
+        if source not in powers:
+            powers[source] = max(float((known[source].astype(np.float64) ** 2).sum()) / SIZE, 1e-30)
     outputs, mixed = [], []
     draw = np.random.default_rng(node.order)
     for position, key in enumerate(node.outputs):
         made = model.shape(key) if key else None
         outputs.append(field(draw, (1,) * (len(made) if made is not None else first.ndim - 1)))
-        for source in sources:
-            power = max(float((known[source].astype(np.float64) ** 2).sum()) / SIZE, 1e-30)
-            mixed.append(Edge(source, Mixed(1 / power, known[source].shape[1:]), position))
+        mixed += [Edge(key, Mixed(1 / powers[key], known[key].shape[1:]), position) for key in sources]
     return Step(tuple(outputs), tuple(mixed))
 
 

@@ -23,7 +23,7 @@ _LARGEST = 1 << 17
 _ALL = _LARGEST << 6
 # Stands for an unknown dimension among known ones.
 UNKNOWN = np.iinfo(np.int64).min
-_ODD = (ValueError, IndexError, TypeError, ArithmeticError, MemoryError, AttributeError)
+_ODD = (ValueError, LookupError, TypeError, ArithmeticError, MemoryError, AttributeError)
 
 
 def settled_values(model: Model) -> Mapping[str, Array]:
@@ -135,6 +135,8 @@ def _axes(node: Node, values: Sequence[Array]) -> tuple[int, ...]:
 
 def _filled(node: Node, values: Sequence[Array]) -> Array:
     value = node.attributes.get("value")
+    if isinstance(value, onnx.TensorProto) and onnx.external_data_helper.uses_external_data(value):
+        raise ValueError("a fill value is not read from another file")
     fill = onnx.numpy_helper.to_array(value).ravel() if isinstance(value, onnx.TensorProto) else np.zeros(1, np.float32)
     return np.full(_room([int(length) for length in values[0].ravel()]), fill[0])
 
@@ -161,8 +163,18 @@ def _reshaped(node: Node, values: Sequence[Array]) -> Array:
     return values[0].reshape([values[0].shape[i] if d == 0 else d for i, d in enumerate(shape)])
 
 
-def _divided(node: Node, values: Sequence[Array]) -> Array:
-    a, b = values
+def _gathered(node: Node, values: Sequence[Array]) -> Array:
+    data, index, axis = values[0], values[1].astype(np.int64), node.int("axis", 0)
+    _room([data.size // max(data.shape[axis], 1), index.size])
+    return np.take(data, index, axis=axis)
+
+
+def _joined(node: Node, values: Sequence[Array]) -> Array:
+    _room([sum(value.size for value in values)])
+    return np.concatenate(values, axis=node.int("axis", 0))
+
+
+def _divided(a: Array, b: Array) -> Array:
     return np.asarray(a / b) if a.dtype.kind == "f" else np.asarray(a // np.where(b == 0, 1, b))
 
 
@@ -172,10 +184,12 @@ def _cast(node: Node, values: Sequence[Array]) -> Array:
     return values[0].astype(onnx.helper.tensor_dtype_to_np_dtype(node.int("to", 0)))
 
 
-def _binary(function: Callable[[Array, Array], Any]) -> Callable[[Node, Sequence[Array]], Any]:
+def _broadcast(function: Callable[..., Any], operands: int = 2) -> Callable[[Node, Sequence[Array]], Any]:
     def apply(node: Node, values: Sequence[Array]) -> Any:
-        _room(np.broadcast_shapes(values[0].shape, values[1].shape))
-        return function(values[0], values[1])
+        if len(values) != operands:  # numpy would take one more as the place for the result
+            raise ValueError("another number of operands")
+        _room(np.broadcast_shapes(*(value.shape for value in values)))
+        return function(*values)
 
     return apply
 
@@ -185,10 +199,10 @@ _MOVES = frozenset({"Identity", "Cast", "Gather", "Unsqueeze", "Squeeze", "Conca
 _OPERATIONS: Mapping[str, Callable[[Node, Sequence[Array]], Any]] = {
     "Identity": lambda node, v: v[0],
     "Cast": _cast,
-    "Gather": lambda node, v: np.take(v[0], v[1].astype(np.int64), axis=node.int("axis", 0)),
+    "Gather": _gathered,
     "Unsqueeze": lambda node, v: np.expand_dims(v[0], _axes(node, v)),
     "Squeeze": lambda node, v: np.squeeze(v[0], _axes(node, v) or None),
-    "Concat": lambda node, v: np.concatenate(v, axis=node.int("axis", 0)),
+    "Concat": _joined,
     "Reshape": _reshaped,
     "Flatten": lambda node, v: v[0].reshape(int(np.prod(v[0].shape[: node.int("axis", 1)])), -1),
     "Transpose": lambda node, v: np.transpose(v[0], node.ints("perm") or None),
@@ -197,16 +211,16 @@ _OPERATIONS: Mapping[str, Callable[[Node, Sequence[Array]], Any]] = {
     "Range": _range,
     "Expand": _expanded,
     "Tile": _tiled,
-    "Add": _binary(np.add),
-    "Sub": _binary(np.subtract),
-    "Mul": _binary(np.multiply),
-    "Div": _divided,
-    "Min": _binary(np.minimum),
-    "Max": _binary(np.maximum),
-    "Equal": _binary(np.equal),
-    "Greater": _binary(np.greater),
-    "Less": _binary(np.less),
-    "Where": lambda node, v: np.where(v[0], v[1], v[2]),
+    "Add": _broadcast(np.add),
+    "Sub": _broadcast(np.subtract),
+    "Mul": _broadcast(np.multiply),
+    "Div": _broadcast(_divided),
+    "Min": _broadcast(np.minimum),
+    "Max": _broadcast(np.maximum),
+    "Equal": _broadcast(np.equal),
+    "Greater": _broadcast(np.greater),
+    "Less": _broadcast(np.less),
+    "Where": _broadcast(np.where, 3),
     "Neg": lambda node, v: -v[0],
     "Sqrt": lambda node, v: np.sqrt(v[0]),
     "Floor": lambda node, v: np.floor(v[0]),
