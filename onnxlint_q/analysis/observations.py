@@ -30,7 +30,8 @@ class ChannelObservation:
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
             self.mean + share * (other.mean - self.mean),
-            self.power + share * (other.power - self.power),
+            # Not as the mean: squares overflow before values do, and infinity less infinity is no number.
+            (1 - share) * self.power + share * other.power,
         )
 
 

@@ -43,6 +43,7 @@ def _carries_little(skeleton: onnx.ModelProto) -> bool:
     """
     lengths: dict[str, int] = {}
     carried = 0
+    stored = {tensor.name: tensor for _, graph in walk_graphs(skeleton.graph) for tensor in graph.initializer}
     for _, graph in walk_graphs(skeleton.graph):
         for value in (*graph.input, *graph.value_info, *graph.output):
             shape = tensor_type(value.type).shape
@@ -56,6 +57,8 @@ def _carries_little(skeleton: onnx.ModelProto) -> bool:
                 made = _LONGEST_SHAPE
             elif node.op_type == "Constant":
                 made = max((math.prod(entry.t.dims) for entry in node.attribute if len(entry.t.dims) < 2), default=0)
+            elif node.op_type == "ConstantOfShape" and node.input[0] in stored and made == 1:
+                made = max(int(onnx.numpy_helper.to_array(stored[node.input[0]]).item()), 0)
             elif node.op_type == "Concat" and made:
                 made = sum(parts)
             for name in node.output:
