@@ -24,7 +24,7 @@ from onnxlint_q.calibration.session import NotRunnableError
 from onnxlint_q.calibration.source import Source
 from onnxlint_q.calibration.trials import run_trials
 from onnxlint_q.config import Config
-from onnxlint_q.errors import OnnxlintError
+from onnxlint_q.errors import DataError, OnnxlintError
 from onnxlint_q.facts import Facts, measure
 from onnxlint_q.finding import RULE_CRASHED, Confidence, Evidence, Finding, Location, Severity
 from onnxlint_q.graph import read_model
@@ -158,7 +158,7 @@ def _probe(facts: Facts, progress: Progress) -> tuple[Probe | None, tuple[str, .
     try:
         probed = probe(facts, progress)
         return probed, (f"probe: {probed.note}",) if probed.note else ()
-    except NotRunnableError as error:
+    except (NotRunnableError, DataError) as error:
         return None, (f"the probe gave nothing, verdicts rest on what else there is: {error}",)
 
 
