@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,9 +23,10 @@ from onnxlint_q.calibration.executable import Executable
 from onnxlint_q.calibration.fanout import Variant, blocks, fan_out
 from onnxlint_q.calibration.output_error import OutputError, OutputErrorAccumulator, Reference
 from onnxlint_q.calibration.progress import Progress, silent
-from onnxlint_q.calibration.session import NotRunnableError, Session
+from onnxlint_q.calibration.session import NotRunnableError, Runs, Session, time_limit, too_long
 from onnxlint_q.calibration.variant_runs import Samples, measure_variants
 from onnxlint_q.calibration.variants import ActivationScale, quantized_weight, with_activations, with_weight
+from onnxlint_q.calibration.workers import LateError, cores, in_order
 from onnxlint_q.facts import Facts
 
 Array = npt.NDArray[Any]
@@ -84,7 +86,7 @@ def _groups(
     """Variants that fit one graph, those of one layer together, in the order of the layers."""
     shapes = (known.shape for known in facts.model.types.values() if known.shape is not None)
     largest = max((math.prod(dim or 1 for dim in shape) for shape in shapes), default=1 << 22)
-    room = max(_FEWEST, _TENSOR_BYTES // (4 * largest))
+    room = max(_FEWEST, _TENSOR_BYTES // (4 * largest * cores()))
     of_layer: dict[str, dict[str, LayerVariant]] = {}
     for key, variant in variants.items():
         of_layer.setdefault(variant.layer.output, {})[key] = variant
@@ -112,20 +114,24 @@ def _together(
 ) -> dict[str, OutputError]:
     fan = fan_out(facts.model, base, _with_arrays(facts, variants))
     outputs = list(fan.order)
-    session, exact = Session(fan.executable), Session(base)
+    # Each thread works on a sample of its own, while this one adds up what the others have done.
+    session, exact = Session(fan.executable, 1), Session(base)
+    runs = Runs(session, outputs)
     sums = {key: OutputErrorAccumulator() for key in variants}
-    for number, sample in enumerate(samples()):
-        if any(array.ndim and array.shape[0] != 1 for array in sample.values()):
-            raise MixesBatchError("a sample is a batch of several")
-        parts = [
-            blocks(made, fan.order[name]) for name, made in zip(outputs, session.run(sample, outputs), strict=True)
-        ]
-        float_parts = [part for part, _ in parts]
-        if number == 0:
-            _check_same(exact.run(sample, outputs), float_parts)
-        reference = Reference(float_parts)
-        for key, accumulator in sums.items():
-            accumulator.add(reference, [own.get(key, part) for part, own in parts])
+    with closing(in_order(runs.run, samples(), cores(), time_limit(), runs.stop)) as stream:
+        try:
+            for number, (sample, made) in enumerate(stream):
+                if any(array.ndim and array.shape[0] != 1 for array in sample.values()):
+                    raise MixesBatchError("a sample is a batch of several")
+                parts = [blocks(values, fan.order[name]) for name, values in zip(outputs, made, strict=True)]
+                float_parts = [part for part, _ in parts]
+                if number == 0:
+                    _check_same(exact.run(sample, outputs), float_parts)
+                reference = Reference(float_parts)
+                for key, accumulator in sums.items():
+                    accumulator.add(reference, [own.get(key, part) for part, own in parts])
+        except LateError as error:
+            raise too_long() from error
     return {key: accumulator.result() for key, accumulator in sums.items()}
 
 

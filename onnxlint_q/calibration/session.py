@@ -118,6 +118,37 @@ class Session:
         return [np.asarray(value) if isinstance(value, _TENSOR) else np.empty(0, object) for value in values]
 
 
+class Runs:
+    """Runs of one session on several threads, which can all be stopped."""
+
+    def __init__(self, session: Session, outputs: Sequence[str] | None) -> None:
+        """`outputs` are what each run gives, as in `Session.run`."""
+        self._session = session
+        self._outputs = outputs
+        self._running: dict[int, ort.RunOptions] = {}
+        self._stopped = False
+
+    def run(self, number: int, sample: Mapping[str, Array]) -> tuple[Mapping[str, Array], list[Array]]:
+        """The sample and what the model makes of it, on this thread; `number` tells the runs apart.
+
+        Raises:
+            NotRunnableError: the run fails, or was stopped.
+        """
+        options = self._running[number] = run_options()
+        # Looked at after the options can be found, so that a stop that comes now is not missed.
+        options.terminate = self._stopped
+        try:
+            return sample, self._session.compute(sample, options, self._outputs)
+        finally:
+            del self._running[number]
+
+    def stop(self) -> None:
+        """Let runs that are on their way end at the next operator."""
+        self._stopped = True
+        for options in list(self._running.values()):
+            options.terminate = True
+
+
 def time_limit() -> float:
     """Seconds that one sample may take."""
     return SECONDS_PER_RUN
