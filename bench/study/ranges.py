@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxlint_q.analysis.folding import BatchNorm
+from onnxlint_q.analysis.observations import TensorObservation
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.calibration.data import ArraySource
@@ -57,7 +59,7 @@ def layer_ranges(path: Path, network: str, epoch: int, images: Images) -> list[L
     rows = []
     for depth, layer in enumerate(facts.layers, 1):
         norm = layer.folded.after
-        own, after = layer.folded.layer.output, layer.output
+        after = seen[layer.output]
         gain = None if norm is None else np.abs(norm.gain)
         rows.append(
             LayerRanges(
@@ -71,11 +73,22 @@ def layer_ranges(path: Path, network: str, epoch: int, images: Images) -> list[L
                 average_precision=layer.weight.average_precision,
                 gain_low=None if gain is None else float(gain.min()),
                 gain_high=None if gain is None else float(gain.max()),
-                output=seen[own].range,
-                normalised=None if norm is None else seen[after].range,
+                output=after.range if norm is None else range_before(norm, after),
+                normalised=None if norm is None else after.range,
             )
         )
     return rows
+
+
+def range_before(norm: BatchNorm, after: TensorObservation) -> float:
+    """Range of what a BatchNormalization reads, from the extremes of each channel behind it; a channel without gain
+    says nothing.
+    """
+    if after.channels is None:
+        raise ValueError(f"the channels of {norm.node.output!r} were not told apart")
+    kept = norm.gain != 0
+    ends = (np.stack([after.channels.low, after.channels.high])[:, kept] - norm.shift[kept]) / norm.gain[kept]
+    return float(ends.max() - ends.min()) if kept.any() else 0.0
 
 
 def layer_name(layer: LayerFacts) -> str:
