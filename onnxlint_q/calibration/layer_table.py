@@ -116,9 +116,14 @@ def _together(
     outputs = list(fan.order)
     # Each thread works on a sample of its own, while this one adds up what the others have done.
     session, exact = Session(fan.executable, 1), Session(base)
-    runs = Runs(session, outputs)
+    runs = Runs()
+
+    def run(number: int, sample: Mapping[str, Array]) -> tuple[Mapping[str, Array], list[Array]]:
+        with runs.options(number) as options:
+            return sample, session.compute(sample, options, outputs)
+
     sums = {key: OutputErrorAccumulator() for key in variants}
-    with closing(in_order(runs.run, samples(), cores(), time_limit(), runs.stop)) as stream:
+    with closing(in_order(run, samples(), cores(), time_limit(), runs.stop)) as stream:
         try:
             for number, (sample, made) in enumerate(stream):
                 if any(array.ndim and array.shape[0] != 1 for array in sample.values()):

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 from onnx import helper
 
 from onnxlint_q.analysis.observations import Observations
@@ -23,7 +22,7 @@ from onnxlint_q.analysis.placement import quantized_activations
 from onnxlint_q.calibration.executable import PREFIX, as_stored
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.reduction import Collector, Reduced, reduce_tensor
-from onnxlint_q.calibration.session import Session, run_options, time_limit, too_long
+from onnxlint_q.calibration.session import Runs, Session, time_limit, too_long
 from onnxlint_q.calibration.source import OPEN_SIDE, Sample, Source
 from onnxlint_q.calibration.workers import LateError, cores, in_order
 from onnxlint_q.errors import DataError
@@ -102,15 +101,14 @@ class _Pass:
         # Each thread works on a sample of its own; only cores that are left over help within a sample.
         share = max(1, cores() // self.threads)
         self.sessions = [(part, _session(facts.model, part, share)) for part in parts]
-        self.running: dict[int, ort.RunOptions] = {}
-        self.stopped = False
+        self.runs = Runs()
 
     def over(
         self, source: Source, samples: Iterable[Sample], groups: int, group_of: Callable[[int], int]
     ) -> tuple[Observations, ...]:
         """What was seen by group."""
         collected = [Collector(self.tensors, self.codes) for _ in range(groups)]
-        with closing(in_order(self._reduced, samples, self.threads, time_limit(), self._stop)) as stream:
+        with closing(in_order(self._reduced, samples, self.threads, time_limit(), self.runs.stop)) as stream:
             try:
                 for number, sample in enumerate(stream):
                     collected[group_of(number)].add(sample)
@@ -123,18 +121,9 @@ class _Pass:
             for group in collected
         )
 
-    def _stop(self) -> None:
-        """Let runs that are on their way end at the next operator."""
-        self.stopped = True
-        for options in list(self.running.values()):
-            options.terminate = True
-
     def _reduced(self, number: int, sample: Sample) -> dict[str, Reduced]:
         """The statistics of one sample."""
-        options = self.running[number] = run_options()
-        # Looked at after the options can be found, so that a stop that comes now is not missed.
-        options.terminate = self.stopped
-        with np.errstate(over="ignore", invalid="ignore"):
+        with self.runs.options(number) as options, np.errstate(over="ignore", invalid="ignore"):
             made: dict[str, Reduced] = {}
             for tensor in self.given:
                 self._reduce(tensor, sample[tensor], number, made)
@@ -143,7 +132,6 @@ class _Pass:
                 # Where nothing is watched the model's own outputs come, to see that it runs.
                 for tensor, array in zip(part, values, strict=False):
                     self._reduce(tensor, array, number, made)
-        del self.running[number]
         return made
 
     def _reduce(self, tensor: str, values: Array, number: int, made: dict[str, Reduced]) -> None:

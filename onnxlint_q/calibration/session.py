@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class Session:
         """With integer kernels whose sums cannot saturate, or as it comes where there are none for the model."""
         try:
             return ort.InferenceSession(proto, self._options(names, precise=True), providers=["CPUExecutionProvider"])
-        except Exception:  # the same as above
+        except Exception:  # pybind again; what is wrong with the model itself is said by the second try
             options = self._options(names, precise=False)
             return ort.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
 
@@ -119,26 +120,21 @@ class Session:
 
 
 class Runs:
-    """Runs of one session on several threads, which can all be stopped."""
+    """Runs on several threads, which can all be stopped."""
 
-    def __init__(self, session: Session, outputs: Sequence[str] | None) -> None:
-        """`outputs` are what each run gives, as in `Session.run`."""
-        self._session = session
-        self._outputs = outputs
+    def __init__(self) -> None:
+        """Nothing runs yet."""
         self._running: dict[int, ort.RunOptions] = {}
         self._stopped = False
 
-    def run(self, number: int, sample: Mapping[str, Array]) -> tuple[Mapping[str, Array], list[Array]]:
-        """The sample and what the model makes of it, on this thread; `number` tells the runs apart.
-
-        Raises:
-            NotRunnableError: the run fails, or was stopped.
-        """
+    @contextmanager
+    def options(self, number: int) -> Iterator[ort.RunOptions]:
+        """Options for `Session.compute` while a piece of work lasts; `number` tells several apart."""
         options = self._running[number] = run_options()
         # Looked at after the options can be found, so that a stop that comes now is not missed.
         options.terminate = self._stopped
         try:
-            return sample, self._session.compute(sample, options, self._outputs)
+            yield options
         finally:
             del self._running[number]
 
