@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,9 +25,8 @@ _UPPER = 1 if sys.byteorder == "little" else 0
 
 
 def float_codes(values: npt.NDArray[np.float32], start: int = 0, stride: int = 1) -> Codes:
-    """The upper 16 bits of every `stride`-th value from `start` on; `values` is contiguous."""
-    halves = values.reshape(-1).view(np.uint16)
-    return np.ascontiguousarray(halves[2 * start + _UPPER :: 2 * stride])
+    """The upper 16 bits of every `stride`-th value from `start` on, a view; `values` is contiguous."""
+    return values.reshape(-1).view(np.uint16)[2 * start + _UPPER :: 2 * stride]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +67,8 @@ class Histogram:
         return cls.of_codes([float_codes(np.ascontiguousarray(values, np.float32))], whole)
 
     def __add__(self, other: Histogram) -> Histogram:
+        if not (self.bins.size and other.bins.size):
+            return replace(self if self.bins.size else other, whole=self.whole and other.whole)
         counts = np.zeros(BINS, np.int64)
         counts[self.bins] = self.counts
         counts[other.bins] += other.counts

@@ -17,22 +17,14 @@ Vector = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChannelObservation:
-    """One value a channel: smallest and largest (exact), mean and mean square."""
+    """Exact smallest and largest value of each channel."""
 
     low: Vector
     high: Vector
-    mean: Vector
-    power: Vector
 
-    def together(self, other: ChannelObservation, share: float) -> ChannelObservation:
-        """Of the values of both, `share` of which are those of `other`."""
-        return ChannelObservation(
-            np.minimum(self.low, other.low),
-            np.maximum(self.high, other.high),
-            self.mean + share * (other.mean - self.mean),
-            # Not as the mean: squares overflow before values do, and infinity less infinity is no number.
-            (1 - share) * self.power + share * other.power,
-        )
+    def __or__(self, other: ChannelObservation) -> ChannelObservation:
+        """Of the values of both."""
+        return ChannelObservation(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +83,13 @@ class TensorObservation:
             min(self.low, other.low),
             max(self.high, other.high),
             self.mean + share * (other.mean - self.mean),
-            self.power + share * (other.power - self.power),
+            # Not as the mean: squares overflow before values do, and infinity less infinity is no number.
+            (1 - share) * self.power + share * other.power,
             self.size + other.size,
             self.histogram + other.histogram,
             np.concatenate([self.lows, other.lows]),
             np.concatenate([self.highs, other.highs]),
-            mine.together(theirs, share) if mine is not None and theirs is not None and same else None,
+            mine | theirs if mine is not None and theirs is not None and same else None,
             self._ends(other, share),
         )
 
@@ -107,6 +100,11 @@ class TensorObservation:
             self.ends[0] + share * (other.ends[0] - self.ends[0]),
             self.ends[1] + share * (other.ends[1] - self.ends[1]),
         )
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no value was NaN or infinite, and their sum is neither."""
+        return bool(np.isfinite(self.lows).all() and np.isfinite(self.highs).all() and np.isfinite(self.mean))
 
     @property
     def range(self) -> float:

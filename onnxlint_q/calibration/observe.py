@@ -8,20 +8,21 @@ tensor and sample.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
 from onnx import helper
 
-from onnxlint_q.analysis.observations import Observations
+from onnxlint_q.analysis.observations import Observations, TensorObservation
 from onnxlint_q.analysis.placement import quantized_activations
 from onnxlint_q.calibration.executable import PREFIX, as_stored
 from onnxlint_q.calibration.progress import Progress, silent
-from onnxlint_q.calibration.reduction import Collector, Reduced, reduce_tensor
+from onnxlint_q.calibration.reduction import Collector, Layout, Reduced, Watched, reduce_sample
 from onnxlint_q.calibration.session import Runs, Session, time_limit, too_long
 from onnxlint_q.calibration.source import OPEN_SIDE, Sample, Source
 from onnxlint_q.calibration.workers import LateError, cores, in_order
@@ -82,6 +83,32 @@ def observe_groups(
     return seen
 
 
+class _Part:
+    """Some of the tensors, and the session that gives them; none where they are inputs."""
+
+    def __init__(self, watched: Sequence[Watched], names: Sequence[str], session: Session | None) -> None:
+        self.watched = watched
+        self._names = names
+        self._session = session
+        self._layout = Layout((), ())
+
+    def reduced(
+        self, number: int, sample: Sample, options: ort.RunOptions, turn: AbstractContextManager[Any]
+    ) -> Reduced:
+        """The statistics of one sample."""
+        if self._session is None:
+            arrays = [sample[one.tensor] for one in self.watched]
+        else:
+            # Where nothing is watched the model's own outputs come, to see that it runs.
+            arrays = self._session.compute(sample, options, self._names or None)[: len(self._names)]
+        shapes = tuple(array.shape for array in arrays)
+        layout = self._layout
+        if layout.shapes != shapes:
+            layout = self._layout = Layout(self.watched, shapes)
+        with turn:
+            return reduce_sample(layout, arrays, number)
+
+
 class _Pass:
     """The sessions of one pass, loaded once."""
 
@@ -89,107 +116,75 @@ class _Pass:
         self.planned = planned
         self.progress = progress
         self.inputs = facts.model.inputs
-        self.tensors = observed_tensors(facts)
-        self.axes = {tensor: channel_axis(facts.model, tensor) for tensor in self.tensors}
-        known = {q.codes: q.code_range for q in facts.quantized}
-        self.codes = {tensor: codes for tensor in self.tensors if (codes := known.get(tensor)) is not None}
-        self.clipped = clipped_tensors(facts.model, self.tensors)
-        self.given = [value.name for value in self.inputs if value.name in self.axes]
-        computed = [tensor for tensor in self.tensors if tensor not in self.given]
-        parts, largest = _parts(facts.model, computed)
+        given = {value.name for value in self.inputs}
+        tensors = observed_tensors(facts)
+        parts, largest = _parts(facts.model, [tensor for tensor in tensors if tensor not in given])
         self.threads = max(1, min(cores(), planned, _WORK_BYTES // max(largest, 1)))
         # Each thread works on a sample of its own; only cores that are left over help within a sample.
         share = max(1, cores() // self.threads)
-        self.sessions = [(part, _session(facts.model, part, share)) for part in parts]
+        self.parts = [_Part(_watched(facts, [tensor for tensor in tensors if tensor in given]), (), None)]
+        self.parts += [
+            _Part(_watched(facts, list(part)), list(part.values()), _session(facts.model, part, share))
+            for part in parts
+        ]
         self.runs = Runs()
+        # A reduction is many short calls into numpy, and threads that make them at once wait for each other's turn in
+        # the interpreter more than they work. So while some reduce, the others run the model.
+        self.turn = threading.Semaphore(max(1, self.threads // 2))
 
     def over(
         self, source: Source, samples: Iterable[Sample], groups: int, group_of: Callable[[int], int]
     ) -> tuple[Observations, ...]:
         """What was seen by group."""
-        collected = [Collector(self.tensors, self.codes) for _ in range(groups)]
+        collected = [[Collector(part.watched) for part in self.parts] for _ in range(groups)]
+        counts = [0] * groups
         with closing(in_order(self._reduced, samples, self.threads, time_limit(), self.runs.stop)) as stream:
             try:
                 for number, sample in enumerate(stream):
-                    collected[group_of(number)].add(sample)
+                    group = group_of(number)
+                    counts[group] += 1
+                    for collector, reduced in zip(collected[group], sample, strict=True):
+                        collector.add(reduced)
                     self.progress("calibrating", number + 1, self.planned)
             except LateError as error:
                 raise too_long() from error
         available = source.available(self.inputs)
         return tuple(
-            Observations(source.name, source.synthetic, group.samples, available, *group.result())
-            for group in collected
+            _observations(source, count, available, group) for count, group in zip(counts, collected, strict=True)
         )
 
-    def _reduced(self, number: int, sample: Sample) -> dict[str, Reduced]:
-        """The statistics of one sample."""
-        with self.runs.options(number) as options, np.errstate(over="ignore", invalid="ignore"):
-            made: dict[str, Reduced] = {}
-            for tensor in self.given:
-                self._reduce(tensor, sample[tensor], number, made)
-            for part, session in self.sessions:
-                values = session.compute(sample, options, list(part.values()) or None)
-                # Where nothing is watched the model's own outputs come, to see that it runs.
-                for tensor, array in zip(part, values, strict=False):
-                    self._reduce(tensor, array, number, made)
-        return made
+    def _reduced(self, number: int, sample: Sample) -> list[Reduced]:
+        """The statistics of one sample by part."""
+        with self.runs.options(number) as options:
+            return [part.reduced(number, sample, options, self.turn) for part in self.parts]
 
-    def _reduce(self, tensor: str, values: Array, number: int, made: dict[str, Reduced]) -> None:
-        """Add a tensor's statistics to those of the sample."""
-        if not values.size or values.dtype == object:
-            return
-        extremes = None
-        source, low, high = self.clipped.get(tensor, ("", 0.0, 0.0))
-        if source in made:
-            read = made[source]
-            extremes = np.clip(read.low, low, high), np.clip(read.high, low, high)
-        made[tensor] = reduce_tensor(values, self.axes[tensor], number, self.codes.get(tensor), extremes)
+
+def _observations(source: Source, samples: int, available: int | None, parts: Sequence[Collector]) -> Observations:
+    tensors: dict[str, TensorObservation] = {}
+    non_finite: list[str] = []
+    for part in parts:
+        found, bad = part.result()
+        tensors |= found
+        non_finite += bad
+    return Observations(source.name, source.synthetic, samples, available, tensors, tuple(non_finite))
 
 
 def observed_tensors(facts: Facts) -> tuple[str, ...]:
-    """The tensors worth watching.
-
-    In a float model what would be quantised, and what layers give, their BatchNormalization folded; in a quantised
-    model the codes.
-    """
+    """The tensors worth watching: in a float model what would be quantised, in a quantised model the codes."""
     model = facts.model
     if facts.is_float:
         folded = [layer.folded for layer in facts.layers]
-        placed = (place.tensor for place in quantized_activations(model, folded) if not place.constant)
-        wanted = [*placed, *(layer.output for layer in folded)]
+        wanted = [place.tensor for place in quantized_activations(model, folded) if not place.constant]
     else:
         wanted = [q.codes for q in facts.quantized if q.role is Role.ACTIVATION and not q.dynamic]
-    defined = {node.outputs[i] for node in model.nodes if node.graph == ROOT for i in range(len(node.outputs))}
-    defined |= {value.name for value in model.inputs}
-    order = {key: node.order for node in model.nodes if node.graph == ROOT for key in node.outputs}
-    return tuple(sorted(dict.fromkeys(key for key in wanted if key in defined), key=lambda key: order.get(key, -1)))
+    order = {value.name: -1 for value in model.inputs}
+    order |= {key: node.order for node in model.nodes if node.graph == ROOT for key in node.outputs}
+    return tuple(sorted({key for key in wanted if key in order}, key=lambda key: (order[key], key)))
 
 
-def clipped_tensors(model: Model, tensors: Sequence[str]) -> dict[str, tuple[str, float, float]]:
-    """Results of Relu and Clip: what they read, if that is watched and comes first, and the bounds they put on it.
-
-    Both are monotone, so the extremes of the result are those of what was read, clipped, exactly.
-    """
-    found: dict[str, tuple[str, float, float]] = {}
-    for number, tensor in enumerate(tensors):
-        node = model.producer(tensor)
-        if node is None or not node.is_standard or node.input(0) not in tensors[:number]:
-            continue
-        if node.op_type == "Relu":
-            found[tensor] = node.input(0), 0.0, math.inf
-        elif node.op_type == "Clip":
-            low, high = (_bound(model, node, *which) for which in ((1, "min", -math.inf), (2, "max", math.inf)))
-            if low is not None and high is not None:
-                found[tensor] = node.input(0), low, high
-    return found
-
-
-def _bound(model: Model, node: Node, position: int, name: str, default: float) -> float | None:
-    """A bound of a Clip, by opset an input or an attribute; None if it is computed."""
-    if not node.input(position):
-        return node.float(name, default)
-    value = model.constant(node.input(position))
-    return float(value.reshape(())) if value is not None and value.size == 1 else None
+def _watched(facts: Facts, tensors: Sequence[str]) -> tuple[Watched, ...]:
+    codes = {q.codes: q.code_range for q in facts.quantized}
+    return tuple(Watched(tensor, channel_axis(facts.model, tensor), codes.get(tensor)) for tensor in tensors)
 
 
 def channel_axis(model: Model, tensor: str) -> int | None:

@@ -1,16 +1,18 @@
 """The statistics of one sample's tensors, and their sum over samples.
 
-A tensor is read where ONNX Runtime left it, while it is still in the processor's cache, and only numpy's vectorised
-loops touch all of its values: extremes, sum and sum of squares of each channel. They release the interpreter's lock,
-so that several samples are worked on at once. The histogram takes a regular subset of at most SUBSET values a tensor
-and sample.
+Tensors are read where ONNX Runtime left them, by few and long vectorised calls. Extremes of all channels of all
+tensors lie one after the other in one vector, and so do sums, so that adding up a sample takes a few calls and not a
+few for each tensor. The histogram takes a regular subset of at most SUBSET values a tensor and sample.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache, reduce
+from itertools import chain
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,112 +24,176 @@ from onnxlint_q.analysis.observations import ChannelObservation, TensorObservati
 Array = npt.NDArray[Any]
 Single = npt.NDArray[np.float32]
 SUBSET = 1024
-# Rows of this many values: numpy's BLAS starts threads of its own above 10,000, and float32 sums stay accurate.
-_ROW = 8192
-# Samples whose subsets wait to be counted together; counting costs the same for one sample as for many.
-_WAITING = 64
+# Sums are made of parts of this many values: numpy's BLAS starts threads of its own above 10,000, and float32 sums stay
+# accurate.
+_PART = 8192
+# Bytes of subsets that wait to be counted together; counting costs the same for one sample as for many.
+_WAITING = 16 << 20
 _GOLDEN = 0.6180339887498949
 
 
-class Reduced(NamedTuple):
-    """One tensor of one sample.
+class Watched(NamedTuple):
+    """What is known of a tensor before it is seen.
 
     Attributes:
-        low, high, total, square: extremes, sum and sum of squares of each channel; of all values where `channels` is
-            false.
-        size: how many values.
-        codes: upper halves of a subset of the values.
-        ends: how many values equal the lowest and the highest code.
-        channels: the tensor has an axis of channels.
+        tensor: its key.
+        axis: where its channels are, None if it has none.
+        codes: the lowest and the highest code, if it holds codes.
     """
 
-    low: Array
-    high: Array
-    total: Array
-    square: Array
-    size: int
-    codes: Codes
-    ends: tuple[int, int]
+    tensor: str
+    axis: int | None = None
+    codes: tuple[int, int] | None = None
+
+
+class Place(NamedTuple):
+    """Where the statistics of one tensor of a sample are.
+
+    Attributes:
+        number, order: which of the tensors, and which of those that hold anything.
+        watched: what it is.
+        shape: its values as `[lead, channel, value]`.
+        channels: it has an axis of channels.
+        extremes: its extremes, by lead and channel.
+        parts: its sums.
+        stride, codes: the values that are counted, and where they go.
+    """
+
+    number: int
+    order: int
+    watched: Watched
+    shape: tuple[int, int, int]
     channels: bool
+    extremes: slice
+    parts: slice
+    stride: int
+    codes: slice
+
+    @property
+    def size(self) -> int:
+        """How many values the tensor holds."""
+        return math.prod(self.shape)
 
 
-def reduce_tensor(
-    array: Array,
-    axis: int | None,
-    number: int,
-    codes: tuple[int, int] | None = None,
-    extremes: tuple[Array, Array] | None = None,
-) -> Reduced:
-    """Reduce one tensor, which holds at least one value. NaN and infinity go through and warn of nothing.
+class Layout:
+    """Where the statistics of all tensors of a sample are; it follows from their shapes.
+
+    Attributes:
+        shapes: of the tensors.
+        places: by number; a tensor without values has none.
+        starts: by place, how many values a subset can start at: all that leave room for it, so that none is left out
+            in the long run.
+        rows, parts, counted: how many extremes, sums and counted values there are.
+    """
+
+    def __init__(self, watched: Sequence[Watched], shapes: tuple[tuple[int, ...], ...]) -> None:
+        """Lay out tensors of these shapes."""
+        self.shapes = shapes
+        self.places: dict[int, Place] = {}
+        rows = parts = counted = 0
+        for number, (one, shape) in enumerate(zip(watched, shapes, strict=True)):
+            size = math.prod(shape)
+            if not size:
+                continue
+            channels = one.axis is not None and len(shape) > one.axis
+            split = _split(shape, one.axis if channels else None)
+            stride = _stride(size)
+            place = Place(
+                number=number,
+                order=len(self.places),
+                watched=one,
+                shape=split,
+                channels=channels,
+                extremes=slice(rows, rows + _rows(split)),
+                parts=slice(parts, parts + size // _part(size)),
+                stride=stride,
+                codes=slice(counted, counted + size // stride),
+            )
+            self.places[number] = place
+            rows, parts, counted = place.extremes.stop, place.parts.stop, place.codes.stop
+        self.rows, self.parts, self.counted = rows, parts, counted
+        self.starts = np.asarray([p.size - (p.size // p.stride - 1) * p.stride for p in self.places.values()], np.int64)
+
+
+def _split(shape: tuple[int, ...], axis: int | None) -> tuple[int, int, int]:
+    """A shape as `[lead, channel, value]`; all values are one channel's where there is no axis of channels."""
+    if axis is None:
+        return 1, 1, math.prod(shape)
+    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+
+
+def _rows(split: tuple[int, int, int]) -> int:
+    """How many extremes it takes; where a channel has a single value, they are taken over what is in front."""
+    lead, count, length = split
+    return count if length == 1 else lead * count
+
+
+class Reduced(NamedTuple):
+    """One sample.
+
+    Attributes:
+        layout: what the rest is of.
+        low, high: extremes.
+        total, square: sums and sums of squares.
+        codes: upper halves of the values that are counted.
+        ends: `[place, 2]`: how many values equal the lowest and the highest code.
+    """
+
+    layout: Layout
+    low: Single
+    high: Single
+    total: Single
+    square: Single
+    codes: Codes
+    ends: npt.NDArray[np.int64]
+
+
+def reduce_sample(layout: Layout, arrays: Sequence[Array], sample: int) -> Reduced:
+    """Reduce the tensors of one sample. NaN and infinity go through.
 
     Args:
-        array: its values.
-        axis: where its channels are, None if it has none.
-        number: which sample it is from; each takes its subset from another place.
-        codes: the lowest and the highest code, if it holds codes.
-        extremes: smallest and largest value by channel, where they are known already.
+        layout: of the shapes of `arrays`.
+        arrays: the tensors' values.
+        sample: its number; each sample's subset starts at another place.
     """
-    ends = (0, 0)
-    if codes is not None:
-        ends = (int(np.count_nonzero(array == codes[0])), int(np.count_nonzero(array == codes[1])))
-    values = np.ascontiguousarray(array, np.float32)
-    size = values.size
-    channels = axis is not None and values.ndim > axis
-    count = values.shape[axis] if channels and axis is not None else 1
-    lead = math.prod(values.shape[:axis]) if channels else 1
-    length = size // (lead * count)
-    if extremes is not None and extremes[0].size != count:
-        extremes = None
-    found = _by_column(values.reshape(lead, count)) if length == 1 else _by_row(values, lead, count, length, extremes)
-    stride = _stride(size)
-    # Consecutive samples start a golden ratio of the stride apart, which spreads any number of them evenly.
-    start = int(stride * (number * _GOLDEN % 1.0))
-    return Reduced(*found, size, float_codes(values, start, stride), ends, channels)
+    low, high = np.empty(layout.rows, np.float32), np.empty(layout.rows, np.float32)
+    total, square = np.empty(layout.parts, np.float32), np.empty(layout.parts, np.float32)
+    codes = np.empty(layout.counted, np.uint16)
+    ends = np.zeros((len(layout.places), 2), np.int64)
+    # Consecutive samples start a golden ratio apart, which spreads any number of them evenly.
+    starts = (layout.starts * (sample * _GOLDEN % 1.0)).astype(np.int64).tolist()
+    with np.errstate(over="ignore", invalid="ignore"):
+        for place, start in zip(layout.places.values(), starts, strict=True):
+            array = arrays[place.number]
+            if place.watched.codes is not None:
+                ends[place.order] = [np.count_nonzero(array == code) for code in place.watched.codes]
+            values = np.ascontiguousarray(array, np.float32).reshape(-1)
+            _extremes(values, place.shape, low[place.extremes], high[place.extremes])
+            part = _part(values.size)
+            parts = values.reshape(-1, 1, part)
+            np.matmul(parts, _ones(part), out=total[place.parts].reshape(-1, 1, 1))
+            np.matmul(parts, values.reshape(-1, part, 1), out=square[place.parts].reshape(-1, 1, 1))
+            subset = codes[place.codes]
+            subset[:] = float_codes(values, start, place.stride)[: subset.size]
+    return Reduced(layout, low, high, total, square, codes, ends)
 
 
-def _by_row(
-    values: Single, lead: int, count: int, length: int, extremes: tuple[Array, Array] | None
-) -> tuple[Array, Array, Array, Array]:
-    """Extremes, sum and sum of squares of `[lead, channel, value]` by channel, its values lying together."""
-    part = _part(length)
-    rows = values.reshape(-1, part)
-    low, high = extremes or (np.minimum.reduce(rows, axis=1), np.maximum.reduce(rows, axis=1))
-    upright = rows[:, None, :]
-    total = np.matmul(upright, _ones(part)).reshape(-1)
-    square = np.matmul(upright, rows[:, :, None]).reshape(-1)
-    if rows.shape[0] == count:
-        return low, high, total, square
-    shape = (lead, count, length // part)
-    if extremes is None:
-        low, high = low.reshape(shape).min(axis=(0, 2)), high.reshape(shape).max(axis=(0, 2))
-    return (
-        low,
-        high,
-        total.reshape(shape).sum(axis=(0, 2), dtype=np.float64),
-        square.reshape(shape).sum(axis=(0, 2), dtype=np.float64),
-    )
+def _extremes(values: Single, shape: tuple[int, int, int], low: Single, high: Single) -> None:
+    """Extremes of `[lead, channel, value]` by lead and channel; by channel where each has a single value."""
+    lead, count, length = shape
+    table, axis = (values.reshape(lead, count), 0) if length == 1 else (values.reshape(-1, length), 1)
+    np.minimum.reduce(table, axis, None, low)
+    np.maximum.reduce(table, axis, None, high)
 
 
-def _by_column(table: Single) -> tuple[Array, Array, Array, Array]:
-    """The same of `[value, channel]`."""
-    if len(table) == 1:
-        return table[0].copy(), table[0].copy(), table[0].copy(), np.square(table[0])
-    return (
-        table.min(axis=0),
-        table.max(axis=0),
-        table.sum(axis=0, dtype=np.float64),
-        np.asarray(np.einsum("rc,rc->c", table, table, dtype=np.float64)),
-    )
-
-
-@lru_cache(maxsize=256)
-def _part(length: int) -> int:
-    """The largest divisor of `length` that is no longer than a row; `length` itself if all are short."""
-    if length <= _ROW:
-        return length
-    best = max(part for small in range(1, math.isqrt(length) + 1) if length % small == 0
-               for part in (small, length // small) if part <= _ROW)  # fmt: skip
-    return best if best >= 64 else length
+@lru_cache(maxsize=4096)
+def _part(size: int) -> int:
+    """The largest divisor of `size` that makes a part; `size` itself if it has none worth the name."""
+    if size <= _PART:
+        return size
+    best = max(part for small in range(1, math.isqrt(size) + 1) if size % small == 0
+               for part in (small, size // small) if part <= _PART)  # fmt: skip
+    return best if best >= 64 else size
 
 
 @lru_cache(maxsize=64)
@@ -147,90 +213,109 @@ def _stride(size: int) -> int:
     return stride
 
 
-class Sums:
-    """The running statistics of one tensor; samples wait until it pays to add them up."""
+class Collector:
+    """The running statistics of some tensors; samples wait until it pays to count their subsets."""
 
-    def __init__(self, whole: bool) -> None:
-        self.whole = whole
-        self.waiting: list[Reduced] = []
-        self._sum: TensorObservation | None = None
-        self._finite = True
+    def __init__(self, watched: Sequence[Watched]) -> None:
+        """Nothing seen yet."""
+        self.watched = watched
+        self._runs: list[_Run] = []
+        self._waiting = 0
+        self._sums: dict[str, TensorObservation] = {}
+        self._bad: set[str] = set()
 
-    def add(self, new: Reduced) -> None:
+    def add(self, sample: Reduced) -> None:
         """One more sample."""
-        self.waiting.append(new)
-        if len(self.waiting) >= _WAITING:
+        if not self._runs or self._runs[-1].layout.shapes != sample.layout.shapes:
+            self._runs.append(_Run(sample.layout))
+            self._waiting += self._runs[-1].bytes
+        self._runs[-1].add(sample)
+        self._waiting += sample.codes.nbytes
+        if self._waiting >= _WAITING:
             self._settle()
 
-    @property
-    def seen(self) -> bool:
-        """Whether there was any value."""
-        return bool(self.waiting) or self._sum is not None or not self._finite
-
-    def result(self) -> TensorObservation | None:
-        """What was seen; None if a value was NaN or infinite."""
+    def result(self) -> tuple[dict[str, TensorObservation], tuple[str, ...]]:
+        """Observations by tensor, and the tensors that held NaN or infinity; none of those that held nothing."""
         self._settle()
-        return self._sum if self._finite else None
+        found = {w.tensor: self._sums[w.tensor] for w in self.watched if w.tensor in self._sums}
+        return found, tuple(w.tensor for w in self.watched if w.tensor in self._bad)
 
     def _settle(self) -> None:
-        if self.waiting and self._finite:
-            with np.errstate(over="ignore", invalid="ignore"):  # sums of NaN and infinity, marked in the next line
-                new = _observation(self.waiting, self.whole)
-            # NaN and infinity stay in what they are compared with, so one bad sample marks the tensor for good.
-            self._finite = math.isfinite(new.low) and math.isfinite(new.high) and math.isfinite(new.mean)
-            self._sum = new if self._sum is None else self._sum + new
-        self.waiting = []
+        for number, watched in enumerate(self.watched):
+            runs = [run for run in self._runs if number in run.layout.places]
+            if not runs or watched.tensor in self._bad:
+                continue
+            new = [run.observation(number) for run in runs]
+            if all(one.is_finite for one in new):
+                codes = chain.from_iterable(run.counted(number) for run in runs)
+                histogram = Histogram.of_codes(codes, watched.codes is not None)
+                before = [self._sums[watched.tensor]] if watched.tensor in self._sums else []
+                self._sums[watched.tensor] = reduce(add, [*before, replace(reduce(add, new), histogram=histogram)])
+            else:  # one bad sample marks the tensor for good
+                self._sums.pop(watched.tensor, None)
+                self._bad.add(watched.tensor)
+        self._runs, self._waiting = [], 0
 
 
-def _observation(samples: Sequence[Reduced], whole: bool) -> TensorObservation:
-    """Some samples of one tensor together."""
-    size = sum(sample.size for sample in samples)
-    channels = None
-    totals, squares = [s.total for s in samples], [s.square for s in samples]
-    if all(s.channels and s.low.size == samples[0].low.size for s in samples):
-        low, high = np.stack([s.low for s in samples]), np.stack([s.high for s in samples])
-        lows, highs = low.min(axis=1), high.max(axis=1)
-        share = low.shape[1] / size
-        channels = ChannelObservation(
-            low.min(axis=0).astype(np.float64),
-            high.max(axis=0).astype(np.float64),
-            np.asarray(np.sum(totals, axis=0, dtype=np.float64) * share),
-            np.asarray(np.sum(squares, axis=0, dtype=np.float64) * share),
+class _Run:
+    """Consecutive samples of the same shapes."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.low, self.high = np.full(layout.rows, np.inf, np.float32), np.full(layout.rows, -np.inf, np.float32)
+        self.total, self.square = np.zeros(layout.parts), np.zeros(layout.parts)
+        self.ends = np.zeros((len(layout.places), 2), np.int64)
+        self.lows: list[Single] = []
+        self.highs: list[Single] = []
+        self.codes: list[Codes] = []
+        self._starts = [place.extremes.start for place in layout.places.values()]
+
+    @property
+    def bytes(self) -> int:
+        """Room that it takes, its samples' subsets aside."""
+        return self.low.nbytes + self.high.nbytes + self.total.nbytes + self.square.nbytes
+
+    def add(self, sample: Reduced) -> None:
+        """One more sample."""
+        with np.errstate(over="ignore", invalid="ignore"):  # sums of NaN and infinity, which mark their tensor
+            np.minimum(self.low, sample.low, self.low)
+            np.maximum(self.high, sample.high, self.high)
+            self.lows.append(np.minimum.reduceat(sample.low, self._starts) if self._starts else sample.low)
+            self.highs.append(np.maximum.reduceat(sample.high, self._starts) if self._starts else sample.high)
+            self.total += sample.total
+            self.square += sample.square
+        self.ends += sample.ends
+        self.codes.append(sample.codes)
+
+    def counted(self, number: int) -> Iterator[Codes]:
+        """A tensor's values for the histogram, sample by sample."""
+        place = self.layout.places[number]
+        return (codes[place.codes] for codes in self.codes)
+
+    def observation(self, number: int) -> TensorObservation:
+        """What was seen of a tensor, its histogram aside."""
+        place = self.layout.places[number]
+        size = len(self.codes) * place.size
+        low, high = self.low[place.extremes], self.high[place.extremes]
+        lows, highs = (np.asarray([sample[place.order] for sample in each]) for each in (self.lows, self.highs))
+        whole = place.watched.codes is not None
+        ends = (self.ends[place.order] / size).tolist()
+        return TensorObservation(
+            low=float(lows.min()),
+            high=float(highs.max()),
+            mean=float(self.total[place.parts].sum()) / size,
+            power=float(self.square[place.parts].sum()) / size,
+            size=size,
+            histogram=Histogram.empty(whole),
+            lows=lows,
+            highs=highs,
+            channels=_by_channel(low, high, place.shape[1]) if place.channels else None,
+            ends=(ends[0], ends[1]) if whole else None,
         )
-        mean, power = float(channels.mean.mean()), float(channels.power.mean())
-    else:
-        lows, highs = np.asarray([s.low.min() for s in samples]), np.asarray([s.high.max() for s in samples])
-        mean, power = (float(sum(p.sum(dtype=np.float64) for p in parts)) / size for parts in (totals, squares))
-    ends = [sum(s.ends[side] for s in samples) / size for side in (0, 1)]
-    return TensorObservation(
-        low=float(lows.min()),
-        high=float(highs.max()),
-        mean=mean,
-        power=power,
-        size=size,
-        histogram=Histogram.of_codes((s.codes for s in samples), whole),
-        lows=lows,
-        highs=highs,
-        channels=channels,
-        ends=(ends[0], ends[1]) if whole else None,
+
+
+def _by_channel(low: Single, high: Single, count: int) -> ChannelObservation:
+    """Extremes by channel, from those by lead and channel."""
+    return ChannelObservation(
+        low.reshape(-1, count).min(axis=0).astype(np.float64), high.reshape(-1, count).max(axis=0).astype(np.float64)
     )
-
-
-class Collector:
-    """The running statistics of all tensors."""
-
-    def __init__(self, tensors: Sequence[str], codes: Mapping[str, tuple[int, int]]) -> None:
-        self.samples = 0
-        self.sums = {tensor: Sums(tensor in codes) for tensor in tensors}
-
-    def add(self, sample: Mapping[str, Reduced]) -> None:
-        """One more sample; a tensor that held nothing is not in it."""
-        for tensor, reduced in sample.items():
-            self.sums[tensor].add(reduced)
-        self.samples += 1
-
-    def result(self) -> tuple[dict[str, TensorObservation], tuple[str, ...]]:
-        """Observations by tensor, and the tensors that held NaN or infinity."""
-        made = {tensor: sums.result() for tensor, sums in self.sums.items() if sums.seen}
-        found = {tensor: seen for tensor, seen in made.items() if seen is not None}
-        return found, tuple(tensor for tensor in made if tensor not in found)
