@@ -132,7 +132,7 @@ def _scheme_result(facts: Facts, config: Config, scheme: Scheme, outcome: Outcom
 
 def _row(facts: Facts, layer: LayerFacts, outcome: Outcome) -> LayerRow:
     source, weight = layer.folded.layer, layer.weight
-    seen = facts.observations.tensors.get(layer.output) if facts.observations else None
+    seen = facts.stored(layer)
     forecast = {
         name: LayerSqnr(entry.weight_sqnr_db, entry.sqnr_db, entry.weight_share, entry.activation_share)
         for name, scheme in facts.forecasts.items()

@@ -11,8 +11,8 @@ from onnxlint_q.analysis.cures import Cured, find_cures
 from onnxlint_q.analysis.data import DataSummary
 from onnxlint_q.analysis.folding import Blocked, fold_batch_norms
 from onnxlint_q.analysis.forecast import Forecast, forecast, noise_model
-from onnxlint_q.analysis.observations import Observations
-from onnxlint_q.analysis.placement import quantized_activations
+from onnxlint_q.analysis.observations import Observations, TensorObservation
+from onnxlint_q.analysis.placement import ABSORBED, quantized_activations
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
 from onnxlint_q.analysis.stem import Stem, find_stem
@@ -79,6 +79,15 @@ class Facts:
     def stem(self) -> Stem | None:
         """The convolution that reads the image input of a float model."""
         return find_stem(self.model, [layer.folded for layer in self.layers]) if self.is_float else None
+
+    def stored(self, layer: LayerFacts) -> TensorObservation | None:
+        """What a run saw of the tensor that is rounded behind a layer: its result, that of a fused Relu or Clip."""
+        return self.observations.tensors.get(self.stored_tensor(layer)) if self.observations is not None else None
+
+    def stored_tensor(self, layer: LayerFacts) -> str:
+        """Key of that tensor."""
+        fused = self.model.activation_of(layer.output)
+        return fused.output if fused is not None and fused.op_type in ABSORBED else layer.output
 
     def inspected(self, data: DataSummary) -> Facts:
         """The same facts with what the calibration data looks like."""

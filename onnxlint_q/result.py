@@ -46,7 +46,8 @@ class LayerRow:
         range: largest minus smallest folded weight.
         average_precision: eq. 2 of the MobileNet paper, on the folded weight; in (0, 1].
         channel_sqnr_db: mean over channels of the weight's SQNR under one int8 scale for the tensor; None if dead.
-        activation_low, activation_high: what calibration observed at `output`; None without it.
+        activation_low, activation_high: what calibration observed of the tensor that is rounded behind the layer, its
+            Relu or Clip passed; None without it.
         forecast, probe, measured: by scheme name; None where that stage did not run.
     """
 

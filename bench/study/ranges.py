@@ -55,7 +55,8 @@ class LayerRanges:
 def layer_ranges(path: Path, network: str, epoch: int, images: Images) -> list[LayerRanges]:
     """The ranges of every layer of the file, activations on `images`."""
     facts = measure(read_model(path), [INT8_PER_TENSOR])
-    seen = observe(facts, ArraySource("digits", {INPUT: images}), len(images)).tensors
+    results = [layer.output for layer in facts.layers]
+    seen = observe(facts, ArraySource("digits", {INPUT: images}), len(images), tensors=results).tensors
     rows = []
     for depth, layer in enumerate(facts.layers, 1):
         norm = layer.folded.after

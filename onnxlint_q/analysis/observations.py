@@ -135,7 +135,7 @@ class Observations:
         synthetic: random values, not data: ranges say little about deployment.
         samples: how many samples ran.
         available: how many samples the source holds, None if unbounded.
-        tensors: by tensor key: activations of a float model, codes of a quantised one.
+        tensors: by tensor key: what a quantiser would round of a float model, codes of a quantised one.
         non_finite: tensors that held NaN or infinity on some sample; they have no entry in `tensors`.
     """
 

@@ -7,7 +7,7 @@ one more axis in front; only operators that rearrange are allowed on it, until i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -208,12 +208,12 @@ def _reshape(tensors: Tensors, node: onnx.NodeProto, known: Node, batch: int) ->
         _refuse(node, "reshapes to a shape that is not known")
     if not in_front and not opens and shape[0] == 0 and not known.int("allowzero", 0):
         return
-    rest = [dim if dim is not None else -1 for dim in (after if opens else after[1:])]
-    if rest.count(-1) > 1:
+    target = [batch, *(dim if dim is not None else -1 for dim in (after if opens else after[1:]))]
+    if target.count(-1) > 1:
         _refuse(node, "reshapes to a shape that is not known")
     if len(node.input) < 2:
         _refuse(node, "is of an opset that keeps the shape in an attribute")
-    node.input[1] = tensors.add_constant(np.asarray([batch, *rest], np.int64))
+    node.input[1] = tensors.add_constant(np.asarray(target, np.int64))
     if opens:
         tensors.front.add(result)
 
@@ -221,8 +221,8 @@ def _reshape(tensors: Tensors, node: onnx.NodeProto, known: Node, batch: int) ->
 def _resize(tensors: Tensors, node: onnx.NodeProto, known: Node, batch: int) -> None:
     sizes = tensors.constant(known.input(3))
     if known.input(3):
-        if sizes is None or sizes.size < 2 or known.ints("axes"):
-            _refuse(node, "resizes to a size that is computed")
+        if sizes is None or sizes.size < 2 or known.ints("axes") or batch < 0:
+            _refuse(node, "resizes to a size that is computed, or to one in numbers")
             return
         node.input[3] = tensors.add_constant(np.asarray([batch, *sizes[1:]], np.int64))
         return
@@ -250,6 +250,18 @@ def _batch_norm(_tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: in
 def _gemm(_tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
     if known.int("transA", 0):
         _refuse(node, "has the batch among its sums")
+
+
+def _quantize(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
+    """Scales by constants, one for all values or for each element of an axis that is not the batch."""
+    parameters = [key for key in known.inputs[1:] if key]
+    if not all(tensors.is_constant(key) for key in parameters):
+        _refuse(node, "takes scales that are computed")
+    if (
+        any(tensors.rank(key) for key in parameters)
+        and known.int("axis", 1) % max(tensors.rank(known.inputs[0]), 1) == 0
+    ):
+        _refuse(node, "has scales that run along the batch")
 
 
 def _elementwise(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
@@ -287,8 +299,51 @@ RULES: Mapping[str, Rule] = {
     "Pad": _pad,
     "Flatten": _flatten,
     "Reshape": _reshape,
+    "QuantizeLinear": _quantize,
+    "DequantizeLinear": _quantize,
     "Resize": _resize,
     "Upsample": _resize,
     "MatMul": _matmul,
     "Gemm": _gemm,
 }
+
+
+def keep_apart(tensors: Tensors, node: onnx.NodeProto, known: Node | None, batch: int) -> None:
+    """Change what has to change in `node` for a batch of this size, -1 for one of any size.
+
+    Args:
+        tensors: what is known of its inputs.
+        node: of the graph that grows; at least one of its inputs depends on the sample.
+        known: the same node of the model; None if the model has none.
+        batch: how long axis 0 becomes.
+
+    Raises:
+        MixesBatchError: it is not known to keep the elements of a batch apart.
+    """
+    if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
+        _refuse(node, "has a subgraph")
+    rule = RULES.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
+    if rule is None or known is None:
+        raise MixesBatchError(f"{node.op_type} {node.name or node.output[0]!r} is not known to keep a batch apart")
+    if not tensors.front.isdisjoint(known.inputs) and node.op_type not in REARRANGING:
+        _refuse(node, "follows a reshape of the batch")
+    rule(tensors, node, known, batch)
+
+
+def closed(tensors: Tensors, node: onnx.NodeProto, batch: int) -> Iterator[onnx.NodeProto]:
+    """Reshapes behind `node`: a result with the batch in front whose own first axis has length 1 has the batch there.
+
+    Raises:
+        MixesBatchError: the shape of such a result is unknown.
+    """
+    for position, name in enumerate(node.output):
+        shape = tensors.shape(name)
+        if name not in tensors.front or not shape or shape[0] != 1:
+            continue
+        target = [batch, *(dim or -1 for dim in shape[1:])]
+        if target.count(-1) > 1:
+            raise MixesBatchError(f"the shape of {name!r} is unknown")
+        node.output[position] = f"{PREFIX}front_{name}"
+        constant = tensors.add_constant(np.asarray(target, np.int64))
+        yield onnx.helper.make_node("Reshape", [node.output[position], constant], [name])
+        tensors.front.discard(name)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from onnxlint_q.calibration.batch_rules import REARRANGING, RULES, MixesBatchError, Tensors
+from onnxlint_q.calibration.batch_rules import MixesBatchError, Tensors, closed, keep_apart
 from onnxlint_q.calibration.executable import PREFIX, Executable, declare_external
 from onnxlint_q.calibration.variants import ActivationScale, add_domain, round_trip, round_trip_constants
 from onnxlint_q.graph import Model
@@ -126,7 +126,6 @@ class _Builder:
         layer = next((self.by_weight[name] for name in node.input if name in self.by_weight), None)
         union = tuple(dict.fromkeys(v for name in node.input for v in self.carried.get(name, ())))
         if union:
-            self._check_captures(node)
             self._keep_apart(node, union)
         self.graph.node.append(node)
         placed = self.graph.node[-1]
@@ -139,21 +138,11 @@ class _Builder:
             if node.output and node.output[0] in self.rounded:
                 self._join(placed, {}, union)
             if union:
-                self._close(placed, 1 + len(union))
-
-    def _check_captures(self, node: onnx.NodeProto) -> None:
-        if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
-            raise MixesBatchError(f"{node.op_type} {node.name or node.output[0]!r} has a subgraph")
+                self.graph.node.extend(closed(self.tensors, placed, 1 + len(union)))
 
     def _keep_apart(self, node: onnx.NodeProto, union: tuple[str, ...]) -> None:
         """Bring the inputs of `node` to the same batch, or refuse it."""
-        rule = RULES.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
-        known = self.known.get(node.output[0])
-        if rule is None or known is None:
-            raise MixesBatchError(f"{node.op_type} {node.name or node.output[0]!r} is not known to keep a batch apart")
-        if not self.tensors.front.isdisjoint(known.inputs) and node.op_type not in REARRANGING:
-            raise MixesBatchError(f"{node.op_type} {node.name or node.output[0]!r} follows a reshape of the batch")
-        rule(self.tensors, node, known, 1 + len(union))
+        keep_apart(self.tensors, node, self.known.get(node.output[0]), 1 + len(union))
         for position, name in enumerate(node.input):
             if name and not self._is_constant(name) and self._has_batch(name):
                 node.input[position] = self._brought_to(name, union)
@@ -277,19 +266,6 @@ class _Builder:
 
     def _has_batch(self, name: str) -> bool:
         return bool(self.carried.get(name)) or self.tensors.has_batch(name)
-
-    def _close(self, node: onnx.NodeProto, batch: int) -> None:
-        """A tensor with the batch in front whose own first axis has length 1 has the batch there again."""
-        for position, name in enumerate(node.output):
-            shape = self.tensors.shape(name)
-            if name not in self.tensors.front or not shape or shape[0] != 1:
-                continue
-            if shape.count(None) > 1:
-                raise MixesBatchError(f"the shape of {name!r} is unknown")
-            target = self.tensors.add_constant(np.asarray([batch, *(dim or -1 for dim in shape[1:])], np.int64))
-            node.output[position] = f"{PREFIX}front{len(self.graph.node)}_{position}"
-            self.graph.node.append(helper.make_node("Reshape", [node.output[position], target], [name]))
-            self.tensors.front.discard(name)
 
 
 def _activated(graph: onnx.GraphProto) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""The statistics of one sample's tensors, and their sum over samples.
+"""The statistics of one sample's tensors.
 
 Tensors are read where ONNX Runtime left them, by few and long vectorised calls. Extremes of all channels of all
 tensors lie one after the other in one vector, and so do sums, so that adding up a sample takes a few calls and not a
@@ -8,18 +8,14 @@ few for each tensor. The histogram takes a regular subset of at most SUBSET valu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import lru_cache, reduce
-from itertools import chain
-from operator import add
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.histogram import Codes, Histogram, float_codes
-from onnxlint_q.analysis.observations import ChannelObservation, TensorObservation
+from onnxlint_q.analysis.histogram import Codes, float_codes
 
 Array = npt.NDArray[Any]
 Single = npt.NDArray[np.float32]
@@ -27,8 +23,6 @@ SUBSET = 1024
 # Sums are made of parts of this many values: numpy's BLAS starts threads of its own above 10,000, and float32 sums stay
 # accurate.
 _PART = 8192
-# Bytes of subsets that wait to be counted together; counting costs the same for one sample as for many.
-_WAITING = 16 << 20
 _GOLDEN = 0.6180339887498949
 
 
@@ -148,42 +142,52 @@ class Reduced(NamedTuple):
     ends: npt.NDArray[np.int64]
 
 
-def reduce_sample(layout: Layout, arrays: Sequence[Array], sample: int) -> Reduced:
-    """Reduce the tensors of one sample. NaN and infinity go through.
+def reduce_samples(layout: Layout, arrays: Sequence[Array], first: int, count: int) -> list[Reduced]:
+    """Reduce the tensors of consecutive samples. NaN and infinity go through.
 
     Args:
-        layout: of the shapes of `arrays`.
-        arrays: the tensors' values.
-        sample: its number; each sample's subset starts at another place.
+        layout: of the shapes of one sample's tensors.
+        arrays: the tensors' values, the samples one after the other along axis 0.
+        first: number of the first sample; each sample's subset starts at another place.
+        count: how many samples.
     """
-    low, high = np.empty(layout.rows, np.float32), np.empty(layout.rows, np.float32)
-    total, square = np.empty(layout.parts, np.float32), np.empty(layout.parts, np.float32)
-    codes = np.empty(layout.counted, np.uint16)
-    ends = np.zeros((len(layout.places), 2), np.int64)
-    # Consecutive samples start a golden ratio apart, which spreads any number of them evenly.
-    starts = (layout.starts * (sample * _GOLDEN % 1.0)).astype(np.int64).tolist()
+    low, high = (np.empty((count, layout.rows), np.float32) for _ in range(2))
+    total, square = (np.empty((count, layout.parts), np.float32) for _ in range(2))
+    codes = np.empty((count, layout.counted), np.uint16)
+    ends = np.zeros((count, len(layout.places), 2), np.int64)
+    starts = [_starts(layout, first + sample) for sample in range(count)]
     with np.errstate(over="ignore", invalid="ignore"):
-        for place, start in zip(layout.places.values(), starts, strict=True):
+        for place in layout.places.values():
             array = arrays[place.number]
             if place.watched.codes is not None:
-                ends[place.order] = [np.count_nonzero(array == code) for code in place.watched.codes]
-            values = np.ascontiguousarray(array, np.float32).reshape(-1)
-            _extremes(values, place.shape, low[place.extremes], high[place.extremes])
-            part = _part(values.size)
-            parts = values.reshape(-1, 1, part)
-            np.matmul(parts, _ones(part), out=total[place.parts].reshape(-1, 1, 1))
-            np.matmul(parts, values.reshape(-1, part, 1), out=square[place.parts].reshape(-1, 1, 1))
-            subset = codes[place.codes]
-            subset[:] = float_codes(values, start, place.stride)[: subset.size]
-    return Reduced(layout, low, high, total, square, codes, ends)
+                held = array.reshape(count, -1)
+                for end, code in enumerate(place.watched.codes):
+                    ends[:, place.order, end] = np.count_nonzero(held == code, axis=1)
+            values = np.ascontiguousarray(array, np.float32).reshape(count, -1)
+            _extremes(values, place.shape, low[:, place.extremes], high[:, place.extremes])
+            part = _part(place.size)
+            parts = values.reshape(count, -1, 1, part)
+            np.matmul(parts, _ones(part), out=total[:, place.parts, None, None])
+            np.matmul(parts, values.reshape(count, -1, part, 1), out=square[:, place.parts, None, None])
+            for sample in range(count):
+                subset = codes[sample, place.codes]
+                start = starts[sample][place.order]
+                subset[:] = float_codes(values[sample], start, place.stride)[: subset.size]
+    return [Reduced(layout, *each) for each in zip(low, high, total, square, codes, ends, strict=True)]
+
+
+def _starts(layout: Layout, sample: int) -> list[int]:
+    """Where each tensor's subset starts: consecutive samples a golden ratio apart, which spreads any number of them."""
+    return list((layout.starts * (sample * _GOLDEN % 1.0)).astype(np.int64).tolist())
 
 
 def _extremes(values: Single, shape: tuple[int, int, int], low: Single, high: Single) -> None:
-    """Extremes of `[lead, channel, value]` by lead and channel; by channel where each has a single value."""
-    lead, count, length = shape
-    table, axis = (values.reshape(lead, count), 0) if length == 1 else (values.reshape(-1, length), 1)
-    np.minimum.reduce(table, axis, None, low)
-    np.maximum.reduce(table, axis, None, high)
+    """Extremes of `[sample, lead * channel * value]` by what `_rows` counts."""
+    lead, channels, length = shape
+    axis = 1 if length == 1 else 2
+    each = values.reshape(len(values), *((lead, channels) if length == 1 else (lead * channels, length)))
+    np.minimum.reduce(each, axis=axis, out=low)
+    np.maximum.reduce(each, axis=axis, out=high)
 
 
 @lru_cache(maxsize=4096)
@@ -211,111 +215,3 @@ def _stride(size: int) -> int:
     while stride > 1 and (size % stride == 0 or any(stride % small == 0 for small in range(2, math.isqrt(stride) + 1))):
         stride += 1
     return stride
-
-
-class Collector:
-    """The running statistics of some tensors; samples wait until it pays to count their subsets."""
-
-    def __init__(self, watched: Sequence[Watched]) -> None:
-        """Nothing seen yet."""
-        self.watched = watched
-        self._runs: list[_Run] = []
-        self._waiting = 0
-        self._sums: dict[str, TensorObservation] = {}
-        self._bad: set[str] = set()
-
-    def add(self, sample: Reduced) -> None:
-        """One more sample."""
-        if not self._runs or self._runs[-1].layout.shapes != sample.layout.shapes:
-            self._runs.append(_Run(sample.layout))
-            self._waiting += self._runs[-1].bytes
-        self._runs[-1].add(sample)
-        self._waiting += sample.codes.nbytes
-        if self._waiting >= _WAITING:
-            self._settle()
-
-    def result(self) -> tuple[dict[str, TensorObservation], tuple[str, ...]]:
-        """Observations by tensor, and the tensors that held NaN or infinity; none of those that held nothing."""
-        self._settle()
-        found = {w.tensor: self._sums[w.tensor] for w in self.watched if w.tensor in self._sums}
-        return found, tuple(w.tensor for w in self.watched if w.tensor in self._bad)
-
-    def _settle(self) -> None:
-        for number, watched in enumerate(self.watched):
-            runs = [run for run in self._runs if number in run.layout.places]
-            if not runs or watched.tensor in self._bad:
-                continue
-            new = [run.observation(number) for run in runs]
-            if all(one.is_finite for one in new):
-                codes = chain.from_iterable(run.counted(number) for run in runs)
-                histogram = Histogram.of_codes(codes, watched.codes is not None)
-                before = [self._sums[watched.tensor]] if watched.tensor in self._sums else []
-                self._sums[watched.tensor] = reduce(add, [*before, replace(reduce(add, new), histogram=histogram)])
-            else:  # one bad sample marks the tensor for good
-                self._sums.pop(watched.tensor, None)
-                self._bad.add(watched.tensor)
-        self._runs, self._waiting = [], 0
-
-
-class _Run:
-    """Consecutive samples of the same shapes."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.low, self.high = np.full(layout.rows, np.inf, np.float32), np.full(layout.rows, -np.inf, np.float32)
-        self.total, self.square = np.zeros(layout.parts), np.zeros(layout.parts)
-        self.ends = np.zeros((len(layout.places), 2), np.int64)
-        self.lows: list[Single] = []
-        self.highs: list[Single] = []
-        self.codes: list[Codes] = []
-        self._starts = [place.extremes.start for place in layout.places.values()]
-
-    @property
-    def bytes(self) -> int:
-        """Room that it takes, its samples' subsets aside."""
-        return self.low.nbytes + self.high.nbytes + self.total.nbytes + self.square.nbytes
-
-    def add(self, sample: Reduced) -> None:
-        """One more sample."""
-        with np.errstate(over="ignore", invalid="ignore"):  # sums of NaN and infinity, which mark their tensor
-            np.minimum(self.low, sample.low, self.low)
-            np.maximum(self.high, sample.high, self.high)
-            self.lows.append(np.minimum.reduceat(sample.low, self._starts) if self._starts else sample.low)
-            self.highs.append(np.maximum.reduceat(sample.high, self._starts) if self._starts else sample.high)
-            self.total += sample.total
-            self.square += sample.square
-        self.ends += sample.ends
-        self.codes.append(sample.codes)
-
-    def counted(self, number: int) -> Iterator[Codes]:
-        """A tensor's values for the histogram, sample by sample."""
-        place = self.layout.places[number]
-        return (codes[place.codes] for codes in self.codes)
-
-    def observation(self, number: int) -> TensorObservation:
-        """What was seen of a tensor, its histogram aside."""
-        place = self.layout.places[number]
-        size = len(self.codes) * place.size
-        low, high = self.low[place.extremes], self.high[place.extremes]
-        lows, highs = (np.asarray([sample[place.order] for sample in each]) for each in (self.lows, self.highs))
-        whole = place.watched.codes is not None
-        ends = (self.ends[place.order] / size).tolist()
-        return TensorObservation(
-            low=float(lows.min()),
-            high=float(highs.max()),
-            mean=float(self.total[place.parts].sum()) / size,
-            power=float(self.square[place.parts].sum()) / size,
-            size=size,
-            histogram=Histogram.empty(whole),
-            lows=lows,
-            highs=highs,
-            channels=_by_channel(low, high, place.shape[1]) if place.channels else None,
-            ends=(ends[0], ends[1]) if whole else None,
-        )
-
-
-def _by_channel(low: Single, high: Single, count: int) -> ChannelObservation:
-    """Extremes by channel, from those by lead and channel."""
-    return ChannelObservation(
-        low.reshape(-1, count).min(axis=0).astype(np.float64), high.reshape(-1, count).max(axis=0).astype(np.float64)
-    )

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from onnxlint_q.analysis.causes import Cause, CauseKind, find_causes
 from onnxlint_q.analysis.cures import Cured
-from onnxlint_q.analysis.observations import TensorObservation
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.facts import Facts
@@ -20,7 +19,7 @@ _NOTHING_DB = -120.0
 
 def explained(finding: Finding, facts: Facts, layer: LayerFacts) -> Finding:
     """The finding with what made `layer` bad under one int8 scale, and with the layer's cure if it has one."""
-    causes = [_sentence(cause) for cause in find_causes(layer, _stored(facts, layer))]
+    causes = [_sentence(cause) for cause in find_causes(layer, facts.stored(layer))]
     cured = facts.cures.get(layer.output)
     if cured is None:
         return replace(finding, causes=tuple(causes))
@@ -35,15 +34,6 @@ def explained(finding: Finding, facts: Facts, layer: LayerFacts) -> Finding:
     causes.append(_cure(cured, forecast_db(facts, layer, _SCHEME), now_db, cured_db))
     cure = Cure(layer.output, cured.channels, _SCHEME)
     return replace(finding, causes=tuple(causes), metrics=metrics, cure=cure)
-
-
-def _stored(facts: Facts, layer: LayerFacts) -> TensorObservation | None:
-    """What was observed of the activation that is quantised behind the layer: that of the Relu or Clip fused to it."""
-    if facts.observations is None:
-        return None
-    fused = facts.model.activation_of(layer.output)
-    tensor = fused.output if fused is not None and fused.op_type in {"Relu", "Clip"} else layer.output
-    return facts.observations.tensors.get(tensor)
 
 
 def _sentence(cause: Cause) -> str:

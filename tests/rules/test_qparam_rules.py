@@ -215,7 +215,7 @@ def tail_values(outlier: float) -> npt.NDArray[np.float32]:
 
 def test_a_tail_is_reported_once_where_it_is_rounded_first() -> None:
     seen = observation(tail_values(8.0))
-    facts = observed(example_facts(Example(FLOAT)), {"c": seen, "r": seen, "t": seen})
+    facts = observed(example_facts(Example(FLOAT)), {"r": seen, "t": seen})
     (finding,) = findings(HeavyTailedActivation(), facts)
     assert finding.location.node == "relu"
     assert finding.evidence is Evidence.UNTESTED

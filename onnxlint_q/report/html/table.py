@@ -65,8 +65,8 @@ def columns(model: ModelResult) -> Iterable[Column]:
     if any(row.activation_low is not None for row in rows):
         low = tuple(_cell(row.activation_low) for row in rows)
         high = tuple(_cell(row.activation_high) for row in rows)
-        yield Column("lowest", "activation", "smallest value seen at the output", low)
-        yield Column("highest", "activation", "largest value seen at the output", high)
+        yield Column("lowest", "activation", "smallest value seen of the tensor that is rounded behind the layer", low)
+        yield Column("highest", "activation", "largest value seen of the tensor that is rounded behind the layer", high)
 
 
 def _shares(said: Sequence[LayerSqnr | None], over: str) -> Iterable[Column]:

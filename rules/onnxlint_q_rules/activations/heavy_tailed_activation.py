@@ -99,13 +99,10 @@ class HeavyTailedActivation(Rule):
         if facts.observations is None or not facts.is_float:
             return
         model, known = facts.model, set[str]()
-        unrounded = {layer.folded.layer.output for layer in facts.layers if layer.folded.after is not None}
         producers = {key: model.producer(key) for key in facts.observations.tensors}
         for key, producer in sorted(producers.items(), key=lambda item: item[1].order if item[1] else -1):
             ratio, low, high, tail = self._ratio(facts.observations.tensors[key])
-            reader = model.activation_of(key)
-            fused = reader is not None and reader.op_type in {"Relu", "Clip"}
-            if ratio < self.warning_ratio or key in unrounded or fused:
+            if ratio < self.warning_ratio:
                 continue
             copied = producer is not None and producer.op_type in _COPIES and producer.input(0) in known
             known.add(key)

@@ -1,17 +1,17 @@
 """A BatchNormalization that widens a layer's result, into a layer that does not need the width.
 
-    amplification = range(BN output) / range(BN input),     input_c = (output_c - shift_c) / gain_c
-    width         = range(rounded tensor) / max range(layers that read it)
+    amplification = range(stored) / range(BN input),     input_c = (stored_c - shift_c) / gain_c
+    width         = range(stored) / max range(tensors stored behind the layers that read it)
 
-`rounded tensor` is what an integer runtime stores: the result after the Relu or Clip that is fused, else the
-BN's output. A case study of EfficientNet-B0 traces its loss (about 90 % to 34 %) to this place: a depthwise
-layer's range of 6.8 became 30 behind its BN, a factor of 4.4. The factor alone says little, because the scale
-of a weight in front of a BN is arbitrary; so the result has to be wide, too, compared with what the layers
-after it make of it: their weights then shrink it again, and the rounding error of the wide tensor is what
-they amplify relative to their own range.
+`stored` is what an integer runtime keeps: the result after the Relu or Clip that is fused, else the BN's output. The
+inputs are those whose results are kept: what a Relu cuts off needs no codes. A case study of EfficientNet-B0 traces
+its loss (about 90 % to 34 %) to this place: a depthwise layer's range of 6.8 became 30 behind its BN, a factor of 4.4.
+The factor alone says little, because the scale of a weight in front of a BN is arbitrary; so the result has to be
+wide, too, compared with what the layers after it make of it: their weights then shrink it again, and the rounding
+error of the wide tensor is what they amplify relative to their own range.
 
-The output is observed channel by channel, and the input follows from it by the BN's own arithmetic; a channel that
-does not vary, or has no gain, tells nothing of its input and is left out.
+What is stored is observed channel by channel, and the input follows from it by the BN's own arithmetic; a channel
+that does not vary, or has no gain, tells nothing of its input and is left out.
 
 Sources: "A case study on Quantizing EfficientNetB0 and ResNet18" (range of a depthwise convolution 6.8, of
 its BatchNorm 30); two bits for each factor of four.
@@ -115,41 +115,37 @@ class RangeAmplification(Rule):
         """Each layer of a float model with a BatchNormalization folded backward into it."""
         if facts.observations is None or not facts.is_float:
             return
-        seen = facts.observations.tensors
         for layer in facts.layers:
-            norm = layer.folded.after
-            after = seen.get(layer.output)
+            norm, after = layer.folded.after, facts.stored(layer)
             before = _range_before(norm, after) if norm is not None and after is not None else 0.0
             if norm is None or after is None or not before > 0:
                 continue
-            fused = facts.model.activation_of(layer.output)
-            rounded = fused.output if fused is not None and fused.op_type in {"Relu", "Clip"} else layer.output
-            stored, gain = seen.get(rounded, after), after.range / before
-            next_range = _next_range(facts, rounded, seen)
-            if gain < self.amplification or not next_range > 0 or stored.range < self.width * next_range:
+            rounded, gain = facts.stored_tensor(layer), after.range / before
+            next_range = _next_range(facts, rounded)
+            if gain < self.amplification or not next_range > 0 or after.range < self.width * next_range:
                 continue
             yield self.finding(
                 facts.model.locate(norm.node),
                 f"BatchNormalization {norm.node.label!r} widens {before:.3g} to {after.range:.3g} ({gain:.1f} "
-                f"times), and {rounded!r} is {stored.range / next_range:.1f} times as wide as anything the next "
+                f"times), and {rounded!r} is {after.range / next_range:.1f} times as wide as anything the next "
                 "layers make of it",
                 metrics={
                     "amplification": gain,
                     "range_before": before,
-                    "range": stored.range,
+                    "range": after.range,
                     "next_range": next_range,
                 },
                 remedy=(
                     "equalise this layer and the next, clip the range by a percentile, or keep the tensor in 16 "
                     "bits; when training, regularise gamma"
                 ),
-                snippet=override(rounded, min(stored.quantile(1e-3), 0.0), max(stored.quantile(1 - 1e-3), 0.0)),
+                snippet=override(rounded, min(after.quantile(1e-3), 0.0), max(after.quantile(1 - 1e-3), 0.0)),
                 claim=Claim(Subject.ACTIVATION, rounded, INT8_PER_TENSOR.name),
             )
 
 
 def _range_before(norm: BatchNorm, after: TensorObservation) -> float:
-    """Range of what a BatchNormalization read, from what it gave; 0 where that cannot be told."""
+    """Range of what a BatchNormalization read, from what is stored of its result; 0 where that cannot be told."""
     seen = after.channels
     if seen is None or seen.low.size != norm.gamma.size:
         return 0.0
@@ -162,16 +158,17 @@ def _range_before(norm: BatchNorm, after: TensorObservation) -> float:
     return spread if np.isfinite(spread) else 0.0
 
 
-def _next_range(facts: Facts, tensor: str, seen: Mapping[str, TensorObservation]) -> float:
-    """Largest range of the results of the layers behind `tensor`; 0 where none was observed."""
+def _next_range(facts: Facts, tensor: str) -> float:
+    """Largest range of what is stored behind the layers that read `tensor`; 0 where none was observed."""
     by_node = {layer.folded.layer.node: layer for layer in facts.layers}
     widest, frontier, known = 0.0, [tensor], {tensor}
     for _ in range(_MAX_STEPS):
         readers = [reader for key in frontier for reader in facts.model.consumers(key)]
         for reader in readers:
             layer = by_node.get(reader)
-            if layer is not None and layer.output in seen:
-                widest = max(widest, seen[layer.output].range)
+            stored = facts.stored(layer) if layer is not None else None
+            if stored is not None:
+                widest = max(widest, stored.range)
         frontier = [r.output for r in readers if r.op_type in _FORWARD and r.output not in known]
         known.update(frontier)
     return widest

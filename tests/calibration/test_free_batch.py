@@ -1,0 +1,170 @@
+"""Samples that run together against the same samples one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx_cases import as_model, onnx_text
+
+from onnxlint_q.analysis.observations import Observations
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
+from onnxlint_q.calibration import observe as passes
+from onnxlint_q.calibration.batch_rules import MixesBatchError
+from onnxlint_q.calibration.data import ArraySource, RandomSource, open_source
+from onnxlint_q.calibration.executable import as_stored
+from onnxlint_q.calibration.free_batch import batches, free_batch
+from onnxlint_q.calibration.observe import observe
+from onnxlint_q.calibration.preprocess import PRESETS
+from onnxlint_q.calibration.session import Session
+from onnxlint_q.calibration.source import Sample, Source
+from onnxlint_q.calibration.watched import rounded_tensors
+from onnxlint_q.facts import Facts, measure
+from onnxlint_q.graph import Model, Value, read_model
+
+REAL = Path(__file__).parents[3] / "shared" / "models"
+
+
+def assert_same_alone(facts: Facts, source: Source, count: int, patch: pytest.MonkeyPatch) -> Observations:
+    together = observe(facts, source, count)
+    with patch.context() as context:
+        context.setattr(passes, "_BATCH", 1)
+        alone = observe(facts, source, count)
+    assert list(together.tensors) == list(alone.tensors) and together.non_finite == alone.non_finite
+    for tensor, one in alone.tensors.items():
+        got = together.tensors[tensor]
+        # Kernels sum up in another order for a batch.
+        close = 1e-4 * max(abs(one.low), abs(one.high)) + 1e-7
+        assert got.size == one.size and got.counted == one.counted
+        assert np.allclose(got.lows, one.lows, rtol=0, atol=close), tensor
+        assert np.allclose(got.highs, one.highs, rtol=0, atol=close)
+        assert got.mean == pytest.approx(one.mean, abs=close) and got.power == pytest.approx(one.power, rel=1e-3)
+        assert (got.channels is None) == (one.channels is None)
+        if got.channels is not None and one.channels is not None:
+            assert np.allclose(got.channels.low, one.channels.low, rtol=0, atol=close)
+            assert np.allclose(got.channels.high, one.channels.high, rtol=0, atol=close)
+        for fraction in (0.05, 0.5, 0.95):
+            # A value at the edge of a bin may fall on either side.
+            assert got.quantile(fraction) == pytest.approx(one.quantile(fraction), rel=0.02, abs=2 * close)
+    return together
+
+
+@pytest.fixture
+def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "_BATCH_BYTES", 1 << 40)
+
+
+@pytest.mark.usefixtures("any_size")
+@pytest.mark.parametrize("name", ["healthy_mobilenet", "healthy_resnet", "silu_gate", "qdq_good", "opset11"])
+def test_samples_of_a_batch_give_what_each_gives_alone(
+    models: Path, calibration: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = read_model(models / f"{name}.onnx")
+    facts = measure(model, DEFAULT_SCHEMES)
+    given = {value.name for value in model.inputs}
+    free_batch(model, as_stored(model), [t for t in rounded_tensors(facts) if t not in given])
+    assert_same_alone(facts, open_source(str(calibration), PRESETS["raw"]), 11, monkeypatch)
+
+
+@pytest.mark.usefixtures("any_size")
+@pytest.mark.skipif(not REAL.is_dir(), reason="the networks of shared/models are not here")
+@pytest.mark.parametrize(
+    "name",
+    ["fastestdet", "mobilenetv1_025_bn", "resnet8_cifar10_bn", "squeezenet_fp16_winml", "ultraface_rfb_320"],
+)
+def test_so_do_those_of_real_networks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = read_model(REAL / f"{name}.onnx")
+    facts = measure(model, DEFAULT_SCHEMES)
+    given = {value.name for value in model.inputs}
+    free_batch(model, as_stored(model), [t for t in rounded_tensors(facts) if t not in given])
+    assert_same_alone(facts, RandomSource(), 6, monkeypatch)
+
+
+SHUFFLE = """
+shuffle (float[1, 4, 2, 2] x) => (float[1, 2, 2, 2] y)
+<int64[4] apart = {2, 2, 2, 2}, int64 second = {1}, int64[2] axes = {2, 3}> {
+  c = Conv(x, w)
+  r = Reshape(c, apart)
+  t = Transpose <perm = [1, 0, 2, 3]> (r)
+  back = Reshape(t, five)
+  g = Gather <axis = 0> (back, second)
+  y = Relu(g)
+}
+"""
+
+
+def shuffle() -> onnx.ModelProto:
+    weight = np.random.default_rng(0).normal(size=(4, 4, 1, 1)).astype(np.float32)
+    return onnx_text(SHUFFLE, w=weight, five=np.asarray([2, -1, 2, 2, 2], np.int64))
+
+
+@pytest.mark.usefixtures("any_size")
+def test_a_reshape_of_the_batch_carries_it_in_front(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = as_model(shuffle())
+    batch = Session(free_batch(model, as_stored(model), ["c", "y"]))
+    single = Session(as_stored(model))
+    x = np.random.default_rng(1).normal(size=(5, 4, 2, 2)).astype(np.float32)
+    alone = np.concatenate([single.run({"x": image[None]})[0] for image in x])
+    assert np.allclose(batch.run({"x": x})[0], alone, atol=1e-6)
+    assert_same_alone(measure(model, ()), ArraySource("x", {"x": x}), 5, monkeypatch)
+
+
+MIXING = {
+    "ReduceMax <keepdims = 0> (x)": "along the batch",
+    "Softmax <axis = 0> (x)": "along the batch",
+    "Transpose <perm = [1, 0, 2]> (x)": "moves the batch",
+    "Concat <axis = 0> (x, x)": "along the batch",
+    "NonZero (x)": "not known to keep a batch apart",
+    "RandomNormalLike (x)": "not known to keep a batch apart",
+}
+
+
+@pytest.mark.parametrize("operator", MIXING)
+def test_an_operator_that_mixes_samples_is_refused(operator: str) -> None:
+    model = as_model(onnx_text(f"g (float[N, 3, 4] x) => (y) {{ h = {operator}\n y = Sigmoid(h) }}"))
+    with pytest.raises(MixesBatchError, match=MIXING[operator]):
+        free_batch(model, as_stored(model), ["h"])
+
+
+def test_a_dynamic_scale_is_that_of_each_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its operator takes the range of the whole batch, so samples have to run one by one."""
+    text = """
+    g (float[N, 4] x) => (float[N, 4] y) {
+      q, s, z = DynamicQuantizeLinear(x)
+      d = DequantizeLinear(q, s, z)
+      y = Sigmoid(d)
+    }
+    """
+    x = (np.arange(1, 25, dtype=np.float32) ** 3).reshape(6, 4)
+    assert_same_alone(measure(as_model(onnx_text(text)), ()), ArraySource("x", {"x": x}), 6, monkeypatch)
+
+
+def test_samples_of_one_shape_run_together_and_large_ones_in_fewer() -> None:
+    def sizes(shapes: Sequence[tuple[int, ...]], most: int, values: int) -> list[tuple[int, int]]:
+        samples = ({"x": np.zeros(shape, np.float32)} for shape in shapes)
+        return [(batch.first, len(batch.samples)) for batch in batches(samples, most, values)]
+
+    assert sizes([(1, 4)] * 7, 3, 4) == [(0, 3), (3, 3), (6, 1)]
+    assert sizes([(1, 4)] * 7, 1, 4) == [(k, 1) for k in range(7)]
+    assert sizes([(1, 4), (1, 4), (1, 5), (2, 4), (2, 4), (1, 4)], 8, 100) == [(0, 2), (2, 1), (3, 1), (4, 1), (5, 1)]
+    assert sizes([(1, 16)] * 5, 4, 8) == [(0, 2), (2, 2), (4, 1)]
+
+
+def test_shapes_that_change_from_sample_to_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "g (float[N, 2, H, W] x) => (float[N, 3, A, B] y) { c = Conv(x, w)\n y = Relu(c) }"
+    weight = np.random.default_rng(0).normal(size=(3, 2, 1, 1)).astype(np.float32)
+    sides = [4, 4, 4, 6, 6, 4, 9, 9]
+
+    class Pictures(ArraySource):
+        def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+            generator = np.random.default_rng(1)
+            for side in sides:
+                yield {"x": generator.normal(size=(1, 2, side, side)).astype(np.float32)}
+
+    model: Model = as_model(onnx_text(text, w=weight))
+    source = Pictures("pictures", {"x": np.zeros((8, 2, 4, 4), np.float32)})
+    seen = assert_same_alone(measure(model, ()), source, 8, monkeypatch)
+    assert seen.samples == 8 and seen.tensors["y"].size == 3 * sum(side**2 for side in sides)
