@@ -1,10 +1,12 @@
 """Many variants of single layers in one run, each computed only from its own layer on.
 
-The batch axis carries the variants. At the layer of variant `v` the float part of the batch is convolved with the
-float weight and once more with the quantised one, and the second result joins the batch; from there on `v` travels
-as one more element of it. A variant whose activation is quantised joins where the layer's result is rounded: that part
-of the batch it starts from, the float one or that with its weight, is quantised and back. A layer late in the network
-so costs little, nothing upstream of a layer is computed twice, and one session serves all layers.
+The float network stays as it is. At the layer of variant `v` its float input is convolved once more with the quantised
+weight; from there on `v` travels beside the float result, and so do variants whose activation is quantised, from where
+the layer's result is rounded. A layer late in the network so costs little, nothing upstream of a layer is computed
+twice, and one session serves all layers.
+
+Variants travel together as elements of a batch, in pieces: what has joined last is small, and is put together with
+what came before once it is as large. So there are few pieces, and an element is copied few times on its way.
 
 Where branches meet, each is brought to the union of their variants; a branch that a variant did not touch gives its
 float part. That needs every operator on the way to treat the elements of a batch alike, which is checked operator by
@@ -27,7 +29,7 @@ from onnxlint_q.calibration.batch_rules import MixesBatchError, Tensors, closed,
 from onnxlint_q.calibration.executable import PREFIX, Executable, declare_external
 from onnxlint_q.calibration.variants import ActivationScale, add_domain, round_trip, round_trip_constants
 from onnxlint_q.graph import Model
-from onnxlint_q.graph.names import ROOT
+from onnxlint_q.graph.names import ROOT, walk_graphs
 
 Array = npt.NDArray[Any]
 # Activations that ONNX Runtime fuses into a convolution.
@@ -79,6 +81,14 @@ def fan_out(model: Model, executable: Executable, variants: Mapping[str, Variant
     return _Builder(model, executable, variants).build()
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Some variants of a tensor, one after the other along the batch axis."""
+
+    name: str
+    variants: tuple[str, ...]
+
+
 class _Builder:
     def __init__(self, model: Model, executable: Executable, variants: Mapping[str, Variant]) -> None:
         self.proto = onnx.ModelProto()
@@ -92,180 +102,226 @@ class _Builder:
         for key, variant in variants.items():
             if variant.activation is not None:
                 self.rounded.setdefault(variant.activation.tensor, []).append(key)
-        self.graph = onnx.GraphProto()
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
         self.weights: dict[str, Array] = {}
-        # The variants that a tensor carries; a tensor that is not named here carries none.
-        self.carried: dict[str, tuple[str, ...]] = {}
+        # The variants of a tensor; one that is not named here has none. The tensor itself is the float one.
+        self.pieces: dict[str, list[_Piece]] = {}
+        self.count = 0
         self.indices: dict[tuple[int, ...], str] = {}
         self.aligned: dict[tuple[str, tuple[str, ...]], str] = {}
         # An activation that nothing but a layer feeds stays with it, because ONNX Runtime computes the two in one.
         self.activated = _activated(self.proto.graph) - self.rounded.keys()
-        # By such a tensor what would have joined it: variants, and the tensors of one element each.
-        self.waiting: dict[str, dict[str, str]] = {}
         self.known = {node.outputs[0]: node for node in model.nodes if node.graph == ROOT and node.outputs}
 
     def build(self) -> FanOut:
         source = self.proto.graph
         add_domain(self.proto)
-        for node in list(source.node):
+        for node in source.node:
             self._visit(node)
-        joined = {variant for carried in self.carried.values() for variant in carried}
+        joined = {variant for pieces in self.pieces.values() for piece in pieces for variant in piece.variants}
         if joined != self.variants.keys():
             raise MixesBatchError("a layer is not in the main graph")
+        for graph in (graph for path, graph in walk_graphs(source) if path != ROOT):
+            if any(name in self.pieces for node in graph.node for name in node.input):
+                raise MixesBatchError("a subgraph reads what depends on a layer")
+        order = {value.name: self._join_output(value.name) for value in source.output}
         del source.node[:]
-        source.node.extend(self.graph.node)
-        source.initializer.extend([*self.graph.initializer, *self.tensors.added])
+        source.node.extend(self.nodes)
+        source.initializer.extend([*self.initializers, *self.tensors.added])
         for value in source.output:
             if value.type.HasField("tensor_type"):
                 value.type.tensor_type.ClearField("shape")
         del source.value_info[:]
         executable = replace(self.base, proto=self.proto, weights={**self.base.weights, **self.weights})
-        return FanOut(executable, {value.name: self.carried.get(value.name, ()) for value in source.output})
+        return FanOut(executable, order)
 
     def _visit(self, node: onnx.NodeProto) -> None:
+        self.nodes.append(node)
+        if not node.output:
+            return
+        self._carry(node)
         layer = next((self.by_weight[name] for name in node.input if name in self.by_weight), None)
-        union = tuple(dict.fromkeys(v for name in node.input for v in self.carried.get(name, ())))
-        if union:
-            self._keep_apart(node, union)
-        self.graph.node.append(node)
-        placed = self.graph.node[-1]
-        self.carried.update((name, union) for name in node.output if name and union)
-        if layer is not None:
-            self._join(placed, self._twins(placed, layer), union)
-        elif node.input and node.input[0] in self.waiting:
-            self._join(placed, self._activated_twins(placed), union)
-        else:
-            if node.output and node.output[0] in self.rounded:
-                self._join(placed, {}, union)
-            if union:
-                self.graph.node.extend(closed(self.tensors, placed, 1 + len(union)))
+        result = node.output[0]
+        new = self._twins(node, layer) if layer is not None else []
+        if result in self.rounded:
+            new += self._rounded(result, new)
+        if new:
+            self.pieces.setdefault(result, []).extend(new)
+        if result not in self.activated or node.op_type in _FUSED:  # an identity that a fold leaves is no end
+            self._put_together(result)
 
-    def _keep_apart(self, node: onnx.NodeProto, union: tuple[str, ...]) -> None:
-        """Bring the inputs of `node` to the same batch, or refuse it."""
-        keep_apart(self.tensors, node, self.known.get(node.output[0]), 1 + len(union))
-        for position, name in enumerate(node.input):
-            if name and not self._is_constant(name) and self._has_batch(name):
-                node.input[position] = self._brought_to(name, union)
+    def _carry(self, node: onnx.NodeProto) -> None:
+        """Compute `node` for the variants that its inputs carry, piece by piece."""
+        front = set(self.tensors.front)
+        made: dict[str, list[_Piece]] = {}
+        for variants in self._split(node):
+            # Each piece is told anew which tensors have the batch as an axis of its own.
+            self.tensors.front = set(front)
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            keep_apart(self.tensors, copy, self.known.get(node.output[0]), len(variants))
+            behind = list(closed(self.tensors, copy, len(variants)))
+            for position, name in enumerate(copy.input):
+                if name and not self._is_constant(name) and self._has_batch(name):
+                    copy.input[position] = self._of(name, variants)
+            names = {name: self._new() for one in (copy, *behind) for name in one.output if name}
+            for one in (copy, *behind):
+                one.name = ""
+                one.output[:] = [names.get(name, name) for name in one.output]
+            for reshape in behind:
+                reshape.input[0] = names[reshape.input[0]]
+            self.nodes += [copy, *behind]
+            for name in filter(None, node.output):
+                made.setdefault(name, []).append(_Piece(names[name], variants))
+        self.pieces.update(made)
 
-    def _twins(self, node: onnx.NodeProto, layer: str) -> dict[str, str]:
-        """Compute `node` once more on the float part with each weight there is a variant for."""
-        if self.tensors.shape(self.known[node.output[0]].outputs[0]) is None and node.op_type == "MatMul":
+    def _split(self, node: onnx.NodeProto) -> list[tuple[str, ...]]:
+        """The variants that the inputs of `node` carry, in the pieces that they come in."""
+        found: list[tuple[str, ...]] = []
+        seen: set[str] = set()
+        for name in dict.fromkeys(node.input):
+            for piece in self.pieces.get(name, ()):
+                fresh = tuple(variant for variant in piece.variants if variant not in seen)
+                if fresh:
+                    found.append(fresh)
+                    seen.update(fresh)
+        return found
+
+    def _of(self, name: str, variants: tuple[str, ...]) -> str:
+        """A tensor that holds these variants of `name`; those that it does not carry as its float self."""
+        pieces = self.pieces.get(name, [])
+        whole = [piece for piece in pieces if set(piece.variants) <= set(variants)]
+        if sum((piece.variants for piece in whole), ()) == variants:
+            return self._concatenated(name, whole)
+        key = (name, variants)
+        if key not in self.aligned:
+            if name in self.tensors.front:
+                raise MixesBatchError(f"branches meet behind a reshape of the batch at {name!r}")
+            carried = [variant for piece in pieces for variant in piece.variants]
+            places = {variant: block for block, variant in enumerate(carried, start=1)}
+            some = bool(places.keys() & set(variants))
+            source = self._concatenated(name, [_Piece(name, ()), *pieces]) if some else name
+            index = tuple(places.get(variant, 0) for variant in variants)
+            if index not in self.indices:
+                self.indices[index] = f"{PREFIX}blocks{len(self.indices)}"
+                self._add_initializer(self.indices[index], np.asarray(index, np.int64))
+            self.aligned[key] = self._new()
+            gather = helper.make_node("Gather", [source, self.indices[index]], [self.aligned[key]], axis=0)
+            self.nodes.append(gather)
+        return self.aligned[key]
+
+    def _concatenated(self, name: str, pieces: Sequence[_Piece]) -> str:
+        if len(pieces) == 1:
+            return pieces[0].name
+        key = (name, tuple(piece.name for piece in pieces))
+        if key not in self.aligned:
+            self.aligned[key] = self._new()
+            self.nodes.append(helper.make_node("Concat", list(key[1]), [self.aligned[key]], axis=0))
+        return self.aligned[key]
+
+    def _put_together(self, name: str) -> None:
+        """Make one piece of the last two while the last is as large as the one before.
+
+        As in a binary counter, every variant is copied as often as its piece has doubled.
+        """
+        pieces = self.pieces.get(name, [])
+        kept = pieces[:]
+        while len(kept) > 1 and len(kept[-1].variants) >= len(kept[-2].variants):
+            before, last = kept[-2:]
+            kept[-2:] = [_Piece("", before.variants + last.variants)]
+        for place, piece in enumerate(kept):
+            if not piece.name:
+                parts = [part for part in pieces if set(part.variants) <= set(piece.variants)]
+                kept[place] = replace(piece, name=self._concatenated(name, parts))
+        if kept:
+            self.pieces[name] = kept
+
+    def _twins(self, node: onnx.NodeProto, layer: str) -> list[_Piece]:
+        """Compute `node` on its float input with each weight there is a variant for."""
+        if self.tensors.shape(node.output[0]) is None and node.op_type == "MatMul":
             raise MixesBatchError(f"the rank of MatMul {node.output[0]!r} is unknown")
         old = self.base.layer_weights[layer]
-        made: dict[str, str] = {}
+        made: list[_Piece] = []
         for key, variant in self.variants.items():
             if variant.layer != layer or variant.weight is None or variant.activation is not None:
                 continue
-            twin = self._twin(node)
+            twin = onnx.NodeProto()
+            twin.CopyFrom(node)
+            twin.name, twin.output[0] = "", self._new()
             weight = self._add_weight(variant.weight, self.base.weights[old].dtype)
-            for position, name in enumerate(twin.input):
-                if name == old:
-                    twin.input[position] = weight
-                elif self.carried.get(name):
-                    twin.input[position] = self._gathered(name, (0,))
-            self.graph.node.append(twin)
-            made[key] = twin.output[0]
+            twin.input[:] = [weight if name == old else name for name in node.input]
+            self.nodes.append(twin)
+            made.append(_Piece(twin.output[0], (key,)))
         return made
 
     def _add_weight(self, value: Array, dtype: np.dtype[Any]) -> str:
         name = f"{PREFIX}v{len(self.weights)}"
         array = np.asarray(value, dtype, order="C")
-        self.graph.initializer.append(declare_external(name, helper.np_dtype_to_tensor_dtype(dtype), array.shape))
+        self.initializers.append(declare_external(name, helper.np_dtype_to_tensor_dtype(dtype), array.shape))
         self.weights[name] = array
         return name
 
-    def _activated_twins(self, node: onnx.NodeProto) -> dict[str, str]:
-        """The node behind a layer, once more on each twin that waits for it."""
-        made: dict[str, str] = {}
-        for key, waiting in self.waiting.pop(node.input[0]).items():
-            twin = self._twin(node)
-            twin.input[0] = waiting
-            self.graph.node.append(twin)
-            made[key] = twin.output[0]
-        return made
+    def _add_initializer(self, name: str, value: Array) -> None:
+        self.initializers.append(onnx.numpy_helper.from_array(value, name))
 
-    def _join(self, node: onnx.NodeProto, twins: Mapping[str, str], union: tuple[str, ...]) -> None:
-        """Append to the result of `node` what `twins` hold, and what of it or of them is rounded; or let them wait."""
-        result = node.output[0]
-        ends = node.op_type in _FUSED  # the identity that a folded normalisation leaves is no end
-        if result in self.activated and not ends:
-            self.waiting[result] = dict(twins)
-            return
-        node.output[0] = f"{PREFIX}float{len(self.graph.node)}"
-        self.carried[node.output[0]] = union
-        appended = dict(twins)
-        for entry, keys in self._by_number(result).items():
-            sources = [self._source(node.output[0], key, twins) for key in keys]
-            appended |= dict.fromkeys(keys, self._rounded(entry, sources))
-        if not appended:
-            node.output[0] = result
-            return
-        parts = [node.output[0], *dict.fromkeys(appended.values())]
-        self.graph.node.append(helper.make_node("Concat", parts, [result], axis=0))
-        self.carried[result] = (*union, *appended)
-
-    def _by_number(self, tensor: str) -> dict[ActivationScale, list[str]]:
-        """The variants that round a tensor, those with the same scale together."""
-        found: dict[ActivationScale, list[str]] = {}
-        for key in self.rounded.get(tensor, ()):
+    def _rounded(self, tensor: str, twins: Sequence[_Piece]) -> list[_Piece]:
+        """The variants in which `tensor` is rounded, those with the same scale in one piece."""
+        if tensor in self.tensors.front:
+            raise MixesBatchError(f"{tensor!r} follows a reshape of the batch")
+        by_scale: dict[ActivationScale, list[str]] = {}
+        for key in self.rounded[tensor]:
             scale = self.variants[key].activation
             assert scale is not None
-            found.setdefault(scale, []).append(key)
-        return found
+            by_scale.setdefault(scale, []).append(key)
+        made: list[_Piece] = []
+        for scale, keys in by_scale.items():
+            sources = [_Piece(self._before_rounding(tensor, key, twins), (key,)) for key in keys]
+            exact, result = self._concatenated(tensor, sources), self._new()
+            number = len(self.nodes)
+            for name, value in round_trip_constants(number, scale).items():
+                self._add_initializer(name, value)
+            scratch = onnx.GraphProto()
+            self.nodes += round_trip(scratch, number, scale, exact, result)
+            self.initializers += scratch.initializer
+            made.append(_Piece(result, tuple(keys)))
+        return made
 
-    def _source(self, tensor: str, key: str, twins: Mapping[str, str]) -> str:
-        """One element: the part of `tensor`, or of what joins it, that the variant `key` rounds."""
+    def _before_rounding(self, tensor: str, key: str, twins: Sequence[_Piece]) -> str:
+        """What the variant `key` rounds: the float tensor, or the one with its weight."""
         weight = self.variants[key].weight
         if weight is None:
-            return self._gathered(tensor, (0,))
+            return tensor
         (own,) = (other for other, v in self.variants.items() if v.weight is weight and v.activation is None)
-        if own in twins:
-            return twins[own]
-        return self._gathered(tensor, (1 + self.carried[tensor].index(own),))
+        for twin in twins:
+            if twin.variants == (own,):
+                return twin.name
+        return self._of(tensor, (own,))
 
-    def _rounded(self, scale: ActivationScale, sources: Sequence[str]) -> str:
-        """Elements one after the other, rounded."""
-        number = len(self.graph.node)
-        exact, result = f"{PREFIX}exact{number}", f"{PREFIX}rounded{number}"
-        self.graph.node.append(helper.make_node("Concat", sources, [exact], axis=0))
-        for name, value in round_trip_constants(number, scale).items():
-            self.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-        self.graph.node.extend(round_trip(self.graph, number, scale, exact, result))
-        return result
+    def _join_output(self, name: str) -> tuple[str, ...]:
+        """Give out the float tensor and its variants under the name of the output; say which they are."""
+        pieces = self.pieces.get(name)
+        if not pieces:
+            return ()
+        if name in self.tensors.front:
+            raise MixesBatchError(f"the output {name!r} follows a reshape of the batch")
+        exact = self._new()
+        for node in self.nodes:
+            for field in (node.input, node.output):
+                field[:] = [exact if one == name else one for one in field]
+        self.nodes.append(helper.make_node("Concat", [exact, *(piece.name for piece in pieces)], [name], axis=0))
+        return tuple(variant for piece in pieces for variant in piece.variants)
 
-    def _twin(self, node: onnx.NodeProto) -> onnx.NodeProto:
-        twin = onnx.NodeProto()
-        twin.CopyFrom(node)
-        twin.name = ""
-        twin.output[0] = f"{PREFIX}twin{len(self.graph.node)}"
-        return twin
-
-    def _brought_to(self, name: str, union: tuple[str, ...]) -> str:
-        own = self.carried.get(name, ())
-        if own == union:
-            return name
-        key = (name, union)
-        if key not in self.aligned:
-            places = {variant: block for block, variant in enumerate(own, start=1)}
-            self.aligned[key] = self._gathered(name, (0, *(places.get(variant, 0) for variant in union)))
-            self.carried[self.aligned[key]] = union
-        return self.aligned[key]
-
-    def _gathered(self, name: str, blocks: tuple[int, ...]) -> str:
-        """A tensor made of blocks of `name` along the batch axis."""
-        if blocks not in self.indices:
-            self.indices[blocks] = f"{PREFIX}blocks{len(self.indices)}"
-            index = np.asarray(blocks, np.int64)
-            self.graph.initializer.append(onnx.numpy_helper.from_array(index, self.indices[blocks]))
-        result = f"{PREFIX}gathered{len(self.graph.node)}"
-        self.graph.node.append(helper.make_node("Gather", [name, self.indices[blocks]], [result], axis=0))
-        return result
+    def _new(self) -> str:
+        """A name for a tensor."""
+        self.count += 1
+        return f"{PREFIX}fan{self.count}"
 
     def _is_constant(self, name: str) -> bool:
         return name in self.base.weights or self.tensors.is_constant(name)
 
     def _has_batch(self, name: str) -> bool:
-        return bool(self.carried.get(name)) or self.tensors.has_batch(name)
+        return name in self.pieces or self.tensors.has_batch(name)
 
 
 def _activated(graph: onnx.GraphProto) -> frozenset[str]:
@@ -286,6 +342,12 @@ def _activated(graph: onnx.GraphProto) -> frozenset[str]:
 
 
 def blocks(output: Array, order: Sequence[str]) -> tuple[Array, dict[str, Array]]:
-    """An output of a FanOut as the float result and the result of each variant."""
-    parts = np.split(output, 1 + len(order), axis=0)
+    """An output of a FanOut as the float result and the result of each variant.
+
+    Raises:
+        MixesBatchError: it is not made of as many equal parts.
+    """
+    if order and (not output.ndim or len(output) % (1 + len(order))):
+        raise MixesBatchError("an output has another shape in a batch")
+    parts = np.split(output, 1 + len(order)) if order else [output]
     return parts[0], dict(zip(order, parts[1:], strict=True))
