@@ -27,7 +27,7 @@ from onnxlint_q.calibration.collector import Collector
 from onnxlint_q.calibration.executable import PREFIX, Executable, as_stored
 from onnxlint_q.calibration.free_batch import Batch, batches, free_batch
 from onnxlint_q.calibration.progress import Progress, silent
-from onnxlint_q.calibration.reduction import Layout, Reduced, reduce_samples
+from onnxlint_q.calibration.reduction import Layout, Reduced, reduce_samples, subset_size
 from onnxlint_q.calibration.session import Runs, Session, time_limit, too_long
 from onnxlint_q.calibration.source import OPEN_SIDE, Sample, Source
 from onnxlint_q.calibration.watched import rounded_tensors, watched
@@ -66,9 +66,7 @@ def observe(
     available = source.available(facts.model.inputs)
     planned = count if available is None else min(count, available)
     watched = rounded_tensors(facts) if tensors is None else tensors
-    (seen,) = _Pass(facts, watched, planned, progress).over(
-        source, source.take(facts.model.inputs, count), 1, lambda _: 0
-    )
+    (seen,) = _Pass(facts, watched, planned, progress).over(source, source.take(facts.model.inputs, count), lambda _: 0)
     if not seen.samples:
         raise DataError(f"{source.name}: holds no samples; give at least one")
     return seen
@@ -85,8 +83,8 @@ def observe_groups(
     """
     numbers = sorted(groups)
     samples = source.pick(facts.model.inputs, numbers)
-    seen = _Pass(facts, rounded_tensors(facts), len(numbers), progress).over(
-        source, samples, 1 + max(groups.values()), lambda position: groups[numbers[position]]
+    seen = _Pass(facts, rounded_tensors(facts), len(numbers), progress, 1 + max(groups.values())).over(
+        source, samples, lambda position: groups[numbers[position]]
     )
     if sum(part.samples for part in seen) < len(numbers):
         raise DataError(
@@ -99,12 +97,15 @@ def observe_groups(
 class _Part:
     """Some of the tensors: inputs, and what a session gives."""
 
-    def __init__(self, facts: Facts, given: Sequence[str], outputs: Mapping[str, str], session: Session) -> None:
+    def __init__(
+        self, facts: Facts, given: Sequence[str], outputs: Mapping[str, str], session: Session, subset: int
+    ) -> None:
         self.watched = watched(facts, [*given, *outputs])
         self._given = given
         self._outputs = list(outputs.values())
         self._session = session
-        self._layout = Layout((), ())
+        self._subset = subset
+        self._layout = Layout((), (), subset)
 
     def reduced(
         self, batch: Batch, sample: Sample, options: ort.RunOptions, turn: AbstractContextManager[Any]
@@ -117,7 +118,7 @@ class _Part:
         shapes = tuple(array.shape if count == 1 else (1, *array.shape[1:]) for array in arrays)
         layout = self._layout
         if layout.shapes != shapes:
-            layout = self._layout = Layout(self.watched, shapes)
+            layout = self._layout = Layout(self.watched, shapes, self._subset)
         with turn:
             return reduce_samples(layout, arrays, batch.first, count)
 
@@ -125,8 +126,9 @@ class _Part:
 class _Pass:
     """The sessions of one pass, loaded once."""
 
-    def __init__(self, facts: Facts, tensors: Sequence[str], planned: int, progress: Progress) -> None:
+    def __init__(self, facts: Facts, tensors: Sequence[str], planned: int, progress: Progress, groups: int = 1) -> None:
         self.planned = planned
+        self.groups = groups
         self.progress = progress
         self.inputs = facts.model.inputs
         given = {value.name for value in self.inputs}
@@ -138,8 +140,9 @@ class _Pass:
         self.most = max(1, min(_BATCH, _BATCH_BYTES // max(largest, 1), planned // self.threads))
         executable, self.most = _batched(facts.model, computed, self.most)
         inputs = [tensor for tensor in tensors if tensor in given]
+        subset = subset_size(planned // groups)
         self.parts = [
-            _Part(facts, () if number else inputs, outputs, _session(executable, outputs, share))
+            _Part(facts, () if number else inputs, outputs, _session(executable, outputs, share), subset)
             for number, outputs in enumerate(parts)
         ]
         self.runs = Runs()
@@ -148,11 +151,11 @@ class _Pass:
         self.turn = threading.Semaphore(max(1, self.threads // 2))
 
     def over(
-        self, source: Source, samples: Iterable[Sample], groups: int, group_of: Callable[[int], int]
+        self, source: Source, samples: Iterable[Sample], group_of: Callable[[int], int]
     ) -> tuple[Observations, ...]:
         """What was seen by group."""
-        collected = [[Collector(part.watched, groups) for part in self.parts] for _ in range(groups)]
-        counts = [0] * groups
+        collected = [[Collector(part.watched, self.groups) for part in self.parts] for _ in range(self.groups)]
+        counts = [0] * self.groups
         work = batches(samples, self.most, _values(self.inputs))
         with closing(in_order(self._reduced, work, self.threads, time_limit(), self.runs.stop)) as stream:
             try:

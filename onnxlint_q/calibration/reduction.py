@@ -2,7 +2,7 @@
 
 Tensors are read where ONNX Runtime left them, by few and long vectorised calls. Extremes of all channels of all
 tensors lie one after the other in one vector, and so do sums, so that adding up a sample takes a few calls and not a
-few for each tensor. The histogram takes a regular subset of at most SUBSET values a tensor and sample.
+few for each tensor. The histogram takes a regular subset of each tensor's values.
 """
 
 from __future__ import annotations
@@ -19,11 +19,21 @@ from onnxlint_q.analysis.histogram import Codes, float_codes
 
 Array = npt.NDArray[Any]
 Single = npt.NDArray[np.float32]
-SUBSET = 1024
+# Values of a tensor that the histogram counts: of one sample at least and at most, and of all samples, if they are
+# enough.
+_LEAST, _MOST, _COUNTED = 1 << 10, 1 << 13, 1 << 17
 # Sums are made of parts of this many values: numpy's BLAS starts threads of its own above 10,000, and float32 sums stay
 # accurate.
 _PART = 8192
 _GOLDEN = 0.6180339887498949
+
+
+def subset_size(samples: int) -> int:
+    """How many values of a tensor and sample are counted where there are so many samples.
+
+    Tails decide about percentiles, and a few samples have to show them, too.
+    """
+    return min(max(_COUNTED // max(samples, 1), _LEAST), _MOST)
 
 
 class Watched(NamedTuple):
@@ -80,8 +90,8 @@ class Layout:
         rows, parts, counted: how many extremes, sums and counted values there are.
     """
 
-    def __init__(self, watched: Sequence[Watched], shapes: tuple[tuple[int, ...], ...]) -> None:
-        """Lay out tensors of these shapes."""
+    def __init__(self, watched: Sequence[Watched], shapes: tuple[tuple[int, ...], ...], subset: int) -> None:
+        """Lay out tensors of these shapes, of each of which at most `subset` values are counted."""
         self.shapes = shapes
         self.places: dict[int, Place] = {}
         rows = parts = counted = 0
@@ -91,7 +101,7 @@ class Layout:
                 continue
             channels = one.axis is not None and len(shape) > one.axis
             split = _split(shape, one.axis if channels else None)
-            stride = _stride(size)
+            stride = _stride(size, subset)
             place = Place(
                 number=number,
                 order=len(self.places),
@@ -206,12 +216,12 @@ def _ones(length: int) -> Single:
 
 
 @lru_cache(maxsize=4096)
-def _stride(size: int) -> int:
+def _stride(size: int, subset: int) -> int:
     """Distance of the values that are counted: a prime that does not divide the size.
 
     So the subset is in step with no axis: all rows, columns and channels get their share.
     """
-    stride = -(-size // SUBSET)
+    stride = -(-size // subset)
     while stride > 1 and (size % stride == 0 or any(stride % small == 0 for small in range(2, math.isqrt(stride) + 1))):
         stride += 1
     return stride

@@ -16,7 +16,7 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.calibration.data import ArraySource, open_source
 from onnxlint_q.calibration.observe import observe, observe_groups
 from onnxlint_q.calibration.preprocess import PRESETS
-from onnxlint_q.calibration.reduction import SUBSET, Layout, Watched, reduce_samples
+from onnxlint_q.calibration.reduction import Layout, Watched, reduce_samples, subset_size
 from onnxlint_q.calibration.session import NotRunnableError
 from onnxlint_q.calibration.source import Sample
 from onnxlint_q.calibration.watched import channel_axis, rounded_tensors
@@ -93,7 +93,7 @@ def test_codes_at_the_ends_are_counted_exactly(models: Path, calibration: Path) 
         codes = np.concatenate([sample[tensor].ravel() for sample in whole])
         low, high = ranges[tensor] or (0, 0)
         assert got.ends == ((codes == low).mean(), (codes == high).mean())
-        if codes.size <= 4 * SUBSET:
+        if codes.size <= 4 * subset_size(4):
             assert dict(zip(*got.histogram.edges[:1], got.histogram.counts, strict=True)) == dict(
                 zip(*np.unique(codes, return_counts=True), strict=True)
             )
@@ -105,7 +105,7 @@ def test_what_is_kept_does_not_grow_with_the_samples() -> None:
     )
     data = np.random.default_rng(0).standard_normal((64, 40_000)).astype(np.float32)
     seen = observe(facts, ArraySource("s", {"x": data}), 64).tensors["x"]
-    assert 64 * 900 <= seen.counted <= 64 * SUBSET and seen.histogram.bins.size < 8000
+    assert 64 * 1700 <= seen.counted <= 64 * subset_size(64) == 1 << 17 and seen.histogram.bins.size < 8000
     assert abs(seen.quantile(0.99) - np.quantile(data, 0.99)) < 0.05
     assert abs(seen.quantile(0.001) - np.quantile(data, 0.001)) < 0.15
 
@@ -116,7 +116,7 @@ def test_the_subset_is_in_step_with_no_axis() -> None:
         for axis in range(1, 4):
             level = np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(4)])
             values = np.broadcast_to(1 + level % 7, shape).astype(np.float32)
-            layout = Layout([Watched("x", 1)], (shape,))
+            layout = Layout([Watched("x", 1)], (shape,), 1024)
             samples = [reduce_samples(layout, [values], number, 1)[0] for number in range(8)]
             counts = Histogram.of_codes(sample.codes for sample in samples).counts
             share = np.bincount(level.ravel() % 7) / shape[axis]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,12 +25,10 @@ from onnxlint_q.result import TrialFigure
 
 
 @pytest.fixture
-def every_value_counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def every_value_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Histograms of all values: otherwise which ones are counted follows a sample's number in its pass."""
-    monkeypatch.setattr(reduction, "SUBSET", 1 << 30)
-    reduction._stride.cache_clear()
-    yield
-    reduction._stride.cache_clear()
+    monkeypatch.setattr(reduction, "_LEAST", 1 << 30)
+    monkeypatch.setattr(reduction, "_MOST", 1 << 30)
 
 
 @pytest.mark.usefixtures("every_value_counted")
