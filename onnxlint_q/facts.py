@@ -12,7 +12,7 @@ from onnxlint_q.analysis.data import DataSummary
 from onnxlint_q.analysis.folding import Blocked, fold_batch_norms
 from onnxlint_q.analysis.forecast import Forecast, forecast, noise_model
 from onnxlint_q.analysis.observations import Observations, TensorObservation
-from onnxlint_q.analysis.placement import ABSORBED, quantized_activations
+from onnxlint_q.analysis.placement import quantized_activations, stored_tensor
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
 from onnxlint_q.analysis.stem import Stem, find_stem
@@ -81,13 +81,12 @@ class Facts:
         return find_stem(self.model, [layer.folded for layer in self.layers]) if self.is_float else None
 
     def stored(self, layer: LayerFacts) -> TensorObservation | None:
-        """What a run saw of the tensor that is rounded behind a layer: its result, that of a fused Relu or Clip."""
+        """What a run saw of the tensor that holds a layer's result; None without a run, or if it gets no scale."""
         return self.observations.tensors.get(self.stored_tensor(layer)) if self.observations is not None else None
 
     def stored_tensor(self, layer: LayerFacts) -> str:
-        """Key of that tensor."""
-        fused = self.model.activation_of(layer.output)
-        return fused.output if fused is not None and fused.op_type in ABSORBED else layer.output
+        """Key of the tensor that holds a layer's result at run time: behind a Relu or Clip that is absorbed."""
+        return stored_tensor(self.model, layer.output)
 
     def inspected(self, data: DataSummary) -> Facts:
         """The same facts with what the calibration data looks like."""

@@ -47,7 +47,7 @@ class LayerRow:
         average_precision: eq. 2 of the MobileNet paper, on the folded weight; in (0, 1].
         channel_sqnr_db: mean over channels of the weight's SQNR under one int8 scale for the tensor; None if dead.
         activation_low, activation_high: what calibration observed of the tensor that is rounded behind the layer, its
-            Relu or Clip passed; None without it.
+            Relu or Clip passed; None without it, or where that tensor gets no scale.
         forecast, probe, measured: by scheme name; None where that stage did not run.
     """
 

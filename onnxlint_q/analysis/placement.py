@@ -62,6 +62,13 @@ def quantized_activations(model: Model, layers: Sequence[FoldedLayer]) -> tuple[
     return _Placer(model, layers).place()
 
 
+def stored_tensor(model: Model, result: str) -> str:
+    """Key of the tensor that holds a layer's result at run time: that of the last Relu or Clip absorbed behind it."""
+    while (reader := model.sole_consumer(result)) is not None and reader.is_standard and reader.op_type in ABSORBED:
+        result = reader.output
+    return result
+
+
 class _Placer:
     def __init__(self, model: Model, layers: Sequence[FoldedLayer]) -> None:
         self.model = model

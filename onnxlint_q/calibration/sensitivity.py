@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from onnxlint_q.analysis.observations import Observations
 from onnxlint_q.analysis.observers import DEFAULT_OBSERVER
-from onnxlint_q.analysis.placement import ABSORBED
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.calibration.executable import Executable
 from onnxlint_q.calibration.layer_table import LayerVariant, measure_layers
@@ -77,11 +76,5 @@ def _results(
     if observations is None or not can_simulate(facts.model.opset, scheme):
         return {}
     scales = {entry.tensor: entry for entry in activation_scales(facts, scheme, observations, observer)}
-    found: dict[str, ActivationScale] = {}
-    for layer in facts.layers:
-        reader = facts.model.sole_consumer(layer.output)
-        absorbed = reader is not None and reader.op_type in ABSORBED
-        entry = scales.get(layer.output) or (scales.get(reader.output) if reader is not None and absorbed else None)
-        if entry is not None:
-            found[layer.output] = entry
-    return found
+    stored = {layer.output: facts.stored_tensor(layer) for layer in facts.layers}
+    return {layer: scales[tensor] for layer, tensor in stored.items() if tensor in scales}

@@ -13,7 +13,7 @@ import pytest
 from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES
-from onnxlint_q.calibration import layer_table
+from onnxlint_q.calibration import batch_rules, layer_table
 from onnxlint_q.calibration.batch_rules import MixesBatchError
 from onnxlint_q.calibration.data import ArraySource
 from onnxlint_q.calibration.executable import folded
@@ -68,6 +68,7 @@ CASES: Mapping[str, str] = {
     "behind a Clip whose bounds are computed": (
         "{ h = Conv(x, v)\n n = ReduceMin <keepdims = 0> (x)\n k = Clip(h, n)\n y = Conv(k, w) }"
     ),
+    "behind a Relu and a Clip": "{ h = Conv(x, v)\n r = Relu(h)\n k = Clip(r)\n y = Conv(k, w) }",
     "where it is read twice, once by a Relu": "{ h = Conv(x, v)\n r = Relu(h)\n g = Conv(r, w)\n y = Add(g, h) }",
     "of two layers that meet before their activations": (
         "{ h = Conv(x, v)\n g = Conv(x, w)\n r = Relu(h)\n s = LeakyRelu(g)\n y = Concat <axis = 1> (r, s) }"
@@ -87,6 +88,20 @@ def test_where_results_are_rounded(body: str, monkeypatch: pytest.MonkeyPatch) -
         together = table_of(facts, source, 3)
     monkeypatch.setattr(layer_table, "fan_out", refused)
     same(together, table_of(facts, source, 3))
+    assert together.activations.keys() == together.weights.keys()
+
+
+def test_variants_that_meet_after_all_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator that is wrongly known to keep a batch apart: the variant that changes nothing comes out changed."""
+    monkeypatch.setattr(batch_rules, "RULES", {**batch_rules.RULES, "Softmax": batch_rules.RULES["Relu"]})
+    random = np.random.default_rng(0)
+    text = "agraph (float[1, 4, 6, 6] x) => (y) { h = Conv(x, v)\n s = Softmax <axis = 0> (h)\n y = Add(s, h) }"
+    weight = random.standard_normal((4, 4, 1, 1)).astype(np.float32)
+    facts = measure(as_model(onnx_text(text, v=weight)), DEFAULT_SCHEMES)
+    source = ArraySource("s", {"x": random.standard_normal((2, 4, 6, 6)).astype(np.float32)})
+    together = table_of(facts, source)
+    monkeypatch.setattr(layer_table, "fan_out", refused)
+    same(together, table_of(facts, source))
 
 
 def test_an_activation_alone_is_the_pair_of_operators_at_its_place(models: Path, calibration: Path) -> None:

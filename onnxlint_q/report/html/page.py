@@ -221,8 +221,8 @@ def _figures(model: ModelResult) -> Iterable[Figure]:
     if any(point.low is not None for point in spans):
         yield Figure(
             title,
-            "Smallest to largest value that calibration saw at the layer's output; the axis is logarithmic away "
-            "from zero.",
+            "Smallest to largest value that calibration saw of the tensor that is rounded behind the layer; the axis "
+            "is logarithmic away from zero.",
             charts.span_chart(spans, title),
             kinds,
         )
