@@ -109,7 +109,9 @@ class _Builder:
         self.pieces: dict[str, list[_Piece]] = {}
         self.count = 0
         self.indices: dict[tuple[int, ...], str] = {}
+        # Tensors by what they were put together from: a tensor and its variants, or pieces.
         self.aligned: dict[tuple[str, tuple[str, ...]], str] = {}
+        self.concatenated: dict[tuple[str, ...], str] = {}
         # An activation that nothing but a layer feeds stays with it, because ONNX Runtime computes the two in one.
         self.activated = _activated(self.proto.graph) - self.rounded.keys()
         self.known = {node.outputs[0]: node for node in model.nodes if node.graph == ROOT and node.outputs}
@@ -193,7 +195,7 @@ class _Builder:
         pieces = self.pieces.get(name, [])
         whole = [piece for piece in pieces if set(piece.variants) <= set(variants)]
         if sum((piece.variants for piece in whole), ()) == variants:
-            return self._concatenated(name, whole)
+            return self._concatenated(whole)
         key = (name, variants)
         if key not in self.aligned:
             if name in self.tensors.front:
@@ -201,7 +203,7 @@ class _Builder:
             carried = [variant for piece in pieces for variant in piece.variants]
             places = {variant: block for block, variant in enumerate(carried, start=1)}
             some = bool(places.keys() & set(variants))
-            source = self._concatenated(name, [_Piece(name, ()), *pieces]) if some else name
+            source = self._concatenated([_Piece(name, ()), *pieces]) if some else name
             index = tuple(places.get(variant, 0) for variant in variants)
             if index not in self.indices:
                 self.indices[index] = f"{PREFIX}blocks{len(self.indices)}"
@@ -211,14 +213,14 @@ class _Builder:
             self.nodes.append(gather)
         return self.aligned[key]
 
-    def _concatenated(self, name: str, pieces: Sequence[_Piece]) -> str:
+    def _concatenated(self, pieces: Sequence[_Piece]) -> str:
         if len(pieces) == 1:
             return pieces[0].name
-        key = (name, tuple(piece.name for piece in pieces))
-        if key not in self.aligned:
-            self.aligned[key] = self._new()
-            self.nodes.append(helper.make_node("Concat", list(key[1]), [self.aligned[key]], axis=0))
-        return self.aligned[key]
+        names = tuple(piece.name for piece in pieces)
+        if names not in self.concatenated:
+            self.concatenated[names] = self._new()
+            self.nodes.append(helper.make_node("Concat", names, [self.concatenated[names]], axis=0))
+        return self.concatenated[names]
 
     def _put_together(self, name: str) -> None:
         """Make one piece of the last two while the last is as large as the one before.
@@ -226,16 +228,12 @@ class _Builder:
         As in a binary counter, every variant is copied as often as its piece has doubled.
         """
         pieces = self.pieces.get(name, [])
-        kept = pieces[:]
-        while len(kept) > 1 and len(kept[-1].variants) >= len(kept[-2].variants):
-            before, last = kept[-2:]
-            kept[-2:] = [_Piece("", before.variants + last.variants)]
-        for place, piece in enumerate(kept):
-            if not piece.name:
-                parts = [part for part in pieces if set(part.variants) <= set(piece.variants)]
-                kept[place] = replace(piece, name=self._concatenated(name, parts))
-        if kept:
-            self.pieces[name] = kept
+        if not pieces:
+            return
+        kept, last = pieces[:-1], pieces[-1:]
+        while kept and sum(len(piece.variants) for piece in last) >= len(kept[-1].variants):
+            last.insert(0, kept.pop())
+        self.pieces[name] = [*kept, _Piece(self._concatenated(last), sum((piece.variants for piece in last), ()))]
 
     def _twins(self, node: onnx.NodeProto, layer: str) -> list[_Piece]:
         """Compute `node` on its float input with each weight there is a variant for."""
@@ -277,7 +275,7 @@ class _Builder:
         made: list[_Piece] = []
         for scale, keys in by_scale.items():
             sources = [_Piece(self._before_rounding(tensor, key, twins), (key,)) for key in keys]
-            exact, result = self._concatenated(tensor, sources), self._new()
+            exact, result = self._concatenated(sources), self._new()
             number = len(self.nodes)
             for name, value in round_trip_constants(number, scale).items():
                 self._add_initializer(name, value)

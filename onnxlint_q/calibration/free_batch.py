@@ -52,9 +52,8 @@ def free_batch(model: Model, executable: Executable, watched: Sequence[str]) -> 
     for name in watched:
         if name in tensors.front or name not in depends or not tensors.has_batch(name):
             raise MixesBatchError(f"{name!r} does not have the batch in front")
-    made = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del proto.graph.node[:]
-    proto.graph.node.extend(made)
+    proto.graph.node.extend(nodes)
     proto.graph.initializer.extend(tensors.added)
     for value in proto.graph.output:
         if value.type.HasField("tensor_type"):
