@@ -103,7 +103,7 @@ class TensorObservation:
 
     @property
     def is_finite(self) -> bool:
-        """Whether no value was NaN or infinite, and their sum is neither."""
+        """Whether no value was NaN or infinite, and their sum in float32 is neither."""
         return bool(np.isfinite(self.lows).all() and np.isfinite(self.highs).all() and np.isfinite(self.mean))
 
     @property
@@ -136,7 +136,8 @@ class Observations:
         samples: how many samples ran.
         available: how many samples the source holds, None if unbounded.
         tensors: by tensor key: what a quantiser would round of a float model, codes of a quantised one.
-        non_finite: tensors that held NaN or infinity on some sample; they have no entry in `tensors`.
+        non_finite: tensors that held NaN or infinity on some sample, or values that add up to them in float32; they
+            have no entry in `tensors`.
     """
 
     source: str

@@ -65,8 +65,8 @@ def observe(
     """
     available = source.available(facts.model.inputs)
     planned = count if available is None else min(count, available)
-    watched = rounded_tensors(facts) if tensors is None else tensors
-    (seen,) = _Pass(facts, watched, planned, progress).over(source, source.take(facts.model.inputs, count), lambda _: 0)
+    wanted = rounded_tensors(facts) if tensors is None else tensors
+    (seen,) = _Pass(facts, wanted, planned, progress).over(source, source.take(facts.model.inputs, count), lambda _: 0)
     if not seen.samples:
         raise DataError(f"{source.name}: holds no samples; give at least one")
     return seen
@@ -154,7 +154,8 @@ class _Pass:
         self, source: Source, samples: Iterable[Sample], group_of: Callable[[int], int]
     ) -> tuple[Observations, ...]:
         """What was seen by group."""
-        collected = [[Collector(part.watched, self.groups) for part in self.parts] for _ in range(self.groups)]
+        collectors = self.groups * len(self.parts)
+        collected = [[Collector(part.watched, collectors) for part in self.parts] for _ in range(self.groups)]
         counts = [0] * self.groups
         work = batches(samples, self.most, _values(self.inputs))
         with closing(in_order(self._reduced, work, self.threads, time_limit(), self.runs.stop)) as stream:
@@ -211,12 +212,12 @@ def _parts(model: Model, tensors: Sequence[str]) -> tuple[list[dict[str, str]], 
     return parts, largest
 
 
-def _batched(model: Model, watched: Sequence[str], most: int) -> tuple[Executable, int]:
+def _batched(model: Model, tensors: Sequence[str], most: int) -> tuple[Executable, int]:
     """The model as stored, and how many samples it takes at a time, at most `most`."""
     executable = as_stored(model)
     if most > 1:
         with contextlib.suppress(MixesBatchError):
-            return free_batch(model, executable, watched), most
+            return free_batch(model, executable, tensors), most
     return executable, 1
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx_cases import as_model, onnx_text
@@ -19,9 +21,9 @@ from onnxlint_q.calibration.executable import as_stored
 from onnxlint_q.calibration.free_batch import batches, free_batch
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.preprocess import PRESETS
+from onnxlint_q.calibration.reduction import Layout, Reduced, reduce_samples
 from onnxlint_q.calibration.session import Session
 from onnxlint_q.calibration.source import Sample, Source
-from onnxlint_q.calibration.watched import rounded_tensors
 from onnxlint_q.facts import Facts, measure
 from onnxlint_q.graph import Model, Value, read_model
 
@@ -57,6 +59,25 @@ def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "_BATCH_BYTES", 1 << 40)
 
 
+@pytest.fixture(autouse=True)
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a core for each sample, none would run together."""
+    monkeypatch.setattr(passes, "cores", lambda: 2)
+
+
+def sizes_of_batches(facts: Facts, source: Source, count: int, patch: pytest.MonkeyPatch) -> list[int]:
+    sizes: list[int] = []
+
+    def counted(layout: Layout, arrays: Sequence[npt.NDArray[Any]], first: int, count: int) -> list[Reduced]:
+        sizes.append(count)
+        return reduce_samples(layout, arrays, first, count)
+
+    with patch.context() as context:
+        context.setattr(passes, "reduce_samples", counted)
+        observe(facts, source, count)
+    return sorted(sizes)
+
+
 @pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize("name", ["healthy_mobilenet", "healthy_resnet", "silu_gate", "qdq_good", "opset11"])
 def test_samples_of_a_batch_give_what_each_gives_alone(
@@ -64,9 +85,9 @@ def test_samples_of_a_batch_give_what_each_gives_alone(
 ) -> None:
     model = read_model(models / f"{name}.onnx")
     facts = measure(model, DEFAULT_SCHEMES)
-    given = {value.name for value in model.inputs}
-    free_batch(model, as_stored(model), [t for t in rounded_tensors(facts) if t not in given])
-    assert_same_alone(facts, open_source(str(calibration), PRESETS["raw"]), 11, monkeypatch)
+    source = open_source(str(calibration), PRESETS["raw"])
+    assert sizes_of_batches(facts, source, 11, monkeypatch) == [1, 5, 5]
+    assert_same_alone(facts, source, 11, monkeypatch)
 
 
 @pytest.mark.usefixtures("any_size")
@@ -78,8 +99,7 @@ def test_samples_of_a_batch_give_what_each_gives_alone(
 def test_so_do_those_of_real_networks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = read_model(REAL / f"{name}.onnx")
     facts = measure(model, DEFAULT_SCHEMES)
-    given = {value.name for value in model.inputs}
-    free_batch(model, as_stored(model), [t for t in rounded_tensors(facts) if t not in given])
+    assert sizes_of_batches(facts, RandomSource(), 6, monkeypatch) == [3, 3]
     assert_same_alone(facts, RandomSource(), 6, monkeypatch)
 
 
@@ -109,6 +129,7 @@ def test_a_reshape_of_the_batch_carries_it_in_front(monkeypatch: pytest.MonkeyPa
     x = np.random.default_rng(1).normal(size=(5, 4, 2, 2)).astype(np.float32)
     alone = np.concatenate([single.run({"x": image[None]})[0] for image in x])
     assert np.allclose(batch.run({"x": x})[0], alone, atol=1e-6)
+    assert sizes_of_batches(measure(model, ()), ArraySource("x", {"x": x}), 5, monkeypatch) == [1, 2, 2]
     assert_same_alone(measure(model, ()), ArraySource("x", {"x": x}), 5, monkeypatch)
 
 
@@ -139,7 +160,9 @@ def test_a_dynamic_scale_is_that_of_each_sample(monkeypatch: pytest.MonkeyPatch)
     }
     """
     x = (np.arange(1, 25, dtype=np.float32) ** 3).reshape(6, 4)
-    assert_same_alone(measure(as_model(onnx_text(text)), ()), ArraySource("x", {"x": x}), 6, monkeypatch)
+    facts, source = measure(as_model(onnx_text(text)), ()), ArraySource("x", {"x": x})
+    assert sizes_of_batches(facts, source, 6, monkeypatch) == [1] * 6
+    assert_same_alone(facts, source, 6, monkeypatch)
 
 
 def test_samples_of_one_shape_run_together_and_large_ones_in_fewer() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +15,8 @@ from onnx_cases import as_model, onnx_text, run
 from onnxlint_q.analysis.histogram import Histogram
 from onnxlint_q.analysis.observations import merged
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
+from onnxlint_q.calibration import collector
+from onnxlint_q.calibration.collector import Collector
 from onnxlint_q.calibration.data import ArraySource, open_source
 from onnxlint_q.calibration.observe import observe, observe_groups
 from onnxlint_q.calibration.preprocess import PRESETS
@@ -108,6 +112,33 @@ def test_what_is_kept_does_not_grow_with_the_samples() -> None:
     assert 64 * 1700 <= seen.counted <= 64 * subset_size(64) == 1 << 17 and seen.histogram.bins.size < 8000
     assert abs(seen.quantile(0.99) - np.quantile(data, 0.99)) < 0.05
     assert abs(seen.quantile(0.001) - np.quantile(data, 0.001)) < 0.15
+
+
+def test_samples_that_wait_take_bounded_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they are counted at once or a few at a time, the statistics are the same."""
+    layout = Layout([Watched("x", 1), Watched("bad")], ((1, 4, 25), (10,)), 1024)
+    data = np.random.default_rng(0).standard_normal((200, 4, 25)).astype(np.float32)
+    bad = np.zeros((200, 10), np.float32)
+    bad[150] = np.inf
+    for room, most in ((1 << 30, 200), (20 * layout.counted * 2, 20), (0, 1)):
+        monkeypatch.setattr(collector, "_WAITING", room)
+        monkeypatch.setattr(collector, "_LEAST_WAITING", 0)
+        collected, alive = Collector([Watched("x", 1), Watched("bad")]), list[weakref.ref[Any]]()
+        for number in range(200):
+            (sample,) = reduce_samples(layout, [data[number : number + 1], bad[number : number + 1]], number, 1)
+            alive.append(weakref.ref(sample.codes))
+            collected.add(sample)
+            del sample
+            assert sum(one() is not None for one in alive) <= most
+        found, non_finite = collected.result()
+        seen = found["x"]
+        assert non_finite == ("bad",) and set(found) == {"x"}
+        assert (seen.low, seen.high, seen.size, seen.counted) == (data.min(), data.max(), data.size, data.size)
+        assert seen.mean == pytest.approx(data.mean(), abs=1e-6) and seen.deviation == pytest.approx(data.std())
+        exact = Histogram.of(data)
+        assert np.array_equal(seen.histogram.bins, exact.bins) and np.array_equal(seen.histogram.counts, exact.counts)
+        assert np.array_equal(seen.lows, data.min(axis=(1, 2))) and np.array_equal(seen.highs, data.max(axis=(1, 2)))
+        assert seen.channels is not None and np.array_equal(seen.channels.low, data.min(axis=(0, 2)))
 
 
 def test_the_subset_is_in_step_with_no_axis() -> None:
