@@ -107,10 +107,12 @@ class _Run:
         lows, highs = (np.asarray([sample[place.order] for sample in each]) for each in (self.lows, self.highs))
         whole = place.watched.codes is not None
         ends = (self.ends[place.order] / size).tolist()
+        with np.errstate(invalid="ignore"):  # infinity less infinity, which marks the tensor
+            total = float(self.total[place.parts].sum())
         return TensorObservation(
             low=float(lows.min()),
             high=float(highs.max()),
-            mean=float(self.total[place.parts].sum()) / size,
+            mean=total / size,
             power=float(self.square[place.parts].sum()) / size,
             size=size,
             histogram=Histogram.empty(whole),

@@ -1,8 +1,8 @@
 """One streaming pass over the samples: what every tensor worth watching holds.
 
-The tensors leave the session as outputs and are reduced where they lie, several samples at once on as many threads.
-Memory holds the activations of the samples in work and the statistics; what grows with the samples are two numbers a
-tensor and sample.
+The tensors leave the session as outputs and are reduced where they lie. Several samples are in work at once on as many
+threads, and of a small network several in one run. Memory holds the activations of the samples in work and the
+statistics; what grows with the samples are two numbers a tensor and sample.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class _Pass:
         collected = [[Collector(part.watched, collectors) for part in self.parts] for _ in range(self.groups)]
         counts = [0] * self.groups
         work = batches(samples, self.most, _values(self.inputs))
-        with closing(in_order(self._reduced, work, self.threads, time_limit(), self.runs.stop)) as stream:
+        with closing(in_order(self._reduced, work, self.threads, self.most * time_limit(), self.runs.stop)) as stream:
             try:
                 for number, reduced in enumerate(itertools.chain.from_iterable(stream)):
                     group = group_of(number)
