@@ -22,11 +22,24 @@ from onnxlint_q.graph.shapes import infer_types
 
 Array = npt.NDArray[Any]
 Shape = tuple[int | None, ...]
+# What the order of sums may change, relative to what there is.
+_SAME = 1e-3
 _INTEGERS = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.INT32})
 
 
 class MixesBatchError(Exception):
     """The graph does not, or is not known to, treat the elements of a batch alike."""
+
+
+def check_same(alone: Array, made: Array) -> None:
+    """Raise MixesBatchError if an element of a batch is not, up to the order of sums, what it is alone."""
+    if alone.shape != made.shape:
+        raise MixesBatchError("a tensor has another shape in a batch")
+    if np.issubdtype(alone.dtype, np.floating) and alone.size:
+        power = float(np.square(alone, dtype=np.float64).sum())
+        # Infinity less infinity would tell nothing.
+        if np.isfinite(power) and not np.square(made.astype(np.float64) - alone).sum() <= _SAME**2 * power:
+            raise MixesBatchError("a tensor has other values in a batch")
 
 
 class Tensors:

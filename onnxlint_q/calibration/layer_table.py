@@ -7,18 +7,17 @@ the other.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.calibration.batch_rules import MixesBatchError
+from onnxlint_q.calibration.batch_rules import MixesBatchError, check_same
 from onnxlint_q.calibration.executable import PREFIX, Executable
 from onnxlint_q.calibration.fanout import Variant, blocks, fan_out
 from onnxlint_q.calibration.output_error import OutputError, OutputErrorAccumulator, Reference
@@ -36,10 +35,8 @@ _TENSOR_BYTES = 256 << 20
 _WEIGHT_BYTES = 256 << 20
 # A network whose single activations are larger still gets a few layers a graph.
 _FEWEST = 4
-# A variant that changes nothing goes with the others: it has to give what the float network gives, up to the order of
-# sums.
+# A variant that changes nothing goes with the others: it has to give what the float network gives.
 _UNCHANGED = f"{PREFIX}unchanged"
-_SAME = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +131,8 @@ def _together(
                     raise MixesBatchError("a sample is a batch of several")
                 parts = [blocks(values, fan.order[name]) for name, values in zip(outputs, made, strict=True)]
                 float_parts = [part for part, _ in parts]
-                _check_same(parts)
+                for exact, own in parts:
+                    check_same(exact, own.get(_UNCHANGED, exact))
                 reference = Reference(float_parts)
                 for key, accumulator in sums.items():
                     accumulator.add(reference, [own.get(key, part) for part, own in parts])
@@ -156,14 +154,3 @@ def _with_arrays(facts: Facts, variants: Mapping[str, LayerVariant]) -> dict[str
             found = replace(found, weight=weights[which])
         made[key] = found
     return made
-
-
-def _check_same(parts: Sequence[tuple[Array, Mapping[str, Array]]]) -> None:
-    """Raise MixesBatchError if elements of the batch have met each other after all."""
-    for exact, own in parts:
-        made = own.get(_UNCHANGED)
-        if made is not None and np.issubdtype(exact.dtype, np.floating) and exact.size:
-            power = float(np.square(exact, dtype=np.float64).sum())
-            error = float(np.square(made.astype(np.float64) - exact).sum())
-            if np.isfinite(power) and not error <= _SAME**2 * power:
-                raise MixesBatchError("an output has other values in a batch")

@@ -14,21 +14,23 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 from onnx import helper
 
 from onnxlint_q.analysis.observations import Observations, TensorObservation
-from onnxlint_q.calibration.batch_rules import MixesBatchError
+from onnxlint_q.calibration.batch_rules import MixesBatchError, check_same
 from onnxlint_q.calibration.collector import Collector
 from onnxlint_q.calibration.executable import PREFIX, Executable, as_stored
 from onnxlint_q.calibration.free_batch import Batch, batches, free_batch
 from onnxlint_q.calibration.progress import Progress, silent
 from onnxlint_q.calibration.reduction import Layout, Reduced, reduce_samples, subset_size
-from onnxlint_q.calibration.session import Runs, Session, time_limit, too_long
+from onnxlint_q.calibration.session import NotRunnableError, Runs, Session, time_limit, too_long
 from onnxlint_q.calibration.source import OPEN_SIDE, Sample, Source
 from onnxlint_q.calibration.watched import rounded_tensors, watched
 from onnxlint_q.calibration.workers import LateError, cores, in_order
@@ -66,7 +68,8 @@ def observe(
     available = source.available(facts.model.inputs)
     planned = count if available is None else min(count, available)
     wanted = rounded_tensors(facts) if tensors is None else tensors
-    (seen,) = _Pass(facts, wanted, planned, progress).over(source, source.take(facts.model.inputs, count), lambda _: 0)
+    samples = partial(source.take, facts.model.inputs, count)
+    (seen,) = _Pass(facts, wanted, planned, progress).over(source, samples, lambda _: 0)
     if not seen.samples:
         raise DataError(f"{source.name}: holds no samples; give at least one")
     return seen
@@ -82,7 +85,7 @@ def observe_groups(
         DataError: the data does not fit the model, or there is too little of it.
     """
     numbers = sorted(groups)
-    samples = source.pick(facts.model.inputs, numbers)
+    samples = partial(source.pick, facts.model.inputs, numbers)
     seen = _Pass(facts, rounded_tensors(facts), len(numbers), progress, 1 + max(groups.values())).over(
         source, samples, lambda position: groups[numbers[position]]
     )
@@ -110,55 +113,86 @@ class _Part:
     def reduced(
         self, batch: Batch, sample: Sample, options: ort.RunOptions, turn: AbstractContextManager[Any]
     ) -> list[Reduced]:
-        """The statistics of each sample of a batch, which is `sample`."""
+        """The statistics of each sample of a batch, which is `sample`.
+
+        Raises:
+            MixesBatchError: the tensors of a batch are not those of its samples.
+            NotRunnableError: the run fails.
+        """
         # Where nothing is watched the model's own outputs come, to see that it runs.
         computed = self._session.compute(sample, options, self._outputs or None)
         arrays = [*(sample[name] for name in self._given), *computed[: len(self._outputs)]]
         count = len(batch.samples)
+        if count > 1 and any(array.shape[:1] != (count,) for array in arrays):
+            raise MixesBatchError("a tensor has another shape in a batch")
         shapes = tuple(array.shape if count == 1 else (1, *array.shape[1:]) for array in arrays)
         layout = self._layout
         if layout.shapes != shapes:
             layout = self._layout = Layout(self.watched, shapes, self._subset)
         with turn:
-            return reduce_samples(layout, arrays, batch.first, count)
+            made = reduce_samples(layout, arrays, batch.first, count)
+        if count > 1 and batch.first == 0:  # the last sample has all others in front of it
+            last = Batch(count - 1, batch.samples[-1:])
+            _check_same(self.reduced(last, last.together(), options, turn)[0], made[-1])
+        return made
+
+
+def _check_same(alone: Reduced, made: Reduced) -> None:
+    """Raise MixesBatchError if a sample in a batch is not what it is alone; codes may differ by a rounding."""
+    if alone.layout.shapes != made.layout.shapes:
+        raise MixesBatchError("a tensor has another shape in a batch")
+    for place in alone.layout.places.values():
+        if place.watched.codes is None:
+            ends = (np.concatenate([one.low[place.extremes], one.high[place.extremes]]) for one in (alone, made))
+            check_same(*ends)
+            check_same(alone.square[place.parts], made.square[place.parts])
 
 
 class _Pass:
-    """The sessions of one pass, loaded once."""
+    """One pass, the samples of a small network in batches."""
 
     def __init__(self, facts: Facts, tensors: Sequence[str], planned: int, progress: Progress, groups: int = 1) -> None:
+        self.facts = facts
         self.planned = planned
         self.groups = groups
         self.progress = progress
         self.inputs = facts.model.inputs
         given = {value.name for value in self.inputs}
         computed = [tensor for tensor in tensors if tensor not in given]
-        parts, largest = _parts(facts.model, computed)
+        self.outputs, largest = _parts(facts.model, computed)
         self.threads = max(1, min(cores(), planned, _WORK_BYTES // max(largest, 1)))
         # Each thread works on samples of its own; only cores that are left over help within a sample.
-        share = max(1, cores() // self.threads)
-        self.most = max(1, min(_BATCH, _BATCH_BYTES // max(largest, 1), planned // self.threads))
-        executable, self.most = _batched(facts.model, computed, self.most)
-        inputs = [tensor for tensor in tensors if tensor in given]
-        subset = subset_size(planned // groups)
-        self.parts = [
-            _Part(facts, () if number else inputs, outputs, _session(executable, outputs, share), subset)
-            for number, outputs in enumerate(parts)
-        ]
-        self.runs = Runs()
+        self.share = max(1, cores() // self.threads)
+        most = max(1, min(_BATCH, _BATCH_BYTES // max(largest, 1), planned // self.threads))
+        self.executable, self.most = _batched(facts.model, computed, most)
+        self.given = [tensor for tensor in tensors if tensor in given]
         # A reduction is many short calls into numpy, and threads that make them at once wait for each other's turn in
         # the interpreter more than they work. So while some reduce, the others run the model.
         self.turn = threading.Semaphore(max(1, self.threads // 2))
 
     def over(
-        self, source: Source, samples: Iterable[Sample], group_of: Callable[[int], int]
+        self, source: Source, samples: Callable[[], Iterable[Sample]], group_of: Callable[[int], int]
     ) -> tuple[Observations, ...]:
         """What was seen by group."""
-        collectors = self.groups * len(self.parts)
-        collected = [[Collector(part.watched, collectors) for part in self.parts] for _ in range(self.groups)]
+        try:
+            return self._over(source, samples(), group_of)
+        except (MixesBatchError, NotRunnableError):
+            if self.most == 1:
+                raise
+        # One by one, in the model as it is: what is wrong with that is told.
+        self.executable, self.most = as_stored(self.facts.model), 1
+        return self._over(source, samples(), group_of)
+
+    def _over(
+        self, source: Source, samples: Iterable[Sample], group_of: Callable[[int], int]
+    ) -> tuple[Observations, ...]:
+        runs, parts = Runs(), self._parts()
+        collectors = self.groups * len(parts)
+        collected = [[Collector(part.watched, collectors) for part in parts] for _ in range(self.groups)]
         counts = [0] * self.groups
         work = batches(samples, self.most, _values(self.inputs))
-        with closing(in_order(self._reduced, work, self.threads, self.most * time_limit(), self.runs.stop)) as stream:
+        reduced_batch = partial(self._reduced, runs, parts)
+        with closing(in_order(reduced_batch, work, self.threads, self.most * time_limit(), runs.stop)) as stream:
             try:
                 for number, reduced in enumerate(itertools.chain.from_iterable(stream)):
                     group = group_of(number)
@@ -173,12 +207,26 @@ class _Pass:
             _observations(source, count, available, group) for count, group in zip(counts, collected, strict=True)
         )
 
-    def _reduced(self, number: int, batch: Batch) -> list[tuple[Reduced, ...]]:
+    def _parts(self) -> list[_Part]:
+        """The sessions, loaded."""
+        subset = subset_size(self.planned // self.groups)
+        return [
+            _Part(
+                self.facts,
+                () if number else self.given,
+                outputs,
+                _session(self.executable, outputs, self.share),
+                subset,
+            )
+            for number, outputs in enumerate(self.outputs)
+        ]
+
+    def _reduced(self, runs: Runs, parts: Sequence[_Part], number: int, batch: Batch) -> list[tuple[Reduced, ...]]:
         """The statistics of each sample of a batch by part."""
         sample = batch.together()
-        with self.runs.options(number) as options:
-            parts = [part.reduced(batch, sample, options, self.turn) for part in self.parts]
-        return list(zip(*parts, strict=True))
+        with runs.options(number) as options:
+            by_part = [part.reduced(batch, sample, options, self.turn) for part in parts]
+        return list(zip(*by_part, strict=True))
 
 
 def _observations(source: Source, samples: int, available: int | None, parts: Sequence[Collector]) -> Observations:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.observations import Observations
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
+from onnxlint_q.calibration import batch_rules
 from onnxlint_q.calibration import observe as passes
 from onnxlint_q.calibration.batch_rules import MixesBatchError
 from onnxlint_q.calibration.data import ArraySource, RandomSource, open_source
-from onnxlint_q.calibration.executable import as_stored
-from onnxlint_q.calibration.free_batch import batches, free_batch
+from onnxlint_q.calibration.executable import Executable, as_stored
+from onnxlint_q.calibration.free_batch import Batch, batches, free_batch
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.preprocess import PRESETS
-from onnxlint_q.calibration.reduction import Layout, Reduced, reduce_samples
 from onnxlint_q.calibration.session import Session
 from onnxlint_q.calibration.source import Sample, Source
 from onnxlint_q.facts import Facts, measure
@@ -66,16 +64,19 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sizes_of_batches(facts: Facts, source: Source, count: int, patch: pytest.MonkeyPatch) -> list[int]:
+    """How many samples ran together, at the end: a batch that fails is given up."""
     sizes: list[int] = []
 
-    def counted(layout: Layout, arrays: Sequence[npt.NDArray[Any]], first: int, count: int) -> list[Reduced]:
-        sizes.append(count)
-        return reduce_samples(layout, arrays, first, count)
+    def counted(samples: Iterable[Sample], most: int, values: int) -> Iterator[Batch]:
+        sizes.clear()
+        for batch in batches(samples, most, values):
+            sizes.append(len(batch.samples))
+            yield batch
 
     with patch.context() as context:
-        context.setattr(passes, "reduce_samples", counted)
+        context.setattr(passes, "batches", counted)
         observe(facts, source, count)
-    return sorted(sizes)
+    return sizes
 
 
 @pytest.mark.usefixtures("any_size")
@@ -86,7 +87,7 @@ def test_samples_of_a_batch_give_what_each_gives_alone(
     model = read_model(models / f"{name}.onnx")
     facts = measure(model, DEFAULT_SCHEMES)
     source = open_source(str(calibration), PRESETS["raw"])
-    assert sizes_of_batches(facts, source, 11, monkeypatch) == [1, 5, 5]
+    assert sizes_of_batches(facts, source, 11, monkeypatch) == [5, 5, 1]
     assert_same_alone(facts, source, 11, monkeypatch)
 
 
@@ -129,7 +130,7 @@ def test_a_reshape_of_the_batch_carries_it_in_front(monkeypatch: pytest.MonkeyPa
     x = np.random.default_rng(1).normal(size=(5, 4, 2, 2)).astype(np.float32)
     alone = np.concatenate([single.run({"x": image[None]})[0] for image in x])
     assert np.allclose(batch.run({"x": x})[0], alone, atol=1e-6)
-    assert sizes_of_batches(measure(model, ()), ArraySource("x", {"x": x}), 5, monkeypatch) == [1, 2, 2]
+    assert sizes_of_batches(measure(model, ()), ArraySource("x", {"x": x}), 5, monkeypatch) == [2, 2, 1]
     assert_same_alone(measure(model, ()), ArraySource("x", {"x": x}), 5, monkeypatch)
 
 
@@ -148,6 +149,39 @@ def test_an_operator_that_mixes_samples_is_refused(operator: str) -> None:
     model = as_model(onnx_text(f"g (float[N, 3, 4] x) => (y) {{ h = {operator}\n y = Sigmoid(h) }}"))
     with pytest.raises(MixesBatchError, match=MIXING[operator]):
         free_batch(model, as_stored(model), ["h"])
+
+
+def test_a_batch_that_does_not_load_is_run_one_by_one(
+    models: Path, calibration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(model: Model, executable: Executable, watched: Sequence[str]) -> Executable:
+        made = free_batch(model, executable, watched)
+        made.proto.graph.node[0].op_type = "NoSuchOperator"
+        return made
+
+    facts = measure(read_model(models / "healthy_mobilenet.onnx"), DEFAULT_SCHEMES)
+    source = open_source(str(calibration), PRESETS["raw"])
+    monkeypatch.setattr(passes, "free_batch", broken)
+    assert sizes_of_batches(facts, source, 6, monkeypatch) == [1] * 6
+
+
+@pytest.mark.parametrize("operator", ["Softmax <axis = 0> (x)", "ReduceMax (x)", "Concat <axis = 0> (x, x)"])
+def test_samples_that_meet_after_all_are_run_one_by_one(operator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator that is wrongly known to keep a batch apart does not change what is seen."""
+    kind = operator.split(maxsplit=1)[0]
+    monkeypatch.setattr(batch_rules, "RULES", {**batch_rules.RULES, kind: batch_rules.RULES["Relu"]})
+    text = f"g (float[N, 3, 4] x) => (y) {{ h = {operator}\n y = Sigmoid(h) }}"
+    facts = measure(as_model(onnx_text(text)), DEFAULT_SCHEMES)
+    source = ArraySource("x", {"x": np.random.default_rng(0).normal(size=(7, 3, 4)).astype(np.float32)})
+    assert sizes_of_batches(facts, source, 7, monkeypatch) == [1] * 7
+    assert_same_alone(facts, source, 7, monkeypatch)
+
+
+def test_infinity_in_a_batch_is_told_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = measure(as_model(onnx_text("g (float[N, 4] x) => (float[N, 4] y) { h = Log(x)\n y = Sigmoid(h) }")), ())
+    source = ArraySource("x", {"x": np.zeros((6, 4), np.float32)})
+    assert sizes_of_batches(facts, source, 6, monkeypatch) == [3, 3]
+    assert assert_same_alone(facts, source, 6, monkeypatch).non_finite == ("h",)
 
 
 def test_a_dynamic_scale_is_that_of_each_sample(monkeypatch: pytest.MonkeyPatch) -> None:
