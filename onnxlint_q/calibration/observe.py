@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy.typing as npt
@@ -141,10 +142,17 @@ class _Pass:
         executable, self.most = _batched(facts.model, computed, self.most)
         inputs = [tensor for tensor in tensors if tensor in given]
         subset = subset_size(planned // groups)
-        self.parts = [
-            _Part(facts, () if number else inputs, outputs, _session(executable, outputs, share), subset)
-            for number, outputs in enumerate(parts)
-        ]
+
+        def load(executable: Executable) -> list[_Part]:
+            return [
+                _Part(facts, () if number else inputs, outputs, _session(executable, outputs, share), subset)
+                for number, outputs in enumerate(parts)
+            ]
+
+        self.parts = load(executable)
+        # A sample whose own batch is not one runs in the model as the file has it, which may mix its elements.
+        self._stored = cache(lambda: load(as_stored(facts.model)))
+        self._loading = threading.Lock()
         self.runs = Runs()
         # A reduction is many short calls into numpy, and threads that make them at once wait for each other's turn in
         # the interpreter more than they work. So while some reduce, the others run the model.
@@ -176,8 +184,14 @@ class _Pass:
         """The statistics of each sample of a batch by part."""
         sample = batch.together()
         with self.runs.options(number) as options:
-            parts = [part.reduced(batch, sample, options, self.turn) for part in self.parts]
+            parts = [part.reduced(batch, sample, options, self.turn) for part in self._parts_for(batch)]
         return list(zip(*parts, strict=True))
+
+    def _parts_for(self, batch: Batch) -> list[_Part]:
+        if self.most == 1 or batch.is_of_ones:
+            return self.parts
+        with self._loading:
+            return self._stored()
 
 
 def _observations(source: Source, samples: int, available: int | None, parts: Sequence[Collector]) -> Observations:
