@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q.analysis.propagation.values import is_known, settled_values
+from onnxlint_q.analysis.propagation.values import Settled, is_known
 from onnxlint_q.calibration.executable import PREFIX
 from onnxlint_q.graph import Model, Node, TensorType
 from onnxlint_q.graph.names import ROOT
@@ -43,7 +43,7 @@ def check_same(alone: Array, made: Array) -> None:
 
 
 class Tensors:
-    """What is known of the tensors of a graph whose batch is about to grow.
+    """What is known of the tensors of a graph whose batch is about to grow from one.
 
     Attributes:
         added: small initializers made on the way.
@@ -51,14 +51,32 @@ class Tensors:
     """
 
     def __init__(self, model: Model, proto: onnx.ModelProto) -> None:
-        """Compute integer tensors that only constants and shapes decide, and take their nodes out of `proto`."""
+        """Compute integer tensors that only constants and shapes decide, and take their nodes out of `proto`.
+
+        Inputs of `proto` whose first axis is open get a batch of one.
+
+        Raises:
+            MixesBatchError: the model uses names that are added here.
+        """
+        if any(name.startswith(PREFIX) for name in _names(model.proto.graph)):
+            raise MixesBatchError(f"a name of the model starts with {PREFIX}")
         self.model = model
         self.added: list[onnx.TensorProto] = []
         self.front: set[str] = set()
+        # An open first axis is the batch at an input only; of what is computed it may be any number.
         self.types: Mapping[str, TensorType] = model.types
+        if sum(_close(value) for value in proto.graph.input):
+            self.types = infer_types(proto, model.constants)
         self._made: dict[str, Array] = {}
-        self._values = settled_values(model)
+        self._values = self._computed()
         self._settle(proto)
+
+    def _computed(self) -> Mapping[str, Array]:
+        """Values of tensors that constants and shapes alone decide."""
+        settled = Settled(self.model, lambda key: None if (self.shape(key) or ())[:1] == (None,) else self.shape(key))
+        for node in self.model.nodes:
+            settled.add(node)
+        return settled.values
 
     def _settle(self, proto: onnx.ModelProto) -> None:
         settled: list[onnx.TensorProto] = []
@@ -81,14 +99,14 @@ class Tensors:
 
     def _settled(self, node: Node) -> Array | None:
         """Value of an integer tensor that is the same for every input of this shape, computed from integers alone."""
-        own = self.model.types.get(node.outputs[0])
+        own = self.types.get(node.outputs[0])
         if own is None or own.elem_type not in _INTEGERS or node.op_type == "Constant":
             return None
         if node.op_type != "Shape" and not all(self.is_constant(name) for name in node.inputs if name):
             return None
         value = self._values.get(node.outputs[0])
         dtype = onnx.helper.tensor_dtype_to_np_dtype(own.elem_type)
-        return None if value is None or not is_known(value) else np.ascontiguousarray(value, dtype)
+        return None if value is None or not is_known(value) else np.asarray(value, dtype, order="C")
 
     def shape(self, name: str) -> Shape | None:
         """Shape of a tensor with a batch of one, as far as it is known."""
@@ -108,7 +126,7 @@ class Tensors:
 
     def has_batch(self, name: str) -> bool:
         """Whether axis 0 of a tensor that depends on the input is the batch; a scalar has none."""
-        return self.rank(name) > 0 and (self.shape(name) or ())[0] in {1, None}
+        return self.rank(name) > 0 and (self.shape(name) or ())[0] == 1
 
     def is_constant(self, name: str) -> bool:
         """Whether a tensor is the same for every sample."""
@@ -128,6 +146,21 @@ class Tensors:
         return name
 
 
+def _close(value: onnx.ValueInfoProto) -> bool:
+    """Make an open first axis one of length 1, and say whether it was open."""
+    first = value.type.tensor_type.shape.dim[:1]
+    is_open = bool(first) and (not first[0].HasField("dim_value") or first[0].dim_value < 0)
+    if is_open:
+        first[0].dim_value = 1
+    return is_open
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[str]:
+    yield from (value.name for value in graph.input)
+    yield from (tensor.name for tensor in graph.initializer)
+    yield from (name for node in graph.node for name in node.output)
+
+
 Rule = Callable[[Tensors, onnx.NodeProto, Node, int], None]
 
 
@@ -137,6 +170,24 @@ def _free(_tensors: Tensors, _node: onnx.NodeProto, _known: Node, _batch: int) -
 
 def _refuse(node: onnx.NodeProto, why: str) -> None:
     raise MixesBatchError(f"{node.op_type} {node.name or node.output[0]!r} {why}")
+
+
+def _one_result(_tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
+    """Further results are places counted over the whole batch, or its statistics."""
+    if any(known.outputs[1:]) or known.int("training_mode", 0):
+        _refuse(node, "takes its statistics from the batch, or counts places in it")
+
+
+def _dropout(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
+    training = tensors.constant(known.input(2))
+    if known.input(2) and (training is None or training.any()):
+        _refuse(node, "draws random numbers")
+
+
+def _cumsum(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
+    axis = tensors.constant(known.input(1))
+    if axis is None or not axis.size or int(axis.ravel()[0]) % max(tensors.rank(known.inputs[0]), 1) == 0:
+        _refuse(node, "works along the batch, or along an axis that is computed")
 
 
 def _axis(default: int) -> Rule:
@@ -150,10 +201,23 @@ def _axis(default: int) -> Rule:
     return check
 
 
+def _joined(tensors: Tensors, node: onnx.NodeProto, known: Node, batch: int) -> None:
+    """Several tensors along one axis, each with the batch."""
+    if not all(_is_batch(tensors, key) for key in known.inputs if key):
+        _refuse(node, "takes something without a batch")
+    _axis(0)(tensors, node, known, batch)
+
+
+def _is_batch(tensors: Tensors, key: str) -> bool:
+    return not tensors.is_constant(key) and tensors.has_batch(key)
+
+
 def _axes(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
     """The operator works along listed axes; none of them may be the batch, and none listed means all."""
     rank = tensors.rank(known.inputs[0])
     listed = tensors.constant(known.input(1)) if known.input(1) else np.asarray(known.ints("axes"))
+    if node.op_type == "Unsqueeze" and listed is not None:  # its axes are those of the result
+        rank += listed.size
     if listed is None or not listed.size or any(int(axis) % max(rank, 1) == 0 for axis in listed.ravel()):
         _refuse(node, "works along the batch, or along axes that are not known")
 
@@ -169,7 +233,7 @@ def _transpose(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int)
 
 def _pick(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
     """Gather by constant indices, and Split: one axis, which must not be the batch."""
-    if node.op_type == "Gather" and not tensors.is_constant(known.inputs[1]):
+    if node.op_type == "Gather" and not tensors.is_constant(known.input(1)):
         _refuse(node, "takes indices that are computed")
     axis = known.int("axis", 0) % max(tensors.rank(known.inputs[0]), 1)
     if known.inputs[0] in tensors.front:
@@ -190,7 +254,7 @@ def _slice(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> 
     axes = tensors.constant(known.input(3)) if known.input(3) else np.asarray(known.ints("axes"))
     if starts is None or axes is None or not axes.size:
         _refuse(node, "slices axes that are not known")
-    elif any(int(axis) % tensors.rank(known.inputs[0]) == 0 for axis in axes.ravel()):
+    elif any(int(axis) % max(tensors.rank(known.inputs[0]), 1) == 0 for axis in axes.ravel()):
         _refuse(node, "slices the batch")
 
 
@@ -200,8 +264,11 @@ def _pad(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> No
         _refuse(node, "pads the batch, or axes that are not known")
 
 
-def _flatten(_tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
-    if known.int("axis", 1) < 1:
+def _flatten(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
+    shape = tensors.shape(known.inputs[0]) or ()
+    axis = known.int("axis", 1)
+    axis += len(shape) if axis < 0 else 0
+    if axis < 1 or any(length != 1 for length in shape[1:axis]):
         _refuse(node, "flattens the batch")
 
 
@@ -216,11 +283,11 @@ def _reshape(tensors: Tensors, node: onnx.NodeProto, known: Node, batch: int) ->
     in_front = data in tensors.front
     if not in_front and not tensors.has_batch(data):
         _refuse(node, "does not keep the batch in front")
-    opens = after[0] not in {1, None}
-    if in_front and after[0] is None:
-        _refuse(node, "reshapes to a shape that is not known")
-    if not in_front and not opens and shape[0] == 0 and not known.int("allowzero", 0):
+    if not in_front and shape[0] == 0 and not known.int("allowzero", 0):
         return
+    if after[0] is None or 0 in after:
+        _refuse(node, "reshapes to a shape that is not known, or that holds nothing")
+    opens = after[0] != 1
     target = [batch, *(dim if dim is not None else -1 for dim in (after if opens else after[1:]))]
     if target.count(-1) > 1:
         _refuse(node, "reshapes to a shape that is not known")
@@ -232,9 +299,11 @@ def _reshape(tensors: Tensors, node: onnx.NodeProto, known: Node, batch: int) ->
 
 
 def _resize(tensors: Tensors, node: onnx.NodeProto, known: Node, batch: int) -> None:
+    if known.text("coordinate_transformation_mode", "") == "tf_crop_and_resize":
+        _refuse(node, "cuts out of every axis, of the batch as well")
     sizes = tensors.constant(known.input(3))
     if known.input(3):
-        if sizes is None or sizes.size < 2 or known.ints("axes") or batch < 0:
+        if sizes is None or sizes.size < 2 or sizes[0] != 1 or known.ints("axes") or batch < 0:
             _refuse(node, "resizes to a size that is computed, or to one in numbers")
             return
         node.input[3] = tensors.add_constant(np.asarray([batch, *sizes[1:]], np.int64))
@@ -246,30 +315,31 @@ def _resize(tensors: Tensors, node: onnx.NodeProto, known: Node, batch: int) -> 
 
 
 def _matmul(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
-    ranks = [tensors.rank(key) for key in known.inputs]
-    constant = [tensors.is_constant(key) for key in known.inputs]
-    if constant[1]:
-        if ranks[0] < 2 or ranks[1] > 2:
+    left, right = known.inputs[0], known.input(1)
+    if tensors.is_constant(right):
+        if not _is_batch(tensors, left) or tensors.rank(left) < 2 or tensors.rank(right) > 2:
             _refuse(node, "multiplies batches")
-    elif not all(not c and r >= 3 for c, r in zip(constant, ranks, strict=True)):
+    elif (
+        not (_is_batch(tensors, left) and _is_batch(tensors, right))
+        or not tensors.rank(left) == tensors.rank(right) > 2
+    ):
         _refuse(node, "has the batch among its rows")
 
 
-def _batch_norm(_tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
-    if known.int("training_mode", 0):
-        _refuse(node, "takes its statistics from the batch")
-
-
-def _gemm(_tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
-    if known.int("transA", 0):
+def _gemm(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
+    data, weight, bias = known.inputs[0], known.input(1), known.input(2)
+    if known.int("transA", 0) or tensors.is_constant(data) or not tensors.is_constant(weight):
         _refuse(node, "has the batch among its sums")
+    most = 1 if bias and tensors.is_constant(bias) else 0
+    if bias and tensors.rank(bias) > most and not (tensors.rank(bias) == 2 and tensors.has_batch(bias)):
+        _refuse(node, "adds what does not run along the batch")
 
 
 def _quantize(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
     """Scales by constants, one for all values or for each element of an axis that is not the batch."""
     parameters = [key for key in known.inputs[1:] if key]
-    if not all(tensors.is_constant(key) for key in parameters):
-        _refuse(node, "takes scales that are computed")
+    if not all(tensors.is_constant(key) and tensors.rank(key) < 2 for key in parameters):
+        _refuse(node, "takes scales that are computed, or one a block")
     if (
         any(tensors.rank(key) for key in parameters)
         and known.int("axis", 1) % max(tensors.rank(known.inputs[0]), 1) == 0
@@ -279,11 +349,12 @@ def _quantize(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) 
 
 def _elementwise(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
     """Ranks of what depends on the input must agree, or axis 0 of one would meet another axis of the other."""
-    ranks = {tensors.rank(key) for key in known.inputs if key and not tensors.is_constant(key)}
+    depends = [key for key in known.inputs if key and not tensors.is_constant(key)]
+    ranks = {tensors.rank(key) for key in depends}
     constant = [tensors.shape(key) for key in known.inputs if key and tensors.is_constant(key)]
     top = max(ranks)
-    if len(ranks - {0}) > 1:
-        _refuse(node, "meets tensors of different rank")
+    if len(ranks - {0}) > 1 or not all(tensors.has_batch(key) for key in depends if tensors.rank(key)):
+        _refuse(node, "meets tensors of different rank, or one without a batch")
     if any(s is None or len(s) > top or (len(s) == top and s[0] != 1) for s in constant):
         _refuse(node, "has a constant that runs along the batch")
 
@@ -293,18 +364,21 @@ REARRANGING = frozenset({"Reshape", "Transpose", "Gather", "Split"})
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(
         "Relu LeakyRelu Elu Selu Celu Gelu Sigmoid Tanh HardSigmoid HardSwish Mish Softplus Softsign ThresholdedRelu "
-        "Exp Log Sqrt Abs Neg Reciprocal Erf Floor Ceil Round Sign Cast Identity Dropout Clip Conv ConvTranspose "
-        "InstanceNormalization GlobalAveragePool GlobalMaxPool AveragePool MaxPool LpPool LRN "
+        "Exp Log Sqrt Abs Neg Reciprocal Erf Floor Ceil Round Sign Cast Identity Clip Conv ConvTranspose "
+        "InstanceNormalization GlobalAveragePool GlobalMaxPool AveragePool LpPool LRN "
         "DepthToSpace SpaceToDepth GroupNormalization Sin Cos Not".split(),
         _free,
     ),
     **dict.fromkeys("Add Sub Mul Div Min Max Pow PRelu Sum Mean Where Equal Greater Less".split(), _elementwise),
-    **dict.fromkeys("Softmax LogSoftmax Hardmax LayerNormalization TopK ArgMax ArgMin CumSum".split(), _axis(-1)),
-    **dict.fromkeys("Concat GatherElements".split(), _axis(0)),
+    **dict.fromkeys("Softmax LogSoftmax Hardmax LayerNormalization TopK".split(), _axis(-1)),
+    **dict.fromkeys("ArgMax ArgMin".split(), _axis(0)),
+    **dict.fromkeys("Concat GatherElements".split(), _joined),
     **dict.fromkeys(
         "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceSumSquare Squeeze Unsqueeze".split(), _axes
     ),
-    "BatchNormalization": _batch_norm,
+    **dict.fromkeys("BatchNormalization MaxPool".split(), _one_result),
+    "CumSum": _cumsum,
+    "Dropout": _dropout,
     "Gather": _pick,
     "Split": _pick,
     "Transpose": _transpose,
@@ -319,6 +393,10 @@ RULES: Mapping[str, Rule] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
 }
+
+
+# Operators that may take several tensors that depend on the sample; of all others it is the first input.
+_SEVERAL = frozenset({_elementwise, _joined, _matmul, _gemm})
 
 
 def keep_apart(tensors: Tensors, node: onnx.NodeProto, known: Node | None, batch: int) -> None:
@@ -341,6 +419,16 @@ def keep_apart(tensors: Tensors, node: onnx.NodeProto, known: Node | None, batch
     if not tensors.front.isdisjoint(known.inputs) and node.op_type not in REARRANGING:
         _refuse(node, "follows a reshape of the batch")
     rule(tensors, node, known, batch)
+    if rule not in _SEVERAL and not _only_data(tensors, known):
+        _refuse(node, "takes weights or settings that are computed")
+
+
+def _only_data(tensors: Tensors, known: Node) -> bool:
+    """Whether nothing but the first input has a batch; a scalar has none."""
+    data, *settings = known.inputs
+    return not tensors.is_constant(data) and all(
+        tensors.is_constant(key) or not tensors.rank(key) for key in settings if key
+    )
 
 
 def closed(tensors: Tensors, node: onnx.NodeProto, batch: int) -> Iterator[onnx.NodeProto]:
@@ -353,8 +441,8 @@ def closed(tensors: Tensors, node: onnx.NodeProto, batch: int) -> Iterator[onnx.
         shape = tensors.shape(name)
         if name not in tensors.front or not shape or shape[0] != 1:
             continue
-        target = [batch, *(dim or -1 for dim in shape[1:])]
-        if target.count(-1) > 1:
+        target = [batch, *(-1 if dim is None else dim for dim in shape[1:])]
+        if target.count(-1) > 1 or 0 in target:
             raise MixesBatchError(f"the shape of {name!r} is unknown")
         node.output[position] = f"{PREFIX}front_{name}"
         constant = tensors.add_constant(np.asarray(target, np.int64))

@@ -149,6 +149,8 @@ class _Builder:
         if result in self.rounded:
             new += self._rounded(result, new)
         if new:
+            if not self.tensors.has_batch(result):
+                raise MixesBatchError(f"{result!r} does not have the batch in front")
             self.pieces.setdefault(result, []).extend(new)
         if result not in self.activated or node.op_type in _FUSED:  # an identity that a fold leaves is no end
             self._put_together(result)
@@ -237,8 +239,6 @@ class _Builder:
 
     def _twins(self, node: onnx.NodeProto, layer: str) -> list[_Piece]:
         """Compute `node` on its float input with each weight there is a variant for."""
-        if self.tensors.shape(node.output[0]) is None and node.op_type == "MatMul":
-            raise MixesBatchError(f"the rank of MatMul {node.output[0]!r} is unknown")
         old = self.base.layer_weights[layer]
         made: list[_Piece] = []
         for key, variant in self.variants.items():

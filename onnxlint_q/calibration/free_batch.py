@@ -74,6 +74,11 @@ class Batch:
     first: int
     samples: Sequence[Sample]
 
+    @property
+    def is_of_ones(self) -> bool:
+        """Whether every sample has a batch of one."""
+        return all(array.shape[:1] == (1,) for array in self.samples[0].values())
+
     def together(self) -> Sample:
         """All of them as one."""
         if len(self.samples) == 1:

@@ -223,6 +223,8 @@ class _Pass:
 
     def _reduced(self, runs: Runs, parts: Sequence[_Part], number: int, batch: Batch) -> list[tuple[Reduced, ...]]:
         """The statistics of each sample of a batch by part."""
+        if self.most > 1 and not batch.is_of_ones:
+            raise MixesBatchError("a sample is a batch of several")
         sample = batch.together()
         with runs.options(number) as options:
             by_part = [part.reduced(batch, sample, options, self.turn) for part in parts]

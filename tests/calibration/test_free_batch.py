@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx_cases import as_model, onnx_text
+from onnx_cases import as_model, onnx_text, versioned_text
 
 from onnxlint_q.analysis.observations import Observations
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
@@ -16,7 +17,7 @@ from onnxlint_q.calibration import batch_rules
 from onnxlint_q.calibration import observe as passes
 from onnxlint_q.calibration.batch_rules import MixesBatchError
 from onnxlint_q.calibration.data import ArraySource, RandomSource, open_source
-from onnxlint_q.calibration.executable import Executable, as_stored
+from onnxlint_q.calibration.executable import PREFIX, Executable, as_stored
 from onnxlint_q.calibration.free_batch import Batch, batches, free_batch
 from onnxlint_q.calibration.observe import observe
 from onnxlint_q.calibration.preprocess import PRESETS
@@ -137,16 +138,51 @@ def test_a_reshape_of_the_batch_carries_it_in_front(monkeypatch: pytest.MonkeyPa
 MIXING = {
     "ReduceMax <keepdims = 0> (x)": "along the batch",
     "Softmax <axis = 0> (x)": "along the batch",
+    "ArgMax (x)": "along the batch",
+    "CumSum (x, zero)": "along the batch",
+    "Unsqueeze (x, front)": "along the batch",
+    "Flatten <axis = 2> (x)": "flattens the batch",
     "Transpose <perm = [1, 0, 2]> (x)": "moves the batch",
     "Concat <axis = 0> (x, x)": "along the batch",
+    "Concat <axis = 1> (x, token)": "without a batch",
+    "GatherElements <axis = 1> (x, places)": "without a batch",
+    "MatMul (x, one_more)": "among its rows",
+    "Gemm <transB = 1> (z, z)": "among its sums",
+    "Gemm (z, w, v)": "does not run along the batch",
+    "Gemm (z, w, rows)": "does not run along the batch",
+    "Conv (x, x)": "that are computed",
+    "Clip (x, v)": "that are computed",
+    "LayerNormalization (x, z)": "that are computed",
+    "Dropout (x, half, yes)": "random",
+    'Resize <coordinate_transformation_mode = "tf_crop_and_resize"> (x, window, sides)': "cuts out of every axis",
+    "QuantizeLinear <axis = 2, block_size = 2> (x, scales)": "one a block",
     "NonZero (x)": "not known to keep a batch apart",
     "RandomNormalLike (x)": "not known to keep a batch apart",
+}
+CONSTANTS: Mapping[str, Any] = {
+    "zero": np.asarray(0, np.int64),
+    "front": np.asarray([-4], np.int64),
+    "token": np.zeros((1, 1, 4), np.float32),
+    "places": np.zeros((1, 2, 4), np.int64),
+    "w": np.ones((4, 5), np.float32),
+    "rows": np.ones((2, 5), np.float32),
+    "half": np.asarray(0.5, np.float32),
+    "window": np.zeros(6, np.float32),
+    "sides": np.asarray([1, 1, 2], np.float32),
+    "yes": np.asarray(True),
+    "scales": np.ones((1, 3, 2), np.float32),
 }
 
 
 @pytest.mark.parametrize("operator", MIXING)
 def test_an_operator_that_mixes_samples_is_refused(operator: str) -> None:
-    model = as_model(onnx_text(f"g (float[N, 3, 4] x) => (y) {{ h = {operator}\n y = Sigmoid(h) }}"))
+    text = f"""
+    g (float[N, 3, 4] x, float[N, 4] z, float[N] v, float[N, 1, 4, 2] one_more) => (y) {{
+      h = {operator}
+      y = Sigmoid(h)
+    }}
+    """
+    model = as_model(versioned_text(21, "", text, **CONSTANTS))
     with pytest.raises(MixesBatchError, match=MIXING[operator]):
         free_batch(model, as_stored(model), ["h"])
 
@@ -182,6 +218,84 @@ def test_infinity_in_a_batch_is_told_as_alone(monkeypatch: pytest.MonkeyPatch) -
     source = ArraySource("x", {"x": np.zeros((6, 4), np.float32)})
     assert sizes_of_batches(facts, source, 6, monkeypatch) == [3, 3]
     assert assert_same_alone(facts, source, 6, monkeypatch).non_finite == ("h",)
+
+
+@pytest.mark.parametrize(
+    "operator", ["MaxPool <kernel_shape = [2]> (x)", "BatchNormalization <training_mode = 1> (x, s, s, s, s)"]
+)
+def test_a_second_result_that_counts_over_the_batch_is_refused(operator: str) -> None:
+    model = as_model(onnx_text(f"g (float[N, 3, 4] x) => (h, i) {{ h, i = {operator} }}", s=np.ones(3, np.float32)))
+    with pytest.raises(MixesBatchError, match="from the batch"):
+        free_batch(model, as_stored(model), ["h"])
+
+
+def test_an_open_first_axis_is_the_batch_only_where_a_sample_has_one() -> None:
+    """A reshape to `[-1, 4]` puts further axes into it, and one to `[-1, 12]` does not."""
+    text = "g (float[N, 3, 4] x) => (y) { h = Reshape(x, target)\n y = Sigmoid(h) }"
+    merged = as_model(onnx_text(text, target=np.asarray([-1, 4], np.int64)))
+    with pytest.raises(MixesBatchError, match="follows a reshape of the batch"):
+        free_batch(merged, as_stored(merged), ["h"])
+    kept = as_model(onnx_text(text, target=np.asarray([-1, 12], np.int64)))
+    (y,) = Session(free_batch(kept, as_stored(kept), ["h"])).run({"x": np.zeros((5, 3, 4), np.float32)})
+    assert y.shape == (5, 12)
+
+
+@pytest.mark.usefixtures("any_size")
+def test_a_scalar_that_shapes_decide_stays_a_scalar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Picked by its number, the last token of a sequence has one axis less."""
+    text = """
+    g (float[N, 4, 3] x) => (float[N, 2] y) {
+      s = Shape(x)
+      n = Gather(s, one)
+      last = Sub(n, one)
+      token = Gather <axis = 1> (x, last)
+      h = Gemm(token, w)
+      y = Relu(h)
+    }
+    """
+    random = np.random.default_rng(0)
+    arrays: Mapping[str, Any] = {"one": np.asarray(1, np.int64), "w": random.normal(size=(3, 2)).astype(np.float32)}
+    model = as_model(onnx_text(text, **arrays))
+    free_batch(model, as_stored(model), ["y"])
+    x = random.normal(size=(6, 4, 3)).astype(np.float32)
+    assert_same_alone(measure(model, ()), ArraySource("x", {"x": x}), 6, monkeypatch)
+
+
+@pytest.mark.usefixtures("any_size")
+def test_a_sample_that_is_a_batch_itself_runs_in_the_model_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """
+    g (float[N, 4, 3] x) => (y) <int64[1] first = {0}, int64[1] axis = {1}> {
+      s = Shape(x)
+      n = Gather(s, first)
+      h = Slice(x, first, n, axis)
+      y = Sigmoid(h)
+    }
+    """
+    model = as_model(onnx_text(text))
+    free_batch(model, as_stored(model), ["h", "y"])
+    sizes = [1, 1, 1, 1, 3, 2, 1, 1]
+
+    class Several(ArraySource):
+        def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+            generator = np.random.default_rng(1)
+            for size in sizes:
+                yield {"x": generator.normal(size=(size, 4, 3)).astype(np.float32)}
+
+    facts = measure(model, ())
+    source = Several("several", {"x": np.zeros((8, 4, 3), np.float32)})
+    with monkeypatch.context() as context:
+        context.setattr(passes, "_BATCH", 1)
+        alone = observe(facts, source, 8, tensors=["h"])
+    together = observe(facts, source, 8, tensors=["h"])
+    assert alone.tensors["h"].size == sum(3 * size * size for size in sizes)
+    assert together.tensors["h"].lows.tolist() == alone.tensors["h"].lows.tolist()
+
+
+def test_names_that_are_added_must_be_free() -> None:
+    text = f"g (float[1, 3, 4] x) => (y) {{ {PREFIX}shape0 = Abs(x)\n y = Reshape({PREFIX}shape0, target) }}"
+    model = as_model(onnx_text(text, target=np.asarray([-1, 12], np.int64)))
+    with pytest.raises(MixesBatchError, match=PREFIX):
+        free_batch(model, as_stored(model), ["y"])
 
 
 def test_a_dynamic_scale_is_that_of_each_sample(monkeypatch: pytest.MonkeyPatch) -> None:

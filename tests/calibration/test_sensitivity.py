@@ -165,6 +165,26 @@ def test_a_layer_in_a_branch_is_measured_alone() -> None:
     assert any(error.sqnr_db is not None for error in table.weights.values())
 
 
+ALONE: Mapping[str, str] = {
+    "{ h = Conv(x, v)\n y = CumSum(h, zero) }": "along the batch",
+    "{ h = Conv(x, v)\n p, i = MaxPool <kernel_shape = [2, 2]> (h)\n j = Cast <to = 1> (i)\n y = Add(p, j) }": "places",
+    "{ s = Squeeze(x, front)\n h = MatMul(s, k)\n g = MatMul(s, k)\n y = Add(h, g) }": "batch in front",
+}
+
+
+@pytest.mark.parametrize("body", ALONE)
+def test_what_mixes_a_batch_keeps_a_network_out_of_one_graph(body: str) -> None:
+    """The variant that changes nothing does not notice these: it is the first of its piece."""
+    random = np.random.default_rng(0)
+    weights = {"v": random.standard_normal((4, 4, 1, 1)), "k": random.standard_normal((6, 6))}
+    own = {key: value.astype(np.float32) for key, value in weights.items() if f", {key})" in body}
+    places = {"zero": np.asarray(0, np.int64), "front": np.asarray([0], np.int64)}
+    facts = measure(as_model(onnx_text(f"g (float[N, 4, 6, 6] x) => (y) {body}", **own, **places)), DEFAULT_SCHEMES)
+    layers = {layer.output: Variant(layer.output, layer.folded.weight(facts.model)) for layer in facts.layers}
+    with pytest.raises(MixesBatchError, match=ALONE[body]):
+        fan_out(facts.model, folded(facts), layers)
+
+
 def test_statistics_of_the_batch_keep_a_network_out_of_one_graph(models: Path, calibration: Path) -> None:
     """The fixture has a normalisation in training mode."""
     facts = measure(read_model(models / "unfolded_bn.onnx"), DEFAULT_SCHEMES)
