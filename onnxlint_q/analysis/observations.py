@@ -33,7 +33,7 @@ class TensorObservation:
 
     Attributes:
         low, high: exact smallest and largest value.
-        mean, power: mean and mean square of all values.
+        mean, power: mean and mean square of all values; not finite where their float32 sums overflow.
         size: how many values there were.
         histogram: of a regular subset of them that leaves no position out in the long run, or of all if they are few.
         lows, highs: exact extremes sample by sample, in the order of the samples that held any value.
@@ -103,8 +103,8 @@ class TensorObservation:
 
     @property
     def is_finite(self) -> bool:
-        """Whether no value was NaN or infinite, and their sum in float32 is neither."""
-        return bool(np.isfinite(self.lows).all() and np.isfinite(self.highs).all() and np.isfinite(self.mean))
+        """Whether no value was NaN or infinite."""
+        return bool(np.isfinite(self.lows).all() and np.isfinite(self.highs).all())
 
     @property
     def range(self) -> float:
@@ -136,8 +136,7 @@ class Observations:
         samples: how many samples ran.
         available: how many samples the source holds, None if unbounded.
         tensors: by tensor key: what a quantiser would round of a float model, codes of a quantised one.
-        non_finite: tensors that held NaN or infinity on some sample, or values that add up to them in float32; they
-            have no entry in `tensors`.
+        non_finite: tensors that held NaN or infinity on some sample; they have no entry in `tensors`.
     """
 
     source: str

@@ -84,7 +84,7 @@ class _Run:
 
     def add(self, sample: Reduced) -> None:
         """One more sample."""
-        with np.errstate(over="ignore", invalid="ignore"):  # sums of NaN and infinity, which mark their tensor
+        with np.errstate(over="ignore", invalid="ignore"):  # sums of NaN and infinity
             np.minimum(self.low, sample.low, out=self.low)
             np.maximum(self.high, sample.high, out=self.high)
             self.lows.append(np.minimum.reduceat(sample.low, self._starts) if self._starts else sample.low)
@@ -107,7 +107,7 @@ class _Run:
         lows, highs = (np.asarray([sample[place.order] for sample in each]) for each in (self.lows, self.highs))
         whole = place.watched.codes is not None
         ends = (self.ends[place.order] / size).tolist()
-        with np.errstate(invalid="ignore"):  # infinity less infinity, which marks the tensor
+        with np.errstate(invalid="ignore"):  # infinity less infinity
             total = float(self.total[place.parts].sum())
         return TensorObservation(
             low=float(lows.min()),
