@@ -70,7 +70,6 @@ class _Run:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.low, self.high = np.full(layout.rows, np.inf, np.float32), np.full(layout.rows, -np.inf, np.float32)
-        self.total, self.square = np.zeros(layout.parts), np.zeros(layout.parts)
         self.ends = np.zeros((len(layout.places), 2), np.int64)
         self.lows: list[Single] = []
         self.highs: list[Single] = []
@@ -80,17 +79,14 @@ class _Run:
     @property
     def bytes(self) -> int:
         """Room that it takes, its samples' subsets aside."""
-        return self.low.nbytes + self.high.nbytes + self.total.nbytes + self.square.nbytes
+        return self.low.nbytes + self.high.nbytes
 
     def add(self, sample: Reduced) -> None:
         """One more sample."""
-        with np.errstate(over="ignore", invalid="ignore"):  # sums of NaN and infinity
-            np.minimum(self.low, sample.low, out=self.low)
-            np.maximum(self.high, sample.high, out=self.high)
-            self.lows.append(np.minimum.reduceat(sample.low, self._starts) if self._starts else sample.low)
-            self.highs.append(np.maximum.reduceat(sample.high, self._starts) if self._starts else sample.high)
-            self.total += sample.total
-            self.square += sample.square
+        np.minimum(self.low, sample.low, out=self.low)
+        np.maximum(self.high, sample.high, out=self.high)
+        self.lows.append(np.minimum.reduceat(sample.low, self._starts) if self._starts else sample.low)
+        self.highs.append(np.maximum.reduceat(sample.high, self._starts) if self._starts else sample.high)
         self.ends += sample.ends
         self.codes.append(sample.codes)
 
@@ -107,13 +103,9 @@ class _Run:
         lows, highs = (np.asarray([sample[place.order] for sample in each]) for each in (self.lows, self.highs))
         whole = place.watched.codes is not None
         ends = (self.ends[place.order] / size).tolist()
-        with np.errstate(invalid="ignore"):  # infinity less infinity
-            total = float(self.total[place.parts].sum())
         return TensorObservation(
             low=float(lows.min()),
             high=float(highs.max()),
-            mean=total / size,
-            power=float(self.square[place.parts].sum()) / size,
             size=size,
             histogram=Histogram.empty(whole),
             lows=lows,

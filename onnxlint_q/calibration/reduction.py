@@ -1,8 +1,8 @@
 """The statistics of one sample's tensors.
 
 Tensors are read where ONNX Runtime left them, by few and long vectorised calls. Extremes of all channels of all
-tensors lie one after the other in one vector, and so do sums, so that adding up a sample takes a few calls and not a
-few for each tensor. The histogram takes a regular subset of each tensor's values.
+tensors lie one after the other in one vector, so that adding up a sample takes a few calls and not a few for each
+tensor. The histogram, and what follows from it, takes a regular subset of each tensor's values.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ Single = npt.NDArray[np.float32]
 # Values of a tensor that the histogram counts: of one sample at least and at most, and of all samples, if they are
 # enough.
 _LEAST, _MOST, _COUNTED = 1 << 10, 1 << 13, 1 << 17
-# Sums are made of parts of this many values: numpy's BLAS starts threads of its own above 10,000, and float32 sums stay
-# accurate.
-_PART = 8192
 _GOLDEN = 0.6180339887498949
 
 
@@ -59,7 +56,6 @@ class Place(NamedTuple):
         shape: its values as `[lead, channel, value]`.
         channels: it has an axis of channels.
         extremes: its extremes, by lead and channel.
-        parts: its sums.
         stride, codes: the values that are counted, and where they go.
     """
 
@@ -69,7 +65,6 @@ class Place(NamedTuple):
     shape: tuple[int, int, int]
     channels: bool
     extremes: slice
-    parts: slice
     stride: int
     codes: slice
 
@@ -87,14 +82,14 @@ class Layout:
         places: by number; a tensor without values has none.
         starts: by place, how many values a subset can start at: all that leave room for it, so that none is left out
             in the long run.
-        rows, parts, counted: how many extremes, sums and counted values there are.
+        rows, counted: how many extremes and counted values there are.
     """
 
     def __init__(self, watched: Sequence[Watched], shapes: tuple[tuple[int, ...], ...], subset: int) -> None:
         """Lay out tensors of these shapes, of each of which at most `subset` values are counted."""
         self.shapes = shapes
         self.places: dict[int, Place] = {}
-        rows = parts = counted = 0
+        rows = counted = 0
         for number, (one, shape) in enumerate(zip(watched, shapes, strict=True)):
             size = math.prod(shape)
             if not size:
@@ -109,13 +104,12 @@ class Layout:
                 shape=split,
                 channels=channels,
                 extremes=slice(rows, rows + _rows(split)),
-                parts=slice(parts, parts + size // _part(size)),
                 stride=stride,
                 codes=slice(counted, counted + size // stride),
             )
             self.places[number] = place
-            rows, parts, counted = place.extremes.stop, place.parts.stop, place.codes.stop
-        self.rows, self.parts, self.counted = rows, parts, counted
+            rows, counted = place.extremes.stop, place.codes.stop
+        self.rows, self.counted = rows, counted
         self.starts = np.asarray([p.size - (p.size // p.stride - 1) * p.stride for p in self.places.values()], np.int64)
 
 
@@ -138,7 +132,6 @@ class Reduced(NamedTuple):
     Attributes:
         layout: what the rest is of.
         low, high: extremes.
-        total, square: sums and sums of squares.
         codes: upper halves of the values that are counted.
         ends: `[place, 2]`: how many values equal the lowest and the highest code.
     """
@@ -146,8 +139,6 @@ class Reduced(NamedTuple):
     layout: Layout
     low: Single
     high: Single
-    total: Single
-    square: Single
     codes: Codes
     ends: npt.NDArray[np.int64]
 
@@ -162,7 +153,6 @@ def reduce_samples(layout: Layout, arrays: Sequence[Array], first: int, count: i
         count: how many samples.
     """
     low, high = (np.empty((count, layout.rows), np.float32) for _ in range(2))
-    total, square = (np.empty((count, layout.parts), np.float32) for _ in range(2))
     codes = np.empty((count, layout.counted), np.uint16)
     ends = np.zeros((count, len(layout.places), 2), np.int64)
     starts = [_starts(layout, first + sample) for sample in range(count)]
@@ -175,15 +165,11 @@ def reduce_samples(layout: Layout, arrays: Sequence[Array], first: int, count: i
                     ends[:, place.order, end] = np.count_nonzero(held == code, axis=1)
             values = np.ascontiguousarray(array, np.float32).reshape(count, -1)
             _extremes(values, place.shape, low[:, place.extremes], high[:, place.extremes])
-            part = _part(place.size)
-            parts = values.reshape(count, -1, 1, part)
-            np.matmul(parts, _ones(part), out=total[:, place.parts, None, None])
-            np.matmul(parts, values.reshape(count, -1, part, 1), out=square[:, place.parts, None, None])
             for sample in range(count):
                 subset = codes[sample, place.codes]
                 start = starts[sample][place.order]
                 subset[:] = float_codes(values[sample], start, place.stride)[: subset.size]
-    return [Reduced(layout, *each) for each in zip(low, high, total, square, codes, ends, strict=True)]
+    return [Reduced(layout, *each) for each in zip(low, high, codes, ends, strict=True)]
 
 
 def _starts(layout: Layout, sample: int) -> list[int]:
@@ -198,21 +184,6 @@ def _extremes(values: Single, shape: tuple[int, int, int], low: Single, high: Si
     each = values.reshape(len(values), *((lead, channels) if length == 1 else (lead * channels, length)))
     np.minimum.reduce(each, axis=axis, out=low)
     np.maximum.reduce(each, axis=axis, out=high)
-
-
-@lru_cache(maxsize=4096)
-def _part(size: int) -> int:
-    """The largest divisor of `size` that makes a part; `size` itself if it has none worth the name."""
-    if size <= _PART:
-        return size
-    best = max(part for small in range(1, math.isqrt(size) + 1) if size % small == 0
-               for part in (small, size // small) if part <= _PART)  # fmt: skip
-    return best if best >= 64 else size
-
-
-@lru_cache(maxsize=64)
-def _ones(length: int) -> Single:
-    return np.ones((length, 1), np.float32)
 
 
 @lru_cache(maxsize=4096)

@@ -55,8 +55,9 @@ def test_float_statistics_equal_brute_force(models: Path, calibration: Path, nam
         assert np.isclose(got.low, values.min(), atol=1e-5 * scale) and np.isclose(
             got.high, values.max(), atol=1e-5 * scale
         )
-        assert np.isclose(got.mean, values.mean(), atol=1e-5 * scale)
-        assert np.isclose(got.power, np.square(values).mean(), rtol=1e-4)
+        # A subset of large tensors is counted, and of a value the upper 16 bits.
+        assert np.isclose(got.mean, values.mean(), atol=0.05 * values.std() + 0.004 * scale)
+        assert np.isclose(got.deviation, values.std(), rtol=0.05, atol=0.004 * scale)
         assert got.size == values.size
         for fraction in (0.01, 0.25, 0.5, 0.75, 0.99):
             around = np.quantile(values, [max(0, fraction - 0.02), min(1, fraction + 0.02)])
@@ -134,7 +135,9 @@ def test_samples_that_wait_take_bounded_room(monkeypatch: pytest.MonkeyPatch) ->
         seen = found["x"]
         assert non_finite == ("bad",) and set(found) == {"x"}
         assert (seen.low, seen.high, seen.size, seen.counted) == (data.min(), data.max(), data.size, data.size)
-        assert seen.mean == pytest.approx(data.mean(), abs=1e-6) and seen.deviation == pytest.approx(data.std())
+        assert seen.mean == pytest.approx(data.mean(), abs=0.02) and seen.deviation == pytest.approx(
+            data.std(), rel=0.02
+        )
         exact = Histogram.of(data)
         assert np.array_equal(seen.histogram.bins, exact.bins) and np.array_equal(seen.histogram.counts, exact.counts)
         assert np.array_equal(seen.lows, data.min(axis=(1, 2))) and np.array_equal(seen.highs, data.max(axis=(1, 2)))
@@ -162,13 +165,13 @@ def test_groups_in_one_pass_are_passes_of_their_own(models: Path, calibration: P
     first = observe(facts, source, 3)
     for tensor, seen in first.tensors.items():
         got = parts[0].tensors[tensor]
-        assert (got.low, got.high, got.mean, got.power) == (seen.low, seen.high, seen.mean, seen.power)
+        assert (got.low, got.high, got.mean, got.deviation) == (seen.low, seen.high, seen.mean, seen.deviation)
     together = merged(parts)
     assert together.samples == 7
     for tensor, seen in together.tensors.items():
         each = [part.tensors[tensor] for part in parts]
         assert (seen.low, seen.high) == (min(e.low for e in each), max(e.high for e in each))
-        assert seen.mean == pytest.approx(sum(e.mean * e.size for e in each) / seen.size)
+        assert seen.mean == pytest.approx(sum(e.mean * e.counted for e in each) / seen.counted)
         assert seen.counted == sum(e.counted for e in each) and seen.lows.size == 7
 
 
@@ -181,7 +184,7 @@ def test_channels_that_differ_between_samples_leave_the_whole() -> None:
             yield {"x": -np.arange(5, dtype=np.float32).reshape(1, 5, 1)}
 
     seen = observe(facts, Samples("s", {"x": np.zeros((1, 1, 1), np.float32)}), 2).tensors["x"]
-    assert seen.channels is None and (seen.low, seen.high, seen.mean) == (-4, 11, 56 / 17)
+    assert seen.channels is None and (seen.low, seen.high) == (-4, 11) and seen.mean == pytest.approx(56 / 17, rel=4e-3)
 
 
 def test_large_models_are_read_in_parts(models: Path, calibration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
