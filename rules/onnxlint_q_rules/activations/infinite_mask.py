@@ -1,0 +1,142 @@
+"""Masks that stand for minus infinity in front of a Softmax.
+
+Attention adds a large negative number to the scores that do not count, so that Softmax makes them zero. A quantiser
+that gives the sum one scale has to cover the number, too:
+
+    step = (max - min) / 255 >= |mask| / 255
+
+With the smallest float32 the step is 1e36, with -10,000 it is 39: every score that counts falls on one code, and
+Softmax gives all of them the same. Scores one step apart differ by a factor of e^step in the probabilities, so a mask
+of -1,000 already makes that 50. Softmax itself needs no more than about -100: e^-100 is zero in float32 beside 1.
+
+Sources: pytorch/executorch#8736 and #20471 (scores that collapse under a mask; capping it is the remedy there).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from onnxlint_q.analysis.placement import quantized_activations
+from onnxlint_q.analysis.quantizer_options import exclude
+from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
+from onnxlint_q.facts import Facts
+from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
+from onnxlint_q.graph import Model, Node
+from onnxlint_q.rule import Example, Rule, option
+
+_ATTENTION = """
+<ir_version: 8, opset_import: ["" : 17]>
+attention (float[N, 2, 4] q, float[N, 4, 2] k) => (float[N, 2, 2] p)
+<float[2, 2] mask = {0, MASK, 0, 0}> {
+  [scores] s = MatMul(q, k)
+  [masked] m = Add(s, mask)
+  [softmax] p = Softmax <axis = -1> (m)
+}
+"""
+_COMPUTED = """
+<ir_version: 8, opset_import: ["" : 17]>
+attention (float[N, 2, 4] q, float[N, 4, 2] k, float[N, 1, 2] keep) => (float[N, 2, 2] p)
+<float one = {1}, float large = {-10000}> {
+  [scores] s = MatMul(q, k)
+  drop = Sub(one, keep)
+  mask = Mul(drop, large)
+  [masked] m = Add(s, mask)
+  [softmax] p = Softmax <axis = -1> (m)
+}
+"""
+# On the way from a mask to Softmax; where the operator computes, any of its operands may be the mask.
+_ON_THE_WAY = frozenset(
+    {"Add", "Sub", "Mul", "Where", "Min", "Max", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Cast"}
+    | {"Identity", "Slice"}
+)
+_MOST_NODES = 64
+
+
+@dataclass(frozen=True)
+class InfiniteMask(Rule):
+    """A mask that stands for minus infinity in front of a Softmax.
+
+    ## What it does
+    Looks for constants of a large negative value among what is added to, or put in the place of, the scores that a
+    Softmax reads.
+
+    ## Why it breaks INT8
+    The scale of the masked scores has to reach down to the mask. Its step is then larger than the differences between
+    the scores, which all fall on one code.
+
+    ## What to do
+    Use a mask just below the scores, about -100: Softmax makes zero of it as well. Or leave the node that applies the
+    mask, and the Softmax, in float.
+
+    ## Sources
+    pytorch/executorch#8736 and #20471.
+    """
+
+    code: ClassVar[str] = "QA003"
+    name: ClassVar[str] = "infinite-mask"
+    severity: ClassVar[Severity] = Severity.WARNING
+    confidence: ClassVar[Confidence] = Confidence.HIGH
+
+    magnitude: float = option(
+        1000.0, doc="magnitude of a negative constant that is reported", source="a step of 4 at 8 bits, e^4 = 50"
+    )
+
+    good: ClassVar[tuple[Example, ...]] = (
+        Example(_ATTENTION.replace("MASK", "-100"), why="a step of 0.4 is coarse, but scores stay apart"),
+    )
+    bad: ClassVar[tuple[Example, ...]] = (
+        Example(_ATTENTION.replace("MASK", "-3.4e38"), flags=("masked",), why="the step is 1e36"),
+        Example(_COMPUTED, flags=("masked",), why="computed from an input, as exporters of transformers do"),
+    )
+
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        """Each tensor of a float model that a Softmax reads and that would be quantised."""
+        if not facts.is_float:
+            return
+        folded = [layer.folded for layer in facts.layers]
+        rounded = {place.tensor for place in quantized_activations(facts.model, folded)}
+        seen = set[str]()
+        for softmax in facts.model.nodes_of("Softmax", "LogSoftmax"):
+            scores = softmax.input(0)
+            producer = facts.model.producer(scores)
+            if producer is None or scores in seen or scores not in rounded or not softmax.is_standard:
+                continue
+            seen.add(scores)
+            lowest = min(_constants(facts.model, producer), default=0.0)
+            if -lowest < self.magnitude:
+                continue
+            step = -lowest / 255
+            yield self.finding(
+                facts.model.locate(producer),
+                f"a mask of {lowest:.3g} reaches {softmax.op_type} {softmax.label!r}: one step of {scores!r} at 8 bits "
+                f"is at least {step:.3g}, so the scores that count fall on one code",
+                metrics={"mask": lowest, "step": step},
+                remedy="mask with about -100 instead, of which Softmax makes zero as well, or leave these nodes in "
+                "float",
+                snippet=exclude([producer, softmax]),
+                claim=Claim(Subject.ACTIVATION, scores, INT8_PER_TENSOR.name),
+            )
+
+
+def _constants(model: Model, start: Node) -> Iterator[float]:
+    """Smallest values of the constants that `start` and what is in front of it put among the scores."""
+    waiting, known = [start], {start}
+    while waiting and len(known) <= _MOST_NODES:
+        node = waiting.pop()
+        if node.op_type not in _ON_THE_WAY or not node.is_standard:
+            continue
+        operands = node.inputs if node.op_type in {"Add", "Sub", "Mul", "Min", "Max"} else node.inputs[:1]
+        for key in node.inputs[1:] if node.op_type == "Where" else operands:
+            value = model.constant(key) if key else None
+            before = model.producer(key) if key else None
+            if value is not None and value.size and np.issubdtype(value.dtype, np.floating):
+                yield float(
+                    np.nan_to_num(value.astype(np.float64), nan=0.0, neginf=float(np.finfo(np.float32).min)).min()
+                )
+            elif before is not None and before not in known:
+                known.add(before)
+                waiting.append(before)
