@@ -5,11 +5,11 @@
 Time. All passes work on the same samples, decoded and preprocessed beforehand, in turn within each repeat; the table
 gives medians, and the median of the ratios within the same repeat. The ratio so holds neither decoding nor resizing,
 nor the import of modules; it holds the loading of the session, in every row. `this tool` is the whole of
-`observe`: extremes per tensor, per channel and per sample, moments and histogram of every tensor that static
-quantisation rounds. `MinMax` is ONNX Runtime's min-max calibrator over all its operator types: two numbers a tensor.
-`qdq_loss_debug` is collect_activations of onnxruntime.quantization.qdq_loss_debug, which stores every activation of
-every sample for a comparison later; its row holds the writing of the augmented model and the storing, and no
-statistics.
+`observe`: exact extremes per tensor, per channel and per sample, histogram and moments of a regular subset of the
+values, of every tensor that static quantisation rounds. `MinMax` is ONNX Runtime's min-max calibrator over all its
+operator types: two numbers a tensor. `qdq_loss_debug` is collect_activations of
+onnxruntime.quantization.qdq_loss_debug, which stores every activation of every sample for a comparison later; its row
+holds the writing of the augmented model and the storing, and no statistics.
 
 Memory. The peak of a process of its own for each row, and of one that only imports and loads. The 1,000
 samples of the last column are the others over and over, so that they need no room.
