@@ -25,7 +25,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from onnxlint_q.calibration.batch_rules import MixesBatchError, Tensors, closed, keep_apart
+from onnxlint_q.calibration.batch_rules import closed, keep_apart
+from onnxlint_q.calibration.batch_tensors import MixesBatchError, Tensors
 from onnxlint_q.calibration.executable import PREFIX, Executable, declare_external
 from onnxlint_q.calibration.variants import ActivationScale, add_domain, round_trip, round_trip_constants
 from onnxlint_q.graph import Model

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from onnxlint_q.calibration.batch_rules import MixesBatchError, Tensors, closed, keep_apart
+from onnxlint_q.calibration.batch_rules import closed, keep_apart
+from onnxlint_q.calibration.batch_tensors import MixesBatchError, Tensors
 from onnxlint_q.calibration.executable import Executable
 from onnxlint_q.calibration.source import Sample
 from onnxlint_q.graph import Model

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.calibration.batch_rules import MixesBatchError, check_same
+from onnxlint_q.calibration.batch_tensors import MixesBatchError, check_same
 from onnxlint_q.calibration.executable import PREFIX, Executable
 from onnxlint_q.calibration.fanout import Variant, blocks, fan_out
 from onnxlint_q.calibration.output_error import OutputError, OutputErrorAccumulator, Reference

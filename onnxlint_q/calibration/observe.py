@@ -24,7 +24,7 @@ import onnxruntime as ort
 from onnx import helper
 
 from onnxlint_q.analysis.observations import Observations, TensorObservation
-from onnxlint_q.calibration.batch_rules import MixesBatchError, check_same
+from onnxlint_q.calibration.batch_tensors import MixesBatchError, check_same
 from onnxlint_q.calibration.collector import Collector
 from onnxlint_q.calibration.executable import PREFIX, Executable, as_stored
 from onnxlint_q.calibration.free_batch import Batch, batches, free_batch

@@ -15,7 +15,7 @@ from onnxlint_q.analysis.observations import Observations
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.calibration import batch_rules
 from onnxlint_q.calibration import observe as passes
-from onnxlint_q.calibration.batch_rules import MixesBatchError
+from onnxlint_q.calibration.batch_tensors import MixesBatchError
 from onnxlint_q.calibration.data import ArraySource, RandomSource, open_source
 from onnxlint_q.calibration.executable import PREFIX, Executable, as_stored
 from onnxlint_q.calibration.free_batch import Batch, batches, free_batch

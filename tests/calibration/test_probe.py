@@ -15,7 +15,7 @@ from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.propagation.prior import InputScale
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
-from onnxlint_q.calibration.batch_rules import MixesBatchError
+from onnxlint_q.calibration.batch_tensors import MixesBatchError
 from onnxlint_q.calibration.data import ArraySource
 from onnxlint_q.calibration.executable import folded
 from onnxlint_q.calibration.fanout import Variant, blocks, fan_out

@@ -14,7 +14,7 @@ from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES
 from onnxlint_q.calibration import batch_rules, layer_table
-from onnxlint_q.calibration.batch_rules import MixesBatchError
+from onnxlint_q.calibration.batch_tensors import MixesBatchError
 from onnxlint_q.calibration.data import ArraySource
 from onnxlint_q.calibration.executable import folded
 from onnxlint_q.calibration.fanout import Variant, fan_out
