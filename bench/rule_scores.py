@@ -19,13 +19,13 @@ from pathlib import Path
 
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, SCHEMES
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.config import Config
-from onnxlint_q.facts import measure
 from onnxlint_q.finding import Finding, Severity, Subject
 from onnxlint_q.graph import read_model
-from onnxlint_q.linter import judge
-from onnxlint_q.registry import load_rules
-from onnxlint_q.rule import Rule
+from onnxlint_q.judge.config import Config
+from onnxlint_q.judge.facts import facts_of
+from onnxlint_q.judge.registry import load_rules
+from onnxlint_q.judge.rule import Rule
+from onnxlint_q.workflow.check import judge
 
 Key = tuple[str, str]  # network and layer
 
@@ -80,7 +80,7 @@ def collect(models: Path, truths: Path, rules: Sequence[Rule], *, forecast: bool
     said: list[tuple[Key, Finding]] = []
     others: dict[str, Counter[Severity]] = {}
     for path in sorted(truths.glob("*.json")):
-        facts = measure(read_model(models / f"{path.stem}.onnx"), tuple(SCHEMES.values()))
+        facts = facts_of(read_model(models / f"{path.stem}.onnx"), tuple(SCHEMES.values()))
         if not facts.is_float:
             continue
         for entry in json.loads(path.read_text("utf-8"))["layers"]:

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from onnxlint_q.analysis.folding import fold_batch_norms
-from onnxlint_q.analysis.forecast import Forecast, forecast, noise_model
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
-from onnxlint_q.analysis.verdict import VerdictLevels
+from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
 from onnxlint_q.graph import find_layers, read_model
+from onnxlint_q.judge.verdict import VerdictLevels
 
 SCHEMES = (INT8_PER_TENSOR, INT8_PER_CHANNEL)
 

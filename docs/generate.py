@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onnxlint_q.registry import load_rules
-from onnxlint_q.rule import Rule
+from onnxlint_q.judge.registry import load_rules
+from onnxlint_q.judge.rule import Rule
 
 FOLDER = Path(__file__).parent / "rules"
 SECTIONS = ("What it does", "Why it breaks INT8", "What to do", "Sources")

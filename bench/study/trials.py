@@ -9,14 +9,14 @@ from pathlib import Path
 import onnx
 
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_TENSOR, SCHEMES, Scheme
-from onnxlint_q.calibration.data import ArraySource
-from onnxlint_q.calibration.executable import Executable, folded
-from onnxlint_q.calibration.metrics import ClassifierErrorAccumulator, TensorErrorAccumulator
-from onnxlint_q.calibration.observe import observe
-from onnxlint_q.calibration.session import Array, Session
-from onnxlint_q.calibration.variants import activation_scales, with_activations, with_weight
-from onnxlint_q.facts import Facts, measure
+from onnxlint_q.execute.data.sources import ArraySource
+from onnxlint_q.execute.executable import Executable, folded
+from onnxlint_q.execute.session import Array, Session
+from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.quantized import activation_scales, with_activations, with_weight
 from onnxlint_q.graph import read_model
+from onnxlint_q.judge.facts import Facts, facts_of
+from onnxlint_q.proof.comparison.metrics import ClassifierErrorAccumulator, TensorErrorAccumulator
 
 from .digits import Digits
 from .networks import INPUT, OUTPUT
@@ -71,7 +71,7 @@ def quantised_trials(
     path: Path, network: str, digits: Digits, trials: int, size: int
 ) -> Iterator[OutputTrial | LayerTrial]:
     """`trials` quantisations under every scheme, ranges from `size` images each; every layer under int8 per tensor."""
-    facts = measure(read_model(path), STUDIED)
+    facts = facts_of(read_model(path), STUDIED)
     hidden = hidden_tensors(facts)
     base = folded(facts)
     exact = _values(base, hidden, digits)

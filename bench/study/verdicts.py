@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
-from onnxlint_q.calibration.data import ArraySource
-from onnxlint_q.calibration.executable import Executable, folded
-from onnxlint_q.calibration.observe import observe
-from onnxlint_q.calibration.output_error import OutputError
-from onnxlint_q.calibration.source import Sample
-from onnxlint_q.calibration.variant_runs import measure_variants
-from onnxlint_q.calibration.variants import activation_scales, with_activations, with_weight
-from onnxlint_q.config import Config
-from onnxlint_q.facts import measure
+from onnxlint_q.execute.data.source import Sample
+from onnxlint_q.execute.data.sources import ArraySource
+from onnxlint_q.execute.executable import Executable, folded
+from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.output_error import OutputError
+from onnxlint_q.execute.variants.quantized import activation_scales, with_activations, with_weight
+from onnxlint_q.execute.variants.variant_runs import measure_variants
 from onnxlint_q.finding import Evidence
 from onnxlint_q.graph import read_model
-from onnxlint_q.linter import Request, lint
-from onnxlint_q.registry import load_rules
-from onnxlint_q.result import ModelResult
+from onnxlint_q.judge.config import Config
+from onnxlint_q.judge.facts import facts_of
+from onnxlint_q.judge.registry import load_rules
+from onnxlint_q.workflow.check import Request, lint
+from onnxlint_q.workflow.results import ModelResult
 
 from .digits import Images
 from .networks import INPUT
@@ -85,7 +85,7 @@ def truth(path: Path, calibration: Images, test: Images) -> Mapping[str, Any]:
     SQNR at the logits over `test`, with one layer's folded weight in int8, one scale for the tensor, and with
     everything quantised, activations to the ranges of `calibration`.
     """
-    facts = measure(read_model(path), DEFAULT_SCHEMES)
+    facts = facts_of(read_model(path), DEFAULT_SCHEMES)
     observations = observe(facts, ArraySource("digits", {INPUT: calibration}), len(calibration))
     base = folded(facts)
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.quantize import decibel, matrix_round_trip
+from onnxlint_q.analysis.number_formats import decibel, matrix_round_trip
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.graph import Model
 

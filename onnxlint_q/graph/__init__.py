@@ -1,7 +1,7 @@
 """READ: a file becomes a Model. Nothing is executed, nothing outside the model's folder is opened."""
 
 from onnxlint_q.graph.layers import Layer, find_layers
-from onnxlint_q.graph.load import read_model
+from onnxlint_q.graph.loading.load import read_model
 from onnxlint_q.graph.model import Model, Node, TensorType, Value
 from onnxlint_q.graph.qparams import Format, QuantizedTensor, Role, detect_format, find_quantized_tensors
 

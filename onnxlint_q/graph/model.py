@@ -14,7 +14,6 @@ from onnxlint_q.finding import Location
 from onnxlint_q.graph.constants import Constants
 from onnxlint_q.graph.names import ROOT, local_name
 from onnxlint_q.graph.node import Node, TensorType, Value
-from onnxlint_q.graph.shapes import infer_types
 from onnxlint_q.graph.tensors import Array
 
 __all__ = ["ROOT", "Model", "Node", "TensorType", "Value"]
@@ -35,6 +34,7 @@ class Model:
         nodes: all nodes, those of subgraphs included, in an order in which data flows.
         inputs, outputs: of the main graph; inputs with a default value are constants instead.
         graph: bipartite, vertices are `Node` objects and tensor keys.
+        types: element type and shape of every tensor that shape inference found.
     """
 
     path: Path
@@ -45,6 +45,7 @@ class Model:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     graph: nx.DiGraph = field(repr=False)
+    types: Mapping[str, TensorType] = field(repr=False)
 
     # -- the file ------------------------------------------------------------------------------------------------
 
@@ -135,11 +136,6 @@ class Model:
     def is_constant(self, tensor: str) -> bool:
         """Whether `constant` would return a value; reads nothing."""
         return tensor in self.constants
-
-    @cached_property
-    def types(self) -> Mapping[str, TensorType]:
-        """Element type and shape of every tensor that shape inference found."""
-        return infer_types(self.proto, self.constants)
 
     def shape(self, tensor: str) -> tuple[int | None, ...] | None:
         """Its shape, None for an unknown dimension or an unknown rank."""

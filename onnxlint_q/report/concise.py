@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnxlint_q.finding import Finding
 from onnxlint_q.report.digest import counted, refuted, summary
 from onnxlint_q.report.words import evidence, name, shown
-from onnxlint_q.result import ModelResult, Run
+from onnxlint_q.workflow.results import ModelResult, Run
 
 LONGEST_PATH = 4096
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from onnxlint_q.finding import Claim, Evidence, Finding, Severity
 from onnxlint_q.report.words import count
-from onnxlint_q.result import Basis, LayerRow, LayerSqnr, ModelResult, Run
+from onnxlint_q.workflow.results import Basis, LayerRow, LayerSqnr, ModelResult, Run
 
 TRUST = (Basis.MEASURED, Basis.PROBE, Basis.FORECAST)
 

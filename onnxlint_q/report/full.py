@@ -15,11 +15,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from onnxlint_q.analysis.verdict import Verdict
 from onnxlint_q.finding import Evidence, Finding, Severity
 from onnxlint_q.report import digest, words
 from onnxlint_q.report.trial_tables import heading, trial_tables
-from onnxlint_q.result import Basis, LayerRow, ModelResult, Run, SchemeResult
+from onnxlint_q.workflow.results import Basis, LayerRow, ModelResult, Run, SchemeResult, Verdict
 
 WORST = 10
 """Rows of the table of worst layers."""

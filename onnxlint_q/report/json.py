@@ -12,7 +12,7 @@ from numbers import Integral, Real
 from onnxlint_q.finding import Claim, Cure, Finding
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.words import PERFECT, missing_sqnr
-from onnxlint_q.result import (
+from onnxlint_q.workflow.results import (
     CalibrationSummary,
     LayerRow,
     LayerSqnr,

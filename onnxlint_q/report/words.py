@@ -6,9 +6,8 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping
 
-from onnxlint_q.analysis.verdict import Verdict
 from onnxlint_q.finding import Evidence, Finding, Location, Severity, Subject
-from onnxlint_q.result import Basis, CalibrationSummary, LayerRow, ModelResult, SchemeResult
+from onnxlint_q.workflow.results import Basis, CalibrationSummary, LayerRow, ModelResult, SchemeResult, Verdict
 
 SEVERITY_MARK = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "●"}
 VERDICT_MARK = {Verdict.BREAKS: "✖", Verdict.DEGRADES: "▲", Verdict.SURVIVES: "✔", None: "?"}

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.quantizer_options import exclude
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import CONFIRM_BELOW_DB, Location, Metric, Severity
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import exclude
 
 _PER_CHANNEL_OPSET = 13
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onnxlint_q.analysis.causes import Cause, CauseKind, find_causes
-from onnxlint_q.analysis.cures import Cured
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Cure, Finding
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.rewrite.constant_channels import Cured
 from onnxlint_q_rules.advice import channels, forecast_db, times
 
 _SCHEME = INT8_PER_TENSOR.name

@@ -181,7 +181,7 @@ def test_all_errors_of_a_configuration_are_told_at_once(models: Path, tmp_path: 
 
 
 def test_rule_options_change_the_findings(models: Path, tmp_path: Path) -> None:
-    from onnxlint_q.registry import load_rules
+    from onnxlint_q.judge.registry import load_rules
 
     rule = next(entry.rule for entry in load_rules() if entry.rule.code == "QW001")
     name = next(name for name, default, _, _ in rule.options() if "precision" in name and isinstance(default, float))
@@ -235,7 +235,8 @@ def test_streams_that_are_full_closed_or_left_keep_the_exit_code(models: Path, c
 def test_an_error_of_the_tool_itself_is_no_finding(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
-    from onnxlint_q import cli, linter
+    import onnxlint_q.cli.app as cli
+    from onnxlint_q.workflow import check as linter
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("by nothing")
@@ -256,7 +257,7 @@ def test_an_interrupt_stops_an_endless_model_without_a_report(tmp_path: Path) ->
     )
     onnx.save(proto, tmp_path / "endless.onnx")
     # A shell may start its background jobs with the signal ignored, and so this test.
-    code = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); from onnxlint_q.cli import main; main()"
+    code = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); from onnxlint_q.cli.app import main; main()"
     options = ["endless.onnx", "--calibrate", "random", "--html", "r.html"]
     with subprocess.Popen(
         [sys.executable, "-c", code, *options], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

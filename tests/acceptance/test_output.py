@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from onnxlint_q.cli import main
+from onnxlint_q.cli.app import main
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -9,12 +9,12 @@ import pytest
 from onnx_cases import Array, as_model, onnx_text
 
 from onnxlint_q.analysis.causes import Cause, CauseKind, constant_channels, find_causes
-from onnxlint_q.analysis.cures import find_cures, zeroed
 from onnxlint_q.analysis.gains import compare_gains
-from onnxlint_q.analysis.observations import TensorObservation
+from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_TENSOR
-from onnxlint_q.facts import Facts, measure
 from onnxlint_q.graph import read_model
+from onnxlint_q.judge.facts import Facts, facts_of
+from onnxlint_q.rewrite.constant_channels import find_cures, zeroed
 
 CHANNELS = 12
 NETWORK = """
@@ -50,7 +50,7 @@ def facts(network: str = NETWORK, **changes: dict[int, float]) -> Facts:
         for channel, value in entries.items():
             values[name][channel] = values[name][channel] * value if name == "w" else value
     arrays = {name: value.astype(np.float32) for name, value in values.items()}
-    return measure(as_model(onnx_text(network, **arrays)), DEFAULT_SCHEMES)
+    return facts_of(as_model(onnx_text(network, **arrays)), DEFAULT_SCHEMES)
 
 
 def chain(known: Facts, seen: TensorObservation | None = None) -> dict[CauseKind, Cause]:
@@ -149,7 +149,7 @@ def test_a_norm_in_front_of_the_layer_names_input_channels() -> None:
         variance=ones,
         w=np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32),
     )
-    known = measure(as_model(proto), DEFAULT_SCHEMES)
+    known = facts_of(as_model(proto), DEFAULT_SCHEMES)
     first = find_causes(known.layers[0])[0]
     assert (first.kind, first.channels, first.inputs) == (K.OUTLIER_GAINS, (4,), True)
 
@@ -200,7 +200,7 @@ def test_without_a_forecast_the_cure_is_still_found() -> None:
 
 
 def test_the_fixture_with_a_silent_channel(models: Path) -> None:
-    known = measure(read_model(models / "near_zero_variance.onnx"), DEFAULT_SCHEMES)
+    known = facts_of(read_model(models / "near_zero_variance.onnx"), DEFAULT_SCHEMES)
     layer = known.layer_by_output["depthwise_bn_out"]
     links = {cause.kind: cause for cause in find_causes(layer)}
     assert list(links) == [K.STILL_CHANNELS, K.FOLDING, K.RANGE_OWNERS, K.COLLAPSED_CHANNELS]

@@ -10,12 +10,12 @@ import onnx
 import pytest
 
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
-from onnxlint_q.calibration.data import ArraySource
-from onnxlint_q.config import Config
-from onnxlint_q.linter import Request, lint
-from onnxlint_q.result import Basis, ModelResult
-from onnxlint_q.rule import Example
-from onnxlint_q.testing import example_facts, example_model
+from onnxlint_q.execute.data.sources import ArraySource
+from onnxlint_q.judge.config import Config
+from onnxlint_q.judge.rule import Example
+from onnxlint_q.judge.testing import example_facts, example_model
+from onnxlint_q.workflow.check import Request, lint
+from onnxlint_q.workflow.results import Basis, ModelResult
 
 NET = """
 <ir_version: 8, opset_import: ["" : 13]>

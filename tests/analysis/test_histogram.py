@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from onnxlint_q.analysis.histogram import Histogram, float_codes
+from onnxlint_q.analysis.observed.histogram import Histogram, float_codes
 
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32, allow_nan=False)
 VALUES = arrays(np.float32, st.integers(1, 60), elements=FINITE)

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from onnxlint_q.analysis.histogram import Histogram
-from onnxlint_q.analysis.observations import TensorObservation
-from onnxlint_q.analysis.observers import (
+from onnxlint_q.analysis.number_formats import activation_qparams
+from onnxlint_q.analysis.observed.histogram import Histogram
+from onnxlint_q.analysis.observed.observations import TensorObservation
+from onnxlint_q.analysis.observed.observers import (
     OBSERVERS,
     entropy,
     kl_threshold,
@@ -23,7 +24,6 @@ from onnxlint_q.analysis.observers import (
     squared_error,
     tf_percentile,
 )
-from onnxlint_q.analysis.quantize import activation_qparams
 from onnxlint_q.analysis.schemes import Number
 
 FINITE = st.floats(-1000, 1000, width=32, allow_subnormal=False)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx_cases import Array, onnx_text, run
 from onnxruntime.quantization.quant_utils import compute_scale_zp
 
-from onnxlint_q.analysis.quantize import (
+from onnxlint_q.analysis.number_formats import (
     activation_qparams,
     decibel,
     quantize_dequantize,

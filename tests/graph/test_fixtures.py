@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from onnx_cases import Array, run, sqnr_db
 
 from onnxlint_q.analysis.folding import FoldedLayer, fold_batch_norms
-from onnxlint_q.analysis.quantize import activation_qparams, weight_round_trip
+from onnxlint_q.analysis.number_formats import activation_qparams, weight_round_trip
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, Number, Scheme
 from onnxlint_q.graph import Model, find_layers, read_model
 

@@ -6,9 +6,9 @@ import math
 import random
 from dataclasses import replace
 
-from onnxlint_q.analysis.verdict import Verdict
 from onnxlint_q.finding import Claim, Confidence, Cure, Evidence, Finding, Location, Severity, Subject
-from onnxlint_q.result import (
+from onnxlint_q.judge.verdict import Verdict
+from onnxlint_q.workflow.results import (
     Basis,
     CalibrationSummary,
     Failure,

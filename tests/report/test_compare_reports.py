@@ -9,11 +9,18 @@ from html.parser import HTMLParser
 
 import pytest
 
-from onnxlint_q.analysis.verdict import Verdict
-from onnxlint_q.comparison import ClassifierError, ComparedFile, ComparedRow, Comparison, Fault, QparamsReading
+from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report import ReportFormat
 from onnxlint_q.report.compare import render
-from onnxlint_q.result import CalibrationSummary
+from onnxlint_q.workflow.results import (
+    CalibrationSummary,
+    ClassifierError,
+    ComparedFile,
+    ComparedRow,
+    Comparison,
+    Fault,
+    QparamsReading,
+)
 
 HOSTILE = "</script><img src=x onerror=alert(1)>[bold]\x1b[31m\u202e{{7*7}}\ud800"
 READING = QparamsReading(1.0, -13, -124.0, 151.0, -2.1, 2.6, 0.0, 5.0, 256, 58.0, 9.4)

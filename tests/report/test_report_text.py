@@ -12,7 +12,7 @@ from onnxlint_q.finding import Evidence
 from onnxlint_q.report import ReportFormat, render, terminal_look, words
 from onnxlint_q.report.digest import group_by_damage, summary
 from onnxlint_q.report.formats import Look
-from onnxlint_q.result import Run
+from onnxlint_q.workflow.results import Run
 
 CONCISE = """\
 small.onnx:main/dw1: QW001 unequal-channel-ranges error [confirmed 4.7 dB] \

@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from onnxlint_q.registry import load_rules
-from onnxlint_q.rule import Rule
+from onnxlint_q.judge.registry import load_rules
+from onnxlint_q.judge.rule import Rule
 
 FOLDER = Path(__file__).parents[2] / "docs"
 RULES = [pytest.param(entry.rule, id=f"{entry.rule.code}-{entry.rule.name}") for entry in load_rules()]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from onnxlint_q.finding import Evidence
-from onnxlint_q.registry import load_rules
-from onnxlint_q.rule import Example, Rule
-from onnxlint_q.testing import flagged, run_example
+from onnxlint_q.judge.registry import load_rules
+from onnxlint_q.judge.rule import Example, Rule
+from onnxlint_q.judge.testing import flagged, run_example
 
 RULES = [entry.rule for entry in load_rules()]
 GOOD = [

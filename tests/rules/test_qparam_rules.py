@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from onnxlint_q.analysis.data import DataSummary
-from onnxlint_q.analysis.observations import Observations, TensorObservation
-from onnxlint_q.facts import Facts, measure
+from onnxlint_q.analysis.observed.data_summary import DataSummary
+from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
 from onnxlint_q.finding import Evidence, Finding, Severity, Subject
-from onnxlint_q.graph.load import read_model
-from onnxlint_q.rule import Example, Rule
-from onnxlint_q.testing import example_facts
+from onnxlint_q.graph.loading.load import read_model
+from onnxlint_q.judge.facts import Facts, facts_of
+from onnxlint_q.judge.rule import Example, Rule
+from onnxlint_q.judge.testing import example_facts
 from onnxlint_q_rules.activations.heavy_tailed_activation import HeavyTailedActivation
 from onnxlint_q_rules.activations.range_amplification import RangeAmplification
 from onnxlint_q_rules.data.synthetic_calibration import SyntheticCalibration
@@ -41,7 +41,7 @@ def public(name: str) -> Facts:
     path = MODELS / name
     if not path.is_file():
         pytest.skip(f"the measuring folder with {name} is not here")
-    return measure(read_model(path), ())
+    return facts_of(read_model(path), ())
 
 
 def observation(values: npt.ArrayLike, codes: tuple[int, int] | None = None) -> TensorObservation:

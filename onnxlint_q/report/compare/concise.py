@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from onnxlint_q.comparison import Comparison
 from onnxlint_q.report import words
 from onnxlint_q.report.compare import phrases
+from onnxlint_q.workflow.results import Comparison
 
 
 def render(comparison: Comparison) -> str:

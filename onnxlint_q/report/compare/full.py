@@ -8,10 +8,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from onnxlint_q.comparison import ComparedRow, Comparison
 from onnxlint_q.report import words
 from onnxlint_q.report.compare import phrases
 from onnxlint_q.report.full import VERDICT_STYLE, drawn, indented
+from onnxlint_q.workflow.results import ComparedRow, Comparison
 
 ROWS = 200
 """Rows of the table; the json and html reports have all of them."""

@@ -7,13 +7,13 @@ import math
 from markupsafe import Markup
 
 from onnxlint_q import __version__
-from onnxlint_q.comparison import ComparedRow, Comparison
 from onnxlint_q.report import words
 from onnxlint_q.report.compare import phrases
 from onnxlint_q.report.compare.json import render_compact
 from onnxlint_q.report.html import embed, environment
 from onnxlint_q.report.html.charts import Point, Series, gauge, levels_db, sqnr_chart
 from onnxlint_q.report.html.table import Cell
+from onnxlint_q.workflow.results import ComparedRow, Comparison
 
 COLUMNS = (
     ("SQNR, dB", "of the tensor, float against dequantised"),

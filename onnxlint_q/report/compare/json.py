@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from onnxlint_q.comparison import ComparedFile, ComparedRow, Comparison, Fault, QparamsReading
 from onnxlint_q.report.json import calibration_document
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.words import PERFECT
+from onnxlint_q.workflow.results import ComparedFile, ComparedRow, Comparison, Fault, QparamsReading
 
 VERSION = 1
 

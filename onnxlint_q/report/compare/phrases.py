@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from onnxlint_q.analysis.verdict import Verdict
-from onnxlint_q.comparison import ClassifierError, ComparedRow, Comparison, Fault
 from onnxlint_q.report import words
+from onnxlint_q.workflow.results import ClassifierError, ComparedRow, Comparison, Fault, Verdict
 
 LISTED = 6
 """Names of unpaired operators that are listed."""

@@ -10,7 +10,7 @@ from onnxlint_q.report import digest, words
 from onnxlint_q.report.html.page import pages
 from onnxlint_q.report.json import render_compact
 from onnxlint_q.report.trial_tables import heading, trial_tables
-from onnxlint_q.result import Run
+from onnxlint_q.workflow.results import Run
 
 
 def render(run: Run) -> str:

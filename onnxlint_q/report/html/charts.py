@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from onnxlint_q.analysis.verdict import VerdictLevels
 from onnxlint_q.report import words
+from onnxlint_q.workflow.results import VerdictLevels
 
 WIDTH, HEIGHT = 1040, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 64, 14, 30

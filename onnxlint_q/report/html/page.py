@@ -14,7 +14,7 @@ from onnxlint_q.report import digest, words
 from onnxlint_q.report.html import charts
 from onnxlint_q.report.html.charts import Point, Series
 from onnxlint_q.report.html.table import Column, columns
-from onnxlint_q.result import Basis, LayerRow, ModelResult, Run, SchemeResult
+from onnxlint_q.workflow.results import Basis, LayerRow, ModelResult, Run, SchemeResult
 
 OPEN = 6
 """Places of one rule that are shown before the rest is folded away."""

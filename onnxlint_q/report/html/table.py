@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from onnxlint_q.analysis.verdict import VerdictLevels
 from onnxlint_q.report import digest, words
-from onnxlint_q.result import Basis, LayerSqnr, ModelResult
+from onnxlint_q.workflow.results import Basis, LayerSqnr, ModelResult, VerdictLevels
 
 EXTREMES = 3
 """Cells of a column that are marked as its worst."""

@@ -21,12 +21,12 @@ from typing import ClassVar
 import numpy as np
 
 from onnxlint_q.analysis.placement import quantized_activations
-from onnxlint_q.analysis.quantizer_options import exclude
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.graph import Model, Node
-from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import exclude
+from onnxlint_q.judge.rule import Example, Rule, option
 
 _ATTENTION = """
 <ir_version: 8, opset_import: ["" : 17]>

@@ -27,13 +27,13 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import BatchNorm
-from onnxlint_q.analysis.observations import TensorObservation
-from onnxlint_q.analysis.quantizer_options import override
+from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.graph.model import ACTIVATIONS
-from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import override
+from onnxlint_q.judge.rule import Example, Rule, option
 
 _NETWORK = """
 <ir_version: 8, opset_import: ["" : 17]>

@@ -6,7 +6,7 @@ Three traces in the file say what the input should be, the plainest first:
   few codes only;
 - a BatchNormalization behind the first layer, which recorded mean and variance of the layer's outputs. What the data
   would give there is known from the mean and covariance of its windows, and its distance from the record is a
-  Kullback-Leibler divergence (module `onnxlint_q.analysis.encoding`): 0.02 to 0.10 nats on nine public networks with
+  Kullback-Leibler divergence (see `analysis.image.encoding`): 0.02 to 0.10 nats on nine public networks with
   the right preprocessing, 0.4 and more with any other, thousands for raw pixels on normalised networks;
 - else the biases of the first layer. If they exceed the deviation that the data causes many times, the data hardly
   moves the layer: its values are too small. If they are nothing beside it, and the values are raw pixels, whose large
@@ -28,14 +28,14 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.data import ImageSummary, InputSummary, Patches
-from onnxlint_q.analysis.encoding import ENCODINGS, Encoding, encoding_of, misfit, plainest, reencoded, response
 from onnxlint_q.analysis.grid import grid
-from onnxlint_q.analysis.stem import Stem
-from onnxlint_q.facts import Facts
+from onnxlint_q.analysis.image.encoding import ENCODINGS, Encoding, encoding_of, misfit, plainest, reencoded, response
+from onnxlint_q.analysis.image.stem import Stem
+from onnxlint_q.analysis.observed.data_summary import ImageSummary, InputSummary, Patches
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Role
-from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.advice import times
 from onnxlint_q_rules.data.pictures import RECORDING, at_input, pictures, recorded, smooth
 

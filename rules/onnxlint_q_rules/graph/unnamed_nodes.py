@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxlint_q.analysis.placement import QUANTIZED_OPERATORS
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Node
 from onnxlint_q.graph.model import ROOT
-from onnxlint_q.rule import Example, Rule
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule
 
 
 @dataclass(frozen=True)

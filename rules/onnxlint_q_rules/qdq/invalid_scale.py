@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Model, QuantizedTensor
-from onnxlint_q.rule import Example, Rule
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule
 
 
 def _model(scale: str, zero_point: str = "uint8 z = {0}") -> str:

@@ -55,12 +55,12 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.grid import Grid, grid
-from onnxlint_q.analysis.observations import TensorObservation
-from onnxlint_q.analysis.quantizer_options import override
-from onnxlint_q.facts import Facts
+from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Node, QuantizedTensor
-from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import override
+from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.qdq.pairs import Pairs, occurring, where
 from onnxlint_q_rules.qdq.readings import Reading, channel_norm, real_bias, tightest_readings
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.grid import Grid, grid
-from onnxlint_q.analysis.observations import TensorObservation
-from onnxlint_q.facts import Facts
+from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.finding import Location
 from onnxlint_q.graph import Model, Node, QuantizedTensor
 from onnxlint_q.graph.qparams import Role
+from onnxlint_q.judge.facts import Facts
 
 Vector = npt.NDArray[np.float64]
 

@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Model
-from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.qdq.pairs import dequantizer
 
 _NETWORK = """

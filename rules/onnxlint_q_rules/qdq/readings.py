@@ -9,8 +9,8 @@ import numpy as np
 
 from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.facts import Facts
 from onnxlint_q.graph import Node, QuantizedTensor
+from onnxlint_q.judge.facts import Facts
 from onnxlint_q_rules.qdq.pairs import Pairs, Vector
 
 _GATE_WIDTH = {"Sigmoid": 16.0, "QLinearSigmoid": 16.0, "Tanh": 8.0, "Softmax": 8.0, "QLinearSoftmax": 8.0}

@@ -24,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.grid import Grid
-from onnxlint_q.analysis.observations import TensorObservation
-from onnxlint_q.facts import Facts
+from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import QuantizedTensor
-from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.qdq.pairs import Pairs, where
 
 _RELU6 = 6.0

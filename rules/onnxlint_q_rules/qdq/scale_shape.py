@@ -18,11 +18,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Model, QuantizedTensor
 from onnxlint_q.graph.qparams import Role
-from onnxlint_q.rule import Example, Rule
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule
 
 _QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _AXIS_OPSET, _BLOCK_OPSET = 13, 21

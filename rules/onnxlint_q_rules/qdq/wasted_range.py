@@ -20,10 +20,10 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.quantizer_options import override
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import override
+from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.qdq.pairs import Pairs, occurring, where
 
 

@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
-from onnxlint_q.rule import Example, Rule, Weights, option
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import finer_scale, forecast_db, locate, outlook, shared_scale
 from onnxlint_q_rules.chain import explained
 

@@ -1,0 +1,161 @@
+"""Activations: which tensors a static quantiser rounds, over which range, and what that costs at the output.
+
+Placement is that of `onnxruntime.quantization.quantize_static` in QDQ format: inputs and outputs of the operators it
+knows, but not between a layer and the Relu or Clip that alone reads it, nor between a layer and what folds into it;
+operators that only move values reuse the scale of their input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import log, sqrt
+
+import numpy as np
+
+from onnxlint_q.analysis.folding import FoldedLayer
+from onnxlint_q.analysis.schemes import Number, Scheme
+from onnxlint_q.forecast.operators.elementwise import function_of
+from onnxlint_q.forecast.population import Samples
+from onnxlint_q.forecast.step import Site
+from onnxlint_q.forecast.sweep import Propagation
+from onnxlint_q.forecast.transfer import Gain
+from onnxlint_q.graph import Model, Node
+
+_ROUNDED = frozenset(
+    "Conv ConvTranspose Gemm MatMul Add Mul Concat Relu Clip LeakyRelu Sigmoid Softmax AveragePool GlobalAveragePool "
+    "MaxPool Resize Split Pad Gather Reshape Transpose Squeeze Unsqueeze LayerNormalization InstanceNormalization "
+    "Where".split()
+)
+_MOVES = frozenset(
+    "Reshape Transpose Squeeze Unsqueeze Flatten Slice Split Gather MaxPool Resize Identity Expand Tile Dropout".split()
+)
+# Pixels are bounded: in photographs black and white lie about this many deviations from the mean.
+_PIXEL_REACH = 2.4
+_SAMPLES = 48
+_FLOAT8_MANTISSA = 3
+# How many independent values a calibration set of a few dozen samples shows of one channel, where the shape is unknown.
+_CALIBRATED = 1e5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ActivationNoise:
+    """Noise over signal at the output from rounding activations.
+
+    Attributes:
+        total: one figure a rounded tensor.
+        by_layer: of the tensor that carries each layer's result, by layer key.
+    """
+
+    total: tuple[float, ...] = ()
+    by_layer: Mapping[str, float] = field(default_factory=dict)
+
+
+Ranges = Mapping[str, tuple[float, float]]
+
+
+def value_ranges(model: Model, layers: Sequence[FoldedLayer], found: Propagation) -> Ranges:
+    """What calibration is expected to see of every tensor that is rounded, whatever the scheme."""
+    return {key: value_range(model, key, found) for key in rounded_tensors(model, layers, found)}
+
+
+def activation_noise(
+    model: Model,
+    layers: Sequence[FoldedLayer],
+    scheme: Scheme,
+    found: Propagation,
+    ranges: Ranges,
+    gain: Mapping[str, Gain],
+) -> ActivationNoise:
+    """What rounding every activation to its calibrated range costs."""
+    noise = {
+        key: rounding_noise(*limits, scheme, found.samples[key], gain[key])
+        for key, limits in ranges.items()
+        if key in gain
+    }
+    results = {folded.output: _carrier(model, folded.output) for folded in layers}
+    return ActivationNoise(tuple(noise.values()), {layer: noise[key] for layer, key in results.items() if key in noise})
+
+
+def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, gain: Gain) -> float:
+    """Noise over signal at the output from rounding one tensor with values in `[low, high]`, widened to contain zero.
+
+    Rounding to steps of a length makes an error of variance step² / 12 (Widrow). The steps of a floating-point code
+    with m bits of mantissa are 2^-m of the power of two below the value; its subnormals are taken for exact.
+    """
+    if scheme.activations is Number.FLOAT8:
+        _, exponent = np.frexp(samples)
+        steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - _FLOAT8_MANTISSA))
+        return gain.uneven(np.asarray(steps / sqrt(12), np.float32))
+    low, high = min(low, 0.0), max(high, 0.0)
+    span = 2 * max(-low, high) if scheme.activation_symmetric else high - low
+    step = float(span / (2**scheme.activation_bits - 1))
+    return step**2 / 12 * gain.white
+
+
+def _carrier(model: Model, key: str) -> str:
+    """The rounded tensor that holds a layer's result: behind a Relu or Clip that alone reads it."""
+    reader = model.sole_consumer(key)
+    return reader.output if reader is not None and reader.op_type in {"Relu", "Clip"} else key
+
+
+def rounded_tensors(model: Model, layers: Sequence[FoldedLayer], found: Propagation) -> Iterator[str]:
+    """Tensors that get a scale of their own, in data order."""
+    inside: set[str] = set()
+    for folded in layers:
+        if folded.after is not None:
+            inside.add(folded.layer.output)
+            inside.update((folded.bias_add.output,) if folded.bias_add is not None else ())
+        if folded.before is not None:
+            inside.add(folded.before.node.output)
+        carrier = _carrier(model, folded.output)
+        inside.update((folded.output,) if carrier != folded.output else ())
+    for key in found.samples:
+        node = model.producer(key)
+        if key in inside or (node is not None and node.op_type in _MOVES):
+            continue
+        readers = model.consumers(key)
+        if any(reader.op_type in _ROUNDED for reader in readers) or (node is not None and node.op_type in _ROUNDED):
+            yield key
+
+
+def value_range(model: Model, key: str, found: Propagation) -> tuple[float, float]:
+    """Smallest and largest value that calibration is expected to see.
+
+    Where channels mix, `mean ± sigma sqrt(2 ln n)` for the n values that calibration sees of a channel (the expected
+    maximum of n Gaussians); through an activation function the range of its input.
+    """
+    node = model.producer(key)
+    if node is not None and len(set(node.inputs) & found.samples.keys()) == 1:
+        function = function_of(Site(model, node, found.samples))
+        if function is not None and node.input(0) in found.samples:
+            lows, highs = _spread(model, node.input(0), found.samples[node.input(0)])
+            grid = np.linspace(lows, highs, 17)
+            with np.errstate(all="ignore"):
+                values = np.nan_to_num(function(grid))
+            return float(values.min()), float(values.max())
+    lows, highs = _spread(model, key, found.samples[key])
+    if node is not None and _bounded(node):
+        return max(float(lows.min()), 0.0), min(float(highs.max()), 1.0)
+    return float(lows.min()), float(highs.max())
+
+
+def _bounded(node: Node) -> bool:
+    return node.op_type == "Softmax"
+
+
+def _spread(model: Model, key: str, samples: Samples) -> tuple[Samples, Samples]:
+    shape = model.shape(key) or ()
+    if key in {value.name for value in model.inputs} and len(shape) == 4:
+        reach = _PIXEL_REACH
+    elif None in shape[2:]:
+        reach = sqrt(2 * log(_CALIBRATED))
+    else:
+        places = float(np.prod([length or 1 for length in shape[2:]]))
+        reach = sqrt(2 * log(max(places * _SAMPLES, 2.0)))
+    mean = samples.mean(axis=0)
+    # Each side by its own deviation: many activations are bounded below.
+    below, above = (
+        np.sqrt(2 * (side**2).mean(axis=0)) for side in (np.minimum(samples - mean, 0), np.maximum(samples - mean, 0))
+    )
+    return np.asarray(mean - reach * below, np.float32), np.asarray(mean + reach * above, np.float32)

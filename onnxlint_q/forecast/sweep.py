@@ -1,0 +1,183 @@
+"""One pass forward for the samples of every tensor, one pass backward for what an error in it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import onnx
+
+from onnxlint_q.analysis.folding import FoldedLayer
+from onnxlint_q.forecast.operators import elementwise, pooling, structure
+from onnxlint_q.forecast.operators.layers import layer_rule
+from onnxlint_q.forecast.population import POSITIONS, SIZE, Samples, field
+from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale
+from onnxlint_q.forecast.step import Edge, Rule, Site, Step
+from onnxlint_q.forecast.transfer import Adjoint, Gain, Mixed, random_signs
+from onnxlint_q.forecast.values import Settled
+from onnxlint_q.graph import Layer, Model, Node
+from onnxlint_q.graph.names import ROOT
+
+RULES: Mapping[str, Rule] = {**elementwise.RULES, **structure.RULES, **pooling.RULES}
+
+_FLOATS = frozenset(
+    {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
+)
+# Samples and slopes of all tensors together: 2 GB. What comes after is treated as unknown.
+_MAX_SAMPLES = 1 << 29
+_MAX_COPIED = 1 << 14
+# numpy ends at 64 axes, and samples take one of them.
+_MAX_RANK = 32
+_ODD = (ValueError, IndexError, TypeError, KeyError, AttributeError, ArithmeticError, MemoryError, RuntimeError)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Propagation:
+    """What the pass forward found.
+
+    Attributes:
+        samples: by tensor key.
+        steps: nodes with their edges, in data order.
+        unknown: operators without a rule for what was asked of them.
+        varying: share of the power of the outputs that is variance, averaged over them.
+    """
+
+    samples: Mapping[str, Samples]
+    steps: tuple[tuple[Node, Step], ...]
+    unknown: tuple[str, ...]
+    varying: float = 1.0
+
+
+def propagate(model: Model, layers: Sequence[FoldedLayer]) -> Propagation:
+    """Samples of every float tensor of the main graph.
+
+    An operator that no rule covers, or whose rule fails on an odd graph, passes its first input through or becomes a
+    unit Gaussian, and is named.
+    """
+    return _forward(model, layers, input_scale(model, layers))
+
+
+def _varying_share(samples: Samples) -> float:
+    power = float((samples.astype(np.float64) ** 2).mean())
+    return float(samples.var(axis=0, dtype=np.float64).mean()) / power if power > 0 else 1.0
+
+
+def _forward(model: Model, layers: Sequence[FoldedLayer], scale: InputScale) -> Propagation:
+    known = {
+        value.name: input_samples(value, scale, seed)
+        for seed, value in enumerate(model.inputs)
+        if (value.type.elem_type in _FLOATS or value.type.elem_type == 0) and len(value.type.shape or ()) <= _MAX_RANK
+    }
+    settled = Settled(model, partial(_shape_of, model, known))
+    by_node = {folded.layer.node: folded.layer for folded in layers}
+    steps: list[tuple[Node, Step]] = []
+    held = 0
+    unknown: dict[str, None] = {}
+    powers: dict[str, float] = {}
+    with np.errstate(all="ignore"):
+        for node in model.nodes:
+            if node.graph != ROOT or not node.output or model.is_constant(node.output) or settled.add(node):
+                continue
+            step = None
+            if held <= _MAX_SAMPLES:
+                step = _known_step(Site(model, node, known, settled.values), by_node.get(node))
+            if step is not None:
+                # An edge keeps a slope for each sample.
+                held += sum(made.size for made in step.outputs) * (1 + len(step.edges))
+            if step is None:
+                sources = [key for key in dict.fromkeys((*node.inputs, *node.captured)) if key in known]
+                if not sources or not _carries_values(model, node):
+                    continue
+                unknown[node.qualified_type] = None
+                step = _unknown_step(model, node, sources, known, powers)
+            steps.append((node, step))
+            known.update((key, made) for key, made in zip(node.outputs, step.outputs, strict=False) if key)
+    return Propagation(known, tuple(steps), tuple(unknown), _varying(model, known))
+
+
+def _varying(model: Model, known: Mapping[str, Samples]) -> float:
+    shares = [_varying_share(known[value.name]) for value in model.outputs if value.name in known]
+    return float(np.mean(shares)) if shares else 1.0
+
+
+def _shape_of(model: Model, known: Mapping[str, Samples], key: str) -> tuple[int | None, ...] | None:
+    """What inference knows, else the axes that the samples tell apart."""
+    shape = model.shape(key)
+    if shape is not None or key not in known:
+        return shape
+    return tuple(length if length > 1 else None for length in known[key].shape[1:])
+
+
+def _known_step(site: Site, layer: Layer | None) -> Step | None:
+    if not site.node.is_standard and site.node.domain != "com.microsoft":
+        return None
+    try:
+        if layer is not None:
+            return layer_rule(site, layer)
+        rule = RULES.get(site.node.op_type)
+        return rule(site) if rule is not None else None
+    except _ODD:
+        return None
+
+
+def _unknown_step(
+    model: Model, node: Node, sources: Sequence[str], known: Mapping[str, Samples], powers: dict[str, float]
+) -> Step:
+    """What an operator without a rule does; `powers` keeps those of the sources, of which it may have many outputs."""
+    first = known[sources[0]]
+    shape = model.shape(node.output)
+    if shape is not None and shape == model.shape(sources[0]) and first.size < SIZE * _MAX_COPIED:
+        edges = (Edge(sources[0], Adjoint(lambda rows: rows)),)
+        return Step((first,), edges)
+    for source in sources:
+        if source not in powers:
+            powers[source] = max(float((known[source].astype(np.float64) ** 2).sum()) / SIZE, 1e-30)
+    outputs, mixed = [], []
+    draw = np.random.default_rng(node.order)
+    for position, key in enumerate(node.outputs):
+        made = model.shape(key) if key else None
+        outputs.append(field(draw, (1,) * (len(made) if made is not None else first.ndim - 1)))
+        mixed += [Edge(key, Mixed(1 / powers[key], known[key].shape[1:]), position) for key in sources]
+    return Step(tuple(outputs), tuple(mixed))
+
+
+def _carries_values(model: Model, node: Node) -> bool:
+    """Whether the node computes on values, not on shapes."""
+    known = model.types.get(node.output)
+    return known is None or known.elem_type == 0 or known.elem_type in _FLOATS
+
+
+def gains(model: Model, found: Propagation) -> Mapping[str, Gain]:
+    """Gain of every tensor that reaches an output; noise over signal is averaged over the outputs."""
+    outputs = [value.name for value in model.outputs if value.name in found.samples]
+    draw = np.random.default_rng(0)
+    gain: dict[str, Gain] = {}
+    for name in outputs:
+        samples = found.samples[name]
+        power = max(float((samples.astype(np.float64) ** 2).sum()) / SIZE, 1e-30) * len(outputs)
+        rows = random_signs(draw, samples.shape) / np.float32(np.sqrt(power * POSITIONS))
+        _add(gain, name, Gain(np.asarray(rows, np.float32)))
+    with np.errstate(all="ignore"):
+        for node, step in reversed(found.steps):
+            for edge in step.edges:
+                pulled = _pulled(edge, gain.get(node.outputs[edge.output]), found.samples.get(edge.source))
+                if pulled is not None:
+                    _add(gain, edge.source, pulled)
+    return gain
+
+
+def _pulled(edge: Edge, gain: Gain | None, source: Samples | None) -> Gain | None:
+    """The gain at an edge's source; None where an odd graph makes its shapes disagree."""
+    if gain is None or source is None:
+        return None
+    try:
+        pulled = edge.transfer.pull(gain)
+    except _ODD:
+        return None
+    return pulled if pulled.rows.shape == source.shape else None
+
+
+def _add(gain: dict[str, Gain], key: str, more: Gain) -> None:
+    gain[key] = gain[key] + more if key in gain else more

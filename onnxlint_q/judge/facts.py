@@ -1,0 +1,63 @@
+"""Everything known about one model: what a rule sees, and all that it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+from onnxlint_q.analysis.measured import Measured, measure
+from onnxlint_q.analysis.observed.data_summary import DataSummary
+from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
+from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
+from onnxlint_q.graph import Model
+from onnxlint_q.rewrite.constant_channels import Cured, find_cures
+
+
+@dataclass(frozen=True, eq=False)
+class Facts(Measured):
+    """A measured model with what was forecast, what can be mended, and what a run saw.
+
+    Attributes:
+        forecasts: by scheme name, for a float model; empty for a quantised one.
+        cures: layers that can be cured without changing what the float model computes, by their key.
+        data: what the calibration data looks like; None without `--calibrate`.
+        observations: what a run on calibration data saw; None without `--calibrate` or where it could not run.
+    """
+
+    forecasts: Mapping[str, Forecast] = field(default_factory=dict)
+    cures: Mapping[str, Cured] = field(default_factory=dict)
+    data: DataSummary | None = None
+    observations: Observations | None = None
+
+    def stored(self, layer: LayerFacts) -> TensorObservation | None:
+        """What a run saw of the tensor that holds a layer's result; None without a run, or if it gets no scale."""
+        return self.observations.tensors.get(self.stored_tensor(layer)) if self.observations is not None else None
+
+    def inspected(self, data: DataSummary) -> Facts:
+        """The same facts with what the calibration data looks like."""
+        return replace(self, data=data)
+
+    def observed(self, observations: Observations) -> Facts:
+        """The same facts with what a run saw."""
+        return replace(self, observations=observations)
+
+
+def foresee(measured: Measured) -> Facts:
+    """A measured model with its forecast and its cures; nothing is executed."""
+    network = noise_model(measured.model, [layer.folded for layer in measured.layers]) if measured.is_float else None
+    return Facts(
+        **{known.name: getattr(measured, known.name) for known in fields(measured)},
+        forecasts=forecast(network, measured.layers, measured.schemes) if network else {},
+        cures=find_cures(measured.model, measured.layers, network) if network else {},
+    )
+
+
+def facts_of(model: Model, schemes: Sequence[Scheme]) -> Facts:
+    """All that the file of a model tells for these schemes.
+
+    Raises:
+        ModelError: a weight cannot be read.
+    """
+    return foresee(measure(model, schemes))

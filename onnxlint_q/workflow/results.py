@@ -1,0 +1,244 @@
+"""What a run produced: plain values, the only thing a report reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from onnxlint_q.finding import Evidence, Finding, Severity
+from onnxlint_q.judge.verdict import Verdict, VerdictLevels
+from onnxlint_q.proof.comparison.values import ClassifierError, ComparedRow, CompareLevels, Fault, QparamsReading
+from onnxlint_q.proof.trial_figures import TrialFigure, Trials
+
+__all__ = [
+    "Basis",
+    "CalibrationSummary",
+    "ClassifierError",
+    "CompareLevels",
+    "ComparedFile",
+    "ComparedRow",
+    "Comparison",
+    "Failure",
+    "Fault",
+    "LayerRow",
+    "LayerSqnr",
+    "ModelResult",
+    "QparamsReading",
+    "Run",
+    "SchemeResult",
+    "TrialFigure",
+    "Trials",
+    "Verdict",
+    "VerdictLevels",
+]
+
+
+class Basis(StrEnum):
+    """What a verdict rests on."""
+
+    FORECAST = "forecast"
+    PROBE = "probe"
+    MEASURED = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSqnr:
+    """One layer under one scheme: SQNR at the model's output in dB, None where it was not determined.
+
+    Attributes:
+        weight_sqnr_db: only this layer's weight is quantised.
+        sqnr_db: its weight and its output activation are.
+        activation_sqnr_db: only its output activation is.
+        weight_share, activation_share: fraction of the noise power at the output, everything quantised, that comes
+            from its weight and from rounding its output; None where it was not determined.
+    """
+
+    weight_sqnr_db: float | None
+    sqnr_db: float | None = None
+    weight_share: float | None = None
+    activation_share: float | None = None
+    activation_sqnr_db: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRow:
+    """One layer in a report.
+
+    Attributes:
+        output: the layer's key, its result tensor after folding.
+        range: largest minus smallest folded weight.
+        average_precision: eq. 2 of the MobileNet paper, on the folded weight; in (0, 1].
+        channel_sqnr_db: mean over channels of the weight's SQNR under one int8 scale for the tensor; None if dead.
+        activation_low, activation_high: what calibration observed of the tensor that is rounded behind the layer, its
+            Relu or Clip passed; None without it, or where that tensor gets no scale.
+        forecast, probe, measured: by scheme name; None where that stage did not run.
+    """
+
+    node: str
+    output: str
+    op_type: str
+    group: int
+    depthwise: bool
+    range: float
+    average_precision: float
+    channel_sqnr_db: float | None
+    activation_low: float | None = None
+    activation_high: float | None = None
+    forecast: Mapping[str, LayerSqnr] | None = None
+    probe: Mapping[str, LayerSqnr] | None = None
+    measured: Mapping[str, LayerSqnr] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SchemeResult:
+    """The verdict on one scheme.
+
+    Attributes:
+        output_sqnr_db: at the model's output with everything quantised; None with the reason in `note`.
+        agreement: fraction of samples whose top-1 agrees with float, measured or forecast; None if the model is no
+            classifier.
+        note: what weakens the figure, in words.
+        uncertainty_db: two thirds of such figures lie within plus or minus this of a measurement; None for one.
+        rest_share: fraction of the noise power from activations that are no layer's output; None unless forecast.
+    """
+
+    scheme: str
+    verdict: Verdict | None
+    output_sqnr_db: float | None
+    basis: Basis
+    agreement: float | None = None
+    note: str = ""
+    uncertainty_db: float | None = None
+    rest_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSummary:
+    """What the calibration pass ran on.
+
+    Attributes:
+        source: what the user gave.
+        preprocessing: what was done to each sample, in words.
+        samples: how many were used for ranges and claims.
+        held_out: how many others the end-to-end verdict was measured on; 0 where it had to use the same ones.
+        synthetic: random values instead of data.
+        observer: how ranges were taken from the samples.
+    """
+
+    source: str
+    preprocessing: str
+    samples: int
+    held_out: int
+    synthetic: bool = False
+    observer: str = "min-max"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelResult:
+    """One linted model.
+
+    Attributes:
+        path: as the user named it.
+        format: float, qdq, qoperator, dynamic or mixed.
+        findings: most important first.
+        calibration: None where nothing ran.
+        untested_because: why nothing ran although it was asked for; empty otherwise.
+        notes: what could not be analysed, in words.
+        seconds: wall time by stage.
+        levels: where the verdicts change.
+        rule_crashed: a rule failed, so the answer is incomplete.
+        trials: None unless they were asked for.
+    """
+
+    path: str
+    sha256: str
+    opset: int
+    format: str
+    schemes: tuple[SchemeResult, ...]
+    layers: tuple[LayerRow, ...]
+    findings: tuple[Finding, ...]
+    suppressed: tuple[Finding, ...] = ()
+    calibration: CalibrationSummary | None = None
+    untested_because: str = ""
+    notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    levels: VerdictLevels = field(default_factory=VerdictLevels)
+    rule_crashed: bool = False
+    trials: Trials | None = None
+
+    def count(self, evidence: Evidence) -> int:
+        """How many findings have this evidence."""
+        return sum(finding.evidence is evidence for finding in self.findings)
+
+    def fails(self, level: Severity | None) -> bool:
+        """Whether any finding that is not refuted is at `level` or above; never where `level` is None."""
+        if level is None:
+            return False
+        return any(finding.counts and finding.severity.rank >= level.rank for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A model that could not be linted: one line for stderr."""
+
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One invocation of the tool."""
+
+    models: tuple[ModelResult, ...]
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedFile:
+    """One of the two files."""
+
+    path: str
+    sha256: str
+    opset: int
+    format: str
+    layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two files, layer by layer.
+
+    Attributes:
+        verdict: on the output; None where it could not be measured.
+        output_sqnr_db: over all outputs; infinite for a perfect match, None with the reason in `notes`.
+        rows: in the data order of the quantised file.
+        unpaired_reference, unpaired_quantized: operators without a partner, `operator (type)`.
+        not_compared: rows that were paired and have different shapes when run.
+        notes: what the reader must know, in words.
+    """
+
+    reference: ComparedFile
+    quantized: ComparedFile
+    verdict: Verdict | None
+    output_sqnr_db: float | None
+    classifier: ClassifierError | None
+    rows: tuple[ComparedRow, ...]
+    calibration: CalibrationSummary
+    unpaired_reference: tuple[str, ...] = ()
+    unpaired_quantized: tuple[str, ...] = ()
+    not_compared: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    levels: CompareLevels = field(default_factory=CompareLevels)
+    verdict_levels: VerdictLevels = field(default_factory=VerdictLevels)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def jumps(self) -> tuple[ComparedRow, ...]:
+        """Rows where the error jumps, first one first."""
+        return tuple(row for row in self.rows if row.jumps)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing jumps and the output survives."""
+        return not self.jumps and self.verdict is Verdict.SURVIVES
