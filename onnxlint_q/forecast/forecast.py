@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
+from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import decibel, matrix_round_trip
 from onnxlint_q.analysis.output_kind import gives_class_scores
 from onnxlint_q.analysis.schemes import Scheme
@@ -101,10 +102,11 @@ class NoiseModel:
         return None if noise is None else decibel(1.0, noise)
 
 
-def noise_model(model: Model, layers: Sequence[FoldedLayer]) -> NoiseModel:
-    """Propagate samples forward and gains back through `model`."""
+def noise_model(measured: Measured) -> NoiseModel:
+    """Propagate samples forward and gains back through the float network."""
+    model, layers = measured.model, tuple(layer.folded for layer in measured.layers)
     found = propagate(model, layers)
-    return NoiseModel(model, tuple(layers), found, gains(model, found), value_ranges(model, layers, found))
+    return NoiseModel(model, layers, found, gains(model, found), value_ranges(model, measured.placements, found))
 
 
 def forecast(network: NoiseModel, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:
