@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -124,8 +123,9 @@ def _scheme_result(facts: Facts, config: Config, scheme: Scheme, outcome: Outcom
     if forecast is None or sqnr_db is None:
         note = "; ".join([*unmeasured, "no layer of this model could be forecast"])
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note)
-    weaker = [f"weaker: it passes through {_counted(forecast.unknown)}"] if forecast.unknown else []
-    note = "; ".join([*unmeasured, *weaker])
+    weaker = [f"weaker: it passes through {', '.join(forecast.unknown)}"] if forecast.unknown else []
+    failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
+    note = "; ".join([*unmeasured, *weaker, *failed])
     return SchemeResult(
         scheme.name,
         config.levels.verdict(sqnr_db, forecast.agreement),
@@ -210,7 +210,3 @@ def _notes(facts: Facts) -> Iterator[str]:
         bad = facts.observations.non_finite
         names = ", ".join(map(repr, bad[:4])) + (", …" if len(bad) > 4 else "")
         yield f"NaN or infinity while calibrating in {len(bad)} tensor{'s' * (len(bad) > 1)}: {names}"
-
-
-def _counted(names: Sequence[str]) -> str:
-    return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in Counter(names).items())

@@ -170,7 +170,7 @@ def test_an_unknown_operator_is_named_and_passed_through() -> None:
     proto = perceptron(np.random.default_rng(0))
     proto.graph.node[1].op_type = "Mystery"
     made = forecasts(as_model(proto))[INT8_PER_TENSOR.name]
-    assert made.unknown == ("Mystery",)
+    assert list(made.unknown) == ["Mystery"]
     assert made.layers["h"].weight_sqnr_db is not None
 
 
