@@ -92,9 +92,10 @@ def _detach(model: Model, proto: onnx.ModelProto) -> dict[str, Array]:
     for path, graph in walk_graphs(proto.graph):
         for tensor in graph.initializer:
             large = path == ROOT and math.prod(tensor.dims) >= _DETACHED_VALUES and tensor.data_type in _DETACHABLE
-            if tensor.name.startswith(PREFIX) or not (large or is_external(tensor)):
-                continue
-            value = model.constants[tensor_key(tensor.name, path)]
+            key = tensor_key(tensor.name, path)
+            if model.constants.initializer(key) is None or not (large or is_external(tensor)):
+                continue  # what the file does not have is declared already
+            value = model.constants[key]
             if large:
                 detached[tensor.name] = np.ascontiguousarray(value)
                 tensor.CopyFrom(declare_external(tensor.name, tensor.data_type, tuple(tensor.dims)))

@@ -1,8 +1,9 @@
 """Values of TensorProtos, inline or external, as numpy arrays that are views wherever possible.
 
-External data is memory-mapped on demand. Containment: the file must lie inside the model's own folder; the one
-exception is the Hugging Face cache, where `snapshots/<revision>/…` holds symlinks into the `blobs` folder of the
-same repository.
+External data is memory-mapped on demand. Containment: the file must lie inside the model's own folder, by its path
+and where symlinks lead; the one exception is the Hugging Face cache, where `snapshots/<revision>/…` holds symlinks into
+the `blobs` folder of the same repository. A hard link is a file like any other: package stores make them for honest
+files, and who can make one in the model's folder can put the bytes there as well.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ class TensorStore:
 
     def _locate(self, tensor: onnx.TensorProto) -> tuple[Path, int, int]:
         entries = {entry.key: entry.value for entry in tensor.external_data}
+        if not all(isinstance(text, str) for text in (*entries, *entries.values())):  # protobuf gives it as bytes
+            raise self._error(tensor, "names an external data file in text that is not UTF-8; export the model again")
         location = entries.get("location", "")
         path = self._contained(tensor, location)
         if not path.is_file():
@@ -155,7 +158,9 @@ class TensorStore:
         return count * itemsize
 
     def _error(self, tensor: onnx.TensorProto, what: str) -> ModelError:
-        return ModelError(f"{self.model_name}: initializer {tensor.name!r} {what}")
+        # Initializers have names; of Constant nodes the node has.
+        subject = f"initializer {tensor.name!r}" if tensor.name else "the value of a Constant node"
+        return ModelError(f"{self.model_name}: {subject} {what}")
 
 
 def _hub_blobs(home: Path) -> Path | None:

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from onnxlint_q.errors import ModelError
 from onnxlint_q.graph.loading.build import build_model
+from onnxlint_q.graph.loading.external import check_external_data
 from onnxlint_q.graph.loading.functions import inline_functions
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.names import walk_graphs
@@ -36,6 +37,7 @@ def read_model(path: Path) -> Model:
     """
     proto, digest = _parsed_file(path)
     store = TensorStore(path.parent, str(path))
+    check_external_data(proto, store)
     proto = inline_functions(proto, str(path))
     return build_model(proto, store, path=path, sha256=digest)
 
