@@ -135,7 +135,9 @@ class _Editor:
         self.layer_weights[layer.output] = name
         if not layer.is_folded:
             return
-        bias = self._add(f"{PREFIX}b{number}", layer.bias(self.model), elem_type)
+        values = layer.bias(self.model)
+        assert values is not None, "a layer folds only with a bias that is known"
+        bias = self._add(f"{PREFIX}b{number}", values, elem_type)
         if layer.bias_add is not None:
             add = self.nodes[layer.bias_add.outputs[0]]
             add.input[layer.bias_add.inputs.index(layer.add_bias)] = bias

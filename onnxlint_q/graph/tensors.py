@@ -20,6 +20,8 @@ from onnx import numpy_helper
 from onnxlint_q.errors import ModelError
 
 Array = np.ndarray[Any, np.dtype[Any]]
+# numpy has no arrays of more axes; the format sets no limit.
+MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 
 _SUB_BYTE = frozenset(
     code
@@ -37,6 +39,11 @@ _SUB_BYTE = frozenset(
 def is_external(tensor: onnx.TensorProto) -> bool:
     """Whether the values lie in another file."""
     return tensor.data_location == onnx.TensorProto.EXTERNAL
+
+
+def is_real(values: Array) -> bool:
+    """Whether they are numbers with an order, of whatever type: neither texts nor complex."""
+    return values.dtype.kind not in "OUSc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,8 @@ class TensorStore:
         """
         self._check_shape(tensor)
         if is_external(tensor):
+            if len(tensor.dims) > MOST_AXES:
+                raise self._error(tensor, f"has its values in another file and {len(tensor.dims)} axes; reshape it")
             self._locate(tensor)
         elif tensor.HasField("raw_data") and len(tensor.raw_data) != self._declared_bytes(tensor):
             raise self._error(
