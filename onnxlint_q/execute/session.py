@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
+from onnxlint_q.execute import runtime as ort
 from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.workers import SECONDS_TO_STOP
 

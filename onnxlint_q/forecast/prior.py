@@ -71,13 +71,14 @@ def input_scale(model: Model, layers: Sequence[FoldedLayer]) -> InputScale:
     if not np.isfinite(weight).all():
         return InputScale()
     total = weight.sum(axis=(1, 2))
-    stored = np.ravel(model.constants[layer.bias]).astype(np.float64) if model.is_constant(layer.bias) else 0.0
+    bias = layer.read_bias(model)
+    if bias is None:
+        return InputScale()
     if first.after is not None:
         seen = IMAGE_CORRELATION * total**2 + (1 - IMAGE_CORRELATION) * (weight.sum(axis=1) ** 2).sum(axis=1)
-        mean = _fit(total, first.after.mean - stored)
+        mean = _fit(total, first.after.mean - bias)
         variance = float(np.median(first.after.variance / np.maximum(seen, 1e-30)))
         return InputScale(mean, sqrt(variance)) if 0 < variance < 1e8 else InputScale()
-    bias = first.bias(model).astype(np.float64)
     norm = np.sqrt((weight**2).sum(axis=(1, 2)))
     if float(np.median(norm)) < _HARDLY_MOVES * float(np.median(np.abs(bias))):
         return InputScale(*_PIXELS)

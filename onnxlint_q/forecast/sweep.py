@@ -101,7 +101,8 @@ def _forward(model: Model, layers: Sequence[FoldedLayer], scale: InputScale, rul
                 unknown.setdefault(node.qualified_type, str(error))
                 step = _unknown_step(model, node, sources, known, powers)
             steps.append((node, step))
-            known.update((key, made) for key, made in zip(node.outputs, step.outputs, strict=False) if key)
+            # A tensor without elements holds no values, and no error either.
+            known.update((key, made) for key, made in zip(node.outputs, step.outputs, strict=False) if key and made.size)
     return Propagation(known, tuple(steps), unknown, tuple(failures), _varying(model, known))
 
 
@@ -143,7 +144,7 @@ def _unknown_step(
     draw = np.random.default_rng(node.order)
     for position, key in enumerate(node.outputs):
         made = model.shape(key) if key else None
-        outputs.append(field(draw, (1,) * (len(made) if made is not None else first.ndim - 1)))
+        outputs.append(field(draw, (1,) * min(len(made) if made is not None else first.ndim - 1, _MAX_RANK)))
         mixed += [Edge(key, Mixed(1 / powers[key], known[key].shape[1:]), position) for key in sources]
     return Step(tuple(outputs), tuple(mixed))
 

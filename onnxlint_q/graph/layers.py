@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from onnxlint_q.graph.constants import check_parameter, dequantize
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.node import Node, TensorType
-from onnxlint_q.graph.tensors import Array
+from onnxlint_q.graph.tensors import Array, is_real
 
 # Positions of (input, weight, bias, weight scale, weight zero point); None where the operator has no such input.
 _SLOTS: dict[tuple[str, str], tuple[int, int, int | None, int | None, int | None]] = {
@@ -133,6 +134,22 @@ class Layer:
         scale = model.constant(self.scale) if self.scale else None
         zero_point = model.constant(self.zero_point) if self.zero_point else None
         return dequantize(stored, np.ones((), np.float32) if scale is None else scale, zero_point, self.channel_axis)
+
+    def read_bias(self, model: Model) -> npt.NDArray[np.float64] | None:
+        """One value an output channel, zeros where there is no bias; None where the file does not tell its values."""
+        return channel_vector(model, self.bias, self.channels) if self.bias else np.zeros(self.channels)
+
+
+def channel_vector(model: Model, key: str, channels: int) -> npt.NDArray[np.float64] | None:
+    """A constant of one value, or of one for each channel along the last axis of a matrix, as a value a channel.
+
+    None where it has another shape, holds no numbers, or is no constant.
+    """
+    stored = model.constant(key)
+    fits = stored is not None and stored.shape in {(), (1,), (1, 1), (channels,), (1, channels)}
+    if stored is None or not fits or not is_real(stored):
+        return None
+    return np.broadcast_to(np.ravel(stored).astype(np.float64), (channels,))
 
 
 def find_layers(model: Model) -> Iterator[Layer]:

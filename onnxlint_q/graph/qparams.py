@@ -10,7 +10,7 @@ import onnx
 
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.node import Node
-from onnxlint_q.graph.tensors import Array
+from onnxlint_q.graph.tensors import Array, is_real
 
 
 class Format(StrEnum):
@@ -60,17 +60,22 @@ class QuantizedTensor:
     dynamic: bool = False
 
     def read_scale(self, model: Model) -> Array | None:
-        """The scale's values; None where they are known at run time only."""
-        return model.constant(self.scale)
+        """The scale's values; None where they are known at run time only, or are no numbers."""
+        return _numbers(model, self.scale)
 
     def read_zero_point(self, model: Model) -> Array | None:
-        """The zero point's values; None where it is omitted or known at run time only."""
-        return model.constant(self.zero_point) if self.zero_point else None
+        """The zero point's values; None where it is omitted, known at run time only, or no numbers."""
+        return _numbers(model, self.zero_point) if self.zero_point else None
 
     @property
     def code_range(self) -> tuple[int, int] | None:
         """Smallest and largest code of an integer type; None for a float type or an unknown one."""
         return _CODE_RANGE.get(self.elem_type)
+
+
+def _numbers(model: Model, key: str) -> Array | None:
+    value = model.constant(key)
+    return value if value is not None and is_real(value) else None
 
 
 _T = onnx.TensorProto

@@ -67,16 +67,12 @@ def find_stem(model: Model, layers: Sequence[FoldedLayer]) -> Stem | None:
         if view is None or len(view.taps) != layer.weight_shape[1]:
             continue
         kernel = _kernel(folded, view, model)
-        bias = None
-        if layer.bias:
-            if not model.is_constant(layer.bias):
-                return None
-            bias = np.ravel(model.constants[layer.bias]).astype(np.float64)
-        if kernel is None or not np.isfinite(kernel).all() or (bias is not None and bias.size != len(kernel)):
+        bias = layer.read_bias(model)
+        if kernel is None or not np.isfinite(kernel).all() or bias is None:
             return None
         readers = model.consumers(layer.output)
         free = any(node.op_type.endswith("Normalization") for node in readers) and folded.after is None
-        return Stem(folded, view.input, view.channels_last, kernel, bias, folded.after, free)
+        return Stem(folded, view.input, view.channels_last, kernel, bias if layer.bias else None, folded.after, free)
     return None
 
 
@@ -165,9 +161,12 @@ def _slice_bounds(model: Model, node: Node) -> dict[int, tuple[int, int]] | None
         parts = [node.ints("starts"), node.ints("axes"), ()]
     else:
         keys = node.input(1), node.input(3), node.input(4)
-        if any(key and not model.is_constant(key) for key in keys) or not keys[0]:
-            return None
-        parts = [tuple(int(v) for v in np.ravel(model.constants[key])) if key else () for key in keys]
+        parts = []
+        for key in keys:
+            values = model.constant(key) if key else np.empty(0, np.int64)
+            if values is None or values.dtype.kind not in "iu":
+                return None
+            parts.append(tuple(int(value) for value in np.ravel(values)))
     starts = parts[0]
     axes = parts[1] or tuple(range(len(starts)))
     steps = parts[2] or (1,) * len(starts)

@@ -17,6 +17,9 @@ from onnxlint_q.execute.data.preprocess import Preprocessing
 from onnxlint_q.execute.data.source import OPEN_SIDE, Array, Sample, Source, dtype_of
 from onnxlint_q.graph import Value
 
+# What these names promise: Pillow goes by the content, and would start other programs for some of its formats.
+_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 """File names of images end so, in any case."""
 
@@ -53,10 +56,12 @@ class ImageFolder(Source):
 
         try:
             # Pillow warns of what it can read all the same.
-            with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_FORMATS) as image:
                 _turn_upright(image)
                 return self.how.apply(image, target.height, target.width, target.channels)
-        except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+        except UnidentifiedImageError as error:
+            raise DataError(f"{path}: is none of {', '.join(_FORMATS)}; remove it or convert it") from error
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"{path}: cannot be read as an image ({error}); remove it or convert it") from error
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
