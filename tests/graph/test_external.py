@@ -15,6 +15,7 @@ from onnxlint_q.errors import ModelError
 from onnxlint_q.execute.executable import PREFIX, as_stored
 from onnxlint_q.execute.session import Session
 from onnxlint_q.graph import read_model
+from onnxlint_q.graph.loading.external import external_files
 
 STORED = np.asarray([1, 2, 3, 4], np.float32)
 OTHERS = np.asarray([9, 9, 9, 9], np.float32)
@@ -232,3 +233,35 @@ def test_more_axes_than_an_array_has(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
     with pytest.raises(ModelError, match="'k' has its values in another file and 71 axes; reshape it"):
         read_model(tmp_path / "m.onnx")
+
+
+def stored_apart(location: str) -> onnx.TensorProto:
+    made = onnx.TensorProto(name="t", data_type=onnx.TensorProto.FLOAT, dims=[4])
+    made.data_location = onnx.TensorProto.EXTERNAL
+    made.external_data.add(key="location", value=location)
+    return made
+
+
+def test_initializers_attributes_subgraphs_functions_and_sparse_tensors(tmp_path: Path) -> None:
+    proto = onnx_text(
+        """agraph (bool c, float[4] x) => (float[4] y) {
+            y = If (c) <then_branch = t () => (float[4] a) { a = Neg(x) },
+                        else_branch = e () => (float[4] b) { b = Abs(x) }>
+        }"""
+    )
+    proto.graph.initializer.append(stored_apart("initializer.bin"))
+    proto.graph.node[0].attribute[0].g.initializer.append(stored_apart("sub/branch.bin"))
+    proto.graph.node.append(onnx.helper.make_node("ConstantOfShape", ["s"], ["o"], value=stored_apart("attribute.bin")))
+    proto.graph.sparse_initializer.add().values.CopyFrom(stored_apart("sparse.bin"))
+    body = [onnx.helper.make_node("Constant", [], ["r"], value=stored_apart("function.bin"))]
+    proto.functions.add(name="f", domain="d").node.extend(body)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(proto.SerializeToString())
+    names = ("initializer.bin", "sub/branch.bin", "attribute.bin", "sparse.bin", "function.bin")
+    assert external_files(path) == {tmp_path / name for name in names}
+
+
+def test_a_file_that_is_no_model_refers_to_nothing(tmp_path: Path, models: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"PK\3\4 not a model")
+    assert external_files(tmp_path / "a.npz") == external_files(tmp_path / "none") == frozenset()
+    assert external_files(models / "healthy_resnet.onnx") == frozenset()

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 
 import onnx
 from google.protobuf.descriptor import Descriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from onnxlint_q.errors import ModelError
 from onnxlint_q.graph.node import STANDARD_DOMAINS
 from onnxlint_q.graph.tensors import TensorStore, is_external
 
+# A protobuf message cannot be larger.
+_MAX_BYTES = 2**31 - 1
 # How a message is reached: each field on the way with the message that holds it, outermost first.
 Way = tuple[tuple[str, Message], ...]
 
@@ -107,3 +110,17 @@ def _place(tensor: onnx.TensorProto, way: Way) -> str:
             training = "training " if way[0][0] == "training_info" else ""
             return f"{training}{field.replace('_', ' ')} {tensor.name!r}"
     return f"tensor {tensor.name!r}"
+
+
+def external_files(path: Path) -> frozenset[Path]:
+    """The files that tensors of the model at `path` keep their values in; none for a file that is not a model."""
+    proto = onnx.ModelProto()
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            return frozenset()
+        proto.ParseFromString(path.read_bytes())
+    except (OSError, DecodeError):
+        return frozenset()
+    entries = (entry for tensor, _ in _tensors(proto, ()) for entry in tensor.external_data)
+    locations = {entry.value for entry in entries if entry.key == "location"}
+    return frozenset(path.parent / name for name in locations if isinstance(name, str) and "\0" not in name)
