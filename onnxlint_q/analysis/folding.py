@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.graph import Layer, Model, Node
-from onnxlint_q.graph.model import ACTIVATIONS
+from onnxlint_q.graph.operators import Trait
 
 Vector = npt.NDArray[np.float64]
 
@@ -297,7 +297,7 @@ class _Folder:
             return Blocker.NO_LAYER, None
         above = self.model.producer(node.input(0))
         if above is not None and above in self.by_node:
-            return (Blocker.ACTIVATION if node.op_type in ACTIVATIONS else Blocker.OTHER_NODE), node
+            return (Blocker.ACTIVATION if node.operator.has(Trait.ACTIVATION) else Blocker.OTHER_NODE), node
         return Blocker.NO_LAYER, node
 
 

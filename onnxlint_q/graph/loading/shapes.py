@@ -11,14 +11,13 @@ import onnx
 from onnxlint_q.graph.constants import Constants
 from onnxlint_q.graph.names import tensor_key, walk_graphs
 from onnxlint_q.graph.node import TensorType
+from onnxlint_q.graph.operators import Trait, lookup
 
 # Shape arithmetic needs the values of small integer tensors; weights need only their type.
 _KEEP_BYTES = 4096
 # Elements that inference may carry from node to node, all tensors together; it needs about 70 bytes for each.
 _CARRIED = 1 << 21
 _LONGEST_SHAPE = 16
-# What onnx carries values through: of lists and scalars, whatever their type, and only if it has all operands.
-_CARRIERS = frozenset({"Add", "Cast", "Concat", "Gather", "Mul", "Shape", "Slice", "Squeeze", "Sub", "Unsqueeze"})
 
 
 def infer_types(proto: onnx.ModelProto, constants: Constants) -> Mapping[str, TensorType]:
@@ -63,7 +62,8 @@ def _carries_little(skeleton: onnx.ModelProto) -> bool:
                 made = sum(parts)
             for name in node.output:
                 lengths[name] = max(made, lengths.get(name, 0))
-                carried += lengths[name] if node.op_type in _CARRIERS else 0
+                # onnx carries lists and scalars through, whatever their type, and only if it has all operands.
+                carried += lengths[name] if lookup(node.op_type).has(Trait.INFERS_SIZES) else 0
             if carried > _CARRIED:
                 return False
     return True

@@ -94,7 +94,8 @@ class ScaleShape(Rule):
 
 def _problem(model: Model, pair: QuantizedTensor) -> str | None:
     scale = _dims(model, pair.scale)
-    if scale is None or pair.node.op_type in {"ConvInteger", "MatMulInteger"}:
+    layer = pair.node.operator.layer
+    if scale is None or (layer is not None and layer.is_integer_product):
         return None
     zero_point = _dims(model, pair.zero_point) if pair.zero_point else scale
     count = int(np.prod(scale))
