@@ -88,7 +88,7 @@ class Channels(Enum):
     AS_INPUT = "where an input of the same shape has them"
 
 
-class Batch(Enum):
+class BatchAxis(Enum):
     """How an operator keeps the elements of a batch, axis 0, apart."""
 
     MIXES = "it does not, or is not known to"
@@ -194,7 +194,7 @@ class Operator:
     results: int | None = 1
     bounds: tuple[float, float] | None = None
     channels: Channels = Channels.AS_INPUT
-    batch: Batch = Batch.MIXES
+    batch: BatchAxis = BatchAxis.MIXES
     axis: int | None = None
     layer: LayerInputs | None = None
     weights: tuple[int, ...] = ()
@@ -251,7 +251,7 @@ def _function(
     static: StaticScale | None = None,
 ) -> Operator:
     """One function of one value."""
-    return Operator(name, _T.ELEMENTWISE | traits, domain, bounds=bounds, batch=Batch.FREE, static=static)
+    return Operator(name, _T.ELEMENTWISE | traits, domain, bounds=bounds, batch=BatchAxis.FREE, static=static)
 
 
 def _activation(
@@ -267,18 +267,18 @@ def _activation(
 
 def _combination(name: str, traits: Trait = _NONE, static: StaticScale | None = None) -> Operator:
     """One function of the values of several inputs, broadcast."""
-    return Operator(name, _T.ELEMENTWISE | traits, data=None, batch=Batch.BROADCAST, static=static)
+    return Operator(name, _T.ELEMENTWISE | traits, data=None, batch=BatchAxis.BROADCAST, static=static)
 
 
 def _reduction(name: str, traits: Trait = _NONE, bounds: tuple[float, float] | None = None) -> Operator:
     """One value from all along some axes."""
-    return Operator(name, traits, bounds=bounds, batch=Batch.ALONG_AXES)
+    return Operator(name, traits, bounds=bounds, batch=BatchAxis.ALONG_AXES)
 
 
 def _pooling(
     name: str,
     traits: Trait = _NONE,
-    batch: Batch = Batch.FREE,
+    batch: BatchAxis = BatchAxis.FREE,
     static: StaticScale | None = None,
     static_since: int = 1,
 ) -> Operator:
@@ -295,14 +295,16 @@ def _along_axis(
     static: StaticScale | None = None,
 ) -> Operator:
     """Something along one axis, which is named in an attribute."""
-    return Operator(name, traits, bounds=bounds, channels=channels, batch=Batch.ALONG_AXIS, axis=axis, static=static)
+    return Operator(
+        name, traits, bounds=bounds, channels=channels, batch=BatchAxis.ALONG_AXIS, axis=axis, static=static
+    )
 
 
 def _layer(
     name: str,
     inputs: LayerInputs,
     domain: str = "",
-    batch: Batch = Batch.MIXES,
+    batch: BatchAxis = BatchAxis.MIXES,
     static: StaticScale | None = None,
     codes: Codes | None = None,
     form: str = "",
@@ -350,7 +352,7 @@ _ACTIVATIONS = (
     _activation("Relu", _T.RECTIFIES | _T.HOMOGENEOUS | _T.INCREASING | _T.FUSED, _POSITIVE, static=_STATIC.ABSORBED),
     _activation("Clip", _T.RECTIFIES | _T.INCREASING | _T.FUSED, static=_STATIC.ABSORBED),
     _activation("LeakyRelu", _T.RECTIFIES | _T.HOMOGENEOUS | _T.INCREASING | _T.FUSED, static=_STATIC.OWN),
-    Operator("PRelu", _T.ELEMENTWISE | _T.ACTIVATION | _T.RECTIFIES | _T.HOMOGENEOUS, batch=Batch.BROADCAST),
+    Operator("PRelu", _T.ELEMENTWISE | _T.ACTIVATION | _T.RECTIFIES | _T.HOMOGENEOUS, batch=BatchAxis.BROADCAST),
     _activation("Elu", _T.RECTIFIES | _T.INCREASING),
     _activation("Selu", _T.RECTIFIES | _T.INCREASING),
     _activation("Celu", _T.RECTIFIES | _T.INCREASING),
@@ -378,12 +380,12 @@ _FUNCTIONS = (
 )
 
 _COPYING = (
-    Operator("Identity", _T.COPIES | _T.ELEMENTWISE | _T.INCREASING, batch=Batch.FREE),
-    Operator("Cast", _T.COPIES | _T.ELEMENTWISE | _T.INCREASING | _T.INFERS_SIZES, batch=Batch.FREE),
-    Operator("CastLike", _T.COPIES | _T.ELEMENTWISE | _T.INCREASING, batch=Batch.FREE),
-    Operator("Dropout", _T.COPIES, batch=Batch.OWN),
-    Operator("QuantizeLinear", _T.QUANTIZES, batch=Batch.OWN),
-    Operator("DequantizeLinear", _T.QUANTIZES, batch=Batch.OWN),
+    Operator("Identity", _T.COPIES | _T.ELEMENTWISE | _T.INCREASING, batch=BatchAxis.FREE),
+    Operator("Cast", _T.COPIES | _T.ELEMENTWISE | _T.INCREASING | _T.INFERS_SIZES, batch=BatchAxis.FREE),
+    Operator("CastLike", _T.COPIES | _T.ELEMENTWISE | _T.INCREASING, batch=BatchAxis.FREE),
+    Operator("Dropout", _T.COPIES, batch=BatchAxis.OWN),
+    Operator("QuantizeLinear", _T.QUANTIZES, batch=BatchAxis.OWN),
+    Operator("DequantizeLinear", _T.QUANTIZES, batch=BatchAxis.OWN),
     Operator("DynamicQuantizeLinear", _T.QUANTIZES | _T.DYNAMIC),
 )
 
@@ -395,7 +397,7 @@ _COMBINATIONS = (
     _combination("Div", _T.SCALES),
     _combination("Max", _T.CHOOSES | _T.COMMUTATIVE),
     _combination("Min", _T.CHOOSES | _T.COMMUTATIVE),
-    Operator("Where", _T.ELEMENTWISE | _T.CHOOSES, data=(1, 2), batch=Batch.BROADCAST, static=_STATIC.ALL),
+    Operator("Where", _T.ELEMENTWISE | _T.CHOOSES, data=(1, 2), batch=BatchAxis.BROADCAST, static=_STATIC.ALL),
     _combination("Mean", _T.COMMUTATIVE),
     *(_combination(name) for name in "Pow Mod BitShift Greater GreaterOrEqual Less LessOrEqual".split()),
     *(_combination(name, _T.COMMUTATIVE) for name in "Equal And Or Xor BitwiseAnd BitwiseOr BitwiseXor".split()),
@@ -403,36 +405,38 @@ _COMBINATIONS = (
 
 _RESHAPING = _T.REARRANGES | _T.RESHAPES
 _MOVING = (
-    Operator("Reshape", _RESHAPING, batch=Batch.OWN, static=_STATIC.KEPT),
-    Operator("Flatten", _RESHAPING, axis=1, batch=Batch.OWN, static=_STATIC.KEPT),
-    Operator("Squeeze", _RESHAPING | _T.INFERS_SIZES, batch=Batch.ALONG_AXES, static=_STATIC.KEPT),
-    Operator("Unsqueeze", _RESHAPING | _T.INFERS_SIZES, batch=Batch.ALONG_AXES, static=_STATIC.KEPT),
-    Operator("Transpose", _T.REARRANGES, batch=Batch.OWN, static=_STATIC.KEPT),
+    Operator("Reshape", _RESHAPING, batch=BatchAxis.OWN, static=_STATIC.KEPT),
+    Operator("Flatten", _RESHAPING, axis=1, batch=BatchAxis.OWN, static=_STATIC.KEPT),
+    Operator("Squeeze", _RESHAPING | _T.INFERS_SIZES, batch=BatchAxis.ALONG_AXES, static=_STATIC.KEPT),
+    Operator("Unsqueeze", _RESHAPING | _T.INFERS_SIZES, batch=BatchAxis.ALONG_AXES, static=_STATIC.KEPT),
+    Operator("Transpose", _T.REARRANGES, batch=BatchAxis.OWN, static=_STATIC.KEPT),
     _pooling("DepthToSpace", _T.REARRANGES),
     _pooling("SpaceToDepth", _T.REARRANGES),
     Operator("ReverseSequence", _T.REARRANGES),
-    Operator("Split", _T.SELECTS, axis=0, results=None, batch=Batch.OWN, static=_STATIC.ASKED),
-    Operator("Slice", _T.SELECTS | _T.INFERS_SIZES, batch=Batch.OWN, static=_STATIC.KEPT),
-    Operator("Gather", _T.SELECTS | _T.INFERS_SIZES, axis=0, batch=Batch.OWN, static=_STATIC.KEPT),
-    Operator("GatherElements", _T.SELECTS, axis=0, batch=Batch.JOINED, static=_STATIC.KEPT),
+    Operator("Split", _T.SELECTS, axis=0, results=None, batch=BatchAxis.OWN, static=_STATIC.ASKED),
+    Operator("Slice", _T.SELECTS | _T.INFERS_SIZES, batch=BatchAxis.OWN, static=_STATIC.KEPT),
+    Operator("Gather", _T.SELECTS | _T.INFERS_SIZES, axis=0, batch=BatchAxis.OWN, static=_STATIC.KEPT),
+    Operator("GatherElements", _T.SELECTS, axis=0, batch=BatchAxis.JOINED, static=_STATIC.KEPT),
     Operator("GatherND", _T.SELECTS),
     Operator("Compress", _T.SELECTS),
-    Operator("Expand", _T.REPEATS, batch=Batch.OWN),
-    Operator("Tile", _T.REPEATS, batch=Batch.OWN),
-    Operator("Pad", _T.FILLS, batch=Batch.OWN, static=_STATIC.ASKED),
+    Operator("Expand", _T.REPEATS, batch=BatchAxis.OWN),
+    Operator("Tile", _T.REPEATS, batch=BatchAxis.OWN),
+    Operator("Pad", _T.FILLS, batch=BatchAxis.OWN, static=_STATIC.ASKED),
     Operator("CenterCropPad", _T.FILLS),
     Operator("Trilu", _T.FILLS),
-    Operator("Concat", _T.JOINS | _T.INFERS_SIZES, data=None, batch=Batch.JOINED, static=_STATIC.OWN),
+    Operator("Concat", _T.JOINS | _T.INFERS_SIZES, data=None, batch=BatchAxis.JOINED, static=_STATIC.OWN),
     *_plain("Scatter ScatterElements ScatterND TensorScatter"),
     # Sorted values: no move, as the place of a value in the result says nothing about where it was.
     _along_axis("TopK", static=_STATIC.KEPT),
     Operator("Unique"),
-    Operator("Resize", _T.RESAMPLES, channels=Channels.SECOND, batch=Batch.OWN, static=_STATIC.LENT, static_since=11),
-    Operator("Upsample", _T.RESAMPLES, channels=Channels.SECOND, batch=Batch.OWN),
+    Operator(
+        "Resize", _T.RESAMPLES, channels=Channels.SECOND, batch=BatchAxis.OWN, static=_STATIC.LENT, static_since=11
+    ),
+    Operator("Upsample", _T.RESAMPLES, channels=Channels.SECOND, batch=BatchAxis.OWN),
 )
 
 _REDUCING = (
-    _pooling("MaxPool", _T.SELECTS, Batch.FIRST_RESULT, static=_STATIC.KEPT, static_since=12),
+    _pooling("MaxPool", _T.SELECTS, BatchAxis.FIRST_RESULT, static=_STATIC.KEPT, static_since=12),
     _pooling("GlobalMaxPool", _T.SELECTS),
     _pooling("AveragePool", _T.AVERAGES, static=_STATIC.LENT),
     _pooling("GlobalAveragePool", _T.AVERAGES, static=_STATIC.OWN),
@@ -445,15 +449,15 @@ _REDUCING = (
     *(_reduction(name, bounds=_POSITIVE) for name in "ReduceL1 ReduceL2 ReduceSumSquare".split()),
     _along_axis("ArgMax", axis=0, static=_STATIC.OWN),
     _along_axis("ArgMin", axis=0),
-    Operator("CumSum", batch=Batch.OWN, static=_STATIC.OWN),
+    Operator("CumSum", batch=BatchAxis.OWN, static=_STATIC.OWN),
     Operator("CumProd"),
 )
 
 _NORMALISING = (
-    _pooling("BatchNormalization", _T.SCALES, Batch.FIRST_RESULT, static=_STATIC.OWN),
+    _pooling("BatchNormalization", _T.SCALES, BatchAxis.FIRST_RESULT, static=_STATIC.OWN),
     _pooling("InstanceNormalization", static=_STATIC.OWN),
     _pooling("GroupNormalization"),
-    _pooling("MeanVarianceNormalization", batch=Batch.ALONG_AXES),
+    _pooling("MeanVarianceNormalization", batch=BatchAxis.ALONG_AXES),
     _along_axis("LayerNormalization", channels=Channels.LAST, static=_STATIC.OWN),
     _along_axis("RMSNormalization", channels=Channels.LAST),
     _along_axis("SimplifiedLayerNormalization", channels=Channels.LAST),
@@ -467,10 +471,10 @@ _TWO_PAIRS = Codes(((0, 1, 2), (3, 4, 5)), (6, 7))
 _ONE_PAIR = Codes(((0, 1, 2),), (3, 4))
 _CONV, _CONV_TRANSPOSE = Product.CONVOLUTION, Product.TRANSPOSED
 _LAYERS = (
-    _layer("Conv", LayerInputs(_CONV, 0, 1, 2), batch=Batch.FREE, static=_STATIC.OWN),
-    _layer("ConvTranspose", LayerInputs(_CONV_TRANSPOSE, 0, 1, 2), batch=Batch.FREE, static=_STATIC.OWN),
-    _layer("Gemm", LayerInputs(Product.GEMM, 0, 1, 2), batch=Batch.OWN, static=_STATIC.OWN),
-    _layer("MatMul", LayerInputs(Product.MATMUL, 0, 1), batch=Batch.OWN, static=_STATIC.OWN),
+    _layer("Conv", LayerInputs(_CONV, 0, 1, 2), batch=BatchAxis.FREE, static=_STATIC.OWN),
+    _layer("ConvTranspose", LayerInputs(_CONV_TRANSPOSE, 0, 1, 2), batch=BatchAxis.FREE, static=_STATIC.OWN),
+    _layer("Gemm", LayerInputs(Product.GEMM, 0, 1, 2), batch=BatchAxis.OWN, static=_STATIC.OWN),
+    _layer("MatMul", LayerInputs(Product.MATMUL, 0, 1), batch=BatchAxis.OWN, static=_STATIC.OWN),
     _layer("QLinearConv", LayerInputs(_CONV, 0, 3, 8, 4, 5), codes=_TWO_PAIRS, form="Conv"),
     _layer("QLinearMatMul", LayerInputs(Product.MATMUL, 0, 3, None, 4, 5), codes=_TWO_PAIRS, form="MatMul"),
     _layer("ConvInteger", LayerInputs(_CONV, 0, 1, None, None, 3), form="Conv"),

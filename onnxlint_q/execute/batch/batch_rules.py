@@ -15,7 +15,7 @@ import onnx
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, Tensors
 from onnxlint_q.execute.executable import PREFIX
 from onnxlint_q.graph import Node
-from onnxlint_q.graph.operators import Batch, lookup
+from onnxlint_q.graph.operators import BatchAxis, lookup
 
 Rule = Callable[[Tensors, onnx.NodeProto, Node, int], None]
 
@@ -227,14 +227,15 @@ def _elementwise(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: in
 
 # Operators whose rule places the batch where it is an axis of its own in front.
 REARRANGING = frozenset({"Reshape", "Transpose", "Gather", "Split"})
-_RULES: Mapping[Batch, Rule] = {
-    Batch.FREE: _free,
-    Batch.BROADCAST: _elementwise,
-    Batch.ALONG_AXIS: _axis,
-    Batch.JOINED: _joined,
-    Batch.ALONG_AXES: _axes,
-    Batch.FIRST_RESULT: _one_result,
+RULES: Mapping[BatchAxis, Rule] = {
+    BatchAxis.FREE: _free,
+    BatchAxis.BROADCAST: _elementwise,
+    BatchAxis.ALONG_AXIS: _axis,
+    BatchAxis.JOINED: _joined,
+    BatchAxis.ALONG_AXES: _axes,
+    BatchAxis.FIRST_RESULT: _one_result,
 }
+"""By the way an operator keeps a batch apart."""
 OWN_RULES: Mapping[str, Rule] = {
     "CumSum": _cumsum,
     "Dropout": _dropout,
@@ -257,9 +258,10 @@ OWN_RULES: Mapping[str, Rule] = {
 """Of the operators that keep a batch apart under conditions of their own."""
 
 
-def _rule_of(node: onnx.NodeProto) -> Rule | None:
+def rule_of(node: onnx.NodeProto) -> Rule | None:
+    """The rule of an operator, None if it mixes a batch or is not known not to."""
     batch = lookup(node.op_type, node.domain).batch
-    return OWN_RULES[node.op_type] if batch is Batch.OWN else _RULES.get(batch)
+    return OWN_RULES[node.op_type] if batch is BatchAxis.OWN else RULES.get(batch)
 
 
 # Operators that may take several tensors that depend on the sample; of all others it is the first input.
@@ -280,7 +282,7 @@ def keep_apart(tensors: Tensors, node: onnx.NodeProto, known: Node | None, batch
     """
     if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
         _refuse(node, "has a subgraph")
-    rule = _rule_of(node)
+    rule = rule_of(node)
     if rule is None or known is None:
         raise MixesBatchError(f"{node.op_type} {node.name or node.output[0]!r} is not known to keep a batch apart")
     if not tensors.front.isdisjoint(known.inputs) and node.op_type not in REARRANGING:
