@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.graph import Layer, Model, Node
-from onnxlint_q.graph.operators import Trait
+from onnxlint_q.graph.operators import Product, Trait
 
 Vector = npt.NDArray[np.float64]
 
@@ -241,7 +241,7 @@ class _Folder:
         layer = self.by_node.get(reader) if reader is not None else None
         if reader is None or layer is None or layer.input != node.output:
             return Blocked(node, Blocker.NO_LAYER)
-        if layer.op_type not in {"Conv", "Gemm", "MatMul"} or layer.weight_left:
+        if not layer.is_float or layer.inputs.product is Product.TRANSPOSED or layer.weight_left:
             return Blocked(node, Blocker.NO_LAYER, reader)
         if layer.node.graph != node.graph:
             return Blocked(node, Blocker.SUBGRAPH, reader)

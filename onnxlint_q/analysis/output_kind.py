@@ -13,8 +13,8 @@ nothing. The file tells by what computes the output, behind whatever only moves,
 from __future__ import annotations
 
 from onnxlint_q.graph import Model, Node, Trait, trace_back
+from onnxlint_q.graph.operators import Product
 
-_SCORES = frozenset({"Softmax", "LogSoftmax"})
 # Leave the order of the classes as it is.
 _KEEPS_ORDER = Trait.COPIES | Trait.QUANTIZES | Trait.MOVES | Trait.AVERAGES
 _OFFSET_OR_FACTOR = Trait.ADDS | Trait.SCALES
@@ -31,14 +31,17 @@ def gives_class_scores(model: Model) -> bool:
             computed = tuple(key for key in node.inputs if not model.is_constant(key))
             return computed if len(computed) == 1 else ()
         # SqueezeNet puts a Relu and an average behind its last convolution.
-        return node.inputs[:1] if operator.has(_KEEPS_ORDER) or node.op_type == "Relu" else ()
+        return node.inputs[:1] if operator.has(_KEEPS_ORDER) or (operator.known and operator.name == "Relu") else ()
 
     (end,) = trace_back(model, model.outputs[0].name, through).ends
     node = model.producer(end)
-    if node is None or not node.is_standard:
-        return False
+    return node is not None and (node.operator.has(Trait.SCORES) or _is_layer(node) or _is_spelt_softmax(model, node))
+
+
+def _is_layer(node: Node) -> bool:
+    """A ConvTranspose is none: it ends networks that make images."""
     layer = node.operator.layer
-    return node.op_type in _SCORES or (layer is not None and layer.is_float) or _is_spelt_softmax(model, node)
+    return layer is not None and layer.is_float and layer.product is not Product.TRANSPOSED
 
 
 def _is_spelt_softmax(model: Model, node: Node) -> bool:

@@ -1,9 +1,10 @@
 """The operator table: what each operator does to values, axes, batches, scales and weights.
 
-One row an operator; everything else in the house asks it for traits and names no sets of operators of its own. An
-operator that is not here has a row without traits and is not `known`.
+One row an operator. Whoever wants to know what kind of operator a node is asks its row; code elsewhere names single
+operators where it does the work of exactly these. An operator that is not here has a row without traits and is not
+`known`.
 
-Sources: the ONNX operator specification (opsets 1 to 26), ONNX Runtime's ContribOperators.md for the domain
+Sources: the ONNX operator specification (opsets 1 to 28), ONNX Runtime's ContribOperators.md for the domain
 `com.microsoft`, and of what its static quantiser does onnxruntime.quantization.registry and the operators it names
 (1.32.0, QDQ format, default operator types). The tests hold the rows against all three.
 """
@@ -68,6 +69,8 @@ class Trait(Flag):
     """Quantises with a scale that it computes at run time."""
     FUSED = auto()
     """ONNX Runtime computes it in one kernel with the convolution that it alone reads."""
+    SCORES = auto()
+    """Exponentials over their sum, or the logarithms of that: the scores of classes."""
     RANDOM = auto()
     """Draws random numbers."""
     RECURRENT = auto()
@@ -462,8 +465,8 @@ _NORMALISING = (
     _along_axis("RMSNormalization", channels=Channels.LAST),
     _along_axis("SimplifiedLayerNormalization", channels=Channels.LAST),
     _along_axis("LpNormalization", bounds=_SYMMETRIC),
-    _along_axis("Softmax", bounds=_SCORE, static=_STATIC.OWN),
-    _along_axis("LogSoftmax", bounds=_NEGATIVE),
+    _along_axis("Softmax", _T.SCORES, bounds=_SCORE, static=_STATIC.OWN),
+    _along_axis("LogSoftmax", _T.SCORES, bounds=_NEGATIVE),
     _along_axis("Hardmax", bounds=_SCORE),
 )
 
@@ -534,7 +537,7 @@ _ON_CODES = (
     _on_codes("QLinearConcat", "Concat", _T.JOINS, Codes(((2, 3, 4),), (0, 1), repeats=True), None),
     _on_codes("QLinearLeakyRelu", "LeakyRelu", _T.ACTIVATION | _T.RECTIFIES | _T.HOMOGENEOUS, _ONE_PAIR),
     _on_codes("QLinearSigmoid", "Sigmoid", _T.ACTIVATION, _ONE_PAIR, bounds=_SCORE),
-    _on_codes("QLinearSoftmax", "Softmax", codes=_ONE_PAIR, bounds=_SCORE),
+    _on_codes("QLinearSoftmax", "Softmax", _T.SCORES, _ONE_PAIR, bounds=_SCORE),
     _on_codes("QLinearAveragePool", "AveragePool", _T.AVERAGES, _ONE_PAIR, channels=Channels.SECOND),
     _on_codes("QLinearGlobalAveragePool", "GlobalAveragePool", _T.AVERAGES, _ONE_PAIR, channels=Channels.SECOND),
     _on_codes("QLinearReduceMean", "ReduceMean", _T.AVERAGES, _ONE_PAIR),

@@ -96,10 +96,10 @@ class InfiniteMask(Rule):
         folded = [layer.folded for layer in facts.layers]
         rounded = {place.tensor for place in quantized_activations(facts.model, folded)}
         seen = set[str]()
-        for softmax in facts.model.nodes_of("Softmax", "LogSoftmax"):
+        for softmax in (node for node in facts.model.nodes if node.operator.has(Trait.SCORES)):
             scores = softmax.input(0)
             producer = facts.model.producer(scores)
-            if producer is None or scores in seen or scores not in rounded or not softmax.is_standard:
+            if producer is None or scores in seen or scores not in rounded:
                 continue
             seen.add(scores)
             lowest = min(_constants(facts.model, scores), default=0.0)
