@@ -19,6 +19,8 @@ from onnxlint_q.graph.tensors import Array, is_external
 
 # numpy has no arrays of more axes.
 _MOST_AXES = 64
+# nor of more places, where it counts an axis without elements as one of length 1.
+_MOST_PLACES = 1 << 48
 
 
 class EvaluationError(ValueError):
@@ -97,6 +99,8 @@ class _Call:
         if len(shape) > _MOST_AXES:
             raise EvaluationError(f"the result would have {len(shape)} axes")
         if any(length < 0 for length in shape):
+            raise EvaluationError(f"the result would have the shape {list(shape)}")
+        if math.prod(length or 1 for length in shape) > _MOST_PLACES:
             raise EvaluationError(f"the result would have the shape {list(shape)}")
         if math.prod(shape) > self.most:
             raise EvaluationError(f"the result would have {math.prod(shape)} elements, {self.most} are allowed")

@@ -122,7 +122,8 @@ def computed(executable: Executable, feeds: dict[str, Array]) -> Array:
     try:
         return np.asarray(Session(executable).run(feeds)[0])
     except NotRunnableError:
-        return np.asarray(ReferenceEvaluator(executable.proto).run(None, feeds)[0])
+        results: Any = ReferenceEvaluator(executable.proto).run(None, feeds)
+        return np.asarray(results[0])
 
 
 def batch_of(proto: onnx.ModelProto) -> dict[str, Array]:

@@ -167,7 +167,6 @@ def test_the_forecast_knows_every_activation_of_the_default_domain() -> None:
 
 RANDOM = np.random.default_rng(0)
 ATTRIBUTES: dict[str, dict[str, Any]] = {"Cast": {"to": TensorProto.DOUBLE}, "BitShift": {"direction": "LEFT"}}
-# onnx's reference rounds half a step; and what it knows of these is another opset's.
 TYPES = {"tensor(float)": np.float32, "tensor(bool)": np.bool_, "tensor(int32)": np.int32, "tensor(uint32)": np.uint32}
 FUNCTION_ROWS = [
     row
@@ -202,7 +201,8 @@ def applied(name: str, *operands: Array) -> Array:
     opset = max(SCHEMAS[name].since_version, 13)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     with np.errstate(all="ignore"):
-        return np.asarray(ReferenceEvaluator(model).run(None, dict(zip(letters, operands, strict=True)))[0])
+        results: Any = ReferenceEvaluator(model).run(None, dict(zip(letters, operands, strict=True)))
+    return np.asarray(results[0])
 
 
 def drawn(name: str, slot: int, size: int = 24) -> Array:
