@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from onnxlint_q.graph import Layer, Model, Node
 from onnxlint_q.graph.layers import channel_vector
-from onnxlint_q.graph.model import ACTIVATIONS
+from onnxlint_q.graph.operators import Product, Trait
 from onnxlint_q.graph.tensors import is_real
 
 Vector = npt.NDArray[np.float64]
@@ -249,7 +249,7 @@ class _Folder:
         layer = self.by_node.get(reader) if reader is not None else None
         if reader is None or layer is None or layer.input != node.output:
             return Blocked(node, Blocker.NO_LAYER)
-        if layer.op_type not in {"Conv", "Gemm", "MatMul"} or layer.weight_left:
+        if not layer.is_float or layer.inputs.product is Product.TRANSPOSED or layer.weight_left:
             return Blocked(node, Blocker.NO_LAYER, reader)
         if layer.node.graph != node.graph:
             return Blocked(node, Blocker.SUBGRAPH, reader)
@@ -300,7 +300,7 @@ class _Folder:
             return Blocker.NO_LAYER, None
         above = self.model.producer(node.input(0))
         if above is not None and above in self.by_node:
-            return (Blocker.ACTIVATION if node.op_type in ACTIVATIONS else Blocker.OTHER_NODE), node
+            return (Blocker.ACTIVATION if node.operator.has(Trait.ACTIVATION) else Blocker.OTHER_NODE), node
         return Blocker.NO_LAYER, node
 
 

@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
+from onnxlint_q.analysis.image.inputs import reads_image
 from onnxlint_q.forecast.population import IMAGE_CORRELATION, Samples, field, standardised
-from onnxlint_q.graph import Layer, Model, Value
+from onnxlint_q.graph import Model, Value
 
 Vector = npt.NDArray[np.float64]
 
@@ -31,7 +32,6 @@ _COLOUR_CORRELATION = 0.9
 _PIXELS = (115.0, 58.0)
 _HARDLY_MOVES = 0.1
 _EXPLAINED = 0.3
-_POSITION_KEEPERS = frozenset({"Slice", "Concat", "Pad", "Transpose", "Identity", "Cast", "SpaceToDepth"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +92,3 @@ def input_scale(model: Model, layers: Sequence[FoldedLayer]) -> InputScale:
 def _fit(slope: Vector, target: Vector) -> float:
     """The m that makes `m slope` closest to `target`."""
     return float(slope @ target / max(float(slope @ slope), 1e-30))
-
-
-def reads_image(model: Model, layer: Layer) -> bool:
-    """Whether a convolution reads an image input, with nothing but moves between."""
-    key = layer.input
-    if layer.op_type != "Conv" or len(layer.weight_shape) != 4 or layer.depthwise:
-        return False
-    inputs = {value.name for value in model.inputs}
-    for _ in range(8):
-        if key in inputs:
-            return True
-        node = model.producer(key)
-        if node is None or node.op_type not in _POSITION_KEEPERS or not node.inputs:
-            return False
-        key = node.input(0)
-    return False

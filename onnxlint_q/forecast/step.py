@@ -12,8 +12,8 @@ import numpy.typing as npt
 from onnxlint_q.forecast.population import Samples
 from onnxlint_q.forecast.transfer import Transfer
 from onnxlint_q.forecast.unmodelled import UnmodelledError
-from onnxlint_q.forecast.values import is_known
 from onnxlint_q.graph import Model, Node
+from onnxlint_q.graph.settled import is_known
 
 # A list of axes, pads or sizes is shorter than this.
 _MANY = 4096

@@ -18,9 +18,9 @@ from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale
 from onnxlint_q.forecast.step import Edge, Rule, Site, Step
 from onnxlint_q.forecast.transfer import Adjoint, Gain, Mixed, random_signs
 from onnxlint_q.forecast.unmodelled import UnmodelledError
-from onnxlint_q.forecast.values import Settled
 from onnxlint_q.graph import Layer, Model, Node
 from onnxlint_q.graph.names import ROOT
+from onnxlint_q.graph.settled import Settled
 
 RULES: Mapping[str, Rule] = {**elementwise.RULES, **structure.RULES, **pooling.RULES}
 

@@ -20,8 +20,8 @@ from onnxlint_q.forecast.operators.regroup import pair_blocks
 from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, field, image_mean, read_taps, write_taps
 from onnxlint_q.forecast.sweep import Propagation, gains, propagate
 from onnxlint_q.forecast.transfer import Diagonal, Gain
-from onnxlint_q.forecast.values import UNKNOWN, Settled, settled_values
 from onnxlint_q.graph import Model, find_layers
+from onnxlint_q.graph.settled import UNKNOWN, Settled, settled_values
 
 few = settings(max_examples=15, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 2**32 - 1)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.image.inputs import channels_last
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.data.preprocess import Preprocessing
 from onnxlint_q.execute.data.source import OPEN_SIDE, Array, Sample, Source, dtype_of
@@ -109,8 +110,3 @@ def _image_input(inputs: Sequence[Value], how: Preprocessing) -> _ImageInput:
         raise DataError(f"input {value.name!r} of shape {value.shape_text} has {channels} channels; see --layout")
     height, width = how.crop or (height or OPEN_SIDE, width or OPEN_SIDE)
     return _ImageInput(value, channels, height, width, last)
-
-
-def channels_last(shape: Sequence[int | None]) -> bool:
-    """Whether an image input of this shape, of four axes, looks like NHWC."""
-    return shape[3] in {1, 3} and shape[1] not in {1, 3}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.image.inputs import reads_image
 from onnxlint_q.forecast.population import (
     IMAGE_CORRELATION,
     NEIGHBOUR_CORRELATION,
@@ -17,7 +18,6 @@ from onnxlint_q.forecast.population import (
     write_apart,
     write_taps,
 )
-from onnxlint_q.forecast.prior import reads_image
 from onnxlint_q.forecast.step import Edge, Site, Step
 from onnxlint_q.forecast.transfer import Taps
 from onnxlint_q.forecast.unmodelled import UnmodelledError, axis_in, bounded

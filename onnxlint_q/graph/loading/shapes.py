@@ -16,6 +16,7 @@ import onnx
 from onnxlint_q.graph.constants import Constants
 from onnxlint_q.graph.names import tensor_key, walk_graphs
 from onnxlint_q.graph.node import STANDARD_DOMAINS, TensorType
+from onnxlint_q.graph.operators import Trait, lookup
 
 # Shape arithmetic needs the values of small integer tensors; weights need only their type.
 _KEEP_BYTES = 4096
@@ -23,13 +24,10 @@ _KEEP_BYTES = 4096
 _CARRIED = 1 << 21
 # How often what became known may let more operators carry: a shape that hangs on a shape, and so on.
 _ROUNDS = 8
-# What onnx carries values through, of lists and scalars of any type; the last two by the functions that define them.
-CARRIERS = frozenset(
-    {"Add", "Cast", "Concat", "Gather", "Mul", "Slice", "Squeeze", "Sub", "Unsqueeze"}
-    | {"GroupNormalization", "MeanVarianceNormalization"}
-)
+# onnx carries lists through these by the functions that define them, beside what the operator table says.
+_CARRY_BY_FUNCTION = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 # These carry the shape of what they read, not its values.
-SHAPE_READERS = frozenset({"Shape", "Size"})
+_SHAPE_READERS = frozenset({"Shape", "Size"})
 # onnx passes over an operator that it does not know.
 _ASLEEP = "onnxlint_q.asleep:"
 
@@ -59,6 +57,11 @@ def _inferred(model: onnx.ModelProto, *, carry: bool) -> onnx.ModelProto:
     return model
 
 
+def carries_lists(op_type: str) -> bool:
+    """Whether onnx's inference carries short lists of values through an operator of the default domain."""
+    return lookup(op_type).has(Trait.INFERS_SIZES) or op_type in _CARRY_BY_FUNCTION
+
+
 def _let_short_lists_through(model: onnx.ModelProto) -> int:
     """Put those carriers to sleep that read a list which is long or of unknown length; how many others there are."""
     graphs = [graph for _, graph in walk_graphs(model.graph)]
@@ -66,9 +69,9 @@ def _let_short_lists_through(model: onnx.ModelProto) -> int:
     left, awake = _CARRIED, 0
     for node in (node for graph in graphs for node in graph.node):
         domain = node.domain.removeprefix(_ASLEEP)
-        if domain not in STANDARD_DOMAINS or node.op_type not in CARRIERS | SHAPE_READERS:
+        if domain not in STANDARD_DOMAINS or not carries_lists(node.op_type):
             continue
-        parts = [1] if node.op_type in SHAPE_READERS else [lengths.get(name) for name in node.input if name]
+        parts = [1] if node.op_type in _SHAPE_READERS else [lengths.get(name) for name in node.input if name]
         known = [length for length in parts if length is not None]
         made = sum(known) if node.op_type == "Concat" else max(known, default=0)
         if len(known) < len(parts) or made > left:

@@ -9,11 +9,11 @@ import numpy as np
 
 from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.graph import Node, QuantizedTensor
+from onnxlint_q.graph import Node, QuantizedTensor, Trait
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q_rules.qdq.pairs import Pairs, Vector
 
-_GATE_WIDTH = {"Sigmoid": 16.0, "QLinearSigmoid": 16.0, "Tanh": 8.0, "Softmax": 8.0, "QLinearSoftmax": 8.0}
+_GATE_WIDTH = {"Sigmoid": 16.0, "Tanh": 8.0, "Softmax": 8.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,16 @@ def _layer_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, Reading]]
 def _other_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, Reading]]:
     for node in facts.model.nodes:
         width = (
-            4 / (node.float("alpha", 0.2) or 0.2) if node.op_type == "HardSigmoid" else _GATE_WIDTH.get(node.op_type)
+            4 / (node.float("alpha", 0.2) or 0.2)
+            if node.op_type == "HardSigmoid"
+            else _GATE_WIDTH.get(node.operator.form)
         )
         if width is not None:
             source = pairs.source(node.input(0))
             held = grid(facts.model, source) if source is not None else None
             if source is not None and held is not None and not _gates_itself(facts, source):
                 yield source.codes, Reading(node, abs(width) / held.scale, "all that matters to the result")
-        elif node.op_type in {"Add", "Sub", "QLinearAdd"}:
+        elif node.operator.has(Trait.ADDS):
             target = pairs.destination(node.output)
             stored = grid(facts.model, target) if target is not None else None
             for key in node.inputs:
@@ -77,7 +79,7 @@ def _gates_itself(facts: Facts, pair: QuantizedTensor) -> bool:
     """Whether the tensor is also a factor of a product, as in SiLU, where large values matter too."""
     direct = {pair.codes, *(r.output for r in facts.model.consumers(pair.codes) if r.op_type == "DequantizeLinear")}
     readers = (reader for key in direct for reader in facts.model.consumers(key))
-    return any(reader.op_type in {"Mul", "QLinearMul"} for reader in readers)
+    return any(reader.operator.form == "Mul" for reader in readers)
 
 
 def channel_norm(layer: LayerFacts) -> Vector:
