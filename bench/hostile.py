@@ -46,7 +46,9 @@ class Case:
     def arguments(self) -> list[str]:
         """What follows `onnxlint-q`."""
         model = self.path / "model.onnx" if self.path.is_dir() else self.path
-        data = {"random": "random", "npz": str(self.path / "data.npz"), "images": str(self.path / "images")}.get(self.run)
+        data = {"random": "random", "npz": str(self.path / "data.npz"), "images": str(self.path / "images")}.get(
+            self.run
+        )
         more = ["--calibrate", data, "--samples", "4"] if data else ["--probe"] if self.run == "probe" else []
         return [str(model), *more]
 
@@ -179,9 +181,10 @@ def faults(case: Case, outcome: Outcome) -> Iterator[str]:
 
 def words(outcome: Outcome) -> str:
     """What it said, in short: the error, or the first finding line and how many there are."""
-    text = outcome.stderr.strip().splitlines()[-1:] or [
-        line.strip() for line in outcome.stdout.splitlines() if " Q" in line or "not run" in line
-    ][:1]
+    text = (
+        outcome.stderr.strip().splitlines()[-1:]
+        or [line.strip() for line in outcome.stdout.splitlines() if " Q" in line or "not run" in line][:1]
+    )
     return "".join(text).removeprefix("onnxlint-q: error: ").replace("|", "\\|")[-160:]
 
 

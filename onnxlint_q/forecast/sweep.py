@@ -94,7 +94,9 @@ def _forward(model: Model, layers: Sequence[FoldedLayer], scale: InputScale) -> 
                 step = _unknown_step(model, node, sources, known, powers)
             steps.append((node, step))
             # A tensor without elements holds no values, and no error either.
-            known.update((key, made) for key, made in zip(node.outputs, step.outputs, strict=False) if key and made.size)
+            known.update(
+                (key, made) for key, made in zip(node.outputs, step.outputs, strict=False) if key and made.size
+            )
     return Propagation(known, tuple(steps), tuple(unknown), _varying(model, known))
 
 

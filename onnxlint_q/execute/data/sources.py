@@ -194,7 +194,9 @@ def _noise(value: Value, generator: np.random.Generator) -> Array:
     free = [1 if axis == 0 else (OPEN_SIDE if rank == 4 and axis >= 2 else 16) for axis in range(rank)]
     shape = [free[axis] if dim is None else dim for axis, dim in enumerate(value.type.shape)]
     if rank > MOST_AXES:
-        raise DataError(f"input {value.name!r} has {rank} axes, arrays have at most {MOST_AXES}; it cannot be calibrated")
+        raise DataError(
+            f"input {value.name!r} has {rank} axes, arrays have at most {MOST_AXES}; it cannot be calibrated"
+        )
     if math.prod(shape) > _NOISE_VALUES:
         raise DataError(f"input {value.name!r} of shape {value.shape_text} is too large for noise; give an .npz")
     if np.issubdtype(dtype, np.inexact) or dtype.kind == "V":
