@@ -18,9 +18,9 @@ MANY = 900_000_000
 FILL = "l = ConstantOfShape(n) y = Add(l, l)"
 DOUBLE = " ".join(f"t{i + 1} = Concat <axis = 0> (t{i}, t{i})" for i in range(30))
 BOMBS: dict[str, tuple[str, dict[str, npt.ArrayLike]]] = {
-    "product": (f"() => (int64[N] y) {{ n = Mul(p, p) {FILL} }}", {"p": [30_000]}),
-    "cast": (f"() => (int64[N] y) {{ n = Cast <to = 7> (p) {FILL} }}", {"p": np.asarray([MANY], np.int32)}),
-    "listed": (f"() => (int64[N] y) {{ n = Constant <value_ints = [{MANY}]> () {FILL} }}", {}),
+    "product": (f"() => (float[N] y) {{ n = Mul(p, p) {FILL} }}", {"p": [30_000]}),
+    "cast": (f"() => (float[N] y) {{ n = Cast <to = 7> (p) {FILL} }}", {"p": np.asarray([MANY], np.int32)}),
+    "listed": (f"() => (float[N] y) {{ n = Constant <value_ints = [{MANY}]> () {FILL} }}", {}),
     "range": (
         "() => (float[N] y) { l = Range(o, n, d) f = Cast <to = 1> (l) y = Add(f, f) }",
         {"o": np.asarray(0), "n": np.asarray(2**31), "d": np.asarray(1)},
