@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import onnx
 
+from onnxlint_q.graph.element_types import CODE_RANGES
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.node import Node
 from onnxlint_q.graph.tensors import Array
@@ -70,19 +71,10 @@ class QuantizedTensor:
     @property
     def code_range(self) -> tuple[int, int] | None:
         """Smallest and largest code of an integer type; None for a float type or an unknown one."""
-        return _CODE_RANGE.get(self.elem_type)
+        return CODE_RANGES.get(self.elem_type)
 
 
 _T = onnx.TensorProto
-_CODE_RANGE: dict[int, tuple[int, int]] = {
-    _T.INT8: (-128, 127),
-    _T.UINT8: (0, 255),
-    _T.INT16: (-(2**15), 2**15 - 1),
-    _T.UINT16: (0, 2**16 - 1),
-    _T.INT32: (-(2**31), 2**31 - 1),
-    _T.INT4: (-8, 7),
-    _T.UINT4: (0, 15),
-}
 
 # Operators of the QOperator format: (codes, scale, zero point) of each input, then (scale, zero point) of the output.
 _QOPERATORS: dict[str, tuple[tuple[tuple[int, int, int], ...], tuple[int, int] | None]] = {

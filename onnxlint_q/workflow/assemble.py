@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.execute.variants.output_error import OutputError
+from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.finding import Finding
 from onnxlint_q.graph import Format
 from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.proof.probe import Probe
-from onnxlint_q.proof.prove import NO_SIGNAL, Proof
-from onnxlint_q.proof.sensitivity import SensitivityTable
+from onnxlint_q.proof.prove import NO_SIGNAL, Proof, experiment_of
+from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.results import (
     Basis,
     CalibrationSummary,
@@ -29,7 +29,7 @@ from onnxlint_q.workflow.results import (
     Trials,
 )
 
-NOTHING_TO_QUANTISE = "nothing to quantise: no layer with a constant weight and no activation that gets a scale"
+NOTHING_TO_QUANTISE = "nothing to quantise: no weight that the scheme covers and no activation that gets a scale"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class Outcome:
     preprocessing: str = ""
     proof: Proof | None = None
     probe: Probe | None = None
-    table: SensitivityTable | None = None
+    table: Errors | None = None
     untested_because: str = ""
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -87,7 +87,7 @@ def _importance(facts: Facts, outcome: Outcome, finding: Finding) -> tuple[bool,
     damage = finding.measured_db
     claim = finding.claim
     if damage is None and claim is not None and outcome.probe is not None:
-        probed = outcome.probe.weights.get((claim.scheme, claim.tensor))
+        probed = outcome.probe.errors.get(experiment_of(claim))
         damage = probed.sqnr_db if probed is not None else None
     if damage is None and claim is not None:
         known = facts.forecasts.get(claim.scheme)
@@ -105,12 +105,12 @@ def _importance(facts: Facts, outcome: Outcome, finding: Finding) -> tuple[bool,
 
 def _scheme_result(facts: Facts, config: Config, scheme: Scheme, outcome: Outcome) -> SchemeResult:
     """The strongest basis there is: measured on data, else probed, else forecast."""
-    if not facts.is_quantisable:
+    if not facts.is_quantisable(scheme):
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=NOTHING_TO_QUANTISE)
     unmeasured: list[str] = []
     stages = ((Basis.MEASURED, outcome.proof), (Basis.PROBE, outcome.probe))
     for basis, stage in stages:
-        error = stage.schemes.get(scheme.name) if stage is not None else None
+        error = stage.errors.get(Experiment(scheme)) if stage is not None else None
         if error is not None and error.has_signal:
             note = "" if error.sqnr_db is not None else "the outputs are identical"
             # On made-up inputs the largest class is chance, and so is whether it stays the largest.
@@ -141,11 +141,8 @@ def _scheme_result(facts: Facts, config: Config, scheme: Scheme, outcome: Outcom
 def _row(facts: Facts, layer: LayerFacts, outcome: Outcome) -> LayerRow:
     source, weight = layer.folded.layer, layer.weight
     seen = facts.stored(layer)
-    forecast = {
-        name: LayerSqnr(entry.weight_sqnr_db, entry.sqnr_db, entry.weight_share, entry.activation_share)
-        for name, scheme in facts.forecasts.items()
-        if (entry := scheme.layers.get(layer.output)) is not None
-    }
+    forecasts = ((name, forecast.layers.get(layer.output)) for name, forecast in facts.forecasts.items())
+    forecast = {name: entry for name, entry in forecasts if entry is not None}
     return LayerRow(
         node=source.node.name,
         output=local_name(layer.output, source.node.graph),
@@ -158,39 +155,24 @@ def _row(facts: Facts, layer: LayerFacts, outcome: Outcome) -> LayerRow:
         activation_low=seen.low if seen else None,
         activation_high=seen.high if seen else None,
         forecast=forecast or None,
-        probe=_of_layer(facts, layer, outcome.probe.weights if outcome.probe else {}),
+        probe=_figures(facts.schemes, facts, layer, outcome.probe.errors if outcome.probe else {}),
         measured=_measured(facts, layer, outcome),
     )
 
 
 def _measured(facts: Facts, layer: LayerFacts, outcome: Outcome) -> dict[str, LayerSqnr] | None:
-    """The row of the sensitivity table, or what the claims about this layer needed."""
-    table = outcome.table
-    if table is None:
-        return _of_layer(facts, layer, outcome.proof.weights if outcome.proof else {})
-    return {
-        scheme.name: LayerSqnr(
-            weight_sqnr_db=_figure(table.weights.get((scheme.name, layer.output))),
-            sqnr_db=_figure(table.both.get((scheme.name, layer.output))),
-            activation_sqnr_db=_figure(table.activations.get((scheme.name, layer.output))),
-        )
-        for scheme in facts.schemes
-    }
+    """The row of the sensitivity table, or what the claims about the weight of this layer needed."""
+    if outcome.table is not None:
+        return _figures(facts.schemes, facts, layer, outcome.table)
+    errors = outcome.proof.errors if outcome.proof is not None else {}
+    claimed = [scheme for scheme in facts.schemes if Experiment.on_weight(scheme, layer.output) in errors]
+    return _figures(claimed, facts, layer, errors)
 
 
-def _figure(error: OutputError | None) -> float | None:
-    """SQNR in dB, infinite where the outputs are identical."""
-    if error is None or not error.has_signal:
-        return None
-    return error.sqnr_db if error.sqnr_db is not None else math.inf
-
-
-def _of_layer(
-    facts: Facts, layer: LayerFacts, weights: Mapping[tuple[str, str], OutputError]
-) -> dict[str, LayerSqnr] | None:
+def _figures(schemes: Sequence[Scheme], facts: Facts, layer: LayerFacts, errors: Errors) -> dict[str, LayerSqnr] | None:
     """The figures of one layer by scheme, None where there are none."""
-    errors = {scheme.name: weights.get((scheme.name, layer.output)) for scheme in facts.schemes}
-    return {name: LayerSqnr(_figure(error)) for name, error in errors.items() if error is not None} or None
+    rows = {scheme.name: layer_sqnr(facts, scheme, layer, errors) for scheme in schemes}
+    return {name: figures for name, figures in rows.items() if figures is not None} or None
 
 
 def _calibration(facts: Facts, outcome: Outcome) -> CalibrationSummary | None:

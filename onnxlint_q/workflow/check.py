@@ -15,10 +15,11 @@ from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.errors import DataError, OnnxlintError
 from onnxlint_q.execute.data.inspection import inspect
 from onnxlint_q.execute.data.source import Source
-from onnxlint_q.execute.executable import folded
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.experiment_runs import Errors
+from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.finding import RULE_CRASHED, Confidence, Evidence, Finding, Location, Severity
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.config import Config
@@ -26,7 +27,7 @@ from onnxlint_q.judge.facts import Facts, facts_of
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.proof.probe import Probe, probe
 from onnxlint_q.proof.prove import Proof, prove
-from onnxlint_q.proof.sensitivity import SensitivityTable, measure_sensitivity
+from onnxlint_q.proof.sensitivity import measure_sensitivity
 from onnxlint_q.proof.trials import run_trials
 from onnxlint_q.workflow.assemble import Outcome, assemble
 from onnxlint_q.workflow.results import ModelResult, Trials
@@ -69,12 +70,13 @@ def lint(
         model = read_model(path)
     with clock.stage("measure"):
         facts = facts_of(model, request.schemes)
+    bench = workbench(facts) if facts.is_float and (request.probe or request.source is not None) else None
     observations, reason = None, ""
     probed: Probe | None = None
     notes: tuple[str, ...] = ()
     if request.probe:
         with clock.stage("probe"):
-            probed, notes = _probe(facts, progress)
+            probed, notes = _probe(bench, progress)
     if request.source is not None:
         with clock.stage("inspect"):
             facts = facts.inspected(inspect(facts, request.source, request.samples, progress))
@@ -85,18 +87,19 @@ def lint(
     with clock.stage("judge"):
         findings, crashed = judge(facts, rules, config)
     proof, table = None, None
-    if observations is not None and request.source is not None and facts.is_float:
+    if observations is not None and request.source is not None and bench is not None:
+        bench = bench.calibrated(observations, request.observer)
         if request.measure_layers:
             with clock.stage("layers"):
-                table, reason = _measure_layers(facts, observations, request.source, request.observer, progress)
+                table, reason = _measure_layers(bench, observations, request.source, progress)
         with clock.stage("prove"):
-            proof, reason = _prove(facts, observations, findings, request, progress, table)
+            proof, reason = _prove(bench, findings, request, progress, table)
         if proof is not None:
             findings = _restored(proof.findings, rules, config)
     trials = None
-    if proof is not None and request.trials and request.source is not None:
+    if proof is not None and bench is not None and request.trials and request.source is not None:
         with clock.stage("trials"):
-            trials, reasons = _trials(facts, request.source, request, progress)
+            trials, reasons = _trials(bench, request.source, request, progress)
         notes = (*notes, *reasons)
     how = request.source.preprocessing if request.source is not None else ""
     outcome = Outcome(
@@ -151,13 +154,13 @@ def _crash(rule: Rule, error: Exception) -> Finding:
     )
 
 
-def _probe(facts: Facts, progress: Progress) -> tuple[Probe | None, tuple[str, ...]]:
-    """The probe, and a note why there is none or what weakens it."""
-    if not facts.is_float:
+def _probe(bench: Workbench | None, progress: Progress) -> tuple[Probe | None, tuple[str, ...]]:
+    """The probe, and notes why there is none or what weakens it."""
+    if bench is None:
         return None, ("nothing was probed: the model is quantised already",)
     try:
-        probed = probe(facts, progress)
-        return probed, (f"probe: {probed.note}",) if probed.note else ()
+        probed = probe(bench, progress)
+        return probed, tuple(f"probe: {note}" for note in probed.notes)
     except (NotRunnableError, DataError) as error:
         return None, (f"the probe gave nothing, verdicts rest on what else there is: {error}",)
 
@@ -170,37 +173,31 @@ def _observe(facts: Facts, source: Source, samples: int, progress: Progress) -> 
 
 
 def _measure_layers(
-    facts: Facts, observations: Observations, source: Source, observer: str, progress: Progress
-) -> tuple[SensitivityTable | None, str]:
-    samples = partial(source.take, facts.model.inputs, observations.samples)
+    bench: Workbench, observations: Observations, source: Source, progress: Progress
+) -> tuple[Errors | None, str]:
+    samples = partial(source.take, bench.measured.model.inputs, observations.samples)
     try:
-        return measure_sensitivity(facts, folded(facts), samples, observations, observer, progress), ""
+        return measure_sensitivity(bench, samples, progress), ""
     except NotRunnableError as error:
         return None, f"ONNX Runtime cannot run the folded model: {error}"
 
 
 def _prove(
-    facts: Facts,
-    observations: Observations,
-    findings: Sequence[Finding],
-    request: Request,
-    progress: Progress,
-    table: SensitivityTable | None,
+    bench: Workbench, findings: Sequence[Finding], request: Request, progress: Progress, table: Errors | None
 ) -> tuple[Proof | None, str]:
     assert request.source is not None
     try:
-        proof = prove(facts, observations, findings, request.source, request.samples, progress, request.observer, table)
-        return proof, ""
+        return prove(bench, findings, request.source, request.samples, progress, table), ""
     except NotRunnableError as error:
         return None, f"ONNX Runtime cannot run the folded model: {error}"
 
 
 def _trials(
-    facts: Facts, source: Source, request: Request, progress: Progress
+    bench: Workbench, source: Source, request: Request, progress: Progress
 ) -> tuple[Trials | None, tuple[str, ...]]:
     """The trials, and a note why there are none."""
     try:
-        return run_trials(facts, source, request.samples, request.trials, request.observer, progress), ()
+        return run_trials(bench, source, request.samples, request.trials, progress), ()
     except NotRunnableError as error:
         return None, (f"there are no trials: {error}",)
 

@@ -17,8 +17,8 @@ from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from onnxlint_q.analysis.folding import fold_batch_norms
-from onnxlint_q.analysis.number_formats import weight_round_trip
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
+from onnxlint_q.analysis.number_formats import INT8, weight_round_trip
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_TENSOR
 from onnxlint_q.analysis.schemes import SCHEMES as SCHEMES_BY_NAME
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
 from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
@@ -67,7 +67,7 @@ def measured_db(proto: onnx.ModelProto, weight: str, x: Array) -> float:
     quantised = onnx.ModelProto()
     quantised.CopyFrom(proto)
     tensor = next(t for t in quantised.graph.initializer if t.name == weight)
-    rounded = weight_round_trip(onnx.numpy_helper.to_array(tensor), INT8_PER_TENSOR)
+    rounded = weight_round_trip(onnx.numpy_helper.to_array(tensor), INT8, PER_TENSOR)
     tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, weight))
     return sqnr_db(run(proto, {"x": x})[0], run(quantised, {"x": x})[0])
 
