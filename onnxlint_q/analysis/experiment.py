@@ -73,3 +73,8 @@ class LayerSqnr:
     weight_share: float | None = None
     activation_share: float | None = None
     activation_sqnr_db: float | None = None
+
+    @property
+    def share(self) -> float:
+        """Fraction of the noise power that comes from its weight and its output activation, as far as determined."""
+        return (self.weight_share or 0.0) + (self.activation_share or 0.0)

@@ -118,7 +118,7 @@ def _forecast(
             continue
         rounding = activations.by_layer.get(key, 0.0)
         rows[key] = LayerSqnr(decibel(1.0, noise), decibel(1.0, noise + rounding), noise * scale, rounding * scale)
-    told = sum((row.weight_share or 0.0) + (row.activation_share or 0.0) for row in rows.values())
+    told = sum(row.share for row in rows.values())
     rest = max(1 - told, 0.0) if scale else 0.0
     # With most weights out of reach (in subgraphs, behind unknown inputs) the sum says nothing about the model.
     output = decibel(1.0, saturated(total, found.varying)) if 2 * len(known) > len(layers) else None

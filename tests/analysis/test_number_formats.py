@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +40,7 @@ from onnxlint_q.graph import find_layers
 from onnxlint_q.graph.element_types import CODE_RANGES
 
 T = onnx.TensorProto
+IINFO: Any = ml_dtypes.iinfo
 # Opset 21 has all of them, and blocks; ONNX Runtime's quantiser leaves the smallest code of a signed type out.
 FORMATS = [INT4, INT8, UINT8, UINT16, FLOAT8]
 INTEGERS = [number for number in FORMATS if not number.is_float]
@@ -75,7 +78,7 @@ def test_a_format_is_what_onnx_says_of_its_type() -> None:
     assert (FLOAT8.mantissa_bits, FLOAT8.smallest_normal) == (3, 2**-6)
     assert NumberFormat(T.INT8, symmetric=False).lowest == -128
     for elem_type, codes in CODE_RANGES.items():
-        held = ml_dtypes.iinfo(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
+        held = IINFO(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
         assert codes == (held.min, held.max)
 
 

@@ -113,12 +113,12 @@ def test_end_to_end_is_worse_than_any_layer_alone() -> None:
 
 def test_the_shares_of_the_noise_add_up() -> None:
     for made in forecasts(as_model(perceptron(np.random.default_rng(2), outlier=20.0))).values():
-        shares = [row.weight_share + row.activation_share for row in made.layers.values()]
+        shares = [row.share for row in made.layers.values()]
         assert sum(shares) + made.rest_share == pytest.approx(1)
         assert made.rest_share > 0 and all(share > 0 for share in shares)
     per_tensor = forecasts(as_model(perceptron(np.random.default_rng(2), outlier=300.0)))[INT8_PER_TENSOR.name]
     worst = per_tensor.layers["h"]
-    assert worst.weight_share + worst.activation_share > 0.9
+    assert worst.share > 0.9
 
 
 def test_only_a_classifier_has_an_agreement_and_it_falls_with_the_sqnr() -> None:

@@ -229,7 +229,7 @@ def test_a_probe_without_enough_time_says_what_it_did_not_reach(models: Path) ->
 
 def test_a_short_time_is_shared_by_all_layers(models: Path) -> None:
     facts = facts_at(models / "healthy_mobilenet.onnx")
-    bench, experiments = workbench(facts, Limits(tensor_bytes=0)), weights_of(facts)
+    bench, experiments = workbench(facts, Limits(tensor_bytes=0, fewest_variants=1)), weights_of(facts)
     inputs = {"images": np.zeros((1, 3, 32, 32), np.float32)}
 
     def slow() -> Iterator[Mapping[str, npt.NDArray[Any]]]:
@@ -240,7 +240,7 @@ def test_a_short_time_is_shared_by_all_layers(models: Path) -> None:
     start, allowance = time.monotonic(), Allowance(3.0, 1000)
     found = run_experiments(bench, experiments, slow, allowance=allowance)
     assert time.monotonic() - start < 6
-    assert found and all(0 < error.samples < 1000 / len(experiments) for error in found.values())
+    assert found and all(0 < error.samples < 500 for error in found.values())
     # A thousand times ten milliseconds a layer, at least.
     assert allowance.estimate is not None and allowance.estimate > 8 * len(experiments)
 
