@@ -38,19 +38,22 @@ class Allowance:
     Each part runs on as many samples as fit its share, so that none is left out because an earlier one was thorough.
 
     Attributes:
+        fewest: samples that a part runs on whatever its share, as long as there is any time.
         estimate: seconds that all parts would take on every sample, as the first sample of the first part has it; None
             before that, and where it is not known how many samples there are.
     """
 
-    def __init__(self, seconds: float = math.inf, samples: int | None = None) -> None:
+    def __init__(self, seconds: float = math.inf, samples: int | None = None, fewest: int = 1) -> None:
         """The time starts now.
 
         Args:
             seconds: until all is over.
             samples: how many each part would like to run on.
+            fewest: how many it runs on whatever its share, as long as there is any time.
         """
         self._end = time.monotonic() + seconds
         self._samples = samples
+        self.fewest = fewest
         self.estimate: float | None = None
 
     @property
@@ -80,10 +83,17 @@ class Share:
         self.most = allowance.left
         self._allowance = allowance
         self._parts = parts
-        self._start = time.monotonic()
+        self._start = self._first = time.monotonic()
+
+    def begin(self) -> None:
+        """All is prepared, the first sample is next."""
+        self._first = time.monotonic()
 
     def fits(self, done: int) -> bool:
         """Whether one more sample fits, `done` of them having been run."""
-        taken = time.monotonic() - self._start
-        self._allowance.learn(taken / done, self._parts)
-        return taken * (1 + 1 / done) <= self.most / self._parts
+        now = time.monotonic()
+        each = (now - self._first) / done
+        self._allowance.learn(each, self._parts)
+        if done < self._allowance.fewest:
+            return self._allowance.left > 0
+        return now + each - self._start <= self.most / self._parts

@@ -88,9 +88,9 @@ def probe(bench: Workbench, progress: Progress = silent, seconds: float = PROBE_
         whole = bench.calibrated(observe(measured, source, more, progress))
         schemes = [Experiment(scheme) for scheme in measured.schemes if whole.can_run(Experiment(scheme))]
         unseen = partial(source.take, measured.model.inputs, more, more)
-        errors |= run_experiments(whole, schemes, unseen, progress, Allowance(_SCHEME_SHARE * seconds))
+        errors |= run_experiments(whole, schemes, unseen, progress, Allowance(_SCHEME_SHARE * seconds, fewest=_FEWEST))
     layers, samples = layer_experiments(bench), partial(source.take, measured.model.inputs, count)
-    allowance = Allowance(end - time.monotonic(), count)
+    allowance = Allowance(end - time.monotonic(), count, _FEWEST)
     found = run_experiments(bench, layers, samples, _with_estimate(progress, allowance, seconds), allowance)
     notes += _cut_short(layers, found, planned, allowance, seconds)
     return Probe(planned, {**errors, **found}, tuple(notes))

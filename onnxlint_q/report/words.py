@@ -140,7 +140,7 @@ def same_damage(others: Iterable[Finding]) -> str:
 def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
     """What a verdict rests on, in words."""
     if result.basis is Basis.FORECAST:
-        ran = "nothing was run" if calibration is None else "the run gave no figure"
+        ran = "the run gave no figure" if result.was_run or calibration is not None else "nothing was run"
         return f"forecast from the file alone, {ran}" if result.verdict else ran
     if result.basis is Basis.PROBE:
         return "probed by running the model on synthetic inputs"

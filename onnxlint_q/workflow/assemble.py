@@ -119,11 +119,12 @@ def _scheme_result(facts: Facts, config: Config, scheme: Scheme, outcome: Outcom
             verdict = config.levels.verdict(error.sqnr_db, agreement)
             return SchemeResult(scheme.name, verdict, error.sqnr_db, basis, agreement, note)
         unmeasured += [NO_SIGNAL] if error is not None else []
+    was_run = outcome.proof is not None or outcome.probe is not None
     forecast = facts.forecasts.get(scheme.name)
     sqnr_db = forecast.output_sqnr_db if forecast is not None else None
     if forecast is None or sqnr_db is None:
         note = "; ".join([*unmeasured, "no layer of this model could be forecast"])
-        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note)
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, was_run=was_run)
     weaker = [f"weaker: it passes through {_counted(forecast.unknown)}"] if forecast.unknown else []
     note = "; ".join([*unmeasured, *weaker])
     return SchemeResult(
@@ -135,6 +136,7 @@ def _scheme_result(facts: Facts, config: Config, scheme: Scheme, outcome: Outcom
         note,
         forecast.uncertainty_db,
         forecast.rest_share,
+        was_run,
     )
 
 

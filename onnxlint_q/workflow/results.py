@@ -83,6 +83,7 @@ class SchemeResult:
         note: what weakens the figure, in words.
         uncertainty_db: two thirds of such figures lie within plus or minus this of a measurement; None for one.
         rest_share: fraction of the noise power from activations that are no layer's output; None unless forecast.
+        was_run: the model was run, on data or probed, whatever came of it for this scheme.
     """
 
     scheme: str
@@ -93,6 +94,7 @@ class SchemeResult:
     note: str = ""
     uncertainty_db: float | None = None
     rest_share: float | None = None
+    was_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

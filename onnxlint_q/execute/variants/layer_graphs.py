@@ -70,6 +70,7 @@ def run_together(
     def run(_number: int, sample: Mapping[str, Array]) -> tuple[Mapping[str, Array], list[Array]]:
         return sample, session.compute(sample, outputs)
 
+    share.begin()
     sums = {experiment: OutputErrorAccumulator() for experiment in experiments}
     patience = min(bench.limits.seconds_per_run, share.most)
     with closing(in_order(run, samples(), cores(), patience, session.stop)) as stream:

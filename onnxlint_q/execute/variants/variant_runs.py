@@ -60,6 +60,7 @@ def _one_round(
     share = allowance.share(rounds)
     sessions = {key: Session(variants[key](), limits=limits) for key in keys}
     sums = {key: OutputErrorAccumulator() for key in keys}
+    share.begin()
     for done, sample in enumerate(samples(), start=1):
         outputs = Reference(exact.run(sample))
         for key, session in sessions.items():
