@@ -22,6 +22,7 @@ from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import Session
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
+from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.forecast.prior import input_scale
 from onnxlint_q.proof.sensitivity import layer_experiments
@@ -72,13 +73,14 @@ def probe(bench: Workbench, progress: Progress = silent, seconds: float = PROBE_
         DataError: an input cannot be made up.
     """
     end = time.monotonic() + seconds
+    bench = replace(bench, observations=None)
     measured = bench.measured
     source = SyntheticSource(input_scale(measured.model, [layer.folded for layer in measured.layers]))
     count = _sample_count(measured)
     outputs = list(_float_outputs(bench, source, count, _FLOAT_SHARE * seconds))
     planned, count = count, max(len(outputs), 1)
     notes: list[str] = []
-    errors: dict[Experiment, Any] = {}
+    errors: dict[Experiment, OutputError] = {}
     if _is_empty(measured, outputs):
         note = "the outputs are empty on synthetic inputs: layers are compared at the input of the final "
         notes.append(f"{note}{' and '.join(_score_functions(measured))}, schemes are not judged")
@@ -89,6 +91,7 @@ def probe(bench: Workbench, progress: Progress = silent, seconds: float = PROBE_
         schemes = [Experiment(scheme) for scheme in measured.schemes if whole.can_run(Experiment(scheme))]
         unseen = partial(source.take, measured.model.inputs, more, more)
         errors |= run_experiments(whole, schemes, unseen, progress, Allowance(_SCHEME_SHARE * seconds, fewest=_FEWEST))
+        notes += _on_fewer("schemes", errors, more, f"they may take {_SCHEME_SHARE * seconds:g} s")
     layers, samples = layer_experiments(bench), partial(source.take, measured.model.inputs, count)
     allowance = Allowance(end - time.monotonic(), count, _FEWEST)
     found = run_experiments(bench, layers, samples, _with_estimate(progress, allowance, seconds), allowance)
@@ -122,17 +125,21 @@ def _cut_short(
     layers: Sequence[Experiment], found: Errors, samples: int, allowance: Allowance, seconds: float
 ) -> Iterator[str]:
     """What the time did not reach."""
-    fewest = min((error.samples for error in found.values()), default=samples)
     left = {key for experiment in layers if experiment not in found for key in experiment.weights}
     every = {key for experiment in layers for key in experiment.weights}
     about = (
         f"all would have taken about {allowance.estimate:.0f} s" if allowance.estimate is not None else "it was slow"
     )
     reason = f"{about}, and the limit is {seconds:g} s"
-    if fewest < samples:
-        yield f"layers ran on as few as {fewest} of {samples} inputs: {reason}"
+    yield from _on_fewer("layers", found, samples, reason)
     if left:
         yield f"{len(left)} of {len(every)} layers were not probed: {reason}"
+
+
+def _on_fewer(what: str, errors: Errors, samples: int, reason: str) -> Iterator[str]:
+    fewest = min((error.samples for error in errors.values()), default=samples)
+    if fewest < samples:
+        yield f"{what} ran on as few as {fewest} of {samples} inputs: {reason}"
 
 
 def _sample_count(measured: Measured) -> int:
