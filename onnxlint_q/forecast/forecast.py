@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.analysis.number_formats import decibel, matrix_round_trip
+from onnxlint_q.analysis.number_formats import decibel, weight_round_trip
 from onnxlint_q.analysis.output_kind import gives_class_scores
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
@@ -34,30 +35,13 @@ CLOSE_CALLS = 0.3
 _SMALL_NOISE_DB = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class LayerForecast:
-    """One layer under one scheme, SQNR at the model's output in dB, None where nothing can be said or is lost.
-
-    Attributes:
-        weight_sqnr_db: only this layer's weight is quantised.
-        sqnr_db: its weight and its output activation are.
-        weight_share: fraction of the output's noise power, everything quantised, that comes from its weight.
-        activation_share: fraction that comes from rounding its output activation.
-    """
-
-    weight_sqnr_db: float | None
-    sqnr_db: float | None
-    weight_share: float = 0.0
-    activation_share: float = 0.0
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Forecast:
     """One scheme, everything quantised.
 
     Attributes:
         output_sqnr_db: predicted SQNR at the model's output; None where nothing can be said.
-        layers: by layer key.
+        layers: by layer key, without figures of activations alone.
         unknown: operators it had to pass through without knowing them, with the first reason; it is weaker for each.
         failures: places where a rule of the forecast failed, in words: faults of this program, not of the file.
         rest_share: fraction of the noise power from activations that are no layer's output: the inputs of the model,
@@ -68,7 +52,7 @@ class Forecast:
     """
 
     output_sqnr_db: float | None
-    layers: Mapping[str, LayerForecast] = field(default_factory=dict)
+    layers: Mapping[str, LayerSqnr] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
     rest_share: float = 0.0
@@ -99,7 +83,9 @@ class NoiseModel:
     failures: tuple[str, ...] = ()
 
     def weight_sqnr_db(self, layer: LayerFacts, scheme: Scheme) -> float | None:
-        """SQNR at the output, dB, if only the weight of this layer is quantised; None as in `LayerForecast`.
+        """SQNR at the output, dB, if only the weight of this layer is quantised.
+
+        None where nothing can be said, or nothing is lost.
 
         The layer may differ from the network's own where the difference leaves the float network what it is.
         """
@@ -134,14 +120,14 @@ def _forecast(
     known = {key: noise for key, noise in own.items() if noise is not None}
     total = sum(activations.total) + sum(known.values())
     scale = 1 / total if 0 < total < np.inf else 0.0
-    rows: dict[str, LayerForecast] = {}
+    rows: dict[str, LayerSqnr] = {}
     for key, noise in own.items():
         if noise is None:
-            rows[key] = LayerForecast(None, None)
+            rows[key] = LayerSqnr(None, None, 0.0, 0.0)
             continue
         rounding = activations.by_layer.get(key, 0.0)
-        rows[key] = LayerForecast(decibel(1.0, noise), decibel(1.0, noise + rounding), noise * scale, rounding * scale)
-    told = sum(row.weight_share + row.activation_share for row in rows.values())
+        rows[key] = LayerSqnr(decibel(1.0, noise), decibel(1.0, noise + rounding), noise * scale, rounding * scale)
+    told = sum(row.share for row in rows.values())
     rest = max(1 - told, 0.0) if scale else 0.0
     # With most weights out of reach (in subgraphs, behind unknown inputs) the sum says nothing about the model.
     output = decibel(1.0, saturated(total, found.varying)) if 2 * len(known) > len(layers) else None
@@ -166,7 +152,10 @@ def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Sche
     matrix = folded.matrix(model)
     result: dict[str, float] = {}
     for scheme in schemes:
-        error = matrix_round_trip(matrix, scheme, folded.layer.scale_sharing)
+        if not scheme.covers(folded.layer):
+            result[scheme.name] = 0.0
+            continue
+        error = weight_round_trip(matrix, scheme.weights, scheme.sharing, folded.layer.scale_sharing)
         error -= matrix
         try:
             with np.errstate(over="ignore", invalid="ignore"):

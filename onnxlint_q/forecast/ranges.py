@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.placement import Placement, stored_tensor
-from onnxlint_q.analysis.schemes import Number, Scheme
+from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.forecast.operators.elementwise import function_of
 from onnxlint_q.forecast.population import Samples
 from onnxlint_q.forecast.step import Site
@@ -21,7 +21,6 @@ from onnxlint_q.graph import Model, Node
 # Pixels are bounded: in photographs black and white lie about this many deviations from the mean.
 _PIXEL_REACH = 2.4
 _SAMPLES = 48
-_FLOAT8_MANTISSA = 3
 # How many independent values a calibration set of a few dozen samples shows of one channel, where the shape is unknown.
 _CALIBRATED = 1e5
 
@@ -80,13 +79,16 @@ def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, ga
     Rounding to steps of a length makes an error of variance step² / 12 (Widrow). The steps of a floating-point code
     with m bits of mantissa are 2^-m of the power of two below the value; its subnormals are taken for exact.
     """
-    if scheme.activations is Number.FLOAT8:
+    number = scheme.activations
+    if number is None:
+        return 0.0
+    if number.is_float:
         _, exponent = np.frexp(samples)
-        steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - _FLOAT8_MANTISSA))
+        steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - number.mantissa_bits))
         return gain.uneven(np.asarray(steps / sqrt(12), np.float32))
     low, high = min(low, 0.0), max(high, 0.0)
-    span = 2 * max(-low, high) if scheme.activation_symmetric else high - low
-    step = float(span / (2**scheme.activation_bits - 1))
+    span = 2 * max(-low, high) if number.symmetric else high - low
+    step = float(span / (2**number.bits - 1))
     return step**2 / 12 * gain.white
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from onnx_cases import Array, as_model, onnx_text, run, sqnr_db
 
 from onnxlint_q.analysis.measured import measure
-from onnxlint_q.analysis.number_formats import weight_round_trip
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
+from onnxlint_q.analysis.number_formats import INT8, weight_round_trip
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_TENSOR
 from onnxlint_q.analysis.schemes import SCHEMES as SCHEMES_BY_NAME
 from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
 from onnxlint_q.forecast.noise import saturated
@@ -59,7 +59,7 @@ def measured_db(proto: onnx.ModelProto, weight: str, x: Array) -> float:
     quantised = onnx.ModelProto()
     quantised.CopyFrom(proto)
     tensor = next(t for t in quantised.graph.initializer if t.name == weight)
-    rounded = weight_round_trip(onnx.numpy_helper.to_array(tensor), INT8_PER_TENSOR)
+    rounded = weight_round_trip(onnx.numpy_helper.to_array(tensor), INT8, PER_TENSOR)
     tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, weight))
     return sqnr_db(run(proto, {"x": x})[0], run(quantised, {"x": x})[0])
 
@@ -105,12 +105,12 @@ def test_end_to_end_is_worse_than_any_layer_alone() -> None:
 
 def test_the_shares_of_the_noise_add_up() -> None:
     for made in forecasts(as_model(perceptron(np.random.default_rng(2), outlier=20.0))).values():
-        shares = [row.weight_share + row.activation_share for row in made.layers.values()]
+        shares = [row.share for row in made.layers.values()]
         assert sum(shares) + made.rest_share == pytest.approx(1)
         assert made.rest_share > 0 and all(share > 0 for share in shares)
     per_tensor = forecasts(as_model(perceptron(np.random.default_rng(2), outlier=300.0)))[INT8_PER_TENSOR.name]
     worst = per_tensor.layers["h"]
-    assert worst.weight_share + worst.activation_share > 0.9
+    assert worst.share > 0.9
 
 
 def test_only_a_classifier_has_an_agreement_and_it_falls_with_the_sqnr() -> None:

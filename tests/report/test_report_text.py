@@ -272,3 +272,9 @@ def test_evidence_without_a_number() -> None:
     finding = replace(samples.small().models[0].findings[0], evidence=Evidence.CONFIRMED, measured_db=None)
     assert words.evidence(finding) == "confirmed"
     assert words.claim(finding).endswith("A run confirmed it.")
+
+
+def test_a_forecast_after_a_run_that_gave_nothing_does_not_say_that_nothing_was_run() -> None:
+    result = samples.forecast_only().models[0].schemes[0]
+    assert words.basis(result, None) == "forecast from the file alone, nothing was run"
+    assert words.basis(replace(result, ran=True), None) == "forecast from the file alone, the run gave no figure"
