@@ -110,7 +110,8 @@ def test_the_rewritten_model_is_the_one_with_gamma_zero(shared: bool) -> None:
     mended = mended_layer(before, wanted)
     np.testing.assert_array_equal(first.folded.matrix(model), mended.folded.matrix(before.model))
     np.testing.assert_array_equal(first.folded.bias(model), mended.folded.bias(before.model))
-    assert first.folded.bias(model)[STILL] == 0.5
+    bias = first.folded.bias(model)
+    assert bias is not None and bias[STILL] == 0.5
     name = INT8_PER_TENSOR.name
     assert first.weight.mean_channel_sqnr_db(name) == mended.weight.mean_channel_sqnr_db(name)
     assert all(isinstance(found, Refusal) for found in match(after))

@@ -12,11 +12,11 @@ import onnx
 import pytest
 from onnx_cases import onnx_text
 
+from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.sources import ArraySource, RandomSource, open_source
 from onnxlint_q.finding import Evidence, Finding, Severity
-from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.forecast.forecast import Forecast
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.config import Config, Overrides
@@ -27,7 +27,7 @@ from onnxlint_q.workflow import check as workflow
 from onnxlint_q.workflow.assemble import assemble
 from onnxlint_q.workflow.check import lint
 from onnxlint_q.workflow.record import CheckRequest, DataRequest, Record
-from onnxlint_q.workflow.results import Basis, LayerSqnr, ModelResult, SchemeResult
+from onnxlint_q.workflow.results import Basis, ModelResult, SchemeResult
 
 HEALTHY, BROKEN, QUANTISED = "healthy_resnet.onnx", "depthwise_spread.onnx", "qdq_good.onnx"
 STATIC = CheckRequest()
