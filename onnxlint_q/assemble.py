@@ -134,7 +134,12 @@ def _row(facts: Facts, layer: LayerFacts, outcome: Outcome) -> LayerRow:
     source, weight = layer.folded.layer, layer.weight
     seen = facts.stored(layer)
     forecast = {
-        name: LayerSqnr(entry.weight_sqnr_db, entry.sqnr_db, entry.weight_share, entry.activation_share)
+        name: LayerSqnr(
+            scheme.bounded(entry.weight_sqnr_db),
+            scheme.bounded(entry.sqnr_db),
+            entry.weight_share,
+            entry.activation_share,
+        )
         for name, scheme in facts.forecasts.items()
         if (entry := scheme.layers.get(layer.output)) is not None
     }

@@ -30,11 +30,16 @@ UNCERTAINTY_DB = 5.5
 CLOSE_CALLS = 0.3
 # Where the noise is not small that law ends: at 0 dB nothing agreed.
 _SMALL_NOISE_DB = 5.0
+# Beyond any float32 signal; figures that far out say the same.
+_FAR_DB = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
 class LayerForecast:
     """One layer under one scheme, SQNR at the model's output in dB, None where nothing can be said or is lost.
+
+    The figures are linear: they rank layers however large the noise, and lie too low where it is no longer small.
+    `Forecast.bounded` makes of them what the output will have.
 
     Attributes:
         weight_sqnr_db: only this layer's weight is quantised.
@@ -62,6 +67,7 @@ class Forecast:
         uncertainty_db: two thirds of the forecasts lie within plus or minus this of the measured SQNR.
         agreement: fraction of samples a classifier would answer as before; None if the model is no classifier, or
             below 5 dB.
+        varying: share of the output's signal power that is variance.
     """
 
     output_sqnr_db: float | None
@@ -70,6 +76,15 @@ class Forecast:
     rest_share: float = 0.0
     uncertainty_db: float = UNCERTAINTY_DB
     agreement: float | None = None
+    varying: float = 1.0
+
+    def bounded(self, sqnr_db: float | None) -> float | None:
+        """A linear figure of a layer on the scale of `output_sqnr_db`, which no part of the network lies below."""
+        if sqnr_db is None:
+            return None
+        # Weights may be as large as floats get; a power that overflows would raise.
+        noise = float(10 ** (-np.clip(sqnr_db, -_FAR_DB, _FAR_DB) / 10))
+        return decibel(1.0, saturated(noise, self.varying))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,12 +108,12 @@ class NoiseModel:
     ranges: Ranges
 
     def weight_sqnr_db(self, layer: LayerFacts, scheme: Scheme) -> float | None:
-        """SQNR at the output, dB, if only the weight of this layer is quantised; None as in `LayerForecast`.
+        """SQNR at the output, dB and bounded, if only this layer's weight is quantised; None as in `LayerForecast`.
 
         The layer may differ from the network's own where the difference leaves the float network what it is.
         """
         noise = _weight_noise(self, layer, (scheme,)).get(scheme.name)
-        return None if noise is None else decibel(1.0, noise)
+        return None if noise is None else decibel(1.0, saturated(noise, self.found.varying))
 
 
 def noise_model(model: Model, layers: Sequence[FoldedLayer]) -> NoiseModel:
@@ -136,7 +151,7 @@ def _forecast(
     rest = max(1 - told, 0.0) if scale else 0.0
     # With most weights out of reach (in subgraphs, behind unknown inputs) the sum says nothing about the model.
     output = decibel(1.0, saturated(total, found.varying)) if 2 * len(known) > len(layers) else None
-    return Forecast(output, rows, found.unknown, rest, UNCERTAINTY_DB, _agreement(model, output))
+    return Forecast(output, rows, found.unknown, rest, UNCERTAINTY_DB, _agreement(model, output), found.varying)
 
 
 def _agreement(model: Model, sqnr_db: float | None) -> float | None:
