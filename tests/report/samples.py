@@ -294,8 +294,8 @@ def contested() -> Run:
         spread("dw2", None, Evidence.UNTESTED),
         spread("head", None, Evidence.UNTESTED),
     )
-    findings = tuple(replace(finding, metrics={**finding.metrics, "forecast_db": 6.0}) for finding in findings)
-    return Run((replace(model, schemes=(whole,), layers=layers, findings=findings),))
+    told = tuple(replace(finding, metrics={**finding.metrics, "forecast_db": 6.0}) for finding in findings)
+    return Run((replace(model, schemes=(whole,), layers=layers, findings=told),))
 
 
 def nothing() -> Run:

@@ -111,7 +111,7 @@ def _sqnr_cell(
         contradicted = known is not None and known.weight_db is None
         return Cell("-", why=f"{words.NOT_MEASURED}: {words.CONTRADICTED}" if contradicted else "")
     estimate = mixed and known.basis is not Basis.MEASURED
-    text = f"{ESTIMATE} {words.figure(value)}" if estimate else words.figure(value)
+    text = f"{ESTIMATE}{words.figure(value)}" if estimate else words.figure(value)
     if value < levels.survives_db:
         level, under = ("bad", levels.breaks_db) if value < levels.breaks_db else ("poor", levels.survives_db)
         return Cell(text, f"{value:.6g}", level, f"{known.basis.value}, under {under:g} dB")
