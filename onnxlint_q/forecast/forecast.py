@@ -33,6 +33,8 @@ UNCERTAINTY_DB = 5.5
 CLOSE_CALLS = 0.3
 # Where the noise is not small that law ends: at 0 dB nothing agreed.
 _SMALL_NOISE_DB = 5.0
+# Beyond any float32 signal; figures that far out say the same.
+_FAR_DB = 1000.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +51,7 @@ class Forecast:
         uncertainty_db: two thirds of the forecasts lie within plus or minus this of the measured SQNR.
         agreement: fraction of samples a classifier would answer as before; None if the model is no classifier, or
             below 5 dB.
+        varying: share of the output's signal power that is variance.
     """
 
     output_sqnr_db: float | None
@@ -58,6 +61,15 @@ class Forecast:
     rest_share: float = 0.0
     uncertainty_db: float = UNCERTAINTY_DB
     agreement: float | None = None
+    varying: float = 1.0
+
+    def bounded(self, sqnr_db: float | None) -> float | None:
+        """A linear figure of a layer on the scale of `output_sqnr_db`, which no part of the network lies below."""
+        if sqnr_db is None:
+            return None
+        # Weights may be as large as floats get; a power that overflows would raise.
+        noise = float(10 ** (-np.clip(sqnr_db, -_FAR_DB, _FAR_DB) / 10))
+        return decibel(1.0, saturated(noise, self.varying))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,14 +95,14 @@ class NoiseModel:
     failures: tuple[str, ...] = ()
 
     def weight_sqnr_db(self, layer: LayerFacts, scheme: Scheme) -> float | None:
-        """SQNR at the output, dB, if only the weight of this layer is quantised.
+        """SQNR at the output, dB and bounded, if only the weight of this layer is quantised.
 
         None where nothing can be said, or nothing is lost.
 
         The layer may differ from the network's own where the difference leaves the float network what it is.
         """
         noise = _weight_noise(self, layer, (scheme,)).get(scheme.name)
-        return None if noise is None else decibel(1.0, noise)
+        return None if noise is None else decibel(1.0, saturated(noise, self.found.varying))
 
 
 def noise_model(measured: Measured) -> NoiseModel:
@@ -131,7 +143,8 @@ def _forecast(
     rest = max(1 - told, 0.0) if scale else 0.0
     # With most weights out of reach (in subgraphs, behind unknown inputs) the sum says nothing about the model.
     output = decibel(1.0, saturated(total, found.varying)) if 2 * len(known) > len(layers) else None
-    return Forecast(output, rows, found.unknown, network.failures, rest, UNCERTAINTY_DB, _agreement(model, output))
+    agreement = _agreement(model, output)
+    return Forecast(output, rows, found.unknown, network.failures, rest, UNCERTAINTY_DB, agreement, found.varying)
 
 
 def _agreement(model: Model, sqnr_db: float | None) -> float | None:

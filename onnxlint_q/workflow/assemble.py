@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
@@ -156,7 +157,9 @@ def _row(record: Record, layer: LayerFacts) -> LayerRow:
     source, weight = layer.folded.layer, layer.weight
     seen = facts.stored(layer)
     forecast = {
-        name: _figures(entry)
+        name: _figures(
+            replace(entry, weight_sqnr_db=scheme.bounded(entry.weight_sqnr_db), sqnr_db=scheme.bounded(entry.sqnr_db))
+        )
         for name, scheme in facts.forecasts.items()
         if not _has_run_away(scheme) and (entry := scheme.layers.get(layer.output)) is not None
     }

@@ -9,7 +9,7 @@ from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import Cure, Finding
 from onnxlint_q.judge.facts import Cured, Facts
-from onnxlint_q_rules.advice import channels, forecast_db, times
+from onnxlint_q_rules.advice import channels, times
 
 _SCHEME = INT8_PER_TENSOR.name
 # Below -120 dB a deviation is smaller than what float32 resolves beside the channels around it.
@@ -30,7 +30,7 @@ def explained(finding: Finding, facts: Facts, layer: LayerFacts) -> Finding:
         "cure_mean_channel_sqnr_db": cured_db,
         "cure_forecast_db": cured.forecast_db,
     }
-    causes.append(_cure(cured, forecast_db(facts, layer, _SCHEME), now_db, cured_db))
+    causes.append(_cure(cured, now_db, cured_db))
     cure = Cure(layer.output, cured.candidate.channels, _SCHEME)
     return replace(finding, causes=tuple(causes), metrics=metrics, cure=cure)
 
@@ -87,14 +87,12 @@ def _sentence(cause: Cause) -> str:
             )
 
 
-def _cure(cured: Cured, now: float | None, now_db: float | None, cured_db: float | None) -> str:
+def _cure(cured: Cured, now_db: float | None, cured_db: float | None) -> str:
     what = cured.candidate
     swing = "nothing" if what.swing_db is None or what.swing_db < _NOTHING_DB else f"{what.swing_db:.0f} dB"
     gain = ""
     if now_db is not None and cured_db is not None:
         gain = f"; mean channel SQNR rises from {now_db:.0f} to {cured_db:.0f} dB"
-    if now is not None and cured.forecast_db is not None:
-        gain += f", and the forecast with this weight alone quantised from {now:.0f} to {cured.forecast_db:.0f} dB"
     several = len(what.channels) > 1
     return (
         f"Cure: {channels(what.channels, limit=16)} {'return' if several else 'returns'} beta for every input "

@@ -103,6 +103,20 @@ def test_end_to_end_is_worse_than_any_layer_alone() -> None:
         )
 
 
+def test_what_is_told_of_a_layer_is_never_below_the_whole_and_keeps_the_order(models: Path) -> None:
+    made = forecasts(read_model(models / "depthwise_spread.onnx"))[INT8_PER_TENSOR.name]
+    linear = [weight_db(made, key) for key in made.layers]
+    told = [made.bounded(value) for value in linear]
+    whole = made.output_sqnr_db
+    assert whole is not None and min(linear) < whole  # else there is nothing to bound
+    assert all(value is not None and value >= whole for value in told)
+    assert sorted(told, key=lambda value: value or 0) == [made.bounded(value) for value in sorted(linear)]
+    assert made.bounded(40.0) == pytest.approx(40.0, abs=0.01) and made.bounded(None) is None
+    for extreme in (-1e5, 1e5):
+        bounded = made.bounded(extreme)
+        assert bounded is not None and np.isfinite(bounded)
+
+
 def test_the_shares_of_the_noise_add_up() -> None:
     for made in forecasts(as_model(perceptron(np.random.default_rng(2), outlier=20.0))).values():
         shares = [row.share for row in made.layers.values()]

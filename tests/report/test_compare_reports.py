@@ -102,4 +102,27 @@ def test_the_last_line_says_how_it_ends() -> None:
 def test_a_quiet_comparison_is_quiet_in_every_sense() -> None:
     assert comparison(LAYER, verdict=Verdict.SURVIVES).quiet
     assert not comparison(LAYER, verdict=Verdict.DEGRADES).quiet and not BROKEN.quiet
-    assert "Nowhere." in render(comparison(LAYER), ReportFormat.HTML)
+    for verdict in (None, *Verdict):
+        page = render(comparison(LAYER, verdict=verdict), ReportFormat.HTML)
+        healthy = verdict is Verdict.SURVIVES
+        assert "Nowhere." in page and ('class="nothing clean"' in page) is healthy
+        # The verdict has its own mark.
+        assert page.count("✔") == (2 if healthy else 0)
+
+
+def test_a_page_tells_no_folder_of_the_machine_and_the_other_formats_what_was_typed() -> None:
+    typed = ("/home/somebody/float net.onnx", "C:\\Users\\somebody\\int8.onnx", "/data/secret/photos/")
+    found = comparison(LAYER)
+    found = replace(
+        found,
+        reference=replace(found.reference, path=typed[0]),
+        quantized=replace(found.quantized, path=typed[1]),
+        calibration=replace(found.calibration, source=typed[2]),
+        notes=(f"{typed[0]} has other names",),
+    )
+    page = render(found, ReportFormat.HTML)
+    assert "somebody" not in page and "secret" not in page
+    assert all(name in page for name in ("float net.onnx has other names", ">int8.onnx</h1>", "photos: 8 samples"))
+    full, document = render(found, ReportFormat.FULL), json.loads(render(found, ReportFormat.JSON))
+    assert all(path in " ".join(full.split()) for path in typed)
+    assert [document["float"]["path"], document["quantised"]["path"], document["calibration"]["source"]] == [*typed]

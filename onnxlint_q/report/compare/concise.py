@@ -15,7 +15,7 @@ def render(comparison: Comparison) -> str:
         f"{phrases.fault(row.faults[0])}"
         for row in comparison.jumps
     ]
-    output = f"{path}: {comparison.verdict.value if comparison.verdict else 'unknown'}: {phrases.output(comparison)}"
+    output = f"{path}: {words.verdict(comparison.verdict)}: {phrases.output(comparison)}"
     if comparison.classifier is not None:
         output += f", {phrases.classifier(comparison.classifier)}"
     return "\n".join([*lines, output]) + "\n"

@@ -59,7 +59,8 @@ def _verdict(comparison: Comparison) -> RenderableType:
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
     table.add_row(
-        Text(phrases.verdict(comparison), VERDICT_STYLE[comparison.verdict]), Text(phrases.output(comparison))
+        Text(words.marked_verdict(comparison.verdict), VERDICT_STYLE[comparison.verdict]),
+        Text(phrases.output(comparison)),
     )
     if comparison.classifier is not None:
         table.add_row("", Text(phrases.classifier(comparison.classifier)))

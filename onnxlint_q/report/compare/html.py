@@ -11,7 +11,8 @@ from onnxlint_q.report import words
 from onnxlint_q.report.compare import phrases
 from onnxlint_q.report.compare.json import render_compact
 from onnxlint_q.report.html import embed, environment
-from onnxlint_q.report.html.charts import Point, Series, gauge, levels_db, sqnr_chart
+from onnxlint_q.report.html.charts import Point, gauge, levels_db, sqnr_chart
+from onnxlint_q.report.html.published import published_comparison
 from onnxlint_q.report.html.table import Cell
 from onnxlint_q.workflow.results import ComparedRow, Comparison
 
@@ -34,6 +35,7 @@ COLUMNS = (
 def render(comparison: Comparison) -> str:
     """The page; the json report is inside it as `<script type="application/json" id="data">`."""
     template = environment().get_template("compare.html")
+    comparison = published_comparison(comparison)
     value = comparison.output_sqnr_db
     text: str = template.render(
         comparison=comparison,
@@ -59,7 +61,7 @@ def _chart(comparison: Comparison) -> Markup:
     jumps = [place for place, row in enumerate(comparison.rows) if row.jumps]
     marks = {place: "first jump" if place == jumps[0] else "" for place in jumps}
     levels = (comparison.levels.broken_db, comparison.levels.bad_db)
-    return sqnr_chart((Series("measured", "measured", points),), "SQNR along the network", levels, marks)
+    return sqnr_chart(points, "SQNR along the network", levels, marks)
 
 
 def _cells(row: ComparedRow, comparison: Comparison) -> tuple[Cell, ...]:

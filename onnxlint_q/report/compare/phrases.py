@@ -58,12 +58,6 @@ def classifier(error: ClassifierError) -> str:
     return f"{text}; softmax {softmax} (nats)"
 
 
-def verdict(comparison: Comparison) -> str:
-    """`✖ breaks`."""
-    held = comparison.verdict
-    return f"{words.VERDICT_MARK[held]} {held.value if held else 'unknown'}"
-
-
 def warnings(comparison: Comparison) -> Iterator[str]:
     """What the reader must know before any figure."""
     if comparison.calibration.synthetic:
