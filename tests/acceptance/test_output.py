@@ -12,11 +12,11 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import HOME
 
 from onnxlint_q.cli import main
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 DATA = "fixtures/data/calibration.npz"
 RUNS = {
     "depthwise_spread_static": ["fixtures/models/depthwise_spread.onnx"],
@@ -71,7 +71,7 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 @pytest.mark.parametrize("name", RUNS)
 def test_output(name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(HOME)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr("sys.argv", ["onnxlint-q", *RUNS[name]])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from conftest import public_network
 from onnx_cases import as_model, onnx_text, versioned_text
 
 from onnxlint_q.analysis.observations import Observations
@@ -25,8 +26,6 @@ from onnxlint_q.calibration.session import Session
 from onnxlint_q.calibration.source import Sample, Source
 from onnxlint_q.facts import Facts, measure
 from onnxlint_q.graph import Model, Value, read_model
-
-REAL = Path(__file__).parents[3] / "shared" / "models"
 
 
 def assert_same_alone(facts: Facts, source: Source, count: int, patch: pytest.MonkeyPatch) -> Observations:
@@ -94,13 +93,12 @@ def test_samples_of_a_batch_give_what_each_gives_alone(
 
 
 @pytest.mark.usefixtures("any_size")
-@pytest.mark.skipif(not REAL.is_dir(), reason="the networks of shared/models are not here")
 @pytest.mark.parametrize(
     "name",
     ["fastestdet", "mobilenetv1_025_bn", "resnet8_cifar10_bn", "squeezenet_fp16_winml", "ultraface_rfb_320"],
 )
 def test_so_do_those_of_real_networks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = read_model(REAL / f"{name}.onnx")
+    model = read_model(public_network(f"{name}.onnx"))
     facts = measure(model, DEFAULT_SCHEMES)
     assert sizes_of_batches(facts, RandomSource(), 6, monkeypatch) == [3, 3]
     assert_same_alone(facts, RandomSource(), 6, monkeypatch)
