@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+import ties
 from onnx_cases import as_model, onnx_text
+from ties import Key
 
 from onnxlint_q.analysis.propagation.prior import InputScale
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
@@ -20,6 +23,7 @@ from onnxlint_q.calibration.data import ArraySource
 from onnxlint_q.calibration.executable import folded
 from onnxlint_q.calibration.fanout import Variant, blocks, fan_out
 from onnxlint_q.calibration.layer_table import LayerVariant, measure_layers
+from onnxlint_q.calibration.output_error import OutputError
 from onnxlint_q.calibration.probe import probe
 from onnxlint_q.calibration.session import Session
 from onnxlint_q.calibration.synthetic import BUSY, SIMPLE, SyntheticSource, dead_leaves, exposed, pink_noise
@@ -43,6 +47,10 @@ def fan(facts: Facts) -> tuple[Session, dict[str, tuple[str, ...]]]:
     return Session(made.executable), dict(made.order)
 
 
+def decibels_of(errors: Mapping[Key, OutputError]) -> dict[Key, float | None]:
+    return {key: error.sqnr_db for key, error in errors.items()}
+
+
 def weights_of(facts: Facts, scheme: Scheme) -> dict[str, LayerVariant]:
     return {layer.output: LayerVariant(layer, scheme) for layer in facts.layers}
 
@@ -62,9 +70,9 @@ def test_all_layers_in_one_graph_give_what_each_gives_alone(
     chosen = next(s for s in SCHEME_LIST if s is scheme)
     together = measure_layers(facts, base, weights_of(facts, chosen), samples)
     alone = {layer.output: partial(with_weight, base, facts, [layer], chosen) for layer in facts.layers}
-    for key, error in measure_variants(base, alone, samples).items():
-        assert together[key].sqnr_db == pytest.approx(error.sqnr_db, abs=0.02)
-        assert together[key].agreement == error.agreement
+    apart = measure_variants(base, alone, samples)
+    ties.assert_alike(decibels_of(apart), decibels_of(together))
+    assert [error.agreement for error in apart.values()] == [together[key].agreement for key in apart]
 
 
 def test_a_variant_that_an_output_does_not_depend_on_is_not_computed_for_it() -> None:
@@ -153,8 +161,9 @@ def test_channel_shuffles_and_computed_shapes_keep_the_batch_apart(body: str) ->
     samples = partial(SyntheticSource(InputScale()).take, facts.model.inputs, 2)
     together = measure_layers(facts, base, weights_of(facts, INT8_PER_TENSOR), samples)
     alone = {layer.output: partial(with_weight, base, facts, [layer], INT8_PER_TENSOR) for layer in facts.layers}
-    for key, error in measure_variants(base, alone, samples).items():
-        assert error.sqnr_db is not None and together[key].sqnr_db == pytest.approx(error.sqnr_db, abs=0.02)
+    apart = decibels_of(measure_variants(base, alone, samples))
+    assert None not in apart.values()
+    ties.assert_alike(apart, decibels_of(together))
 
 
 def test_pictures_have_the_statistics_they_promise() -> None:
@@ -224,8 +233,7 @@ def test_where_the_scores_are_empty_the_layers_are_compared_before_them() -> Non
     logits = facts_of_logits(proto)
     expected = probe(logits)
     assert not expected.note and expected.schemes
-    for key, error in expected.weights.items():
-        assert found.weights[key].sqnr_db == pytest.approx(error.sqnr_db, abs=0.01)
+    ties.assert_alike(decibels_of(expected.weights), decibels_of(found.weights))
 
 
 def facts_of_logits(proto: onnx.ModelProto) -> Facts:
