@@ -97,8 +97,9 @@ def main() -> None:
     print(f"{chosen.model.name}, {chosen.samples} samples, {chosen.repeats} repeats")
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "samples.npz"
-        arrays = [sample[value.name] for sample in source.take([value], chosen.samples)]
-        np.savez(archive, allow_pickle=False, **{value.name: np.concatenate(arrays)})
+        samples = [sample[value.name] for sample in source.take([value], chosen.samples)]
+        arrays: dict[str, Any] = {value.name: np.concatenate(samples)}
+        np.savez(archive, **arrays)
         for _ in range(chosen.repeats):
             for schemes, (what, run) in product(_SCHEMES, (("table alone", table), ("whole command", ours))):
                 spent, figures = run(chosen.model, archive, chosen.samples, schemes)

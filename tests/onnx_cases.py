@@ -55,15 +55,3 @@ def sqnr_db(reference: Array, other: Array) -> float:
     """`10 log10(sum x^2 / sum (x - y)^2)`."""
     noise = np.square(reference.astype(np.float64) - other).sum()
     return float(10 * np.log10(np.square(reference.astype(np.float64)).sum() / noise)) if noise else float("inf")
-
-
-def same_noise(one_db: float | None, other_db: float | None) -> bool:
-    """Whether two SQNR of the same experiment agree as far as kernels that add in another order let them.
-
-    Such kernels round a value on a tie to the other code. The output then moves by what a step of one value among
-    thousands does to it, by less than 2e-4 of its amplitude, and the noise's amplitude by no more than that.
-    """
-    if one_db is None or other_db is None:
-        return one_db is other_db
-    one, other = 10 ** (-one_db / 20), 10 ** (-other_db / 20)
-    return abs(one - other) <= 2e-4 + 0.002 * one

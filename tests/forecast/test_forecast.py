@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from conftest import SHARED, public_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_cases import Array, as_model, onnx_text, run, sqnr_db
@@ -26,7 +27,6 @@ from onnxlint_q.forecast.transfer import Gain
 from onnxlint_q.graph import Model, read_model
 
 SCHEMES = (INT8_PER_TENSOR, INT8_PER_CHANNEL)
-SHARED = Path(__file__).parents[2] / "../shared"
 few = settings(max_examples=6, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 2**16)
 
@@ -216,10 +216,9 @@ def test_the_same_file_gives_the_same_figures() -> None:
     assert first.layers == second.layers and first.output_sqnr_db == second.output_sqnr_db
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the measured networks are not beside this checkout")
 @pytest.mark.parametrize(("name", "least"), [("resnet8_cifar10_bn", 0.8), ("vww_mobilenetv1_025_96_bn", 0.7)])
 def test_layers_rank_as_measured(name: str, least: float) -> None:
-    model = read_model(SHARED / "models" / f"{name}.onnx")
+    model = read_model(public_network(f"{name}.onnx"))
     truth = json.loads((SHARED / "truth" / f"{name}.json").read_text())["layers"]
     start = time.process_time()
     made = forecasts(model)[INT8_PER_TENSOR.name]

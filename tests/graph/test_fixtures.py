@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import FIXTURES
+from conftest import FIXTURES, ROOT
 from onnx import helper, numpy_helper
 from onnx_cases import Array, run, sqnr_db
 
@@ -32,7 +32,7 @@ def images(calibration: Path) -> Array:
 def test_tree_is_what_the_script_makes() -> None:
     made = subprocess.run(
         [sys.executable, "fixtures/build.py", "--check"],
-        cwd=FIXTURES.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from conftest import SHARED, public_network
 
 from onnxlint_q.execute.data.preprocess import preset
 from onnxlint_q.execute.data.sources import open_source
 from onnxlint_q.workflow.compare import CompareRequest, compare
 from onnxlint_q.workflow.results import Comparison
 
-SHARED = Path(__file__).parents[2] / "../shared"
-MODELS, IMAGES = SHARED / "models", SHARED / "images" / "imagenet"
+IMAGES = SHARED / "images" / "imagenet"
 pytestmark = pytest.mark.skipif(not IMAGES.is_dir(), reason="needs the public networks and photos of ../shared")
 
 
 def found(reference: str, quantised: str, samples: int = 4) -> Comparison:
     source = open_source(str(IMAGES), preset("imagenet"))
-    return compare(MODELS / reference, MODELS / quantised, CompareRequest(source, samples))
+    return compare(public_network(reference), public_network(quantised), CompareRequest(source, samples))
 
 
 def test_a_public_file_whose_input_is_quantised_for_pixels() -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from onnx_cases import as_model, onnx_text, same_noise
+import ties
+from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
@@ -22,7 +23,7 @@ from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.execute.data.synthetic import BUSY, SIMPLE, SyntheticSource, dead_leaves, exposed, pink_noise
 from onnxlint_q.execute.limits import Allowance, Limits
 from onnxlint_q.execute.session import Session
-from onnxlint_q.execute.variants.experiment_runs import run_experiments
+from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
 from onnxlint_q.execute.variants.fanout import blocks, fan_out
 from onnxlint_q.execute.variants.layer_graphs import run_together
 from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
@@ -43,6 +44,10 @@ def weights_of(facts: Facts, scheme: Scheme = INT8_PER_TENSOR) -> list[Experimen
     return [Experiment.on_weight(scheme, layer.output).essence for layer in facts.layers]
 
 
+def decibels_of(errors: Errors) -> dict[Experiment, float | None]:
+    return {experiment: error.sqnr_db for experiment, error in errors.items()}
+
+
 def fan(facts: Facts) -> tuple[Session, dict[str, list[str]]]:
     """All layers in one graph, and for each output the layers whose variants it holds behind the unchanged one."""
     made = fan_out(workbench(facts), weights_of(facts))
@@ -56,9 +61,10 @@ def same_as_alone(facts: Facts, scheme: Scheme, samples: Samples) -> None:
     bench, experiments = workbench(facts), weights_of(facts, scheme)
     together = run_together(bench, experiments, samples, Allowance().share(1), lambda: None)
     alone = {experiment: partial(bench.executable, experiment) for experiment in experiments}
-    for experiment, error in run_variants(bench.float_model, alone, samples).items():
-        assert error.sqnr_db is not None and same_noise(together[experiment].sqnr_db, error.sqnr_db)
-        assert together[experiment].agreement == error.agreement
+    apart = run_variants(bench.float_model, alone, samples)
+    ties.assert_alike(decibels_of(apart), {key: together[key].sqnr_db for key in apart})
+    assert None not in decibels_of(apart).values()
+    assert [error.agreement for error in apart.values()] == [together[key].agreement for key in apart]
 
 
 @pytest.mark.parametrize(
@@ -258,8 +264,7 @@ def test_where_the_scores_are_empty_the_layers_are_compared_before_them() -> Non
     assert not expected.notes
     whole = {Experiment(scheme) for scheme in SCHEME_LIST}
     assert whole < expected.errors.keys() and found.errors.keys() == expected.errors.keys() - whole
-    for experiment, error in found.errors.items():
-        assert same_noise(error.sqnr_db, expected.errors[experiment].sqnr_db)
+    ties.assert_alike(decibels_of(found.errors), {key: expected.errors[key].sqnr_db for key in found.errors})
 
 
 def facts_of_logits(proto: onnx.ModelProto) -> Facts:

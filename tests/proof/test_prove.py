@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+import ties
 from onnx_cases import as_model, onnx_text, run, sqnr_db
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.preprocess import quant_pre_process
@@ -96,7 +97,9 @@ def test_end_to_end_figures_are_those_of_onnxruntime_quantize_static(
     for image in images[:16]:
         errors.add(Reference(run(plain, {"images": image[None]})), run(tmp_path / "q.onnx", {"images": image[None]}))
     theirs = errors.result().sqnr_db
-    assert theirs is not None and mine[Experiment(scheme)].sqnr_db == pytest.approx(theirs, abs=2.0)
+    # Two folds in float, two ways to round a bias, one placement and one set of ranges.
+    within = ties.decibels(theirs or 0.0, ties.NETWORK)
+    assert theirs is not None and mine[Experiment(scheme)].sqnr_db == pytest.approx(theirs, abs=within)
 
 
 def test_a_weight_claim_is_the_damage_of_that_weight_alone(models: Path, calibration: Path) -> None:
@@ -121,7 +124,7 @@ def test_a_weight_claim_is_the_damage_of_that_weight_alone(models: Path, calibra
     exact, other = Session(executable), Session(changed)
     pairs = [(exact.run({"images": i[None]})[0], other.run({"images": i[None]})[0]) for i in images]
     expected = sqnr_db(np.stack([a for a, _ in pairs]), np.stack([b for _, b in pairs]))
-    assert proof.findings[0].measured_db == pytest.approx(expected, abs=1e-3)
+    assert proof.findings[0].measured_db == pytest.approx(expected, abs=ties.decibels(expected))
     assert proof.errors[Experiment.on_weight(INT8_PER_TENSOR, layer.output)].sqnr_db == proof.findings[0].measured_db
 
 
@@ -205,13 +208,15 @@ def test_every_format_of_activations_rounds_as_its_type_does() -> None:
 
 
 def test_schemes_rank_as_their_formats_do(models: Path, calibration: Path) -> None:
-    facts = facts_of(read_model(models / "healthy_resnet.onnx"), tuple(SCHEMES.values()))
+    """A network whose weights and activations both cost something, so that each format shows."""
+    facts = facts_of(read_model(models / "silu_gate.onnx"), tuple(SCHEMES.values()))
     source = open_source(str(calibration), PRESETS["raw"])
     errors = proven(facts, observe(facts, source, 32), [], source, 32).errors
     found = {experiment.scheme.name: error.sqnr_db or 0 for experiment, error in errors.items()}
-    assert found["int16-activations"] > found["int8-per-channel"] > found["int4-weights"]
-    assert found["int8-per-channel"] > found["int8-symmetric"] > 10
-    assert 10 < found["fp8"] < found["int8-per-channel"]
+    ranked = sorted(found, key=lambda name: -found[name])
+    kept = ("int16-activations", "int8-per-channel", "int8-symmetric", "fp8", "int4-weights")
+    assert [name for name in ranked if name in kept] == list(kept)
+    assert found["int4-weights"] > 10
 
 
 def test_metrics_pool_outputs_and_count_agreement() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import ties
 from onnx_cases import Array, as_model, onnx_text, run, sqnr_db
 
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
@@ -103,7 +104,7 @@ def test_the_float_difference_is_that_of_the_network_with_gamma_zero() -> None:
         assert finding.note.startswith("The cure holds" if holds else "The cure fails")
         feeds = {"x": samples(still)}
         expected = sqnr_db(run(network(1e-9), feeds)[0], run(network(1e-9, still_gamma=0.0), feeds)[0])
-        assert exact == pytest.approx(expected, abs=0.5)
+        assert exact == pytest.approx(expected, abs=ties.decibels(expected))
 
 
 def test_running_statistics_that_do_not_match_the_data_are_found_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx_cases import as_model, onnx_text, same_noise
+import ties
+from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.number_formats import UINT8
@@ -64,11 +66,20 @@ def table_of(facts: Facts, source: Source, count: int = 2, limits: Limits = DEFA
     return measure_sensitivity(bench_of(facts, source, count, limits), samples_of(facts, source, count))
 
 
-def same(one: Errors, other: Errors) -> None:
-    assert one.keys() == other.keys()
-    for experiment, error in one.items():
-        assert same_noise(error.sqnr_db, other[experiment].sqnr_db), experiment
-        assert other[experiment].agreement == error.agreement
+def codes_of(facts: Facts, experiment: Experiment, samples: int) -> int:
+    """How many values an experiment rounds to codes on the way."""
+    shapes = [facts.model.shape(tensor) for tensor in experiment.activations or ()]
+    return samples * sum(math.prod(size or 1 for size in shape) for shape in shapes if shape is not None)
+
+
+def same(facts: Facts, one: Errors, other: Errors, samples: int = 2) -> None:
+    codes = {experiment: codes_of(facts, experiment, samples) for experiment in one}
+    ties.assert_alike(decibels_of(one), decibels_of(other), codes)
+    assert {key: error.agreement for key, error in one.items()} == {key: other[key].agreement for key in one}
+
+
+def decibels_of(errors: Errors) -> dict[Experiment, float | None]:
+    return {experiment: error.sqnr_db for experiment, error in errors.items()}
 
 
 @pytest.mark.parametrize("name", "depthwise_spread healthy_mobilenet silu_gate external_data".split())
@@ -76,7 +87,7 @@ def test_all_variants_in_one_graph_give_what_each_gives_alone(models: Path, cali
     facts = facts_of(read_model(models / f"{name}.onnx"), DEFAULT_SCHEMES)
     source = ArraySource("s", {"images": np.load(calibration)["images"][:2]})
     found = together(facts, source)
-    same(found, alone(facts, source))
+    same(facts, found, alone(facts, source))
     expected = {
         experiment
         for scheme in DEFAULT_SCHEMES
@@ -88,7 +99,7 @@ def test_all_variants_in_one_graph_give_what_each_gives_alone(models: Path, cali
         )
     }
     assert found.keys() == expected and len(expected) == 6 * len(facts.layers)
-    same(found, table_of(facts, source))
+    same(facts, found, table_of(facts, source))
 
 
 CASES: Mapping[str, str] = {
@@ -115,7 +126,7 @@ def test_where_results_are_rounded(body: str) -> None:
     facts = facts_of(as_model(proto), schemes)
     source = ArraySource("s", {"x": random.standard_normal((3, 4, 6, 6)).astype(np.float32)})
     found = together(facts, source, 3)
-    same(found, alone(facts, source, 3))
+    same(facts, found, alone(facts, source, 3))
     assert len(found) == 3 * len(schemes) * len(facts.layers)
 
 
@@ -130,7 +141,7 @@ def test_variants_that_meet_after_all_run_alone(monkeypatch: pytest.MonkeyPatch)
     source = ArraySource("s", {"x": random.standard_normal((2, 4, 6, 6)).astype(np.float32)})
     with pytest.raises(MixesBatchError):
         together(facts, source)
-    same(table_of(facts, source), alone(facts, source))
+    same(facts, table_of(facts, source), alone(facts, source))
 
 
 def test_an_activation_alone_is_the_pair_of_operators_at_its_place(models: Path, calibration: Path) -> None:
@@ -144,8 +155,8 @@ def test_an_activation_alone_is_the_pair_of_operators_at_its_place(models: Path,
     by_hand = run_variants(bench.float_model, {"it": pair}, samples_of(facts, source))["it"]
     found = table_of(facts, source)
     for scheme in DEFAULT_SCHEMES:
-        error = found[Experiment.on_activation(scheme, relu.output)]
-        assert same_noise(error.sqnr_db, by_hand.sqnr_db)
+        experiment = Experiment.on_activation(scheme, relu.output)
+        ties.assert_alike({"": found[experiment].sqnr_db}, {"": by_hand.sqnr_db}, codes_of(facts, experiment, 2))
 
 
 def test_what_schemes_have_in_common_is_run_once(models: Path, calibration: Path) -> None:
@@ -166,7 +177,7 @@ def test_little_memory_makes_more_graphs_and_the_same_figures(models: Path, cali
     assert [len(group) for group in groups(roomy, essences)] == [len(essences)]
     # Two weights, one activation and two of both a layer: five do not fit the four, and stay together.
     assert [len(group) for group in groups(tight, essences)] == [5] * len(facts.layers)
-    same(table_of(facts, source), table_of(facts, source, limits=Limits(tensor_bytes=0)))
+    same(facts, table_of(facts, source), table_of(facts, source, limits=Limits(tensor_bytes=0)))
 
 
 def in_a_branch() -> onnx.ModelProto:

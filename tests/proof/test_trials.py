@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ties
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_TENSOR, SCHEMES
@@ -43,6 +44,8 @@ def test_each_figure_is_that_of_a_calibration_of_its_own(models: Path, calibrati
     order = np.random.default_rng(0).permutation(12)
     held_out = [{"images": image[None]} for image in images[np.sort(order[:4])]]
     exact = Session(bench.float_model)
+    got: dict[tuple[str, str, int], float | None] = {}
+    wanted: dict[tuple[str, str, int], float | None] = {}
     for figure in (*trials.observers, *trials.curve):
         scheme = SCHEMES[figure.scheme]
         decibels, agreements = [], []
@@ -58,9 +61,13 @@ def test_each_figure_is_that_of_a_calibration_of_its_own(models: Path, calibrati
                 errors.add(Reference(exact.run(sample)), session.run(sample))
             decibels.append(errors.result().sqnr_db)
             agreements.append(errors.result().agreement)
-        assert figure.output_sqnr_db == pytest.approx(np.mean(np.asarray(decibels, float)), abs=1e-3)
-        assert figure.deviation_db == pytest.approx(np.std(np.asarray(decibels, float), ddof=1), abs=1e-3)
+        key = (figure.scheme, figure.observer, figure.samples)
+        got[key], wanted[key] = figure.output_sqnr_db, float(np.mean(np.asarray(decibels, float)))
+        # Of two figures that are each that far off.
+        within = np.sqrt(2) * ties.decibels(max(filter(None, decibels)), ties.NETWORK)
+        assert figure.deviation_db == pytest.approx(np.std(np.asarray(decibels, float), ddof=1), abs=within)
         assert figure.agreement == pytest.approx(np.mean(np.asarray(agreements, float)), abs=1e-9)
+    ties.assert_alike(wanted, got, ties.NETWORK)
     assert [figure.samples for figure in trials.curve if figure.scheme == "int8-per-tensor"] == [1, 2, 4]
 
 
