@@ -29,6 +29,7 @@ from onnxlint_q.workflow.results import (
     Trials,
 )
 
+CODES_ONLY = "the layers compute with integer codes whose scales are not in the file"
 NOTHING_TO_QUANTISE = "nothing to quantise: no layer with a constant weight and no activation that gets a scale"
 
 
@@ -69,7 +70,7 @@ def assemble(facts: Facts, config: Config, outcome: Outcome) -> ModelResult:
         sha256=facts.model.sha256,
         opset=facts.model.opset,
         format=facts.format.value,
-        schemes=tuple(schemes) if facts.is_float else (),
+        schemes=tuple(schemes) if facts.is_float or facts.coded else (),
         layers=tuple(_row(facts, layer, outcome) for layer in facts.layers),
         findings=tuple(sorted(outcome.findings, key=lambda finding: _importance(facts, outcome, finding))),
         calibration=_calibration(facts, outcome),
@@ -105,6 +106,8 @@ def _importance(facts: Facts, outcome: Outcome, finding: Finding) -> tuple[bool,
 
 def _scheme_result(facts: Facts, config: Config, scheme: Scheme, outcome: Outcome) -> SchemeResult:
     """The strongest basis there is: measured on data, else probed, else forecast."""
+    if facts.coded:
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=CODES_ONLY)
     if not facts.is_quantisable:
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=NOTHING_TO_QUANTISE)
     unmeasured: list[str] = []
@@ -204,7 +207,12 @@ def _calibration(facts: Facts, outcome: Outcome) -> CalibrationSummary | None:
 
 
 def _notes(facts: Facts) -> Iterator[str]:
-    if facts.format is not Format.FLOAT:
+    if facts.coded:
+        yield (
+            f"the model is an integer graph: its {facts.coded} layers compute with codes whose scales are not in the "
+            "file, so they are not listed and schemes are not judged; lint the float model that it was made from"
+        )
+    elif facts.format is not Format.FLOAT:
         yield f"the model is quantised already ({facts.format}): its own parameters are checked, schemes are not judged"
     if facts.observations is not None and facts.observations.non_finite:
         bad = facts.observations.non_finite

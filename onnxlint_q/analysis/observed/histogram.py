@@ -66,6 +66,15 @@ class Histogram:
         """Every one of some finite values."""
         return cls.of_codes([float_codes(np.ascontiguousarray(values, np.float32))], whole)
 
+    @classmethod
+    def of_counts(cls, first: int, counts: npt.NDArray[np.int64]) -> Histogram:
+        """Of codes: how often each whole number from `first` on occurs."""
+        held = np.flatnonzero(counts > 0)
+        found = cls.of(first + held, whole=True)
+        # What shares a bin is adjacent, because bins and numbers ascend alike.
+        starts = np.cumsum(np.concatenate([[0], found.counts]))[:-1]
+        return replace(found, counts=np.add.reduceat(counts[held], starts) if held.size else found.counts)
+
     def __add__(self, other: Histogram) -> Histogram:
         if not (self.bins.size and other.bins.size):
             return replace(self if self.bins.size else other, whole=self.whole and other.whole)
@@ -119,6 +128,18 @@ class Histogram:
         place = min(int(np.searchsorted(reached, wanted)), self.bins.size - 1)
         inside = (wanted - (reached[place] - self.counts[place])) / self.counts[place]
         return float(low[place] + inside * (high[place] - low[place]))
+
+    def distinct(self, tail: float) -> int:
+        """How many whole numbers occur when the fraction `tail` of the values is left out at either end.
+
+        Exact where no bin stands for several, which holds up to 256; else the numbers that the bins span.
+        """
+        if not self.total:
+            return 0
+        reached = np.cumsum(self.counts)
+        kept = (reached > tail * self.total) & (reached - self.counts < (1 - tail) * self.total)
+        low, high = (edge[kept] for edge in self.edges)
+        return int(low.size if np.array_equal(low, high) else high[-1] - low[0] + 1)
 
     def below(self, values: npt.ArrayLike) -> Vector:
         """How many values lie at or below each of `values`, estimated inside a bin."""
