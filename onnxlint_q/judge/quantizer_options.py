@@ -6,6 +6,7 @@ They need `import numpy as np` and, from `onnxruntime.quantization`, `Calibratio
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from onnxlint_q.graph import Node
@@ -24,6 +25,7 @@ def exclude(nodes: Iterable[Node]) -> str:
 
 def override(tensor: str, low: float, high: float) -> str:
     """The option that gives one tensor another range."""
+    name = json.dumps(tensor, ensure_ascii=False)
     # The quantiser asks the ends for their element type, which a plain number does not have.
     ends = f'"rmin": np.float32({low:.6g}), "rmax": np.float32({high:.6g})'
-    return f'extra_options={{"TensorQuantOverrides": {{{tensor!r}: [{{{ends}}}]}}}}'
+    return f'extra_options={{"TensorQuantOverrides": {{{name}: [{{{ends}}}]}}}}'

@@ -20,6 +20,9 @@ Codes = npt.NDArray[np.uint16]
 
 BINS = 1 << 16
 _HALF = BINS // 2
+# Fraction of the values at either end that does not make a code one in use: a tensor is not finely rounded because an
+# outlier in a thousand is.
+_RARE = 0.001
 # Which half of a float32 in memory holds its sign.
 _UPPER = 1 if sys.byteorder == "little" else 0
 
@@ -129,15 +132,17 @@ class Histogram:
         inside = (wanted - (reached[place] - self.counts[place])) / self.counts[place]
         return float(low[place] + inside * (high[place] - low[place]))
 
-    def distinct(self, tail: float) -> int:
-        """How many whole numbers occur when the fraction `tail` of the values is left out at either end.
+    @cached_property
+    def used_codes(self) -> int:
+        """How many whole numbers occur, a thousandth of the values at either end left out, and two where they are few.
 
         Exact where no bin stands for several, which holds up to 256; else the numbers that the bins span.
         """
-        if not self.total:
-            return 0
+        tail = max(_RARE, 2.0 / max(self.total, 8)) * self.total
         reached = np.cumsum(self.counts)
-        kept = (reached > tail * self.total) & (reached - self.counts < (1 - tail) * self.total)
+        kept = (reached > tail) & (reached - self.counts < self.total - tail)
+        if not kept.any():
+            return 0
         low, high = (edge[kept] for edge in self.edges)
         return int(low.size if np.array_equal(low, high) else high[-1] - low[0] + 1)
 

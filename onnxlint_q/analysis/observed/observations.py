@@ -13,9 +13,6 @@ import numpy.typing as npt
 from onnxlint_q.analysis.observed.histogram import Histogram
 
 Vector = npt.NDArray[np.float64]
-# Fraction of the values at either end that does not make a code one in use: a tensor is not finely rounded because an
-# outlier in a thousand is.
-RARE = 0.001
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,8 +132,8 @@ class TensorObservation:
 
     @property
     def used_codes(self) -> int:
-        """How many different codes occur, the rarest at either end left out; only of a tensor of codes."""
-        return self.histogram.distinct(max(RARE, 2.0 / max(self.counted, 8)))
+        """How many different codes occur, a thousandth of them at either end left out; only of a tensor of codes."""
+        return self.histogram.used_codes
 
     def quantile(self, fraction: float) -> float:
         """Quantile, `fraction` in [0, 1], within 0.8 % of a value; NaN if nothing was counted."""

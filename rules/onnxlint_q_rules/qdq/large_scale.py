@@ -61,6 +61,7 @@ from onnxlint_q.analysis.grid import Grid, grid
 from onnxlint_q.finding import Confidence, Evidence, Finding, Metric, Severity
 from onnxlint_q.graph import Node, QuantizedTensor
 from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import exclude, quantize_static
 from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.qdq.pairs import Pairs, where
 from onnxlint_q_rules.qdq.readings import Reading, channel_norm, real_bias, tightest_readings
@@ -68,6 +69,8 @@ from onnxlint_q_rules.qdq.usage import Usage, spoiled, usages
 
 _PIXELS = (200.0, 300.0)
 _PIXEL_STEPS = 255.0
+# No score is so low, only a mask that stands for minus infinity.
+_MASK = 1000.0
 
 
 def _model(scale: str, zero_point: int, out_scale: str = "0.0235294") -> str:
@@ -203,6 +206,10 @@ gate (float[1, 8] x) => (float[1, 8] y)
             f"{reading.levels:.1f} steps span {reading.what} of {reader}, which reads it, so about "
             f"{max(sqnr, 0):.0f} dB SQNR are left there"
         )
+        remedy, snippet = f"{_AGAIN}; {_OUTLIERS}", ""
+        if "Softmax" in reading.node.op_type and held.low < -_MASK:
+            producer = facts.model.producer(pair.tensor)
+            remedy, snippet = _UNMASK, quantize_static(exclude([*([producer] if producer else []), reading.node]))
         return self.finding(
             where(facts.model, pair),
             message,
@@ -215,7 +222,8 @@ gate (float[1, 8] x) => (float[1, 8] y)
                 "reader_sqnr_db": float(sqnr),
                 "reader": reading.node.label,
             },
-            remedy=f"{_AGAIN}; {_OUTLIERS}",
+            remedy=remedy,
+            snippet=snippet,
         )
 
     def _tested(self, finding: Finding, usage: Usage, reading: Reading, seen: Mapping[str, Usage]) -> Finding:
@@ -294,6 +302,10 @@ gate (float[1, 8] x) => (float[1, 8] y)
 _AGAIN = "calibrate again with exactly the preprocessing of the deployment (mean, deviation, value range)"
 _OUTLIERS = (
     "if the range is right and outliers widen it, use CalibrationMethod.Percentile or override the tensor's range"
+)
+_UNMASK = (
+    "mask with about -100 in the float model, of which Softmax makes zero as well, and calibrate again, or leave these "
+    "nodes in float"
 )
 _INPUT = (
     "preprocess the data as where the model was quantised; if this is the deployment's own preprocessing, calibrate "

@@ -5,7 +5,8 @@ QuantizeLinear tell how many lie beyond by more than half a step, and what their
 
     clip_db = 10 log10( sum x^2 / sum (x - clip(x))^2 )
 
-Under 20 dB the noise is a tenth of the signal's amplitude, under 10 dB a third; over 20 dB the finding is a remark. A
+Under 20 dB the noise is a tenth of the signal's amplitude, under 10 dB a third; over 20 dB the finding is a remark, and
+nothing is said of a loss that is smaller than that of the rounding, which moves a value over the edge now and then. A
 QOperator file holds codes only. There the fraction of values at an end is counted, a single value aside, which may be
 the one that the range was made for.
 
@@ -104,7 +105,9 @@ class Saturation(Rule):
         seen = usages(facts, pairs)
         bad = spoiled(seen)
         for usage in seen.values():
-            if pairs.free(usage.pair.tensor) and sum(usage.clipped) > self.warning_fraction:
+            if not pairs.free(usage.pair.tensor) or sum(usage.clipped) <= self.warning_fraction:
+                continue
+            if usage.clip_db is None or usage.clip_db < usage.rounding_db:
                 yield self._report(facts, usage, bad)
 
     def _report(self, facts: Facts, usage: Usage, bad: Mapping[str, Usage]) -> Finding:
@@ -117,7 +120,7 @@ class Saturation(Rule):
             f"{held.high:.3g} ({below:.2%} at the lower, {above:.2%} at the upper end), so they were clipped"
         )
         if usage.clip_db is not None:
-            message += f"; that alone leaves {usage.clip_db:.0f} dB of it"
+            message += f"; clipping alone leaves {usage.clip_db:.0f} dB"
         how, snippet = usage.recalibration(facts.model, bad)
         return self.finding(
             where(facts.model, pair),

@@ -95,16 +95,19 @@ class Usage:
     @cached_property
     def clip_db(self) -> float | None:
         """SQNR (dB) of clipping alone; None where the file does not show what was clipped."""
-        if self.real is None:
+        return None if self._powers is None else sqnr_db(*self._powers)
+
+    @cached_property
+    def _powers(self) -> tuple[float, float] | None:
+        """Mean square of the values in front of the rounding, and of what the range cuts off them."""
+        if self.real is None or not self.real.counted:
             return None
         relu, relu6 = self._fused
         values = np.clip(self.real.histogram.centres, self.real.low, self.real.high)
         values = np.clip(values, 0.0 if relu else -np.inf, self.grid.high if relu6 else np.inf)
-        # In units of the largest magnitude, because squares overflow before values do.
-        unit = float(np.abs(values).max(initial=0)) or 1.0
         lost = values - np.clip(values, self.grid.low, self.grid.high)
-        counts = self.real.histogram.counts
-        return sqnr_db(float(counts @ np.square(values / unit)), float(counts @ np.square(lost / unit)))
+        shares = self.real.histogram.counts / self.real.counted
+        return float(shares @ np.square(values)), float(shares @ np.square(lost))
 
     @property
     def _fused(self) -> tuple[bool, bool]:
@@ -126,11 +129,22 @@ class Usage:
                 "as below: this file holds codes only, from which the range that would be right cannot be read",
                 quantize_static("quant_format=QuantFormat.QOperator", "calibrate_method=CalibrationMethod.MinMax"),
             )
-        low, high = self.span
+        low, high = min(self.span[0], 0.0), max(self.span[1], 0.0)
+        if not self._is_better(low, high):
+            return (
+                "and clip outliers by a percentile: a range for all that the data has here would be no better",
+                quantize_static("calibrate_method=CalibrationMethod.Percentile"),
+            )
         return (
             f"or give it the range that the data has in front of its quantiser, {low:.4g} to {high:.4g}, as below",
-            quantize_static(override(_float_name(model, self.pair), min(low, 0.0), max(high, 0.0))),
+            quantize_static(override(_float_name(model, self.pair), low, high)),
         )
+
+    def _is_better(self, low: float, high: float) -> bool:
+        """Whether rounding in this range, which holds all values, costs half of what rounding and clipping cost now."""
+        step = self.grid.scale * (high - low) / self.grid.range
+        lost = self._powers[1] if self._powers is not None else 0.0
+        return step**2 / 12 < (self.grid.scale**2 / 12 + lost) / 2
 
 
 def usages(facts: Facts, pairs: Pairs) -> Mapping[str, Usage]:
