@@ -1,12 +1,25 @@
-"""Options that several commands have, as types."""
+"""Options that several commands have, as types. What can be chosen is listed from where it is defined."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
-Preprocess = Annotated[str, typer.Option(help="Preprocessing of images: imagenet, tf, unit or raw.")]
+from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, PRESETS
+from onnxlint_q.report.formats import ReportFormat
+
+
+def one_of(words: Iterable[str]) -> str:
+    """`a, b or c`."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+Preprocess = Annotated[
+    str | None, typer.Option(help=f"Preprocessing of images: {one_of(PRESETS)}; {DEFAULT_PRESET} by default.")
+]
 Mean = Annotated[str | None, typer.Option(help="Mean to subtract after scaling: one value, or one a channel.")]
 Std = Annotated[str | None, typer.Option(help="Standard deviation to divide by: one value, or one a channel.")]
 Scale = Annotated[float | None, typer.Option(help="Factor on the pixels 0-255, before the mean.")]
@@ -17,6 +30,6 @@ Layout = Annotated[str | None, typer.Option(help="nchw or nhwc; seen from the in
 Samples = Annotated[int, typer.Option(min=1, max=1_000_000, help="How many samples to take.")]
 OutputFormat = Annotated[
     list[str] | None,
-    typer.Option(help="full, concise, json or html, with =FILE to write a file; can be repeated."),
+    typer.Option(help=f"{one_of(ReportFormat)}, with =FILE to write a file; can be repeated."),
 ]
 Html = Annotated[str | None, typer.Option(metavar="FILE", help="Write the HTML report; same as html=FILE.")]

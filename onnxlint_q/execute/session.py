@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
+from onnxlint_q.execute import runtime as ort
 from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.workers import SECONDS_TO_STOP
 
@@ -163,11 +163,12 @@ def run_options() -> ort.RunOptions:
 
 
 def _one_line(error: Exception) -> str:
-    """ONNX Runtime's message without its status code and without the C++ function that raised it."""
-    text = re.sub(r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
+    """ONNX Runtime's message without its status code and without the C++ function that raised it; never empty."""
+    text = re.sub(r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : ?", "", " ".join(str(error).split()))
     place = re.search(r"\S+\.(?:cc|cpp|h|hpp):\d+ [^(]*", text)
     if place is not None:
         text = text[: place.start()] + _after_parentheses(text[place.end() :])
+    text = text.strip() or f"it gives no reason ({type(error).__name__})"
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
+from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import decibel, matrix_round_trip
 from onnxlint_q.analysis.output_kind import gives_class_scores
 from onnxlint_q.analysis.schemes import Scheme
@@ -20,6 +21,7 @@ from onnxlint_q.forecast.noise import saturated, weight_noise
 from onnxlint_q.forecast.ranges import Ranges, activation_noise, value_ranges
 from onnxlint_q.forecast.sweep import Propagation, gains, propagate
 from onnxlint_q.forecast.transfer import Gain
+from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Model
 
 # Two thirds of the forecasts of output SQNR of 51 networks under two schemes lie within this; 39 of the networks were
@@ -56,7 +58,8 @@ class Forecast:
     Attributes:
         output_sqnr_db: predicted SQNR at the model's output; None where nothing can be said.
         layers: by layer key.
-        unknown: operators it had to pass through without knowing them; the forecast is weaker for each.
+        unknown: operators it had to pass through without knowing them, with the first reason; it is weaker for each.
+        failures: places where a rule of the forecast failed, in words: faults of this program, not of the file.
         rest_share: fraction of the noise power from activations that are no layer's output: the inputs of the model,
             sums, gates. With the shares of the layers it adds up to 1, where there is any noise.
         uncertainty_db: two thirds of the forecasts lie within plus or minus this of the measured SQNR.
@@ -66,7 +69,8 @@ class Forecast:
 
     output_sqnr_db: float | None
     layers: Mapping[str, LayerForecast] = field(default_factory=dict)
-    unknown: tuple[str, ...] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    failures: tuple[str, ...] = ()
     rest_share: float = 0.0
     uncertainty_db: float = UNCERTAINTY_DB
     agreement: float | None = None
@@ -84,6 +88,7 @@ class NoiseModel:
         found: samples of every tensor.
         gain: what an error in a tensor costs at the output, by tensor key.
         ranges: what calibration is expected to see of each activation that is rounded.
+        failures: as in `Forecast`.
     """
 
     model: Model
@@ -91,6 +96,7 @@ class NoiseModel:
     found: Propagation
     gain: Mapping[str, Gain]
     ranges: Ranges
+    failures: tuple[str, ...] = ()
 
     def weight_sqnr_db(self, layer: LayerFacts, scheme: Scheme) -> float | None:
         """SQNR at the output, dB, if only the weight of this layer is quantised; None as in `LayerForecast`.
@@ -101,10 +107,13 @@ class NoiseModel:
         return None if noise is None else decibel(1.0, noise)
 
 
-def noise_model(model: Model, layers: Sequence[FoldedLayer]) -> NoiseModel:
-    """Propagate samples forward and gains back through `model`."""
+def noise_model(measured: Measured) -> NoiseModel:
+    """Propagate samples forward and gains back through the float network."""
+    model, layers = measured.model, tuple(layer.folded for layer in measured.layers)
     found = propagate(model, layers)
-    return NoiseModel(model, tuple(layers), found, gains(model, found), value_ranges(model, layers, found))
+    gain, failures = gains(model, found)
+    ranges = value_ranges(model, measured.placements, found)
+    return NoiseModel(model, layers, found, gain, ranges, (*found.failures, *failures))
 
 
 def forecast(network: NoiseModel, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:
@@ -136,7 +145,7 @@ def _forecast(
     rest = max(1 - told, 0.0) if scale else 0.0
     # With most weights out of reach (in subgraphs, behind unknown inputs) the sum says nothing about the model.
     output = decibel(1.0, saturated(total, found.varying)) if 2 * len(known) > len(layers) else None
-    return Forecast(output, rows, found.unknown, rest, UNCERTAINTY_DB, _agreement(model, output))
+    return Forecast(output, rows, found.unknown, network.failures, rest, UNCERTAINTY_DB, _agreement(model, output))
 
 
 def _agreement(model: Model, sqnr_db: float | None) -> float | None:
@@ -162,7 +171,7 @@ def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Sche
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 noise = weight_noise(model, folded, error, found.samples[source], gain[folded.output])
-        except ValueError:  # samples of an odd graph that do not fit the weight
+        except UnmodelledError:
             return {}
         if not np.isfinite(noise):  # weights whose squares overflow
             return {}

@@ -1,19 +1,15 @@
-"""Activations: which tensors a static quantiser rounds, over which range, and what that costs at the output.
-
-Placement is that of `onnxruntime.quantization.quantize_static` in QDQ format: inputs and outputs of the operators it
-knows, but not between a layer and the Relu or Clip that alone reads it, nor between a layer and what folds into it;
-operators that only move values reuse the scale of their input.
-"""
+"""Activations: over which range a static quantiser rounds each of them, and what that costs at the output."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log, sqrt
 
 import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
+from onnxlint_q.analysis.placement import Placement, stored_tensor
 from onnxlint_q.analysis.schemes import Number, Scheme
 from onnxlint_q.forecast.operators.elementwise import function_of
 from onnxlint_q.forecast.population import Samples
@@ -22,14 +18,6 @@ from onnxlint_q.forecast.sweep import Propagation
 from onnxlint_q.forecast.transfer import Gain
 from onnxlint_q.graph import Model, Node
 
-_ROUNDED = frozenset(
-    "Conv ConvTranspose Gemm MatMul Add Mul Concat Relu Clip LeakyRelu Sigmoid Softmax AveragePool GlobalAveragePool "
-    "MaxPool Resize Split Pad Gather Reshape Transpose Squeeze Unsqueeze LayerNormalization InstanceNormalization "
-    "Where".split()
-)
-_MOVES = frozenset(
-    "Reshape Transpose Squeeze Unsqueeze Flatten Slice Split Gather MaxPool Resize Identity Expand Tile Dropout".split()
-)
 # Pixels are bounded: in photographs black and white lie about this many deviations from the mean.
 _PIXEL_REACH = 2.4
 _SAMPLES = 48
@@ -54,9 +42,18 @@ class ActivationNoise:
 Ranges = Mapping[str, tuple[float, float]]
 
 
-def value_ranges(model: Model, layers: Sequence[FoldedLayer], found: Propagation) -> Ranges:
-    """What calibration is expected to see of every tensor that is rounded, whatever the scheme."""
-    return {key: value_range(model, key, found) for key in rounded_tensors(model, layers, found)}
+def value_ranges(model: Model, placements: Sequence[Placement], found: Propagation) -> Ranges:
+    """What calibration is expected to see of every activation that is rounded, whatever the scheme.
+
+    One that shares the scale of another is rounded over the other's range.
+    """
+    own = {place.like for place in placements if place.like in found.samples}
+    ranges = {like: value_range(model, like, found) for like in own}
+    return {
+        place.tensor: ranges[place.like]
+        for place in placements
+        if place.tensor in found.samples and place.like in ranges
+    }
 
 
 def activation_noise(
@@ -73,7 +70,7 @@ def activation_noise(
         for key, limits in ranges.items()
         if key in gain
     }
-    results = {folded.output: _carrier(model, folded.output) for folded in layers}
+    results = {folded.output: stored_tensor(model, folded.output) for folded in layers}
     return ActivationNoise(tuple(noise.values()), {layer: noise[key] for layer, key in results.items() if key in noise})
 
 
@@ -91,32 +88,6 @@ def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, ga
     span = 2 * max(-low, high) if scheme.activation_symmetric else high - low
     step = float(span / (2**scheme.activation_bits - 1))
     return step**2 / 12 * gain.white
-
-
-def _carrier(model: Model, key: str) -> str:
-    """The rounded tensor that holds a layer's result: behind a Relu or Clip that alone reads it."""
-    reader = model.sole_consumer(key)
-    return reader.output if reader is not None and reader.op_type in {"Relu", "Clip"} else key
-
-
-def rounded_tensors(model: Model, layers: Sequence[FoldedLayer], found: Propagation) -> Iterator[str]:
-    """Tensors that get a scale of their own, in data order."""
-    inside: set[str] = set()
-    for folded in layers:
-        if folded.after is not None:
-            inside.add(folded.layer.output)
-            inside.update((folded.bias_add.output,) if folded.bias_add is not None else ())
-        if folded.before is not None:
-            inside.add(folded.before.node.output)
-        carrier = _carrier(model, folded.output)
-        inside.update((folded.output,) if carrier != folded.output else ())
-    for key in found.samples:
-        node = model.producer(key)
-        if key in inside or (node is not None and node.op_type in _MOVES):
-            continue
-        readers = model.consumers(key)
-        if any(reader.op_type in _ROUNDED for reader in readers) or (node is not None and node.op_type in _ROUNDED):
-            yield key
 
 
 def value_range(model: Model, key: str, found: Propagation) -> tuple[float, float]:

@@ -46,7 +46,7 @@ class Facts(Measured):
 
 def foresee(measured: Measured) -> Facts:
     """A measured model with its forecast and its cures; nothing is executed."""
-    network = noise_model(measured.model, [layer.folded for layer in measured.layers]) if measured.is_float else None
+    network = noise_model(measured) if measured.is_float else None
     return Facts(
         **{known.name: getattr(measured, known.name) for known in fields(measured)},
         forecasts=forecast(network, measured.layers, measured.schemes) if network else {},

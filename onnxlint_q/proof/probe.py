@@ -30,7 +30,7 @@ _FEWEST, _MOST = 2, 64
 _FEWEST_WHOLE = 4
 # Outputs between 0 and 1 that stay below this everywhere say that the network sees nothing in the input.
 _EMPTY = 1e-3
-_BOUNDED = frozenset({"Sigmoid", "Softmax", "HardSigmoid"})
+_SCORE = (0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ def _is_empty(facts: Facts, outputs: Sequence[Sequence[npt.NDArray[Any]]]) -> bo
     """Whether every output is a bounded score that stays next to zero on every sample."""
     for index, value in enumerate(facts.model.outputs):
         producer = facts.model.producer(value.name)
-        if producer is None or producer.op_type not in _BOUNDED:
+        if producer is None or producer.operator.bounds != _SCORE:
             return False
         if any(sample[index].size and float(np.abs(sample[index]).max()) >= _EMPTY for sample in outputs):
             return False

@@ -175,7 +175,8 @@ def test_the_cure_takes_the_range_back_and_leaves_the_value() -> None:
     matrix = after.folded.matrix(known.model)
     assert not matrix[3].any()
     assert np.array_equal(np.delete(matrix, 3, 0), np.delete(before.folded.matrix(known.model), 3, 0))
-    assert after.folded.bias(known.model)[3] == 2.5
+    bias = after.folded.bias(known.model)
+    assert bias is not None and bias[3] == 2.5
     now = known.forecasts[INT8_PER_TENSOR.name].layers["normal"].weight_sqnr_db
     assert now is not None and cure.forecast_db is not None and cure.forecast_db > now + 20
 

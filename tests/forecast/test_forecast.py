@@ -13,21 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_cases import Array, as_model, onnx_text, run, sqnr_db
-from onnxruntime.quantization import CalibrationDataReader, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from onnxlint_q.analysis.folding import fold_batch_norms
+from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.number_formats import weight_round_trip
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.analysis.schemes import SCHEMES as SCHEMES_BY_NAME
-from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
 from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
 from onnxlint_q.forecast.noise import saturated
 from onnxlint_q.forecast.population import IMAGES, SIZE
-from onnxlint_q.forecast.ranges import rounded_tensors, rounding_noise
-from onnxlint_q.forecast.sweep import propagate
+from onnxlint_q.forecast.ranges import rounding_noise
 from onnxlint_q.forecast.transfer import Gain
-from onnxlint_q.graph import Model, find_layers, read_model
+from onnxlint_q.graph import Model, read_model
 
 SCHEMES = (INT8_PER_TENSOR, INT8_PER_CHANNEL)
 SHARED = Path(__file__).parents[2] / "../shared"
@@ -35,13 +31,9 @@ few = settings(max_examples=6, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 2**16)
 
 
-def facts_of(model: Model) -> tuple[LayerFacts, ...]:
-    return measure_layers(model, fold_batch_norms(model, list(find_layers(model))).layers, SCHEMES)
-
-
 def forecasts(model: Model) -> Mapping[str, Forecast]:
-    layers = facts_of(model)
-    return forecast(noise_model(model, [layer.folded for layer in layers]), layers, SCHEMES)
+    measured = measure(model, SCHEMES)
+    return forecast(noise_model(measured), measured.layers, SCHEMES)
 
 
 def weight_db(made: Forecast, layer: str) -> float:
@@ -178,7 +170,7 @@ def test_an_unknown_operator_is_named_and_passed_through() -> None:
     proto = perceptron(np.random.default_rng(0))
     proto.graph.node[1].op_type = "Mystery"
     made = forecasts(as_model(proto))[INT8_PER_TENSOR.name]
-    assert made.unknown == ("Mystery",)
+    assert list(made.unknown) == ["Mystery"]
     assert made.layers["h"].weight_sqnr_db is not None
 
 
@@ -208,48 +200,6 @@ def test_the_same_file_gives_the_same_figures() -> None:
     proto = perceptron(np.random.default_rng(5))
     first, second = (forecasts(as_model(proto))[INT8_PER_TENSOR.name] for _ in range(2))
     assert first.layers == second.layers and first.output_sqnr_db == second.output_sqnr_db
-
-
-RESIDUAL = (
-    "g (float[1,3,16,16] x) => (float[1,5] y) {"
-    "  c = Conv <pads=[1,1,1,1]> (x, w)  n = BatchNormalization(c, one, one, one, one)  r = Relu(n)"
-    "  d = Conv <pads=[1,1,1,1]> (r, v)  a = Add(d, r)  s = Sigmoid(a)  m = Mul(a, s)"
-    "  p = MaxPool <kernel_shape=[2,2], strides=[2,2]> (m)  t = Concat <axis=1> (p, p)"
-    "  k = GlobalAveragePool(t)  f = Flatten(k)  y = Gemm <transB=1> (f, u) }"
-)
-
-
-def residual() -> onnx.ModelProto:
-    rng = np.random.default_rng(0)
-    return onnx_text(
-        RESIDUAL,
-        w=rng.standard_normal((4, 3, 3, 3)).astype(np.float32),
-        v=rng.standard_normal((4, 4, 3, 3)).astype(np.float32),
-        u=rng.standard_normal((5, 8)).astype(np.float32),
-        one=np.ones(4, np.float32),
-    )
-
-
-class Samples(CalibrationDataReader):  # type: ignore[misc]  # the base class has no types
-    def __init__(self) -> None:
-        self.left = [{"x": np.random.default_rng(i).standard_normal((1, 3, 16, 16)).astype(np.float32)} for i in (1, 2)]
-
-    def get_next(self) -> dict[str, Array] | None:
-        return self.left.pop() if self.left else None
-
-
-def test_scales_stand_where_the_quantiser_of_onnxruntime_puts_them(tmp_path: Path) -> None:
-    onnx.save(residual(), tmp_path / "float.onnx")
-    quant_pre_process(str(tmp_path / "float.onnx"), str(tmp_path / "folded.onnx"), skip_symbolic_shape=True)
-    quantize_static(str(tmp_path / "folded.onnx"), str(tmp_path / "qdq.onnx"), Samples())
-    qdq = onnx.load(tmp_path / "qdq.onnx")
-    scales = [node.input[0] for node in qdq.graph.node if node.op_type == "QuantizeLinear"]
-    producer = {name: node for node in qdq.graph.node for name in node.output}
-    moved = {key for key in scales if key in producer and producer[key].op_type in {"MaxPool", "Flatten"}}
-    own = {key.removesuffix("_QuantizeLinear_Input") for key in scales if key not in moved}
-    model = as_model(residual())
-    folded = fold_batch_norms(model, list(find_layers(model))).layers
-    assert set(rounded_tensors(model, folded, propagate(model, folded))) == own
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the measured networks are not beside this checkout")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onnxlint_q.errors import DataError
+from onnxlint_q.errors import DataError, UsageError
 from onnxlint_q.execute.data.archives import read_arrays
 from onnxlint_q.execute.data.images import SUFFIXES, ImageFolder
 from onnxlint_q.execute.data.preprocess import Preprocessing
 from onnxlint_q.execute.data.source import OPEN_SIDE, Array, Sample, Source, dtype_of
 from onnxlint_q.graph import Value
+from onnxlint_q.graph.tensors import MOST_AXES
 
 _SEED = 0
 # Values of one random sample: an input that wants more is not meant to be filled with noise.
@@ -59,6 +61,26 @@ class ArraySource(Source):
         )
 
 
+class ArrayFile(Source):
+    """An .npz or .npy file; it is read when its samples are first asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self.path = path
+
+    def available(self, inputs: Sequence[Value]) -> int:
+        """The largest number of samples of any input."""
+        return self._arrays.available(inputs)
+
+    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+        """The slices of the arrays."""
+        return self._arrays.samples(inputs)
+
+    @cached_property
+    def _arrays(self) -> ArraySource:
+        return ArraySource(self.name, read_arrays(self.path))
+
+
 class ArrayFolder(Source):
     """A folder of .npz or .npy files, read in the order of their names."""
 
@@ -94,18 +116,18 @@ class RandomSource(Source):
 
 
 def open_source(where: str, preprocessing: Preprocessing) -> Source:
-    """The source that `--calibrate` names.
+    """The source that `--calibrate` names; nothing of it is read yet.
 
     Raises:
-        DataError: there is nothing there that can be read.
+        UsageError: there is nothing there, or nothing that samples can be read from.
     """
     if where == "random":
         return RandomSource()
     path = Path(where)
     if where and path.is_file():
-        return ArraySource(where, read_arrays(path))
+        return ArrayFile(path)
     if not where or not path.is_dir():
-        raise DataError(
+        raise UsageError(
             f"--calibrate {where}: no such file or folder; pass an .npz, an .npy, a folder of images, or `random`"
         )
     files = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
@@ -115,7 +137,7 @@ def open_source(where: str, preprocessing: Preprocessing) -> Source:
         return ImageFolder(path, images, preprocessing)
     if arrays:
         return ArrayFolder(path, arrays)
-    raise DataError(f"{where}: holds no images and no .npz or .npy files (subfolders are not searched)")
+    raise UsageError(f"--calibrate {where}: holds no images and no .npz or .npy files (subfolders are not searched)")
 
 
 def _slices(value: Value, array: Array, source: str) -> Sequence[Array]:
@@ -166,6 +188,8 @@ def _checked(value: Value, sample: Array, source: str, index: int) -> Array:
             "check layout and preprocessing"
         )
     wanted = dtype_of(value)
+    if wanted.isbuiltin != 1 and sample.dtype == np.dtype((np.void, wanted.itemsize)):
+        sample = sample.view(wanted)  # numpy stores a type that is not its own, such as bfloat16, as plain bytes
     if not np.can_cast(sample.dtype, wanted, "same_kind") and not (
         np.issubdtype(sample.dtype, np.integer) and np.issubdtype(wanted, np.inexact)
     ):
@@ -190,7 +214,11 @@ def _noise(value: Value, generator: np.random.Generator) -> Array:
     # A free dimension is a batch of one, or a picture's side, or a short sequence.
     free = [1 if axis == 0 else (OPEN_SIDE if rank == 4 and axis >= 2 else 16) for axis in range(rank)]
     shape = [free[axis] if dim is None else dim for axis, dim in enumerate(value.type.shape)]
-    if math.prod(shape) > _NOISE_VALUES or rank > 32:
+    if rank > MOST_AXES:
+        raise DataError(
+            f"input {value.name!r} has {rank} axes, arrays have at most {MOST_AXES}; it cannot be calibrated"
+        )
+    if math.prod(shape) > _NOISE_VALUES:
         raise DataError(f"input {value.name!r} of shape {value.shape_text} is too large for noise; give an .npz")
     if np.issubdtype(dtype, np.inexact) or dtype.kind == "V":
         return generator.standard_normal(shape).astype(dtype)

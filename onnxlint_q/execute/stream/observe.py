@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 from onnx import helper
 
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
 from onnxlint_q.errors import DataError
+from onnxlint_q.execute import runtime as ort
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, check_same
 from onnxlint_q.execute.batch.free_batch import Batch, batches, free_batch
 from onnxlint_q.execute.data.source import OPEN_SIDE, Sample, Source

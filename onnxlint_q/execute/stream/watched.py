@@ -7,16 +7,9 @@ from collections.abc import Sequence
 from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.execute.stream.reduction import Watched
-from onnxlint_q.graph import Model, QuantizedTensor, Role
+from onnxlint_q.graph import Model, Node, QuantizedTensor, Role, trace_back
 from onnxlint_q.graph.names import ROOT
-
-# Their results have the channels behind the batch, or last, and so has what is computed from them value by value.
-_CHANNELS_SECOND = frozenset(
-    {"Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "MaxPool", "AveragePool"}
-    | {"GlobalAveragePool", "GlobalMaxPool", "Resize", "Upsample", "QLinearConv", "QLinearGlobalAveragePool"}
-)
-_CHANNELS_LAST = frozenset({"MatMul", "Gemm", "LayerNormalization", "MatMulInteger", "QLinearMatMul", "QGemm"})
-_MAX_STEPS = 16
+from onnxlint_q.graph.operators import Channels
 
 
 def rounded_tensors(measured: Measured) -> tuple[str, ...]:
@@ -67,14 +60,15 @@ def channel_axis(model: Model, tensor: str) -> int | None:
     if shape is None or len(shape) < 2:
         return None
     last = len(shape) - 1
-    for _ in range(_MAX_STEPS):
-        node = model.producer(tensor)
-        if node is None or node.op_type in _CHANNELS_SECOND:
-            break
-        if node.op_type in _CHANNELS_LAST:
-            return last
-        before = next((key for key in node.inputs if key and model.shape(key) == shape), None)
-        if before is None:
-            break
-        tensor = before
-    return 1 if last != 2 or (node is not None and node.op_type in _CHANNELS_SECOND) else last
+
+    def through(node: Node) -> tuple[str, ...]:
+        if node.operator.channels is not Channels.AS_INPUT:
+            return ()
+        return tuple(key for key in node.inputs if key and model.shape(key) == shape)[:1]
+
+    (end,) = trace_back(model, tensor, through).ends
+    node = model.producer(end)
+    channels = node.operator.channels if node is not None else Channels.AS_INPUT
+    if channels is Channels.AS_INPUT:
+        return last if last == 2 else 1
+    return last if channels is Channels.LAST else 1

@@ -29,12 +29,10 @@ from onnxlint_q.execute.batch.batch_rules import closed, keep_apart
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, Tensors
 from onnxlint_q.execute.executable import PREFIX, Executable, declare_external
 from onnxlint_q.execute.variants.quantized import ActivationScale, add_domain, round_trip, round_trip_constants
-from onnxlint_q.graph import Model
+from onnxlint_q.graph import Model, Trait, lookup
 from onnxlint_q.graph.names import ROOT, walk_graphs
 
 Array = npt.NDArray[Any]
-# Activations that ONNX Runtime fuses into a convolution.
-_FUSED = frozenset({"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +151,9 @@ class _Builder:
             if not self.tensors.has_batch(result):
                 raise MixesBatchError(f"{result!r} does not have the batch in front")
             self.pieces.setdefault(result, []).extend(new)
-        if result not in self.activated or node.op_type in _FUSED:  # an identity that a fold leaves is no end
+        if result not in self.activated or lookup(node.op_type, node.domain).has(
+            Trait.FUSED
+        ):  # an identity that a fold leaves is no end
             self._put_together(result)
 
     def _carry(self, node: onnx.NodeProto) -> None:
@@ -333,8 +333,7 @@ def _activated(graph: onnx.GraphProto) -> frozenset[str]:
     return frozenset(
         node.input[0]
         for node in graph.node
-        if node.op_type in _FUSED | {"Identity"}
-        and node.domain in {"", "ai.onnx"}
+        if (node.op_type == "Identity" or lookup(node.op_type, node.domain).has(Trait.FUSED))
         and read[node.input[0]] == 1
         and fixed.issuperset(filter(None, node.input[1:]))
     )

@@ -129,7 +129,8 @@ def _taking_part(suspects: Iterable[Fault], sqnr_db: float) -> list[Fault]:
 def _bias(model: Model, layer: FoldedLayer) -> npt.NDArray[np.float64] | None:
     part = layer.layer
     if part.is_float:
-        return layer.bias(model).astype(np.float64)
+        bias = layer.bias(model)
+        return None if bias is None else bias.astype(np.float64)
     stored = model.constant(part.bias)
     scales = [model.constant(key) for key in (part.node.input(1), part.scale)]
     if stored is None or scales[0] is None or scales[1] is None or not np.issubdtype(stored.dtype, np.integer):

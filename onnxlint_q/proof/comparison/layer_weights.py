@@ -13,7 +13,7 @@ from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.number_formats import sqnr_db
 from onnxlint_q.analysis.pairing.match import PairedOperation, Pairing
 from onnxlint_q.graph import Model, QuantizedTensor, Role
-from onnxlint_q.graph.constants import dequantize
+from onnxlint_q.graph.evaluate import dequantize
 
 Matrix = npt.NDArray[np.float32]
 

@@ -121,7 +121,7 @@ def _bad_scales(model: Model, pair: QuantizedTensor) -> Iterator[tuple[str, int]
 
 
 def _tiny(scale: npt.NDArray[Any]) -> float:
-    return float(np.finfo(scale.dtype).tiny) if scale.dtype.kind == "f" else 0.0
+    return float(np.finfo(scale.dtype).tiny) if np.issubdtype(scale.dtype, np.floating) else 0.0
 
 
 def _bad_zero_points(model: Model, pair: QuantizedTensor) -> Iterator[tuple[str, int]]:

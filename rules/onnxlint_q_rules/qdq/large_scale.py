@@ -59,7 +59,7 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.grid import Grid, grid
 from onnxlint_q.finding import Confidence, Evidence, Finding, Metric, Severity
-from onnxlint_q.graph import Node, QuantizedTensor
+from onnxlint_q.graph import Node, QuantizedTensor, Trait
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.quantizer_options import exclude, quantize_static
 from onnxlint_q.judge.rule import Example, Rule, option
@@ -207,7 +207,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
             f"{max(sqnr, 0):.0f} dB SQNR are left there"
         )
         remedy, snippet = f"{_AGAIN}; {_OUTLIERS}", ""
-        if "Softmax" in reading.node.op_type and held.low < -_MASK:
+        if reading.node.operator.has(Trait.SCORES) and held.low < -_MASK:
             producer = facts.model.producer(pair.tensor)
             remedy, snippet = _UNMASK, quantize_static(exclude([*([producer] if producer else []), reading.node]))
         return self.finding(

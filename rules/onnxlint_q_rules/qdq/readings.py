@@ -9,12 +9,11 @@ import numpy as np
 
 from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.graph import Node, QuantizedTensor
+from onnxlint_q.graph import Node, QuantizedTensor, Trait, trace_forward
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q_rules.qdq.pairs import Pairs, Vector
 
-_GATE_WIDTH = {"Sigmoid": 16.0, "QLinearSigmoid": 16.0, "Tanh": 8.0, "Softmax": 8.0, "QLinearSoftmax": 8.0}
-_SUMS = frozenset({"Add", "Sub", "QLinearAdd"})
+_GATE_WIDTH = {"Sigmoid": 16.0, "Tanh": 8.0, "Softmax": 8.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +73,11 @@ def _sum_behind(facts: Facts, pairs: Pairs, target: QuantizedTensor) -> tuple[Qu
 
     A constant weighs nothing: what is added to every value the same tells no two of them apart.
     """
-    reader = facts.model.sole_consumer(target.codes)
-    if reader is not None and reader.op_type == "DequantizeLinear":
-        reader = facts.model.sole_consumer(reader.output)
-    if reader is None or reader.op_type not in _SUMS or any(facts.model.is_constant(key) for key in reader.inputs[:2]):
+    end = trace_forward(facts.model, target.codes, Trait.QUANTIZES, alone=True).ends[0]
+    reader = facts.model.sole_consumer(end)
+    if reader is None or not reader.operator.has(Trait.ADDS):
+        return None, 0.0
+    if any(map(facts.model.is_constant, reader.operator.data_of(reader.inputs))):
         return None, 0.0
     result = pairs.destination(reader.output)
     stored = grid(facts.model, result) if result is not None else None
@@ -87,14 +87,16 @@ def _sum_behind(facts: Facts, pairs: Pairs, target: QuantizedTensor) -> tuple[Qu
 def _other_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, Reading]]:
     for node in facts.model.nodes:
         width = (
-            4 / (node.float("alpha", 0.2) or 0.2) if node.op_type == "HardSigmoid" else _GATE_WIDTH.get(node.op_type)
+            4 / (node.float("alpha", 0.2) or 0.2)
+            if node.op_type == "HardSigmoid"
+            else _GATE_WIDTH.get(node.operator.form)
         )
         if width is not None:
             source = pairs.source(node.input(0))
             held = grid(facts.model, source) if source is not None else None
             if source is not None and held is not None and not _gates_itself(facts, source):
                 yield source.codes, Reading(node, abs(width) / held.scale, "all that matters to the result")
-        elif node.op_type in _SUMS:
+        elif node.operator.has(Trait.ADDS):
             target = pairs.destination(node.output)
             stored = grid(facts.model, target) if target is not None else None
             for key in node.inputs:
@@ -109,7 +111,7 @@ def _gates_itself(facts: Facts, pair: QuantizedTensor) -> bool:
     """Whether the tensor is also a factor of a product, as in SiLU, where large values matter too."""
     direct = {pair.codes, *(r.output for r in facts.model.consumers(pair.codes) if r.op_type == "DequantizeLinear")}
     readers = (reader for key in direct for reader in facts.model.consumers(key))
-    return any(reader.op_type in {"Mul", "QLinearMul"} for reader in readers)
+    return any(reader.operator.form == "Mul" for reader in readers)
 
 
 def channel_norm(layer: LayerFacts) -> Vector:
@@ -118,7 +120,7 @@ def channel_norm(layer: LayerFacts) -> Vector:
     taps = float(np.prod(part.weight_shape)) / max(part.channels, 1)
     if part.op_type == "ConvTranspose":
         taps /= float(np.prod(part.node.ints("strides") or (1,)))
-    factor = abs(part.node.float("alpha", 1.0)) if "Gemm" in part.op_type else 1.0
+    factor = abs(part.node.float("alpha", 1.0)) if part.node.operator.form == "Gemm" else 1.0
     return np.asarray(factor * np.sqrt(layer.weight.power * taps), np.float64)
 
 
