@@ -39,6 +39,11 @@ class Grid:
         """Largest minus smallest representable value."""
         return self.high - self.low
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What lies beyond is clipped: it is more than half a step away from every representable value."""
+        return self.low - self.scale / 2, self.high + self.scale / 2
+
     def round_trip(self, values: Float) -> Float:
         """The nearest representable values, ties to the even step, saturated."""
         return round_trip(values, self.scale, self.number, self.zero_point)

@@ -9,6 +9,8 @@ from enum import StrEnum
 import onnx
 
 from onnxlint_q.graph.element_types import CODE_RANGES
+from onnxlint_q.graph.integer_graph import is_integer_graph
+from onnxlint_q.graph.layers import find_layers
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.node import Node
 from onnxlint_q.graph.operators import Codes, Product, Trait
@@ -71,6 +73,11 @@ class QuantizedTensor:
         return _numbers(model, self.zero_point) if self.zero_point else None
 
     @property
+    def unrounded(self) -> str:
+        """Key of the real-valued tensor in front of the rounding; empty where the file holds codes only."""
+        return self.tensor if self.node.op_type == "QuantizeLinear" else ""
+
+    @property
     def code_range(self) -> tuple[int, int] | None:
         """Smallest and largest code of an integer type; None for a float type or an unknown one."""
         return CODE_RANGES.get(self.elem_type)
@@ -99,7 +106,13 @@ def find_quantized_tensors(model: Model) -> Iterator[QuantizedTensor]:
 
 
 def detect_format(model: Model) -> Format:
-    """The format by its layers: QDQ where float layers read dequantised tensors, and so on."""
+    """The format by its layers: QDQ where float layers read dequantised tensors, and so on.
+
+    An integer graph without any pair is QOperator: its operators take codes and give codes.
+
+    Raises:
+        ModelError: a weight cannot be read.
+    """
     kinds: set[Format] = set()
     for node in model.nodes:
         operator = node.operator
@@ -111,8 +124,9 @@ def detect_format(model: Model) -> Format:
         elif operator.layer is not None and _reads_dequantized(model, node):
             kinds.add(Format.QDQ)
     if not kinds:
-        pairs = any(node.operator.has(Trait.QUANTIZES) for node in model.nodes)
-        return Format.QDQ if pairs else Format.FLOAT
+        if any(node.operator.has(Trait.QUANTIZES) for node in model.nodes):
+            return Format.QDQ
+        return Format.QOPERATOR if is_integer_graph(model, find_layers(model)) else Format.FLOAT
     return kinds.pop() if len(kinds) == 1 else Format.MIXED
 
 

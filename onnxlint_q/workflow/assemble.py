@@ -22,6 +22,7 @@ from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
 from onnxlint_q.workflow.results import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult
 
+CODES_ONLY = "the layers compute with integer codes whose scales are not in the file"
 NOTHING_TO_QUANTISE = "nothing to quantise: no weight that the scheme covers and no activation that gets a scale"
 _REMEDIES: Mapping[OwnFinding, str] = {
     RUN_FAILED: "Run the model in ONNX Runtime on the same inputs to see the whole message, and mend what it names.",
@@ -44,7 +45,9 @@ def assemble(record: Record) -> ModelResult:
         sha256=facts.model.sha256,
         opset=facts.model.opset,
         format=facts.format.value,
-        schemes=tuple(_scheme_result(record, scheme) for scheme in facts.schemes) if facts.is_float else (),
+        schemes=tuple(_scheme_result(record, scheme) for scheme in facts.schemes)
+        if facts.is_float or facts.coded
+        else (),
         layers=tuple(_row(record, layer) for layer in facts.layers),
         findings=tuple(sorted(findings, key=lambda finding: _importance(record, finding))),
         calibration=_calibration(record),
@@ -93,6 +96,8 @@ def _importance(record: Record, finding: Finding) -> tuple[bool, int, float, str
 def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
     """The strongest basis there is: measured on data, else probed, else forecast."""
     facts, levels = record.facts, record.config.levels
+    if facts.coded:
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=CODES_ONLY)
     if not facts.is_quantisable(scheme):
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=NOTHING_TO_QUANTISE)
     ran = facts.observations is not None or record.probe is not None
@@ -223,7 +228,12 @@ def _calibration(record: Record) -> CalibrationSummary | None:
 
 def _notes(record: Record) -> Iterator[str]:
     facts = record.facts
-    if facts.format is not Format.FLOAT:
+    if facts.coded:
+        yield (
+            f"the model is an integer graph: its {facts.coded} layers compute with codes whose scales are not in the "
+            "file, so they are not listed and schemes are not judged; lint the float model that it was made from"
+        )
+    elif facts.format is not Format.FLOAT:
         yield f"the model is quantised already ({facts.format}): its own parameters are checked, schemes are not judged"
     if facts.observations is not None and facts.observations.non_finite:
         bad = facts.observations.non_finite

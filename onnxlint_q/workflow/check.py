@@ -281,7 +281,7 @@ def _restored(findings: Sequence[Finding], rules: Sequence[Rule], config: Config
     own = {rule.code: config.severity_of(rule) or rule.severity for rule in rules}
     return [
         replace(finding, severity=max(finding.severity, own[finding.code], key=lambda severity: severity.rank))
-        if finding.evidence is Evidence.CONFIRMED and finding.code in own
+        if finding.evidence is Evidence.CONFIRMED and finding.claim is not None and finding.code in own
         else finding
         for finding in findings
     ]

@@ -12,7 +12,7 @@ from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import CONFIRM_BELOW_DB, Location, Metric, Severity
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import exclude
+from onnxlint_q.judge.quantizer_options import exclude, quantize_static
 
 _PER_CHANNEL_OPSET = 13
 
@@ -107,7 +107,7 @@ def finer_scale(facts: Facts, layer: LayerFacts) -> tuple[str, str]:
             f"the model at opset {_PER_CHANNEL_OPSET} or higher first. Else keep the layer in float, or equalise it "
             "with its neighbours (cross-layer equalisation)."
         )
-        return remedy, f"quantize_static(..., {keep_float})" if keep_float else ""
+        return remedy, quantize_static(keep_float)
     remedy = (
         "Give every output channel its own scale. Where the hardware allows one scale for the tensor only, equalise "
         "the layer with its neighbours (cross-layer equalisation) or keep it in float."

@@ -146,11 +146,14 @@ class _Part:
 
 
 def _check_same(alone: Reduced, made: Reduced) -> None:
-    """Raise MixesBatchError if a sample in a batch is not what it is alone; codes may differ by a rounding."""
+    """Raise MixesBatchError if a sample in a batch is not what it is alone.
+
+    Codes may differ by a rounding, and so may what is computed from them.
+    """
     if alone.layout.shapes != made.layout.shapes:
         raise MixesBatchError("a tensor has another shape in a batch")
     for place in alone.layout.places.values():
-        if place.watched.codes is None:
+        if not place.watched.is_rounded:
             ends = (np.concatenate([one.low[place.extremes], one.high[place.extremes]]) for one in (alone, made))
             check_same(*ends)
 

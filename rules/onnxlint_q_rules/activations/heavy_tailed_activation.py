@@ -29,7 +29,7 @@ from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.finding import Claim, Confidence, Finding, Location, Severity, Subject
 from onnxlint_q.graph import Trait
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import override
+from onnxlint_q.judge.quantizer_options import override, quantize_static
 from onnxlint_q.judge.rule import Example, Rule, option
 
 _LEAST_COUNTED = 1000
@@ -127,7 +127,7 @@ class HeavyTailedActivation(Rule):
                     "calibrate with CalibrationMethod.Percentile or override the range as below; if clipping hurts, "
                     "keep the tensor in 16 bits or exclude the layers that read it"
                 ),
-                snippet=override(key, min(low, 0.0), max(high, 0.0)),
+                snippet=quantize_static(override(key, min(low, 0.0), max(high, 0.0))),
                 claim=Claim(Subject.ACTIVATION, key, INT8_PER_TENSOR.name),
             )
 

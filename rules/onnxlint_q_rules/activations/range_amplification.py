@@ -32,7 +32,7 @@ from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.graph import Trait, trace_forward
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import override
+from onnxlint_q.judge.quantizer_options import override, quantize_static
 from onnxlint_q.judge.rule import Example, Rule, option
 
 _NETWORK = """
@@ -139,7 +139,9 @@ class RangeAmplification(Rule):
                     "equalise this layer and the next, clip the range by a percentile, or keep the tensor in 16 "
                     "bits; when training, regularise gamma"
                 ),
-                snippet=override(rounded, min(after.quantile(1e-3), 0.0), max(after.quantile(1 - 1e-3), 0.0)),
+                snippet=quantize_static(
+                    override(rounded, min(after.quantile(1e-3), 0.0), max(after.quantile(1 - 1e-3), 0.0))
+                ),
                 claim=Claim(Subject.ACTIVATION, rounded, INT8_PER_TENSOR.name),
             )
 

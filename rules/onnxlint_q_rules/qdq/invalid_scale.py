@@ -23,6 +23,7 @@ import onnx
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Model, QuantizedTensor
 from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import quantize_static
 from onnxlint_q.judge.rule import Example, Rule
 
 
@@ -102,7 +103,7 @@ class InvalidScale(Rule):
                         "quantise again; if a dead channel or a constant tensor gave an empty range, remove it or "
                         "put a floor under the range"
                     ),
-                    snippet='extra_options={"MinimumRealRange": 0.0001}',
+                    snippet=quantize_static('extra_options={"MinimumRealRange": 0.0001}'),
                 )
 
 

@@ -8,8 +8,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.grid import Grid, grid
-from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.finding import Location
 from onnxlint_q.graph import Model, Node, QuantizedTensor, Role, Trait, trace_back, trace_forward
 from onnxlint_q.judge.facts import Facts
@@ -52,17 +50,11 @@ class Pairs:
         """One pair for each integer tensor, in data order."""
         yield from self.by_codes.values()
 
-    def observed(self, facts: Facts) -> Iterator[tuple[QuantizedTensor, Grid, TensorObservation]]:
-        """Pairs whose codes calibration saw vary; one that only moves another pair's values is left to that one."""
-        seen = facts.observations.tensors if facts.observations is not None else {}
-        for codes, pair in self.by_codes.items():
-            held = grid(self.model, pair)
-            if held is not None and codes in seen and seen[codes].range > 0 and not self._moved(pair):
-                yield pair, held, seen[codes]
-
-    def _moved(self, pair: QuantizedTensor) -> bool:
+    def moved_from(self, pair: QuantizedTensor) -> QuantizedTensor | None:
+        """The pair whose values this one only moves; None if it makes its own."""
         makers = (self.model.producer(key) for key in (pair.codes, pair.tensor))
-        return any(m is not None and m.operator.has(_MOVES) and self.source(m.input(0)) is not None for m in makers)
+        sources = (self.source(m.input(0)) for m in makers if m is not None and m.operator.has(_MOVES))
+        return next((source for source in sources if source is not None), None)
 
     def free(self, tensor: str) -> bool:
         """Whether nothing bounds the values of `tensor`: they are results of layers, moved, joined or added."""
@@ -95,15 +87,6 @@ def where(model: Model, pair: QuantizedTensor) -> Location:
     if producer is None or producer.op_type == "DequantizeLinear":
         return model.locate(pair.node)
     return model.locate(producer, pair.tensor if pair.tensor in producer.outputs else None)
-
-
-def occurring(facts: Facts, pair: QuantizedTensor, held: Grid) -> tuple[float, float]:
-    """Smallest and largest real value that calibration saw on the pair; its whole range where it saw none."""
-    seen = facts.observations.tensors.get(pair.codes) if facts.observations else None
-    if seen is None:
-        return held.low, held.high
-    smallest = (pair.code_range or (0, 0))[0]
-    return held.low + held.scale * (seen.low - smallest), held.low + held.scale * (seen.high - smallest)
 
 
 def dequantizer(model: Model, tensor: str) -> Node | None:
