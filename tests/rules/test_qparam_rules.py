@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -108,9 +109,29 @@ def test_a_public_file_calibrated_on_raw_pixels() -> None:
 
 
 def test_a_public_file_that_is_quantised_well() -> None:
+    """But for one depthwise layer, which has one scale for all of its channels."""
     facts = public("nanodet_m_int8.onnx")
-    found = {finding.code for rule in QUANTISED for finding in findings(rule(), facts)}
-    assert found <= {"QP005"}
+    found = [(finding.code, finding.location.node) for rule in QUANTISED for finding in findings(rule(), facts)]
+    assert found == [("QP005", "Conv_3_quant")]
+
+
+FILES = {
+    "qdq_good": [],
+    "qoperator": [],
+    "qdq_blocked": [],
+    "dynamic": [],
+    "qdq_coarse_input": [("QP001", "images_quantize")],
+    "qdq_bad_bias_scale": [("QP004", "block1_1_conv")],
+    "qdq_per_tensor_depthwise": [("QP005", f"block{number}_depthwise_conv") for number in (1, 2, 3)],
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_whole_file_is_told_what_is_wrong_with_it_and_nothing_else(models: Path, name: str) -> None:
+    facts = facts_of(read_model(models / f"{name}.onnx"), ())
+    assert facts.quantized
+    found = [(finding.code, finding.location.node) for rule in QUANTISED for finding in findings(rule(), facts)]
+    assert found == FILES[name]
 
 
 def silu(gate: str) -> str:
