@@ -54,6 +54,11 @@ class Usage:
         """Different codes in use."""
         return self.codes.used_codes
 
+    @property
+    def merges_values(self) -> bool:
+        """Whether values that differ share codes, which those of a mask of two values do not; False if unknown."""
+        return self.real is not None and self.real.histogram.bins.size > 2 * self.used_codes
+
     @cached_property
     def deviation(self) -> float:
         """Standard deviation in the tensor's own unit."""
