@@ -126,8 +126,8 @@ def test_codes_of_sixteen_bits_keep_a_subset_and_exact_ends() -> None:
     text = """g (float[1,20000] x) => (float[1,20000] y) {
       q = QuantizeLinear(x, s, z)
       y = DequantizeLinear(q, s, z) }"""
-    arrays = {"s": np.float32(1e-4), "z": np.uint16(2**15)}
-    facts = facts_of(as_model(versioned_text(21, "", text, **arrays)), SCHEME_LIST)
+    proto = versioned_text(21, "", text, s=np.float32(1e-4), z=np.uint16(2**15))
+    facts = facts_of(as_model(proto), SCHEME_LIST)
     x = np.random.default_rng(3).normal(scale=1.5, size=(3, 20000)).astype(np.float32)
     seen = observe(facts, ArraySource("data", {"x": x}), 3).tensors["q"]
     codes = np.clip(np.rint(x / np.float32(1e-4)) + 2**15, 0, 2**16 - 1)
