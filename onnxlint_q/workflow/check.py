@@ -72,7 +72,8 @@ def check(jobs: Sequence[Job], request: CheckRequest, progress: Progress = silen
             raise
         except Exception as error:  # a defect of the tool included: it is told as one
             failures.append(Failure(str(job.path), as_one_line(error, str(job.path))))
-    return Run(tuple(results), tuple(failures))
+    data = request.data.source.name if request.data is not None else ""
+    return Run(tuple(results), tuple(failures), data)
 
 
 def lint(

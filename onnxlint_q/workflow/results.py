@@ -184,10 +184,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One invocation of the tool."""
+    """One invocation of the tool.
+
+    Attributes:
+        data: the calibration data as it was named; empty without.
+    """
 
     models: tuple[ModelResult, ...]
     failures: tuple[Failure, ...] = ()
+    data: str = ""
 
     @property
     def fails(self) -> bool:

@@ -192,12 +192,13 @@ def local() -> Run:
         for folder, sha in ((home, "1"), (windows, "2"), (relative, "3"))
     ]
     models[0] = replace(models[0], notes=(f"the probe gave nothing: {data}photos/ is small",))
-    models[1] = replace(models[1], untested_because=f"{windows}net.onnx cannot be run")
+    unusable = replace(models[1].findings[0], message=f"Not run: {data}other/batch.npz is empty")
+    models[1] = replace(models[1], calibration=None, findings=(unusable,))
     failures = (
         Failure(f"{home}a.onnx", f"{home}a.onnx: not an ONNX file; export it again"),
         Failure(f"{home}b.onnx", f"{data}photos/cat.jpg: cannot be read as an image"),
     )
-    return Run(tuple(models), failures)
+    return Run(tuple(models), failures, f"{data}other")
 
 
 def test_a_page_tells_no_folder_of_the_machine() -> None:
@@ -205,7 +206,7 @@ def test_a_page_tells_no_folder_of_the_machine() -> None:
     assert not [part for part in ("somebody", "some/where", "/data", "secret") if part in text]
     shown = " ".join("".join(Page(text).text).split())
     assert "INT8 report: net.onnx" in shown and "calibrated on photos: 8 samples" in shown
-    assert "the probe gave nothing: photos is small" in shown and "net.onnx cannot be run" in shown
+    assert "the probe gave nothing: photos is small" in shown and "Not run: other/batch.npz is empty" in shown
     assert "a.onnx: not an ONNX file; export it again" in shown and "cat.jpg: cannot be read" in shown
 
 

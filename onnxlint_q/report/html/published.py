@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from onnxlint_q.report.words import file_name
@@ -15,6 +15,7 @@ def published(run: Run) -> Run:
     """The run with the last part of every path that was typed."""
     paths = [model.path for model in run.models] + [failure.path for failure in run.failures]
     paths += [model.calibration.source for model in run.models if model.calibration is not None]
+    paths += [run.data] if run.data else []
     return Run(
         tuple(_model(model, paths) for model in run.models),
         tuple(_failure(failure, paths) for failure in run.failures),
@@ -33,11 +34,12 @@ def published_comparison(comparison: Comparison) -> Comparison:
     )
 
 
-def _model(model: ModelResult, paths: Iterable[str]) -> ModelResult:
+def _model(model: ModelResult, paths: Sequence[str]) -> ModelResult:
     return replace(
         model,
         path=file_name(model.path),
         calibration=_calibration(model.calibration) if model.calibration is not None else None,
+        findings=tuple(replace(finding, message=_prose(finding.message, paths)) for finding in model.findings),
         untested_because=_prose(model.untested_because, paths),
         notes=tuple(_prose(note, paths) for note in model.notes),
     )
