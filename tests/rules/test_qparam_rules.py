@@ -159,6 +159,17 @@ def test_a_tensor_that_falls_on_one_code_is_coarse_and_a_constant_is_not() -> No
     assert (finding.message, finding.evidence) == (alone.message, Evidence.STATIC)
 
 
+def test_no_range_is_read_from_random_values() -> None:
+    facts = example_facts(Example(CHAIN.replace("SCALE", "0.3")))
+    tensors = {"q": observation(VALUES, (0, 255)), "n": observation(0.3 * (VALUES - 128))}
+    (finding,) = findings(LargeScale(), facts.observed(Observations("random", True, 8, None, tensors)))
+    assert finding.evidence is Evidence.CONFIRMED and not finding.snippet and "with data" in finding.remedy
+    tail = facts_of(example_facts(Example(FLOAT)).model, ()).observed(
+        Observations("random", True, 8, None, {"r": observation(tail_values(8.0))})
+    )
+    assert [finding.snippet for finding in findings(HeavyTailedActivation(), tail)] == [""]
+
+
 MASKED = """
 <ir_version: 8, opset_import: ["" : 13]>
 attention (float[1, 8, 8] scores, float[1, 1, 8] mask) => (float[1, 8, 8] p)

@@ -127,7 +127,10 @@ class HeavyTailedActivation(Rule):
                     "calibrate with CalibrationMethod.Percentile or override the range as below; if clipping hurts, "
                     "keep the tensor in 16 bits or exclude the layers that read it"
                 ),
-                snippet=quantize_static(override(key, min(low, 0.0), max(high, 0.0))),
+                # The range of random values is none to set.
+                snippet=""
+                if facts.observations.synthetic
+                else quantize_static(override(key, min(low, 0.0), max(high, 0.0))),
                 claim=Claim(Subject.ACTIVATION, key, INT8_PER_TENSOR.name),
             )
 

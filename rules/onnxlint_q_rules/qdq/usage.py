@@ -44,12 +44,14 @@ class Usage:
         pair, grid: its qparams and what they can represent.
         codes: what its codes were.
         real: what the values in front of the rounding were; None where the file does not hold them.
+        made_up: the data are random values, from which no range can be learned.
     """
 
     pair: QuantizedTensor
     grid: Grid
     codes: TensorObservation
     real: TensorObservation | None
+    made_up: bool = False
 
     @cached_property
     def used_codes(self) -> int:
@@ -143,6 +145,8 @@ class Usage:
                 "as below: this file holds codes only, from which the range that would be right cannot be read",
                 quantize_static("quant_format=QuantFormat.QOperator", "calibrate_method=CalibrationMethod.MinMax"),
             )
+        if self.made_up:
+            return "with data: the range of random values is not the right one either", ""
         low, high = min(self.span[0], 0.0), max(self.span[1], 0.0)
         if not self._is_better(low, high):
             return (
@@ -180,7 +184,8 @@ def usages(facts: Facts, pairs: Pairs) -> Mapping[str, Usage]:
             continue
         known.add((pair.unrounded, held))
         first = pairs.by_tensor.get(pair.tensor) is pair
-        found[codes] = Usage(pair, held, seen[codes], seen.get(pair.unrounded) if first else None)
+        real = seen.get(pair.unrounded) if first else None
+        found[codes] = Usage(pair, held, seen[codes], real, facts.observations.synthetic)
     return found
 
 

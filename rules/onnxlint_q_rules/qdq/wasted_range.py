@@ -89,7 +89,7 @@ class WastedRange(Rule):
             used = usage.real.range if usage.real is not None else held.scale * usage.codes.range
             if not used > 0 or held.range / used <= self.warning_ratio or pair.codes in known:
                 continue
-            if facts.data is not None and pairs.from_input(pair):
+            if facts.data is not None and pair.tensor in facts.data.inputs:
                 continue
             ratio = held.range / used
             message = (
