@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +32,6 @@ from onnxlint_q.cli.streams import (
 from onnxlint_q.errors import UsageError
 
 if TYPE_CHECKING:
-    from onnxlint_q.judge.config import Config
     from onnxlint_q.report import ReportFormat
     from onnxlint_q.workflow.check import Request
     from onnxlint_q.workflow.results import ModelResult
@@ -227,6 +225,7 @@ def _check(
     config_path: Path | None,
     no_config: bool,
 ) -> int:
+    from onnxlint_q.cli.requests import configured
     from onnxlint_q.judge.config import parse_fail_on
     from onnxlint_q.judge.registry import load_rules
     from onnxlint_q.report import render, terminal_look
@@ -241,7 +240,7 @@ def _check(
     with progress_line() as progress:
         for path in paths:
             try:
-                config = _configured(path, config_path, no_config, words)
+                config = configured(path, config_path, no_config, words)
                 result = lint(path, config.build(known), config, request, progress)
             except UsageError:
                 raise
@@ -259,28 +258,3 @@ def _check(
     if failures or any(result.rule_crashed for result in results):
         return NO_ANSWER
     return FINDINGS if failing else CLEAN
-
-
-def _configured(
-    path: Path,
-    config_path: Path | None,
-    no_config: bool,
-    words: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
-) -> Config:
-    """The configuration for one model, with what the command line says on top."""
-    from onnxlint_q.judge.config import Config, find_config, read_config
-
-    if config_path is not None and no_config:
-        raise UsageError("--config and --no-config contradict each other")
-    config = Config() if no_config else read_config(config_path) if config_path is not None else find_config(path)
-    chosen = config.selection
-    select, extend, ignore = words
-    return replace(
-        config,
-        selection=replace(
-            chosen,
-            select=select or chosen.select,
-            extend_select=(*chosen.extend_select, *extend),
-            ignore=(*chosen.ignore, *ignore) if not select else ignore,
-        ),
-    )

@@ -14,6 +14,7 @@ from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.preprocess import Preprocessing, preset
 from onnxlint_q.execute.data.sources import open_source
+from onnxlint_q.judge.config import Config, find_config, read_config
 from onnxlint_q.report import ReportFormat
 from onnxlint_q.workflow.check import Request
 
@@ -131,6 +132,33 @@ def parse_preprocessing(
 def split_words(options: Sequence[str] | None) -> tuple[str, ...]:
     """Repeated options, each with commas between, as one list."""
     return tuple(word.strip() for option in options or () for word in option.split(",") if word.strip())
+
+
+def configured(
+    path: Path,
+    config_path: Path | None,
+    no_config: bool,
+    words: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
+) -> Config:
+    """The configuration for one model, with what the command line says on top.
+
+    Raises:
+        UsageError: the file cannot be used, or the options contradict each other.
+    """
+    if config_path is not None and no_config:
+        raise UsageError("--config and --no-config contradict each other")
+    config = Config() if no_config else read_config(config_path) if config_path is not None else find_config(path)
+    chosen = config.selection
+    select, extend, ignore = words
+    return replace(
+        config,
+        selection=replace(
+            chosen,
+            select=select or chosen.select,
+            extend_select=(*chosen.extend_select, *extend),
+            ignore=(*chosen.ignore, *ignore) if not select else ignore,
+        ),
+    )
 
 
 def find_models(names: Sequence[str]) -> list[Path]:

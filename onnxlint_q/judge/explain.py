@@ -45,7 +45,8 @@ def explain(rules: Sequence[RegisteredRule], wanted: str) -> str:
     lines = [
         f"{rule.code} {rule.name}",
         f"severity {rule.severity}, confidence {rule.confidence}, from {entry.source}"
-        + (", needs --calibrate" if rule.needs_calibration else ""),
+        + (", needs --calibrate" if rule.needs_calibration else "")
+        + (", found by `compare` only" if rule.needs_comparison else ""),
         "",
         inspect.getdoc(rule) or "",
     ]

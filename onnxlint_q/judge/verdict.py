@@ -13,6 +13,11 @@ class Verdict(StrEnum):
     DEGRADES = "degrades"
     BREAKS = "breaks"
 
+    @property
+    def rank(self) -> int:
+        """0 for breaks, 1 for degrades, 2 for survives."""
+        return ("breaks", "degrades", "survives").index(self.value)
+
 
 @dataclass(frozen=True, slots=True)
 class VerdictLevels:

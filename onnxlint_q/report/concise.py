@@ -13,14 +13,13 @@ LONGEST_PATH = 4096
 def render(run: Run) -> str:
     """`path:graph/label: CODE name severity [evidence] message`; a model's refuted findings come last."""
     lines = [
-        _line(model, finding)
-        for model in run.models
-        for finding in (*counted(model.findings), *refuted(model.findings))
+        line(model, finding) for model in run.models for finding in (*counted(model.findings), *refuted(model.findings))
     ]
     return "\n".join([*lines, summary(run)]) + "\n"
 
 
-def _line(model: ModelResult, finding: Finding) -> str:
+def line(model: ModelResult, finding: Finding) -> str:
+    """One finding of a model."""
     where = finding.location
     return (
         f"{name(model.path, LONGEST_PATH)}:{name(where.graph)}/{name(where.label)}: {shown(finding.code)} "

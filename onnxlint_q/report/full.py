@@ -95,12 +95,7 @@ def _model(model: ModelResult, width: int) -> Iterator[RenderableType]:
     if not kept:
         yield Text()
         yield Text("✔ no findings that count" if refuted else "✔ no findings", "green")
-    for group in digest.group_by_damage(kept):
-        yield Text()
-        yield from _single(group) if len(group.findings) == 1 else _group(group, width)
-    if refuted:
-        yield Text()
-        yield from _refuted(refuted, width)
+    yield from findings_of(model, width)
     yield from _worst_layers(model)
     yield from _trials(model)
     if model.notes:
@@ -111,6 +106,16 @@ def _model(model: ModelResult, width: int) -> Iterator[RenderableType]:
     if model.seconds:
         yield Text()
         yield Text(words.time_spent(model.seconds), "dim")
+
+
+def findings_of(model: ModelResult, width: int) -> Iterator[RenderableType]:
+    """The findings that count, by damage, and those that a run refuted."""
+    for group in digest.group_by_damage(digest.counted(model.findings)):
+        yield Text()
+        yield from _single(group) if len(group.findings) == 1 else _group(group, width)
+    if refuted := digest.refuted(model.findings):
+        yield Text()
+        yield from _refuted(refuted, width)
 
 
 def _verdicts(model: ModelResult) -> RenderableType:
