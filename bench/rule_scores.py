@@ -23,6 +23,7 @@ from onnxlint_q.finding import Finding, Severity, Subject
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import facts_of
+from onnxlint_q.judge.own_findings import RULE_CRASHED
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.workflow.check import judge
@@ -88,8 +89,8 @@ def collect(models: Path, truths: Path, rules: Sequence[Rule], *, forecast: bool
                 measured[path.stem, entry["output"]] = entry["weight_only_sqnr_db"]
         for code, (_, applies) in ABOUT.items():
             about[code] |= {(path.stem, layer.output) for layer in facts.layers if applies(layer)}
-        findings, crashed = judge(facts if forecast else replace(facts, forecasts={}), rules, Config())
-        if crashed:
+        findings = judge(facts if forecast else replace(facts, forecasts={}), rules, Config())
+        if any(finding.code == RULE_CRASHED.code for finding in findings):
             raise SystemExit(f"{path.stem}: a rule crashed; run onnxlint-q on the model to see which")
         for finding in findings:
             claim = finding.claim

@@ -49,8 +49,6 @@ class Subject(StrEnum):
     ACTIVATION = "activation"
 
 
-# Code of the finding that a rule failed; the only one that no rule makes.
-RULE_CRASHED = "QX001"
 # Noise of 10 % of the signal's amplitude, the level at which practitioners start to exclude a layer.
 CONFIRM_BELOW_DB = 20.0
 

@@ -24,7 +24,8 @@ from onnxlint_q.graph import read_model
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.judge.registry import load_rules
-from onnxlint_q.workflow.check import Request, lint
+from onnxlint_q.workflow.check import lint
+from onnxlint_q.workflow.record import CheckRequest, DataRequest
 from onnxlint_q.workflow.results import ModelResult
 
 from .digits import Images
@@ -74,9 +75,9 @@ def said(path: Path, network: str, calibration: Images, held_out: Images) -> lis
 
 def _lint(path: Path, images: Images | None, samples: int) -> ModelResult:
     config = Config()
-    source = None if images is None else ArraySource("digits", {INPUT: images})
+    data = None if images is None else DataRequest(ArraySource("digits", {INPUT: images}), samples)
     rules = config.build([entry.rule for entry in load_rules()])
-    return lint(path, rules, config, Request(DEFAULT_SCHEMES, source, samples))
+    return lint(path, rules, config, CheckRequest(data))
 
 
 def truth(path: Path, calibration: Images, test: Images) -> Mapping[str, Any]:

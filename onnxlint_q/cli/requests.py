@@ -5,53 +5,116 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
-from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.errors import UsageError
-from onnxlint_q.execute.data.preprocess import Preprocessing, preset
+from onnxlint_q.execute.data.images import ImageFolder
+from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, Preprocessing, preset
 from onnxlint_q.execute.data.sources import open_source
-from onnxlint_q.judge.config import Config, find_config, read_config
+from onnxlint_q.graph.loading.external import external_files
+from onnxlint_q.judge.config import Overrides
 from onnxlint_q.report import ReportFormat
-from onnxlint_q.workflow.check import Request
+from onnxlint_q.workflow.record import DataRequest
 
 
-def parse_request(
-    scheme: str,
+@dataclass(frozen=True, slots=True)
+class ImageWords:
+    """What was said about the preprocessing of images; None where an option was not given."""
+
+    preprocess: str | None = None
+    mean: str | None = None
+    std: str | None = None
+    scale: float | None = None
+    channel_order: str | None = None
+    resize: str | None = None
+    crop: str | None = None
+    layout: str | None = None
+
+    @property
+    def given(self) -> list[str]:
+        """The options that were given."""
+        return [_option(known.name) for known in fields(self) if getattr(self, known.name) is not None]
+
+
+def parse_data(
     calibrate: str | None,
-    how: Preprocessing,
-    samples: int,
+    images: ImageWords,
     *,
-    observer: str = DEFAULT_OBSERVER,
-    trials: int = 0,
-    probe: bool = False,
-    measure: Sequence[str] = (),
-) -> Request:
-    """What to do with each model.
+    samples: int | None = None,
+    observer: str | None = None,
+    trials: int | None = None,
+    measure: Sequence[str] | None = None,
+) -> DataRequest | None:
+    """What to do with calibration data; None where none was named.
 
     Raises:
-        UsageError: a scheme, an observer or what to measure is unknown, or there is no data for what is asked.
-        DataError: there is no calibration data where it is said to be.
+        UsageError: a word is none of its option, an option that was given has nothing to act on, or there is no data
+            where it is said to be.
     """
-    names = list(SCHEMES) if scheme == "all" else list(dict.fromkeys(split_words([scheme])))
-    if not names or any(name not in SCHEMES for name in names):
-        raise UsageError(f"--scheme {scheme!r}: choose from {', '.join(SCHEMES)}, or all")
-    if observer not in OBSERVERS:
+    how = parse_preprocessing(
+        images.preprocess,
+        mean=images.mean,
+        std=images.std,
+        scale=images.scale,
+        channel_order=images.channel_order,
+        resize=images.resize,
+        crop=images.crop,
+        layout=images.layout,
+    )
+    if observer is not None and observer not in OBSERVERS:
         raise UsageError(f"--observer {observer!r}: choose from {', '.join(OBSERVERS)}")
-    if any(word != "layers" for word in measure):
-        raise UsageError(f"--measure {','.join(measure)}: it can be `layers`")
-    if measure and calibrate is None:
-        raise UsageError("--measure layers runs on data; give it with --calibrate, or use --probe without data")
-    if calibrate is None and (trials or observer != DEFAULT_OBSERVER):
-        raise UsageError(f"{'--trials' if trials else '--observer'} needs data; name it with --calibrate")
+    words = split_words(measure)
+    if any(word != "layers" for word in words):
+        raise UsageError(f"--measure {','.join(words)}: it can be `layers`")
     if trials == 1:
         raise UsageError("--trials 1 has no spread; ask for at least 2")
-    source = open_source(calibrate, how) if calibrate is not None else None
-    chosen = tuple(SCHEMES[name] for name in names)
-    return Request(chosen, source, samples, probe, observer=observer, trials=trials, measure_layers=bool(measure))
+    if calibrate is None:
+        said = {"samples": samples, "observer": observer, "trials": trials, "measure": measure or None}
+        useless = [*images.given, *(_option(name) for name, value in said.items() if value is not None)]
+        if useless:
+            instead = ", or use --probe without data" if "--measure" in useless else ""
+            raise UsageError(f"{_have(useless)} no effect without data; name it with --calibrate{instead}")
+        return None
+    source = open_source(calibrate, how)
+    if images.given and not isinstance(source, ImageFolder):
+        raise UsageError(
+            f"{_have(images.given)} no effect on --calibrate {calibrate}, which is no folder of images; leave out what "
+            "is for images"
+        )
+    return DataRequest(source, samples or 32, observer or DEFAULT_OBSERVER, bool(words), trials or 0)
+
+
+def parse_overrides(
+    config: Path | None,
+    *,
+    no_config: bool,
+    select: Sequence[str] | None,
+    extend_select: Sequence[str] | None,
+    ignore: Sequence[str] | None,
+    scheme: str | None,
+    fail_on: str | None,
+    fail_on_verdict: str | None,
+) -> Overrides:
+    """What the command line says of the configuration.
+
+    Raises:
+        UsageError: two options contradict each other.
+    """
+    if config is not None and no_config:
+        raise UsageError("--config and --no-config contradict each other")
+    return Overrides(
+        file=config,
+        search=not no_config,
+        select=split_words(select),
+        extend_select=split_words(extend_select),
+        ignore=split_words(ignore),
+        scheme=None if scheme is None else split_words([scheme]),
+        fail_on=fail_on,
+        fail_on_verdict=fail_on_verdict,
+    )
 
 
 def parse_reports(wanted: Sequence[str], html: str | None) -> list[tuple[ReportFormat, str | None]]:
@@ -77,20 +140,46 @@ def parse_reports(wanted: Sequence[str], html: str | None) -> list[tuple[ReportF
 def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterable[str | Path | None]) -> None:
     """Check that no report would replace a file that is read, or another report.
 
+    A folder that is read stands for the files in it, a model also for the files that hold its weights.
+
     Raises:
         UsageError: one would.
     """
-    taken = {os.path.realpath(path) for path in read if path is not None}
+    sources = [Path(name) for name in read if name is not None]
+    taken: set[str] = set()
     for destination in (name for _, name in reports if name is not None):
         target = os.path.realpath(destination)
         if target in taken:
-            raise UsageError(f"the report {destination} would replace a file of this run; name another file")
+            raise UsageError(f"two reports want the file {destination}; name another file for one of them")
+        what = next((what for source in sources if (what := _lost(source, target))), None)
+        if what is not None:
+            raise UsageError(f"the report {destination} would replace a file of this run, {what}; name another file")
         if not Path(target).is_char_device():  # /dev/null can be written to twice
             taken.add(target)
 
 
+def _lost(source: Path, target: str) -> str:
+    """What a report at `target` would destroy of a file or folder that is read; empty for nothing."""
+    if not Path(target).exists():
+        return ""
+    if _is_same(source, target):
+        return str(source)
+    if source.is_dir():
+        return f"data in {source}" if any(_is_same(entry, target) for entry in source.iterdir()) else ""
+    if source.is_file() and any(_is_same(other, target) for other in external_files(source)):
+        return f"weights of {source}"
+    return ""
+
+
+def _is_same(path: Path, target: str) -> bool:
+    try:
+        return path.samefile(target)
+    except OSError:  # nothing is there, or nobody may look
+        return os.path.realpath(path) == target
+
+
 def parse_preprocessing(
-    name: str,
+    name: str | None,
     *,
     mean: str | None,
     std: str | None,
@@ -100,11 +189,12 @@ def parse_preprocessing(
     crop: str | None,
     layout: str | None,
 ) -> Preprocessing:
-    """A preset with what else was said on top.
+    """A preset, the default one without a name, with what else was said on top.
 
     Raises:
         UsageError: a value is not of its option's form.
     """
+    name = name or DEFAULT_PRESET
     changed: dict[str, Any] = {}
     if mean is not None:
         changed["mean"] = _numbers("--mean", mean)
@@ -134,33 +224,6 @@ def split_words(options: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(word.strip() for option in options or () for word in option.split(",") if word.strip())
 
 
-def configured(
-    path: Path,
-    config_path: Path | None,
-    no_config: bool,
-    words: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
-) -> Config:
-    """The configuration for one model, with what the command line says on top.
-
-    Raises:
-        UsageError: the file cannot be used, or the options contradict each other.
-    """
-    if config_path is not None and no_config:
-        raise UsageError("--config and --no-config contradict each other")
-    config = Config() if no_config else read_config(config_path) if config_path is not None else find_config(path)
-    chosen = config.selection
-    select, extend, ignore = words
-    return replace(
-        config,
-        selection=replace(
-            chosen,
-            select=select or chosen.select,
-            extend_select=(*chosen.extend_select, *extend),
-            ignore=(*chosen.ignore, *ignore) if not select else ignore,
-        ),
-    )
-
-
 def find_models(names: Sequence[str]) -> list[Path]:
     """The files to lint: folders are searched for `*.onnx`, files are taken as they are.
 
@@ -180,6 +243,16 @@ def find_models(names: Sequence[str]) -> list[Path]:
         else:
             found.append(path)
     return list(dict.fromkeys(found))
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _have(options: Sequence[str]) -> str:
+    """`--mean has`, `--mean and --std have`."""
+    *others, last = options
+    return f"{', '.join(others)} and {last} have" if others else f"{last} has"
 
 
 def _choice(option: str, word: str, allowed: tuple[str, ...]) -> str:

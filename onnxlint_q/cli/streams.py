@@ -4,44 +4,43 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from onnxlint_q.errors import OnnxlintError, UsageError
+from onnxlint_q.errors import UsageError, as_one_line
 
 if TYPE_CHECKING:
     from onnxlint_q.execute.progress import Progress
 
 CLEAN, FINDINGS, NO_ANSWER = 0, 1, 2
+INTERRUPTED, TERMINATED = 130, 143
+"""128 and the number of the signal, as shells have it."""
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, which ends everything as an interrupt from the keyboard does."""
+
+
+def terminate(*_: object) -> None:
+    """Handler of SIGTERM."""
+    raise _TerminatedError
 
 
 @contextmanager
 def errors_as_one_line() -> Iterator[None]:
-    """Exit code 2 and one sentence on stderr for whatever goes wrong inside."""
+    """One sentence on stderr and the exit code for whatever goes wrong inside."""
     try:
         yield
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, _TerminatedError)
+        complain("terminated" if terminated else "interrupted", kind="")
+        raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from error
     except Exception as error:  # exit code 1 would say "findings"; nobody is shown a traceback
-        complain(told(error))
+        complain(as_one_line(error))
         raise typer.Exit(NO_ANSWER) from error
-
-
-def told(error: Exception, path: Path | None = None) -> str:
-    """An error as a sentence; `path` is the model it concerns."""
-    if isinstance(error, OnnxlintError):
-        return str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    subject = f"{path}: " if path is not None else ""
-    return (
-        f"{subject}an error of onnxlint-q itself, {type(error).__name__}: {error} "
-        f"({Path(where.filename).name}:{where.lineno}); report it with the model"
-    )
 
 
 def say(text: str) -> None:
@@ -72,11 +71,11 @@ def drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def complain(message: str) -> None:
+def complain(message: str, kind: str = "error: ") -> None:
     """One line on stderr, whatever the names in it hold."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in message)
     with suppress(OSError):  # the exit code still tells
-        typer.echo(f"onnxlint-q: error: {line.encode('utf-8', 'backslashreplace').decode()}", err=True)
+        typer.echo(f"onnxlint-q: {kind}{line.encode('utf-8', 'backslashreplace').decode()}", err=True)
 
 
 @contextmanager

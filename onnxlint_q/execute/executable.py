@@ -57,6 +57,7 @@ def as_stored(model: Model) -> Executable:
     """The model as the file has it."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
+    _drop_unread_initializers(proto)
     return Executable(proto, _detach(model, proto), {})
 
 
@@ -67,7 +68,7 @@ def folded(measured: Measured) -> Executable:
     editor = _Editor(measured.model, proto)
     for layer in measured.layers:
         editor.fold(layer.folded)
-    editor.drop_unread_initializers()
+    _drop_unread_initializers(proto)
     return Executable(proto, {**_detach(measured.model, proto), **editor.weights}, editor.layer_weights)
 
 
@@ -77,6 +78,19 @@ def declare_external(name: str, elem_type: int, shape: tuple[int, ...]) -> onnx.
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=f"{PREFIX}memory")
     return tensor
+
+
+def _drop_unread_initializers(proto: onnx.ModelProto) -> None:
+    """Take what nobody reads out of the main graph: ONNX Runtime fails on a value that is handed over for nothing."""
+    graphs = [graph for _, graph in walk_graphs(proto.graph)]
+    read = {name for graph in graphs for node in graph.node for name in node.input}
+    read |= {value.name for graph in graphs for value in graph.output}
+    dense = [tensor for tensor in proto.graph.initializer if tensor.name in read]
+    sparse = [tensor for tensor in proto.graph.sparse_initializer if tensor.values.name in read]
+    del proto.graph.initializer[:]
+    del proto.graph.sparse_initializer[:]
+    proto.graph.initializer.extend(dense)
+    proto.graph.sparse_initializer.extend(sparse)
 
 
 def _detach(model: Model, proto: onnx.ModelProto) -> dict[str, Array]:
@@ -146,16 +160,6 @@ class _Editor:
         for norm in filter(None, (layer.after, layer.before)):
             old = self.nodes[norm.node.outputs[0]]
             old.CopyFrom(onnx.helper.make_node("Identity", [old.input[0]], [old.output[0]], name=old.name))
-
-    def drop_unread_initializers(self) -> None:
-        """Old weights, so that a session does not load them."""
-        read = {name for graph in self.graphs.values() for node in graph.node for name in node.input}
-        read |= {value.name for graph in self.graphs.values() for value in graph.output}
-        for field in ("initializer", "sparse_initializer"):
-            repeated = getattr(self.proto.graph, field)
-            kept = [t for t in repeated if (t.name if field == "initializer" else t.values.name) in read]
-            del repeated[:]
-            repeated.extend(kept)
 
     def _elem_type(self, layer: FoldedLayer) -> int:
         known = self.model.types.get(layer.layer.input) or self.model.types.get(layer.layer.weight)

@@ -163,11 +163,12 @@ def run_options() -> ort.RunOptions:
 
 
 def _one_line(error: Exception) -> str:
-    """ONNX Runtime's message without its status code and without the C++ function that raised it."""
+    """ONNX Runtime's message without its status code and without the C++ function that raised it; never empty."""
     text = re.sub(r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
     place = re.search(r"\S+\.(?:cc|cpp|h|hpp):\d+ [^(]*", text)
     if place is not None:
         text = text[: place.start()] + _after_parentheses(text[place.end() :])
+    text = text.strip() or f"it gives no reason ({type(error).__name__})"
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 

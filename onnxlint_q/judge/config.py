@@ -11,16 +11,37 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES, Scheme
 from onnxlint_q.errors import UsageError, did_you_mean
 from onnxlint_q.finding import CONFIRM_BELOW_DB, Severity
 from onnxlint_q.judge.rule import Rule
-from onnxlint_q.judge.select import Selection
-from onnxlint_q.judge.verdict import VerdictLevels
+from onnxlint_q.judge.select import ALL, Selection
+from onnxlint_q.judge.verdict import Verdict, VerdictLevels
 
+SEVERITIES: Mapping[str, Severity | None] = {**{level.value: level for level in Severity}, "none": None}
+"""What `fail-on` can be."""
+FAILING_VERDICTS: Mapping[str, Verdict | None] = {
+    **{verdict.value: verdict for verdict in (Verdict.BREAKS, Verdict.DEGRADES)},
+    "none": None,
+}
+"""What `fail-on-verdict` can be."""
+ALL_SCHEMES = "all"
 _NAMES = ("onnxlint-q.toml", ".onnxlint-q.toml", "pyproject.toml")
-_KEYS = ("select", "extend-select", "ignore", "fail-on", "confirm-below-db", "verdict", "severity", "rules")
+_KEYS = (
+    "select",
+    "extend-select",
+    "ignore",
+    "scheme",
+    "fail-on",
+    "fail-on-verdict",
+    "confirm-below-db",
+    "verdict",
+    "severity",
+    "rules",
+)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +51,20 @@ class Config:
     Attributes:
         source: the file, None for the defaults.
         selection: which rules run.
+        schemes: which schemes a float model is judged for.
         fail_on: lowest severity that makes the exit code 1; None for never.
+        fail_on_verdict: best verdict that makes the exit code 1; None for never.
         confirm_below_db: a claim is confirmed if its test leaves the output below this SQNR.
         levels: where the end-to-end verdict changes.
-        severities: severity by rule code or name, instead of the rule's own.
-        options: rule options by rule code or name.
+        severities: severity by rule code or name in any case, instead of the rule's own.
+        options: rule options by rule code or name in any case.
     """
 
     source: Path | None = None
     selection: Selection = field(default_factory=Selection)
+    schemes: tuple[Scheme, ...] = DEFAULT_SCHEMES
     fail_on: Severity | None = Severity.WARNING
+    fail_on_verdict: Verdict | None = Verdict.BREAKS
     confirm_below_db: float = CONFIRM_BELOW_DB
     levels: VerdictLevels = field(default_factory=VerdictLevels)
     severities: Mapping[str, Severity] = field(default_factory=dict)
@@ -49,40 +74,107 @@ class Config:
         """The chosen rules with their options.
 
         Raises:
-            UsageError: a rule, an option or a type in the file is unknown; all of them are named.
+            UsageError: a selector, a rule, an option or a type in the file is unknown; all of them are named.
         """
-        errors: list[str] = []
-        known = {name: rule for rule in rules for name in (rule.code, rule.name)}
-        errors.extend(
-            f"unknown rule {name!r}{did_you_mean(name, known)}"
-            for name in (*self.options, *self.severities)
-            if name not in known
-        )
+        errors = list(self.selection.errors(rules))
+        known = [name for rule in rules for name in (rule.code, rule.name)]
+        folded = {name.casefold() for name in known}
+        for section, names in (("rules", self.options), ("severity", self.severities)):
+            errors.extend(
+                f"[{section}] unknown rule {name!r}{did_you_mean(name, known)}"
+                for name in names
+                if name.casefold() not in folded
+            )
         built = [self._instance(rule, errors) for rule in self.selection.choose(rules)]
         if errors:
-            raise UsageError(f"{self.source}: " + "; ".join(errors))
+            raise UsageError(_with_source(self.source, errors))
         return tuple(rule for rule in built if rule is not None)
 
     def severity_of(self, rule: Rule) -> Severity | None:
         """The severity that the configuration sets for `rule`, if it does."""
-        return self.severities.get(rule.code) or self.severities.get(rule.name)
+        return next(iter(_about(type(rule), self.severities)), None)
 
     def _instance(self, rule: type[Rule], errors: list[str]) -> Rule | None:
-        values = {**self.options.get(rule.code, {}), **self.options.get(rule.name, {})}
+        values = {key: value for table in _about(rule, self.options) for key, value in table.items()}
         options = {f.name: f for f in fields(rule)}
         accepted: dict[str, Any] = {}
         for key, value in values.items():
             name = key.replace("-", "_")
             if name not in options:
-                errors.append(f"rule {rule.name} has no option {key!r}{did_you_mean(name, options)}")
+                errors.append(f"[rules.{rule.name}] has no option {key!r}{did_you_mean(name, options)}")
                 continue
             default = options[name].default
             number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
             if type(value) is not type(default) and not number:
-                errors.append(f"option {key!r} of {rule.name} must be a {type(default).__name__}, not {value!r}")
+                errors.append(f"[rules.{rule.name}] {key} must be a {type(default).__name__}, not {value!r}")
                 continue
             accepted[name] = float(value) if number else value
         return rule(**accepted) if not errors else None
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What the command line says of the configuration.
+
+    Attributes:
+        file: this file instead of the one that is found.
+        search: whether to look for a file at all.
+        select, extend_select, ignore: words; empty where the option was not given.
+        scheme, fail_on, fail_on_verdict: words; None where the option was not given.
+    """
+
+    file: Path | None = None
+    search: bool = True
+    select: tuple[str, ...] = ()
+    extend_select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    scheme: tuple[str, ...] | None = None
+    fail_on: str | None = None
+    fail_on_verdict: str | None = None
+
+    def check(self, rules: Sequence[type[Rule]]) -> None:
+        """Check the words for themselves, before any file is read.
+
+        Raises:
+            UsageError: one of them is none of its option; it is named with the option.
+        """
+        self._over(Config())
+        chosen = Selection(self.select or (ALL,), self.extend_select, self.ignore)
+        errors = list(chosen.errors(rules, "--"))
+        if errors:
+            raise UsageError("; ".join(errors))
+
+    def config_for(self, model: Path) -> Config:
+        """The configuration that applies to `model`, with these words on top.
+
+        Raises:
+            UsageError: the file cannot be read or says something unknown, or one of the words is unknown.
+        """
+        if self.file is not None:
+            return self._over(read_config(self.file))
+        return self._over(find_config(model) if self.search else Config())
+
+    def _over(self, config: Config) -> Config:
+        said = {
+            "scheme": None if self.scheme is None else list(self.scheme),
+            "fail-on": self.fail_on,
+            "fail-on-verdict": self.fail_on_verdict,
+        }
+        read = _Reader({key: value for key, value in said.items() if value is not None}, "--")
+        chosen = config.selection
+        # Who selects anew starts from nothing; who does not adds to what the file says.
+        ignore = self.ignore if self.select else (*chosen.ignore, *self.ignore)
+        extend = (*chosen.extend_select, *self.extend_select)
+        over = replace(
+            config,
+            selection=Selection(self.select or chosen.select, extend, ignore),
+            schemes=read.schemes(config.schemes),
+            fail_on=read.choice("fail-on", SEVERITIES, config.fail_on),
+            fail_on_verdict=read.choice("fail-on-verdict", FAILING_VERDICTS, config.fail_on_verdict),
+        )
+        if read.errors:
+            raise UsageError("; ".join(read.errors))
+        return over
 
 
 def find_config(model: Path) -> Config:
@@ -110,10 +202,10 @@ def read_config(path: Path) -> Config:
         UsageError: it is not there, not TOML, holds no section for this tool, or says something unknown.
     """
     if not path.is_file():
-        raise UsageError(f"{path}: no such configuration file")
+        raise UsageError(f"--config {path}: no such configuration file")
     table = _table(path)
     if table is None:
-        raise UsageError(f"{path}: has no section [tool.onnxlint-q]")
+        raise UsageError(f"--config {path}: has no section [tool.onnxlint-q]")
     return parse_config(table, path)
 
 
@@ -123,39 +215,101 @@ def parse_config(table: Mapping[str, Any], source: Path) -> Config:
     Raises:
         UsageError: with every error of the table.
     """
-    errors = [f"unknown key {key!r}{did_you_mean(key, _KEYS)}" for key in table if key not in _KEYS]
-    words = {key: _words(table, key, errors) for key in ("select", "extend-select", "ignore")}
-    selection = Selection(words["select"] or ("ALL",), words["extend-select"], words["ignore"])
-    config = Config(source, selection)
-    if "fail-on" in table:
-        config = replace(config, fail_on=_severity_or_none(table["fail-on"], errors))
-    if "confirm-below-db" in table:
-        config = replace(config, confirm_below_db=_number("confirm-below-db", table["confirm-below-db"], errors))
-    config = replace(config, levels=_levels(_section(table, "verdict", errors), errors))
-    severities = {}
-    for name, value in _section(table, "severity", errors).items():
-        severity = _severity_or_none(value, errors)
-        if severity is not None:
-            severities[name] = severity
-        elif value == "none":
-            errors.append(f"severity of {name!r} cannot be none; put the rule into ignore")
-    options = {name: _section(table.get("rules", {}), name, errors) for name in _section(table, "rules", errors)}
-    if errors:
-        raise UsageError(f"{source}: " + "; ".join(errors))
-    return replace(config, severities=severities, options=options)
+    read = _Reader(table)
+    read.errors.extend(f"unknown key {key!r}{did_you_mean(key, _KEYS)}" for key in table if key not in _KEYS)
+    standard = Config()
+    config = Config(
+        source=source,
+        selection=Selection(read.words("select") or (ALL,), read.words("extend-select"), read.words("ignore")),
+        schemes=read.schemes(standard.schemes),
+        fail_on=read.choice("fail-on", SEVERITIES, standard.fail_on),
+        fail_on_verdict=read.choice("fail-on-verdict", FAILING_VERDICTS, standard.fail_on_verdict),
+        confirm_below_db=read.number("confirm-below-db", standard.confirm_below_db),
+        levels=read.levels(),
+        severities=read.severities(),
+        options={name: read.section("rules", name) for name in read.section("rules")},
+    )
+    if read.errors:
+        raise UsageError(_with_source(source, read.errors))
+    return config
 
 
-def parse_fail_on(word: str) -> Severity | None:
-    """`error`, `warning`, `info`, or None for `none`.
+class _Reader:
+    """Takes settings out of a table and keeps what is wrong with them, each error with the name of its key."""
 
-    Raises:
-        UsageError: any other word.
-    """
-    errors: list[str] = []
-    severity = _severity_or_none(word, errors)
-    if errors:
-        raise UsageError(errors[0])
-    return severity
+    def __init__(self, table: Mapping[str, Any], prefix: str = "") -> None:
+        self.table = table
+        self.prefix = prefix
+        self.errors: list[str] = []
+
+    def choice(self, key: str, choices: Mapping[str, _T], default: _T) -> _T:
+        return self._chosen(key, self.table[key], choices, default) if key in self.table else default
+
+    def words(self, key: str) -> tuple[str, ...]:
+        value = self.table.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+            self.errors.append(f"{self.prefix + key!r} must be a list of words, not {value!r}")
+            return ()
+        return tuple(value)
+
+    def schemes(self, default: tuple[Scheme, ...]) -> tuple[Scheme, ...]:
+        if "scheme" not in self.table:
+            return default
+        words = self.words("scheme")
+        if words == (ALL_SCHEMES,):
+            return tuple(SCHEMES.values())
+        unknown = [word for word in words if word not in SCHEMES]
+        if unknown or not words:
+            said = ",".join(unknown)
+            self.errors.append(f"{self.prefix}scheme {said!r}: choose from {', '.join(SCHEMES)}, or {ALL_SCHEMES}")
+            return default
+        return tuple(SCHEMES[word] for word in dict.fromkeys(words))
+
+    def number(self, key: str, default: float) -> float:
+        return self._finite(key, self.table[key], default) if key in self.table else default
+
+    def levels(self) -> VerdictLevels:
+        names = {f.name.replace("_", "-"): f.name for f in fields(VerdictLevels)}
+        standard = VerdictLevels()
+        values = {}
+        for key, value in self.section("verdict").items():
+            if key in names:
+                values[names[key]] = self._finite(f"verdict.{key}", value, getattr(standard, names[key]))
+            else:
+                self.errors.append(f"unknown key {key!r} in [verdict]{did_you_mean(key, names)}")
+        return VerdictLevels(**values)
+
+    def severities(self) -> Mapping[str, Severity]:
+        found = {}
+        for name, value in self.section("severity").items():
+            severity = self._chosen(f"severity.{name}", value, SEVERITIES, Severity.ERROR)
+            if severity is None:
+                self.errors.append(f"severity.{name} cannot be none; put the rule into ignore")
+            else:
+                found[name] = severity
+        return found
+
+    def section(self, *keys: str) -> Mapping[str, Any]:
+        """The table under these keys, empty where there is none."""
+        value: Any = self.table
+        for key in keys:
+            value = value.get(key, {})
+            if not isinstance(value, dict):
+                self.errors.append(f"{'.'.join(keys)!r} must be a table, not {value!r}")
+                return {}
+        return dict(value)
+
+    def _chosen(self, key: str, word: Any, choices: Mapping[str, _T], default: _T) -> _T:
+        if isinstance(word, str) and word in choices:
+            return choices[word]
+        self.errors.append(f"{self.prefix}{key} {word!r} is not one of {', '.join(choices)}")
+        return default
+
+    def _finite(self, key: str, value: Any, default: float) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            self.errors.append(f"{key!r} must be a finite number, not {value!r}")
+            return default
+        return float(value)
 
 
 def _table(path: Path) -> Mapping[str, Any] | None:
@@ -170,44 +324,12 @@ def _table(path: Path) -> Mapping[str, Any] | None:
     return table if isinstance(table, dict) else None
 
 
-def _levels(table: Mapping[str, Any], errors: list[str]) -> VerdictLevels:
-    names = {f.name.replace("_", "-"): f.name for f in fields(VerdictLevels)}
-    values = {}
-    for key, value in table.items():
-        if key not in names:
-            errors.append(f"unknown key {key!r} in [verdict]{did_you_mean(key, names)}")
-        else:
-            values[names[key]] = _number(f"verdict.{key}", value, errors)
-    return VerdictLevels(**values)
+def _about(rule: type[Rule], named: Mapping[str, _T]) -> list[_T]:
+    """What `named` holds under the code or the name of `rule`; what stands under the name is last."""
+    own = (rule.code.casefold(), rule.name)
+    found = [(own.index(name.casefold()), value) for name, value in named.items() if name.casefold() in own]
+    return [value for _, value in sorted(found, key=lambda pair: pair[0])]
 
 
-def _words(table: Mapping[str, Any], key: str, errors: list[str]) -> tuple[str, ...]:
-    value = table.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-        errors.append(f"{key!r} must be a list of codes or names")
-        return ()
-    return tuple(value)
-
-
-def _section(table: Any, key: str, errors: list[str]) -> Mapping[str, Any]:
-    value = table.get(key, {}) if isinstance(table, dict) else {}
-    if not isinstance(value, dict):
-        errors.append(f"{key!r} must be a table")
-        return {}
-    return value
-
-
-def _number(key: str, value: Any, errors: list[str]) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        errors.append(f"{key!r} must be a finite number, not {value!r}")
-        return 0.0
-    return float(value)
-
-
-def _severity_or_none(word: Any, errors: list[str]) -> Severity | None:
-    if word == "none":
-        return None
-    if isinstance(word, str) and word in set(Severity):
-        return Severity(word)
-    errors.append(f"{word!r} is not one of error, warning, info, none")
-    return None
+def _with_source(source: Path | None, errors: Sequence[str]) -> str:
+    return (f"{source}: " if source is not None else "") + "; ".join(errors)

@@ -3,44 +3,48 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 
 from onnxlint_q.errors import UsageError, did_you_mean
-from onnxlint_q.finding import RULE_CRASHED
 from onnxlint_q.judge.config import Config
+from onnxlint_q.judge.own_findings import OWN_FINDINGS, OwnFinding
 from onnxlint_q.judge.registry import RegisteredRule
 from onnxlint_q.judge.rule import Rule
 
-# The linter's own findings, which no rule makes and no selector turns off.
-_OWN = {
-    RULE_CRASHED: "rule-crashed\nseverity error, from onnxlint-q itself\n\n"
-    "A rule failed on this model, so the answer is incomplete and the exit code is 2. Run with `--ignore` and\n"
-    "the code of that rule to go on without it, and report the failure to whoever made the rule."
-}
-
 
 def listing(rules: Sequence[RegisteredRule]) -> str:
-    """One line a rule."""
-    width = max(len(entry.rule.name) for entry in rules)
-    return "\n".join(
-        f"{entry.rule.code}  {entry.rule.name:<{width}}  {entry.rule.severity:<7}  {summary(entry.rule)}"
-        for entry in rules
-    )
+    """One line a rule, and one for each of the linter's own findings."""
+    rows = [(entry.rule.code, entry.rule.name, entry.rule.severity, summary(entry.rule)) for entry in rules]
+    rows += [(kind.code, kind.name, kind.severity, kind.summary) for kind in OWN_FINDINGS]
+    width = max(len(name) for _, name, _, _ in rows)
+    return "\n".join(f"{code}  {name:<{width}}  {severity:<7}  {said}" for code, name, severity, said in rows)
 
 
 def explain(rules: Sequence[RegisteredRule], wanted: str) -> str:
-    """The page of one rule.
+    """The page of one rule, by its code or name in any case.
 
     Raises:
         UsageError: there is no such rule.
     """
-    if wanted in _OWN:
-        return f"{wanted} {_OWN[wanted]}"
-    by_name = {key: entry for entry in rules for key in (entry.rule.code, entry.rule.name)}
-    entry = by_name.get(wanted)
-    if entry is None:
-        raise UsageError(f"there is no rule {wanted!r}{did_you_mean(wanted, by_name)}; see `onnxlint-q rule --all`")
+    pages: dict[str, Callable[[], str]] = {}
+    for kind in OWN_FINDINGS:
+        pages |= dict.fromkeys((kind.code, kind.name), partial(_own_page, kind))
+    for entry in rules:
+        pages |= dict.fromkeys((entry.rule.code, entry.rule.name), partial(_rule_page, entry))
+    page = {name.casefold(): page for name, page in pages.items()}.get(wanted.casefold())
+    if page is None:
+        raise UsageError(f"there is no rule {wanted!r}{did_you_mean(wanted, pages)}; see `onnxlint-q rule --all`")
+    return page()
+
+
+def _own_page(kind: OwnFinding) -> str:
+    head = f"{kind.code} {kind.name}\nseverity {kind.severity}, from onnxlint-q itself; it cannot be turned off"
+    return f"{head}\n\n{kind.summary}\n\n{kind.text}"
+
+
+def _rule_page(entry: RegisteredRule) -> str:
     rule = entry.rule
     lines = [
         f"{rule.code} {rule.name}",
@@ -87,7 +91,9 @@ def _rows(config: Config) -> list[tuple[str, str]]:
         ("select", ", ".join(words.select)),
         ("extend-select", ", ".join(words.extend_select) or "nothing"),
         ("ignore", ", ".join(words.ignore) or "nothing"),
+        ("scheme", ", ".join(scheme.name for scheme in config.schemes)),
         ("fail-on", config.fail_on or "none"),
+        ("fail-on-verdict", config.fail_on_verdict or "none"),
         ("confirm-below-db", f"{config.confirm_below_db:g}"),
         *(
             (f"verdict.{f.name.replace('_', '-')}", f"{getattr(config.levels, f.name):g}")

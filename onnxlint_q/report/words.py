@@ -140,7 +140,7 @@ def same_damage(others: Iterable[Finding]) -> str:
 def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
     """What a verdict rests on, in words."""
     if result.basis is Basis.FORECAST:
-        ran = "nothing was run" if calibration is None else "the run gave no figure"
+        ran = "the run gave no figure" if result.ran or calibration is not None else "nothing was run"
         return f"forecast from the file alone, {ran}" if result.verdict else ran
     if result.basis is Basis.PROBE:
         return "probed by running the model on synthetic inputs"
@@ -210,9 +210,6 @@ def warnings(model: ModelResult) -> tuple[str, ...]:
         said.append(CRASHED)
     if model.calibration is not None and model.calibration.synthetic:
         said.append(SYNTHETIC)
-    if model.untested_because:
-        what = "Nothing was run" if model.calibration is None else "No claim was tested"
-        said.append(f"{what}: {shown(model.untested_because)}")
     return tuple(said)
 
 

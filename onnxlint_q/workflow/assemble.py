@@ -5,146 +5,182 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
-from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.execute.variants.output_error import OutputError
+from onnxlint_q.execute.variants.output_error import OVERFLOWN_DB, OutputError
 from onnxlint_q.finding import Finding
+from onnxlint_q.forecast.forecast import Forecast
 from onnxlint_q.graph import Format
 from onnxlint_q.graph.names import local_name
-from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.proof.probe import Probe
-from onnxlint_q.proof.prove import NO_SIGNAL, Proof
-from onnxlint_q.proof.sensitivity import SensitivityTable
-from onnxlint_q.workflow.results import (
-    Basis,
-    CalibrationSummary,
-    LayerRow,
-    LayerSqnr,
-    ModelResult,
-    SchemeResult,
-    Trials,
-)
+from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
+from onnxlint_q.judge.verdict import VerdictLevels
+from onnxlint_q.proof.prove import NO_SIGNAL
+from onnxlint_q.workflow.record import NotRun, Record
+from onnxlint_q.workflow.results import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult
 
 NOTHING_TO_QUANTISE = "nothing to quantise: no layer with a constant weight and no activation that gets a scale"
+_REMEDIES: Mapping[OwnFinding, str] = {
+    RUN_FAILED: "Run the model in ONNX Runtime on the same inputs to see the whole message, and mend what it names.",
+    PROBE_FAILED: "Give real inputs with --calibrate, or leave out --probe.",
+    DATA_UNUSABLE: "Mend the data, or leave out --calibrate.",
+}
+_RUN_AWAY = "the forecast gives figures that no run can give, so it says nothing of this model"
+_RANDOM_FAILED = (
+    "If ONNX Runtime runs the model on inputs of your own, give those with --calibrate; if it does not, mend what the "
+    "message names."
+)
 
 
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What the stages after measuring gave.
-
-    Attributes:
-        findings: of all rules, tested where they could be.
-        crashed: a rule failed.
-        preprocessing: what was done to each calibration sample, in words.
-        proof, probe, table: None where that stage did not run.
-        untested_because: why nothing ran although it was asked for; empty otherwise.
-        notes: what could not be done, in words.
-        seconds: wall time by stage.
-        trials: None unless they were asked for.
-        observer: how ranges were taken from the calibration samples.
-    """
-
-    findings: Sequence[Finding]
-    crashed: bool
-    preprocessing: str = ""
-    proof: Proof | None = None
-    probe: Probe | None = None
-    table: SensitivityTable | None = None
-    untested_because: str = ""
-    notes: tuple[str, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    trials: Trials | None = None
-    observer: str = DEFAULT_OBSERVER
-
-
-def assemble(facts: Facts, config: Config, outcome: Outcome) -> ModelResult:
+def assemble(record: Record) -> ModelResult:
     """The result of one model, findings most important first."""
-    schemes = (_scheme_result(facts, config, scheme, outcome) for scheme in facts.schemes)
+    facts, config = record.facts, record.config
+    findings = (*record.findings, *(_not_run(record, missing) for missing in record.not_run))
     return ModelResult(
         path=facts.model.name,
         sha256=facts.model.sha256,
         opset=facts.model.opset,
         format=facts.format.value,
-        schemes=tuple(schemes) if facts.is_float else (),
-        layers=tuple(_row(facts, layer, outcome) for layer in facts.layers),
-        findings=tuple(sorted(outcome.findings, key=lambda finding: _importance(facts, outcome, finding))),
-        calibration=_calibration(facts, outcome),
-        untested_because=outcome.untested_because,
-        notes=(*_notes(facts), *outcome.notes),
-        seconds=dict(outcome.seconds),
+        schemes=tuple(_scheme_result(record, scheme) for scheme in facts.schemes) if facts.is_float else (),
+        layers=tuple(_row(record, layer) for layer in facts.layers),
+        findings=tuple(sorted(findings, key=lambda finding: _importance(record, finding))),
+        calibration=_calibration(record),
+        untested_because=next((m.reason for m in record.not_run if m.kind is not PROBE_FAILED), ""),
+        notes=tuple(_notes(record)),
+        seconds=dict(record.seconds),
         levels=config.levels,
-        rule_crashed=outcome.crashed,
-        trials=outcome.trials,
+        rule_crashed=any(finding.code == RULE_CRASHED.code for finding in findings),
+        fail_on=config.fail_on,
+        fail_on_verdict=config.fail_on_verdict,
+        trials=record.trials,
     )
 
 
-def _importance(facts: Facts, outcome: Outcome, finding: Finding) -> tuple[bool, int, float, str, str]:
+def _not_run(record: Record, missing: NotRun) -> Finding:
+    data = record.request.data
+    made_up = data is not None and data.source.synthetic and missing.kind is RUN_FAILED
+    remedy = _RANDOM_FAILED if made_up else _REMEDIES[missing.kind]
+    return missing.kind.finding(missing.option, f"{missing.what}: {missing.reason.rstrip('.')}.", remedy)
+
+
+def _importance(record: Record, finding: Finding) -> tuple[bool, int, float, str, str]:
     """Not refuted first, then severity, then the damage measured, probed or forecast, then a stable order."""
     damage = finding.measured_db
     claim = finding.claim
-    if damage is None and claim is not None and outcome.probe is not None:
-        probed = outcome.probe.weights.get((claim.scheme, claim.tensor))
+    if damage is None and claim is not None and record.probe is not None:
+        probed = record.probe.weights.get((claim.scheme, claim.tensor))
         damage = probed.sqnr_db if probed is not None else None
     if damage is None and claim is not None:
-        known = facts.forecasts.get(claim.scheme)
+        known = record.facts.forecasts.get(claim.scheme)
         layer = known.layers.get(claim.tensor) if known else None
         damage = layer.weight_sqnr_db if layer else None
     where = finding.location
     return (
         not finding.counts,
         -finding.severity.rank,
-        float("inf") if damage is None else damage,
+        math.inf if damage is None or math.isnan(damage) else damage,
         finding.code,
         f"{where.graph}/{where.output}",
     )
 
 
-def _scheme_result(facts: Facts, config: Config, scheme: Scheme, outcome: Outcome) -> SchemeResult:
+def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
     """The strongest basis there is: measured on data, else probed, else forecast."""
+    facts, levels = record.facts, record.config.levels
     if not facts.is_quantisable:
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=NOTHING_TO_QUANTISE)
+    ran = facts.observations is not None or record.probe is not None
     unmeasured: list[str] = []
-    stages = ((Basis.MEASURED, outcome.proof), (Basis.PROBE, outcome.probe))
-    for basis, stage in stages:
+    for basis, stage in ((Basis.MEASURED, record.proof), (Basis.PROBE, record.probe)):
         error = stage.schemes.get(scheme.name) if stage is not None else None
-        if error is not None and error.has_signal:
-            note = "" if error.sqnr_db is not None else "the outputs are identical"
-            # On made-up inputs the largest class is chance, and so is whether it stays the largest.
-            counts = basis is Basis.MEASURED and facts.is_classifier
-            agreement = error.agreement if counts else None
-            verdict = config.levels.verdict(error.sqnr_db, agreement)
-            return SchemeResult(scheme.name, verdict, error.sqnr_db, basis, agreement, note)
-        unmeasured += [NO_SIGNAL] if error is not None else []
+        if error is None:
+            continue
+        # On made-up inputs the largest class is chance, and so is whether it stays the largest.
+        by_class = basis is Basis.MEASURED and facts.is_classifier
+        result = result_of_run(scheme.name, error, basis, levels, by_class=by_class)
+        if result.verdict is not None:
+            return result
+        unmeasured.append(result.note)
     forecast = facts.forecasts.get(scheme.name)
     sqnr_db = forecast.output_sqnr_db if forecast is not None else None
-    if forecast is None or sqnr_db is None:
-        note = "; ".join([*unmeasured, "no layer of this model could be forecast"])
-        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note)
+    if forecast is None or sqnr_db is None or not _is_figure(sqnr_db) or _has_run_away(forecast):
+        why = (
+            _RUN_AWAY
+            if forecast is not None and _has_run_away(forecast)
+            else "no layer of this model could be forecast"
+        )
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note="; ".join([*unmeasured, why]), ran=ran)
     weaker = [f"weaker: it passes through {_counted(forecast.unknown)}"] if forecast.unknown else []
-    note = "; ".join([*unmeasured, *weaker])
     return SchemeResult(
-        scheme.name,
-        config.levels.verdict(sqnr_db, forecast.agreement),
-        sqnr_db,
-        Basis.FORECAST,
-        forecast.agreement,
-        note,
-        forecast.uncertainty_db,
-        forecast.rest_share,
+        scheme=scheme.name,
+        verdict=levels.verdict(sqnr_db, forecast.agreement),
+        output_sqnr_db=sqnr_db,
+        basis=Basis.FORECAST,
+        agreement=forecast.agreement,
+        note="; ".join([*unmeasured, *weaker]),
+        uncertainty_db=forecast.uncertainty_db,
+        rest_share=_share(forecast.rest_share),
+        ran=ran,
     )
 
 
-def _row(facts: Facts, layer: LayerFacts, outcome: Outcome) -> LayerRow:
+def result_of_run(
+    scheme: str, error: OutputError, basis: Basis, levels: VerdictLevels, *, by_class: bool
+) -> SchemeResult:
+    """The verdict on what a run left at the outputs; none, with the reason, where that is no figure.
+
+    Args:
+        scheme: what was run.
+        error: against the float model.
+        basis: what was run on.
+        levels: where the verdict changes.
+        by_class: it counts whether the largest class stays the same.
+    """
+    if not error.has_signal:
+        return SchemeResult(scheme, None, None, basis, note=NO_SIGNAL, ran=True)
+    if error.sqnr_db is not None and not _is_figure(error.sqnr_db):
+        return SchemeResult(scheme, None, None, basis, note="the run gave no finite figure", ran=True)
+    agreement = error.agreement if by_class else None
+    note = "" if error.sqnr_db is not None else "the outputs are identical"
+    return SchemeResult(
+        scheme, levels.verdict(error.sqnr_db, agreement), error.sqnr_db, basis, agreement, note, ran=True
+    )
+
+
+def _is_figure(sqnr_db: float) -> bool:
+    """Whether an SQNR can be one: finite, and not below that of an output that overflows."""
+    return math.isfinite(sqnr_db) and sqnr_db >= OVERFLOWN_DB
+
+
+def _decibel(value: float | None) -> float | None:
+    """The SQNR of a layer as a figure: infinite where nothing is lost, None where it cannot be one."""
+    return value if value is not None and (value == math.inf or _is_figure(value)) else None
+
+
+def _has_run_away(forecast: Forecast) -> bool:
+    """Whether the forecast of some layer is beyond what a run can give, so that none of its figures means anything."""
+    figures = (entry.weight_sqnr_db for entry in forecast.layers.values())
+    return any(figure is not None and not _is_figure(figure) for figure in figures)
+
+
+def _share(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _row(record: Record, layer: LayerFacts) -> LayerRow:
+    facts = record.facts
     source, weight = layer.folded.layer, layer.weight
     seen = facts.stored(layer)
     forecast = {
-        name: LayerSqnr(entry.weight_sqnr_db, entry.sqnr_db, entry.weight_share, entry.activation_share)
+        name: LayerSqnr(
+            weight_sqnr_db=_decibel(entry.weight_sqnr_db),
+            sqnr_db=_decibel(entry.sqnr_db),
+            weight_share=_share(entry.weight_share),
+            activation_share=_share(entry.activation_share),
+        )
         for name, scheme in facts.forecasts.items()
-        if (entry := scheme.layers.get(layer.output)) is not None
+        if not _has_run_away(scheme) and (entry := scheme.layers.get(layer.output)) is not None
     }
     return LayerRow(
         node=source.node.name,
@@ -158,23 +194,23 @@ def _row(facts: Facts, layer: LayerFacts, outcome: Outcome) -> LayerRow:
         activation_low=seen.low if seen else None,
         activation_high=seen.high if seen else None,
         forecast=forecast or None,
-        probe=_of_layer(facts, layer, outcome.probe.weights if outcome.probe else {}),
-        measured=_measured(facts, layer, outcome),
+        probe=_of_layer(facts, layer, record.probe.weights if record.probe else {}),
+        measured=_measured(record, layer),
     )
 
 
-def _measured(facts: Facts, layer: LayerFacts, outcome: Outcome) -> dict[str, LayerSqnr] | None:
+def _measured(record: Record, layer: LayerFacts) -> dict[str, LayerSqnr] | None:
     """The row of the sensitivity table, or what the claims about this layer needed."""
-    table = outcome.table
+    table = record.table
     if table is None:
-        return _of_layer(facts, layer, outcome.proof.weights if outcome.proof else {})
+        return _of_layer(record.facts, layer, record.proof.weights if record.proof else {})
     return {
         scheme.name: LayerSqnr(
             weight_sqnr_db=_figure(table.weights.get((scheme.name, layer.output))),
             sqnr_db=_figure(table.both.get((scheme.name, layer.output))),
             activation_sqnr_db=_figure(table.activations.get((scheme.name, layer.output))),
         )
-        for scheme in facts.schemes
+        for scheme in record.facts.schemes
     }
 
 
@@ -182,7 +218,7 @@ def _figure(error: OutputError | None) -> float | None:
     """SQNR in dB, infinite where the outputs are identical."""
     if error is None or not error.has_signal:
         return None
-    return error.sqnr_db if error.sqnr_db is not None else math.inf
+    return _decibel(math.inf if error.sqnr_db is None else error.sqnr_db)
 
 
 def _of_layer(
@@ -193,23 +229,30 @@ def _of_layer(
     return {name: LayerSqnr(_figure(error)) for name, error in errors.items() if error is not None} or None
 
 
-def _calibration(facts: Facts, outcome: Outcome) -> CalibrationSummary | None:
-    seen = facts.observations
-    if seen is None:
+def _calibration(record: Record) -> CalibrationSummary | None:
+    seen, data = record.facts.observations, record.request.data
+    if seen is None or data is None:
         return None
-    held_out = outcome.proof.held_out if outcome.proof is not None else 0
     return CalibrationSummary(
-        seen.source, outcome.preprocessing, seen.samples, held_out, seen.synthetic, outcome.observer
+        source=seen.source,
+        preprocessing=data.source.preprocessing,
+        samples=seen.samples,
+        held_out=record.proof.held_out if record.proof is not None else 0,
+        synthetic=seen.synthetic,
+        observer=data.observer,
     )
 
 
-def _notes(facts: Facts) -> Iterator[str]:
+def _notes(record: Record) -> Iterator[str]:
+    facts = record.facts
     if facts.format is not Format.FLOAT:
         yield f"the model is quantised already ({facts.format}): its own parameters are checked, schemes are not judged"
     if facts.observations is not None and facts.observations.non_finite:
         bad = facts.observations.non_finite
         names = ", ".join(map(repr, bad[:4])) + (", …" if len(bad) > 4 else "")
         yield f"NaN or infinity while calibrating in {len(bad)} tensor{'s' * (len(bad) > 1)}: {names}"
+    if record.probe is not None and record.probe.note:
+        yield f"probe: {record.probe.note}"
 
 
 def _counted(names: Sequence[str]) -> str:

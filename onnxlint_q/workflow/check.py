@@ -1,114 +1,256 @@
-"""The use case: one model in, one result out. Read, measure, judge, prove."""
+"""The use case of `check`: files in, one result for each out.
+
+A model goes once through the stages below, top to bottom: read, measure and foresee what the file tells; probe, inspect
+and observe what runs show; judge; quantise layer by layer, prove the claims, try other samples; assemble the result.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from onnxlint_q.analysis.observed.observations import Observations
-from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
-from onnxlint_q.analysis.schemes import Scheme
-from onnxlint_q.errors import DataError, OnnxlintError
+from onnxlint_q.analysis.measured import measure
+from onnxlint_q.errors import DataError, OnnxlintError, UsageError, as_one_line
 from onnxlint_q.execute.data.inspection import inspect
-from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.executable import folded
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
-from onnxlint_q.finding import RULE_CRASHED, Confidence, Evidence, Finding, Location, Severity
+from onnxlint_q.finding import Evidence, Finding
 from onnxlint_q.graph import read_model
-from onnxlint_q.judge.config import Config
-from onnxlint_q.judge.facts import Facts, facts_of
+from onnxlint_q.judge.config import Config, Overrides
+from onnxlint_q.judge.facts import Facts, foresee
+from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
+from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Rule
-from onnxlint_q.proof.probe import Probe, probe
-from onnxlint_q.proof.prove import Proof, prove
-from onnxlint_q.proof.sensitivity import SensitivityTable, measure_sensitivity
+from onnxlint_q.proof.probe import probe
+from onnxlint_q.proof.prove import prove
+from onnxlint_q.proof.sensitivity import measure_sensitivity
 from onnxlint_q.proof.trials import run_trials
-from onnxlint_q.workflow.assemble import Outcome, assemble
-from onnxlint_q.workflow.results import ModelResult, Trials
+from onnxlint_q.workflow.assemble import assemble
+from onnxlint_q.workflow.record import CheckRequest, DataRequest, NotRun, Record
+from onnxlint_q.workflow.results import Failure, ModelResult, Run
+
+QUANTISED_ALREADY = "the model is quantised already"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the user asked for.
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One file with the configuration that applies to it and the rules that this chooses."""
 
-    Attributes:
-        schemes: to judge.
-        source: calibration data; None for a static run.
-        samples: how many to calibrate on.
-        probe: run the model on synthetic inputs.
-        observer: how ranges are taken from the data, one of analysis.observers.
-        trials: on how many disjoint subsets of the data to calibrate again; 0 for none.
-        measure_layers: quantise every layer alone on the calibration data, weight, result and both.
+    path: Path
+    config: Config
+    rules: tuple[Rule, ...]
+
+
+def plan(paths: Sequence[Path], overrides: Overrides) -> tuple[Job, ...]:
+    """A job for each file; no model is read yet.
+
+    Raises:
+        UsageError: an option or a configuration file cannot be used.
+        PluginError: a rule package is broken.
     """
+    known = [entry.rule for entry in load_rules()]
+    overrides.check(known)
+    configs = [overrides.config_for(path) for path in paths]
+    return tuple(Job(path, config, config.build(known)) for path, config in zip(paths, configs, strict=True))
 
-    schemes: tuple[Scheme, ...]
-    source: Source | None = None
-    samples: int = 32
-    probe: bool = False
-    observer: str = DEFAULT_OBSERVER
-    trials: int = 0
-    measure_layers: bool = False
+
+def check(jobs: Sequence[Job], request: CheckRequest, progress: Progress = silent) -> Run:
+    """Lint every model; whatever one of them brings about, the others are still linted.
+
+    Raises:
+        UsageError: the request cannot be used.
+    """
+    results: list[ModelResult] = []
+    failures: list[Failure] = []
+    for job in jobs:
+        try:
+            results.append(lint(job.path, job.rules, job.config, request, progress))
+        except UsageError:
+            raise
+        except Exception as error:  # a defect of the tool included: it is told as one
+            failures.append(Failure(str(job.path), as_one_line(error, str(job.path))))
+    return Run(tuple(results), tuple(failures))
 
 
 def lint(
-    path: Path, rules: Sequence[Rule], config: Config, request: Request, progress: Progress = silent
+    path: Path, rules: Sequence[Rule], config: Config, request: CheckRequest, progress: Progress = silent
 ) -> ModelResult:
     """Lint one model.
 
     Raises:
         ModelError: the file cannot be read or trusted.
-        DataError: the calibration data cannot be read or does not fit this model.
     """
-    clock = _Clock()
-    with clock.stage("read"):
-        model = read_model(path)
-    with clock.stage("measure"):
-        facts = facts_of(model, request.schemes)
-    observations, reason = None, ""
-    probed: Probe | None = None
-    notes: tuple[str, ...] = ()
-    if request.probe:
-        with clock.stage("probe"):
-            probed, notes = _probe(facts, progress)
-    if request.source is not None:
-        with clock.stage("inspect"):
-            facts = facts.inspected(inspect(facts, request.source, request.samples, progress))
-        with clock.stage("observe"):
-            observations, reason = _observe(facts, request.source, request.samples, progress)
-    if observations is not None:
-        facts = facts.observed(observations)
-    with clock.stage("judge"):
-        findings, crashed = judge(facts, rules, config)
-    proof, table = None, None
-    if observations is not None and request.source is not None and facts.is_float:
-        if request.measure_layers:
-            with clock.stage("layers"):
-                table, reason = _measure_layers(facts, observations, request.source, request.observer, progress)
-        with clock.stage("prove"):
-            proof, reason = _prove(facts, observations, findings, request, progress, table)
-        if proof is not None:
-            findings = _restored(proof.findings, rules, config)
-    trials = None
-    if proof is not None and request.trials and request.source is not None:
-        with clock.stage("trials"):
-            trials, reasons = _trials(facts, request.source, request, progress)
-        notes = (*notes, *reasons)
-    how = request.source.preprocessing if request.source is not None else ""
-    outcome = Outcome(
-        findings, crashed, how, proof, probed, table, reason, notes, clock.seconds, trials, request.observer
-    )
-    return assemble(facts, config, outcome)
+    clock = [time.perf_counter()]
+    model = read_model(path)
+    clock.append(time.perf_counter())
+    measured = measure(model, config.schemes)
+    clock.append(time.perf_counter())
+    facts = foresee(measured)
+    clock.append(time.perf_counter())
+    spent = {name: clock[i + 1] - clock[i] for i, name in enumerate(("read", "measure", "foresee"))}
+    record = Record(request, tuple(rules), config, facts, seconds=spent)
+    for stage in STAGES:
+        record = _through(stage, record, progress)
+    return assemble(record)
 
 
-def judge(facts: Facts, rules: Sequence[Rule], config: Config) -> tuple[list[Finding], bool]:
-    """All findings of all rules, and whether a rule crashed; a crash is a finding and does not stop the others."""
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step after the file is known.
+
+    Attributes:
+        name: in the list of times.
+        wanted: whether it was asked for and what it starts from is there.
+        fill: gives the record with the stage's field filled.
+        option: what asks for it; empty for a stage that runs nothing.
+        missing: what there is not where it fails, in words.
+        kind: the finding that says so.
+        float_only: it quantises the model, so a quantised one is none for it.
+    """
+
+    name: str
+    wanted: Callable[[Record], bool]
+    fill: Callable[[Record, Progress], Record]
+    option: str = ""
+    missing: str = ""
+    kind: OwnFinding = RUN_FAILED
+    float_only: bool = False
+
+
+def _through(stage: Stage, record: Record, progress: Progress) -> Record:
+    """The record after one stage, which leaves a note instead of its field where a run did not happen."""
+    if not stage.wanted(record):
+        return record
+    if stage.float_only and not record.facts.is_float:
+        return _without(record, stage, stage.kind, QUANTISED_ALREADY)
+    start = time.perf_counter()
+    try:
+        record = stage.fill(record, progress)
+    except (NotRunnableError, DataError) as error:
+        if not stage.option:
+            raise
+        about_data = isinstance(error, DataError)
+        reason = str(error) if about_data else f"ONNX Runtime cannot run the model: {error}"
+        kind = DATA_UNUSABLE if about_data and stage.kind is RUN_FAILED else stage.kind
+        record = _without(record, stage, kind, reason)
+    return replace(record, seconds={**record.seconds, stage.name: time.perf_counter() - start})
+
+
+def _without(record: Record, stage: Stage, kind: OwnFinding, reason: str) -> Record:
+    if any((other.kind, other.reason) == (kind, reason) for other in record.not_run):
+        return record  # one fault is one finding, however many stages it stops
+    return replace(record, not_run=(*record.not_run, NotRun(kind, stage.option, stage.missing, reason)))
+
+
+def _data(record: Record) -> DataRequest:
+    assert record.request.data is not None
+    return record.request.data
+
+
+def _probe(record: Record, progress: Progress) -> Record:
+    return replace(record, probe=probe(record.facts, progress))
+
+
+def _inspect(record: Record, progress: Progress) -> Record:
+    data = _data(record)
+    return replace(record, facts=record.facts.inspected(inspect(record.facts, data.source, data.samples, progress)))
+
+
+def _observe(record: Record, progress: Progress) -> Record:
+    data = _data(record)
+    return replace(record, facts=record.facts.observed(observe(record.facts, data.source, data.samples, progress)))
+
+
+def _judge(record: Record, _: Progress) -> Record:
+    return replace(record, judged=tuple(judge(record.facts, record.rules, record.config)))
+
+
+def _measure_layers(record: Record, progress: Progress) -> Record:
+    data, facts, seen = _data(record), record.facts, record.facts.observations
+    assert seen is not None
+    samples = partial(data.source.take, facts.model.inputs, seen.samples)
+    table = measure_sensitivity(facts, folded(facts), samples, seen, data.observer, progress)
+    return replace(record, table=table)
+
+
+def _prove(record: Record, progress: Progress) -> Record:
+    data, facts, seen = _data(record), record.facts, record.facts.observations
+    assert seen is not None
+    proof = prove(facts, seen, record.judged, data.source, data.samples, progress, data.observer, record.table)
+    findings = tuple(_restored(proof.findings, record.rules, record.config))
+    return replace(record, proof=replace(proof, findings=findings))
+
+
+def _trials(record: Record, progress: Progress) -> Record:
+    data = _data(record)
+    trials = run_trials(record.facts, data.source, data.samples, data.trials, data.observer, progress)
+    return replace(record, trials=trials)
+
+
+def _observed(record: Record) -> bool:
+    return record.facts.observations is not None
+
+
+STAGES = (
+    Stage(
+        "probe",
+        wanted=lambda record: record.request.probe,
+        fill=_probe,
+        option="--probe",
+        missing="The probe did not happen",
+        kind=PROBE_FAILED,
+        float_only=True,
+    ),
+    Stage(
+        "inspect",
+        wanted=lambda record: record.request.data is not None,
+        fill=_inspect,
+        option="--calibrate",
+        missing="The model was not run on the data",
+    ),
+    Stage(
+        "observe",
+        wanted=lambda record: record.facts.data is not None,
+        fill=_observe,
+        option="--calibrate",
+        missing="The model was not run on the data",
+    ),
+    Stage("judge", wanted=lambda record: True, fill=_judge),
+    Stage(
+        "layers",
+        wanted=lambda record: _observed(record) and _data(record).layers,
+        fill=_measure_layers,
+        option="--measure layers",
+        missing="The layers were not quantised one by one",
+        float_only=True,
+    ),
+    Stage(
+        "prove",
+        wanted=lambda record: _observed(record) and record.facts.is_float,
+        fill=_prove,
+        option="--calibrate",
+        missing="No claim was tested and no scheme was measured",
+    ),
+    Stage(
+        "trials",
+        wanted=lambda record: _observed(record) and _data(record).trials > 0,
+        fill=_trials,
+        option="--trials",
+        missing="There are no trials",
+        float_only=True,
+    ),
+)
+"""What follows once the file is known, in this order."""
+
+
+def judge(facts: Facts, rules: Sequence[Rule], config: Config) -> list[Finding]:
+    """All findings of all rules; a rule that crashes is one of them and does not stop the others."""
     findings: list[Finding] = []
-    crashed = False
     schemes = {scheme.name for scheme in facts.schemes}
     for rule in rules:
         try:
@@ -117,9 +259,8 @@ def judge(facts: Facts, rules: Sequence[Rule], config: Config) -> tuple[list[Fin
             raise
         except Exception as error:  # a rule may come from anybody
             found = [_crash(rule, error)]
-            crashed = True
         findings.extend(f for f in found if f.claim is None or f.claim.scheme in schemes)
-    return findings, crashed
+    return findings
 
 
 def _configured(finding: Finding, rule: Rule, config: Config) -> Finding:
@@ -140,79 +281,8 @@ def _restored(findings: Sequence[Finding], rules: Sequence[Rule], config: Config
 
 
 def _crash(rule: Rule, error: Exception) -> Finding:
-    return Finding(
-        code=RULE_CRASHED,
-        name="rule-crashed",
-        severity=Severity.ERROR,
-        confidence=Confidence.HIGH,
-        message=f"rule {rule.code} {rule.name} failed: {type(error).__name__}: {error}",
-        location=Location(output=rule.code),
-        remedy=f"report it with the model, and run with --ignore {rule.code} until it is mended",
+    return RULE_CRASHED.finding(
+        rule.code,
+        f"rule {rule.code} {rule.name} failed: {type(error).__name__}: {error}",
+        f"report it with the model, and run with --ignore {rule.code} until it is mended",
     )
-
-
-def _probe(facts: Facts, progress: Progress) -> tuple[Probe | None, tuple[str, ...]]:
-    """The probe, and a note why there is none or what weakens it."""
-    if not facts.is_float:
-        return None, ("nothing was probed: the model is quantised already",)
-    try:
-        probed = probe(facts, progress)
-        return probed, (f"probe: {probed.note}",) if probed.note else ()
-    except (NotRunnableError, DataError) as error:
-        return None, (f"the probe gave nothing, verdicts rest on what else there is: {error}",)
-
-
-def _observe(facts: Facts, source: Source, samples: int, progress: Progress) -> tuple[Observations | None, str]:
-    try:
-        return observe(facts, source, samples, progress), ""
-    except NotRunnableError as error:
-        return None, f"ONNX Runtime cannot run the model: {error}"
-
-
-def _measure_layers(
-    facts: Facts, observations: Observations, source: Source, observer: str, progress: Progress
-) -> tuple[SensitivityTable | None, str]:
-    samples = partial(source.take, facts.model.inputs, observations.samples)
-    try:
-        return measure_sensitivity(facts, folded(facts), samples, observations, observer, progress), ""
-    except NotRunnableError as error:
-        return None, f"ONNX Runtime cannot run the folded model: {error}"
-
-
-def _prove(
-    facts: Facts,
-    observations: Observations,
-    findings: Sequence[Finding],
-    request: Request,
-    progress: Progress,
-    table: SensitivityTable | None,
-) -> tuple[Proof | None, str]:
-    assert request.source is not None
-    try:
-        proof = prove(facts, observations, findings, request.source, request.samples, progress, request.observer, table)
-        return proof, ""
-    except NotRunnableError as error:
-        return None, f"ONNX Runtime cannot run the folded model: {error}"
-
-
-def _trials(
-    facts: Facts, source: Source, request: Request, progress: Progress
-) -> tuple[Trials | None, tuple[str, ...]]:
-    """The trials, and a note why there are none."""
-    try:
-        return run_trials(facts, source, request.samples, request.trials, request.observer, progress), ()
-    except NotRunnableError as error:
-        return None, (f"there are no trials: {error}",)
-
-
-@dataclass
-class _Clock:
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.perf_counter() - start

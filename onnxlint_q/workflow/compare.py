@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,15 +15,16 @@ from onnxlint_q.execute.data.labels import read_labels
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.graph import read_model
-from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import Facts, facts_of
+from onnxlint_q.judge.own_findings import RULE_CRASHED
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.comparison.compare import compare_files, pair_files
 from onnxlint_q.proof.comparison.run_both import PairErrors, check_loads
 from onnxlint_q.proof.comparison.settle import settle
-from onnxlint_q.workflow.assemble import Outcome, assemble
-from onnxlint_q.workflow.check import judge
+from onnxlint_q.workflow.assemble import assemble, result_of_run
+from onnxlint_q.workflow.check import Job, judge
+from onnxlint_q.workflow.record import CheckRequest, Record
 from onnxlint_q.workflow.results import Basis, CalibrationSummary, ComparedFile, Comparison, SchemeResult
 
 
@@ -43,15 +43,14 @@ class CompareRequest:
     labels: Path | None = None
 
 
-def compare(
-    reference: Path,
-    quantized: Path,
-    rules: Sequence[Rule],
-    config: Config,
-    request: CompareRequest,
-    progress: Progress = silent,
-) -> Comparison:
+def compare(reference: Path, quantized: Job, request: CompareRequest, progress: Progress = silent) -> Comparison:
     """Compare a quantised file with its float original on the same samples.
+
+    Args:
+        reference: the float file.
+        quantized: the other, with the configuration nearest to it and the rules that this chooses.
+        request: what to run.
+        progress: told after each sample.
 
     Raises:
         ModelError: a file cannot be read, paired with the other, or run.
@@ -59,8 +58,8 @@ def compare(
         UsageError: the files are given in the wrong order, or the second one is not quantised.
     """
     clock = [time.perf_counter()]
-    ours, theirs = (facts_of(read_model(path), DEFAULT_SCHEMES) for path in (reference, quantized))
-    _check_order(reference, quantized, ours, theirs)
+    ours, theirs = (facts_of(read_model(path), DEFAULT_SCHEMES) for path in (reference, quantized.path))
+    _check_order(reference, quantized.path, ours, theirs)
     clock.append(time.perf_counter())
     pairing = pair_files(ours, theirs)
     clock.append(time.perf_counter())
@@ -68,12 +67,13 @@ def compare(
     found = compare_files(pairing, theirs, request.source, request.samples, labels, progress)
     clock.append(time.perf_counter())
     facts = theirs.compared(found.compared)
-    judged, crashed = judge(facts, rules, config)
-    on_reference, reference_crashed = judge(ours, rules, config)
-    findings = settle(judged, on_reference, rules, found.compared, config.confirm_below_db)
+    rules, config = quantized.rules, quantized.config
+    judged, on_reference = judge(facts, rules, config), judge(ours, rules, config)
+    crashed = [finding for finding in on_reference if finding.code == RULE_CRASHED.code and finding not in judged]
+    findings = settle([*judged, *crashed], on_reference, rules, found.compared, config.confirm_below_db)
     clock.append(time.perf_counter())
     names = {value: held.tensors[0] for value, held in enumerate(pairing.quantized.values)}
-    told = assemble(facts, config, Outcome(findings, crashed or reference_crashed, seconds=_stages(clock)))
+    told = assemble(Record(CheckRequest(), rules, config, facts, judged=findings, seconds=_stages(clock)))
     return Comparison(
         reference=ComparedFile(
             ours.model.name, ours.model.sha256, ours.model.opset, ours.format.value, len(ours.layers)
@@ -117,19 +117,8 @@ def _check_order(reference: Path, quantized: Path, ours: Facts, theirs: Facts) -
 
 def _verdict(theirs: Facts, errors: PairErrors, levels: VerdictLevels) -> SchemeResult:
     """The verdict on the outputs; none where nothing could be measured."""
-    output, name = errors.output, theirs.format.value
-    if not output.has_signal:
-        return SchemeResult(name, None, None, Basis.MEASURED, note=_NO_FIGURE)
-    agreement = errors.classifier.agreement if errors.classifier is not None else None
-    verdict = levels.verdict(output.sqnr_db, agreement)
-    sqnr = math.inf if output.sqnr_db is None else output.sqnr_db
-    return SchemeResult(name, verdict, sqnr, Basis.MEASURED, agreement)
-
-
-_NO_FIGURE = (
-    "no error could be measured at the output: it is zero, not finite, not a float, or of another shape in the other "
-    "file"
-)
+    by_class = errors.classifier is not None
+    return result_of_run(theirs.format.value, errors.output, Basis.MEASURED, levels, by_class=by_class)
 
 
 def _calibration(source: Source, errors: PairErrors) -> CalibrationSummary:
@@ -155,7 +144,10 @@ def _notes(ours: Facts, pairing: Pairing, errors: PairErrors, labels: Sequence[i
     if errors.outputs < outputs:
         yield f"{outputs - errors.outputs} of {outputs} outputs of the float model have no partner"
     if not errors.output.has_signal:
-        yield _NO_FIGURE
+        yield (
+            "no error could be measured at the output: it is zero, not finite, not a float, or of another shape in the "
+            "other file"
+        )
     if pairing.contradictions:
         yield f"{pairing.contradictions} times two ways through the graphs led to different partners; the first holds"
     if labels is not None and errors.classifier is None:

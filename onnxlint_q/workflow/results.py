@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from onnxlint_q.analysis.observed.compared import ClassifierError, ComparedRow, QparamsReading
 from onnxlint_q.finding import Evidence, Finding, Severity
+from onnxlint_q.judge.own_findings import NOT_RUN
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels
 from onnxlint_q.proof.trial_figures import TrialFigure, Trials
 
@@ -93,12 +94,13 @@ class SchemeResult:
     """The verdict on one scheme.
 
     Attributes:
-        output_sqnr_db: at the model's output with everything quantised; None with the reason in `note`.
+        output_sqnr_db: at the model's output with everything quantised, finite; None with the reason in `note`.
         agreement: fraction of samples whose top-1 agrees with float, measured or forecast; None if the model is no
             classifier.
         note: what weakens the figure, in words.
         uncertainty_db: two thirds of such figures lie within plus or minus this of a measurement; None for one.
         rest_share: fraction of the noise power from activations that are no layer's output; None unless forecast.
+        ran: the model was run, whether or not that gave the figure.
     """
 
     scheme: str
@@ -109,6 +111,7 @@ class SchemeResult:
     note: str = ""
     uncertainty_db: float | None = None
     rest_share: float | None = None
+    ran: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,7 @@ class ModelResult:
         seconds: wall time by stage.
         levels: where the verdicts change.
         rule_crashed: a rule failed, so the answer is incomplete.
+        fail_on, fail_on_verdict: lowest severity and best verdict that fail a build; None for never.
         trials: None unless they were asked for.
     """
 
@@ -163,17 +167,27 @@ class ModelResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     levels: VerdictLevels = field(default_factory=VerdictLevels)
     rule_crashed: bool = False
+    fail_on: Severity | None = Severity.WARNING
+    fail_on_verdict: Verdict | None = Verdict.BREAKS
     trials: Trials | None = None
 
     def count(self, evidence: Evidence) -> int:
         """How many findings have this evidence."""
         return sum(finding.evidence is evidence for finding in self.findings)
 
-    def fails(self, level: Severity | None) -> bool:
-        """Whether any finding that is not refuted is at `level` or above; never where `level` is None."""
-        if level is None:
-            return False
-        return any(finding.counts and finding.severity.rank >= level.rank for finding in self.findings)
+    @property
+    def fails(self) -> bool:
+        """Whether a build should fail: by a finding that is not refuted, by a verdict, or by a run that did not happen.
+
+        An uncertain or unknown verdict does not fail it.
+        """
+        worst = max((finding.severity.rank for finding in self.findings if finding.counts), default=-1)
+        ranks = [result.verdict.rank for result in self.schemes if result.verdict is not None]
+        return (
+            (self.fail_on is not None and worst >= self.fail_on.rank)
+            or (self.fail_on_verdict is not None and any(rank <= self.fail_on_verdict.rank for rank in ranks))
+            or any(finding.code in NOT_RUN for finding in self.findings)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +204,16 @@ class Run:
 
     models: tuple[ModelResult, ...]
     failures: tuple[Failure, ...] = ()
+
+    @property
+    def fails(self) -> bool:
+        """Whether any model fails a build."""
+        return any(model.fails for model in self.models)
+
+    @property
+    def trustworthy(self) -> bool:
+        """Whether every model was linted by every rule."""
+        return not self.failures and not any(model.rule_crashed for model in self.models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +257,7 @@ class Comparison:
 
     @property
     def result(self) -> SchemeResult:
-        """The verdict on the quantised file; infinite SQNR is a perfect match."""
+        """The verdict on the quantised file."""
         return self.quantized.schemes[0]
 
     @property

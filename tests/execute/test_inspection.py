@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from onnxlint_q.analysis.observed.data_summary import DataSummary
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.data.inspection import INSPECTED, inspect
 from onnxlint_q.execute.data.preprocess import PRESETS
@@ -25,7 +24,8 @@ from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Example
 from onnxlint_q.judge.testing import example_facts
-from onnxlint_q.workflow.check import Request, lint
+from onnxlint_q.workflow.check import lint
+from onnxlint_q.workflow.record import CheckRequest, DataRequest
 from onnxlint_q_rules.data.constant_input import ConstantInput
 from onnxlint_q_rules.data.duplicate_samples import DuplicateSamples
 from onnxlint_q_rules.data.noise_like_data import NoiseLikeData
@@ -183,7 +183,7 @@ def linted(tmp_path: Path, model: str, images: np.ndarray) -> list[Finding]:
     for number, image in enumerate(images):
         Image.fromarray(image.transpose(1, 2, 0).astype(np.uint8)).save(folder / f"{number}.png")
     onnx.save(onnx.parser.parse_model(model), tmp_path / "m.onnx")
-    request = Request(DEFAULT_SCHEMES, open_source(str(folder), PRESETS["unit"]), 32)
+    request = CheckRequest(DataRequest(open_source(str(folder), PRESETS["unit"]), 32))
     rules = Config().build([entry.rule for entry in load_rules()])
     result = lint(tmp_path / "m.onnx", rules, Config(), request)
     assert result.untested_because.startswith("ONNX Runtime cannot run the model")

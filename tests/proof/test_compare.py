@@ -19,6 +19,7 @@ from onnxlint_q.judge.config import Config, parse_config
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.proof.comparison import run_both as running
+from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.compare import CompareRequest, compare
 from onnxlint_q.workflow.results import Comparison
 
@@ -36,8 +37,8 @@ def run(models: Path, calibration: Path) -> Callable[..., Comparison]:
     ) -> Comparison:
         source = open_source(str(calibration), preset("raw"))
         config = parse_config(table or {}, Path("onnxlint-q.toml"))
-        request = CompareRequest(source, 8, labels)
-        return compare(models / reference, models / quantised, config.build(RULES), config, request)
+        job = Job(models / quantised, config, config.build(RULES))
+        return compare(models / reference, job, CompareRequest(source, 8, labels))
 
     return go
 
@@ -145,7 +146,7 @@ def test_names_say_nothing(run: Callable[..., Comparison], models: Path, tmp_pat
 
 def test_a_quantised_file_twice_is_a_perfect_match(run: Callable[..., Comparison]) -> None:
     found = run("qdq_good.onnx", "qdq_good.onnx")
-    assert found.result.verdict is Verdict.SURVIVES and found.result.output_sqnr_db == math.inf
+    assert (found.result.verdict, found.result.note) == (Verdict.SURVIVES, "the outputs are identical")
     assert {row.sqnr_db for row in found.rows} == {math.inf} and {row.drop_db for row in found.rows} == {None}
     assert any("the first file is quantised itself" in note for note in found.quantized.notes)
 
@@ -248,4 +249,4 @@ def test_what_cannot_be_compared_is_refused(run: Callable[..., Comparison], mode
         run("qdq_blocked.onnx")
     with pytest.raises(DataError, match="holds no samples"):
         source = ArraySource("empty.npz", {"images": np.zeros((0, 3, 32, 32), np.float32)})
-        compare(models / FLOAT, models / "qdq_good.onnx", (), Config(), CompareRequest(source, 4))
+        compare(models / FLOAT, Job(models / "qdq_good.onnx", Config(), ()), CompareRequest(source, 4))

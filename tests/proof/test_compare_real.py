@@ -11,6 +11,7 @@ from onnxlint_q.execute.data.sources import open_source
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.verdict import Verdict
+from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.compare import CompareRequest, compare
 from onnxlint_q.workflow.results import Comparison
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.skipif(not IMAGES.is_dir(), reason="needs the public ne
 def found(reference: str, quantised: str, samples: int = 4) -> Comparison:
     source = open_source(str(IMAGES), preset("imagenet"))
     rules = Config().build([entry.rule for entry in load_rules()])
-    return compare(MODELS / reference, MODELS / quantised, rules, Config(), CompareRequest(source, samples))
+    return compare(MODELS / reference, Job(MODELS / quantised, Config(), rules), CompareRequest(source, samples))
 
 
 def test_a_public_file_whose_input_is_quantised_for_pixels() -> None:

@@ -102,6 +102,7 @@ PRESETS: dict[str, Preprocessing] = {
     "unit": Preprocessing("unit", (0.0,), (1.0,), 1 / 255),
     "raw": Preprocessing("raw", (0.0,), (1.0,), 1.0),
 }
+DEFAULT_PRESET = "imagenet"
 
 
 def preset(name: str) -> Preprocessing:

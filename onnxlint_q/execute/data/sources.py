@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onnxlint_q.errors import DataError
+from onnxlint_q.errors import DataError, UsageError
 from onnxlint_q.execute.data.archives import read_arrays
 from onnxlint_q.execute.data.images import SUFFIXES, ImageFolder
 from onnxlint_q.execute.data.preprocess import Preprocessing
@@ -59,6 +60,26 @@ class ArraySource(Source):
         )
 
 
+class ArrayFile(Source):
+    """An .npz or .npy file; it is read when its samples are first asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self.path = path
+
+    def available(self, inputs: Sequence[Value]) -> int:
+        """The largest number of samples of any input."""
+        return self._arrays.available(inputs)
+
+    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+        """The slices of the arrays."""
+        return self._arrays.samples(inputs)
+
+    @cached_property
+    def _arrays(self) -> ArraySource:
+        return ArraySource(self.name, read_arrays(self.path))
+
+
 class ArrayFolder(Source):
     """A folder of .npz or .npy files, read in the order of their names."""
 
@@ -94,18 +115,18 @@ class RandomSource(Source):
 
 
 def open_source(where: str, preprocessing: Preprocessing) -> Source:
-    """The source that `--calibrate` names.
+    """The source that `--calibrate` names; nothing of it is read yet.
 
     Raises:
-        DataError: there is nothing there that can be read.
+        UsageError: there is nothing there, or nothing that samples can be read from.
     """
     if where == "random":
         return RandomSource()
     path = Path(where)
     if where and path.is_file():
-        return ArraySource(where, read_arrays(path))
+        return ArrayFile(path)
     if not where or not path.is_dir():
-        raise DataError(
+        raise UsageError(
             f"--calibrate {where}: no such file or folder; pass an .npz, an .npy, a folder of images, or `random`"
         )
     files = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
@@ -115,7 +136,7 @@ def open_source(where: str, preprocessing: Preprocessing) -> Source:
         return ImageFolder(path, images, preprocessing)
     if arrays:
         return ArrayFolder(path, arrays)
-    raise DataError(f"{where}: holds no images and no .npz or .npy files (subfolders are not searched)")
+    raise UsageError(f"--calibrate {where}: holds no images and no .npz or .npy files (subfolders are not searched)")
 
 
 def _slices(value: Value, array: Array, source: str) -> Sequence[Array]:

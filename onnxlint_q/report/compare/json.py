@@ -35,7 +35,7 @@ def document(comparison: Comparison) -> dict[str, Json]:
         "quantised": _file(model, len(model.layers)),
         "verdict": result.verdict.value if result.verdict else None,
         "output_sqnr_db": number(result.output_sqnr_db),
-        "output_reason": PERFECT if result.output_sqnr_db == math.inf else None,
+        "output_reason": PERFECT if result.output_sqnr_db is None and result.verdict is not None else None,
         "classifier": {
             "agreement": number(classifier.agreement),
             "qmse": number(classifier.qmse),
