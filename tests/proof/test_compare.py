@@ -250,3 +250,92 @@ def test_what_cannot_be_compared_is_refused(run: Callable[..., Comparison], mode
     with pytest.raises(DataError, match="holds no samples"):
         source = ArraySource("empty.npz", {"images": np.zeros((0, 3, 32, 32), np.float32)})
         compare(models / FLOAT, Job(models / "qdq_good.onnx", Config(), ()), CompareRequest(source, 4))
+
+
+def test_the_configuration_decides_as_in_check(run: Callable[..., Comparison]) -> None:
+    plain = run("qdq_good.onnx")
+    assert plain.result.verdict is Verdict.SURVIVES and not plain.quantized.fails
+    strict = run("qdq_good.onnx", table={"verdict": {"breaks-db": 50, "survives-db": 60}})
+    assert strict.result.verdict is Verdict.BREAKS and strict.quantized.fails
+    assert not run(
+        "qdq_good.onnx", table={"verdict": {"breaks-db": 50, "survives-db": 60}, "fail-on-verdict": "none"}
+    ).quantized.fails
+
+
+def test_a_fault_is_one_finding_and_each_of_its_rules_can_be_ignored(run: Callable[..., Comparison]) -> None:
+    def codes(**table: object) -> set[str]:
+        return {finding.code for finding in run("qdq_coarse_input.onnx", table=table).quantized.findings}
+
+    assert codes() == {"QC001"}
+    assert codes(ignore=["QP001"]) == {"QC001"}
+    assert codes(ignore=["QC001"]) == {"QP001"}
+    assert codes(ignore=["QC", "large-scale"]) == set()
+    assert only(run("qdq_coarse_input.onnx"), "QC001").note == "QP001 large-scale reports the same."
+
+
+def test_severity_and_options_of_a_rule_about_a_pair(run: Callable[..., Comparison]) -> None:
+    info = run("qdq_coarse_input.onnx", table={"severity": {"QC001": "info"}})
+    assert only(info, "QC001").severity is Severity.INFO and not info.quantized.fails and not info.jumps
+    loud = run("qdq_coarse_input.onnx", table={"rules": {"lossy-activation-qparams": {"broken-db": 12.0}}})
+    assert only(loud, "QC001").severity is Severity.ERROR
+    deaf = run("qdq_coarse_input.onnx", table={"rules": {"QC001": {"bad-db": 8.0}}, "ignore": ["QP001"]})
+    assert not deaf.quantized.findings and deaf.levels["bad_db"] == 8.0
+
+
+def test_the_float_file_tells_why_a_weight_is_lossy(run: Callable[..., Comparison]) -> None:
+    found = run("qdq_per_tensor_depthwise.onnx", "depthwise_spread.onnx")
+    (cause,) = only(found, "QC002").causes
+    assert cause.startswith("In the float model, QB002 near-zero-variance: 4 of 36 channels")
+
+
+def test_a_file_that_does_not_load_is_said_to_whatever_it_holds(
+    run: Callable[..., Comparison], models: Path, tmp_path: Path
+) -> None:
+    def unknown(graph: onnx.GraphProto) -> None:
+        output = graph.output[0].name
+        for node in graph.node:
+            node.output[:] = ["logits" if name == output else name for name in node.output]
+        graph.node.append(helper.make_node("Nowhere", ["logits"], [output], "strange", domain="nobody.knows"))
+
+    for name in ("qdq_good.onnx", FLOAT):
+        path = tmp_path / name
+        changed(models / name, path, unknown)
+        model = onnx.load(path)
+        model.opset_import.append(helper.make_opsetid("nobody.knows", 1))
+        onnx.save(model, path)
+        with pytest.raises(ModelError, match=r"ONNX Runtime cannot load it: .*nobody\.knows"):
+            run(path)
+
+
+TABLE = """
+<ir_version: 8, opset_import: ["" : 13]>
+lookup (int64[N, 3] ids) => (float[N, 3, 4] y)
+<float[5, 4] table = {%s}, float[4, 4] w = {%s}> { e = Gather(table, ids) [mm] y = MatMul(e, w) }
+"""
+CODES = """
+<ir_version: 8, opset_import: ["" : 13]>
+lookup (int64[N, 3] ids) => (float[N, 3, 4] y)
+<uint8[5, 4] table = {%s}, int8[4, 4] w = {%s}, uint8 z = {128}, int8 zw = {0}, float s = {0.0001}> {
+  e = Gather(table, ids)
+  [mm] sum = MatMulInteger(e, w, z, zw)
+  f = Cast <to = 1> (sum)
+  y = Mul(f, s)
+}
+"""
+
+
+def test_codes_whose_scale_comes_later_are_no_values(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    codes, weight = random.integers(0, 256, (5, 4)), random.integers(-127, 128, (4, 4))
+    real = np.concatenate([((codes - 128) * 0.01).ravel(), (weight * 0.01).ravel()])
+    for name, text, numbers in (
+        ("float", TABLE, (real[:20], real[20:])),
+        ("codes", CODES, (codes.ravel(), weight.ravel())),
+    ):
+        values = tuple(", ".join(map(str, part.tolist())) for part in numbers)
+        onnx.save(onnx.parser.parse_model(text % values), tmp_path / f"{name}.onnx")
+    source = ArraySource("ids", {"ids": random.integers(0, 5, (8, 3))})
+    job = Job(tmp_path / "codes.onnx", Config(), Config().build(RULES))
+    found = compare(tmp_path / "float.onnx", job, CompareRequest(source, 8))
+    assert found.not_compared == ("e",) and not told(found)
+    assert {row.node for row in found.rows} == {"ids", "mm"}
