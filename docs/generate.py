@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from onnxlint_q.judge.own_findings import OWN_FINDINGS, OwnFinding
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Rule
 
@@ -45,11 +46,15 @@ def main() -> None:
 def pages() -> Mapping[str, str]:
     """Text by file name: one page a rule, and the index."""
     rules = [entry.rule for entry in load_rules()]
-    return {"README.md": index(rules), **{file_name(rule): page(rule) for rule in rules}}
+    return {
+        "README.md": index(rules),
+        **{file_name(rule): page(rule) for rule in rules},
+        **{file_name(kind): own_page(kind) for kind in OWN_FINDINGS},
+    }
 
 
-def file_name(rule: type[Rule]) -> str:
-    """Name of a rule's page."""
+def file_name(rule: type[Rule] | OwnFinding) -> str:
+    """Name of the page of a rule, or of a finding of the linter itself."""
     return f"{rule.code}-{rule.name}.md"
 
 
@@ -72,16 +77,29 @@ def mathematics(rule: type[Rule]) -> str:
 def index(rules: Sequence[type[Rule]]) -> str:
     """The table of all rules, by family."""
     lines = [_GENERATED, "", "# Rules", ""]
+    rows = [(rule.code, _row(rule, sections(rule)[""])) for rule in rules]
+    rows += [(kind.code, _row(kind, kind.summary)) for kind in OWN_FINDINGS]
     for family, title in FAMILIES.items():
-        members = [rule for rule in rules if rule.code.startswith(family)]
-        if not members:
-            continue
-        lines += [f"## {title}", "", "| code | name | severity | what |", "|---|---|---|---|"]
-        for rule in members:
-            what = _cell(_one_line(sections(rule)[""]))
-            lines.append(f"| [{rule.code}]({file_name(rule)}) | {rule.name} | {rule.severity.value} | {what} |")
-        lines.append("")
+        members = [row for code, row in rows if code.startswith(family)]
+        if members:
+            lines += [f"## {title}", "", "| code | name | severity | what |", "|---|---|---|---|", *members, ""]
     return "\n".join(lines)
+
+
+def own_page(kind: OwnFinding) -> str:
+    """The page of a finding of the linter itself."""
+    lines = [
+        _GENERATED,
+        "",
+        f"# {kind.name} ({kind.code})",
+        "",
+        kind.summary,
+        "",
+        f"Severity: {kind.severity.value}. It is from the linter itself: no rule makes it, and nothing turns it off.",
+        "",
+        kind.text,
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def page(rule: type[Rule]) -> str:
@@ -137,6 +155,10 @@ def _examples(rule: type[Rule]) -> Iterator[str]:
             else:
                 yield from ("```", text, "```", "")
             shown = text
+
+
+def _row(rule: type[Rule] | OwnFinding, what: str) -> str:
+    return f"| [{rule.code}]({file_name(rule)}) | {rule.name} | {rule.severity.value} | {_cell(_one_line(what))} |"
 
 
 def _one_line(text: str) -> str:

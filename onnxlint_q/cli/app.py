@@ -42,7 +42,8 @@ class _Commands(typer.core.TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         alone = typer.Typer(add_completion=False)
-        alone.command(cmd_name)(getattr(import_module(f"onnxlint_q.cli.{cmd_name}"), cmd_name))
+        with errors_as_one_line():
+            alone.command(cmd_name)(getattr(import_module(f"onnxlint_q.cli.{cmd_name}"), cmd_name))
         return typer.main.get_command(alone)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from onnxlint_q.execute.data.preprocess import PRESETS
+from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, PRESETS
 from onnxlint_q.finding import Severity
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report.formats import ReportFormat
@@ -20,7 +20,9 @@ def one_of(words: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-Preprocess = Annotated[str | None, typer.Option(help=f"Preprocessing of images: {one_of(PRESETS)}.")]
+Preprocess = Annotated[
+    str | None, typer.Option(help=f"Preprocessing of images: {one_of(PRESETS)}; {DEFAULT_PRESET} by default.")
+]
 Mean = Annotated[str | None, typer.Option(help="Mean to subtract after scaling: one value, or one a channel.")]
 Std = Annotated[str | None, typer.Option(help="Standard deviation to divide by: one value, or one a channel.")]
 Scale = Annotated[float | None, typer.Option(help="Factor on the pixels 0-255, before the mean.")]

@@ -164,7 +164,7 @@ def run_options() -> ort.RunOptions:
 
 def _one_line(error: Exception) -> str:
     """ONNX Runtime's message without its status code and without the C++ function that raised it; never empty."""
-    text = re.sub(r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
+    text = re.sub(r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : ?", "", " ".join(str(error).split()))
     place = re.search(r"\S+\.(?:cc|cpp|h|hpp):\d+ [^(]*", text)
     if place is not None:
         text = text[: place.start()] + _after_parentheses(text[place.end() :])

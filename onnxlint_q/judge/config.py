@@ -85,16 +85,17 @@ class Config:
                 for name in names
                 if name.casefold() not in folded
             )
-        built = [self._instance(rule, errors) for rule in self.selection.choose(rules)]
+        accepted = {rule: self._accepted(rule, errors) for rule in rules}
         if errors:
             raise UsageError(_with_source(self.source, errors))
-        return tuple(rule for rule in built if rule is not None)
+        return tuple(rule(**accepted[rule]) for rule in self.selection.choose(rules))
 
     def severity_of(self, rule: Rule) -> Severity | None:
         """The severity that the configuration sets for `rule`, if it does."""
         return next(iter(_about(type(rule), self.severities)), None)
 
-    def _instance(self, rule: type[Rule], errors: list[str]) -> Rule | None:
+    def _accepted(self, rule: type[Rule], errors: list[str]) -> Mapping[str, Any]:
+        """The options of `rule` that the file sets, whether the rule is chosen or not."""
         values = {key: value for table in _about(rule, self.options) for key, value in table.items()}
         options = {f.name: f for f in fields(rule)}
         accepted: dict[str, Any] = {}
@@ -109,7 +110,7 @@ class Config:
                 errors.append(f"[rules.{rule.name}] {key} must be a {type(default).__name__}, not {value!r}")
                 continue
             accepted[name] = float(value) if number else value
-        return rule(**accepted) if not errors else None
+        return accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,11 +260,12 @@ class _Reader:
         if words == (ALL_SCHEMES,):
             return tuple(SCHEMES.values())
         unknown = [word for word in words if word not in SCHEMES]
-        if unknown or not words:
+        if words and not unknown:
+            return tuple(SCHEMES[word] for word in dict.fromkeys(words))
+        if self.table["scheme"] == list(words):  # else it is said already that it is no list of words
             said = ",".join(unknown)
             self.errors.append(f"{self.prefix}scheme {said!r}: choose from {', '.join(SCHEMES)}, or {ALL_SCHEMES}")
-            return default
-        return tuple(SCHEMES[word] for word in dict.fromkeys(words))
+        return default
 
     def number(self, key: str, default: float) -> float:
         return self._finite(key, self.table[key], default) if key in self.table else default

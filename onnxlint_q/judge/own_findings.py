@@ -67,8 +67,9 @@ DATA_UNUSABLE = OwnFinding(
     "QX004",
     "data-unusable",
     "The calibration data cannot be read or does not fit the model.",
-    "The message names the file or the input and what is wrong with it. What the file of the model tells was judged\n"
-    "all the same, nothing was tested on data, and the exit code is 1. Mend the data, or leave out `--calibrate`.",
+    "The message names the file or the input and what is wrong with it. What the model's file alone tells was judged\n"
+    "all the same; what the message says was not tested on data, and the exit code is 1. Mend the data, or leave out\n"
+    "`--calibrate`.",
 )
 
 OWN_FINDINGS = (RULE_CRASHED, RUN_FAILED, PROBE_FAILED, DATA_UNUSABLE)

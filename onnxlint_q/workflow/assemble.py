@@ -17,7 +17,7 @@ from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
 from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.prove import NO_SIGNAL
-from onnxlint_q.workflow.record import NotRun, Record
+from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
 from onnxlint_q.workflow.results import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult
 
 NOTHING_TO_QUANTISE = "nothing to quantise: no layer with a constant weight and no activation that gets a scale"
@@ -59,8 +59,11 @@ def assemble(record: Record) -> ModelResult:
 
 def _not_run(record: Record, missing: NotRun) -> Finding:
     data = record.request.data
-    made_up = data is not None and data.source.synthetic and missing.kind is RUN_FAILED
-    remedy = _RANDOM_FAILED if made_up else _REMEDIES[missing.kind]
+    remedy = _REMEDIES[missing.kind]
+    if missing.reason == QUANTISED_ALREADY:
+        remedy = f"Leave out {missing.option}; `onnxlint-q compare` measures a quantised model beside its float one."
+    elif missing.kind is RUN_FAILED and data is not None and data.source.synthetic:
+        remedy = _RANDOM_FAILED
     return missing.kind.finding(missing.option, f"{missing.what}: {missing.reason.rstrip('.')}.", remedy)
 
 

@@ -31,10 +31,8 @@ from onnxlint_q.proof.prove import prove
 from onnxlint_q.proof.sensitivity import measure_sensitivity
 from onnxlint_q.proof.trials import run_trials
 from onnxlint_q.workflow.assemble import assemble
-from onnxlint_q.workflow.record import CheckRequest, DataRequest, NotRun, Record
+from onnxlint_q.workflow.record import QUANTISED_ALREADY, CheckRequest, DataRequest, NotRun, Record
 from onnxlint_q.workflow.results import Failure, ModelResult, Run
-
-QUANTISED_ALREADY = "the model is quantised already"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +86,9 @@ def lint(
     clock = [time.perf_counter()]
     model = read_model(path)
     clock.append(time.perf_counter())
-    measured = measure(model, config.schemes)
+    facts = foresee(measure(model, config.schemes))
     clock.append(time.perf_counter())
-    facts = foresee(measured)
-    clock.append(time.perf_counter())
-    spent = {name: clock[i + 1] - clock[i] for i, name in enumerate(("read", "measure", "foresee"))}
+    spent = {name: clock[i + 1] - clock[i] for i, name in enumerate(("read", "measure"))}
     record = Record(request, tuple(rules), config, facts, seconds=spent)
     for stage in STAGES:
         record = _through(stage, record, progress)

@@ -17,6 +17,9 @@ from onnxlint_q.proof.prove import Proof
 from onnxlint_q.proof.sensitivity import SensitivityTable
 from onnxlint_q.workflow.results import Trials
 
+QUANTISED_ALREADY = "the model is quantised already"
+"""Why a run that quantises a model does not happen to one."""
+
 
 @dataclass(frozen=True, slots=True)
 class DataRequest:

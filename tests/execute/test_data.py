@@ -12,7 +12,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from onnxlint_q.errors import DataError
+from onnxlint_q.errors import DataError, UsageError
 from onnxlint_q.execute.data.preprocess import PRESETS, Preprocessing
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.sources import ArraySource, open_source
@@ -131,14 +131,15 @@ def test_sources_that_are_not_there_or_not_data(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"no zip at all")
     (tmp_path / "empty").mkdir()
     np.save(tmp_path / "p.npy", np.asarray([{"a": 1}], dtype=object), allow_pickle=True)
-    for name, part in (
-        ("nowhere", "no such file or folder"),
-        ("x.npz", "cannot be read as .npz or .npy"),
-        ("empty", "holds no images and no .npz or .npy files"),
-        ("p.npy", "cannot be read as .npz or .npy"),
-    ):
-        with pytest.raises(DataError, match=part):
+    for name, part in (("nowhere", "no such file or folder"), ("empty", "holds no images and no .npz or .npy files")):
+        with pytest.raises(UsageError, match=f"^--calibrate .*{name}: {part}"):
             open_source(str(tmp_path / name), RAW)
+    for name in ("x.npz", "p.npy"):
+        # What is there is read when it is wanted, and what cannot be read is then told each time.
+        source = open_source(str(tmp_path / name), RAW)
+        for _ in range(2):
+            with pytest.raises(DataError, match=r"cannot be read as \.npz or \.npy"):
+                source.available([value("x", None, 2)])
 
 
 @pytest.fixture
@@ -230,13 +231,13 @@ def test_damaged_archives_are_one_error(tmp_path: Path) -> None:
     for content in damaged.values():
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"numpy\.savez"):
-            open_source(str(path), RAW)
+            first(open_source(str(path), RAW), value("x", None, 3))
 
 
 def test_no_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "a.npy", np.ones((2, 3)))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="no such file or folder"):
+    with pytest.raises(UsageError, match="no such file or folder"):
         open_source("", RAW)
 
 
@@ -307,7 +308,7 @@ def test_arrays_larger_than_their_file_and_objects_take_no_memory(tmp_path: Path
     tracemalloc.start()
     try:
         with pytest.raises(DataError, match=r"cannot be read as \.npz or \.npy"):
-            open_source(str(path), RAW)
+            open_source(str(path), RAW).available([value("x", None, 4)])
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
@@ -317,7 +318,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypa
     np.savez_compressed(tmp_path / "a.npz", x=np.zeros(1 << 20, np.float32))
     monkeypatch.setattr("onnxlint_q.execute.data.archives._ARCHIVE_BYTES", 1 << 20)
     with pytest.raises(DataError, match=r"unpacks to 0\.0 GB, which would all be in memory; write an \.npy"):
-        open_source(str(tmp_path / "a.npz"), RAW)
+        open_source(str(tmp_path / "a.npz"), RAW).available([value("x", None, 2)])
 
 
 def test_an_empty_stack_holds_no_samples(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onnxlint_q.errors import PluginError, UsageError
+from onnxlint_q.errors import PluginError
 from onnxlint_q.judge.registry import GROUP, load_rules
 from onnxlint_q.judge.select import Selection
 
@@ -96,6 +96,8 @@ def test_no_rules_is_an_error() -> None:
         (Selection(select=("QW001",), ignore=("QW",)), "QW001", "QW002"),
         (Selection(select=("QW",), ignore=("low-channel-precision",)), "QW001", "QW002"),
         (Selection(select=("QW",), ignore=("QW",)), "", "QW001"),
+        (Selection(select=("qw", "Outlier-Gamma"), ignore=("qW001",)), "QW002 QB001", "QW001 QB002"),
+        (Selection(select=("all",), ignore=("Qb",)), "QW001", "QB001"),
     ],
 )
 def test_the_longest_selector_decides(selection: Selection, runs: str, does_not: str) -> None:
@@ -103,6 +105,9 @@ def test_the_longest_selector_decides(selection: Selection, runs: str, does_not:
     assert set(runs.split()) <= chosen and not chosen & set(does_not.split())
 
 
-def test_a_selector_that_matches_nothing_is_an_error() -> None:
-    with pytest.raises(UsageError, match="did you mean 'outlier-gamma'"):
-        Selection(ignore=("outlier-gama",)).choose([entry.rule for entry in load_rules()])
+def test_every_selector_that_matches_nothing_is_told_with_its_option() -> None:
+    chosen = Selection(select=("QW", "QZ9"), ignore=("Outlier-Gama",))
+    assert list(chosen.errors([entry.rule for entry in load_rules()], "--")) == [
+        "--select 'QZ9': no rule matches; see `onnxlint-q rule --all`",
+        "--ignore 'Outlier-Gama': no rule matches (did you mean 'outlier-gamma'?); see `onnxlint-q rule --all`",
+    ]

@@ -166,7 +166,7 @@ def test_what_did_not_happen_is_said(name: str, rendered: dict[str, str]) -> Non
     shown = " ".join("".join(Page(rendered[name]).text).split())
     expected = {
         "empty": "1 model could not be linted",
-        "forecast_only": "Nothing was run: the model has a custom operator",
+        "forecast_only": "forecast from the file alone, nothing was run",
         "quantised": "none, no measured figures",
         "nothing": "perfect match",
     }

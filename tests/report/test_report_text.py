@@ -153,9 +153,8 @@ def test_full_says_synthetic_calibration_and_a_crash_before_any_verdict() -> Non
     assert crash < synthetic < verdict
 
 
-def test_full_says_why_nothing_ran() -> None:
+def test_full_says_that_nothing_ran() -> None:
     text = full(samples.forecast_only())
-    assert "▲ Nothing was run: the model has a custom operator" in text
     assert "forecast from the file alone, nothing was run" in text
     assert "Not tested." in text
 
