@@ -99,7 +99,7 @@ def test_observed_codes_overrule_the_estimate() -> None:
     assert finding.metrics["observed_low"] == pytest.approx(0.3 * (100 - 128))
     assert finding.metrics["observed_high"] == pytest.approx(0.3 * (130 - 128))
     assert finding.metrics["rounding_sqnr_db"] == pytest.approx(20 * np.log10(values.std() * np.sqrt(12)), rel=1e-4)
-    assert '"rmin": -8.4' in finding.snippet
+    assert '"rmin": np.float32(-8.4)' in finding.snippet
 
 
 def test_a_public_file_calibrated_on_raw_pixels() -> None:
