@@ -120,7 +120,8 @@ class LossyActivationQparams(JumpRule):
             compared,
             row,
             _place(facts, held),
-            f"{held.quantized!r} {what}: {fall(row)}" + (f" and in {further} more places" if further else ""),
+            f"{held.quantized!r} {what}: {fall(row)}"
+            + (f" and in {further} more place{'s' * (further > 1)}" if further else ""),
             part=part,
             tensor=held.quantized,
             alone_db=alone,
