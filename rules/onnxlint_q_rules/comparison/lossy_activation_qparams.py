@@ -116,12 +116,12 @@ class LossyActivationQparams(JumpRule):
         further: int,
     ) -> Finding:
         what, metrics = _reading(held)
+        more = f" and in {further} more place{'s' * (further > 1)}" if further else ""
         return self.report(
             compared,
             row,
             _place(facts, held),
-            f"{held.quantized!r} {what}: {fall(row)}"
-            + (f" and in {further} more place{'s' * (further > 1)}" if further else ""),
+            f"{held.quantized!r} {what}: {fall(row)}{more}",
             part=part,
             tensor=held.quantized,
             alone_db=alone,
