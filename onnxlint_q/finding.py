@@ -33,7 +33,7 @@ class Evidence(StrEnum):
     """What stands behind a finding.
 
     STATIC: a fact of the file, nothing to run. UNTESTED: it makes a claim that no run has tested.
-    CONFIRMED, REFUTED: a run tested the claim.
+    CONFIRMED, REFUTED: a run tested it, or the data that it speaks of was read.
     """
 
     STATIC = "static"

@@ -19,6 +19,7 @@ from onnxlint_q.graph import (
     detect_format,
     find_layers,
     find_quantized_tensors,
+    is_integer_graph,
 )
 
 
@@ -30,10 +31,11 @@ class Measured:
         model: the graph and its constants.
         schemes: the schemes the run is about.
         format: how the file is quantised already.
-        layers: folded layers with the statistics of their weights, in data order.
+        layers: folded layers with the statistics of their weights, in data order; none of an integer graph.
         blocked: BatchNormalizations that do not fold, with the reason.
         quantized: every scale/zero-point pair of the file.
         placements: every activation of the folded model that a static quantiser gives a scale, in data order.
+        coded: how many layers compute with codes whose scale is nowhere in the file, as those of an integer graph.
     """
 
     model: Model
@@ -43,6 +45,7 @@ class Measured:
     blocked: tuple[Blocked, ...]
     quantized: tuple[QuantizedTensor, ...]
     placements: tuple[Placement, ...]
+    coded: int = 0
 
     @property
     def is_float(self) -> bool:
@@ -59,10 +62,10 @@ class Measured:
         """Whether the one output holds the scores of classes, so that it matters which is the largest."""
         return gives_class_scores(self.model)
 
-    @property
-    def is_quantisable(self) -> bool:
-        """Whether there is a weight or an activation that a scheme would quantise."""
-        return bool(self.layers) or any(not place.constant for place in self.placements)
+    def is_quantisable(self, scheme: Scheme) -> bool:
+        """Whether there is a weight or an activation that the scheme would quantise."""
+        rounded = scheme.activations is not None and any(not place.constant for place in self.placements)
+        return rounded or any(scheme.covers(layer.folded.layer) for layer in self.layers)
 
     @cached_property
     def stem(self) -> Stem | None:
@@ -80,15 +83,18 @@ def measure(model: Model, schemes: Sequence[Scheme]) -> Measured:
     Raises:
         ModelError: a weight cannot be read.
     """
-    folding = fold_batch_norms(model, list(find_layers(model)))
+    found, kind = list(find_layers(model)), detect_format(model)
+    coded = len(found) if kind is Format.QOPERATOR and is_integer_graph(model, found) else 0
+    folding = fold_batch_norms(model, [] if coded else found)
     # The two plain int8 schemes are the yardsticks of every report, asked for or not.
     layers = measure_layers(model, folding.layers, list({s.name: s for s in (*DEFAULT_SCHEMES, *schemes)}.values()))
     return Measured(
         model=model,
         schemes=tuple(schemes),
-        format=detect_format(model),
+        format=kind,
         layers=layers,
         blocked=folding.blocked,
         quantized=tuple(find_quantized_tensors(model)),
         placements=quantized_activations(model, folding.layers),
+        coded=coded,
     )

@@ -12,42 +12,36 @@ nothing. The file tells by what computes the output, behind whatever only moves,
 
 from __future__ import annotations
 
-from onnxlint_q.graph import Model, Node
+from onnxlint_q.graph import Model, Node, Trait, trace_back
+from onnxlint_q.graph.operators import Product
 
-_SCORES = frozenset({"Softmax", "LogSoftmax"})
-_LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
-# Leave the order of the classes as it is; SqueezeNet puts a Relu and an average behind its last convolution.
-_KEEPS_ORDER = frozenset(
-    {
-        "Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Relu",
-        "AveragePool", "GlobalAveragePool", "ReduceMean", "QuantizeLinear", "DequantizeLinear",
-    }
-)  # fmt: skip
-_WITH_CONSTANT = frozenset({"Add", "Sub", "Mul", "Div"})
-_MOST_STEPS = 16
+# Leave the order of the classes as it is.
+_KEEPS_ORDER = Trait.COPIES | Trait.QUANTIZES | Trait.MOVES | Trait.AVERAGES
+_OFFSET_OR_FACTOR = Trait.ADDS | Trait.SCALES
 
 
 def gives_class_scores(model: Model) -> bool:
     """Whether the model has one output and that holds class scores."""
     if len(model.outputs) != 1:
         return False
-    key = model.outputs[0].name
-    for _ in range(_MOST_STEPS):
-        node = model.producer(key)
-        if node is None or not node.is_standard:
-            return False
-        if node.op_type in _SCORES or node.op_type in _LAYERS or _is_spelt_softmax(model, node):
-            return True
-        if node.op_type in _WITH_CONSTANT:
-            computed = [name for name in node.inputs if not model.is_constant(name)]
-            if len(computed) != 1:
-                return False
-            key = computed[0]
-        elif node.op_type in _KEEPS_ORDER:
-            key = node.input(0)
-        else:
-            return False
-    return False
+
+    def through(node: Node) -> tuple[str, ...]:
+        operator = node.operator
+        if operator.has(Trait.ELEMENTWISE) and operator.has(_OFFSET_OR_FACTOR):
+            computed = tuple(key for key in node.inputs if not model.is_constant(key))
+            return computed if len(computed) == 1 else ()
+        # SqueezeNet puts a Relu and an average behind its last convolution.
+        return node.inputs[:1] if operator.has(_KEEPS_ORDER) or (operator.known and operator.name == "Relu") else ()
+
+    (end,) = trace_back(model, model.outputs[0].name, through).ends
+    node = model.producer(end)
+    return node is not None and (node.operator.has(Trait.SCORES) or _is_layer(node) or _is_spelt_softmax(model, node))
+
+
+def _is_layer(node: Node) -> bool:
+    """A ConvTranspose is none: it ends networks that make images."""
+    layer = node.operator.layer
+    return layer is not None and layer.is_float and layer.product is not Product.TRANSPOSED
 
 
 def _is_spelt_softmax(model: Model, node: Node) -> bool:

@@ -106,9 +106,10 @@ def _detach(model: Model, proto: onnx.ModelProto) -> dict[str, Array]:
     for path, graph in walk_graphs(proto.graph):
         for tensor in graph.initializer:
             large = path == ROOT and math.prod(tensor.dims) >= _DETACHED_VALUES and tensor.data_type in _DETACHABLE
-            if tensor.name.startswith(PREFIX) or not (large or is_external(tensor)):
-                continue
-            value = model.constants[tensor_key(tensor.name, path)]
+            key = tensor_key(tensor.name, path)
+            if model.constants.initializer(key) is None or not (large or is_external(tensor)):
+                continue  # what the file does not have is declared already
+            value = model.constants[key]
             if large:
                 detached[tensor.name] = np.ascontiguousarray(value)
                 tensor.CopyFrom(declare_external(tensor.name, tensor.data_type, tuple(tensor.dims)))
@@ -148,7 +149,9 @@ class _Editor:
         self.layer_weights[layer.output] = name
         if not layer.is_folded:
             return
-        bias = self._add(f"{PREFIX}b{number}", layer.bias(self.model), elem_type)
+        values = layer.bias(self.model)
+        assert values is not None, "a layer folds only with a bias that is known"
+        bias = self._add(f"{PREFIX}b{number}", values, elem_type)
         if layer.bias_add is not None:
             add = self.nodes[layer.bias_add.outputs[0]]
             add.input[layer.bias_add.inputs.index(layer.add_bias)] = bias

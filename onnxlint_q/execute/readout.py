@@ -17,7 +17,7 @@ from onnxlint_q.errors import DataError
 from onnxlint_q.execute.data.source import Sample, dtype_of
 from onnxlint_q.execute.executable import Executable, as_stored
 from onnxlint_q.graph import Model, QuantizedTensor, Value, find_quantized_tensors
-from onnxlint_q.graph.constants import dequantize, spread
+from onnxlint_q.graph.evaluate import dequantize, spread
 
 Array = npt.NDArray[Any]
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from math import prod, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -38,21 +38,6 @@ IMAGE_SHARE = 0.1
 _SEED = 20211
 # Powers and exponentials can overflow float32 squares; beyond this a value carries no information.
 _HUGE = np.float32(1e15)
-
-
-# No tensor is represented by more elements than this: 128 MB of samples.
-MAX_ELEMENTS = 1 << 17
-
-
-def bounded(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a tensor that is small enough to be represented.
-
-    Raises:
-        ValueError: it is not; a rule that fails makes its operator an unknown one.
-    """
-    if prod(shape) > MAX_ELEMENTS:
-        raise ValueError(f"{shape} is too large to represent")
-    return shape
 
 
 def finite(values: npt.NDArray[Any]) -> Samples:

@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
+from onnxlint_q.analysis.image.inputs import reads_image
 from onnxlint_q.forecast.population import IMAGE_CORRELATION, Samples, field, standardised
-from onnxlint_q.graph import Layer, Model, Value
+from onnxlint_q.graph import Model, Value
 
 Vector = npt.NDArray[np.float64]
 
@@ -31,7 +32,6 @@ _COLOUR_CORRELATION = 0.9
 _PIXELS = (115.0, 58.0)
 _HARDLY_MOVES = 0.1
 _EXPLAINED = 0.3
-_POSITION_KEEPERS = frozenset({"Slice", "Concat", "Pad", "Transpose", "Identity", "Cast", "SpaceToDepth"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,14 @@ def input_scale(model: Model, layers: Sequence[FoldedLayer]) -> InputScale:
     if not np.isfinite(weight).all():
         return InputScale()
     total = weight.sum(axis=(1, 2))
-    stored = np.ravel(model.constants[layer.bias]).astype(np.float64) if model.is_constant(layer.bias) else 0.0
+    bias = layer.read_bias(model)
+    if bias is None:
+        return InputScale()
     if first.after is not None:
         seen = IMAGE_CORRELATION * total**2 + (1 - IMAGE_CORRELATION) * (weight.sum(axis=1) ** 2).sum(axis=1)
-        mean = _fit(total, first.after.mean - stored)
+        mean = _fit(total, first.after.mean - bias)
         variance = float(np.median(first.after.variance / np.maximum(seen, 1e-30)))
         return InputScale(mean, sqrt(variance)) if 0 < variance < 1e8 else InputScale()
-    bias = first.bias(model).astype(np.float64)
     norm = np.sqrt((weight**2).sum(axis=(1, 2)))
     if float(np.median(norm)) < _HARDLY_MOVES * float(np.median(np.abs(bias))):
         return InputScale(*_PIXELS)
@@ -91,19 +92,3 @@ def input_scale(model: Model, layers: Sequence[FoldedLayer]) -> InputScale:
 def _fit(slope: Vector, target: Vector) -> float:
     """The m that makes `m slope` closest to `target`."""
     return float(slope @ target / max(float(slope @ slope), 1e-30))
-
-
-def reads_image(model: Model, layer: Layer) -> bool:
-    """Whether a convolution reads an image input, with nothing but moves between."""
-    key = layer.input
-    if layer.op_type != "Conv" or len(layer.weight_shape) != 4 or layer.depthwise:
-        return False
-    inputs = {value.name for value in model.inputs}
-    for _ in range(8):
-        if key in inputs:
-            return True
-        node = model.producer(key)
-        if node is None or node.op_type not in _POSITION_KEEPERS or not node.inputs:
-            return False
-        key = node.input(0)
-    return False

@@ -1,20 +1,16 @@
-"""Activations: which tensors a static quantiser rounds, over which range, and what that costs at the output.
-
-Placement is that of `onnxruntime.quantization.quantize_static` in QDQ format: inputs and outputs of the operators it
-knows, but not between a layer and the Relu or Clip that alone reads it, nor between a layer and what folds into it;
-operators that only move values reuse the scale of their input.
-"""
+"""Activations: over which range a static quantiser rounds each of them, and what that costs at the output."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log, sqrt
 
 import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.schemes import Number, Scheme
+from onnxlint_q.analysis.placement import Placement, stored_tensor
+from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.forecast.operators.elementwise import function_of
 from onnxlint_q.forecast.population import Samples
 from onnxlint_q.forecast.step import Site
@@ -22,18 +18,9 @@ from onnxlint_q.forecast.sweep import Propagation
 from onnxlint_q.forecast.transfer import Gain
 from onnxlint_q.graph import Model, Node
 
-_ROUNDED = frozenset(
-    "Conv ConvTranspose Gemm MatMul Add Mul Concat Relu Clip LeakyRelu Sigmoid Softmax AveragePool GlobalAveragePool "
-    "MaxPool Resize Split Pad Gather Reshape Transpose Squeeze Unsqueeze LayerNormalization InstanceNormalization "
-    "Where".split()
-)
-_MOVES = frozenset(
-    "Reshape Transpose Squeeze Unsqueeze Flatten Slice Split Gather MaxPool Resize Identity Expand Tile Dropout".split()
-)
 # Pixels are bounded: in photographs black and white lie about this many deviations from the mean.
 _PIXEL_REACH = 2.4
 _SAMPLES = 48
-_FLOAT8_MANTISSA = 3
 # How many independent values a calibration set of a few dozen samples shows of one channel, where the shape is unknown.
 _CALIBRATED = 1e5
 
@@ -54,9 +41,18 @@ class ActivationNoise:
 Ranges = Mapping[str, tuple[float, float]]
 
 
-def value_ranges(model: Model, layers: Sequence[FoldedLayer], found: Propagation) -> Ranges:
-    """What calibration is expected to see of every tensor that is rounded, whatever the scheme."""
-    return {key: value_range(model, key, found) for key in rounded_tensors(model, layers, found)}
+def value_ranges(model: Model, placements: Sequence[Placement], found: Propagation) -> Ranges:
+    """What calibration is expected to see of every activation that is rounded, whatever the scheme.
+
+    One that shares the scale of another is rounded over the other's range.
+    """
+    own = {place.like for place in placements if place.like in found.samples}
+    ranges = {like: value_range(model, like, found) for like in own}
+    return {
+        place.tensor: ranges[place.like]
+        for place in placements
+        if place.tensor in found.samples and place.like in ranges
+    }
 
 
 def activation_noise(
@@ -73,7 +69,7 @@ def activation_noise(
         for key, limits in ranges.items()
         if key in gain
     }
-    results = {folded.output: _carrier(model, folded.output) for folded in layers}
+    results = {folded.output: stored_tensor(model, folded.output) for folded in layers}
     return ActivationNoise(tuple(noise.values()), {layer: noise[key] for layer, key in results.items() if key in noise})
 
 
@@ -83,40 +79,17 @@ def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, ga
     Rounding to steps of a length makes an error of variance step² / 12 (Widrow). The steps of a floating-point code
     with m bits of mantissa are 2^-m of the power of two below the value; its subnormals are taken for exact.
     """
-    if scheme.activations is Number.FLOAT8:
+    number = scheme.activations
+    if number is None:
+        return 0.0
+    if number.is_float:
         _, exponent = np.frexp(samples)
-        steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - _FLOAT8_MANTISSA))
+        steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - number.mantissa_bits))
         return gain.uneven(np.asarray(steps / sqrt(12), np.float32))
     low, high = min(low, 0.0), max(high, 0.0)
-    span = 2 * max(-low, high) if scheme.activation_symmetric else high - low
-    step = float(span / (2**scheme.activation_bits - 1))
+    span = 2 * max(-low, high) if number.symmetric else high - low
+    step = float(span / (2**number.bits - 1))
     return step**2 / 12 * gain.white
-
-
-def _carrier(model: Model, key: str) -> str:
-    """The rounded tensor that holds a layer's result: behind a Relu or Clip that alone reads it."""
-    reader = model.sole_consumer(key)
-    return reader.output if reader is not None and reader.op_type in {"Relu", "Clip"} else key
-
-
-def rounded_tensors(model: Model, layers: Sequence[FoldedLayer], found: Propagation) -> Iterator[str]:
-    """Tensors that get a scale of their own, in data order."""
-    inside: set[str] = set()
-    for folded in layers:
-        if folded.after is not None:
-            inside.add(folded.layer.output)
-            inside.update((folded.bias_add.output,) if folded.bias_add is not None else ())
-        if folded.before is not None:
-            inside.add(folded.before.node.output)
-        carrier = _carrier(model, folded.output)
-        inside.update((folded.output,) if carrier != folded.output else ())
-    for key in found.samples:
-        node = model.producer(key)
-        if key in inside or (node is not None and node.op_type in _MOVES):
-            continue
-        readers = model.consumers(key)
-        if any(reader.op_type in _ROUNDED for reader in readers) or (node is not None and node.op_type in _ROUNDED):
-            yield key
 
 
 def value_range(model: Model, key: str, found: Propagation) -> tuple[float, float]:

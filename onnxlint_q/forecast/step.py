@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from onnxlint_q.forecast.population import Samples
 from onnxlint_q.forecast.transfer import Transfer
-from onnxlint_q.forecast.values import is_known
+from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Model, Node
+from onnxlint_q.graph.settled import is_known
 
 # A list of axes, pads or sizes is shorter than this.
 _MANY = 4096
@@ -52,6 +53,17 @@ class Site:
     def samples(self, index: int = 0) -> Samples | None:
         """Of one input; None where it is absent, unknown or constant."""
         return self.known.get(self.node.input(index))
+
+    def varying(self, index: int = 0) -> Samples:
+        """Of one input that has to vary.
+
+        Raises:
+            UnmodelledError: it does not, or nothing is known of it.
+        """
+        samples = self.samples(index)
+        if samples is None:
+            raise UnmodelledError("nothing is known of what it reads")
+        return samples
 
     def rank(self, index: int = 0) -> int:
         """Of one input whose samples are known; 0 where they are not."""
@@ -94,5 +106,5 @@ class Site:
         return int(np.prod([length or default for length in lengths]))
 
 
-Rule = Callable[[Site], Step | None]
-"""A rule gives None where it does not know what to do with this node."""
+Rule = Callable[[Site], Step]
+"""A rule raises UnmodelledError where it does not know what to do with a node."""

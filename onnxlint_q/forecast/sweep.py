@@ -10,15 +10,17 @@ import numpy as np
 import onnx
 
 from onnxlint_q.analysis.folding import FoldedLayer
+from onnxlint_q.errors import OnnxlintError
 from onnxlint_q.forecast.operators import elementwise, pooling, structure
 from onnxlint_q.forecast.operators.layers import layer_rule
 from onnxlint_q.forecast.population import POSITIONS, SIZE, Samples, field
 from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale
 from onnxlint_q.forecast.step import Edge, Rule, Site, Step
 from onnxlint_q.forecast.transfer import Adjoint, Gain, Mixed, random_signs
-from onnxlint_q.forecast.values import Settled
+from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Layer, Model, Node
 from onnxlint_q.graph.names import ROOT
+from onnxlint_q.graph.settled import Settled
 
 RULES: Mapping[str, Rule] = {**elementwise.RULES, **structure.RULES, **pooling.RULES}
 
@@ -30,7 +32,6 @@ _MAX_SAMPLES = 1 << 29
 _MAX_COPIED = 1 << 14
 # numpy ends at 64 axes, and samples take one of them.
 _MAX_RANK = 32
-_ODD = (ValueError, IndexError, TypeError, KeyError, AttributeError, ArithmeticError, MemoryError, RuntimeError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,23 +41,25 @@ class Propagation:
     Attributes:
         samples: by tensor key.
         steps: nodes with their edges, in data order.
-        unknown: operators without a rule for what was asked of them.
+        unknown: operators that no rule could model, each with the first reason.
+        failures: places where a rule of the forecast itself failed, in words; a fault of this program, not of the file.
         varying: share of the power of the outputs that is variance, averaged over them.
     """
 
     samples: Mapping[str, Samples]
     steps: tuple[tuple[Node, Step], ...]
-    unknown: tuple[str, ...]
+    unknown: Mapping[str, str]
+    failures: tuple[str, ...] = ()
     varying: float = 1.0
 
 
-def propagate(model: Model, layers: Sequence[FoldedLayer]) -> Propagation:
-    """Samples of every float tensor of the main graph.
+def propagate(model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, Rule] = RULES) -> Propagation:
+    """Samples of every float tensor of the main graph, by the `rules` of its operators.
 
-    An operator that no rule covers, or whose rule fails on an odd graph, passes its first input through or becomes a
-    unit Gaussian, and is named.
+    An operator that no rule can model passes its first input through or becomes a unit Gaussian, and is named with the
+    reason.
     """
-    return _forward(model, layers, input_scale(model, layers))
+    return _forward(model, layers, input_scale(model, layers), rules)
 
 
 def _varying_share(samples: Samples) -> float:
@@ -64,7 +67,7 @@ def _varying_share(samples: Samples) -> float:
     return float(samples.var(axis=0, dtype=np.float64).mean()) / power if power > 0 else 1.0
 
 
-def _forward(model: Model, layers: Sequence[FoldedLayer], scale: InputScale) -> Propagation:
+def _forward(model: Model, layers: Sequence[FoldedLayer], scale: InputScale, rules: Mapping[str, Rule]) -> Propagation:
     known = {
         value.name: input_samples(value, scale, seed)
         for seed, value in enumerate(model.inputs)
@@ -74,27 +77,35 @@ def _forward(model: Model, layers: Sequence[FoldedLayer], scale: InputScale) -> 
     by_node = {folded.layer.node: folded.layer for folded in layers}
     steps: list[tuple[Node, Step]] = []
     held = 0
-    unknown: dict[str, None] = {}
+    unknown: dict[str, str] = {}
+    failures: list[str] = []
     powers: dict[str, float] = {}
     with np.errstate(all="ignore"):
         for node in model.nodes:
             if node.graph != ROOT or not node.output or model.is_constant(node.output) or settled.add(node):
                 continue
-            step = None
-            if held <= _MAX_SAMPLES:
-                step = _known_step(Site(model, node, known, settled.values), by_node.get(node))
-            if step is not None:
+            try:
+                if held > _MAX_SAMPLES:
+                    raise UnmodelledError("the network is too large to represent as a whole")
+                step = _known_step(Site(model, node, known, settled.values), by_node.get(node), rules)
                 # An edge keeps a slope for each sample.
                 held += sum(made.size for made in step.outputs) * (1 + len(step.edges))
-            if step is None:
+            except OnnxlintError:
+                raise
+            except Exception as error:  # a fault of a rule weakens the forecast and is told; it does not end the lint
                 sources = [key for key in dict.fromkeys((*node.inputs, *node.captured)) if key in known]
+                if not isinstance(error, UnmodelledError):
+                    failures.append(failure(node, error))
                 if not sources or not _carries_values(model, node):
                     continue
-                unknown[node.qualified_type] = None
+                unknown.setdefault(node.qualified_type, str(error))
                 step = _unknown_step(model, node, sources, known, powers)
             steps.append((node, step))
-            known.update((key, made) for key, made in zip(node.outputs, step.outputs, strict=False) if key)
-    return Propagation(known, tuple(steps), tuple(unknown), _varying(model, known))
+            # A tensor without elements holds no values, and no error either.
+            known.update(
+                (key, made) for key, made in zip(node.outputs, step.outputs, strict=False) if key and made.size
+            )
+    return Propagation(known, tuple(steps), unknown, tuple(failures), _varying(model, known))
 
 
 def _varying(model: Model, known: Mapping[str, Samples]) -> float:
@@ -110,16 +121,13 @@ def _shape_of(model: Model, known: Mapping[str, Samples], key: str) -> tuple[int
     return tuple(length if length > 1 else None for length in known[key].shape[1:])
 
 
-def _known_step(site: Site, layer: Layer | None) -> Step | None:
-    if not site.node.is_standard and site.node.domain != "com.microsoft":
-        return None
-    try:
-        if layer is not None:
-            return layer_rule(site, layer)
-        rule = RULES.get(site.node.op_type)
-        return rule(site) if rule is not None else None
-    except _ODD:
-        return None
+def _known_step(site: Site, layer: Layer | None, rules: Mapping[str, Rule]) -> Step:
+    rule = rules.get(site.node.op_type) if site.node.is_standard or site.node.domain == "com.microsoft" else None
+    if layer is not None:
+        return layer_rule(site, layer)
+    if rule is None:
+        raise UnmodelledError("the forecast has no rule for it")
+    return rule(site)
 
 
 def _unknown_step(
@@ -138,7 +146,7 @@ def _unknown_step(
     draw = np.random.default_rng(node.order)
     for position, key in enumerate(node.outputs):
         made = model.shape(key) if key else None
-        outputs.append(field(draw, (1,) * (len(made) if made is not None else first.ndim - 1)))
+        outputs.append(field(draw, (1,) * min(len(made) if made is not None else first.ndim - 1, _MAX_RANK)))
         mixed += [Edge(key, Mixed(1 / powers[key], known[key].shape[1:]), position) for key in sources]
     return Step(tuple(outputs), tuple(mixed))
 
@@ -149,11 +157,15 @@ def _carries_values(model: Model, node: Node) -> bool:
     return known is None or known.elem_type == 0 or known.elem_type in _FLOATS
 
 
-def gains(model: Model, found: Propagation) -> Mapping[str, Gain]:
-    """Gain of every tensor that reaches an output; noise over signal is averaged over the outputs."""
+def gains(model: Model, found: Propagation) -> tuple[Mapping[str, Gain], tuple[str, ...]]:
+    """Gain of every tensor that reaches an output, and where the sweep back failed, as `Propagation.failures`.
+
+    Noise over signal is averaged over the outputs.
+    """
     outputs = [value.name for value in model.outputs if value.name in found.samples]
     draw = np.random.default_rng(0)
     gain: dict[str, Gain] = {}
+    failures: list[str] = []
     for name in outputs:
         samples = found.samples[name]
         power = max(float((samples.astype(np.float64) ** 2).sum()) / SIZE, 1e-30) * len(outputs)
@@ -162,21 +174,28 @@ def gains(model: Model, found: Propagation) -> Mapping[str, Gain]:
     with np.errstate(all="ignore"):
         for node, step in reversed(found.steps):
             for edge in step.edges:
-                pulled = _pulled(edge, gain.get(node.outputs[edge.output]), found.samples.get(edge.source))
-                if pulled is not None:
-                    _add(gain, edge.source, pulled)
-    return gain
+                behind = gain.get(node.outputs[edge.output])
+                if behind is None:
+                    continue
+                try:
+                    _add(gain, edge.source, _pulled(edge, behind, found.samples[edge.source]))
+                except OnnxlintError:
+                    raise
+                except Exception as error:  # as in the pass forward
+                    failures.append(failure(node, error))
+    return gain, tuple(failures)
 
 
-def _pulled(edge: Edge, gain: Gain | None, source: Samples | None) -> Gain | None:
-    """The gain at an edge's source; None where an odd graph makes its shapes disagree."""
-    if gain is None or source is None:
-        return None
-    try:
-        pulled = edge.transfer.pull(gain)
-    except _ODD:
-        return None
-    return pulled if pulled.rows.shape == source.shape else None
+def _pulled(edge: Edge, gain: Gain, source: Samples) -> Gain:
+    pulled = edge.transfer.pull(gain)
+    if pulled.rows.shape != source.shape:
+        raise ValueError(f"rows of shape {pulled.rows.shape} for samples of shape {source.shape}")
+    return pulled
+
+
+def failure(node: Node, error: Exception) -> str:
+    """What a report says of a rule that failed at a node."""
+    return f"{node.qualified_type} {node.label!r}: {type(error).__name__}: {error}"
 
 
 def _add(gain: dict[str, Gain], key: str, more: Gain) -> None:

@@ -14,6 +14,7 @@ from onnxlint_q.finding import Location
 from onnxlint_q.graph.constants import Constants
 from onnxlint_q.graph.names import ROOT, local_name
 from onnxlint_q.graph.node import Node, TensorType, Value
+from onnxlint_q.graph.operators import Trait
 from onnxlint_q.graph.tensors import Array
 
 __all__ = ["ROOT", "Model", "Node", "TensorType", "Value"]
@@ -97,7 +98,7 @@ class Model:
     def activation_of(self, tensor: str) -> Node | None:
         """The activation function that alone reads `tensor`, if one does: the layer's activation."""
         reader = self.sole_consumer(tensor)
-        return reader if reader is not None and reader.op_type in ACTIVATIONS else None
+        return reader if reader is not None and reader.operator.has(Trait.ACTIVATION) else None
 
     def between(self, start: str, end: str) -> tuple[Node, ...]:
         """The nodes on a shortest way from tensor `start` to tensor `end`; empty if there is none."""
@@ -152,26 +153,3 @@ class Model:
     def nodes_of(self, *op_types: str) -> Iterator[Node]:
         """The nodes of the default domain with one of these operators."""
         return (node for node in self.nodes if node.op_type in op_types and node.is_standard)
-
-
-ACTIVATIONS = frozenset(
-    {
-        "Relu",
-        "Clip",
-        "LeakyRelu",
-        "PRelu",
-        "Elu",
-        "Selu",
-        "Celu",
-        "Gelu",
-        "Sigmoid",
-        "Tanh",
-        "HardSigmoid",
-        "HardSwish",
-        "Mish",
-        "Softplus",
-        "Softsign",
-        "ThresholdedRelu",
-        "Swish",
-    }
-)

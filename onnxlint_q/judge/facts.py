@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.analysis.observed.compared import Compared
 from onnxlint_q.analysis.observed.data_summary import DataSummary
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
-from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
+from onnxlint_q.forecast.forecast import Forecast, NoiseModel, forecast, noise_model
 from onnxlint_q.graph import Model
-from onnxlint_q.rewrite.constant_channels import Cured, find_cures
+from onnxlint_q.rewrite.candidate import Refusal
+from onnxlint_q.rewrite.constant_channels import ConstantChannels, match, mended_layer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cured:
+    """A layer that can be mended, and what would be gained.
+
+    Attributes:
+        candidate: the rewrite, of constant channels.
+        layer: the layer after it.
+        forecast_db: forecast SQNR at the model's output if only the mended weight is quantised under int8-per-tensor;
+            None where nothing can be forecast.
+    """
+
+    candidate: ConstantChannels
+    layer: LayerFacts
+    forecast_db: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +70,20 @@ class Facts(Measured):
 
 def foresee(measured: Measured) -> Facts:
     """A measured model with its forecast and its cures; nothing is executed."""
-    network = noise_model(measured.model, [layer.folded for layer in measured.layers]) if measured.is_float else None
+    network = noise_model(measured) if measured.is_float else None
     return Facts(
         **{known.name: getattr(measured, known.name) for known in fields(measured)},
         forecasts=forecast(network, measured.layers, measured.schemes) if network else {},
-        cures=find_cures(measured.model, measured.layers, network) if network else {},
+        cures={cured.candidate.layer: cured for cured in _cures(measured, network)} if network else {},
     )
+
+
+def _cures(measured: Measured, network: NoiseModel) -> Iterator[Cured]:
+    """The float network stays the same, so what its errors cost does too; only the weight is new."""
+    for found in match(measured):
+        if not isinstance(found, Refusal):
+            layer = mended_layer(measured, found)
+            yield Cured(found, layer, network.weight_sqnr_db(layer, INT8_PER_TENSOR))
 
 
 def facts_of(model: Model, schemes: Sequence[Scheme]) -> Facts:

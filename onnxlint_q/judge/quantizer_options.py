@@ -1,4 +1,8 @@
-"""Remedies as options of ONNX Runtime's `quantize_static`, to be typed as they stand."""
+"""Remedies as calls of ONNX Runtime's `quantize_static`, to be typed as they stand.
+
+They need `import numpy as np` and, from `onnxruntime.quantization`, `CalibrationMethod`, `QuantFormat` and
+`quantize_static`; the three dots stand for the float model, the file to write and the calibration data.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,11 @@ import json
 from collections.abc import Iterable, Sequence
 
 from onnxlint_q.graph import Node
+
+
+def quantize_static(*options: str) -> str:
+    """The call with these options; empty if one of them is, because there is then no way to say it."""
+    return f"quantize_static(..., {', '.join(options)})" if all(options) else ""
 
 
 def exclude(nodes: Iterable[Node]) -> str:
@@ -19,9 +28,8 @@ def exclude_named(names: Sequence[str]) -> str:
 
 
 def override(tensor: str, low: float, high: float) -> str:
-    """The `extra_options` of ONNX Runtime's `quantize_static` that give one tensor another range.
-
-    It takes numpy scalars only: of a plain float it asks for the dtype and fails.
-    """
-    bounds = f'"rmin": np.float32({low:.6g}), "rmax": np.float32({high:.6g})'
-    return f'extra_options={{"TensorQuantOverrides": {{{json.dumps(tensor)}: [{{{bounds}}}]}}}}'
+    """The option that gives one tensor another range."""
+    name = json.dumps(tensor, ensure_ascii=False)
+    # The quantiser asks the ends for their element type, which a plain number does not have.
+    ends = f'"rmin": np.float32({low:.6g}), "rmax": np.float32({high:.6g})'
+    return f'extra_options={{"TensorQuantOverrides": {{{name}: [{{{ends}}}]}}}}'

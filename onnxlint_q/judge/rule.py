@@ -88,11 +88,16 @@ class Rule(ABC):
         snippet: str = "",
         claim: Claim | None = None,
         severity: Severity | None = None,
+        measured: bool = False,
     ) -> Finding:
-        """A finding of this rule; with a claim it starts as untested, without one it is a fact of the file.
+        """A finding of this rule.
+
+        With a claim it starts as untested. What the data showed, that is all findings of a rule that needs calibration
+        and those `measured`, is confirmed; anything else is a fact of the file.
 
         Message and remedy become sentences: a capital first, a full stop last.
         """
+        of_data = measured or self.needs_calibration
         return Finding(
             code=self.code,
             name=self.name,
@@ -104,7 +109,7 @@ class Rule(ABC):
             remedy=_sentence(remedy),
             snippet=snippet,
             claim=claim,
-            evidence=Evidence.UNTESTED if claim else Evidence.STATIC,
+            evidence=Evidence.UNTESTED if claim else Evidence.CONFIRMED if of_data else Evidence.STATIC,
         )
 
     @classmethod

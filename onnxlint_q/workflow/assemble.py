@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.output_error import OVERFLOWN_DB, OutputError
 from onnxlint_q.finding import Finding
 from onnxlint_q.forecast.forecast import Forecast
@@ -16,11 +18,13 @@ from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
 from onnxlint_q.judge.verdict import VerdictLevels
-from onnxlint_q.proof.prove import NO_SIGNAL
+from onnxlint_q.proof.prove import NO_SIGNAL, experiment_of
+from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
 from onnxlint_q.workflow.results import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult
 
-NOTHING_TO_QUANTISE = "nothing to quantise: no layer with a constant weight and no activation that gets a scale"
+CODES_ONLY = "the layers compute with integer codes whose scales are not in the file"
+NOTHING_TO_QUANTISE = "nothing to quantise: no weight that the scheme covers and no activation that gets a scale"
 _REMEDIES: Mapping[OwnFinding, str] = {
     RUN_FAILED: "Run the model in ONNX Runtime on the same inputs to see the whole message, and mend what it names.",
     PROBE_FAILED: "Give real inputs with --calibrate, or leave out --probe.",
@@ -42,7 +46,9 @@ def assemble(record: Record) -> ModelResult:
         sha256=facts.model.sha256,
         opset=facts.model.opset,
         format=facts.format.value,
-        schemes=tuple(_scheme_result(record, scheme) for scheme in facts.schemes) if facts.is_float else (),
+        schemes=tuple(_scheme_result(record, scheme) for scheme in facts.schemes)
+        if facts.is_float or facts.coded
+        else (),
         layers=tuple(_row(record, layer) for layer in facts.layers),
         findings=tuple(sorted(findings, key=lambda finding: _importance(record, finding))),
         calibration=_calibration(record),
@@ -72,7 +78,7 @@ def _importance(record: Record, finding: Finding) -> tuple[bool, int, float, str
     damage = finding.measured_db
     claim = finding.claim
     if damage is None and claim is not None and record.probe is not None:
-        probed = record.probe.weights.get((claim.scheme, claim.tensor))
+        probed = record.probe.errors.get(experiment_of(claim))
         damage = probed.sqnr_db if probed is not None else None
     if damage is None and claim is not None:
         known = record.facts.forecasts.get(claim.scheme)
@@ -91,12 +97,14 @@ def _importance(record: Record, finding: Finding) -> tuple[bool, int, float, str
 def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
     """The strongest basis there is: measured on data, else probed, else forecast."""
     facts, levels = record.facts, record.config.levels
-    if not facts.is_quantisable:
+    if facts.coded:
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=CODES_ONLY)
+    if not facts.is_quantisable(scheme):
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=NOTHING_TO_QUANTISE)
     ran = facts.observations is not None or record.probe is not None
     unmeasured: list[str] = []
     for basis, stage in ((Basis.MEASURED, record.proof), (Basis.PROBE, record.probe)):
-        error = stage.schemes.get(scheme.name) if stage is not None else None
+        error = stage.errors.get(Experiment(scheme)) if stage is not None else None
         if error is None:
             continue
         # On made-up inputs the largest class is chance, and so is whether it stays the largest.
@@ -114,14 +122,15 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
             else "no layer of this model could be forecast"
         )
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note="; ".join([*unmeasured, why]), ran=ran)
-    weaker = [f"weaker: it passes through {_counted(forecast.unknown)}"] if forecast.unknown else []
+    weaker = [f"weaker: it passes through {', '.join(forecast.unknown)}"] if forecast.unknown else []
+    failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
     return SchemeResult(
         scheme=scheme.name,
         verdict=levels.verdict(sqnr_db, forecast.agreement),
         output_sqnr_db=sqnr_db,
         basis=Basis.FORECAST,
         agreement=forecast.agreement,
-        note="; ".join([*unmeasured, *weaker]),
+        note="; ".join([*unmeasured, *weaker, *failed]),
         uncertainty_db=forecast.uncertainty_db,
         rest_share=_share(forecast.rest_share),
         ran=ran,
@@ -176,11 +185,8 @@ def _row(record: Record, layer: LayerFacts) -> LayerRow:
     source, weight = layer.folded.layer, layer.weight
     seen = facts.stored(layer)
     forecast = {
-        name: LayerSqnr(
-            weight_sqnr_db=_decibel(entry.weight_sqnr_db),
-            sqnr_db=_decibel(entry.sqnr_db),
-            weight_share=_share(entry.weight_share),
-            activation_share=_share(entry.activation_share),
+        name: _figures(
+            replace(entry, weight_sqnr_db=scheme.bounded(entry.weight_sqnr_db), sqnr_db=scheme.bounded(entry.sqnr_db))
         )
         for name, scheme in facts.forecasts.items()
         if not _has_run_away(scheme) and (entry := scheme.layers.get(layer.output)) is not None
@@ -197,39 +203,36 @@ def _row(record: Record, layer: LayerFacts) -> LayerRow:
         activation_low=seen.low if seen else None,
         activation_high=seen.high if seen else None,
         forecast=forecast or None,
-        probe=_of_layer(facts, layer, record.probe.weights if record.probe else {}),
+        probe=_rows(facts.schemes, facts, layer, record.probe.errors if record.probe else {}),
         measured=_measured(record, layer),
     )
 
 
 def _measured(record: Record, layer: LayerFacts) -> dict[str, LayerSqnr] | None:
-    """The row of the sensitivity table, or what the claims about this layer needed."""
-    table = record.table
-    if table is None:
-        return _of_layer(record.facts, layer, record.proof.weights if record.proof else {})
-    return {
-        scheme.name: LayerSqnr(
-            weight_sqnr_db=_figure(table.weights.get((scheme.name, layer.output))),
-            sqnr_db=_figure(table.both.get((scheme.name, layer.output))),
-            activation_sqnr_db=_figure(table.activations.get((scheme.name, layer.output))),
-        )
-        for scheme in record.facts.schemes
-    }
+    """The row of the sensitivity table, or what the claims about the weight of this layer needed."""
+    facts = record.facts
+    if record.table is not None:
+        return _rows(facts.schemes, facts, layer, record.table)
+    errors = record.proof.errors if record.proof is not None else {}
+    claimed = [scheme for scheme in facts.schemes if Experiment.on_weight(scheme, layer.output) in errors]
+    return _rows(claimed, facts, layer, errors)
 
 
-def _figure(error: OutputError | None) -> float | None:
-    """SQNR in dB, infinite where the outputs are identical."""
-    if error is None or not error.has_signal:
-        return None
-    return _decibel(math.inf if error.sqnr_db is None else error.sqnr_db)
-
-
-def _of_layer(
-    facts: Facts, layer: LayerFacts, weights: Mapping[tuple[str, str], OutputError]
-) -> dict[str, LayerSqnr] | None:
+def _rows(schemes: Sequence[Scheme], facts: Facts, layer: LayerFacts, errors: Errors) -> dict[str, LayerSqnr] | None:
     """The figures of one layer by scheme, None where there are none."""
-    errors = {scheme.name: weights.get((scheme.name, layer.output)) for scheme in facts.schemes}
-    return {name: LayerSqnr(_figure(error)) for name, error in errors.items() if error is not None} or None
+    rows = {scheme.name: layer_sqnr(facts, scheme, layer, errors) for scheme in schemes}
+    return {name: _figures(row) for name, row in rows.items() if row is not None} or None
+
+
+def _figures(row: LayerSqnr) -> LayerSqnr:
+    """The row with None for what cannot be a figure."""
+    return LayerSqnr(
+        weight_sqnr_db=_decibel(row.weight_sqnr_db),
+        sqnr_db=_decibel(row.sqnr_db),
+        weight_share=_share(row.weight_share),
+        activation_share=_share(row.activation_share),
+        activation_sqnr_db=_decibel(row.activation_sqnr_db),
+    )
 
 
 def _calibration(record: Record) -> CalibrationSummary | None:
@@ -248,15 +251,16 @@ def _calibration(record: Record) -> CalibrationSummary | None:
 
 def _notes(record: Record) -> Iterator[str]:
     facts = record.facts
-    if facts.format is not Format.FLOAT:
+    if facts.coded:
+        yield (
+            f"the model is an integer graph: its {facts.coded} layers compute with codes whose scales are not in the "
+            "file, so they are not listed and schemes are not judged; lint the float model that it was made from"
+        )
+    elif facts.format is not Format.FLOAT:
         yield f"the model is quantised already ({facts.format}): its own parameters are checked, schemes are not judged"
     if facts.observations is not None and facts.observations.non_finite:
         bad = facts.observations.non_finite
         names = ", ".join(map(repr, bad[:4])) + (", …" if len(bad) > 4 else "")
         yield f"NaN or infinity while calibrating in {len(bad)} tensor{'s' * (len(bad) > 1)}: {names}"
-    if record.probe is not None and record.probe.note:
-        yield f"probe: {record.probe.note}"
-
-
-def _counted(names: Sequence[str]) -> str:
-    return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in Counter(names).items())
+    if record.probe is not None:
+        yield from (f"probe: {note}" for note in record.probe.notes)

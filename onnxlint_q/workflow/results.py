@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.observed.compared import ClassifierError, ComparedRow, QparamsReading
 from onnxlint_q.finding import Evidence, Finding, Severity
 from onnxlint_q.judge.own_findings import NOT_RUN
@@ -39,25 +40,6 @@ class Basis(StrEnum):
     FORECAST = "forecast"
     PROBE = "probe"
     MEASURED = "measured"
-
-
-@dataclass(frozen=True, slots=True)
-class LayerSqnr:
-    """One layer under one scheme: SQNR at the model's output in dB, None where it was not determined.
-
-    Attributes:
-        weight_sqnr_db: only this layer's weight is quantised.
-        sqnr_db: its weight and its output activation are.
-        activation_sqnr_db: only its output activation is.
-        weight_share, activation_share: fraction of the noise power at the output, everything quantised, that comes
-            from its weight and from rounding its output; None where it was not determined.
-    """
-
-    weight_sqnr_db: float | None
-    sqnr_db: float | None = None
-    weight_share: float | None = None
-    activation_share: float | None = None
-    activation_sqnr_db: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

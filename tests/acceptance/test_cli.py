@@ -104,7 +104,7 @@ def test_the_sensitivity_table_is_in_every_report(models: Path, calibration: Pat
         assert row["measured"]["int8-per-tensor"]["activation_sqnr_db"] == said["activation_sqnr_db"]
     header = next(line for line in done.stdout.splitlines() if line.split()[:2] == ["layer", "range"])
     assert "both" in done.stdout and len(header) <= 100
-    assert "output SQNR, this layer&#39;s output alone quantised" in page.read_text()
+    assert "output SQNR, this layer&#39;s result alone quantised" in page.read_text()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import ties
 from onnx_cases import as_model, onnx_text, run
 
 from onnxlint_q.analysis.observed.histogram import Histogram
@@ -94,14 +96,19 @@ def test_codes_at_the_ends_are_counted_exactly(models: Path, calibration: Path) 
     images = np.load(calibration)["images"][:4]
     whole = [dict(zip(seen.tensors, run(proto, {"images": image[None]}), strict=True)) for image in images]
     ranges = {q.codes: q.code_range for q in facts.quantized}
+    counted = 0
     for tensor, got in seen.tensors.items():
         codes = np.concatenate([sample[tensor].ravel() for sample in whole])
         low, high = ranges[tensor] or (0, 0)
-        assert got.ends == ((codes == low).mean(), (codes == high).mean())
+        flipped = ties.flips(codes.size)
+        assert got.ends == pytest.approx(((codes == low).mean(), (codes == high).mean()), abs=flipped / codes.size)
         if codes.size <= 4 * subset_size(4):
-            assert dict(zip(*got.histogram.edges[:1], got.histogram.counts, strict=True)) == dict(
-                zip(*np.unique(codes, return_counts=True), strict=True)
-            )
+            counted += 1
+            exact = Counter(codes.tolist())
+            seen_codes = Counter(dict(zip(got.histogram.edges[0].tolist(), got.histogram.counts.tolist(), strict=True)))
+            # A code that is another one is missing in one place and too many in another.
+            assert (exact - seen_codes).total() == (seen_codes - exact).total() <= flipped
+    assert counted > 3
 
 
 def test_what_is_kept_does_not_grow_with_the_samples() -> None:
@@ -163,9 +170,12 @@ def test_groups_in_one_pass_are_passes_of_their_own(models: Path, calibration: P
     parts = observe_groups(facts, source, {0: 0, 1: 0, 2: 0, 4: 1, 5: 1, 6: 1, 7: 1})
     assert [part.samples for part in parts] == [3, 4]
     first = observe(facts, source, 3)
+    assert first.tensors.keys() == parts[0].tensors.keys()
     for tensor, seen in first.tensors.items():
-        got = parts[0].tensors[tensor]
-        assert (got.low, got.high, got.mean, got.deviation) == (seen.low, seen.high, seen.mean, seen.deviation)
+        got, close = parts[0].tensors[tensor], 1e-4 * max(-seen.low, seen.high)  # other samples share the batch
+        assert (got.low, got.high) == pytest.approx((seen.low, seen.high), abs=close)
+        assert (got.mean, got.deviation) == pytest.approx((seen.mean, seen.deviation), rel=1e-3, abs=close)
+        assert (got.size, got.counted) == (seen.size, seen.counted)
     together = merged(parts)
     assert together.samples == 7
     for tensor, seen in together.tensors.items():
@@ -195,7 +205,9 @@ def test_large_models_are_read_in_parts(models: Path, calibration: Path, monkeyp
     parts = observe(facts, source, 3)
     assert parts.tensors.keys() == whole.tensors.keys()
     for tensor, seen in parts.tensors.items():
-        assert seen.high == pytest.approx(whole.tensors[tensor].high, rel=1e-4)
+        wanted = whole.tensors[tensor]
+        close = 1e-4 * max(-wanted.low, wanted.high)
+        assert (seen.low, seen.high) == pytest.approx((wanted.low, wanted.high), abs=close)
 
 
 def test_a_tensor_that_is_not_finite_is_named_and_left_out() -> None:

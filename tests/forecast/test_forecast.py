@@ -10,38 +10,30 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from conftest import SHARED, public_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_cases import Array, as_model, onnx_text, run, sqnr_db
-from onnxruntime.quantization import CalibrationDataReader, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from onnxlint_q.analysis.folding import fold_batch_norms
-from onnxlint_q.analysis.number_formats import weight_round_trip
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
+from onnxlint_q.analysis.measured import measure
+from onnxlint_q.analysis.number_formats import INT8, weight_round_trip
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_TENSOR
 from onnxlint_q.analysis.schemes import SCHEMES as SCHEMES_BY_NAME
-from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
 from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
 from onnxlint_q.forecast.noise import saturated
 from onnxlint_q.forecast.population import IMAGES, SIZE
-from onnxlint_q.forecast.ranges import rounded_tensors, rounding_noise
-from onnxlint_q.forecast.sweep import propagate
+from onnxlint_q.forecast.ranges import rounding_noise
 from onnxlint_q.forecast.transfer import Gain
-from onnxlint_q.graph import Model, find_layers, read_model
+from onnxlint_q.graph import Model, read_model
 
 SCHEMES = (INT8_PER_TENSOR, INT8_PER_CHANNEL)
-SHARED = Path(__file__).parents[2] / "../shared"
 few = settings(max_examples=6, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 2**16)
 
 
-def facts_of(model: Model) -> tuple[LayerFacts, ...]:
-    return measure_layers(model, fold_batch_norms(model, list(find_layers(model))).layers, SCHEMES)
-
-
 def forecasts(model: Model) -> Mapping[str, Forecast]:
-    layers = facts_of(model)
-    return forecast(noise_model(model, [layer.folded for layer in layers]), layers, SCHEMES)
+    measured = measure(model, SCHEMES)
+    return forecast(noise_model(measured), measured.layers, SCHEMES)
 
 
 def weight_db(made: Forecast, layer: str) -> float:
@@ -67,7 +59,7 @@ def measured_db(proto: onnx.ModelProto, weight: str, x: Array) -> float:
     quantised = onnx.ModelProto()
     quantised.CopyFrom(proto)
     tensor = next(t for t in quantised.graph.initializer if t.name == weight)
-    rounded = weight_round_trip(onnx.numpy_helper.to_array(tensor), INT8_PER_TENSOR)
+    rounded = weight_round_trip(onnx.numpy_helper.to_array(tensor), INT8, PER_TENSOR)
     tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, weight))
     return sqnr_db(run(proto, {"x": x})[0], run(quantised, {"x": x})[0])
 
@@ -111,14 +103,28 @@ def test_end_to_end_is_worse_than_any_layer_alone() -> None:
         )
 
 
+def test_what_is_told_of_a_layer_is_never_below_the_whole_and_keeps_the_order(models: Path) -> None:
+    made = forecasts(read_model(models / "depthwise_spread.onnx"))[INT8_PER_TENSOR.name]
+    linear = [weight_db(made, key) for key in made.layers]
+    told = [made.bounded(value) for value in linear]
+    whole = made.output_sqnr_db
+    assert whole is not None and min(linear) < whole  # else there is nothing to bound
+    assert all(value is not None and value >= whole for value in told)
+    assert sorted(told, key=lambda value: value or 0) == [made.bounded(value) for value in sorted(linear)]
+    assert made.bounded(40.0) == pytest.approx(40.0, abs=0.01) and made.bounded(None) is None
+    for extreme in (-1e5, 1e5):
+        bounded = made.bounded(extreme)
+        assert bounded is not None and np.isfinite(bounded)
+
+
 def test_the_shares_of_the_noise_add_up() -> None:
     for made in forecasts(as_model(perceptron(np.random.default_rng(2), outlier=20.0))).values():
-        shares = [row.weight_share + row.activation_share for row in made.layers.values()]
+        shares = [row.share for row in made.layers.values()]
         assert sum(shares) + made.rest_share == pytest.approx(1)
         assert made.rest_share > 0 and all(share > 0 for share in shares)
     per_tensor = forecasts(as_model(perceptron(np.random.default_rng(2), outlier=300.0)))[INT8_PER_TENSOR.name]
     worst = per_tensor.layers["h"]
-    assert worst.weight_share + worst.activation_share > 0.9
+    assert worst.share > 0.9
 
 
 def test_only_a_classifier_has_an_agreement_and_it_falls_with_the_sqnr() -> None:
@@ -178,7 +184,7 @@ def test_an_unknown_operator_is_named_and_passed_through() -> None:
     proto = perceptron(np.random.default_rng(0))
     proto.graph.node[1].op_type = "Mystery"
     made = forecasts(as_model(proto))[INT8_PER_TENSOR.name]
-    assert made.unknown == ("Mystery",)
+    assert list(made.unknown) == ["Mystery"]
     assert made.layers["h"].weight_sqnr_db is not None
 
 
@@ -210,52 +216,9 @@ def test_the_same_file_gives_the_same_figures() -> None:
     assert first.layers == second.layers and first.output_sqnr_db == second.output_sqnr_db
 
 
-RESIDUAL = (
-    "g (float[1,3,16,16] x) => (float[1,5] y) {"
-    "  c = Conv <pads=[1,1,1,1]> (x, w)  n = BatchNormalization(c, one, one, one, one)  r = Relu(n)"
-    "  d = Conv <pads=[1,1,1,1]> (r, v)  a = Add(d, r)  s = Sigmoid(a)  m = Mul(a, s)"
-    "  p = MaxPool <kernel_shape=[2,2], strides=[2,2]> (m)  t = Concat <axis=1> (p, p)"
-    "  k = GlobalAveragePool(t)  f = Flatten(k)  y = Gemm <transB=1> (f, u) }"
-)
-
-
-def residual() -> onnx.ModelProto:
-    rng = np.random.default_rng(0)
-    return onnx_text(
-        RESIDUAL,
-        w=rng.standard_normal((4, 3, 3, 3)).astype(np.float32),
-        v=rng.standard_normal((4, 4, 3, 3)).astype(np.float32),
-        u=rng.standard_normal((5, 8)).astype(np.float32),
-        one=np.ones(4, np.float32),
-    )
-
-
-class Samples(CalibrationDataReader):  # type: ignore[misc]  # the base class has no types
-    def __init__(self) -> None:
-        self.left = [{"x": np.random.default_rng(i).standard_normal((1, 3, 16, 16)).astype(np.float32)} for i in (1, 2)]
-
-    def get_next(self) -> dict[str, Array] | None:
-        return self.left.pop() if self.left else None
-
-
-def test_scales_stand_where_the_quantiser_of_onnxruntime_puts_them(tmp_path: Path) -> None:
-    onnx.save(residual(), tmp_path / "float.onnx")
-    quant_pre_process(str(tmp_path / "float.onnx"), str(tmp_path / "folded.onnx"), skip_symbolic_shape=True)
-    quantize_static(str(tmp_path / "folded.onnx"), str(tmp_path / "qdq.onnx"), Samples())
-    qdq = onnx.load(tmp_path / "qdq.onnx")
-    scales = [node.input[0] for node in qdq.graph.node if node.op_type == "QuantizeLinear"]
-    producer = {name: node for node in qdq.graph.node for name in node.output}
-    moved = {key for key in scales if key in producer and producer[key].op_type in {"MaxPool", "Flatten"}}
-    own = {key.removesuffix("_QuantizeLinear_Input") for key in scales if key not in moved}
-    model = as_model(residual())
-    folded = fold_batch_norms(model, list(find_layers(model))).layers
-    assert set(rounded_tensors(model, folded, propagate(model, folded))) == own
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the measured networks are not beside this checkout")
 @pytest.mark.parametrize(("name", "least"), [("resnet8_cifar10_bn", 0.8), ("vww_mobilenetv1_025_96_bn", 0.7)])
 def test_layers_rank_as_measured(name: str, least: float) -> None:
-    model = read_model(SHARED / "models" / f"{name}.onnx")
+    model = read_model(public_network(f"{name}.onnx"))
     truth = json.loads((SHARED / "truth" / f"{name}.json").read_text())["layers"]
     start = time.process_time()
     made = forecasts(model)[INT8_PER_TENSOR.name]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from conftest import SHARED, public_network
 
 from onnxlint_q.execute.data.preprocess import preset
 from onnxlint_q.execute.data.sources import open_source
@@ -15,15 +14,15 @@ from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.compare import CompareRequest, compare
 from onnxlint_q.workflow.results import Comparison
 
-SHARED = Path(__file__).parents[2] / "../shared"
-MODELS, IMAGES = SHARED / "models", SHARED / "images" / "imagenet"
+IMAGES = SHARED / "images" / "imagenet"
 pytestmark = pytest.mark.skipif(not IMAGES.is_dir(), reason="needs the public networks and photos of ../shared")
 
 
 def found(reference: str, quantised: str, samples: int = 4) -> Comparison:
     source = open_source(str(IMAGES), preset("imagenet"))
     rules = Config().build([entry.rule for entry in load_rules()])
-    return compare(MODELS / reference, Job(MODELS / quantised, Config(), rules), CompareRequest(source, samples))
+    job = Job(public_network(quantised), Config(), rules)
+    return compare(public_network(reference), job, CompareRequest(source, samples))
 
 
 def test_a_public_file_whose_input_is_quantised_for_pixels() -> None:

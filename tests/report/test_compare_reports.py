@@ -150,3 +150,28 @@ def test_findings_read_as_in_check(report_format: ReportFormat) -> None:
     text = render(comparison(INPUT, findings=(finding,)), report_format)
     for part in ("QC001", "lossy-activation-qparams", "error", "confirmed 9.4 dB", "58 times too wide."):
         assert part in text
+
+
+@pytest.mark.parametrize("verdict", [None, *Verdict])
+def test_the_only_green_mark_is_that_of_a_verdict_that_survives(verdict: Verdict | None) -> None:
+    for report_format in (ReportFormat.FULL, ReportFormat.HTML):
+        text = render(comparison(LAYER, verdict=verdict), report_format)
+        assert text.count("✔") == (1 if verdict is Verdict.SURVIVES else 0)
+
+
+def test_a_page_tells_no_folder_of_the_machine_and_the_other_formats_what_was_typed() -> None:
+    typed = ("/home/somebody/float net.onnx", "C:\\Users\\somebody\\int8.onnx", "/data/secret/photos/")
+    found = comparison(LAYER)
+    model = replace(
+        found.quantized,
+        path=typed[1],
+        calibration=replace(found.calibration, source=typed[2]),
+        notes=(f"{typed[0]} has other names",),
+    )
+    found = replace(found, reference=replace(found.reference, path=typed[0]), quantized=model)
+    page = render(found, ReportFormat.HTML)
+    assert "somebody" not in page and "secret" not in page
+    assert all(name in page for name in ("float net.onnx has other names", ">int8.onnx</h1>", "photos: 8 samples"))
+    full, document = render(found, ReportFormat.FULL), json.loads(render(found, ReportFormat.JSON))
+    assert all(path in " ".join(full.split()) for path in typed)
+    assert [document["float"]["path"], document["quantised"]["path"], document["calibration"]["source"]] == [*typed]

@@ -42,7 +42,7 @@ def test_all_rules_tell_one_damage_with_one_chain(models: Path) -> None:
     assert cure.startswith(
         "Cure: channel 7 returns beta for every input (deviation beside an ordinary channel: -38 dB)"
     )
-    assert "mean channel SQNR rises from 2 to 42 dB, and the forecast with this weight alone quantised" in cure
+    assert cure.endswith("mean channel SQNR rises from 2 to 42 dB.")
     assert {finding.claim for said in flagged.values() for finding in said} == {found["QB002"][0].claim}
 
 

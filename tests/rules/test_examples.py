@@ -37,10 +37,8 @@ def test_bad_example_flags_its_nodes(rule: type[Rule], example: Example) -> None
     for finding in findings:
         assert (finding.code, finding.name) == (rule.code, rule.name)
         assert finding.message and finding.remedy
-        if rule.needs_comparison:
-            assert finding.evidence in {Evidence.CONFIRMED, Evidence.UNTESTED}
-        else:
-            assert finding.evidence is (Evidence.UNTESTED if finding.claim else Evidence.STATIC)
+        shown = Evidence.CONFIRMED if example.samples is not None else Evidence.STATIC
+        assert finding.evidence is (Evidence.UNTESTED if finding.claim else shown)
 
 
 @pytest.mark.parametrize("rule", EACH)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from conftest import public_network
 
 from onnxlint_q.analysis.observed.data_summary import DataSummary
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
@@ -29,7 +29,6 @@ from onnxlint_q_rules.qdq.saturation import Saturation
 from onnxlint_q_rules.qdq.scale_shape import ScaleShape
 from onnxlint_q_rules.qdq.wasted_range import WastedRange
 
-MODELS = Path(__file__).parents[3] / "shared" / "models"
 QUANTISED = (LargeScale, InvalidScale, ScaleShape, BiasScaleMismatch, PerTensorDepthwiseQparams, QdqParamsMismatch)
 
 
@@ -38,10 +37,7 @@ def findings(rule: Rule, facts: Facts) -> list[Finding]:
 
 
 def public(name: str) -> Facts:
-    path = MODELS / name
-    if not path.is_file():
-        pytest.skip(f"the measuring folder with {name} is not here")
-    return facts_of(read_model(path), ())
+    return facts_of(read_model(public_network(name)), ())
 
 
 def observation(values: npt.ArrayLike, codes: tuple[int, int] | None = None) -> TensorObservation:

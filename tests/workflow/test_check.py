@@ -12,11 +12,12 @@ import onnx
 import pytest
 from onnx_cases import onnx_text
 
+from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.sources import ArraySource, RandomSource, open_source
 from onnxlint_q.finding import Evidence, Finding, Severity
-from onnxlint_q.forecast.forecast import Forecast, LayerForecast
+from onnxlint_q.forecast.forecast import Forecast
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.config import Config, Overrides
 from onnxlint_q.judge.facts import facts_of
@@ -26,7 +27,7 @@ from onnxlint_q.workflow import check as workflow
 from onnxlint_q.workflow.assemble import assemble
 from onnxlint_q.workflow.check import lint
 from onnxlint_q.workflow.record import CheckRequest, DataRequest, Record
-from onnxlint_q.workflow.results import Basis, LayerSqnr, ModelResult, SchemeResult
+from onnxlint_q.workflow.results import Basis, ModelResult, SchemeResult
 
 HEALTHY, BROKEN, QUANTISED = "healthy_resnet.onnx", "depthwise_spread.onnx", "qdq_good.onnx"
 STATIC = CheckRequest()
@@ -188,7 +189,7 @@ def test_a_finding_fails_a_build_unless_a_run_refuted_it() -> None:
 def forecast_result(models: Path, output_db: float | None, layer_db: float, share: float) -> ModelResult:
     """What becomes of a forecast with these figures."""
     facts = facts_of(read_model(models / HEALTHY), (SCHEMES["fp8"],))
-    rows = {layer.output: LayerForecast(layer_db, layer_db, share, share) for layer in facts.layers}
+    rows = {layer.output: LayerSqnr(layer_db, layer_db, share, share) for layer in facts.layers}
     facts = replace(facts, forecasts={"fp8": Forecast(output_db, rows, rest_share=share)})
     return assemble(Record(STATIC, (), Config(), facts))
 

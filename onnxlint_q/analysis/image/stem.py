@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import BatchNorm, FoldedLayer
+from onnxlint_q.analysis.image.inputs import COLOURS, reads_image
 from onnxlint_q.graph import Model, Node
 
 Vector = npt.NDArray[np.float64]
 
 # A covariance of so many taps squared is 8 MB; a patch embedding of 16x16 colour pixels has 768.
 _MOST_TAPS = 1024
-_MOST_MOVES = 16
 _TO_NCHW = (0, 3, 1, 2)
 
 
@@ -61,22 +61,18 @@ def find_stem(model: Model, layers: Sequence[FoldedLayer]) -> Stem | None:
     """The first convolution that reads an image input through nothing but moves of pixels; None if there is none."""
     for folded in layers:
         layer = folded.layer
-        if layer.op_type != "Conv" or layer.group != 1 or len(layer.weight_shape) != 4 or folded.before is not None:
+        if not layer.is_float or layer.group != 1 or folded.before is not None or not reads_image(model, layer):
             continue
-        view = _view(model, layer.input, _MOST_MOVES)
+        view = _view(model, layer.input, {})
         if view is None or len(view.taps) != layer.weight_shape[1]:
             continue
         kernel = _kernel(folded, view, model)
-        bias = None
-        if layer.bias:
-            if not model.is_constant(layer.bias):
-                return None
-            bias = np.ravel(model.constants[layer.bias]).astype(np.float64)
-        if kernel is None or not np.isfinite(kernel).all() or (bias is not None and bias.size != len(kernel)):
+        bias = layer.read_bias(model)
+        if kernel is None or not np.isfinite(kernel).all() or bias is None:
             return None
         readers = model.consumers(layer.output)
         free = any(node.op_type.endswith("Normalization") for node in readers) and folded.after is None
-        return Stem(folded, view.input, view.channels_last, kernel, bias, folded.after, free)
+        return Stem(folded, view.input, view.channels_last, kernel, bias if layer.bias else None, folded.after, free)
     return None
 
 
@@ -98,24 +94,33 @@ def _kernel(folded: FoldedLayer, view: _View, model: Model) -> Vector | None:
     return kernel
 
 
-def _view(model: Model, key: str, moves: int) -> _View | None:
-    """How `key` looks at an image input; None if it is more than moved pixels of one."""
+def _view(model: Model, key: str, known: dict[str, _View | None]) -> _View | None:
+    """How `key`, which comes from image inputs alone, looks at one; None if it is more than moved pixels of one.
+
+    Tensors that several ways lead to are looked at once, and are in `known` then.
+    """
+    if key not in known:
+        known[key] = _seen(model, key, known)
+    return known[key]
+
+
+def _seen(model: Model, key: str, known: dict[str, _View | None]) -> _View | None:
     image = next((value for value in model.inputs if value.name == key), None)
     if image is not None:
         shape = image.type.shape
         return _pixels(key, shape[1], last=False) if shape is not None and len(shape) == 4 else None
     node = model.producer(key)
-    if node is None or not moves or not node.inputs or not node.is_standard:
+    if node is None or not node.inputs or not node.is_standard:
         return None
     if node.op_type == "Concat":
-        return _joined(node, [_view(model, part, moves - 1) for part in node.inputs])
+        return _joined(node, [_view(model, part, known) for part in node.inputs])
     if node.op_type == "Transpose":
         source = next((value for value in model.inputs if value.name == node.input(0)), None)
         shape = source.type.shape if source is not None else None
         if shape is None or len(shape) != 4 or node.ints("perm") != _TO_NCHW:
             return None
         return _pixels(node.input(0), shape[3], last=True)
-    below = _view(model, node.input(0), moves - 1)
+    below = _view(model, node.input(0), known)
     if below is None:
         return None
     match node.op_type:
@@ -132,7 +137,7 @@ def _view(model: Model, key: str, moves: int) -> _View | None:
 
 
 def _pixels(name: str, channels: int | None, *, last: bool) -> _View | None:
-    return _View(name, last, tuple((c, 0, 0) for c in range(channels))) if channels in {1, 3, 4} else None
+    return _View(name, last, tuple((c, 0, 0) for c in range(channels))) if channels in COLOURS else None
 
 
 def _joined(node: Node, parts: Sequence[_View | None]) -> _View | None:
@@ -142,6 +147,8 @@ def _joined(node: Node, parts: Sequence[_View | None]) -> _View | None:
 def _concatenated(parts: Sequence[_View | None]) -> _View | None:
     known = [part for part in parts if part is not None]
     if len(known) != len(parts) or len({(part.input, part.channels_last, part.stride) for part in known}) != 1:
+        return None
+    if sum(len(part.taps) for part in known) > _MOST_TAPS:
         return None
     first = known[0]
     return _View(first.input, first.channels_last, tuple(t for part in known for t in part.taps), first.stride)
@@ -165,9 +172,12 @@ def _slice_bounds(model: Model, node: Node) -> dict[int, tuple[int, int]] | None
         parts = [node.ints("starts"), node.ints("axes"), ()]
     else:
         keys = node.input(1), node.input(3), node.input(4)
-        if any(key and not model.is_constant(key) for key in keys) or not keys[0]:
-            return None
-        parts = [tuple(int(v) for v in np.ravel(model.constants[key])) if key else () for key in keys]
+        parts = []
+        for key in keys:
+            values = model.constant(key) if key else np.empty(0, np.int64)
+            if values is None or values.dtype.kind not in "iu":
+                return None
+            parts.append(tuple(int(value) for value in np.ravel(values)))
     starts = parts[0]
     axes = parts[1] or tuple(range(len(starts)))
     steps = parts[2] or (1,) * len(starts)

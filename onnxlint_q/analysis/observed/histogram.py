@@ -20,6 +20,9 @@ Codes = npt.NDArray[np.uint16]
 
 BINS = 1 << 16
 _HALF = BINS // 2
+# Fraction of the values at either end that does not make a code one in use: a tensor is not finely rounded because an
+# outlier in a thousand is.
+_RARE = 0.001
 # Which half of a float32 in memory holds its sign.
 _UPPER = 1 if sys.byteorder == "little" else 0
 
@@ -65,6 +68,15 @@ class Histogram:
     def of(cls, values: npt.ArrayLike, whole: bool = False) -> Histogram:
         """Every one of some finite values."""
         return cls.of_codes([float_codes(np.ascontiguousarray(values, np.float32))], whole)
+
+    @classmethod
+    def of_counts(cls, first: int, counts: npt.NDArray[np.int64]) -> Histogram:
+        """Of codes: how often each whole number from `first` on occurs."""
+        held = np.flatnonzero(counts > 0)
+        found = cls.of(first + held, whole=True)
+        # What shares a bin is adjacent, because bins and numbers ascend alike.
+        starts = np.cumsum(np.concatenate([[0], found.counts]))[:-1]
+        return replace(found, counts=np.add.reduceat(counts[held], starts) if held.size else found.counts)
 
     def __add__(self, other: Histogram) -> Histogram:
         if not (self.bins.size and other.bins.size):
@@ -119,6 +131,20 @@ class Histogram:
         place = min(int(np.searchsorted(reached, wanted)), self.bins.size - 1)
         inside = (wanted - (reached[place] - self.counts[place])) / self.counts[place]
         return float(low[place] + inside * (high[place] - low[place]))
+
+    @cached_property
+    def used_codes(self) -> int:
+        """How many whole numbers occur, a thousandth of the values at either end left out, and two where they are few.
+
+        Exact where no bin stands for several, which holds up to 256; else the numbers that the bins span.
+        """
+        tail = max(_RARE, 2.0 / max(self.total, 8)) * self.total
+        reached = np.cumsum(self.counts)
+        kept = (reached > tail) & (reached - self.counts < self.total - tail)
+        if not kept.any():
+            return 0
+        low, high = (edge[kept] for edge in self.edges)
+        return int(low.size if np.array_equal(low, high) else high[-1] - low[0] + 1)
 
     def below(self, values: npt.ArrayLike) -> Vector:
         """How many values lie at or below each of `values`, estimated inside a bin."""

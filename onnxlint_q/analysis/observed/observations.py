@@ -34,10 +34,12 @@ class TensorObservation:
     Attributes:
         low, high: exact smallest and largest value.
         size: how many values there were.
-        histogram: of a regular subset of them that leaves no position out in the long run, or of all if they are few.
+        histogram: of all values if they are few or codes of 8 bits at most, else of a regular subset that leaves no
+            position out in the long run.
         lows, highs: exact extremes sample by sample, in the order of the samples that held any value.
         channels: channel by channel; None where the number of channels is unknown or differs between samples.
-        ends: exact fractions of values at the lowest and the highest code; None if the tensor holds no codes.
+        ends: exact fractions of values at the lowest and at the highest code; of a tensor that a quantiser reads, of
+            those that it clips: more than half a step below and above its range. None for any other tensor.
     """
 
     low: float
@@ -50,14 +52,24 @@ class TensorObservation:
     ends: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, values: npt.ArrayLike, codes: tuple[int, int] | None = None) -> TensorObservation:
+    def of(
+        cls,
+        values: npt.ArrayLike,
+        codes: tuple[int, int] | None = None,
+        bounds: tuple[float, float] | None = None,
+    ) -> TensorObservation:
         """What a pass over one sample with just these values, no channels, would have seen.
 
-        `codes` are the lowest and the highest code, where the values are codes.
+        `codes` are the lowest and the highest code, where the values are codes; `bounds` are those beyond which a
+        quantiser clips, where one reads them.
         """
         held = np.ravel(np.asarray(values, np.float64))
         low, high = np.float32(held.min()), np.float32(held.max())
-        ends = None if codes is None else (float((held == codes[0]).mean()), float((held == codes[1]).mean()))
+        ends = None
+        if codes is not None:
+            ends = float((held == codes[0]).mean()), float((held == codes[1]).mean())
+        elif bounds is not None:
+            ends = float((held < bounds[0]).mean()), float((held > bounds[1]).mean())
         return cls(
             float(low),
             float(high),
@@ -118,6 +130,11 @@ class TensorObservation:
         """How many values quantiles and shares rest on."""
         return self.histogram.total
 
+    @property
+    def used_codes(self) -> int:
+        """How many different codes occur, a thousandth of them at either end left out; only of a tensor of codes."""
+        return self.histogram.used_codes
+
     def quantile(self, fraction: float) -> float:
         """Quantile, `fraction` in [0, 1], within 0.8 % of a value; NaN if nothing was counted."""
         return float(np.clip(self.histogram.quantile(fraction), self.low, self.high))
@@ -132,7 +149,8 @@ class Observations:
         synthetic: random values, not data: ranges say little about deployment.
         samples: how many samples ran.
         available: how many samples the source holds, None if unbounded.
-        tensors: by tensor key: what a quantiser would round of a float model, codes of a quantised one.
+        tensors: by tensor key: what a quantiser would round of a float model; of a quantised one codes and, where the
+            file holds them, the values in front of their rounding.
         non_finite: tensors that held NaN or infinity on some sample; they have no entry in `tensors`.
     """
 

@@ -21,30 +21,16 @@ import numpy as np
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.graph import Model, Node, QuantizedTensor, Role
 from onnxlint_q.graph.names import ROOT
+from onnxlint_q.graph.operators import StaticScale, Trait
 
-_COPIES = frozenset({"Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
-_SCALINGS = frozenset({"Mul", "Add", "Sub", "Div", "QLinearAdd", "QLinearMul", "BatchNormalization"})
-_RECTIFIERS = frozenset({"Relu", "Clip"})
+# One more tensor that holds the same value.
+_COPIES = Trait.COPIES | Trait.QUANTIZES
+# What belongs to the operation before it, if that is the only one it reads.
+_CONTINUES = Trait.ADDS | Trait.SCALES
 # What hands codes on as they are, so that the result has the qparams of what it reads.
-_MOVES = frozenset(
-    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Split", "Slice", "Gather", "MaxPool", "Pad", "Expand"}
-    | {"Tile", "DepthToSpace", "SpaceToDepth", "Resize", "Upsample", "Concat"}
-)
-# Results that carry sizes or qparams, not activations.
-_SIZES = frozenset({"Shape", "Size", "NonZero", "ConstantOfShape", "Range"})
-_KINDS: Mapping[str, str] = {
-    "ConvInteger": "Conv",
-    "Gemm": "MatMul",
-    "QGemm": "MatMul",
-    "MatMulInteger": "MatMul",
-    "MatMulIntegerToFloat": "MatMul",
-    "DynamicQuantizeMatMul": "MatMul",
-    "DynamicQuantizeLSTM": "LSTM",
-    "Flatten": "Reshape",
-    "Squeeze": "Reshape",
-    "Unsqueeze": "Reshape",
-}
-_COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "Sum", "Mean"})
+_HANDS_ON = Trait.MOVES | Trait.JOINS | Trait.RESAMPLES
+# A Gemm without a bias is a MatMul, and is written as one by some.
+_SAME_KIND = {"Gemm": "MatMul"}
 # Attributes that say how codes are stored or that repeat what a shape says.
 _STORAGE = frozenset({"channels_last", "to", "axis", "allowzero"})
 
@@ -71,7 +57,7 @@ class Operation:
     @property
     def commutative(self) -> bool:
         """Whether the order of its inputs says nothing."""
-        return self.kind in _COMMUTATIVE
+        return self.node.operator.has(Trait.COMMUTATIVE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,10 +126,11 @@ class _Builder:
         if not node.outputs or self.model.is_constant(node.output):
             return
         data = [key for key in node.inputs if key in self.value_of]
-        if node.op_type in _SIZES or (not data and any(key in self.sizes for key in node.inputs)):
+        operator = node.operator
+        if operator.has(Trait.MEASURES) or (not data and any(key in self.sizes for key in node.inputs)):
             self.sizes.update(filter(None, node.outputs))
             return
-        if node.op_type in _COPIES and data:
+        if operator.has(_COPIES) and data:
             self._hold(node.output, data[0])
             self.sizes.update(filter(None, node.outputs[1:]))
             return
@@ -169,7 +156,7 @@ class _Builder:
         codes = {pair.codes: pair for pair in pairs.values()}
         for operation in self.operations:
             read = [codes.get(key) for key in operation.node.inputs if key in self.value_of]
-            if operation.node.op_type not in _MOVES or not read or read[0] is None:
+            if not operation.node.operator.has(_HANDS_ON) or not read or read[0] is None:
                 continue
             for value in operation.outputs:
                 first = self.tensors[value][0]
@@ -181,10 +168,8 @@ class _Builder:
         outputs = tuple(self._new(key) for key in node.outputs if key)
         inputs = tuple(self.value_of[key] for key in data)
         self.made.update(outputs)
-        kind = _KINDS.get(node.op_type, node.op_type.removeprefix("QLinear"))
-        self.operations.append(
-            Operation(node, kind, inputs, outputs, self.layers.get(node), _signature(self.model, node))
-        )
+        operation = Operation(node, _kind(node), inputs, outputs, self.layers.get(node), _signature(self.model, node))
+        self.operations.append(operation)
 
     def _new(self, tensor: str) -> int:
         self.tensors.append([tensor])
@@ -200,11 +185,18 @@ class _Builder:
 
     def _continues(self, node: Node, data: list[str]) -> bool:
         """Whether `node` belongs to the operation before it."""
-        if len(data) != 1 or node.op_type not in _SCALINGS | _RECTIFIERS:
+        operator = node.operator
+        if len(data) != 1 or not (operator.has(_CONTINUES) or operator.static is StaticScale.ABSORBED):
             return False
         value = self.value_of[data[0]]
         alone = self.exclusive.get(value, True) and self.model.sole_consumer(data[0]) is node
         return alone and value in self.made
+
+
+def _kind(node: Node) -> str:
+    if node.operator.has(Trait.RESHAPES):
+        return "Reshape"
+    return _SAME_KIND.get(node.operator.form, node.operator.form)
 
 
 def _signature(model: Model, node: Node) -> Hashable:

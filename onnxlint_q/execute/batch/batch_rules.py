@@ -15,6 +15,7 @@ import onnx
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, Tensors
 from onnxlint_q.execute.executable import PREFIX
 from onnxlint_q.graph import Node
+from onnxlint_q.graph.operators import BatchAxis, lookup
 
 Rule = Callable[[Tensors, onnx.NodeProto, Node, int], None]
 
@@ -45,22 +46,18 @@ def _cumsum(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) ->
         _refuse(node, "works along the batch, or along an axis that is computed")
 
 
-def _axis(default: int) -> Rule:
+def _axis(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
     """The operator works along one axis, which must not be the batch."""
-
-    def check(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
-        axis = known.int("axis", default)
-        if axis % max(tensors.rank(known.inputs[0]), 1) == 0:
-            _refuse(node, "works along the batch")
-
-    return check
+    axis = known.int("axis", known.operator.axis or 0)
+    if axis % max(tensors.rank(known.inputs[0]), 1) == 0:
+        _refuse(node, "works along the batch")
 
 
 def _joined(tensors: Tensors, node: onnx.NodeProto, known: Node, batch: int) -> None:
     """Several tensors along one axis, each with the batch."""
     if not all(_is_batch(tensors, key) for key in known.inputs if key):
         _refuse(node, "takes something without a batch")
-    _axis(0)(tensors, node, known, batch)
+    _axis(tensors, node, known, batch)
 
 
 def _is_batch(tensors: Tensors, key: str) -> bool:
@@ -153,6 +150,20 @@ def _reshape(tensors: Tensors, node: onnx.NodeProto, known: Node, batch: int) ->
         tensors.front.add(result)
 
 
+def _expand(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
+    """The shape is broadcast from behind: one as long as the rank has a 1 for the batch, a shorter one leaves it."""
+    shape = tensors.constant(known.input(1))
+    rank = tensors.rank(known.inputs[0])
+    if shape is None or shape.size > rank or (shape.size == rank and shape.ravel()[0] != 1):
+        _refuse(node, "repeats the batch, or to a shape that is computed")
+
+
+def _tile(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: int) -> None:
+    repeats = tensors.constant(known.input(1))
+    if repeats is None or not repeats.size or repeats.ravel()[0] != 1:
+        _refuse(node, "repeats the batch, or as often as is computed")
+
+
 def _resize(tensors: Tensors, node: onnx.NodeProto, known: Node, batch: int) -> None:
     if known.text("coordinate_transformation_mode", "") == "tf_crop_and_resize":
         _refuse(node, "cuts out of every axis, of the batch as well")
@@ -214,24 +225,18 @@ def _elementwise(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: in
         _refuse(node, "has a constant that runs along the batch")
 
 
-# Operators that may see a tensor whose batch is an axis of its own in front.
+# Operators whose rule places the batch where it is an axis of its own in front.
 REARRANGING = frozenset({"Reshape", "Transpose", "Gather", "Split"})
-RULES: Mapping[str, Rule] = {
-    **dict.fromkeys(
-        "Relu LeakyRelu Elu Selu Celu Gelu Sigmoid Tanh HardSigmoid HardSwish Mish Softplus Softsign ThresholdedRelu "
-        "Exp Log Sqrt Abs Neg Reciprocal Erf Floor Ceil Round Sign Cast Identity Clip Conv ConvTranspose "
-        "InstanceNormalization GlobalAveragePool GlobalMaxPool AveragePool LpPool LRN "
-        "DepthToSpace SpaceToDepth GroupNormalization Sin Cos Not".split(),
-        _free,
-    ),
-    **dict.fromkeys("Add Sub Mul Div Min Max Pow PRelu Sum Mean Where Equal Greater Less".split(), _elementwise),
-    **dict.fromkeys("Softmax LogSoftmax Hardmax LayerNormalization TopK".split(), _axis(-1)),
-    **dict.fromkeys("ArgMax ArgMin".split(), _axis(0)),
-    **dict.fromkeys("Concat GatherElements".split(), _joined),
-    **dict.fromkeys(
-        "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceSumSquare Squeeze Unsqueeze".split(), _axes
-    ),
-    **dict.fromkeys("BatchNormalization MaxPool".split(), _one_result),
+RULES: Mapping[BatchAxis, Rule] = {
+    BatchAxis.FREE: _free,
+    BatchAxis.BROADCAST: _elementwise,
+    BatchAxis.ALONG_AXIS: _axis,
+    BatchAxis.JOINED: _joined,
+    BatchAxis.ALONG_AXES: _axes,
+    BatchAxis.FIRST_RESULT: _one_result,
+}
+"""By the way an operator keeps a batch apart."""
+OWN_RULES: Mapping[str, Rule] = {
     "CumSum": _cumsum,
     "Dropout": _dropout,
     "Gather": _pick,
@@ -239,6 +244,8 @@ RULES: Mapping[str, Rule] = {
     "Transpose": _transpose,
     "Slice": _slice,
     "Pad": _pad,
+    "Expand": _expand,
+    "Tile": _tile,
     "Flatten": _flatten,
     "Reshape": _reshape,
     "QuantizeLinear": _quantize,
@@ -248,6 +255,13 @@ RULES: Mapping[str, Rule] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
 }
+"""Of the operators that keep a batch apart under conditions of their own."""
+
+
+def rule_of(node: onnx.NodeProto) -> Rule | None:
+    """The rule of an operator, None if it mixes a batch or is not known not to."""
+    batch = lookup(node.op_type, node.domain).batch
+    return OWN_RULES[node.op_type] if batch is BatchAxis.OWN else RULES.get(batch)
 
 
 # Operators that may take several tensors that depend on the sample; of all others it is the first input.
@@ -268,7 +282,7 @@ def keep_apart(tensors: Tensors, node: onnx.NodeProto, known: Node | None, batch
     """
     if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
         _refuse(node, "has a subgraph")
-    rule = RULES.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
+    rule = rule_of(node)
     if rule is None or known is None:
         raise MixesBatchError(f"{node.op_type} {node.name or node.output[0]!r} is not known to keep a batch apart")
     if not tensors.front.isdisjoint(known.inputs) and node.op_type not in REARRANGING:

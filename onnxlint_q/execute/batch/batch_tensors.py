@@ -10,10 +10,10 @@ import numpy.typing as npt
 import onnx
 
 from onnxlint_q.execute.executable import PREFIX
-from onnxlint_q.forecast.values import Settled, is_known
 from onnxlint_q.graph import Model, Node, TensorType
 from onnxlint_q.graph.loading.shapes import infer_types
 from onnxlint_q.graph.names import ROOT
+from onnxlint_q.graph.settled import Settled, is_known
 
 Array = npt.NDArray[Any]
 Shape = tuple[int | None, ...]

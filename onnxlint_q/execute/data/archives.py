@@ -16,12 +16,15 @@ from onnxlint_q.errors import DataError
 Array = npt.NDArray[Any]
 # An .npz is held in memory as a whole, and a small file can unpack to any size.
 _ARCHIVE_BYTES = 4 << 30
+# What numpy writes. Of the other ways to pack, zipfile unpacks a block as a whole, and a kilobyte may hold gigabytes.
+_PACKED = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 
 
 def read_arrays(path: Path) -> Mapping[str, Array]:
     """The arrays of an .npz or .npy file, by name; an .npy has one, called `data`, and is read where it is used.
 
-    Pickled objects are refused, and so is an array that is larger than its file says it can be.
+    Pickled objects are refused, and so are an archive with anything but arrays, before any of it is unpacked, and an
+    array that is larger than its file says it can be.
 
     Raises:
         DataError: the file is neither, or holds too much.
@@ -37,8 +40,6 @@ def read_arrays(path: Path) -> Mapping[str, Array]:
         raise
     except Exception as error:  # numpy, zipfile and zlib raise a dozen unrelated types on a damaged file
         raise DataError(f"{path}: cannot be read as .npz or .npy ({error}); write it with numpy.savez") from error
-    if not arrays or not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise DataError(f"{path}: is an archive without arrays, or with other files; write it with numpy.savez")
     return arrays
 
 
@@ -46,9 +47,10 @@ def _check_archive(path: Path) -> None:
     """Refuse an .npz whose arrays are objects, do not fit into their members, or are too large to be held."""
     total = 0
     with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if not info.filename.endswith(".npy"):
-                continue  # numpy gives it as bytes, which is refused further on
+        members = archive.infolist()
+        if not members or not all(m.filename.endswith(".npy") and m.compress_type in _PACKED for m in members):
+            raise DataError(f"{path}: is an archive without arrays, or with other files; write it with numpy.savez")
+        for info in members:
             with archive.open(info) as member:
                 version = np.lib.format.read_magic(member)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

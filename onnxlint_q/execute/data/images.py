@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.image.inputs import channels_last
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.data.preprocess import Preprocessing
 from onnxlint_q.execute.data.source import OPEN_SIDE, Array, Sample, Source, dtype_of
 from onnxlint_q.graph import Value
+
+# What these names promise: Pillow goes by the content, and would start other programs for some of its formats.
+_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 """File names of images end so, in any case."""
@@ -53,10 +57,12 @@ class ImageFolder(Source):
 
         try:
             # Pillow warns of what it can read all the same.
-            with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_FORMATS) as image:
                 _turn_upright(image)
                 return self.how.apply(image, target.height, target.width, target.channels)
-        except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+        except UnidentifiedImageError as error:
+            raise DataError(f"{path}: is none of {', '.join(_FORMATS)}; remove it or convert it") from error
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"{path}: cannot be read as an image ({error}); remove it or convert it") from error
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
@@ -104,8 +110,3 @@ def _image_input(inputs: Sequence[Value], how: Preprocessing) -> _ImageInput:
         raise DataError(f"input {value.name!r} of shape {value.shape_text} has {channels} channels; see --layout")
     height, width = how.crop or (height or OPEN_SIDE, width or OPEN_SIDE)
     return _ImageInput(value, channels, height, width, last)
-
-
-def channels_last(shape: Sequence[int | None]) -> bool:
-    """Whether an image input of this shape, of four axes, looks like NHWC."""
-    return shape[3] in {1, 3} and shape[1] not in {1, 3}

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.image.inputs import channels_last
 from onnxlint_q.analysis.image.stem import Stem
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.data_summary import DataSummary, ImageSummary, InputSummary, Patches
 from onnxlint_q.errors import DataError
-from onnxlint_q.execute.data.images import channels_last
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.graph import Value

@@ -17,6 +17,7 @@ from onnxlint_q.execute.data.images import SUFFIXES, ImageFolder
 from onnxlint_q.execute.data.preprocess import Preprocessing
 from onnxlint_q.execute.data.source import OPEN_SIDE, Array, Sample, Source, dtype_of
 from onnxlint_q.graph import Value
+from onnxlint_q.graph.tensors import MOST_AXES
 
 _SEED = 0
 # Values of one random sample: an input that wants more is not meant to be filled with noise.
@@ -187,6 +188,8 @@ def _checked(value: Value, sample: Array, source: str, index: int) -> Array:
             "check layout and preprocessing"
         )
     wanted = dtype_of(value)
+    if wanted.isbuiltin != 1 and sample.dtype == np.dtype((np.void, wanted.itemsize)):
+        sample = sample.view(wanted)  # numpy stores a type that is not its own, such as bfloat16, as plain bytes
     if not np.can_cast(sample.dtype, wanted, "same_kind") and not (
         np.issubdtype(sample.dtype, np.integer) and np.issubdtype(wanted, np.inexact)
     ):
@@ -211,7 +214,11 @@ def _noise(value: Value, generator: np.random.Generator) -> Array:
     # A free dimension is a batch of one, or a picture's side, or a short sequence.
     free = [1 if axis == 0 else (OPEN_SIDE if rank == 4 and axis >= 2 else 16) for axis in range(rank)]
     shape = [free[axis] if dim is None else dim for axis, dim in enumerate(value.type.shape)]
-    if math.prod(shape) > _NOISE_VALUES or rank > 32:
+    if rank > MOST_AXES:
+        raise DataError(
+            f"input {value.name!r} has {rank} axes, arrays have at most {MOST_AXES}; it cannot be calibrated"
+        )
+    if math.prod(shape) > _NOISE_VALUES:
         raise DataError(f"input {value.name!r} of shape {value.shape_text} is too large for noise; give an .npz")
     if np.issubdtype(dtype, np.inexact) or dtype.kind == "V":
         return generator.standard_normal(shape).astype(dtype)

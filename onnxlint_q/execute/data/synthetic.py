@@ -24,6 +24,7 @@ from itertools import cycle, islice
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.image.inputs import channels_last, is_image
 from onnxlint_q.execute.data.source import OPEN_SIDE, Sample, Source, dtype_of
 from onnxlint_q.execute.data.sources import RandomSource
 from onnxlint_q.forecast.prior import InputScale
@@ -96,12 +97,12 @@ class SyntheticSource(Source):
             scene = next(scenes)
             yield {
                 **noise,
-                **{value.name: self._image(value, generator, scene) for value in inputs if _is_image(value)},
+                **{value.name: self._image(value, generator, scene) for value in inputs if is_image(value.type.shape)},
             }
 
     def _image(self, value: Value, generator: np.random.Generator, scene: Scene) -> npt.NDArray[np.generic]:
         shape = value.type.shape or ()
-        last = shape[3] in {1, 3} and shape[1] not in {1, 3}
+        last = channels_last(shape)
         channels, height, width = (shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])
         leaves = dead_leaves(channels or 3, height or OPEN_SIDE, width or OPEN_SIDE, generator, scene)
         image = exposed(leaves, generator) * self.scale.deviation + self.scale.mean
@@ -171,8 +172,3 @@ def _frequency(height: int, width: int) -> Image:
 
 def _filtered(image: Image, gain: Image) -> Image:
     return np.asarray(np.fft.irfft2(np.fft.rfft2(image) * gain, image.shape[-2:]), np.float64)
-
-
-def _is_image(value: Value) -> bool:
-    shape = value.type.shape
-    return shape is not None and len(shape) == 4 and bool({shape[1], shape[3]} & {1, 3, None})

@@ -2,7 +2,8 @@
 
 Tensors are read where ONNX Runtime left them, by few and long vectorised calls. Extremes of all channels of all
 tensors lie one after the other in one vector, so that adding up a sample takes a few calls and not a few for each
-tensor. The histogram, and what follows from it, takes a regular subset of each tensor's values.
+tensor. The histogram, and what follows from it, takes a regular subset of each tensor's values; codes of 8 bits are few
+enough to be counted all.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ Single = npt.NDArray[np.float32]
 # Values of a tensor that the histogram counts: of one sample at least and at most, and of all samples, if they are
 # enough.
 _LEAST, _MOST, _COUNTED = 1 << 10, 1 << 13, 1 << 17
+# Codes that are counted one by one.
+CODES = 256
 _GOLDEN = 0.6180339887498949
 
 
@@ -40,11 +43,23 @@ class Watched(NamedTuple):
         tensor: its key.
         axis: where its channels are, None if it has none.
         codes: the lowest and the highest code, if it holds codes.
+        bounds: the values beyond which it is clipped, if a quantiser reads it.
     """
 
     tensor: str
     axis: int | None = None
     codes: tuple[int, int] | None = None
+    bounds: tuple[float, float] | None = None
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether it holds codes, or what is computed from codes."""
+        return self.codes is not None or self.bounds is not None
+
+    @property
+    def has_few_codes(self) -> bool:
+        """Whether it holds codes and each of them is counted."""
+        return self.codes is not None and self.codes[1] - self.codes[0] < CODES
 
 
 class Place(NamedTuple):
@@ -56,7 +71,8 @@ class Place(NamedTuple):
         shape: its values as `[lead, channel, value]`.
         channels: it has an axis of channels.
         extremes: its extremes, by lead and channel.
-        stride, codes: the values that are counted, and where they go.
+        stride, codes: the values of the histogram's subset, and where they go.
+        row: which of the tensors whose codes are all counted; None of another, which has a subset instead.
     """
 
     number: int
@@ -67,6 +83,7 @@ class Place(NamedTuple):
     extremes: slice
     stride: int
     codes: slice
+    row: int | None
 
     @property
     def size(self) -> int:
@@ -82,14 +99,14 @@ class Layout:
         places: by number; a tensor without values has none.
         starts: by place, how many values a subset can start at: all that leave room for it, so that none is left out
             in the long run.
-        rows, counted: how many extremes and counted values there are.
+        rows, counted, coded: how many extremes, values of subsets, and tensors whose codes are all counted there are.
     """
 
     def __init__(self, watched: Sequence[Watched], shapes: tuple[tuple[int, ...], ...], subset: int) -> None:
-        """Lay out tensors of these shapes, of each of which at most `subset` values are counted."""
+        """Lay out tensors of these shapes, whose subsets hold at most `subset` values each."""
         self.shapes = shapes
         self.places: dict[int, Place] = {}
-        rows = counted = 0
+        rows = counted = coded = 0
         for number, (one, shape) in enumerate(zip(watched, shapes, strict=True)):
             size = math.prod(shape)
             if not size:
@@ -105,11 +122,12 @@ class Layout:
                 channels=channels,
                 extremes=slice(rows, rows + _rows(split)),
                 stride=stride,
-                codes=slice(counted, counted + size // stride),
+                codes=slice(counted, counted + (0 if one.has_few_codes else size // stride)),
+                row=coded if one.has_few_codes else None,
             )
             self.places[number] = place
-            rows, counted = place.extremes.stop, place.codes.stop
-        self.rows, self.counted = rows, counted
+            rows, counted, coded = place.extremes.stop, place.codes.stop, coded + one.has_few_codes
+        self.rows, self.counted, self.coded = rows, counted, coded
         self.starts = np.asarray([p.size - (p.size // p.stride - 1) * p.stride for p in self.places.values()], np.int64)
 
 
@@ -132,8 +150,9 @@ class Reduced(NamedTuple):
     Attributes:
         layout: what the rest is of.
         low, high: extremes.
-        codes: upper halves of the values that are counted.
-        ends: `[place, 2]`: how many values equal the lowest and the highest code.
+        codes: upper halves of the values of the subsets.
+        ends: `[place, 2]`: how many values equal the lowest and the highest code, or lie outside the bounds.
+        counts: `[coded, code]`: how often each code occurs, the lowest first.
     """
 
     layout: Layout
@@ -141,6 +160,7 @@ class Reduced(NamedTuple):
     high: Single
     codes: Codes
     ends: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
 
 
 def reduce_samples(layout: Layout, arrays: Sequence[Array], first: int, count: int) -> list[Reduced]:
@@ -155,21 +175,49 @@ def reduce_samples(layout: Layout, arrays: Sequence[Array], first: int, count: i
     low, high = (np.empty((count, layout.rows), np.float32) for _ in range(2))
     codes = np.empty((count, layout.counted), np.uint16)
     ends = np.zeros((count, len(layout.places), 2), np.int64)
+    counts = np.zeros((count, layout.coded, CODES), np.int64)
     starts = [_starts(layout, first + sample) for sample in range(count)]
     with np.errstate(over="ignore", invalid="ignore"):
         for place in layout.places.values():
-            array = arrays[place.number]
-            if place.watched.codes is not None:
-                held = array.reshape(count, -1)
-                for end, code in enumerate(place.watched.codes):
-                    ends[:, place.order, end] = np.count_nonzero(held == code, axis=1)
-            values = np.ascontiguousarray(array, np.float32).reshape(count, -1)
-            _extremes(values, place.shape, low[:, place.extremes], high[:, place.extremes])
+            held = arrays[place.number].reshape(count, -1)
+            row, order = place.row, place.order
+            # Codes need no float: the shortest type has the most of them in a vector.
+            values = held if row is not None else np.ascontiguousarray(held, np.float32)
+            lows, highs = low[:, place.extremes], high[:, place.extremes]
+            _extremes(values, place.shape, lows, highs)
+            if row is not None:
+                counts[:, row] = [_code_counts(one, place.watched.codes) for one in values]
+                continue
+            ends[:, order] = _ends(values, place.watched, lows, highs)
             for sample in range(count):
                 subset = codes[sample, place.codes]
-                start = starts[sample][place.order]
-                subset[:] = float_codes(values[sample], start, place.stride)[: subset.size]
-    return [Reduced(layout, *each) for each in zip(low, high, codes, ends, strict=True)]
+                subset[:] = float_codes(values[sample], starts[sample][order], place.stride)[: subset.size]
+    return [Reduced(layout, *each) for each in zip(low, high, codes, ends, counts, strict=True)]
+
+
+def _code_counts(values: Array, codes: tuple[int, int] | None) -> npt.NDArray[np.int64]:
+    """How often each code occurs in one sample, from the lowest code on."""
+    lowest = codes[0] if codes is not None else 0
+    if values.dtype.itemsize == 1 and values.dtype.kind in "iu":
+        # The bits of a signed code are those of the code plus 256.
+        return np.roll(np.bincount(values.view(np.uint8), minlength=CODES), -lowest)
+    return np.bincount(np.asarray(values, np.int64) - lowest, minlength=CODES)
+
+
+def _ends(values: Single, watched: Watched, lows: Single, highs: Single) -> npt.NDArray[np.int64]:
+    """`[sample, 2]`: how many values are the lowest and the highest code, or lie outside the bounds."""
+    counts = np.zeros((len(values), 2), np.int64)
+    if watched.codes is not None:
+        for end, code in enumerate(watched.codes):
+            counts[:, end] = np.count_nonzero(values == np.float32(code), axis=1)
+    elif watched.bounds is not None:
+        least, most = (np.float32(bound) for bound in watched.bounds)
+        # Nearly no tensor is clipped, which its extremes tell.
+        if lows.min() < least:
+            counts[:, 0] = np.count_nonzero(values < least, axis=1)
+        if highs.max() > most:
+            counts[:, 1] = np.count_nonzero(values > most, axis=1)
+    return counts
 
 
 def _starts(layout: Layout, sample: int) -> list[int]:
@@ -177,13 +225,14 @@ def _starts(layout: Layout, sample: int) -> list[int]:
     return list((layout.starts * (sample * _GOLDEN % 1.0)).astype(np.int64).tolist())
 
 
-def _extremes(values: Single, shape: tuple[int, int, int], low: Single, high: Single) -> None:
+def _extremes(values: Array, shape: tuple[int, int, int], low: Single, high: Single) -> None:
     """Extremes of `[sample, lead * channel * value]` by what `_rows` counts."""
     lead, channels, length = shape
     axis = 1 if length == 1 else 2
     each = values.reshape(len(values), *((lead, channels) if length == 1 else (lead * channels, length)))
-    np.minimum.reduce(each, axis=axis, out=low)
-    np.maximum.reduce(each, axis=axis, out=high)
+    # Not into the result at once: numpy would then compare codes as floats.
+    low[...] = np.minimum.reduce(each, axis=axis)
+    high[...] = np.maximum.reduce(each, axis=axis)
 
 
 @lru_cache(maxsize=4096)

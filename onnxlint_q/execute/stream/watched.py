@@ -4,36 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.execute.stream.reduction import Watched
-from onnxlint_q.graph import Model, Role
+from onnxlint_q.graph import Model, Node, QuantizedTensor, Role, trace_back
 from onnxlint_q.graph.names import ROOT
-
-# Their results have the channels behind the batch, or last, and so has what is computed from them value by value.
-_CHANNELS_SECOND = frozenset(
-    {"Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "MaxPool", "AveragePool"}
-    | {"GlobalAveragePool", "GlobalMaxPool", "Resize", "Upsample", "QLinearConv", "QLinearGlobalAveragePool"}
-)
-_CHANNELS_LAST = frozenset({"MatMul", "Gemm", "LayerNormalization", "MatMulInteger", "QLinearMatMul", "QGemm"})
-_MAX_STEPS = 16
+from onnxlint_q.graph.operators import Channels
 
 
 def rounded_tensors(measured: Measured) -> tuple[str, ...]:
-    """In a float model the activations that would be quantised, in a quantised one those that are, as codes."""
+    """In a float model the activations that would be quantised.
+
+    In a quantised one the codes of those that are and, where the file holds it, the tensor in front of the rounding:
+    codes say how they are used, but not what range they should have had. That tensor is what the quantised model has
+    there, computed from values that were rounded and clipped before.
+    """
     model = measured.model
     if measured.is_float:
         wanted = [place.tensor for place in measured.placements if not place.constant]
     else:
-        wanted = [q.codes for q in measured.quantized if q.role is Role.ACTIVATION and not q.dynamic]
+        wanted = [key for pair in _static(measured) for key in (pair.unrounded, pair.codes) if key]
     order = {value.name: -1 for value in model.inputs}
     order |= {key: node.order for node in model.nodes if node.graph == ROOT for key in node.outputs}
     return tuple(sorted({key for key in wanted if key in order}, key=lambda key: (order[key], key)))
 
 
 def watched(measured: Measured, tensors: Sequence[str]) -> tuple[Watched, ...]:
-    """The same tensors with their channels and, where they hold codes, the ends of their range."""
+    """The same tensors with their channels, the ends of their codes, and the bounds that a quantiser sets them.
+
+    Of a tensor that several quantisers read the first one's bounds count.
+    """
     codes = {q.codes: q.code_range for q in measured.quantized}
-    return tuple(Watched(tensor, channel_axis(measured.model, tensor), codes.get(tensor)) for tensor in tensors)
+    bounds = {
+        pair.unrounded: held.bounds
+        for pair in reversed(_static(measured))
+        if pair.unrounded and (held := grid(measured.model, pair)) is not None
+    }
+    return tuple(
+        Watched(tensor, channel_axis(measured.model, tensor), codes.get(tensor), bounds.get(tensor))
+        for tensor in tensors
+    )
+
+
+def _static(measured: Measured) -> list[QuantizedTensor]:
+    """The activations whose qparams stand in the file."""
+    return [pair for pair in measured.quantized if pair.role is Role.ACTIVATION and not pair.dynamic]
 
 
 def channel_axis(model: Model, tensor: str) -> int | None:
@@ -45,14 +60,15 @@ def channel_axis(model: Model, tensor: str) -> int | None:
     if shape is None or len(shape) < 2:
         return None
     last = len(shape) - 1
-    for _ in range(_MAX_STEPS):
-        node = model.producer(tensor)
-        if node is None or node.op_type in _CHANNELS_SECOND:
-            break
-        if node.op_type in _CHANNELS_LAST:
-            return last
-        before = next((key for key in node.inputs if key and model.shape(key) == shape), None)
-        if before is None:
-            break
-        tensor = before
-    return 1 if last != 2 or (node is not None and node.op_type in _CHANNELS_SECOND) else last
+
+    def through(node: Node) -> tuple[str, ...]:
+        if node.operator.channels is not Channels.AS_INPUT:
+            return ()
+        return tuple(key for key in node.inputs if key and model.shape(key) == shape)[:1]
+
+    (end,) = trace_back(model, tensor, through).ends
+    node = model.producer(end)
+    channels = node.operator.channels if node is not None else Channels.AS_INPUT
+    if channels is Channels.AS_INPUT:
+        return last if last == 2 else 1
+    return last if channels is Channels.LAST else 1

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.forecast.population import SIZE, Samples, bounded, finite
+from onnxlint_q.forecast.population import SIZE, Samples, finite
 from onnxlint_q.forecast.step import Edge, Rule, Site, Step
 from onnxlint_q.forecast.transfer import Diagonal
+from onnxlint_q.forecast.unmodelled import UnmodelledError, broadcast
 from onnxlint_q.graph import Node
 
 Array = npt.NDArray[Any]
@@ -146,31 +147,31 @@ def follow(key: str, samples: Samples, function: Function) -> Step:
     return Step((finite(function(samples)),), (Edge(key, Diagonal(slope, samples.shape[1:])),))
 
 
-def unary(site: Site, function: Function) -> Step | None:
+def unary(site: Site, function: Function) -> Step:
     """One input, one function of it."""
-    samples = site.samples()
-    return None if samples is None else follow(site.node.input(0), samples, function)
+    return follow(site.node.input(0), site.varying(), function)
 
 
-def variadic(site: Site, operation: Callable[[Array, Array], Array]) -> Step | None:
+def variadic(site: Site, operation: Callable[[Array, Array], Array]) -> Step:
     """Any number of operands, constants among them, combined from left to right."""
     operands: list[Array] = []
     if len(site.node.inputs) > _MAX_OPERANDS:
-        return None
+        raise UnmodelledError(f"it has more than {_MAX_OPERANDS} operands")
     for index, key in enumerate(site.node.inputs):
         value = site.known.get(key)
         if value is None:
             constant = site.constant(index)
-            if constant is None:
-                return None
+            if constant is None or not constant.size:
+                raise UnmodelledError("nothing is known of an operand")
             value = constant[None]
         operands.append(value)
+    if not any(key in site.known for key in site.node.inputs):
+        raise UnmodelledError("nothing is known of what it reads")
     varying = [operands[i] for i, key in enumerate(site.node.inputs) if key in site.known]
     operands = [o if site.node.inputs[i] in site.known else _fitted(o, varying) for i, o in enumerate(operands)]
     rank = max(operand.ndim for operand in operands)
     wide = [o.reshape(o.shape[0], *(1,) * (rank - o.ndim), *o.shape[1:]) for o in operands]
-
-    bounded(np.broadcast_shapes(*(o.shape[1:] for o in wide)))
+    broadcast(*(o.shape[1:] for o in wide))
 
     def combined(values: list[Array]) -> Array:
         result = values[0]
@@ -187,17 +188,19 @@ def variadic(site: Site, operation: Callable[[Array, Array], Array]) -> Step | N
         up, down = ([*wide[:index], wide[index] + s, *wide[index + 1 :]] for s in (step, -step))
         slope = (combined(up) - combined(down)) / (2 * step)
         edges.append(Edge(key, Diagonal(slope, operands[index].shape[1:])))
-    return Step((finite(result),), tuple(edges)) if edges else None
+    return Step((finite(result),), tuple(edges))
 
 
-def where(site: Site) -> Step | None:
+def where(site: Site) -> Step:
     """A choice between two tensors: as a known condition says, else either with an even chance."""
     condition = site.constant(0)
+    if condition is not None and not condition.size:
+        raise UnmodelledError("its condition is empty")
     chosen = np.random.default_rng(site.node.order).integers(0, 2, (SIZE, 1)) > 0
     operands = [site.known.get(key) for key in site.node.inputs[1:3]]
     varying = [value for value in operands if value is not None]
     if not varying:
-        return None
+        raise UnmodelledError("nothing is known of what it reads")
     if condition is not None:
         mask = _fitted(condition, varying)[None] != 0
     else:
@@ -205,11 +208,12 @@ def where(site: Site) -> Step | None:
     values: list[Array] = []
     for index, operand in enumerate(operands, start=1):
         constant = site.constant(index) if operand is None else None
-        if operand is None and constant is None:
-            return None
+        if operand is None and (constant is None or not constant.size):
+            raise UnmodelledError("nothing is known of an operand")
         values.append(_fitted(constant, varying)[None] if constant is not None else np.asarray(operand))
-    shape = np.broadcast_shapes(mask.shape, *(value.shape for value in values))
-    bounded(shape[1:])
+    rank = max(array.ndim for array in (mask, *values))
+    mask, *values = (a.reshape(a.shape[0], *(1,) * (rank - a.ndim), *a.shape[1:]) for a in (mask, *values))
+    shape = (SIZE, *broadcast(*(array.shape[1:] for array in (mask, *values))))
     edges = []
     for index, taken in ((1, mask), (2, ~mask)):
         key = site.node.input(index)

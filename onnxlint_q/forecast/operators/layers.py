@@ -7,20 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.image.inputs import reads_image
 from onnxlint_q.forecast.population import (
     IMAGE_CORRELATION,
     NEIGHBOUR_CORRELATION,
     Samples,
-    bounded,
     finite,
     read_apart,
     read_taps,
     write_apart,
     write_taps,
 )
-from onnxlint_q.forecast.prior import reads_image
 from onnxlint_q.forecast.step import Edge, Site, Step
 from onnxlint_q.forecast.transfer import Taps
+from onnxlint_q.forecast.unmodelled import UnmodelledError, axis_in, bounded
 from onnxlint_q.graph import Layer, Model
 
 Blocks = npt.NDArray[np.float32]
@@ -135,10 +135,10 @@ class Frame:
 
     def read(self, values: Samples, channels: int) -> Samples:
         """`[samples, *shape]` as vectors over the channels; one value stands for all channels where they are alike."""
-        if values.ndim == 1:
-            raise ValueError("a scalar has no axis")
-        values = np.moveaxis(values, self.axis % (values.ndim - 1) + 1, -1)
+        values = np.moveaxis(values, axis_in(self.axis, values.ndim - 1) + 1, -1)
         values = values.reshape(len(values), -1, values.shape[-1])
+        if values.shape[-1] not in {1, channels}:
+            raise UnmodelledError(f"it reads {channels} channels, its input has {values.shape[-1]}")
         if not self.apart and values.shape[1] > 1:
             values = values.mean(axis=1, keepdims=True)
         return np.broadcast_to(values, (*values.shape[:2], channels))
@@ -179,20 +179,22 @@ class Frame:
 def frame_of(layer: Layer, shape: tuple[int, ...]) -> Frame:
     """How a layer reads a tensor of which `shape` is told apart."""
     axis = channel_axis(layer)
-    if not shape:
-        raise ValueError("a scalar has no axis")
-    places = int(np.prod(shape)) // max(shape[axis % len(shape)], 1)
+    places = int(np.prod(shape)) // max(shape[axis_in(axis, len(shape))], 1)
     weight = int(np.prod(layer.weight_shape))
     taps = int(np.prod(layer.weight_shape[2:])) if "Conv" in layer.op_type else 1
     few = places * weight <= _MULTIPLIED and places * layer.channels <= _HELD
     return Frame(shape, axis, places == 1 or (taps == 1 and layer.op_type != "ConvTranspose" and few))
 
 
-def layer_rule(site: Site, layer: Layer) -> Step | None:
+def layer_rule(site: Site, layer: Layer) -> Step:
     """`y = W x + b`, with what folds in afterwards left to the nodes after it."""
     samples = site.known.get(layer.input)
-    if samples is None or not layer.is_float or (layer.op_type == "MatMul" and len(layer.weight_shape) != 2):
-        return None
+    if samples is None:
+        raise UnmodelledError("nothing is known of what it reads")
+    if not layer.is_float:
+        raise UnmodelledError("it computes in integers")
+    if layer.op_type == "MatMul" and len(layer.weight_shape) != 2:
+        raise UnmodelledError("its weight is no matrix")
     node = layer.node
     bounded((layer.channels,))
     frame = frame_of(layer, samples.shape[1:])

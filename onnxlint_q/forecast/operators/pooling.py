@@ -10,7 +10,6 @@ from onnxlint_q.forecast.population import (
     POSITIONS,
     SIZE,
     Samples,
-    bounded,
     finite,
     image_mean,
     neighbour,
@@ -20,7 +19,8 @@ from onnxlint_q.forecast.population import (
     write_taps,
 )
 from onnxlint_q.forecast.step import Edge, Rule, Site, Step
-from onnxlint_q.forecast.transfer import Adjoint, Diagonal, Taps
+from onnxlint_q.forecast.transfer import Adjoint, Diagonal, Taps, unbroadcast
+from onnxlint_q.forecast.unmodelled import UnmodelledError, axes_in, axis_in, bounded, broadcast
 
 _MAX_TAPS = 9
 # Share, in decibels, of what a signal is too large by that the errors in it are too large by. Compared on 51 networks:
@@ -28,7 +28,7 @@ _MAX_TAPS = 9
 _TAKEN_BACK = 2 / 3
 
 
-def batch_norm(site: Site) -> Step | None:
+def batch_norm(site: Site) -> Step:
     """`y = gamma (x - mean) / sqrt(var + eps) + beta`.
 
     The node says what it saw in training, and the population is set to it: after it the mean is beta and the variance
@@ -38,13 +38,13 @@ def batch_norm(site: Site) -> Step | None:
     image, or the channel is dead in truth), the error is too large as well, if less so. Where it varied less, training
     has aligned the weights with the signal, not with errors, and the slope is the node's own.
     """
-    samples = site.samples()
+    samples = site.varying()
     parameters = [site.constant(index) for index in range(1, 5)]
-    if samples is None or any(p is None for p in parameters):
-        return None
+    if any(p is None for p in parameters):
+        raise UnmodelledError("its parameters are computed")
     wide = (1, -1, *(1,) * (samples.ndim - 3))
     gamma, beta, _, var = (np.asarray(p.reshape(wide), np.float32) for p in parameters if p is not None)
-    bounded(np.broadcast_shapes(samples.shape[1:], *(p.shape[1:] for p in (gamma, beta, var))))
+    broadcast(samples.shape[1:], *(p.shape[1:] for p in (gamma, beta, var)))
     gain = gamma / np.sqrt(np.maximum(var, 0) + site.node.float("epsilon", 1e-5))
     spread, recorded = samples.std(axis=0), np.sqrt(np.maximum(var, 0))
     result = finite(standardised(samples) * gain * recorded + beta)
@@ -53,13 +53,11 @@ def batch_norm(site: Site) -> Step | None:
     return Step((result,), (edge,))
 
 
-def average(site: Site, axes: tuple[int, ...], *, keep: bool = True, total: bool = False) -> Step | None:
+def average(site: Site, axes: tuple[int, ...], *, keep: bool = True, total: bool = False) -> Step:
     """Mean, or sum, over some axes; along an axis without places of its own, over the positions of an image."""
-    samples = site.samples()
-    if samples is None:
-        return None
+    samples = site.varying()
     rank = samples.ndim - 1
-    axes = tuple(sorted({a % rank for a in axes}))
+    axes = axes_in(axes, rank)
     inner = tuple(a + 1 for a in axes)
     places = int(np.prod([samples.shape[a] for a in inner]))
     elements = max(site.count(0, axes, 7), places)
@@ -78,23 +76,21 @@ def average(site: Site, axes: tuple[int, ...], *, keep: bool = True, total: bool
     return Step((finite(mean).reshape(SIZE, *shape),), (Edge(site.node.input(0), Adjoint(back, share)),))
 
 
-def reduce(site: Site) -> Step | None:
+def reduce(site: Site) -> Step:
     """ReduceMean and ReduceSum."""
     axes = site.integers(1, "axes") or tuple(range(site.rank()))
     keep = bool(site.node.int("keepdims", 1))
     return average(site, axes, keep=keep, total=site.node.op_type == "ReduceSum")
 
 
-def extreme(site: Site) -> Step | None:
+def extreme(site: Site) -> Step:
     """ReduceMax and ReduceMin: one place along the axes is picked, and an error comes from that one.
 
     Along axes without places of their own, the picked one is the most extreme position of the image.
     """
-    samples = site.samples()
-    if samples is None:
-        return None
+    samples = site.varying()
     rank = site.rank()
-    axes = tuple(sorted({a % rank for a in site.integers(1, "axes") or range(rank)}))
+    axes = axes_in(site.integers(1, "axes") or range(rank), rank)
     sign = np.float32(1 if site.node.op_type == "ReduceMax" else -1)
     rest = tuple(a for a in range(rank) if a not in axes)
     places = int(np.prod([samples.shape[a + 1] for a in axes]))
@@ -120,13 +116,11 @@ def extreme(site: Site) -> Step | None:
     return Step((result.reshape(SIZE, *shape),), (Edge(site.node.input(0), Adjoint(back)),))
 
 
-def norm(site: Site) -> Step | None:
+def norm(site: Site) -> Step:
     """ReduceL2: the root of a sum of squares over some axes; its slope is `x / norm`."""
-    samples = site.samples()
-    if samples is None:
-        return None
+    samples = site.varying()
     rank = site.rank()
-    axes = tuple(sorted({a % rank for a in site.integers(1, "axes") or range(rank)}))
+    axes = axes_in(site.integers(1, "axes") or range(rank), rank)
     inner = tuple(a + 1 for a in axes)
     terms = np.float32(max(site.count(0, axes, 7) / np.prod([samples.shape[a] for a in inner]), 1.0))
     length = np.sqrt((samples**2).sum(axis=inner, keepdims=True) * terms)
@@ -144,12 +138,10 @@ def _spatial(site: Site) -> tuple[int, ...]:
     return tuple(range(2, site.rank()))
 
 
-def average_pool(site: Site) -> Step | None:
+def average_pool(site: Site) -> Step:
     """A mean over a window; over the whole tensor where the window is that large."""
-    samples, shape = site.samples(), site.shape(site.node.output)
-    taps = int(np.prod(site.node.ints("kernel_shape") or (1,)))
-    if samples is None:
-        return None
+    samples, shape = site.varying(), site.shape(site.node.output)
+    taps = max(int(np.prod(site.node.ints("kernel_shape") or (1,))), 1)
     lengths = set(shape[2:]) if shape is not None else {None}
     if lengths == {1} or (taps > _MAX_TAPS and lengths <= {1, None}):
         return average(site, _spatial(site))
@@ -160,11 +152,9 @@ def average_pool(site: Site) -> Step | None:
     return Step((result,), (Edge(site.node.input(0), adjoint),))
 
 
-def max_pool(site: Site) -> Step | None:
+def max_pool(site: Site) -> Step:
     """The largest of a few neighbours; an error comes from the one that was picked."""
-    samples = site.samples()
-    if samples is None:
-        return None
+    samples = site.varying()
     taps = min(int(np.prod(site.node.ints("kernel_shape") or (3, 3))), _MAX_TAPS)
     pairs = neighbours(taps) if taps > 1 else ()
     if not pairs:
@@ -182,12 +172,10 @@ def max_pool(site: Site) -> Step | None:
     return Step((result,), (Edge(site.node.input(0), Adjoint(back)),))
 
 
-def softmax(site: Site) -> Step | None:
+def softmax(site: Site) -> Step:
     """`p = exp(x) / Σ exp(x)`; along an axis without places of its own, the n terms are the positions of the image."""
-    samples = site.samples()
-    if samples is None:
-        return None
-    axis = site.node.int("axis", -1 if site.model.opset >= 13 else 1) % site.rank() + 1
+    samples = site.varying()
+    axis = axis_in(site.node.int("axis", -1 if site.model.opset >= 13 else 1), site.rank()) + 1
     # Without a known length, places that are told apart are all there are.
     known = (shape[axis - 1] for shape in map(site.shape, (site.node.input(0), site.node.output)) if shape is not None)
     length = next((length for length in known if length), 16 if samples.shape[axis] == 1 else samples.shape[axis])
@@ -206,13 +194,11 @@ def softmax(site: Site) -> Step | None:
     return Step((finite(result),), (Edge(site.node.input(0), Adjoint(back)),))
 
 
-def normalise(site: Site, axes: tuple[int, ...]) -> Step | None:
+def normalise(site: Site, axes: tuple[int, ...]) -> Step:
     """`gamma (x - mean) / deviation + beta` with both figures taken over `axes`, from the sample itself."""
-    samples = site.samples()
-    if samples is None:
-        return None
+    samples = site.varying()
     rank = site.rank()
-    inner = tuple(a % rank + 1 for a in axes)
+    inner = tuple(axis_in(a, rank) + 1 for a in axes)
     by_channel = site.node.op_type != "LayerNormalization"
     wide = (-1, *(1,) * (rank - 2)) if by_channel else None
     pooled = by_channel and all(samples.shape[a] == 1 for a in inner)
@@ -224,26 +210,30 @@ def normalise(site: Site, axes: tuple[int, ...]) -> Step | None:
     inverse = 1 / np.sqrt(mean(centred**2) + np.float32(max(site.node.float("epsilon", 1e-5), 1e-12)))
     unit = centred * inverse
     gamma, beta = (None if v is None else (v.reshape(wide) if wide else v) for v in map(site.constant, (1, 2)))
-    bounded(np.broadcast_shapes(samples.shape[1:], *(v.shape for v in (gamma, beta) if v is not None)))
+    broadcast(samples.shape[1:], *(v.shape for v in (gamma, beta) if v is not None))
     scale = np.float32(1) if gamma is None else gamma
     result = unit * scale + (np.float32(0) if beta is None else beta)
 
     def back(rows: Samples) -> Samples:
-        rows = rows * scale * inverse
+        rows = unbroadcast(rows * scale, samples.shape[1:]) * inverse
         return np.asarray(rows - mean(rows) - unit * mean(rows * unit), np.float32)
 
     return Step((finite(result),), (Edge(site.node.input(0), Adjoint(back)),))
 
 
-def product(site: Site) -> Step | None:
+def product(site: Site) -> Step:
     """MatMul of two computed tensors, as in attention: a token meets another token of the same image."""
     left, right = site.samples(0), site.samples(1)
-    if left is None or right is None or left.ndim != right.ndim or left.ndim < 3:
-        return None
+    if left is None or right is None:
+        raise UnmodelledError("nothing is known of an operand")
+    if left.ndim != right.ndim or left.ndim < 3:
+        raise UnmodelledError("its operands are not two stacks of matrices of the same rank")
     shape = site.shape(site.node.input(0))
     inner = max(left.shape[-1], right.shape[-2])
     terms = (shape[-1] if shape is not None and shape[-1] else inner) / inner
-    bounded((*np.broadcast_shapes(left.shape[1:-2], right.shape[1:-2]), left.shape[-2], right.shape[-1]))
+    if left.shape[-1] != right.shape[-2] and 1 not in {left.shape[-1], right.shape[-2]}:
+        raise UnmodelledError(f"its operands do not fit ({left.shape[1:]} and {right.shape[1:]})")
+    bounded((*broadcast(left.shape[1:-2], right.shape[1:-2]), left.shape[-2], right.shape[-1]))
     order, inverse = neighbours(1)[0]
     met = right[order]
     wide_left = np.broadcast_to(left, (*left.shape[:-1], inner))

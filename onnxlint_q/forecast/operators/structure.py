@@ -8,21 +8,27 @@ from math import gcd
 import numpy as np
 
 from onnxlint_q.forecast.operators.regroup import MAX_DISTINCT, Index, pair_blocks, regroup
-from onnxlint_q.forecast.population import SIZE, Samples, bounded
+from onnxlint_q.forecast.population import SIZE, Samples
 from onnxlint_q.forecast.step import Edge, Rule, Site, Step
 from onnxlint_q.forecast.transfer import Adjoint, Move
+from onnxlint_q.forecast.unmodelled import UnmodelledError, axis_in, bounded
 
 MAX_PLACES = 64
 
 
-def move(site: Site, function: Callable[[Index], Index | Sequence[Index]]) -> Step | None:
-    """Apply an index function to the first input; several arrays for several outputs."""
-    samples = site.samples()
-    if samples is None:
-        return None
+def move(site: Site, function: Callable[[Index], Index | Sequence[Index]]) -> Step:
+    """Apply an index function to the first input; several arrays for several outputs.
+
+    Raises:
+        UnmodelledError: the axes or positions that the node names are not those of its input.
+    """
+    samples = site.varying()
     shape = samples.shape[1:]
     places = np.arange(int(np.prod(shape)), dtype=np.intp).reshape(shape)
-    moved = function(places)
+    try:
+        moved = function(places)
+    except (ValueError, IndexError) as error:  # what numpy raises for an axis or an index that is not there
+        raise UnmodelledError(f"it does not fit what it reads, {list(shape)}: {error}") from error
     targets = [moved] if isinstance(moved, np.ndarray) else list(moved)
     bounded((sum(target.size for target in targets),))
     key, flat = site.node.input(0), samples.reshape(SIZE, -1)
@@ -30,21 +36,19 @@ def move(site: Site, function: Callable[[Index], Index | Sequence[Index]]) -> St
     return Step(outputs, tuple(Edge(key, Move(target, shape), at) for at, target in enumerate(targets)))
 
 
-def same(site: Site) -> Step | None:
+def same(site: Site) -> Step:
     """Nothing changes as far as samples go."""
-    samples = site.samples()
-    if samples is None:
-        return None
+    samples = site.varying()
     return Step((samples,), (Edge(site.node.input(0), Adjoint(lambda rows: rows)),))
 
 
-def transpose(site: Site) -> Step | None:
+def transpose(site: Site) -> Step:
     """Axes change place."""
     perm = site.node.ints("perm")
     return move(site, lambda a: np.transpose(a, perm or None))
 
 
-def concat(site: Site) -> Step | None:
+def concat(site: Site) -> Step:
     """Tensors side by side along one axis; constants do not vary."""
     node = site.node
     parts: list[Samples] = []
@@ -52,12 +56,16 @@ def concat(site: Site) -> Step | None:
         part = site.known.get(key)
         if part is None:
             value = site.constant(position)
-            if value is None or value.size > MAX_DISTINCT:
-                return None
+            if value is None:
+                raise UnmodelledError("nothing is known of an operand")
+            if value.size > MAX_DISTINCT:
+                raise UnmodelledError("a constant operand is too large to represent")
             part = np.broadcast_to(value, (SIZE, *value.shape))
         parts.append(part)
     rank = parts[0].ndim - 1
-    axis = node.int("axis", 1) % rank
+    axis = axis_in(node.int("axis", 1), rank)
+    if any(part.ndim - 1 != rank for part in parts):
+        raise UnmodelledError("its operands have different ranks")
     bounded((len(parts), len(parts)))  # each of the edges below is as long as all parts together
     lengths = entries(site, axis, parts)
     pieces, indices = [], []
@@ -102,7 +110,7 @@ def entries(site: Site, axis: int, parts: Sequence[Samples]) -> list[int]:
     return lengths
 
 
-def split(site: Site) -> Step | None:
+def split(site: Site) -> Step:
     """Pieces along one axis."""
     axis, outputs = site.node.int("axis", 0), len(site.node.outputs)
     sizes = site.integers(1, "split")
@@ -119,7 +127,7 @@ def split(site: Site) -> Step | None:
     return move(site, pieces)
 
 
-def slice_(site: Site) -> Step | None:
+def slice_(site: Site) -> Step:
     """A range along some axes; axes on which nothing differs stay."""
     starts, ends = site.integers(1, "starts"), site.integers(2, "ends")
     if starts is None or ends is None:
@@ -143,7 +151,7 @@ def slice_(site: Site) -> Step | None:
     return move(site, cut)
 
 
-def gather(site: Site) -> Step | None:
+def gather(site: Site) -> Step:
     """Elements picked along one axis."""
     axis = site.node.int("axis", 0)
     index = site.constant(1)
@@ -166,22 +174,22 @@ def _known_rank(site: Site) -> int:
     return -1 if shape is None else len(shape)
 
 
-def _embedding(site: Site, axis: int) -> Step | None:
+def _embedding(site: Site, axis: int) -> Step:
     """A row of a constant table, picked by the data."""
     table, shape = site.constant(0), site.shape(site.node.input(1))
-    if table is None or shape is None or axis != 0 or table.ndim < 2:
-        return None
+    if table is None or shape is None or axis != 0 or table.ndim < 2 or not len(table):
+        raise UnmodelledError("it is no choice of rows of a known table")
     bounded(table.shape[1:])
     rows = np.random.default_rng(table.shape[0]).integers(0, table.shape[0], SIZE)
     return Step((table[rows].reshape(SIZE, *(1,) * len(shape), *table.shape[1:]),), ())
 
 
-def reshape(site: Site) -> Step | None:
+def reshape(site: Site) -> Step:
     """Reshape and Flatten: blocks of axes whose products agree are regrouped, the rest keeps its length of 1."""
-    samples = site.samples()
+    samples = site.varying()
     before, after = site.shape(site.node.input(0)), target_shape(site)
-    if samples is None or after is None:
-        return None
+    if after is None:
+        raise UnmodelledError("the shape of its result is not known")
     if before is None or len(before) != samples.ndim - 1:
         before = samples.shape[1:]
     blocks = pair_blocks(before, after)
@@ -203,43 +211,46 @@ def target_shape(site: Site) -> tuple[int | None, ...] | None:
     return tuple(own if own is not None else dim for own, dim in zip(known or (None,) * len(said), said, strict=True))
 
 
-def pad(site: Site) -> Step | None:
+def pad(site: Site) -> Step:
     """New places are zero; only those along an axis that varies are kept."""
-    samples, pads = site.samples(), site.integers(1, "pads")
-    if samples is None or pads is None:
+    samples, pads = site.varying(), site.integers(1, "pads")
+    if pads is None:
         return same(site)
     rank = samples.ndim - 1
     axes = site.integers(3, "") or tuple(range(rank))
     if len(pads) != 2 * len(axes) or site.node.text("mode", "constant") != "constant":
         return same(site)
     width = [(0, 0)] * rank
-    for axis, before, after in zip(axes, pads, pads[len(axes) :], strict=False):
-        if samples.shape[axis % rank + 1] > 1:
-            width[axis % rank] = max(before, 0), max(after, 0)
+    for named, before, after in zip(axes, pads, pads[len(axes) :], strict=False):
+        axis = axis_in(named, rank)
+        if samples.shape[axis + 1] > 1:
+            width[axis] = max(before, 0), max(after, 0)
     bounded(tuple(n + sum(w) for n, w in zip(samples.shape[1:], width, strict=True)))
     grown = np.pad(samples, [(0, 0), *width])
     window = (slice(None), *(slice(b, b + n) for (b, _), n in zip(width, samples.shape[1:], strict=True)))
     return Step((grown,), (Edge(site.node.input(0), Adjoint(lambda rows: rows[window])),))
 
 
-def unsqueeze(site: Site) -> Step | None:
+def unsqueeze(site: Site) -> Step:
     """New axes of length 1."""
     axes = site.integers(1, "axes")
-    return None if axes is None else move(site, lambda a: np.expand_dims(a, axes))
+    if axes is None:
+        raise UnmodelledError("its axes are computed")
+    return move(site, lambda a: np.expand_dims(a, axes))
 
 
-def squeeze(site: Site) -> Step | None:
+def squeeze(site: Site) -> Step:
     """Axes of length 1 go."""
     axes = site.integers(1, "axes")
     if axes is None:
         shape = site.shape(site.node.input(0))
         if shape is None:
-            return None
+            raise UnmodelledError("the shape of what it reads is not known")
         axes = tuple(a for a, length in enumerate(shape) if length == 1)
     return move(site, lambda a: np.squeeze(a, axes))
 
 
-def expand(site: Site) -> Step | None:
+def expand(site: Site) -> Step:
     """Expand and Tile: copies are equal, so only the rank matters, unless channels are repeated."""
     shape = site.shape(site.node.output)
     if shape is None:
@@ -247,7 +258,7 @@ def expand(site: Site) -> Step | None:
     return move(site, lambda a: a.reshape((1,) * (len(shape) - a.ndim) + a.shape))
 
 
-def shuffle_depth(site: Site) -> Step | None:
+def shuffle_depth(site: Site) -> Step:
     """DepthToSpace and SpaceToDepth: positions and channels trade places."""
     size = site.node.int("blocksize", 1) ** 2
     if site.node.op_type == "SpaceToDepth":

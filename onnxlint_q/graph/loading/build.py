@@ -16,7 +16,7 @@ from onnxlint_q.graph.loading.shapes import infer_types, tensor_type
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.names import ROOT, bodies, tensor_key, walk_graphs
 from onnxlint_q.graph.node import Node, Value
-from onnxlint_q.graph.tensors import TensorStore
+from onnxlint_q.graph.tensors import MOST_AXES, TensorStore
 
 MAX_NODES = 1_000_000
 
@@ -37,6 +37,15 @@ def build_model(proto: onnx.ModelProto, store: TensorStore, *, path: Path, sha25
     constants = Constants(store, builder.tensors, order, sparse=builder.sparse)
     types = infer_types(proto, constants)
     return Model(path, sha256, proto, constants, order, inputs, outputs, builder.graph, types)
+
+
+def rebuilt(model: Model, proto: onnx.ModelProto) -> Model:
+    """The view of `proto`, a changed copy of the model's own.
+
+    Raises:
+        ModelError: as `build_model`.
+    """
+    return build_model(proto, TensorStore(model.path.parent, model.name), path=model.path, sha256=model.sha256)
 
 
 @dataclass
@@ -61,6 +70,7 @@ class _Builder:
 
     def _define_names(self, graph: onnx.GraphProto, path: str, outer: dict[str, str]) -> dict[str, str]:
         own: dict[str, str] = {}
+        stored: set[str] = set()
 
         def define(name: str, what: str) -> str:
             if not name:
@@ -77,10 +87,12 @@ class _Builder:
         for tensor in graph.initializer:
             # Before IR version 4 every initializer is listed as an input too; later that gives it a default.
             key = own.get(tensor.name) or define(tensor.name, "as an initializer")
-            if key in self.tensors:
+            if key in stored:
                 raise self._error(f"initializer {tensor.name!r} is there twice")
+            stored.add(key)
             self.store.check(tensor)
-            self.tensors[key] = tensor
+            if len(tensor.dims) <= MOST_AXES:
+                self.tensors[key] = tensor
         for sparse in graph.sparse_initializer:
             self.sparse.add(define(sparse.values.name, "as a sparse initializer"))
         for node in graph.node:
@@ -158,6 +170,8 @@ def _captures(body: onnx.GraphProto, inner: dict[str, str], outer: dict[str, str
 
 def _attribute_value(attribute: onnx.AttributeProto) -> Any:
     if attribute.ref_attr_name:
+        return None
+    if attribute.type == onnx.AttributeProto.TENSOR and len(attribute.t.dims) > MOST_AXES:
         return None
     try:
         return onnx.helper.get_attribute_value(attribute)

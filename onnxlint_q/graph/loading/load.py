@@ -17,9 +17,10 @@ from google.protobuf.message import DecodeError
 
 from onnxlint_q.errors import ModelError
 from onnxlint_q.graph.loading.build import build_model
+from onnxlint_q.graph.loading.external import check_external_data
 from onnxlint_q.graph.loading.functions import inline_functions
 from onnxlint_q.graph.model import Model
-from onnxlint_q.graph.names import walk_graphs
+from onnxlint_q.graph.names import ROOT, bodies, walk_graphs
 from onnxlint_q.graph.tensors import TensorStore
 
 _LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
@@ -36,6 +37,7 @@ def read_model(path: Path) -> Model:
     """
     proto, digest = _parsed_file(path)
     store = TensorStore(path.parent, str(path))
+    check_external_data(proto, store)
     proto = inline_functions(proto, str(path))
     return build_model(proto, store, path=path, sha256=digest)
 
@@ -74,8 +76,12 @@ def _names(proto: onnx.ModelProto) -> Iterator[object]:
     for function in proto.functions:
         yield from (function.name, function.domain, *function.input, *function.output)
     graphs = [graph for _, graph in walk_graphs(proto.graph)]
+    for function in proto.functions:
+        held = (body for number, node in enumerate(function.node) for _, _, body in bodies(node, number, ROOT))
+        graphs += [graph for body in held for _, graph in walk_graphs(body)]
     for graph in graphs:
         yield from (value.name for group in (graph.input, graph.output, graph.initializer) for value in group)
+        yield from (sparse.values.name for sparse in graph.sparse_initializer)
     for node in itertools.chain(*(graph.node for graph in graphs), *(function.node for function in proto.functions)):
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
         yield from (attribute.name for attribute in node.attribute)

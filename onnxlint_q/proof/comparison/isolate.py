@@ -175,7 +175,10 @@ def _part(entry: PairedOperation, weights: LayerWeights | None, model: Model) ->
     if not layer.is_float:
         return None
     exact, other = (np.ascontiguousarray(layer.as_stored(m), np.float32) for m in (weights.exact, weights.other))
-    bias = {"b": weights.reference.bias(model)} if layer.op_type != "MatMul" else {}
+    values = weights.reference.bias(model)
+    if values is None:
+        return None
+    bias = {"b": values} if layer.op_type != "MatMul" else {}
     names = [*(["w", "x"] if layer.weight_left else ["x", "w"]), *bias]
     return _Part(_model_of(node, names, _LAYER_OPSET), {"w": exact, **bias}, {"w": other, **bias})
 

@@ -13,7 +13,7 @@ from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.number_formats import sqnr_db
 from onnxlint_q.analysis.pairing.match import PairedOperation, Pairing
 from onnxlint_q.graph import Model, QuantizedTensor, Role
-from onnxlint_q.graph.constants import dequantize
+from onnxlint_q.graph.evaluate import dequantize
 
 Matrix = npt.NDArray[np.float32]
 
@@ -98,7 +98,8 @@ def real_bias(model: Model, layer: FoldedLayer) -> npt.NDArray[np.float64] | Non
     """The bias of a layer in real values; None where an integer one has no constant scale."""
     part = layer.layer
     if part.is_float:
-        return layer.bias(model).astype(np.float64)
+        bias = layer.bias(model)
+        return None if bias is None else bias.astype(np.float64)
     stored = model.constant(part.bias)
     scales = [model.constant(key) for key in (part.node.input(1), part.scale)]
     if stored is None or scales[0] is None or scales[1] is None or not np.issubdtype(stored.dtype, np.integer):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from onnxlint_q.analysis.grid import Grid
 from onnxlint_q.analysis.number_formats import sqnr_db
 from onnxlint_q.analysis.observed.compared import QparamsReading
+from onnxlint_q.analysis.observed.histogram import Histogram
 
 
 class QparamsAccumulator:
@@ -22,6 +23,7 @@ class QparamsAccumulator:
         self._low, self._high = math.inf, -math.inf
         self._clipped = self._values = 0
         self._signal = self._noise = 0.0
+        self._codes = np.zeros(round(grid.range / grid.scale) + 1, np.int64)
 
     def add(self, exact: npt.NDArray[Any]) -> None:
         """One more sample of the float tensor; what is not finite is left out."""
@@ -36,7 +38,10 @@ class QparamsAccumulator:
             outside = (x < grid.low - grid.scale / 2) | (x > grid.high + grid.scale / 2)
             self._clipped += int(np.count_nonzero(outside))
         self._values += x.size
-        error = (grid.round_trip(x) - x).astype(np.float64)
+        rounded = grid.round_trip(x)
+        codes = np.rint((rounded - np.float32(grid.low)) / np.float32(grid.scale)).astype(np.int64)
+        self._codes += np.bincount(codes.clip(0, self._codes.size - 1), minlength=self._codes.size)
+        error = (rounded - x).astype(np.float64)
         self._noise += float(np.dot(error, error))
         self._signal += float(np.dot(x.astype(np.float64), x.astype(np.float64)))
 
@@ -46,8 +51,6 @@ class QparamsAccumulator:
         if not self._values:
             return None
         span = max(self._high, 0.0) - min(self._low, 0.0)
-        codes = round(grid.range / grid.scale) + 1
-        inside = min(self._high, grid.high) - max(self._low, grid.low)
         return QparamsReading(
             scale=grid.scale,
             zero_point=self.lowest_code - round(grid.low / grid.scale),
@@ -56,8 +59,8 @@ class QparamsAccumulator:
             float_low=self._low,
             float_high=self._high,
             clipped_fraction=self._clipped / self._values,
-            used_codes=min(max(inside / grid.scale, 0.0) + 1, codes),
-            codes=codes,
+            used_codes=Histogram.of_counts(self.lowest_code, self._codes).used_codes,
+            codes=self._codes.size,
             span_ratio=grid.range / span if span > 0 else None,
             rounding_sqnr_db=sqnr_db(self._signal, self._noise),
         )

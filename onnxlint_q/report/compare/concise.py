@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from onnxlint_q.report import words
 from onnxlint_q.report.compare import phrases
-from onnxlint_q.report.concise import line
-from onnxlint_q.report.digest import counted, refuted
+from onnxlint_q.report.concise import lines_of
 from onnxlint_q.workflow.results import Comparison
 
 
 def render(comparison: Comparison) -> str:
-    """The findings as in the report on a model, then the output."""
-    model = comparison.quantized
-    lines = [line(model, finding) for finding in (*counted(model.findings), *refuted(model.findings))]
-    verdict = comparison.result.verdict
-    output = f"{words.name(model.path)}: {verdict.value if verdict else 'unknown'}: {words.reason(comparison.result)}"
+    """As in the report on a model; behind the verdict stands what class scores show."""
+    verdict, *findings = lines_of(comparison.quantized)
     if comparison.classifier is not None:
-        output += f"; {phrases.classifier(comparison.classifier)}"
-    return "\n".join([*lines, output]) + "\n"
+        verdict += f"; {phrases.classifier(comparison.classifier)}"
+    return "\n".join([verdict, *findings]) + "\n"

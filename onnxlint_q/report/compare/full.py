@@ -53,7 +53,7 @@ def _verdict(comparison: Comparison) -> RenderableType:
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
     table.add_row(
-        Text(phrases.verdict(comparison), VERDICT_STYLE[comparison.result.verdict]),
+        Text(words.marked_verdict(comparison.result.verdict), VERDICT_STYLE[comparison.result.verdict]),
         Text(words.reason(comparison.result)),
     )
     if comparison.classifier is not None:

@@ -11,8 +11,9 @@ from onnxlint_q.report import words
 from onnxlint_q.report.compare import phrases
 from onnxlint_q.report.compare.json import render_compact
 from onnxlint_q.report.html import embed, environment
-from onnxlint_q.report.html.charts import Point, Series, sqnr_chart
+from onnxlint_q.report.html.charts import Point, sqnr_chart
 from onnxlint_q.report.html.page import pages
+from onnxlint_q.report.html.published import published_comparison
 from onnxlint_q.report.html.table import Cell
 from onnxlint_q.workflow.results import ComparedRow, Comparison, Run
 
@@ -35,6 +36,7 @@ COLUMNS = (
 def render(comparison: Comparison) -> str:
     """The page; the json report is inside it as `<script type="application/json" id="data">`."""
     template = environment().get_template("compare.html")
+    comparison = published_comparison(comparison)
     (page,) = pages(Run((comparison.quantized,)))
     text: str = template.render(
         comparison=comparison,
@@ -58,7 +60,7 @@ def _chart(comparison: Comparison) -> Markup:
     jumps = [place for place, row in enumerate(comparison.rows) if comparison.faults(row)]
     marks = {place: "first jump" if place == jumps[0] else "" for place in jumps}
     levels = [comparison.levels[name] for name in ("broken_db", "bad_db") if name in comparison.levels]
-    return sqnr_chart((Series("measured", "measured", points),), "SQNR along the network", levels, marks)
+    return sqnr_chart(points, "SQNR along the network", levels, marks)
 
 
 def _cells(row: ComparedRow, comparison: Comparison) -> tuple[Cell, ...]:

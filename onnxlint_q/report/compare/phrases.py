@@ -50,12 +50,6 @@ def classifier(error: ClassifierError) -> str:
     )
 
 
-def verdict(comparison: Comparison) -> str:
-    """`✖ breaks`."""
-    held = comparison.result.verdict
-    return f"{words.VERDICT_MARK[held]} {held.value if held else 'unknown'}"
-
-
 def warnings(comparison: Comparison) -> Iterator[str]:
     """What the reader must know before any figure."""
     yield from words.warnings(comparison.quantized)

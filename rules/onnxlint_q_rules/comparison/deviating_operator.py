@@ -25,7 +25,7 @@ import numpy.typing as npt
 from onnxlint_q.analysis.observed.compared import Compared, ComparedRow
 from onnxlint_q.finding import Confidence, Finding
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import exclude_named
+from onnxlint_q.judge.quantizer_options import exclude_named, quantize_static
 from onnxlint_q.judge.rule import Example
 from onnxlint_q_rules.comparison.jumps import JumpRule, fall
 
@@ -100,7 +100,7 @@ class DeviatingOperator(JumpRule):
                     remedy="compare attributes and operands of the operator in the two files"
                     + (", and of what was fused with it" if row.fused else "; if they are the same, keep it in float"),
                     # What belongs to the operator is not kept in float with it.
-                    snippet="" if row.fused else exclude_named([row.reference_node]),
+                    snippet="" if row.fused else quantize_static(exclude_named([row.reference_node])),
                 )
 
     def _unexplained(self, compared: Compared, row: ComparedRow) -> bool:

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from onnxlint_q.analysis.observed.compared import JUMP_DB, BiasReading, Compared, ComparedRow, WeightReading
 from onnxlint_q.analysis.pairing.match import STRANGE
-from onnxlint_q.finding import CONFIRM_BELOW_DB, Confidence, Evidence, Finding, Location, Metric, Severity
+from onnxlint_q.finding import CONFIRM_BELOW_DB, Confidence, Finding, Location, Metric, Severity
 from onnxlint_q.judge.rule import Rule, option
 
 
@@ -118,6 +118,7 @@ class JumpRule(Rule):
             severity=Severity.INFO if healed else Severity.ERROR if broken else self.severity,
             remedy=remedy,
             snippet=snippet,
+            measured=True,
             metrics={
                 "part": part,
                 "tensor": tensor,
@@ -129,7 +130,7 @@ class JumpRule(Rule):
             },
         )
         measured = alone_db if alone_db is not None and math.isfinite(alone_db) else None
-        return replace(made, evidence=Evidence.CONFIRMED, measured_db=measured, note=healed)
+        return replace(made, measured_db=measured, note=healed)
 
     def healed(self, compared: Compared, row: ComparedRow) -> str:
         """Where the error heals, as a sentence; empty where it does not, or reaches no output."""

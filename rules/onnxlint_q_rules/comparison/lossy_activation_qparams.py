@@ -24,7 +24,7 @@ import numpy.typing as npt
 from onnxlint_q.analysis.observed.compared import Compared, ComparedRow
 from onnxlint_q.finding import Finding, Location, Metric
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import override
+from onnxlint_q.judge.quantizer_options import override, quantize_static
 from onnxlint_q.judge.rule import Example
 from onnxlint_q_rules.comparison.jumps import JumpRule, fall
 from onnxlint_q_rules.qdq.pairs import Pairs, where
@@ -158,7 +158,7 @@ def _override(held: ComparedRow) -> str:
     reading = held.qparams
     if reading is None:
         return ""
-    return override(held.reference, min(reading.float_low, 0.0), max(reading.float_high, 0.0))
+    return quantize_static(override(held.reference, min(reading.float_low, 0.0), max(reading.float_high, 0.0)))
 
 
 def _place(facts: Facts, held: ComparedRow) -> Location:

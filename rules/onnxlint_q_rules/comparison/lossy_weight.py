@@ -33,7 +33,7 @@ import numpy.typing as npt
 from onnxlint_q.analysis.observed.compared import Compared, ComparedRow, WeightReading
 from onnxlint_q.finding import Finding
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import exclude_named
+from onnxlint_q.judge.quantizer_options import exclude_named, quantize_static
 from onnxlint_q.judge.rule import Example, option
 from onnxlint_q_rules.comparison.jumps import JumpRule, fall
 
@@ -169,8 +169,7 @@ class LossyWeight(JumpRule):
         )
 
     def _remedy(self, row: ComparedRow, weight: WeightReading) -> tuple[str, str]:
-        keep = exclude_named([row.reference_node])
-        excluded = f"quantize_static(..., {keep})" if keep else ""
+        excluded = quantize_static(exclude_named([row.reference_node]))
         if weight.excess > self.coarse_ratio:
             return (
                 "give the weight the scale absmax / 127; quantisers enlarge it where the int32 bias would overflow, "
@@ -181,5 +180,5 @@ class LossyWeight(JumpRule):
             return "every channel has its own scale already: keep the layer in float", excluded
         return (
             "give every output channel its own scale, or keep the layer in float",
-            "quantize_static(..., per_channel=True)",
+            quantize_static("per_channel=True"),
         )

@@ -23,6 +23,7 @@ import numpy as np
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Layer, Model, Node
 from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import quantize_static
 from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.qdq.pairs import Vector, dequantizer
 
@@ -99,7 +100,7 @@ class BiasScaleMismatch(Rule):
                         "store the bias as round(bias / (s_x * s_w)) in int32 with the scale s_x * s_w and zero "
                         "point 0, or leave it in float"
                     ),
-                    snippet='extra_options={"QuantizeBias": False}',
+                    snippet=quantize_static('extra_options={"QuantizeBias": False}'),
                 )
 
 
