@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from onnxlint_q.analysis.measured import Measured, measure
+from onnxlint_q.analysis.observed.compared import Compared
 from onnxlint_q.analysis.observed.data_summary import DataSummary
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
@@ -41,12 +42,14 @@ class Facts(Measured):
         cures: layers that can be cured without changing what the float model computes, by their key.
         data: what the calibration data looks like; None without `--calibrate`.
         observations: what a run on calibration data saw; None without `--calibrate` or where it could not run.
+        comparison: what running the file beside its float original showed; None outside of `compare`.
     """
 
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
     cures: Mapping[str, Cured] = field(default_factory=dict)
     data: DataSummary | None = None
     observations: Observations | None = None
+    comparison: Compared | None = None
 
     def stored(self, layer: LayerFacts) -> TensorObservation | None:
         """What a run saw of the tensor that holds a layer's result; None without a run, or if it gets no scale."""
@@ -59,6 +62,10 @@ class Facts(Measured):
     def observed(self, observations: Observations) -> Facts:
         """The same facts with what a run saw."""
         return replace(self, observations=observations)
+
+    def compared(self, comparison: Compared) -> Facts:
+        """The same facts with what running the file beside its float original showed."""
+        return replace(self, comparison=comparison)
 
 
 def foresee(measured: Measured) -> Facts:

@@ -19,11 +19,12 @@ def render(run: Run) -> str:
 
     A model's refuted findings come last.
     """
-    lines = [line for model in run.models for line in _lines(model)]
+    lines = [line for model in run.models for line in lines_of(model)]
     return "\n".join([*lines, summary(run)]) + "\n"
 
 
-def _lines(model: ModelResult) -> Iterator[str]:
+def lines_of(model: ModelResult) -> Iterator[str]:
+    """The verdicts on one model, then its findings."""
     path = name(model.path, LONGEST_PATH)
     yield f"{path}: {words.verdicts(model)}"
     for finding in (*counted(model.findings), *refuted(model.findings)):

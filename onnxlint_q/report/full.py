@@ -91,18 +91,12 @@ def _model(model: ModelResult, width: int) -> Iterator[RenderableType]:
     if model.schemes:
         yield Text()
         yield _verdicts(model)
-    kept, refuted = digest.counted(model.findings), digest.refuted(model.findings)
-    if not kept:
+    if not digest.counted(model.findings):
         clean = digest.clean(model)
         mark, style = ("✔ ", "green") if clean else ("", "")
         yield Text()
         yield Text(f"{mark}{words.nothing_found(model, clean)}", style)
-    for group in digest.group_by_damage(kept):
-        yield Text()
-        yield from _single(model, group) if len(group.findings) == 1 else _group(model, group, width)
-    if refuted:
-        yield Text()
-        yield from _refuted(refuted, width)
+    yield from findings_of(model, width)
     yield from _worst_layers(model)
     yield from _trials(model)
     if model.notes:
@@ -113,6 +107,16 @@ def _model(model: ModelResult, width: int) -> Iterator[RenderableType]:
     if model.seconds:
         yield Text()
         yield Text(words.time_spent(model.seconds), "dim")
+
+
+def findings_of(model: ModelResult, width: int) -> Iterator[RenderableType]:
+    """The findings that count, by damage, and those that a run refuted."""
+    for group in digest.group_by_damage(digest.counted(model.findings)):
+        yield Text()
+        yield from _single(model, group) if len(group.findings) == 1 else _group(model, group, width)
+    if refuted := digest.refuted(model.findings):
+        yield Text()
+        yield from _refuted(refuted, width)
 
 
 def _verdicts(model: ModelResult) -> RenderableType:

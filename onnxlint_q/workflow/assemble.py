@@ -10,13 +10,14 @@ from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.execute.variants.experiment_runs import Errors
-from onnxlint_q.execute.variants.output_error import OVERFLOWN_DB
+from onnxlint_q.execute.variants.output_error import OVERFLOWN_DB, OutputError
 from onnxlint_q.finding import Finding
 from onnxlint_q.forecast.forecast import Forecast
 from onnxlint_q.graph import Format
 from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
+from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.prove import NO_SIGNAL, experiment_of
 from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
@@ -106,13 +107,12 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         error = stage.errors.get(Experiment(scheme)) if stage is not None else None
         if error is None:
             continue
-        if error.has_signal and (error.sqnr_db is None or _is_figure(error.sqnr_db)):
-            note = "" if error.sqnr_db is not None else "the outputs are identical"
-            # On made-up inputs the largest class is chance, and so is whether it stays the largest.
-            agreement = error.agreement if basis is Basis.MEASURED and facts.is_classifier else None
-            verdict = levels.verdict(error.sqnr_db, agreement)
-            return SchemeResult(scheme.name, verdict, error.sqnr_db, basis, agreement, note, ran=ran)
-        unmeasured.append("the run gave no finite figure" if error.has_signal else NO_SIGNAL)
+        # On made-up inputs the largest class is chance, and so is whether it stays the largest.
+        by_class = basis is Basis.MEASURED and facts.is_classifier
+        result = result_of_run(scheme.name, error, basis, levels, by_class=by_class)
+        if result.verdict is not None:
+            return result
+        unmeasured.append(result.note)
     forecast = facts.forecasts.get(scheme.name)
     sqnr_db = forecast.output_sqnr_db if forecast is not None else None
     if forecast is None or sqnr_db is None or not _is_figure(sqnr_db) or _has_run_away(forecast):
@@ -134,6 +134,29 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         uncertainty_db=forecast.uncertainty_db,
         rest_share=_share(forecast.rest_share),
         ran=ran,
+    )
+
+
+def result_of_run(
+    scheme: str, error: OutputError, basis: Basis, levels: VerdictLevels, *, by_class: bool
+) -> SchemeResult:
+    """The verdict on what a run left at the outputs; none, with the reason, where that is no figure.
+
+    Args:
+        scheme: what was run.
+        error: against the float model.
+        basis: what was run on.
+        levels: where the verdict changes.
+        by_class: it counts whether the largest class stays the same.
+    """
+    if not error.has_signal:
+        return SchemeResult(scheme, None, None, basis, note=NO_SIGNAL, ran=True)
+    if error.sqnr_db is not None and not _is_figure(error.sqnr_db):
+        return SchemeResult(scheme, None, None, basis, note="the run gave no finite figure", ran=True)
+    agreement = error.agreement if by_class else None
+    note = "" if error.sqnr_db is not None else "the outputs are identical"
+    return SchemeResult(
+        scheme, levels.verdict(error.sqnr_db, agreement), error.sqnr_db, basis, agreement, note, ran=True
     )
 
 

@@ -26,7 +26,8 @@ from onnxlint_q.judge.quantizer_options import exclude, override
 from onnxlint_q.judge.quantizer_options import quantize_static as call
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Example, Rule
-from onnxlint_q.judge.testing import example_model, run_example
+from onnxlint_q.judge.testing import example_model
+from onnxlint_q.proof.testing import run_example
 
 RULES = [entry.rule for entry in load_rules() if entry.rule.code[:2] in {"QP", "QA"}]
 EXAMPLES = [

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from onnxlint_q.report.words import file_name
-from onnxlint_q.workflow.results import CalibrationSummary, ComparedFile, Comparison, Failure, ModelResult, Run
+from onnxlint_q.workflow.results import CalibrationSummary, Comparison, Failure, ModelResult, Run
 
 _SEPARATORS = ("/", "\\")
 
@@ -27,10 +27,8 @@ def published_comparison(comparison: Comparison) -> Comparison:
     paths = [comparison.reference.path, comparison.quantized.path, comparison.calibration.source]
     return replace(
         comparison,
-        reference=_file(comparison.reference),
-        quantized=_file(comparison.quantized),
-        calibration=_calibration(comparison.calibration),
-        notes=tuple(_prose(note, paths) for note in comparison.notes),
+        reference=replace(comparison.reference, path=file_name(comparison.reference.path)),
+        quantized=_model(comparison.quantized, paths),
     )
 
 
@@ -50,10 +48,6 @@ def _failure(failure: Failure, paths: Iterable[str]) -> Failure:
     message = _prose(failure.message, paths)
     subject, colon, rest = message.partition(": ")
     return Failure(file_name(failure.path), f"{file_name(subject)}{colon}{rest}" if colon else message)
-
-
-def _file(file: ComparedFile) -> ComparedFile:
-    return replace(file, path=file_name(file.path))
 
 
 def _calibration(calibration: CalibrationSummary) -> CalibrationSummary:
