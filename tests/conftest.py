@@ -40,6 +40,10 @@ FIXTURES = HOME / "fixtures"
 if variation.VARIATION.weights:
     variation.scale_what_is_written()
 
+# What a terminal or a build server wants to see is not what the tests are about. typer looks when it is imported.
+for name in ("FORCE_COLOR", "PY_COLORS", "CLICOLOR_FORCE", "GITHUB_ACTIONS", "NO_COLOR", "COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 # The same examples on every machine and in every run.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")

@@ -11,7 +11,7 @@ import onnx
 import pytest
 import ties
 from conftest import public_network
-from onnx_cases import as_model, onnx_text, versioned_text
+from onnx_cases import as_model, detector, onnx_text, versioned_text
 
 from onnxlint_q.analysis.observed.observations import Observations
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
@@ -30,12 +30,15 @@ from onnxlint_q.graph.operators import BatchAxis
 from onnxlint_q.judge.facts import Facts, facts_of
 
 
-def assert_same_alone(facts: Facts, source: Source, count: int, patch: pytest.MonkeyPatch) -> Observations:
-    together = observe(facts, source, count)
+def assert_same_alone(
+    facts: Facts, source: Source, count: int, patch: pytest.MonkeyPatch, tensors: Sequence[str] | None = None
+) -> Observations:
+    together = observe(facts, source, count, tensors=tensors)
     with patch.context() as context:
         context.setattr(passes, "_BATCH", 1)
-        alone = observe(facts, source, count)
+        alone = observe(facts, source, count, tensors=tensors)
     assert list(together.tensors) == list(alone.tensors) and together.non_finite == alone.non_finite
+    assert alone.tensors or alone.non_finite
     codes = {pair.codes for pair in facts.quantized}
     for tensor, one in alone.tensors.items():
         got = together.tensors[tensor]
@@ -72,7 +75,9 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "cores", lambda: 2)
 
 
-def sizes_of_batches(facts: Facts, source: Source, count: int, patch: pytest.MonkeyPatch) -> list[int]:
+def sizes_of_batches(
+    facts: Facts, source: Source, count: int, patch: pytest.MonkeyPatch, tensors: Sequence[str] | None = None
+) -> list[int]:
     """How many samples ran together, at the end: a batch that fails is given up."""
     sizes: list[int] = []
 
@@ -84,12 +89,12 @@ def sizes_of_batches(facts: Facts, source: Source, count: int, patch: pytest.Mon
 
     with patch.context() as context:
         context.setattr(passes, "batches", counted)
-        observe(facts, source, count)
+        observe(facts, source, count, tensors=tensors)
     return sizes
 
 
 @pytest.mark.usefixtures("any_size")
-@pytest.mark.parametrize("name", ["healthy_mobilenet", "healthy_resnet", "silu_gate", "qdq_good", "opset11"])
+@pytest.mark.parametrize("name", ["healthy_mobilenet", "healthy_resnet", "silu_gate", "qdq_good", "opset11", "fp16"])
 def test_samples_of_a_batch_give_what_each_gives_alone(
     models: Path, calibration: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +103,15 @@ def test_samples_of_a_batch_give_what_each_gives_alone(
     source = open_source(str(calibration), PRESETS["raw"])
     assert sizes_of_batches(facts, source, 11, monkeypatch) == [5, 5, 1]
     assert_same_alone(facts, source, 11, monkeypatch)
+
+
+@pytest.mark.usefixtures("any_size")
+def test_so_do_those_of_a_detector(calibration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = facts_of(as_model(detector()), DEFAULT_SCHEMES)
+    source = open_source(str(calibration), PRESETS["raw"])
+    assert sizes_of_batches(facts, source, 11, monkeypatch) == [5, 5, 1]
+    seen = assert_same_alone(facts, source, 11, monkeypatch)
+    assert {"both", "anchors", "scores"} & seen.tensors.keys()
 
 
 @pytest.mark.usefixtures("any_size")
@@ -317,8 +331,8 @@ def test_a_dynamic_scale_is_that_of_each_sample(monkeypatch: pytest.MonkeyPatch)
     """
     x = (np.arange(1, 25, dtype=np.float32) ** 3).reshape(6, 4)
     facts, source = facts_of(as_model(onnx_text(text)), ()), ArraySource("x", {"x": x})
-    assert sizes_of_batches(facts, source, 6, monkeypatch) == [1] * 6
-    assert_same_alone(facts, source, 6, monkeypatch)
+    assert sizes_of_batches(facts, source, 6, monkeypatch, ["d"]) == [1] * 6
+    assert_same_alone(facts, source, 6, monkeypatch, ["d"])
 
 
 def test_samples_of_one_shape_run_together_and_large_ones_in_fewer() -> None:

@@ -193,9 +193,7 @@ def test_the_grid_of_a_detector_is_computed_as_the_runtime_does() -> None:
         square = Concat <axis = 0> (hs, hs)
         grid = Expand(column, square)  other = Transpose(grid)  a = Unsqueeze(grid, last2)  b = Unsqueeze(other, last2)
         both = Concat <axis = -1> (a, b)  flat = Reshape(both, pairs)  y = Mul(flat, eight)
-    """.replace("h_list", "hs").replace(
-        "square = Concat(hs, hs)", "hs = Unsqueeze(h, at0)  square = Concat <axis = 0> (hs, hs)"
-    )
+    """
     proto = onnx_text(
         f"g (float[1,3,4,4] x) => (float[16,2] y) {{ {body} }}",
         two=np.int64(2),

@@ -11,6 +11,8 @@ import onnx
 import pytest
 import ties
 from onnx import helper
+from onnx_cases import detector
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from onnxlint_q.errors import DataError, ModelError, UsageError
 from onnxlint_q.execute.data.preprocess import preset
@@ -117,6 +119,41 @@ def test_formats_agree_on_what_they_share(run: Callable[..., Comparison]) -> Non
     exact, rounded = rows.popitem()[1], others.popitem()[1]
     ties.assert_alike(rows, others, ties.NETWORK)
     assert exact is not None and rounded is not None and exact - 3 < rounded < exact
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
+    def __init__(self, images: np.ndarray) -> None:
+        self.left = [{"images": image[None]} for image in images]
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return self.left.pop() if self.left else None
+
+
+@pytest.fixture
+def detectors(calibration: Path, tmp_path: Path) -> dict[str, Path]:
+    """A detector in float, and what ONNX Runtime's quantisers make of it."""
+    paths = {name: tmp_path / f"{name}.onnx" for name in ("float", "static", "dynamic")}
+    onnx.save(detector(), paths["float"])
+    quantize_static(
+        paths["float"],
+        paths["static"],
+        _Reader(np.load(calibration)["images"][:8]),
+        quant_format=QuantFormat.QOperator,
+        per_channel=True,
+        activation_type=QuantType.QInt8,
+    )
+    quantize_dynamic(paths["float"], paths["dynamic"], weight_type=QuantType.QUInt8)
+    return paths
+
+
+@pytest.mark.parametrize("quantised", ["static", "dynamic"])
+def test_a_detector_is_paired_whole(run: Callable[..., Comparison], detectors: dict[str, Path], quantised: str) -> None:
+    found = run(detectors[quantised], detectors["float"])
+    assert found.quantized.format == {"static": "qoperator", "dynamic": "dynamic"}[quantised]
+    assert not found.jumps and found.result.verdict is Verdict.SURVIVES and not found.not_compared
+    assert not found.unpaired_quantized and not found.unpaired_reference
+    assert len({row.reference for row in found.rows}) == len(found.rows) == 16
+    assert all(row.sqnr_db is not None and row.sqnr_db > 30 for row in found.rows)
 
 
 def test_the_layer_whose_channels_vanish_is_the_first_jump(run: Callable[..., Comparison]) -> None:

@@ -65,6 +65,6 @@ def test_options_say_what_they_mean_and_where_they_come_from(rule: type[Rule]) -
 def test_rule_that_needs_a_run_is_silent_without(rule: type[Rule]) -> None:
     if not (rule.needs_calibration or rule.needs_comparison):
         pytest.skip("works without a run")
-    for example in rule.bad:
+    for example in (*rule.good, *rule.bad):
         blind = Example(example.model, weights=example.weights)
         assert run_example(rule(), blind) == []

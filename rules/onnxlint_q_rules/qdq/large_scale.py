@@ -41,7 +41,8 @@ With calibration data the different codes in use are counted, those beyond the 0
 the standard deviation of the values gives the SQNR of the rounding itself, `20 log10(sqrt(12) deviation / s)`. Both
 have to be low: a rare outlier adds codes, a sparse tensor with a few large values has few. What the file alone tells
 stays told, and is tested where the reader's result is seen: with its deviation in place of `V / 8` in the formula
-above the step is confirmed as coarse under 20 dB, and refuted over it; of a gate a small number of codes confirms it.
+above the step is confirmed as coarse under 20 dB, and refuted over it. Of a gate a small number of codes confirms it,
+if values that differ share them.
 
 Sources: rounding noise `s^2 / 12`: Widrow & Kollar, Quantization Noise, 2008. 20 dB at a layer's output as
 the level of concern: measured on seven public detectors and classifiers. 32 and 16 codes: five and four bits
@@ -96,6 +97,10 @@ def _stem(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
     }
 
 
+def _normalised(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    return {"image": random.normal(size=(4, 3, 8, 8)).astype(np.float32)}
+
+
 @dataclass(frozen=True)
 class LargeScale(Rule):
     """Quantisation step too coarse.
@@ -140,6 +145,24 @@ class LargeScale(Rule):
 
     good: ClassVar[tuple[Example, ...]] = (
         Example(_model("0.0186", 114), weights=_stem, why="normalised pixels from -2.1 to 2.6"),
+        Example(
+            """
+<ir_version: 8, opset_import: ["" : 13]>
+residual (float[1, 4] x) => (float[1, 4] y)
+<float s = {0.5}, uint8 z = {128}, float sb = {0.004}, uint8 zb = {128}, float ss = {0.4}, uint8 zs = {128},
+ float[4, 4] w = {0.1, 0, 0, 0, 0, 0.1, 0, 0, 0, 0, 0.1, 0, 0, 0, 0, 0.1}> {
+  q = QuantizeLinear(x, s, z)
+  d = DequantizeLinear(q, s, z)
+  [branch] b = MatMul(d, w)
+  qb = QuantizeLinear(b, sb, zb)
+  db = DequantizeLinear(qb, sb, zb)
+  sum = Add(d, db)
+  qs = QuantizeLinear(sum, ss, zs)
+  y = DequantizeLinear(qs, ss, zs)
+}
+""",
+            why="coarse for the branch, which is small beside what it is added to",
+        ),
     )
     bad: ClassVar[tuple[Example, ...]] = (
         Example(
@@ -147,6 +170,13 @@ class LargeScale(Rule):
             flags=("quantize_image",),
             weights=_stem,
             why="the same network, calibrated on pixels that were not divided by their deviation",
+        ),
+        Example(
+            _model("1.077", 115),
+            flags=("quantize_image",),
+            weights=_stem,
+            samples=_normalised,
+            why="the same with data: seven codes are used",
         ),
         Example(
             _model("1.077", 115, "2.4"),
@@ -235,7 +265,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
             metrics["observed_reader_sqnr_db"] = left
             evidence = Evidence.CONFIRMED if left < self.warning_db else Evidence.REFUTED
             note = f"With the data's own deviation behind {reading.node.label!r} {left:.0f} dB are left there."
-        elif usage.used_codes < self.warning_codes:
+        elif reading.error is None and usage.merges_values and usage.used_codes < self.warning_codes:
             evidence = Evidence.CONFIRMED
             note = f"The data uses {usage.used_codes} of the {_count(usage.grid)} codes."
         else:

@@ -49,6 +49,10 @@ layer (float[N, 1, 8, 8] x) => (float[N, 1, 8, 8] y)
 """
 
 
+def _few(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    return {"x": np.linspace(-1.28, 1.27, 64, dtype=np.float32).reshape(1, 1, 8, 8)}
+
+
 def _normal(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
     return {"x": random.normal(size=(64, 1, 8, 8)).astype(np.float32)}
 
@@ -93,6 +97,7 @@ class Saturation(Rule):
 
     good: ClassVar[tuple[Example, ...]] = (
         Example(_model("0.08"), samples=_normal, why="five deviations on each side"),
+        Example(_model("0.02"), samples=_few, why="one of 64 values is the one that the range was made for"),
         Example(_model("0.04", 0), samples=_normal, why="what is below the zero point 0 is cut off by a fused Relu"),
     )
     bad: ClassVar[tuple[Example, ...]] = (

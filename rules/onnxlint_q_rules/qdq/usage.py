@@ -32,6 +32,8 @@ RESOLVED_CODES = 32
 # Noise of a tenth of the signal's amplitude.
 FAINT_DB = 20.0
 _RELU6 = 6.0
+# Fraction of values at the ends that is no percentile's doing, where only codes are known.
+_MANY = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,11 @@ class Usage:
     def used_codes(self) -> int:
         """Different codes in use."""
         return self.codes.used_codes
+
+    @property
+    def merges_values(self) -> bool:
+        """Whether values that differ share codes, which those of a mask of two values do not; False if unknown."""
+        return self.real is not None and self.real.histogram.bins.size > 2 * self.used_codes
 
     @cached_property
     def deviation(self) -> float:
@@ -109,6 +116,13 @@ class Usage:
         shares = self.real.histogram.counts / self.real.counted
         return float(shares @ np.square(values)), float(shares @ np.square(lost))
 
+    @cached_property
+    def is_spoiled(self) -> bool:
+        """Whether what is computed from the tensor is far from what the float model has there."""
+        if self.used_codes < RESOLVED_CODES and self.rounding_db < FAINT_DB:
+            return True
+        return sum(self.clipped) > _MANY if self.clip_db is None else self.clip_db < FAINT_DB
+
     @property
     def _fused(self) -> tuple[bool, bool]:
         """Whether the range ends where a Relu, and where a Relu6 would cut."""
@@ -151,14 +165,16 @@ def usages(facts: Facts, pairs: Pairs) -> Mapping[str, Usage]:
     """The pairs that calibration saw, by their codes, in data order.
 
     A pair that only moves another pair's values is left to that one, and so is one that quantises the same tensor in
-    the same way.
+    the same way. Codes of what is no number mean nothing.
     """
-    seen = facts.observations.tensors if facts.observations is not None else {}
+    if facts.observations is None:
+        return {}
+    seen, broken = facts.observations.tensors, set(facts.observations.non_finite)
     found: dict[str, Usage] = {}
     known: set[tuple[str, Grid]] = set()
     for codes, pair in pairs.by_codes.items():
         held = grid(facts.model, pair)
-        if held is None or codes not in seen or pairs.moved_from(pair) is not None:
+        if held is None or codes not in seen or pair.unrounded in broken or pairs.moved_from(pair) is not None:
             continue
         if pair.unrounded and (pair.unrounded, held) in known:
             continue
@@ -168,13 +184,9 @@ def usages(facts: Facts, pairs: Pairs) -> Mapping[str, Usage]:
     return found
 
 
-def spoiled(found: Mapping[str, Usage], fraction: float = 0.001) -> Mapping[str, Usage]:
-    """The pairs behind which values are no longer those of the float model: too coarse, or clipped."""
-    return {
-        codes: usage
-        for codes, usage in found.items()
-        if (usage.used_codes < RESOLVED_CODES and usage.rounding_db < FAINT_DB) or sum(usage.clipped) > fraction
-    }
+def spoiled(found: Mapping[str, Usage]) -> Mapping[str, Usage]:
+    """The pairs behind which values are no longer those of the float model: too coarse, or clipped to their harm."""
+    return {codes: usage for codes, usage in found.items() if usage.is_spoiled}
 
 
 def spoiled_by(model: Model, usage: Usage, spoiled: Mapping[str, Usage]) -> Usage | None:
