@@ -27,6 +27,11 @@ def example_model(example: Example) -> onnx.ModelProto:
     return _filled(example.model, example.weights)
 
 
+def reference_model(example: Example) -> onnx.ModelProto:
+    """The float model of an example of a pair, its weights filled in."""
+    return _filled(example.reference, example.weights)
+
+
 def example_facts(example: Example) -> Facts:
     """All that a rule about one file sees of the example, calibrated where the example brings samples."""
     facts = _facts(example_model(example))
@@ -39,7 +44,7 @@ def example_facts(example: Example) -> Facts:
 
 def reference_facts(example: Example) -> Facts:
     """What is known of the float model of an example of a pair; nothing is run."""
-    return _facts(_filled(example.reference, example.weights))
+    return _facts(reference_model(example))
 
 
 def example_source(example: Example) -> ArraySource:

@@ -31,9 +31,9 @@ from onnxlint_q_rules.qdq.pairs import Pairs, where
 
 _FLOAT = """
 <ir_version: 8, opset_import: ["" : 13]>
-negation (float[1, 64] x) => (float[1, 64] y)
+sum (float[1, 64] x) => (float[1, 64] y)
 {
-  [minus] y = Neg(x)
+  [twice] y = Add(x, x)
 }
 """
 
@@ -41,9 +41,9 @@ negation (float[1, 64] x) => (float[1, 64] y)
 def _quantised(scale: str) -> str:
     return f"""
 <ir_version: 8, opset_import: ["" : 13]>
-negation (float[1, 64] x) => (float[1, 64] y)
+sum (float[1, 64] x) => (float[1, 64] y)
 <float s = {{{scale}}}, int8 z = {{0}}> {{
-  [minus] n = Neg(x)
+  [twice] n = Add(x, x)
   [write] q = QuantizeLinear(n, s, z)
   [read] y = DequantizeLinear(q, s, z)
 }}
@@ -78,17 +78,17 @@ class LossyActivationQparams(JumpRule):
     name: ClassVar[str] = "lossy-activation-qparams"
     supersedes: ClassVar[tuple[str, ...]] = ("QP001", "QP002")
 
-    good: ClassVar[tuple[Example, ...]] = (Example(_quantised("0.03"), reference=_FLOAT, samples=_normal),)
+    good: ClassVar[tuple[Example, ...]] = (Example(_quantised("0.06"), reference=_FLOAT, samples=_normal),)
     bad: ClassVar[tuple[Example, ...]] = (
         Example(
-            _quantised("1.0"),
+            _quantised("2.0"),
             reference=_FLOAT,
             samples=_normal,
-            flags=("minus",),
+            flags=("twice",),
             why="one step is as large as the deviation of the values",
         ),
         Example(
-            _quantised("0.004"), reference=_FLOAT, samples=_normal, flags=("minus",), why="clipped at half a deviation"
+            _quantised("0.008"), reference=_FLOAT, samples=_normal, flags=("twice",), why="clipped at half a deviation"
         ),
     )
 
