@@ -20,8 +20,8 @@ from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.forecast.noise import saturated, weight_noise
 from onnxlint_q.forecast.ranges import Ranges, activation_noise, value_ranges
-from onnxlint_q.forecast.sweep import Propagation, gains, propagate
-from onnxlint_q.forecast.transfer import Gain
+from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
+from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Model
 
@@ -81,16 +81,16 @@ class NoiseModel:
     Attributes:
         model: the network.
         layers: its folded layers.
-        found: samples of every tensor.
-        gain: what an error in a tensor costs at the output, by tensor key.
+        propagation: samples of every tensor.
+        costs: what an error in a tensor costs at the output, by tensor key.
         ranges: what calibration is expected to see of each activation that is rounded.
         failures: as in `Forecast`.
     """
 
     model: Model
     layers: tuple[FoldedLayer, ...]
-    found: Propagation
-    gain: Mapping[str, Gain]
+    propagation: Propagation
+    costs: Mapping[str, OutputCost]
     ranges: Ranges
     failures: tuple[str, ...] = ()
 
@@ -102,16 +102,16 @@ class NoiseModel:
         The layer may differ from the network's own where the difference leaves the float network what it is.
         """
         noise = _weight_noise(self, layer, (scheme,)).get(scheme.name)
-        return None if noise is None else decibel(1.0, saturated(noise, self.found.varying))
+        return None if noise is None else decibel(1.0, saturated(noise, self.propagation.varying))
 
 
 def noise_model(measured: Measured) -> NoiseModel:
-    """Propagate samples forward and gains back through the float network."""
+    """Propagate samples forward and costs back through the float network."""
     model, layers = measured.model, tuple(layer.folded for layer in measured.layers)
-    found = propagate(model, layers)
-    gain, failures = gains(model, found)
-    ranges = value_ranges(model, measured.placements, found)
-    return NoiseModel(model, layers, found, gain, ranges, (*found.failures, *failures))
+    propagation = propagate(model, layers)
+    costs, failures = output_costs(model, propagation)
+    ranges = value_ranges(model, measured.placements, propagation)
+    return NoiseModel(model, layers, propagation, costs, ranges, (*propagation.failures, *failures))
 
 
 def forecast(network: NoiseModel, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:
@@ -126,8 +126,8 @@ def _forecast(
     scheme: Scheme,
     weights: Mapping[str, Mapping[str, float]],
 ) -> Forecast:
-    model, found = network.model, network.found
-    activations = activation_noise(model, network.layers, scheme, found, network.ranges, network.gain)
+    model, propagation = network.model, network.propagation
+    activations = activation_noise(model, network.layers, scheme, propagation, network.ranges, network.costs)
     own = {facts.output: weights[facts.output].get(scheme.name) for facts in layers}
     known = {key: noise for key, noise in own.items() if noise is not None}
     total = sum(activations.total) + sum(known.values())
@@ -142,9 +142,16 @@ def _forecast(
     told = sum(row.share for row in rows.values())
     rest = max(1 - told, 0.0) if scale else 0.0
     # With most weights out of reach (in subgraphs, behind unknown inputs) the sum says nothing about the model.
-    output = decibel(1.0, saturated(total, found.varying)) if 2 * len(known) > len(layers) else None
-    agreement = _agreement(model, output)
-    return Forecast(output, rows, found.unknown, network.failures, rest, UNCERTAINTY_DB, agreement, found.varying)
+    output = decibel(1.0, saturated(total, propagation.varying)) if 2 * len(known) > len(layers) else None
+    return Forecast(
+        output_sqnr_db=output,
+        layers=rows,
+        unknown=propagation.unknown,
+        failures=network.failures,
+        rest_share=rest,
+        agreement=_agreement(model, output),
+        varying=propagation.varying,
+    )
 
 
 def _agreement(model: Model, sqnr_db: float | None) -> float | None:
@@ -158,9 +165,9 @@ def _agreement(model: Model, sqnr_db: float | None) -> float | None:
 
 def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Scheme]) -> Mapping[str, float]:
     """Noise over signal by scheme; empty where nothing can be said."""
-    folded, model, found, gain = facts.folded, network.model, network.found, network.gain
+    folded, model, propagation, costs = facts.folded, network.model, network.propagation, network.costs
     source = folded.before.node.input(0) if folded.before is not None else folded.layer.input
-    if source not in found.samples or folded.output not in gain or facts.weight.non_finite:
+    if source not in propagation.samples or folded.output not in costs or facts.weight.non_finite:
         return {}
     matrix = folded.matrix(model)
     result: dict[str, float] = {}
@@ -172,7 +179,7 @@ def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Sche
         error -= matrix
         try:
             with np.errstate(over="ignore", invalid="ignore"):
-                noise = weight_noise(model, folded, error, found.samples[source], gain[folded.output])
+                noise = weight_noise(model, folded, error, propagation.samples[source], costs[folded.output])
         except UnmodelledError:
             return {}
         if not np.isfinite(noise):  # weights whose squares overflow

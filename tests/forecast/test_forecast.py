@@ -23,7 +23,7 @@ from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
 from onnxlint_q.forecast.noise import saturated
 from onnxlint_q.forecast.population import IMAGES, SIZE
 from onnxlint_q.forecast.ranges import rounding_noise
-from onnxlint_q.forecast.transfer import Gain
+from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.graph import Model, read_model
 
 SCHEMES = (INT8_PER_TENSOR, INT8_PER_CHANNEL)
@@ -152,15 +152,15 @@ def test_an_output_that_is_lost_is_unrelated_and_its_constant_part_stays() -> No
 def test_rounding_makes_the_noise_of_its_format() -> None:
     rng = np.random.default_rng(0)
     values = np.exp(rng.uniform(0, 4 * np.log(2), (SIZE, 50))).astype(np.float32)
-    gain = Gain(np.ones_like(values))
+    cost = OutputCost(np.ones_like(values))
     count = values.size / IMAGES
     steps = {"int8-per-tensor": 16 / 255, "int8-symmetric": 32 / 255, "int16-activations": 16 / 65535}
     for name, step in steps.items():
-        assert rounding_noise(1, 16, SCHEMES_BY_NAME[name], values, gain) == pytest.approx(step**2 / 12 * count)
+        assert rounding_noise(1, 16, SCHEMES_BY_NAME[name], values, cost) == pytest.approx(step**2 / 12 * count)
     exponent = np.floor(np.log2(values))
     coded = np.rint(values * 2 ** (3 - exponent)) * 2 ** (exponent - 3)
     error = float(((coded - values).astype(np.float64) ** 2).sum()) / IMAGES
-    assert rounding_noise(1, 16, SCHEMES_BY_NAME["fp8"], values, gain) == pytest.approx(error, rel=0.05)
+    assert rounding_noise(1, 16, SCHEMES_BY_NAME["fp8"], values, cost) == pytest.approx(error, rel=0.05)
 
 
 def test_noise_that_a_later_layer_ignores_costs_nothing() -> None:

@@ -18,8 +18,8 @@ from onnxlint_q.forecast import population
 from onnxlint_q.forecast.operators.layers import Kernel
 from onnxlint_q.forecast.operators.regroup import pair_blocks
 from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, field, image_mean, read_taps, write_taps
-from onnxlint_q.forecast.sweep import Propagation, gains, propagate
-from onnxlint_q.forecast.transfer import Diagonal, Gain
+from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
+from onnxlint_q.forecast.transfer import Diagonal, OutputCost
 from onnxlint_q.graph import Model, find_layers
 from onnxlint_q.graph.settled import UNKNOWN, Settled, settled_values
 
@@ -27,11 +27,11 @@ few = settings(max_examples=15, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 2**32 - 1)
 
 
-def costs(model: Model, found: Propagation) -> Mapping[str, Gain]:
+def costs(model: Model, found: Propagation) -> Mapping[str, OutputCost]:
     """What an error in each tensor costs; no rule may fail on the way."""
-    gain, failures = gains(model, found)
+    found_costs, failures = output_costs(model, found)
     assert not failures and not found.failures
-    return gain
+    return found_costs
 
 
 def forward(model: Model) -> Propagation:
