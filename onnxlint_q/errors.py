@@ -53,9 +53,12 @@ def as_one_line(error: Exception, subject: str = "") -> str:
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
-    where = traceback.extract_tb(error.__traceback__)[-1]
     prefix = f"{subject}: " if subject else ""
-    return (
-        f"{prefix}an error of onnxlint-q itself, {type(error).__name__}: {error} "
-        f"({Path(where.filename).name}:{where.lineno}); report it with the model"
-    )
+    return f"{prefix}an error of onnxlint-q itself, {with_place(error)}; report it with the model"
+
+
+def with_place(error: Exception) -> str:
+    """Kind, text and place of an error that should not happen: `KeyError: 'b' (layers.py:124)`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"

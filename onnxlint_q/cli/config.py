@@ -12,7 +12,9 @@ from onnxlint_q.cli.streams import errors_as_one_line, say
 
 def config(
     model: Annotated[Path, typer.Argument(help="The configuration that applies to this path.")] = Path(),
-    show: Annotated[bool, typer.Option("--show", help="Print the settings with what they come from.")] = True,
+    show: Annotated[  # printing is all that the command does
+        bool, typer.Option("--show", help="Print the settings with what they come from; it does so in any case.")
+    ] = True,
     config: Annotated[Path | None, typer.Option(help="This file instead.")] = None,
 ) -> None:
     """Show the configuration that applies to a model."""
@@ -22,5 +24,4 @@ def config(
         from onnxlint_q.judge.registry import load_rules
 
         found = read_config(config) if config else find_config(model)
-        if show:
-            say(settings(found, [entry.rule for entry in load_rules()]) + "\n")
+        say(settings(found, [entry.rule for entry in load_rules()]) + "\n")

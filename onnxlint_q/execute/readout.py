@@ -63,7 +63,7 @@ def readout(model: Model, held: Held) -> Readout:
     return Readout(pair.codes, pair, (pair.codes, *run_time))
 
 
-def watched(model: Model, readouts: Iterable[Readout]) -> tuple[Executable, tuple[str, ...]]:
+def with_fetched_outputs(model: Model, readouts: Iterable[Readout]) -> tuple[Executable, tuple[str, ...]]:
     """The model as stored with what the readouts need among its outputs, and the names to fetch."""
     given = {value.name for value in model.inputs}
     names = tuple(dict.fromkeys(key for reading in readouts for key in reading.fetched if key not in given))

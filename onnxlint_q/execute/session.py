@@ -59,9 +59,10 @@ class Session:
         def work() -> None:
             try:
                 finished.append(self._native.run(number, sample, outputs))
-            except NotRunnableError as error:  # handed to the thread that waits, which raises it
+            except Exception as error:  # of whatever kind: handed to the thread that waits, which raises it
                 finished.append(error)
-            done.set()
+            finally:
+                done.set()
 
         # Only a thread that waits can be interrupted from the keyboard or lose its patience. It waits for an event:
         # a join that was interrupted takes the thread for ended.

@@ -1,7 +1,7 @@
 """What quantisation will cost at the model's output, from the file alone: nothing is executed.
 
 A population of samples is propagated through the graph once, and one adjoint sweep says what an error in any tensor
-costs at the output (package `propagation`); the errors themselves, `Q(w) - w` of every folded weight, are known.
+costs at the output (module `sweep`); the errors themselves, `Q(w) - w` of every folded weight, are known.
 """
 
 from __future__ import annotations

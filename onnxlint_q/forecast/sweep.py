@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.errors import OnnxlintError
+from onnxlint_q.errors import OnnxlintError, with_place
 from onnxlint_q.forecast.operators import elementwise, pooling, structure
 from onnxlint_q.forecast.operators.layers import layer_rule
 from onnxlint_q.forecast.population import POSITIONS, SIZE, Samples, field
@@ -30,8 +30,8 @@ _FLOATS = frozenset(
 # Samples and slopes of all tensors together: 2 GB. What comes after is treated as unknown.
 _MAX_SAMPLES = 1 << 29
 _MAX_COPIED = 1 << 14
-# numpy ends at 64 axes, and samples take one of them.
-_MAX_RANK = 32
+# numpy ends at 32 axes before version 2, and samples take one of them.
+_MAX_RANK = 31
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,7 +198,7 @@ def _pulled(edge: Edge, cost: OutputCost, source: Samples) -> OutputCost:
 
 def failure(node: Node, error: Exception) -> str:
     """What a report says of a rule that failed at a node."""
-    return f"{node.qualified_type} {node.label!r}: {type(error).__name__}: {error}"
+    return f"{node.qualified_type} {node.label!r}: {with_place(error)}"
 
 
 def _add(costs: dict[str, OutputCost], key: str, more: OutputCost) -> None:

@@ -7,7 +7,7 @@ Expand and arithmetic, the same for every input of one size.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,14 +26,6 @@ UNKNOWN = np.iinfo(np.int64).min
 """Stands for an unknown dimension among known ones."""
 # They keep unknown dimensions apart from known ones.
 _KEEPS_APART = Trait.MOVES | Trait.JOINS | Trait.COPIES
-
-
-def settled_values(model: Model) -> Mapping[str, Array]:
-    """Values of computed tensors of the main graph that do not depend on the inputs; not of stored constants."""
-    settled = Settled(model, model.shape)
-    for node in model.nodes:
-        settled.add(node)
-    return settled.values
 
 
 def is_known(value: Array) -> bool:

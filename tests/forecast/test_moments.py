@@ -21,10 +21,18 @@ from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, field, image
 from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
 from onnxlint_q.forecast.transfer import Diagonal, OutputCost
 from onnxlint_q.graph import Model, find_layers
-from onnxlint_q.graph.settled import UNKNOWN, Settled, settled_values
+from onnxlint_q.graph.settled import UNKNOWN, Settled
 
 few = settings(max_examples=15, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 2**32 - 1)
+
+
+def settled_values(model: Model) -> Mapping[str, Array]:
+    """Values of computed tensors that do not depend on the inputs."""
+    settled = Settled(model, model.shape)
+    for node in model.nodes:
+        settled.add(node)
+    return settled.values
 
 
 def costs(model: Model, found: Propagation) -> Mapping[str, OutputCost]:

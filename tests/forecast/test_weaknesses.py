@@ -42,9 +42,10 @@ def test_no_rule_fails_on_a_public_network(path: Path) -> None:
 
 @pytest.mark.parametrize("rule", [entry.rule for entry in load_rules()], ids=lambda rule: rule.code)
 def test_no_rule_fails_on_the_examples_of_the_rules(rule: type[Rule]) -> None:
-    for example in (*rule.good, *rule.bad):
-        for forecast in example_facts(example).forecasts.values():
-            assert forecast.failures == ()
+    forecasts = [made for example in (*rule.good, *rule.bad) for made in example_facts(example).forecasts.values()]
+    if not forecasts:
+        pytest.skip("its examples are quantised files, of which there is no forecast")
+    assert all(made.failures == () for made in forecasts)
 
 
 # Inputs x [1, 4, 6, 6] and v [1, 8]; what is written has an axis, a size or an operand that cannot be.
@@ -100,5 +101,6 @@ def broken(site: Site) -> Step:
 def test_a_rule_that_fails_is_told_and_the_forecast_goes_on() -> None:
     model = as_model(onnx_text("g (float[1, 4, 6, 6] x) => (float[a, b, c, d] y) { a = Relu(x)\n y = Sigmoid(a) }"))
     found = propagate(model, [], {**RULES, "Relu": broken})
-    assert found.failures == ("Relu 'a': AttributeError: 'tuple' object has no attribute 'size'",)
+    (failure,) = found.failures
+    assert failure.startswith("Relu 'a': AttributeError: 'tuple' object has no attribute 'size' (sweep.py:")
     assert "y" in found.samples

@@ -1,4 +1,4 @@
-"""What running the model on samples showed: plain values that rules read and the calibration pass fills."""
+"""What running the model on samples showed: plain values that rules read and the streaming pass fills."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Workbench:
         float_model: it, folded, with an initializer for each layer's weight.
         limits: of all runs.
         observations: what the ranges of activations come from; None where only weights can be quantised.
-        observer: how they come from it, one of analysis.observers.
+        observer: how they come from it, one of analysis.observed.observers.
     """
 
     measured: Measured

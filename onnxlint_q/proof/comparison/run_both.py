@@ -23,7 +23,7 @@ from onnxlint_q.errors import DataError, ModelError
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.executable import Executable, as_stored
 from onnxlint_q.execute.progress import Progress, silent
-from onnxlint_q.execute.readout import Readout, fed, matching, readout, watched
+from onnxlint_q.execute.readout import Readout, fed, matching, readout, with_fetched_outputs
 from onnxlint_q.execute.session import NotRunnableError, Session
 from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator, Reference, class_scores
 from onnxlint_q.graph import Model
@@ -166,7 +166,7 @@ class Runner:
         self.model: Model = skeleton.model
         self.readouts: dict[int, Readout] = {v: readout(self.model, skeleton.values[v]) for v in values}
         self.integer: dict[int, bool] = {}
-        executable, self.names = watched(self.model, self.readouts.values())
+        executable, self.names = with_fetched_outputs(self.model, self.readouts.values())
         self.session = _loaded(self.model, executable)
 
     def run(self, sample: Mapping[str, Array]) -> dict[int, Array]:
