@@ -99,6 +99,7 @@ def test_samples_of_a_batch_give_what_each_gives_alone(
     facts = facts_of(model, DEFAULT_SCHEMES)
     source = open_source(str(calibration), PRESETS["raw"])
     assert sizes_of_batches(facts, source, 11, monkeypatch, ANY_SIZE) == [5, 5, 1]
+    assert sizes_of_batches(facts, source, 11, monkeypatch, ALONE) == [1] * 11
     assert_same_alone(facts, source, 11, ANY_SIZE)
 
 
