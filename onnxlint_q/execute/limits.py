@@ -1,10 +1,39 @@
-"""What running a model may take: memory, sessions, time."""
+"""What running a model may take: memory, sessions, threads, time."""
 
 from __future__ import annotations
 
 import math
 import time
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Bounds of a streaming pass over the samples.
+
+    Attributes:
+        cores: processors that the samples are spread over; None for all that this process may use.
+        output_bytes: activations that one session gives out at a time.
+        work_bytes: activations that all samples in work hold together.
+        batch: samples that one run takes: a small network is mostly calls, so fewer of them pay.
+        batch_bytes: activations of these samples: those that leave the cache cost more than calls do.
+        waiting_bytes: subsets that wait to be counted, in all collectors: counting costs the same for one sample as for
+            many.
+        least_waiting_bytes: a collector has at least that room, however many share it.
+        counted: values of a tensor that its histogram counts, shared evenly among the samples.
+        fewest_counted, most_counted: such values of one sample, at least and at most, whatever its share.
+    """
+
+    cores: int | None = None
+    output_bytes: int = 96 << 20
+    work_bytes: int = 192 << 20
+    batch: int = 8
+    batch_bytes: int = 4 << 20
+    waiting_bytes: int = 16 << 20
+    least_waiting_bytes: int = 1 << 20
+    counted: int = 1 << 17
+    fewest_counted: int = 1 << 10
+    most_counted: int = 1 << 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +48,12 @@ class Limits:
             such tensors at once.
         weight_bytes: what all quantised weights of such a graph may take.
         fewest_variants: a network whose single activations are larger still gets so many a graph.
+        archive_bytes: what an .npz may unpack to: it is held in memory as a whole, and a small file can unpack to any
+            size.
+        kept_bytes: samples that a synthetic source keeps, as they are asked for again and again.
+        compared_values: values of one sample that a comparison of two files holds at once; in both files together they
+            take about three times 4 bytes each.
+        stream: bounds of a streaming pass.
     """
 
     seconds_per_run: float = 120.0
@@ -27,6 +62,10 @@ class Limits:
     tensor_bytes: int = 256 << 20
     weight_bytes: int = 256 << 20
     fewest_variants: int = 4
+    archive_bytes: int = 4 << 30
+    kept_bytes: int = 256 << 20
+    compared_values: int = 48 << 20
+    stream: StreamLimits = StreamLimits()
 
 
 DEFAULT_LIMITS = Limits()

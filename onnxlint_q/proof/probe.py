@@ -75,7 +75,9 @@ def probe(bench: Workbench, progress: Progress = silent, seconds: float = PROBE_
     end = time.monotonic() + seconds
     bench = replace(bench, observations=None)
     measured = bench.measured
-    source = SyntheticSource(input_scale(measured.model, [layer.folded for layer in measured.layers]))
+    source = SyntheticSource(
+        input_scale(measured.model, [layer.folded for layer in measured.layers]), limits=bench.limits
+    )
     count = _sample_count(measured)
     outputs = list(_float_outputs(bench, source, count, _FLOAT_SHARE * seconds))
     planned, count = count, max(len(outputs), 1)
@@ -87,7 +89,7 @@ def probe(bench: Workbench, progress: Progress = silent, seconds: float = PROBE_
         bench = replace(bench, float_model=_before_scores(bench.float_model))
     else:
         more = max(count, _FEWEST_WHOLE)
-        whole = bench.calibrated(observe(measured, source, more, progress))
+        whole = bench.calibrated(observe(measured, source, more, progress, limits=bench.limits))
         schemes = [Experiment(scheme) for scheme in measured.schemes if whole.can_run(Experiment(scheme))]
         unseen = partial(source.take, measured.model.inputs, more, more)
         errors |= run_experiments(whole, schemes, unseen, progress, Allowance(_SCHEME_SHARE * seconds, fewest=_FEWEST))

@@ -71,7 +71,7 @@ def run_trials(bench: Workbench, source: Source, samples: int, count: int, progr
     order = np.random.default_rng(_SEED).permutation((count + 1) * size if available is None else available)
     held_out = sorted(int(number) for number in order[:size])
     groups = _groups(order[size : (count + 1) * size], count, parts)
-    seen = observe_groups(measured, source, groups, progress)
+    seen = observe_groups(measured, source, groups, progress, bench.limits)
     benches = _calibrated(bench, seen, len(parts))
     errors = _measure(bench, source, held_out, benches, progress)
     return _told(errors, Trials(count, size, size, (), ()), bench.observer)

@@ -13,6 +13,7 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.labels import read_labels
 from onnxlint_q.execute.data.source import Source
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import Facts, facts_of
@@ -43,7 +44,13 @@ class CompareRequest:
     labels: Path | None = None
 
 
-def compare(reference: Path, quantized: Job, request: CompareRequest, progress: Progress = silent) -> Comparison:
+def compare(
+    reference: Path,
+    quantized: Job,
+    request: CompareRequest,
+    progress: Progress = silent,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Comparison:
     """Compare a quantised file with its float original on the same samples.
 
     Args:
@@ -51,6 +58,7 @@ def compare(reference: Path, quantized: Job, request: CompareRequest, progress: 
         quantized: the other, with the configuration nearest to it and the rules that this chooses.
         request: what to run.
         progress: told after each sample.
+        limits: of the runs.
 
     Raises:
         ModelError: a file cannot be read, paired with the other, or run.
@@ -64,7 +72,7 @@ def compare(reference: Path, quantized: Job, request: CompareRequest, progress: 
     pairing = pair_files(ours, theirs)
     clock.append(time.perf_counter())
     labels = read_labels(request.labels, request.source) if request.labels is not None else None
-    found = compare_files(pairing, theirs, request.source, request.samples, labels, progress)
+    found = compare_files(pairing, theirs, request.source, request.samples, labels, progress, limits)
     clock.append(time.perf_counter())
     facts = theirs.compared(found.compared)
     rules, config = quantized.rules, quantized.config

@@ -17,6 +17,7 @@ from onnxlint_q.errors import DataError, UsageError
 from onnxlint_q.execute.data.preprocess import PRESETS, Preprocessing
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.sources import ArraySource, open_source
+from onnxlint_q.execute.limits import Limits
 from onnxlint_q.graph import TensorType, Value
 
 FLOAT, INT64, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.FLOAT16
@@ -362,11 +363,12 @@ def test_no_image_format_starts_another_program(photos: Path, tmp_path: Path, mo
     assert not (tools / "started").exists()
 
 
-def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", x=np.zeros(1 << 20, np.float32))
-    monkeypatch.setattr("onnxlint_q.execute.data.archives._ARCHIVE_BYTES", 1 << 20)
-    with pytest.raises(DataError, match=r"unpacks to 0\.0 GB, which would all be in memory; write an \.npy"):
-        open_source(str(tmp_path / "a.npz"), RAW).available([value("x", None, 2)])
+    limits = Limits(archive_bytes=1 << 20)
+    for where in (tmp_path / "a.npz", tmp_path):
+        with pytest.raises(DataError, match=r"unpacks to 0\.0 GB, which would all be in memory; write an \.npy"):
+            first(open_source(str(where), RAW, limits), value("x", None, 2))
 
 
 def test_an_empty_stack_holds_no_samples(tmp_path: Path) -> None:

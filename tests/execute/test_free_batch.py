@@ -22,6 +22,7 @@ from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.source import Sample, Source
 from onnxlint_q.execute.data.sources import ArraySource, RandomSource, open_source
 from onnxlint_q.execute.executable import PREFIX, Executable, as_stored
+from onnxlint_q.execute.limits import Limits, StreamLimits
 from onnxlint_q.execute.session import Session
 from onnxlint_q.execute.stream import observe as passes
 from onnxlint_q.execute.stream.observe import observe
@@ -29,14 +30,17 @@ from onnxlint_q.graph import Model, Value, read_model
 from onnxlint_q.graph.operators import BatchAxis
 from onnxlint_q.judge.facts import Facts, facts_of
 
+# With a core for each sample, none would run together.
+TWO_CORES = Limits(stream=StreamLimits(cores=2))
+ANY_SIZE = Limits(stream=StreamLimits(cores=2, batch_bytes=1 << 40))
+ALONE = Limits(stream=StreamLimits(cores=2, batch=1))
+
 
 def assert_same_alone(
-    facts: Facts, source: Source, count: int, patch: pytest.MonkeyPatch, tensors: Sequence[str] | None = None
+    facts: Facts, source: Source, count: int, limits: Limits = TWO_CORES, tensors: Sequence[str] | None = None
 ) -> Observations:
-    together = observe(facts, source, count, tensors=tensors)
-    with patch.context() as context:
-        context.setattr(passes, "_BATCH", 1)
-        alone = observe(facts, source, count, tensors=tensors)
+    together = observe(facts, source, count, tensors=tensors, limits=limits)
+    alone = observe(facts, source, count, tensors=tensors, limits=ALONE)
     assert list(together.tensors) == list(alone.tensors) and together.non_finite == alone.non_finite
     assert alone.tensors or alone.non_finite
     codes = {pair.codes for pair in facts.quantized}
@@ -64,19 +68,13 @@ def assert_same_alone(
     return together
 
 
-@pytest.fixture
-def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "_BATCH_BYTES", 1 << 40)
-
-
-@pytest.fixture(autouse=True)
-def two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a core for each sample, none would run together."""
-    monkeypatch.setattr(passes, "cores", lambda: 2)
-
-
 def sizes_of_batches(
-    facts: Facts, source: Source, count: int, patch: pytest.MonkeyPatch, tensors: Sequence[str] | None = None
+    facts: Facts,
+    source: Source,
+    count: int,
+    patch: pytest.MonkeyPatch,
+    limits: Limits = TWO_CORES,
+    tensors: Sequence[str] | None = None,
 ) -> list[int]:
     """How many samples ran together, at the end: a batch that fails is given up."""
     sizes: list[int] = []
@@ -89,11 +87,10 @@ def sizes_of_batches(
 
     with patch.context() as context:
         context.setattr(passes, "batches", counted)
-        observe(facts, source, count, tensors=tensors)
+        observe(facts, source, count, tensors=tensors, limits=limits)
     return sizes
 
 
-@pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize("name", ["healthy_mobilenet", "healthy_resnet", "silu_gate", "qdq_good", "opset11", "fp16"])
 def test_samples_of_a_batch_give_what_each_gives_alone(
     models: Path, calibration: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -101,20 +98,19 @@ def test_samples_of_a_batch_give_what_each_gives_alone(
     model = read_model(models / f"{name}.onnx")
     facts = facts_of(model, DEFAULT_SCHEMES)
     source = open_source(str(calibration), PRESETS["raw"])
-    assert sizes_of_batches(facts, source, 11, monkeypatch) == [5, 5, 1]
-    assert_same_alone(facts, source, 11, monkeypatch)
+    assert sizes_of_batches(facts, source, 11, monkeypatch, ANY_SIZE) == [5, 5, 1]
+    assert sizes_of_batches(facts, source, 11, monkeypatch, ALONE) == [1] * 11
+    assert_same_alone(facts, source, 11, ANY_SIZE)
 
 
-@pytest.mark.usefixtures("any_size")
 def test_so_do_those_of_a_detector(calibration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = facts_of(as_model(detector()), DEFAULT_SCHEMES)
     source = open_source(str(calibration), PRESETS["raw"])
-    assert sizes_of_batches(facts, source, 11, monkeypatch) == [5, 5, 1]
-    seen = assert_same_alone(facts, source, 11, monkeypatch)
+    assert sizes_of_batches(facts, source, 11, monkeypatch, ANY_SIZE) == [5, 5, 1]
+    seen = assert_same_alone(facts, source, 11, ANY_SIZE)
     assert {"both", "anchors", "scores"} & seen.tensors.keys()
 
 
-@pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize(
     "name",
     ["fastestdet", "mobilenetv1_025_bn", "resnet8_cifar10_bn", "squeezenet_fp16_winml", "ultraface_rfb_320"],
@@ -122,8 +118,8 @@ def test_so_do_those_of_a_detector(calibration: Path, monkeypatch: pytest.Monkey
 def test_so_do_those_of_real_networks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = read_model(public_network(f"{name}.onnx"))
     facts = facts_of(model, DEFAULT_SCHEMES)
-    assert sizes_of_batches(facts, RandomSource(), 6, monkeypatch) == [3, 3]
-    assert_same_alone(facts, RandomSource(), 6, monkeypatch)
+    assert sizes_of_batches(facts, RandomSource(), 6, monkeypatch, ANY_SIZE) == [3, 3]
+    assert_same_alone(facts, RandomSource(), 6, ANY_SIZE)
 
 
 SHUFFLE = """
@@ -144,7 +140,6 @@ def shuffle() -> onnx.ModelProto:
     return onnx_text(SHUFFLE, w=weight, five=np.asarray([2, -1, 2, 2, 2], np.int64))
 
 
-@pytest.mark.usefixtures("any_size")
 def test_a_reshape_of_the_batch_carries_it_in_front(monkeypatch: pytest.MonkeyPatch) -> None:
     model = as_model(shuffle())
     batch = Session(free_batch(model, as_stored(model), ["c", "y"]))
@@ -152,8 +147,8 @@ def test_a_reshape_of_the_batch_carries_it_in_front(monkeypatch: pytest.MonkeyPa
     x = np.random.default_rng(1).normal(size=(5, 4, 2, 2)).astype(np.float32)
     alone = np.concatenate([single.run({"x": image[None]})[0] for image in x])
     assert np.allclose(batch.run({"x": x})[0], alone, atol=1e-6)
-    assert sizes_of_batches(facts_of(model, ()), ArraySource("x", {"x": x}), 5, monkeypatch) == [2, 2, 1]
-    assert_same_alone(facts_of(model, ()), ArraySource("x", {"x": x}), 5, monkeypatch)
+    assert sizes_of_batches(facts_of(model, ()), ArraySource("x", {"x": x}), 5, monkeypatch, ANY_SIZE) == [2, 2, 1]
+    assert_same_alone(facts_of(model, ()), ArraySource("x", {"x": x}), 5, ANY_SIZE)
 
 
 MIXING = {
@@ -232,14 +227,14 @@ def test_samples_that_meet_after_all_are_run_one_by_one(operator: str, monkeypat
     facts = facts_of(as_model(onnx_text(text)), DEFAULT_SCHEMES)
     source = ArraySource("x", {"x": np.random.default_rng(0).normal(size=(7, 3, 4)).astype(np.float32)})
     assert sizes_of_batches(facts, source, 7, monkeypatch) == [1] * 7
-    assert_same_alone(facts, source, 7, monkeypatch)
+    assert_same_alone(facts, source, 7)
 
 
 def test_infinity_in_a_batch_is_told_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = facts_of(as_model(onnx_text("g (float[N, 4] x) => (float[N, 4] y) { h = Log(x)\n y = Sigmoid(h) }")), ())
     source = ArraySource("x", {"x": np.zeros((6, 4), np.float32)})
     assert sizes_of_batches(facts, source, 6, monkeypatch) == [3, 3]
-    assert assert_same_alone(facts, source, 6, monkeypatch).non_finite == ("h",)
+    assert assert_same_alone(facts, source, 6).non_finite == ("h",)
 
 
 @pytest.mark.parametrize(
@@ -262,8 +257,7 @@ def test_an_open_first_axis_is_the_batch_only_where_a_sample_has_one() -> None:
     assert y.shape == (5, 12)
 
 
-@pytest.mark.usefixtures("any_size")
-def test_a_scalar_that_shapes_decide_stays_a_scalar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scalar_that_shapes_decide_stays_a_scalar() -> None:
     """Picked by its number, the last token of a sequence has one axis less."""
     text = """
     g (float[N, 4, 3] x) => (float[N, 2] y) {
@@ -280,11 +274,10 @@ def test_a_scalar_that_shapes_decide_stays_a_scalar(monkeypatch: pytest.MonkeyPa
     model = as_model(onnx_text(text, **arrays))
     free_batch(model, as_stored(model), ["y"])
     x = random.normal(size=(6, 4, 3)).astype(np.float32)
-    assert_same_alone(facts_of(model, ()), ArraySource("x", {"x": x}), 6, monkeypatch)
+    assert_same_alone(facts_of(model, ()), ArraySource("x", {"x": x}), 6, ANY_SIZE)
 
 
-@pytest.mark.usefixtures("any_size")
-def test_a_sample_that_is_a_batch_itself_runs_in_the_model_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_that_is_a_batch_itself_runs_in_the_model_as_it_is() -> None:
     text = """
     g (float[N, 4, 3] x) => (y) <int64[1] first = {0}, int64[1] axis = {1}> {
       s = Shape(x)
@@ -305,10 +298,8 @@ def test_a_sample_that_is_a_batch_itself_runs_in_the_model_as_it_is(monkeypatch:
 
     facts = facts_of(model, ())
     source = Several("several", {"x": np.zeros((8, 4, 3), np.float32)})
-    with monkeypatch.context() as context:
-        context.setattr(passes, "_BATCH", 1)
-        alone = observe(facts, source, 8, tensors=["h"])
-    together = observe(facts, source, 8, tensors=["h"])
+    alone = observe(facts, source, 8, tensors=["h"], limits=ALONE)
+    together = observe(facts, source, 8, tensors=["h"], limits=ANY_SIZE)
     assert alone.tensors["h"].size == sum(3 * size * size for size in sizes)
     assert together.tensors["h"].lows.tolist() == alone.tensors["h"].lows.tolist()
 
@@ -331,8 +322,8 @@ def test_a_dynamic_scale_is_that_of_each_sample(monkeypatch: pytest.MonkeyPatch)
     """
     x = (np.arange(1, 25, dtype=np.float32) ** 3).reshape(6, 4)
     facts, source = facts_of(as_model(onnx_text(text)), ()), ArraySource("x", {"x": x})
-    assert sizes_of_batches(facts, source, 6, monkeypatch, ["d"]) == [1] * 6
-    assert_same_alone(facts, source, 6, monkeypatch, ["d"])
+    assert sizes_of_batches(facts, source, 6, monkeypatch, tensors=["d"]) == [1] * 6
+    assert_same_alone(facts, source, 6, tensors=["d"])
 
 
 def test_samples_of_one_shape_run_together_and_large_ones_in_fewer() -> None:
@@ -346,7 +337,7 @@ def test_samples_of_one_shape_run_together_and_large_ones_in_fewer() -> None:
     assert sizes([(1, 16)] * 5, 4, 8) == [(0, 2), (2, 2), (4, 1)]
 
 
-def test_shapes_that_change_from_sample_to_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shapes_that_change_from_sample_to_sample() -> None:
     text = "g (float[N, 2, H, W] x) => (float[N, 3, A, B] y) { c = Conv(x, w)\n y = Relu(c) }"
     weight = np.random.default_rng(0).normal(size=(3, 2, 1, 1)).astype(np.float32)
     sides = [4, 4, 4, 6, 6, 4, 9, 9]
@@ -359,5 +350,5 @@ def test_shapes_that_change_from_sample_to_sample(monkeypatch: pytest.MonkeyPatc
 
     model: Model = as_model(onnx_text(text, w=weight))
     source = Pictures("pictures", {"x": np.zeros((8, 2, 4, 4), np.float32)})
-    seen = assert_same_alone(facts_of(model, ()), source, 8, monkeypatch)
+    seen = assert_same_alone(facts_of(model, ()), source, 8)
     assert seen.samples == 8 and seen.tensors["y"].size == 3 * sum(side**2 for side in sides)

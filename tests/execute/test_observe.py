@@ -18,8 +18,8 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.source import Sample
 from onnxlint_q.execute.data.sources import ArraySource, open_source
+from onnxlint_q.execute.limits import Limits, StreamLimits
 from onnxlint_q.execute.session import NotRunnableError
-from onnxlint_q.execute.stream import collector
 from onnxlint_q.execute.stream.collector import Collector
 from onnxlint_q.execute.stream.observe import observe, observe_groups
 from onnxlint_q.execute.stream.reduction import Layout, Watched, reduce_samples, subset_size
@@ -146,16 +146,15 @@ def test_what_is_kept_does_not_grow_with_the_samples() -> None:
     assert abs(seen.quantile(0.001) - np.quantile(data, 0.001)) < 0.15
 
 
-def test_samples_that_wait_take_bounded_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_that_wait_take_bounded_room() -> None:
     """Whether they are counted at once or a few at a time, the statistics are the same."""
     layout = Layout([Watched("x", 1), Watched("bad")], ((1, 4, 25), (10,)), 1024)
     data = np.random.default_rng(0).standard_normal((200, 4, 25)).astype(np.float32)
     bad = np.zeros((200, 10), np.float32)
     bad[150] = np.inf
     for room, most in ((1 << 30, 200), (20 * layout.counted * 2, 20), (0, 1)):
-        monkeypatch.setattr(collector, "_WAITING", room)
-        monkeypatch.setattr(collector, "_LEAST_WAITING", 0)
-        collected, alive = Collector([Watched("x", 1), Watched("bad")]), list[weakref.ref[Any]]()
+        limits = StreamLimits(waiting_bytes=room, least_waiting_bytes=0)
+        collected, alive = Collector([Watched("x", 1), Watched("bad")], limits=limits), list[weakref.ref[Any]]()
         for number in range(200):
             (sample,) = reduce_samples(layout, [data[number : number + 1], bad[number : number + 1]], number, 1)
             alive.append(weakref.ref(sample.codes))
@@ -221,12 +220,11 @@ def test_channels_that_differ_between_samples_leave_the_whole() -> None:
     assert seen.channels is None and (seen.low, seen.high) == (-4, 11) and seen.mean == pytest.approx(56 / 17, rel=4e-3)
 
 
-def test_large_models_are_read_in_parts(models: Path, calibration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_models_are_read_in_parts(models: Path, calibration: Path) -> None:
     facts = facts_at(models / "healthy_resnet.onnx")
     source = open_source(str(calibration), PRESETS["raw"])
     whole = observe(facts, source, 3)
-    monkeypatch.setattr("onnxlint_q.execute.stream.observe._OUTPUT_BYTES", 4096)
-    parts = observe(facts, source, 3)
+    parts = observe(facts, source, 3, limits=Limits(stream=StreamLimits(output_bytes=4096)))
     assert parts.tensors.keys() == whole.tensors.keys() and len(parts.tensors) > 10
     for tensor, seen in parts.tensors.items():
         wanted = whole.tensors[tensor]

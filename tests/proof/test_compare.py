@@ -17,11 +17,12 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxlint_q.errors import DataError, ModelError, UsageError
 from onnxlint_q.execute.data.preprocess import preset
 from onnxlint_q.execute.data.sources import ArraySource, open_source
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
+from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.finding import Evidence, Finding, Severity
 from onnxlint_q.judge.config import Config, parse_config
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.verdict import Verdict
-from onnxlint_q.proof.comparison import run_both as running
 from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.compare import CompareRequest, compare
 from onnxlint_q.workflow.results import Comparison
@@ -37,11 +38,13 @@ def run(models: Path, calibration: Path) -> Callable[..., Comparison]:
         reference: str | Path = FLOAT,
         labels: Path | None = None,
         table: dict[str, object] | None = None,
+        progress: Progress = silent,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> Comparison:
         source = open_source(str(calibration), preset("raw"))
         config = parse_config(table or {}, Path("onnxlint-q.toml"))
         job = Job(models / quantised, config, config.build(RULES))
-        return compare(models / reference, job, CompareRequest(source, 8, labels))
+        return compare(models / reference, job, CompareRequest(source, 8, labels), progress, limits)
 
     return go
 
@@ -232,12 +235,11 @@ def test_a_layer_of_another_network_is_said(run: Callable[..., Comparison], mode
     assert fault.code == "QC005" and "not the float one" in fault.message
 
 
-def test_groups_of_values_give_the_same_figures(
-    run: Callable[..., Comparison], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_groups_of_values_give_the_same_figures(run: Callable[..., Comparison]) -> None:
     whole = run("qdq_good.onnx")
-    monkeypatch.setattr(running, "_GROUP_VALUES", 5000)
-    parts = run("qdq_good.onnx")
+    samples: list[int] = []
+    parts = run("qdq_good.onnx", progress=lambda _, done, __: samples.append(done), limits=Limits(compared_values=5000))
+    assert len(samples) > 8 and samples == [*range(1, 9)] * (len(samples) // 8), "every group sees all samples"
     # What is fetched decides what ONNX Runtime fuses, and so in which order it sums.
     assert [row.quantized for row in parts.rows] == [row.quantized for row in whole.rows]
     ties.assert_alike(decibels_of(whole), decibels_of(parts), ties.NETWORK)

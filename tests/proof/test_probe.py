@@ -200,13 +200,14 @@ def test_a_model_without_inputs_has_samples_without_arrays() -> None:
     assert [list(source.take((), 2)) for _ in range(2)] == [[{}, {}], [{}, {}]]
 
 
-def test_samples_that_are_too_large_to_keep_repeat_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_that_are_too_large_to_keep_repeat_all_the_same() -> None:
     inputs = [Value("x", TensorType(onnx.TensorProto.FLOAT, (1, 3, 16, 16)))]
     kept = [sample["x"] for sample in SyntheticSource(InputScale()).take(inputs, 5)]
-    monkeypatch.setattr("onnxlint_q.execute.data.synthetic._KEPT_BYTES", 2 * kept[0].nbytes)
-    source = SyntheticSource(InputScale())
-    for _ in range(2):
-        assert all(np.array_equal(a, b["x"]) for a, b in zip(kept, source.take(inputs, 5), strict=True))
+    source = SyntheticSource(InputScale(), limits=Limits(kept_bytes=2 * kept[0].nbytes))
+    passes = [[sample["x"] for sample in source.take(inputs, 5)] for _ in range(2)]
+    for again in passes:
+        assert all(np.array_equal(a, b) for a, b in zip(kept, again, strict=True))
+    assert [a is b for a, b in zip(*passes, strict=True)] == [True, True, False, False, False]
 
 
 def test_the_probe_tells_what_breaks_from_what_survives(models: Path) -> None:

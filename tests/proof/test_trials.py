@@ -15,8 +15,8 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_TENSOR, SCHEME
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.sources import ArraySource, open_source
+from onnxlint_q.execute.limits import Limits, StreamLimits
 from onnxlint_q.execute.session import Session
-from onnxlint_q.execute.stream import reduction
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.output_error import OutputErrorAccumulator, Reference
 from onnxlint_q.execute.variants.workbench import workbench
@@ -25,20 +25,15 @@ from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.proof.trials import best_observer, hopeless, more_samples, run_trials
 from onnxlint_q.workflow.results import TrialFigure
 
-
-@pytest.fixture
-def every_value_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Histograms of all values: otherwise which ones are counted follows a sample's number in its pass."""
-    monkeypatch.setattr(reduction, "_LEAST", 1 << 30)
-    monkeypatch.setattr(reduction, "_MOST", 1 << 30)
+# Histograms of all values: otherwise which ones are counted follows a sample's number in its pass.
+EVERY_VALUE_COUNTED = Limits(stream=StreamLimits(fewest_counted=1 << 30, most_counted=1 << 30))
 
 
-@pytest.mark.usefixtures("every_value_counted")
 def test_each_figure_is_that_of_a_calibration_of_its_own(models: Path, calibration: Path) -> None:
     """The subsets are found again from the seed; ranges, variants and errors are made one by one."""
     facts = facts_of(read_model(models / "depthwise_spread.onnx"), DEFAULT_SCHEMES)
     images = np.load(calibration)["images"][:12]
-    bench = replace(workbench(facts), observer="percentile")
+    bench = replace(workbench(facts, EVERY_VALUE_COUNTED), observer="percentile")
     trials = run_trials(bench, ArraySource("images", {"images": images}), 4, 2)
     assert (trials.count, trials.samples, trials.held_out) == (2, 4, 4)
     order = np.random.default_rng(0).permutation(12)
@@ -54,7 +49,7 @@ def test_each_figure_is_that_of_a_calibration_of_its_own(models: Path, calibrati
             cuts = [cut for cut in (0, 1, 2, 4) if cut <= figure.samples]
             parts = [np.sort(order[start + a : start + b]) for a, b in pairwise(cuts)]
             chosen = images[np.concatenate(parts)]
-            seen = observe(facts, ArraySource("s", {"images": chosen}), len(chosen))
+            seen = observe(facts, ArraySource("s", {"images": chosen}), len(chosen), limits=EVERY_VALUE_COUNTED)
             session = Session(bench.calibrated(seen, figure.observer).executable(Experiment(scheme)))
             errors = OutputErrorAccumulator()
             for sample in held_out:

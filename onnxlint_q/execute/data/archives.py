@@ -12,15 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.errors import DataError
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 
 Array = npt.NDArray[Any]
-# An .npz is held in memory as a whole, and a small file can unpack to any size.
-_ARCHIVE_BYTES = 4 << 30
 # What numpy writes. Of the other ways to pack, zipfile unpacks a block as a whole, and a kilobyte may hold gigabytes.
 _PACKED = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 
 
-def read_arrays(path: Path) -> Mapping[str, Array]:
+def read_arrays(path: Path, limits: Limits = DEFAULT_LIMITS) -> Mapping[str, Array]:
     """The arrays of an .npz or .npy file, by name; an .npy has one, called `data`, and is read where it is used.
 
     Pickled objects are refused, and so are an archive with anything but arrays, before any of it is unpacked, and an
@@ -33,7 +32,7 @@ def read_arrays(path: Path) -> Mapping[str, Array]:
         if not zipfile.is_zipfile(path):
             # A map of the file: whatever shape its header claims, nothing is read yet, and the file must be as long.
             return {"data": np.load(path, allow_pickle=False, mmap_mode="r")}
-        _check_archive(path)
+        _check_archive(path, limits.archive_bytes)
         with np.load(path, allow_pickle=False) as loaded:
             arrays = {name: loaded[name] for name in loaded.files}
     except DataError:
@@ -43,8 +42,8 @@ def read_arrays(path: Path) -> Mapping[str, Array]:
     return arrays
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse an .npz whose arrays are objects, do not fit into their members, or are too large to be held."""
+def _check_archive(path: Path, most_bytes: int) -> None:
+    """Refuse an .npz whose arrays are objects, do not fit into their members, or unpack to more than `most_bytes`."""
     total = 0
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -58,7 +57,7 @@ def _check_archive(path: Path) -> None:
             if dtype.hasobject or math.prod(shape) * dtype.itemsize > info.file_size:
                 raise ValueError(f"{info.filename} claims {dtype} values of shape {list(shape)}")
             total += info.file_size
-    if total > _ARCHIVE_BYTES:
+    if total > most_bytes:
         raise DataError(
             f"{path}: unpacks to {total / 2**30:.1f} GB, which would all be in memory; write an .npy or several .npz"
         )

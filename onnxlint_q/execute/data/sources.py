@@ -16,6 +16,7 @@ from onnxlint_q.execute.data.archives import read_arrays
 from onnxlint_q.execute.data.images import SUFFIXES, ImageFolder
 from onnxlint_q.execute.data.preprocess import Preprocessing
 from onnxlint_q.execute.data.source import OPEN_SIDE, Array, Sample, Source, dtype_of
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.graph import Value
 from onnxlint_q.graph.tensors import MOST_AXES
 
@@ -64,9 +65,10 @@ class ArraySource(Source):
 class ArrayFile(Source):
     """An .npz or .npy file; it is read when its samples are first asked for."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
         self.name = str(path)
         self.path = path
+        self.limits = limits
 
     def available(self, inputs: Sequence[Value]) -> int:
         """The largest number of samples of any input."""
@@ -78,15 +80,16 @@ class ArrayFile(Source):
 
     @cached_property
     def _arrays(self) -> ArraySource:
-        return ArraySource(self.name, read_arrays(self.path))
+        return ArraySource(self.name, read_arrays(self.path, self.limits))
 
 
 class ArrayFolder(Source):
     """A folder of .npz or .npy files, read in the order of their names."""
 
-    def __init__(self, folder: Path, files: Sequence[Path]) -> None:
+    def __init__(self, folder: Path, files: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> None:
         self.name = str(folder)
         self.files = files
+        self.limits = limits
 
     def available(self, inputs: Sequence[Value]) -> int:
         """One a file; there may be more in each."""
@@ -95,7 +98,7 @@ class ArrayFolder(Source):
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
         """The samples of each file after those of the one before."""
         for path in self.files:
-            yield from ArraySource(str(path), read_arrays(path)).samples(inputs)
+            yield from ArraySource(str(path), read_arrays(path, self.limits)).samples(inputs)
 
 
 class RandomSource(Source):
@@ -115,8 +118,13 @@ class RandomSource(Source):
             yield {value.name: _noise(value, generator) for value in inputs}
 
 
-def open_source(where: str, preprocessing: Preprocessing) -> Source:
+def open_source(where: str, preprocessing: Preprocessing, limits: Limits = DEFAULT_LIMITS) -> Source:
     """The source that `--calibrate` names; nothing of it is read yet.
+
+    Args:
+        where: a file, a folder, or `random`.
+        preprocessing: of images.
+        limits: how much an archive may hold.
 
     Raises:
         UsageError: there is nothing there, or nothing that samples can be read from.
@@ -125,7 +133,7 @@ def open_source(where: str, preprocessing: Preprocessing) -> Source:
         return RandomSource()
     path = Path(where)
     if where and path.is_file():
-        return ArrayFile(path)
+        return ArrayFile(path, limits)
     if not where or not path.is_dir():
         raise UsageError(
             f"--calibrate {where}: no such file or folder; pass an .npz, an .npy, a folder of images, or `random`"
@@ -136,7 +144,7 @@ def open_source(where: str, preprocessing: Preprocessing) -> Source:
     if images:
         return ImageFolder(path, images, preprocessing)
     if arrays:
-        return ArrayFolder(path, arrays)
+        return ArrayFolder(path, arrays, limits)
     raise UsageError(f"--calibrate {where}: holds no images and no .npz or .npy files (subfolders are not searched)")
 
 

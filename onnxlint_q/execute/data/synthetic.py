@@ -27,6 +27,7 @@ import numpy.typing as npt
 from onnxlint_q.analysis.image.inputs import channels_last, is_image
 from onnxlint_q.execute.data.source import OPEN_SIDE, Sample, Source, dtype_of
 from onnxlint_q.execute.data.sources import RandomSource
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.forecast.prior import InputScale
 from onnxlint_q.graph import Value
 
@@ -55,8 +56,6 @@ _COLOUR_SHARE = 0.9
 _BOUND = 2.4
 # The rate at which a texture falls with frequency; below 1, because the discs already bring 1/f.
 _SLOPES = (0.3, 1.1)
-# A source keeps the samples that it has made, as they are asked for again and again, up to this much.
-_KEPT_BYTES = 256 << 20
 
 
 class SyntheticSource(Source):
@@ -66,10 +65,11 @@ class SyntheticSource(Source):
     preprocessing = "textured dead leaves at the scale of the first layer, other inputs standard normal, seed 0"
     synthetic = True
 
-    def __init__(self, scale: InputScale, seed: int = _SEED) -> None:
-        """Images at `scale`."""
+    def __init__(self, scale: InputScale, seed: int = _SEED, limits: Limits = DEFAULT_LIMITS) -> None:
+        """Images at `scale`; samples are kept as far as `limits` has room for them."""
         self.scale = scale
         self.seed = seed
+        self.limits = limits
         self._inputs: tuple[Value, ...] | None = None
         self._kept: list[Sample] = []
         self._next: Iterator[Sample] = iter(())
@@ -81,9 +81,9 @@ class SyntheticSource(Source):
         """Samples without end, the same ones in every pass."""
         if self._inputs != tuple(inputs):
             self._inputs, self._kept, self._next = tuple(inputs), [], self._made(inputs)
-        kept, following = self._kept, self._next
+        kept, following, room = self._kept, self._next, self.limits.kept_bytes
         number = 0
-        while number < len(kept) or _bytes(kept[:1]) * (len(kept) + 1) <= _KEPT_BYTES:
+        while number < len(kept) or _bytes(kept[:1]) * (len(kept) + 1) <= room:
             if number == len(kept):
                 kept.append(next(following))
             yield kept[number]

@@ -13,22 +13,21 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.observed.histogram import Codes, Histogram
 from onnxlint_q.analysis.observed.observations import ChannelObservation, TensorObservation
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, StreamLimits
 from onnxlint_q.execute.stream.reduction import CODES, Layout, Place, Reduced, Single, Watched
 
 Counts = npt.NDArray[np.int64]
-
-# Bytes of subsets that wait to be counted, in all collectors and at least in one: counting costs the same for one
-# sample as for many.
-_WAITING, _LEAST_WAITING = 16 << 20, 1 << 20
 
 
 class Collector:
     """The running statistics of some tensors; samples wait until it pays to count their subsets."""
 
-    def __init__(self, watched: Sequence[Watched], collectors: int = 1) -> None:
+    def __init__(
+        self, watched: Sequence[Watched], collectors: int = 1, limits: StreamLimits = DEFAULT_LIMITS.stream
+    ) -> None:
         """Nothing seen yet; `collectors` share the room for what waits."""
         self.watched = watched
-        self._room = max(_LEAST_WAITING, _WAITING // collectors)
+        self._room = max(limits.least_waiting_bytes, limits.waiting_bytes // collectors)
         self._runs: list[_Run] = []
         self._waiting = 0
         self._sums: dict[str, TensorObservation] = {}

@@ -39,11 +39,6 @@ from onnxlint_q.execute.workers import LateError, cores, in_order
 from onnxlint_q.graph import Model, Value
 
 Array = npt.NDArray[Any]
-# Activations that one session gives out at a time, and that all samples in work hold together.
-_OUTPUT_BYTES, _WORK_BYTES = 96 << 20, 192 << 20
-# Samples that one run takes, and the room for their activations: a small network is mostly calls, so fewer of them
-# pay; activations that leave the cache cost more than that.
-_BATCH, _BATCH_BYTES = 8, 4 << 20
 _T = onnx.TensorProto
 # Element types that come out of a session as they are; others are cast to float inside.
 _PLAIN = frozenset({0, _T.FLOAT, _T.FLOAT16, _T.DOUBLE, _T.INT8, _T.UINT8, _T.INT16, _T.UINT16, _T.INT32})
@@ -65,7 +60,7 @@ def observe(
         count: how many to take, at most.
         progress: told after each sample.
         tensors: those of the main graph to watch; by default what is rounded, see `rounded_tensors`.
-        limits: how long a run may take.
+        limits: how long a run may take, and the bounds of the pass.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run the model.
@@ -82,7 +77,11 @@ def observe(
 
 
 def observe_groups(
-    measured: Measured, source: Source, groups: Mapping[int, int], progress: Progress = silent
+    measured: Measured,
+    source: Source,
+    groups: Mapping[int, int],
+    progress: Progress = silent,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> tuple[Observations, ...]:
     """The same for several groups of samples in one pass; `groups` gives a group, from 0 on, to sample numbers.
 
@@ -92,7 +91,7 @@ def observe_groups(
     """
     numbers = sorted(groups)
     samples = partial(source.pick, measured.model.inputs, numbers)
-    seen = _Pass(measured, rounded_tensors(measured), len(numbers), progress, 1 + max(groups.values())).over(
+    seen = _Pass(measured, rounded_tensors(measured), len(numbers), progress, 1 + max(groups.values()), limits).over(
         source, samples, lambda position: groups[numbers[position]]
     )
     if sum(part.samples for part in seen) < len(numbers):
@@ -178,11 +177,13 @@ class _Pass:
         self.inputs = measured.model.inputs
         given = {value.name for value in self.inputs}
         computed = [tensor for tensor in tensors if tensor not in given]
-        self.outputs, largest = _parts(measured.model, computed)
-        self.threads = max(1, min(cores(), planned, _WORK_BYTES // max(largest, 1)))
+        bounds = limits.stream
+        self.outputs, largest = _parts(measured.model, computed, bounds.output_bytes)
+        spread = cores() if bounds.cores is None else bounds.cores
+        self.threads = max(1, min(spread, planned, bounds.work_bytes // max(largest, 1)))
         # Each thread works on samples of its own; only cores that are left over help within a sample.
-        self.share = max(1, cores() // self.threads)
-        most = max(1, min(_BATCH, _BATCH_BYTES // max(largest, 1), planned // self.threads))
+        self.share = max(1, spread // self.threads)
+        most = max(1, min(bounds.batch, bounds.batch_bytes // max(largest, 1), planned // self.threads))
         self.executable, self.most = _batched(measured.model, computed, most)
         self.given = [tensor for tensor in tensors if tensor in given]
         # A reduction is many short calls into numpy, and threads that make them at once wait for each other's turn in
@@ -207,7 +208,8 @@ class _Pass:
     ) -> tuple[Observations, ...]:
         parts = self._parts()
         collectors = self.groups * len(parts)
-        collected = [[Collector(part.watched, collectors) for part in parts] for _ in range(self.groups)]
+        bounds = self.limits.stream
+        collected = [[Collector(part.watched, collectors, bounds) for part in parts] for _ in range(self.groups)]
         counts = [0] * self.groups
         work = batches(samples, self.most, _values(self.inputs))
         reduced_batch, patience = partial(self._reduced, parts), self.most * self.limits.seconds_per_run
@@ -228,7 +230,7 @@ class _Pass:
 
     def _parts(self) -> list[_Part]:
         """The sessions, loaded."""
-        subset = subset_size(self.planned // self.groups)
+        subset = subset_size(self.planned // self.groups, self.limits.stream)
         return [
             _Part(
                 self.measured,
@@ -264,17 +266,17 @@ def _observations(source: Source, samples: int, available: int | None, parts: Se
     return Observations(source.name, source.synthetic, samples, available, tensors, tuple(non_finite))
 
 
-def _parts(model: Model, tensors: Sequence[str]) -> tuple[list[dict[str, str]], int]:
+def _parts(model: Model, tensors: Sequence[str], most_bytes: int) -> tuple[list[dict[str, str]], int]:
     """Tensors by session, each with the name of the output that holds it, and the bytes of the largest part.
 
-    Every output that a session gives is alive until its run ends, so what would be too much is computed in several
-    runs.
+    Every output that a session gives is alive until its run ends, so what would take more than `most_bytes` is computed
+    in several runs.
     """
     parts: list[dict[str, str]] = [{}]
     size = largest = 0
     for tensor in tensors:
         own = 4 * _size(model.shape(tensor) or ())
-        if size + own > _OUTPUT_BYTES and parts[-1]:
+        if size + own > most_bytes and parts[-1]:
             parts.append({})
             size = 0
         known = model.types.get(tensor)

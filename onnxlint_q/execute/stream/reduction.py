@@ -17,23 +17,21 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.observed.histogram import Codes, float_codes
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, StreamLimits
 
 Array = npt.NDArray[Any]
 Single = npt.NDArray[np.float32]
-# Values of a tensor that the histogram counts: of one sample at least and at most, and of all samples, if they are
-# enough.
-_LEAST, _MOST, _COUNTED = 1 << 10, 1 << 13, 1 << 17
 # Codes that are counted one by one.
 CODES = 256
 _GOLDEN = 0.6180339887498949
 
 
-def subset_size(samples: int) -> int:
+def subset_size(samples: int, limits: StreamLimits = DEFAULT_LIMITS.stream) -> int:
     """How many values of a tensor and sample are counted where there are so many samples.
 
     Tails decide about percentiles, and a few samples have to show them, too.
     """
-    return min(max(_COUNTED // max(samples, 1), _LEAST), _MOST)
+    return min(max(limits.counted // max(samples, 1), limits.fewest_counted), limits.most_counted)
 
 
 class Watched(NamedTuple):

@@ -11,6 +11,7 @@ from onnxlint_q.analysis.pairing.match import Pairing, pair
 from onnxlint_q.analysis.pairing.skeleton import Skeleton, skeleton
 from onnxlint_q.errors import ModelError
 from onnxlint_q.execute.data.source import Source
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.proof.comparison.compared_rows import compared_rows
 from onnxlint_q.proof.comparison.run_both import PairErrors, check_loads, run_both
@@ -51,6 +52,7 @@ def compare_files(
     count: int = 32,
     labels: Sequence[int] | None = None,
     progress: Progress = silent,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> PairResult:
     """Run `count` samples through both files and compare what they hold.
 
@@ -61,12 +63,13 @@ def compare_files(
         count: how many to take, at most.
         labels: class of each sample, where it is known.
         progress: told after each sample.
+        limits: of the runs.
 
     Raises:
         ModelError: ONNX Runtime cannot load or run one of them.
         DataError: a sample cannot be read or does not fit, or has no label although labels were given.
     """
-    errors = run_both(pairing, source, count, labels, progress)
+    errors = run_both(pairing, source, count, labels, progress, limits)
     return PairResult(errors, compared_rows(pairing, errors, quantized.quantized, source))
 
 

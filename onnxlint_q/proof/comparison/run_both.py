@@ -22,6 +22,7 @@ from onnxlint_q.analysis.pairing.skeleton import Skeleton
 from onnxlint_q.errors import DataError, ModelError
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.executable import Executable, as_stored
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.readout import Readout, fed, matching, readout, with_fetched_outputs
 from onnxlint_q.execute.session import NotRunnableError, Session
@@ -31,8 +32,6 @@ from onnxlint_q.proof.comparison.metrics import ClassifierErrorAccumulator, Tens
 from onnxlint_q.proof.comparison.qparams_error import QparamsAccumulator
 
 Array = npt.NDArray[Any]
-# Values of one sample that are held at once, of both models together about three times as many bytes as 4 each.
-_GROUP_VALUES = 48 << 20
 # A dimension that the file leaves open, other than the first, counts as so many.
 _OPEN_DIMENSION = 64
 
@@ -65,18 +64,19 @@ def run_both(
     count: int,
     labels: Sequence[int] | None = None,
     progress: Progress = silent,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> PairErrors:
-    """Run `count` samples through both files and compare what they hold.
+    """Run `count` samples through both files and compare what they hold, within `limits`.
 
     Raises:
         ModelError: ONNX Runtime cannot load or run one of them.
         DataError: a sample cannot be read or does not fit, or has no label although labels were given.
     """
     outputs = _outputs(pairing)
-    groups = list(_groups(pairing))
+    groups = list(_groups(pairing, limits.compared_values))
     state = _State(labels, gives_class_scores(pairing.reference.model))
     for number, group in enumerate(groups):
-        _run_group(pairing, group, outputs if number == 0 else [], source, count, state, progress)
+        _run_group(pairing, group, outputs if number == 0 else [], source, count, state, progress, limits)
     if not state.output.samples:
         raise DataError(f"{source.name}: holds no samples; give at least one")
     return state.result(len(outputs))
@@ -106,13 +106,13 @@ def _outputs(pairing: Pairing) -> list[tuple[int, int]]:
     return found
 
 
-def _groups(pairing: Pairing) -> Sequence[Sequence[int]]:
-    """The paired values of the quantised skeleton, so many at a time as memory allows."""
+def _groups(pairing: Pairing, most: int) -> Sequence[Sequence[int]]:
+    """The paired tensors of the quantised skeleton, as many at a time as hold at most `most` values together."""
     groups: list[list[int]] = [[]]
     held = 0
     for value, reference in pairing.values.items():
         size = _size(pairing.reference, reference)
-        if groups[-1] and held + size > _GROUP_VALUES:
+        if groups[-1] and held + size > most:
             groups.append([])
             held = 0
         groups[-1].append(value)
@@ -133,12 +133,13 @@ def _run_group(
     count: int,
     state: _State,
     progress: Progress,
+    limits: Limits,
 ) -> None:
     first, second = pairing.reference, pairing.quantized
     values = dict.fromkeys([*group, *(other for _, other in outputs)])
     partner = {**pairing.values, **{other: value for value, other in outputs}}
-    ours = Runner(first, [partner[value] for value in values])
-    theirs = Runner(second, list(values))
+    ours = Runner(first, [partner[value] for value in values], limits)
+    theirs = Runner(second, list(values), limits)
     inputs = first.model.inputs
     available = source.available(inputs)
     planned = count if available is None else min(count, available)
@@ -162,12 +163,12 @@ class Runner:
         integer: whether the last run gave a value as integers that no scale makes real, by index.
     """
 
-    def __init__(self, skeleton: Skeleton, values: Sequence[int]) -> None:
+    def __init__(self, skeleton: Skeleton, values: Sequence[int], limits: Limits = DEFAULT_LIMITS) -> None:
         self.model: Model = skeleton.model
         self.readouts: dict[int, Readout] = {v: readout(self.model, skeleton.values[v]) for v in values}
         self.integer: dict[int, bool] = {}
         executable, self.names = with_fetched_outputs(self.model, self.readouts.values())
-        self.session = _loaded(self.model, executable)
+        self.session = _loaded(self.model, executable, limits)
 
     def run(self, sample: Mapping[str, Array]) -> dict[int, Array]:
         """Real values by index."""
@@ -189,9 +190,9 @@ def check_loads(model: Model) -> None:
     _loaded(model, as_stored(model))
 
 
-def _loaded(model: Model, executable: Executable) -> Session:
+def _loaded(model: Model, executable: Executable, limits: Limits = DEFAULT_LIMITS) -> Session:
     try:
-        return Session(executable)
+        return Session(executable, limits=limits)
     except NotRunnableError as error:
         raise ModelError(f"{model.name}: ONNX Runtime cannot load it: {_reason(error)}") from error
 
