@@ -125,6 +125,7 @@ class LargeScale(Rule):
     name: ClassVar[str] = "large-scale"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
+    supersedes: ClassVar[tuple[str, ...]] = ("QD006", "QP008")
 
     warning_levels: float = option(
         24.0, doc="fewer levels at the reader are reported", source="20 dB at the layer for a Gaussian signal"
@@ -202,14 +203,11 @@ gate (float[1, 8] x) => (float[1, 8] y)
 
     def check(self, facts: Facts) -> Iterator[Finding]:
         """Each activation pair against its readers, and against the codes that the data uses."""
-        yield from self.judged(facts).values()
-
-    def judged(self, facts: Facts) -> Mapping[str, Finding]:
-        """The findings by the integer tensor that they are about."""
         pairs = Pairs(facts)
         readings, pixels = tightest_readings(facts, pairs), dict(self._raw_pixels(facts, pairs))
         seen = usages(facts, pairs)
         bad = spoiled(seen)
+        # By the codes of the pair: what only moves the values of one that was found is not told again.
         found: dict[str, Finding] = {}
         for pair in pairs.unique():
             held, usage, reading = grid(facts.model, pair), seen.get(pair.codes), readings.get(pair.codes)
@@ -223,7 +221,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
                 found[pair.codes] = told if usage is None else self._tested(told, usage, reading, seen)
             elif pair.codes in pixels:
                 found[pair.codes] = self._pixels(facts, pair, held, *pixels[pair.codes])
-        return found
+        yield from found.values()
 
     def _is_coarse(self, usage: Usage) -> bool:
         return usage.used_codes < self.warning_codes and usage.rounding_db < self.warning_db
@@ -341,11 +339,6 @@ _INPUT = (
     "preprocess the data as where the model was quantised; if this is the deployment's own preprocessing, calibrate "
     "again with it"
 )
-
-
-def reported(facts: Facts) -> frozenset[str]:
-    """The integer tensors that the rule reports at its defaults: other rules leave the same fault to it."""
-    return frozenset(codes for codes, finding in LargeScale().judged(facts).items() if finding.counts)
 
 
 def _count(held: Grid) -> int:
