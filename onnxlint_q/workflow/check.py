@@ -193,7 +193,9 @@ def _prove(record: Record, progress: Progress) -> Record:
 def _trials(record: Record, progress: Progress) -> Record:
     data = _data(record)
     assert record.bench is not None
-    return replace(record, trials=run_trials(record.bench, data.source, data.samples, data.trials, progress))
+    levels = record.config.levels
+    trials = run_trials(record.bench, data.source, data.samples, data.trials, levels, progress)
+    return replace(record, trials=trials)
 
 
 def _observed(record: Record) -> bool:

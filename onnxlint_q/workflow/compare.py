@@ -117,8 +117,7 @@ def _check_order(reference: Path, quantized: Path, ours: Facts, theirs: Facts) -
 
 def _verdict(theirs: Facts, errors: PairErrors, levels: VerdictLevels) -> SchemeResult:
     """The verdict on the outputs; none where nothing could be measured."""
-    by_class = errors.classifier is not None
-    return result_of_run(theirs.format.value, errors.output, Basis.MEASURED, levels, by_class=by_class)
+    return result_of_run(theirs.format.value, errors.output, Basis.MEASURED, levels)
 
 
 def _calibration(source: Source, errors: PairErrors) -> CalibrationSummary:

@@ -25,7 +25,7 @@ from onnxlint_q.execute.executable import Executable, as_stored
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.readout import Readout, fed, matching, readout, watched
 from onnxlint_q.execute.session import NotRunnableError, Session
-from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator, Reference, class_scores
+from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator, Reference
 from onnxlint_q.graph import Model
 from onnxlint_q.proof.comparison.metrics import ClassifierErrorAccumulator, TensorError, TensorErrorAccumulator
 from onnxlint_q.proof.comparison.qparams_error import QparamsAccumulator
@@ -227,10 +227,12 @@ class _State:
 
     def compare_outputs(self, exact: Sequence[Array], other: Sequence[Array], index: int) -> None:
         aligned = [matching(x, y) for x, y in zip(exact, other, strict=True)]
-        self.output.add(Reference(exact), [y if a is None else a for a, y in zip(aligned, other, strict=True)])
-        scores = class_scores(exact[0]) if self.classifies and len(exact) == 1 else None
-        if scores is None or aligned[0] is None:
+        reference = Reference(exact, classifies=self.classifies)
+        self.output.add(reference, [y if a is None else a for a, y in zip(aligned, other, strict=True)])
+        if reference.classes is None or aligned[0] is None:
             return
+        _, shape, _ = reference.classes
+        scores = exact[0].reshape(shape)
         label = None
         if self.labels is not None:
             if index >= len(self.labels):
