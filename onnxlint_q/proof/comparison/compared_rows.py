@@ -20,7 +20,7 @@ from onnxlint_q.execute.data.source import Source
 from onnxlint_q.finding import Location
 from onnxlint_q.graph import Model, QuantizedTensor
 from onnxlint_q.proof.comparison.isolate import Paired, isolate
-from onnxlint_q.proof.comparison.layer_weights import LayerWeights, WeightReader, real_bias
+from onnxlint_q.proof.comparison.layer_weights import LayerWeights, WeightReader
 from onnxlint_q.proof.comparison.run_both import PairErrors
 
 # Operators that are run alone, those first that lose most; each takes a session of the float model.
@@ -207,7 +207,7 @@ def _bias_difference(model: Model, other: Model, weights: LayerWeights) -> float
     ours, theirs = weights.reference, weights.quantized
     if not (ours.layer.bias or ours.is_folded):
         return None
-    exact, held = real_bias(model, ours), real_bias(other, theirs)
+    exact, held = ours.real_bias(model), theirs.real_bias(other)
     if exact is None or held is None or exact.shape != held.shape:
         return None
     return float(np.square(exact - held).mean())

@@ -174,7 +174,7 @@ class Runner:
         try:
             fetched = self.session.run(sample, self.names) if self.names else []
         except NotRunnableError as error:
-            raise ModelError(f"{self.model.name}: ONNX Runtime cannot run it: {_reason(error)}") from error
+            raise ModelError(f"{self.model.name}: ONNX Runtime cannot run it: {error}") from error
         held = {**sample, **dict(zip(self.names, fetched, strict=True))}
         self.integer = {v: r.pair is None and held[r.tensor].dtype.kind in "iu" for v, r in self.readouts.items()}
         return {value: reading.read(self.model, held) for value, reading in self.readouts.items()}
@@ -193,11 +193,7 @@ def _loaded(model: Model, executable: Executable) -> Session:
     try:
         return Session(executable)
     except NotRunnableError as error:
-        raise ModelError(f"{model.name}: ONNX Runtime cannot load it: {_reason(error)}") from error
-
-
-def _reason(error: NotRunnableError) -> str:
-    return str(error) or "it gives no reason"
+        raise ModelError(f"{model.name}: ONNX Runtime cannot load it: {error}") from error
 
 
 @dataclass

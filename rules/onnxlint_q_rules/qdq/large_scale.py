@@ -65,7 +65,7 @@ from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.quantizer_options import exclude, quantize_static
 from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.qdq.pairs import Pairs, where
-from onnxlint_q_rules.qdq.readings import Reading, channel_norm, real_bias, tightest_readings
+from onnxlint_q_rules.qdq.readings import Reading, channel_norm, tightest_readings
 from onnxlint_q_rules.qdq.usage import Usage, spoiled, usages
 
 _PIXELS = (200.0, 300.0)
@@ -318,7 +318,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
             held = grid(facts.model, pair) if pair is not None and pairs.from_input(pair) else None
             if pair is None or held is None or not _PIXELS[0] <= held.range <= _PIXELS[1]:
                 continue
-            norm, bias = channel_norm(layer), real_bias(facts, layer, held.scale)
+            norm, bias = channel_norm(layer), layer.folded.real_bias(facts.model)
             if bias is None or norm.shape != bias.shape or not np.any(norm > 0):
                 continue
             step = held.range / _PIXEL_STEPS
