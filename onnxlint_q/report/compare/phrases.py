@@ -85,6 +85,13 @@ def summary(comparison: Comparison) -> str:
     return f"Nothing jumps: the error builds up, and {ends}{where}"
 
 
+def figure_db(value: float | None) -> str:
+    """A figure of a table in dB: a dash where there is none, `=` where it is infinite."""
+    if value is None:
+        return "-"
+    return words.number(value) if math.isfinite(value) else "="
+
+
 def _own_drop(inherited_db: float, row: ComparedRow) -> float:
     """Decibels lost in an operator; 0 where that is not known, or the float one would leave at most so many more."""
     if row.drop_db is None or row.sqnr_db is None or not math.isfinite(row.drop_db):
