@@ -94,7 +94,7 @@ def truth(path: Path, calibration: Images, test: Images) -> Mapping[str, Any]:
     variants = {
         experiment: partial(bench.executable, experiment) for experiment in (*layers.values(), *schemes.values())
     }
-    errors = run_variants(bench.float_model, variants, partial(_one_batch, test))
+    errors = run_variants(bench, variants, partial(_one_batch, test))
     return {
         "model": path.name,
         "images": len(test),

@@ -144,6 +144,19 @@ class FoldedLayer:
                 bias = self.after.gain * bias + self.after.shift
             return bias.astype(np.float32)
 
+    def real_bias(self, model: Model) -> npt.NDArray[np.float64] | None:
+        """The bias in real values, also of a layer that holds it as codes; None where its values or scales are open."""
+        part = self.layer
+        if part.is_float:
+            bias = self.bias(model)
+            return None if bias is None else bias.astype(np.float64)
+        stored = model.constant(part.bias)
+        scales = [model.constant(key) for key in (part.node.input(1), part.scale)]
+        if stored is None or scales[0] is None or scales[1] is None or not np.issubdtype(stored.dtype, np.integer):
+            return None
+        step = float(np.ravel(scales[0])[0]) * np.ravel(scales[1]).astype(np.float64)
+        return np.ravel(stored).astype(np.float64) * step
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Folding:

@@ -12,6 +12,8 @@ nothing. The file tells by what computes the output, behind whatever only moves,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from onnxlint_q.graph import Model, Node, Trait, trace_back
 from onnxlint_q.graph.operators import Product
 
@@ -36,6 +38,11 @@ def gives_class_scores(model: Model) -> bool:
     (end,) = trace_back(model, model.outputs[0].name, through).ends
     node = model.producer(end)
     return node is not None and (node.operator.has(Trait.SCORES) or _is_layer(node) or _is_spelt_softmax(model, node))
+
+
+def holds_scores(shape: Sequence[int | None]) -> bool:
+    """Whether a classifier's output of this shape is `[rows, classes]`, then axes of length 1; not where it is open."""
+    return len(shape) >= 2 and (shape[1] or 0) >= 2 and all(dim == 1 for dim in shape[2:])
 
 
 def _is_layer(node: Node) -> bool:

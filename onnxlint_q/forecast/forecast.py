@@ -15,7 +15,7 @@ from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import decibel, weight_round_trip
-from onnxlint_q.analysis.output_kind import gives_class_scores
+from onnxlint_q.analysis.output_kind import holds_scores
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.forecast.noise import saturated, weight_noise
@@ -80,6 +80,7 @@ class NoiseModel:
 
     Attributes:
         model: the network.
+        classifies: whether its output holds the scores of classes.
         layers: its folded layers.
         propagation: samples of every tensor.
         costs: what an error in a tensor costs at the output, by tensor key.
@@ -88,6 +89,7 @@ class NoiseModel:
     """
 
     model: Model
+    classifies: bool
     layers: tuple[FoldedLayer, ...]
     propagation: Propagation
     costs: Mapping[str, OutputCost]
@@ -111,7 +113,8 @@ def noise_model(measured: Measured) -> NoiseModel:
     propagation = propagate(model, layers)
     costs, failures = output_costs(model, propagation)
     ranges = value_ranges(model, measured.placements, propagation)
-    return NoiseModel(model, layers, propagation, costs, ranges, (*propagation.failures, *failures))
+    failures = (*propagation.failures, *failures)
+    return NoiseModel(model, measured.is_classifier, layers, propagation, costs, ranges, failures)
 
 
 def forecast(network: NoiseModel, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:
@@ -149,16 +152,15 @@ def _forecast(
         unknown=propagation.unknown,
         failures=network.failures,
         rest_share=rest,
-        agreement=_agreement(model, output),
+        agreement=_agreement(network, output),
         varying=propagation.varying,
     )
 
 
-def _agreement(model: Model, sqnr_db: float | None) -> float | None:
-    shape = model.outputs[0].type.shape if len(model.outputs) == 1 else None
-    if sqnr_db is None or sqnr_db < _SMALL_NOISE_DB or shape is None or not gives_class_scores(model):
+def _agreement(network: NoiseModel, sqnr_db: float | None) -> float | None:
+    if sqnr_db is None or sqnr_db < _SMALL_NOISE_DB or not network.classifies:
         return None
-    if len(shape) < 2 or (shape[1] or 0) < 2 or set(shape[2:]) - {1}:
+    if not holds_scores(network.model.outputs[0].type.shape or ()):
         return None
     return float(1 - CLOSE_CALLS * 10 ** (-sqnr_db / 20))
 

@@ -60,7 +60,8 @@ class Rule(ABC):
         confidence: how often a finding is true before anything ran.
         needs_calibration: it reads `facts.data` or `facts.observations` and is silent without them.
         needs_comparison: it reads `facts.comparison` and is silent without; only `compare` makes findings of it.
-        supersedes: codes of rules about one file that suspect what this one measures: at one place theirs gives way.
+        supersedes: codes of rules about one file that tell a fault less well than this one: where both speak of one
+            tensor, theirs gives way.
         good, bad: examples.
     """
 

@@ -71,7 +71,7 @@ def prove(
     untested = [experiment for experiment in claimed if experiment not in errors and bench.can_run(experiment)]
     errors |= run_experiments(bench, untested, samples, progress)
     cures = cure_runs(bench.measured, findings)
-    tried = run_variants(bench.float_model, cures.variants, samples, progress, bench.limits)
+    tried = run_variants(bench, cures.variants, samples, progress)
     tested = (_tested(finding, errors) for finding in findings)
 
     unseen = partial(_samples, bench, source, count, calibrated)

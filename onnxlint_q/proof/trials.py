@@ -50,7 +50,14 @@ class _Calibration:
 Setting = tuple[_Calibration, Scheme]
 
 
-def run_trials(bench: Workbench, source: Source, samples: int, count: int, progress: Progress = silent) -> Trials:
+def run_trials(
+    bench: Workbench,
+    source: Source,
+    samples: int,
+    count: int,
+    levels: VerdictLevels,
+    progress: Progress = silent,
+) -> Trials:
     """Calibrate on `count` disjoint subsets of `samples` samples each, and compare.
 
     Where the data is too little for that, subsets and held-out samples become smaller alike. Schemes that leave
@@ -74,7 +81,7 @@ def run_trials(bench: Workbench, source: Source, samples: int, count: int, progr
     seen = observe_groups(measured, source, groups, progress, bench.limits)
     benches = _calibrated(bench, seen, len(parts))
     errors = _measure(bench, source, held_out, benches, progress)
-    return _told(errors, Trials(count, size, size, (), ()), bench.observer)
+    return _told(errors, Trials(count, size, size, (), ()), bench.observer, levels)
 
 
 def _part_sizes(size: int) -> list[int]:
@@ -124,7 +131,7 @@ def _measure(
         feeds = {key: scale_inputs(own.activations_of(experiment)) for key, own in benches.items()}
         for done, sample in enumerate(source.pick(bench.measured.model.inputs, held_out)):
             progress("trials", number * len(held_out) + done, len(schemes) * len(held_out))
-            expected = Reference(exact.run(sample))
+            expected = Reference(exact.run(sample), classifies=bench.measured.is_classifier)
             for calibration, values in feeds.items():
                 accumulator = sums.setdefault((calibration, scheme), OutputErrorAccumulator())
                 accumulator.add(expected, session.run({**sample, **values}))
@@ -146,7 +153,9 @@ def _open(bench: Workbench, experiment: Experiment) -> Executable:
     return opened
 
 
-def _told(errors: Mapping[Setting, OutputErrorAccumulator], frame: Trials, observer: str) -> Trials:
+def _told(
+    errors: Mapping[Setting, OutputErrorAccumulator], frame: Trials, observer: str, levels: VerdictLevels
+) -> Trials:
     """The figures over the trials."""
     by_kind: dict[tuple[str, str, int], list[OutputError]] = {}
     for (calibration, scheme), accumulator in errors.items():
@@ -165,7 +174,7 @@ def _told(errors: Mapping[Setting, OutputErrorAccumulator], frame: Trials, obser
     for name in names:
         own = [figure for figure in observers if figure.scheme == name]
         halves = [decibels[kind] for kind in _last_two(by_kind, name, observer)]
-        lost = hopeless(own)
+        lost = hopeless(own, levels.breaks_db)
         sentences += [lost] if lost else [best_observer(own, observer), more_samples(name, halves, frame.samples)]
     told = tuple(sentence for sentence in sentences if sentence)
     return Trials(frame.count, frame.samples, frame.held_out, observers, curve, told)
@@ -183,13 +192,16 @@ def _mean(values: Sequence[float | None]) -> tuple[float | None, float | None]:
     return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None
 
 
-def hopeless(figures: Sequence[TrialFigure]) -> str:
-    """That a scheme breaks whatever the observer, so that neither a better one nor more samples matter; else empty."""
+def hopeless(figures: Sequence[TrialFigure], breaks_db: float) -> str:
+    """That a scheme breaks whatever the observer, so that neither a better one nor more samples matter; else empty.
+
+    It breaks where the output SQNR is below `breaks_db`.
+    """
     known = [(figure.output_sqnr_db, figure) for figure in figures if figure.output_sqnr_db is not None]
     if not known or len(known) < len(figures):
         return ""
     best_db, best = max(known, key=lambda pair: pair[0])
-    if best_db >= VerdictLevels().breaks_db:
+    if best_db >= breaks_db:
         return ""
     return (
         f"{best.scheme}: breaks with every observer, {best_db:.1f} dB with {best.observer} at best; the ranges are not "

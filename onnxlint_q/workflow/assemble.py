@@ -107,9 +107,7 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         error = stage.errors.get(Experiment(scheme)) if stage is not None else None
         if error is None:
             continue
-        # On made-up inputs the largest class is chance, and so is whether it stays the largest.
-        by_class = basis is Basis.MEASURED and facts.is_classifier
-        result = result_of_run(scheme.name, error, basis, levels, by_class=by_class)
+        result = result_of_run(scheme.name, error, basis, levels)
         if result.verdict is not None:
             return result
         unmeasured.append(result.note)
@@ -137,9 +135,7 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
     )
 
 
-def result_of_run(
-    scheme: str, error: OutputError, basis: Basis, levels: VerdictLevels, *, by_class: bool
-) -> SchemeResult:
+def result_of_run(scheme: str, error: OutputError, basis: Basis, levels: VerdictLevels) -> SchemeResult:
     """The verdict on what a run left at the outputs; none, with the reason, where that is no figure.
 
     Args:
@@ -147,13 +143,13 @@ def result_of_run(
         error: against the float model.
         basis: what was run on.
         levels: where the verdict changes.
-        by_class: it counts whether the largest class stays the same.
     """
     if not error.has_signal:
         return SchemeResult(scheme, None, None, basis, note=NO_SIGNAL, ran=True)
     if error.sqnr_db is not None and not _is_figure(error.sqnr_db):
         return SchemeResult(scheme, None, None, basis, note="the run gave no finite figure", ran=True)
-    agreement = error.agreement if by_class else None
+    # On made-up inputs the largest class is chance, and so is whether it stays the largest.
+    agreement = error.agreement if basis is Basis.MEASURED else None
     note = "" if error.sqnr_db is not None else "the outputs are identical"
     return SchemeResult(
         scheme, levels.verdict(error.sqnr_db, agreement), error.sqnr_db, basis, agreement, note, ran=True

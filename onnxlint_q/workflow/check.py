@@ -26,6 +26,7 @@ from onnxlint_q.judge.facts import Facts, foresee
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Rule
+from onnxlint_q.judge.supersede import without_superseded
 from onnxlint_q.proof.probe import probe
 from onnxlint_q.proof.prove import prove
 from onnxlint_q.proof.sensitivity import measure_sensitivity
@@ -192,7 +193,9 @@ def _prove(record: Record, progress: Progress) -> Record:
 def _trials(record: Record, progress: Progress) -> Record:
     data = _data(record)
     assert record.bench is not None
-    return replace(record, trials=run_trials(record.bench, data.source, data.samples, data.trials, progress))
+    levels = record.config.levels
+    trials = run_trials(record.bench, data.source, data.samples, data.trials, levels, progress)
+    return replace(record, trials=trials)
 
 
 def _observed(record: Record) -> bool:
@@ -257,7 +260,10 @@ STAGES = (
 
 
 def judge(facts: Facts, rules: Sequence[Rule], config: Config) -> list[Finding]:
-    """All findings of all rules; a rule that crashes is one of them and does not stop the others."""
+    """The findings of all rules, one a fault; a rule that crashes is one of them and does not stop the others.
+
+    What a rule about a pair supersedes is not settled here, but with the comparison.
+    """
     findings: list[Finding] = []
     schemes = {scheme.name for scheme in facts.schemes}
     for rule in rules:
@@ -268,7 +274,8 @@ def judge(facts: Facts, rules: Sequence[Rule], config: Config) -> list[Finding]:
         except Exception as error:  # a rule may come from anybody
             found = [_crash(rule, error)]
         findings.extend(f for f in found if f.claim is None or f.claim.scheme in schemes)
-    return findings
+    about_files = [rule for rule in rules if not rule.needs_comparison]
+    return list(without_superseded(findings, about_files, facts.quantized))
 
 
 def _configured(finding: Finding, rule: Rule, config: Config) -> Finding:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from onnxlint_q.analysis.observed.compared import JUMP_DB
 from onnxlint_q.analysis.pairing.match import Pairing
 from onnxlint_q.analysis.pairing.skeleton import Operation
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
@@ -15,6 +16,7 @@ from onnxlint_q.execute.data.labels import read_labels
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.finding import CONFIRM_BELOW_DB
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import Facts, facts_of
 from onnxlint_q.judge.own_findings import RULE_CRASHED
@@ -72,7 +74,18 @@ def compare(
     pairing = pair_files(ours, theirs)
     clock.append(time.perf_counter())
     labels = read_labels(request.labels, request.source) if request.labels is not None else None
-    found = compare_files(pairing, theirs, request.source, request.samples, labels, progress, limits)
+    jump_db, bad_db = _loosest(quantized.rules)
+    found = compare_files(
+        pairing,
+        theirs,
+        request.source,
+        request.samples,
+        labels,
+        progress,
+        jump_db=jump_db,
+        bad_db=bad_db,
+        limits=limits,
+    )
     clock.append(time.perf_counter())
     facts = theirs.compared(found.compared)
     rules, config = quantized.rules, quantized.config
@@ -125,8 +138,7 @@ def _check_order(reference: Path, quantized: Path, ours: Facts, theirs: Facts) -
 
 def _verdict(theirs: Facts, errors: PairErrors, levels: VerdictLevels) -> SchemeResult:
     """The verdict on the outputs; none where nothing could be measured."""
-    by_class = errors.classifier is not None
-    return result_of_run(theirs.format.value, errors.output, Basis.MEASURED, levels, by_class=by_class)
+    return result_of_run(theirs.format.value, errors.output, Basis.MEASURED, levels)
 
 
 def _calibration(source: Source, errors: PairErrors) -> CalibrationSummary:
@@ -137,6 +149,15 @@ def _levels(rules: Sequence[Rule]) -> Mapping[str, float]:
     """Options of the rules about a pair; of several that have one, that of the first."""
     about_pairs = [rule for rule in rules if rule.needs_comparison]
     return {name: getattr(rule, name) for rule in reversed(about_pairs) for name, *_ in rule.options()}
+
+
+def _loosest(rules: Sequence[Rule]) -> tuple[float, float]:
+    """`jump_db` and `bad_db` at which every row that a chosen rule asks about is tried."""
+
+    def chosen(name: str, default: float) -> Sequence[float]:
+        return [getattr(rule, name) for rule in rules if rule.needs_comparison and hasattr(rule, name)] or [default]
+
+    return min(chosen("jump_db", JUMP_DB)), max(chosen("bad_db", CONFIRM_BELOW_DB))
 
 
 def _label(operation: Operation) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,11 @@ from onnxlint_q.finding import Evidence, Finding, Severity
 from onnxlint_q.judge.config import Config, parse_config
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.verdict import Verdict
+from onnxlint_q.proof.testing import pair_facts
 from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.compare import CompareRequest, compare
 from onnxlint_q.workflow.results import Comparison
+from onnxlint_q_rules.comparison.deviating_operator import DeviatingOperator
 
 RULES = [entry.rule for entry in load_rules()]
 FLOAT = "opset11.onnx"  # BatchNormalization kept; the quantised files below were made of it, folded
@@ -289,6 +292,24 @@ def test_weights_that_are_not_finite_give_no_figure_and_no_warning(
     found = run(path, path)
     assert found.result.verdict is None and found.result.output_sqnr_db is None
     assert any("no error could be measured at the output" in note for note in found.quantized.notes)
+
+
+def test_what_a_rule_with_other_options_asks_about_was_tried(run: Callable[..., Comparison]) -> None:
+    options = {"jump-db": 1.0, "bad-db": 100.0, "broken-db": 100.0, "takes-part-db": 0.0, "inherited-db": 0.0}
+    found, plain = run("qdq_good.onnx", table={"rules": {"QC004": options}}), run("qdq_good.onnx")
+    assert all(row.inherited_db is None for row in plain.rows), "nothing falls at the defaults"
+    tried = [row for row in found.rows if row.inherited_db is not None]
+    assert tried and all(row.falls(1.0, 100.0) for row in tried)
+    accused = {finding.metrics["jump_at"] for finding in found.quantized.findings if finding.code == "QC004"}
+    assert accused <= {row.quantized for row in tried}
+
+
+def test_an_operator_that_was_not_tried_is_not_accused() -> None:
+    example = DeviatingOperator.bad[0]
+    facts = pair_facts(example)
+    assert facts.comparison is not None and len(list(DeviatingOperator().check(facts))) == 1
+    untried = tuple(replace(row, inherited_db=None) for row in facts.comparison.rows)
+    assert not list(DeviatingOperator().check(facts.compared(replace(facts.comparison, rows=untried))))
 
 
 def test_what_cannot_be_compared_is_refused(run: Callable[..., Comparison], models: Path) -> None:

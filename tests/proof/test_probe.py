@@ -61,7 +61,7 @@ def same_as_alone(facts: Facts, scheme: Scheme, samples: Samples) -> None:
     bench, experiments = workbench(facts), weights_of(facts, scheme)
     together = run_together(bench, experiments, samples, Allowance().share(1), lambda: None)
     alone = {experiment: partial(bench.executable, experiment) for experiment in experiments}
-    apart = run_variants(bench.float_model, alone, samples)
+    apart = run_variants(bench, alone, samples)
     ties.assert_alike(decibels_of(apart), {key: together[key].sqnr_db for key in apart})
     assert None not in decibels_of(apart).values()
     assert [error.agreement for error in apart.values()] == [together[key].agreement for key in apart]

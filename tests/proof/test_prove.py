@@ -95,7 +95,8 @@ def test_end_to_end_figures_are_those_of_onnxruntime_quantize_static(
     )
     errors = OutputErrorAccumulator()
     for image in images[:16]:
-        errors.add(Reference(run(plain, {"images": image[None]})), run(tmp_path / "q.onnx", {"images": image[None]}))
+        exact = Reference(run(plain, {"images": image[None]}), classifies=True)
+        errors.add(exact, run(tmp_path / "q.onnx", {"images": image[None]}))
     theirs = errors.result().sqnr_db
     # Two folds in float, two ways to round a bias, one placement and one set of ranges.
     within = ties.decibels(theirs or 0.0, ties.NETWORK)
@@ -221,21 +222,25 @@ def test_schemes_rank_as_their_formats_do(models: Path, calibration: Path) -> No
 
 def test_metrics_pool_outputs_and_count_agreement() -> None:
     errors = OutputErrorAccumulator()
-    errors.add(Reference([np.asarray([[3.0, 4.0]])]), [np.asarray([[3.0, 4.5]])])
-    errors.add(Reference([np.asarray([[5.0, 0.0]])]), [np.asarray([[0.0, 5.0]])])
+    errors.add(Reference([np.asarray([[3.0, 4.0]])], classifies=True), [np.asarray([[3.0, 4.5]])])
+    errors.add(Reference([np.asarray([[5.0, 0.0]])], classifies=True), [np.asarray([[0.0, 5.0]])])
     result = errors.result()
     assert result.agreement == 0.5 and result.samples == 2
     assert result.sqnr_db == pytest.approx(10 * np.log10(50 / 50.25))
 
+    other = OutputErrorAccumulator()
+    other.add(Reference([np.asarray([[3.0, 4.0]])], classifies=False), [np.asarray([[3.0, 4.5]])])
+    assert other.result().agreement is None, "values of no classes"
+
     two = OutputErrorAccumulator()
     two.add(
-        Reference([np.asarray([1.0]), np.asarray([1.0]), np.asarray([7])]),
+        Reference([np.asarray([1.0]), np.asarray([1.0]), np.asarray([7])], classifies=False),
         [np.asarray([1.1]), np.asarray([1.0]), np.asarray([0])],
     )
     assert two.result().agreement is None
     assert two.result().sqnr_db == pytest.approx(10 * np.log10(200))
     two.add(
-        Reference([np.asarray([1.0]), np.asarray([1.0]), np.asarray([7])]),
+        Reference([np.asarray([1.0]), np.asarray([1.0]), np.asarray([7])], classifies=False),
         [np.asarray([np.nan]), np.asarray([1.0]), np.asarray([0])],
     )
     assert two.result().sqnr_db == pytest.approx(-150 + 10 * np.log10(2))
@@ -243,7 +248,7 @@ def test_metrics_pool_outputs_and_count_agreement() -> None:
 
 def outputs_of(*, exact: list[float], other: list[float]) -> OutputErrorAccumulator:
     errors = OutputErrorAccumulator()
-    errors.add(Reference([np.asarray(exact)]), [np.asarray(other)])
+    errors.add(Reference([np.asarray(exact)], classifies=False), [np.asarray(other)])
     return errors
 
 
@@ -260,7 +265,7 @@ def test_a_float_model_without_finite_outputs_measures_nothing() -> None:
 
 def test_outputs_that_change_their_shape_are_left_out() -> None:
     errors = outputs_of(exact=[1.0, 2.0], other=[1.0, 2.5])
-    errors.add(Reference([np.ones(3)]), [np.ones(4)])
+    errors.add(Reference([np.ones(3)], classifies=False), [np.ones(4)])
     assert not errors.result().has_signal
 
 

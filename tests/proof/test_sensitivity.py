@@ -49,7 +49,7 @@ def alone(facts: Facts, source: Source, count: int = 2) -> Errors:
     """Every layer under every scheme, each as a model of its own."""
     bench = bench_of(facts, source, count)
     variants = {experiment: partial(bench.executable, experiment) for experiment in layer_experiments(bench)}
-    return run_variants(bench.float_model, variants, samples_of(facts, source, count))
+    return run_variants(bench, variants, samples_of(facts, source, count))
 
 
 def together(facts: Facts, source: Source, count: int = 2) -> Errors:
@@ -152,7 +152,7 @@ def test_an_activation_alone_is_the_pair_of_operators_at_its_place(models: Path,
     scales = bench.scales(UINT8)
     assert relu is not None and layer not in scales
     pair = partial(with_activations, bench.float_model, [scales[relu.output]])
-    by_hand = run_variants(bench.float_model, {"it": pair}, samples_of(facts, source))["it"]
+    by_hand = run_variants(bench, {"it": pair}, samples_of(facts, source))["it"]
     found = table_of(facts, source)
     for scheme in DEFAULT_SCHEMES:
         experiment = Experiment.on_activation(scheme, relu.output)

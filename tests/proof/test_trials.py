@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import ties
 
@@ -22,6 +23,7 @@ from onnxlint_q.execute.variants.output_error import OutputErrorAccumulator, Ref
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import facts_of
+from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.trials import best_observer, hopeless, more_samples, run_trials
 from onnxlint_q.workflow.results import TrialFigure
 
@@ -34,7 +36,7 @@ def test_each_figure_is_that_of_a_calibration_of_its_own(models: Path, calibrati
     facts = facts_of(read_model(models / "depthwise_spread.onnx"), DEFAULT_SCHEMES)
     images = np.load(calibration)["images"][:12]
     bench = replace(workbench(facts, EVERY_VALUE_COUNTED), observer="percentile")
-    trials = run_trials(bench, ArraySource("images", {"images": images}), 4, 2)
+    trials = run_trials(bench, ArraySource("images", {"images": images}), 4, 2, VerdictLevels())
     assert (trials.count, trials.samples, trials.held_out) == (2, 4, 4)
     order = np.random.default_rng(0).permutation(12)
     held_out = [{"images": image[None]} for image in images[np.sort(order[:4])]]
@@ -53,7 +55,7 @@ def test_each_figure_is_that_of_a_calibration_of_its_own(models: Path, calibrati
             session = Session(bench.calibrated(seen, figure.observer).executable(Experiment(scheme)))
             errors = OutputErrorAccumulator()
             for sample in held_out:
-                errors.add(Reference(exact.run(sample)), session.run(sample))
+                errors.add(Reference(exact.run(sample), classifies=facts.is_classifier), session.run(sample))
             decibels.append(errors.result().sqnr_db)
             agreements.append(errors.result().agreement)
         key = (figure.scheme, figure.observer, figure.samples)
@@ -70,18 +72,18 @@ def test_little_data_makes_smaller_subsets_and_too_little_an_error(models: Path,
     facts = facts_of(read_model(models / "external_data.onnx"), DEFAULT_SCHEMES)
     images = np.load(calibration)["images"]
     bench = workbench(facts)
-    trials = run_trials(bench, ArraySource("few", {"images": images[:7]}), 32, 2)
+    trials = run_trials(bench, ArraySource("few", {"images": images[:7]}), 32, 2, VerdictLevels())
     assert (trials.samples, trials.held_out) == (2, 2)
     with pytest.raises(DataError, match="few: holds 2 samples, 2 trials need at least 3"):
-        run_trials(bench, ArraySource("few", {"images": images[:2]}), 32, 2)
-    endless = run_trials(bench, open_source("random", PRESETS["raw"]), 2, 2)
+        run_trials(bench, ArraySource("few", {"images": images[:2]}), 32, 2, VerdictLevels())
+    endless = run_trials(bench, open_source("random", PRESETS["raw"]), 2, 2, VerdictLevels())
     assert endless.samples == 2
 
 
 def test_a_scheme_without_ranges_has_no_trials(models: Path, calibration: Path) -> None:
     facts = facts_of(read_model(models / "healthy_resnet.onnx"), (INT8_PER_TENSOR, SCHEMES["int4-blocks"]))
     source = ArraySource("images", {"images": np.load(calibration)["images"][:6]})
-    trials = run_trials(workbench(facts), source, 2, 2)
+    trials = run_trials(workbench(facts), source, 2, 2, VerdictLevels())
     assert {figure.scheme for figure in (*trials.observers, *trials.curve)} == {"int8-per-tensor"}
 
 
@@ -100,6 +102,32 @@ def test_only_the_images_that_are_asked_for_are_read(tmp_path: Path, models: Pat
         list(source.take(inputs, 4))
 
 
+def test_the_levels_of_the_run_say_whether_a_scheme_breaks(models: Path, calibration: Path) -> None:
+    facts = facts_of(read_model(models / "depthwise_spread.onnx"), (INT8_PER_TENSOR,))
+    source = ArraySource("images", {"images": np.load(calibration)["images"][:6]})
+    high, low = (
+        run_trials(workbench(facts), source, 2, 2, VerdictLevels(breaks_db=level, survives_db=level)).sentences
+        for level in (200.0, -200.0)
+    )
+    assert any("breaks with every observer" in sentence for sentence in high)
+    assert low and not any("breaks with every observer" in sentence for sentence in low)
+
+
+def test_only_a_classifier_has_an_agreement(models: Path, calibration: Path, tmp_path: Path) -> None:
+    proto = onnx.load(models / "depthwise_spread.onnx")
+    output = proto.graph.output[0].name
+    for node in proto.graph.node:
+        node.output[:] = ["logits" if name == output else name for name in node.output]
+    proto.graph.node.append(onnx.helper.make_node("Tanh", ["logits"], [output], "bound"))
+    onnx.save(proto, tmp_path / "bound.onnx")
+    source = ArraySource("images", {"images": np.load(calibration)["images"][:6]})
+    for path, classifies in ((models / "depthwise_spread.onnx", True), (tmp_path / "bound.onnx", False)):
+        facts = facts_of(read_model(path), (INT8_PER_TENSOR,))
+        trials = run_trials(workbench(facts), source, 2, 2, VerdictLevels())
+        assert facts.is_classifier is classifies
+        assert {figure.agreement is not None for figure in trials.observers} == {classifies}
+
+
 def figure(observer: str, sqnr_db: float, deviation: float) -> TrialFigure:
     return TrialFigure("fp8", observer, 8, sqnr_db, deviation)
 
@@ -114,8 +142,9 @@ def test_an_observer_is_best_only_beyond_the_spread() -> None:
 
 def test_a_scheme_that_breaks_whatever_the_observer_needs_no_better_one() -> None:
     lost = [figure("min-max", -9.0, 1.0), figure("mse", -2.0, 1.0), figure("entropy", 0.0, 1.0)]
-    assert hopeless(lost).startswith("fp8: breaks with every observer, 0.0 dB with entropy at best")
-    assert hopeless([*lost, figure("percentile", 6.0, 1.0)]) == "" and hopeless([]) == ""
+    assert hopeless(lost, 1.0).startswith("fp8: breaks with every observer, 0.0 dB with entropy at best")
+    assert hopeless([*lost, figure("percentile", 6.0, 1.0)], 1.0) == "" and hopeless([], 1.0) == ""
+    assert hopeless(lost, -1.0) == "", "the level is the configured one"
 
 
 def test_whether_more_samples_help_is_judged_within_subsets() -> None:

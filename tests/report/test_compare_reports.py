@@ -68,7 +68,7 @@ def comparison(
         classifier=ClassifierError(0.25, 0.001, 3.0, 2.5, 8, 0.75, 0.375),
         rows=rows,
         unpaired_quantized=(HOSTILE,),
-        levels=LEVELS,
+        levels={**LEVELS, "inherited_db": 3.0},
     )
 
 

@@ -19,9 +19,11 @@ from onnxlint_q.execute.data.sources import open_source
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.finding import Evidence, Finding, Severity, Subject
 from onnxlint_q.graph.loading.load import read_model
+from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import Facts, facts_of
 from onnxlint_q.judge.rule import Example, Rule
 from onnxlint_q.judge.testing import example_facts
+from onnxlint_q.workflow.check import judge
 from onnxlint_q_rules.activations.heavy_tailed_activation import HeavyTailedActivation
 from onnxlint_q_rules.activations.range_amplification import RangeAmplification
 from onnxlint_q_rules.data.input_range_mismatch import InputRangeMismatch
@@ -206,9 +208,13 @@ def test_ranges_behind_a_spoiled_tensor_are_not_believed() -> None:
     assert second.metrics["used_codes"] == 3 and not second.snippet and "mend 'n' first" in second.remedy
 
 
-def rules_about_one_range(facts: Facts) -> list[str]:
-    found = [f for rule in (LargeScale(), WastedRange(), InputRangeMismatch()) for f in findings(rule, facts)]
-    return [finding.code for finding in found if finding.counts]
+ABOUT_ONE_RANGE = (LargeScale(), WastedRange(), InputRangeMismatch())
+
+
+def codes_of(facts: Facts, *without: str) -> list[str]:
+    """Codes of what the rules about one range find together, those left out that are switched off."""
+    rules = [rule for rule in ABOUT_ONE_RANGE if rule.code not in without]
+    return [finding.code for finding in judge(facts, rules, Config()) if finding.counts]
 
 
 INPUT = """
@@ -228,15 +234,34 @@ def test_one_fault_of_an_input_is_one_finding(scale: str, codes: list[str]) -> N
     def samples(random: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
         return {"x": random.uniform(-2, 2, size=(64, 64)).astype(np.float32)}
 
-    assert rules_about_one_range(example_facts(Example(INPUT.replace("SCALE", scale), samples=samples))) == codes
+    facts = example_facts(Example(INPUT.replace("SCALE", scale), samples=samples))
+    assert codes_of(facts) == codes
+
+
+def test_a_fault_is_told_by_the_next_rule_where_one_is_off(models: Path, calibration: Path) -> None:
+    facts = on_data(facts_of(read_model(models / "qdq_coarse_input.onnx"), DEFAULT_SCHEMES), calibration)
+    assert codes_of(facts) == ["QP001"]
+    assert codes_of(facts, "QP001") == ["QD006"]
+    assert codes_of(facts, "QD006") == ["QP001"]
+    assert codes_of(facts, "QP001", "QD006") == ["QP008"]
+
+
+def test_a_rule_whose_options_let_a_fault_pass_leaves_it_to_the_next(models: Path, calibration: Path) -> None:
+    facts = on_data(facts_of(read_model(models / "qdq_coarse_input.onnx"), DEFAULT_SCHEMES), calibration)
+    lenient = LargeScale(warning_levels=0.0, warning_codes=0.0, bias_steps=0.0)
+    assert [finding.code for finding in judge(facts, (lenient, InputRangeMismatch()), Config())] == ["QD006"]
+
+
+def on_data(facts: Facts, calibration: Path) -> Facts:
+    source = open_source(str(calibration), PRESETS["raw"])
+    return facts.inspected(inspect(facts, source, 16)).observed(observe(facts, source, 16))
 
 
 def test_one_fault_of_a_fixture_is_one_finding(models: Path, calibration: Path) -> None:
     facts = facts_of(read_model(models / "qdq_coarse_input.onnx"), DEFAULT_SCHEMES)
-    source = open_source(str(calibration), PRESETS["raw"])
-    seen = facts.inspected(inspect(facts, source, 16)).observed(observe(facts, source, 16))
-    assert rules_about_one_range(facts) == rules_about_one_range(seen) == ["QP001"]
-    (finding,) = findings(LargeScale(), seen)
+    calibrated = on_data(facts, calibration)
+    assert codes_of(facts) == codes_of(calibrated) == ["QP001"]
+    (finding,) = findings(LargeScale(), calibrated)
     data = np.load(calibration)["images"][:16]
     assert (finding.metrics["observed_low"], finding.metrics["observed_high"]) == (data.min(), data.max())
 

@@ -12,10 +12,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.finding import CONFIRM_BELOW_DB, Location
+from onnxlint_q.finding import Location
 
 JUMP_DB = 6.0
-"""Decibels that a row has to lie below all that its operator reads before the operator is run alone.
+"""Decibels that a row has to lie below all that its operator reads before it is asked why.
 
 Half of the error's amplitude is its own then; in healthy int8 files layers lose up to 12 dB, all of them above
 `CONFIRM_BELOW_DB`.
@@ -146,7 +146,7 @@ class ComparedRow:
         """SQNR of the dequantised weight against the folded float one; None where it is no layer."""
         return self.weight.sqnr_db if self.weight is not None else None
 
-    def falls(self, jump_db: float = JUMP_DB, bad_db: float = CONFIRM_BELOW_DB) -> bool:
+    def falls(self, jump_db: float, bad_db: float) -> bool:
         """Whether it lies below `bad_db`, and more than `jump_db` below all that its operator reads."""
         if self.sqnr_db is None or self.drop_db is None:
             return False

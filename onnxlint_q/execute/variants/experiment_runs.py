@@ -59,7 +59,7 @@ def run_experiments(
         except (MixesBatchError, NotRunnableError):
             alone += group
     variants = {experiment: partial(bench.executable, experiment) for experiment in alone}
-    errors |= run_variants(bench.float_model, variants, samples, progress, bench.limits, allowance)
+    errors |= run_variants(bench, variants, samples, progress, allowance)
     return {experiment: errors[essence] for experiment, essence in essences.items() if essence in errors}
 
 

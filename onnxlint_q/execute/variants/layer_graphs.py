@@ -82,7 +82,7 @@ def run_together(
                 float_parts = [part for part, _ in parts]
                 for exact, own in parts:
                     check_same(exact, own.get(UNCHANGED, exact))
-                reference = Reference(float_parts)
+                reference = Reference(float_parts, classifies=bench.measured.is_classifier)
                 for experiment, accumulator in sums.items():
                     accumulator.add(reference, [own.get(experiment, part) for part, own in parts])
                 tick()

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.number_formats import decibel
+from onnxlint_q.analysis.output_kind import holds_scores
 
 Array = npt.NDArray[Any]
 OVERFLOWN_DB = -150.0
@@ -42,18 +43,23 @@ class Reference:
     Attributes:
         exact: the floating-point outputs in float64, by position.
         power: their sums of squares; only of those that are finite.
-        classes: position and shape of a classifier's scores, and the largest class of each row; None if it is none.
+        classes: position and shape `[rows, classes]` of a classifier's scores, and the largest class of each row; None
+            if it is none.
+
+    Args:
+        outputs: by position.
+        classifies: whether they are a classifier's, so that it matters which entry is the largest.
     """
 
-    def __init__(self, outputs: Sequence[Array]) -> None:
+    def __init__(self, outputs: Sequence[Array], *, classifies: bool) -> None:
         floating = {i: array for i, array in enumerate(outputs) if np.issubdtype(array.dtype, np.floating)}
         self.exact = {index: array.astype(np.float64) for index, array in floating.items()}
         powers = {index: _power(array) for index, array in self.exact.items()}
         self.power = {index: power for index, power in powers.items() if math.isfinite(power)}
         self.classes: tuple[int, tuple[int, ...], Array] | None = None
-        if len(floating) == 1:
+        if classifies and len(floating) == 1:
             ((index, array),) = floating.items()
-            scores = class_scores(array)
+            scores = _class_scores(array)
             self.classes = None if scores is None else (index, scores.shape, scores.argmax(axis=1))
 
 
@@ -80,7 +86,7 @@ class OutputErrorAccumulator:
         if reference.classes is not None:
             index, shape, classes = reference.classes
             self.rows += len(classes)
-            others = class_scores(other[index])
+            others = _class_scores(other[index])
             if others is not None and others.shape == shape:
                 self.agreed += int(np.count_nonzero(classes == others.argmax(axis=1)))
 
@@ -104,12 +110,6 @@ def _power(values: Array) -> float:
         return float(np.square(values).sum())
 
 
-def class_scores(output: Array) -> Array | None:
-    """A classifier's scores as `[rows, classes]`; None if the output does not look like scores.
-
-    One output, two axes after trailing axes of length 1 are dropped, at least two classes.
-    """
-    shape = output.shape
-    if len(shape) < 2 or any(dim != 1 for dim in shape[2:]) or shape[1] < 2:
-        return None
-    return output.reshape(shape[:2])
+def _class_scores(output: Array) -> Array | None:
+    """A classifier's scores as `[rows, classes]`; None if they have another shape."""
+    return output.reshape(output.shape[:2]) if holds_scores(output.shape) else None

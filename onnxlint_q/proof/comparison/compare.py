@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.analysis.observed.compared import Compared
+from onnxlint_q.analysis.observed.compared import JUMP_DB, Compared
 from onnxlint_q.analysis.pairing.match import Pairing, pair
 from onnxlint_q.analysis.pairing.skeleton import Skeleton, skeleton
 from onnxlint_q.errors import ModelError
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.finding import CONFIRM_BELOW_DB
 from onnxlint_q.proof.comparison.compared_rows import compared_rows
 from onnxlint_q.proof.comparison.run_both import PairErrors, check_loads, run_both
 
@@ -52,6 +53,8 @@ def compare_files(
     count: int = 32,
     labels: Sequence[int] | None = None,
     progress: Progress = silent,
+    jump_db: float = JUMP_DB,
+    bad_db: float = CONFIRM_BELOW_DB,
     limits: Limits = DEFAULT_LIMITS,
 ) -> PairResult:
     """Run `count` samples through both files and compare what they hold.
@@ -63,6 +66,8 @@ def compare_files(
         count: how many to take, at most.
         labels: class of each sample, where it is known.
         progress: told after each sample.
+        jump_db: an operator in which SQNR falls by more dB is run alone,
+        bad_db: where it falls below so many dB.
         limits: of the runs.
 
     Raises:
@@ -70,7 +75,7 @@ def compare_files(
         DataError: a sample cannot be read or does not fit, or has no label although labels were given.
     """
     errors = run_both(pairing, source, count, labels, progress, limits)
-    return PairResult(errors, compared_rows(pairing, errors, quantized.quantized, source))
+    return PairResult(errors, compared_rows(pairing, errors, quantized.quantized, source, jump_db, bad_db))
 
 
 def _skeleton(measured: Measured) -> Skeleton:

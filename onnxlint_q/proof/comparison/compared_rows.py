@@ -20,24 +20,29 @@ from onnxlint_q.execute.data.source import Source
 from onnxlint_q.finding import Location
 from onnxlint_q.graph import Model, QuantizedTensor
 from onnxlint_q.proof.comparison.isolate import Paired, isolate
-from onnxlint_q.proof.comparison.layer_weights import LayerWeights, WeightReader, real_bias
+from onnxlint_q.proof.comparison.layer_weights import LayerWeights, WeightReader
 from onnxlint_q.proof.comparison.run_both import PairErrors
 
-# Operators that are run alone; each takes a session of the float model.
+# Operators that are run alone, those first that lose most; each takes a session of the float model.
 _ISOLATED = 16
 
 
 def compared_rows(
-    pairing: Pairing, errors: PairErrors, quantized: tuple[QuantizedTensor, ...], source: Source
+    pairing: Pairing,
+    errors: PairErrors,
+    quantized: tuple[QuantizedTensor, ...],
+    source: Source,
+    jump_db: float,
+    bad_db: float,
 ) -> Compared:
-    """One row a value that was compared, in data order.
+    """One row a value that was compared, in data order; operators run alone where `ComparedRow.falls` at these levels.
 
     Raises:
         ModelError, DataError: as `run_both`, which ran the same samples before.
     """
     rows = _Rows(pairing, errors, quantized, source)
     return Compared(
-        rows=tuple(rows.rows()),
+        rows=rows.rows(jump_db, bad_db),
         keys=_keys(pairing.quantized, {value: value for value in errors.errors}, pairing.quantized),
         reference_keys=_keys(
             pairing.reference,
@@ -64,22 +69,26 @@ class _Rows:
         self.weights = WeightReader(pairing, quantized)
         outputs = pairing.quantized.model.outputs
         self.outputs = {pairing.quantized.value_of.get(value.name) for value in outputs}
-        self.isolated = 0
 
-    def rows(self) -> Iterator[ComparedRow]:
-        for value in self.pairing.values:
-            if value in self.errors.errors:
-                yield self._row(value)
+    def rows(self, jump_db: float, bad_db: float) -> tuple[ComparedRow, ...]:
+        made = {value: self._row(value) for value in self.pairing.values if value in self.errors.errors}
+        falling = [value for value, row in made.items() if row.falls(jump_db, bad_db) and self._entry(value)]
+        for value in sorted(falling, key=lambda value: made[value].drop_db or 0.0, reverse=True)[:_ISOLATED]:
+            made[value] = self._with_experiments(made[value], value)
+        return tuple(made.values())
+
+    def _entry(self, value: int) -> PairedOperation | None:
+        maker = self.makers.get(value)
+        return self.operations.get(maker) if maker is not None else None
 
     def _row(self, value: int) -> ComparedRow:
         error = self.errors.errors[value]
-        maker = self.makers.get(value)
-        entry = self.operations.get(maker) if maker is not None else None
+        maker, entry = self.makers.get(value), self._entry(value)
         held = self.pairing.quantized.values[value]
         sources = tuple(sorted(self._sources(maker)))
         reads = self._reads(maker, sources)
         weights = self.weights.read(entry)
-        row = ComparedRow(
+        return ComparedRow(
             node=maker.node.label if maker is not None else held.tensors[0],
             op_type=maker.node.op_type if maker is not None else "Input",
             layer=entry is not None and entry.likeness is not None,
@@ -102,15 +111,11 @@ class _Rows:
             weight=_weight(entry, weights),
             bias=self._bias(value, weights),
         )
-        return self._with_experiments(row, value, entry, weights) if row.falls() and entry is not None else row
 
-    def _with_experiments(
-        self, row: ComparedRow, value: int, entry: PairedOperation, weights: LayerWeights | None
-    ) -> ComparedRow:
-        if self.isolated >= _ISOLATED:
-            return row
-        self.isolated += 1
-        alone = isolate(self.pairing, Paired(entry, value, weights), self._before(entry), self.source)
+    def _with_experiments(self, row: ComparedRow, value: int) -> ComparedRow:
+        entry = self._entry(value)
+        operation = Paired(entry, value, self.weights.read(entry)) if entry is not None else None
+        alone = isolate(self.pairing, operation, self._before(operation.entry), self.source) if operation else None
         if alone is None:
             return row
         return replace(
@@ -202,7 +207,7 @@ def _bias_difference(model: Model, other: Model, weights: LayerWeights) -> float
     ours, theirs = weights.reference, weights.quantized
     if not (ours.layer.bias or ours.is_folded):
         return None
-    exact, held = real_bias(model, ours), real_bias(other, theirs)
+    exact, held = ours.real_bias(model), theirs.real_bias(other)
     if exact is None or held is None or exact.shape != held.shape:
         return None
     return float(np.square(exact - held).mean())

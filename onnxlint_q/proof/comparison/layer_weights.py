@@ -94,19 +94,6 @@ class WeightReader:
         return max(found, key=lambda weights: -math.inf if weights.sqnr_db is None else weights.sqnr_db)
 
 
-def real_bias(model: Model, layer: FoldedLayer) -> npt.NDArray[np.float64] | None:
-    """The bias of a layer in real values; None where an integer one has no constant scale."""
-    part = layer.layer
-    if part.is_float:
-        bias = layer.bias(model)
-        return None if bias is None else bias.astype(np.float64)
-    stored = model.constant(part.bias)
-    scales = [model.constant(key) for key in (part.node.input(1), part.scale)]
-    if stored is None or scales[0] is None or scales[1] is None or not np.issubdtype(stored.dtype, np.integer):
-        return None
-    return np.ravel(stored).astype(np.float64) * float(np.ravel(scales[0])[0]) * np.ravel(scales[1]).astype(np.float64)
-
-
 def _matrix(model: Model, layer: FoldedLayer, pair: QuantizedTensor | None) -> Matrix | None:
     part = layer.layer
     if part.is_float or part.scale:

@@ -26,7 +26,7 @@ from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.readout import Readout, fed, matching, readout, with_fetched_outputs
 from onnxlint_q.execute.session import NotRunnableError, Session
-from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator, Reference, class_scores
+from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator, Reference
 from onnxlint_q.graph import Model
 from onnxlint_q.proof.comparison.metrics import ClassifierErrorAccumulator, TensorError, TensorErrorAccumulator
 from onnxlint_q.proof.comparison.qparams_error import QparamsAccumulator
@@ -175,7 +175,7 @@ class Runner:
         try:
             fetched = self.session.run(sample, self.names) if self.names else []
         except NotRunnableError as error:
-            raise ModelError(f"{self.model.name}: ONNX Runtime cannot run it: {_reason(error)}") from error
+            raise ModelError(f"{self.model.name}: ONNX Runtime cannot run it: {error}") from error
         held = {**sample, **dict(zip(self.names, fetched, strict=True))}
         self.integer = {v: r.pair is None and held[r.tensor].dtype.kind in "iu" for v, r in self.readouts.items()}
         return {value: reading.read(self.model, held) for value, reading in self.readouts.items()}
@@ -194,11 +194,7 @@ def _loaded(model: Model, executable: Executable, limits: Limits = DEFAULT_LIMIT
     try:
         return Session(executable, limits=limits)
     except NotRunnableError as error:
-        raise ModelError(f"{model.name}: ONNX Runtime cannot load it: {_reason(error)}") from error
-
-
-def _reason(error: NotRunnableError) -> str:
-    return str(error) or "it gives no reason"
+        raise ModelError(f"{model.name}: ONNX Runtime cannot load it: {error}") from error
 
 
 @dataclass
@@ -228,10 +224,12 @@ class _State:
 
     def compare_outputs(self, exact: Sequence[Array], other: Sequence[Array], index: int) -> None:
         aligned = [matching(x, y) for x, y in zip(exact, other, strict=True)]
-        self.output.add(Reference(exact), [y if a is None else a for a, y in zip(aligned, other, strict=True)])
-        scores = class_scores(exact[0]) if self.classifies and len(exact) == 1 else None
-        if scores is None or aligned[0] is None:
+        reference = Reference(exact, classifies=self.classifies)
+        self.output.add(reference, [y if a is None else a for a, y in zip(aligned, other, strict=True)])
+        if reference.classes is None or aligned[0] is None:
             return
+        _, shape, _ = reference.classes
+        scores = exact[0].reshape(shape)
         label = None
         if self.labels is not None:
             if index >= len(self.labels):

@@ -10,6 +10,7 @@ from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Subject
 from onnxlint_q.graph.names import tensor_key
 from onnxlint_q.judge.rule import Rule
+from onnxlint_q.judge.supersede import gives_way
 
 
 def settle(
@@ -67,7 +68,7 @@ class _Settlement:
                 yield finding
                 continue
             number = next((n for n, j in enumerate(self.jumps) if j.code == rule and self._row(j) is row), None)
-            if number is not None and _gives_way(finding, self.jumps[number]):
+            if number is not None and gives_way(finding, self.jumps[number]):
                 same.setdefault(number, []).append(f"{finding.code} {finding.name} reports the same.")
                 continue
             left = self._left(row)
@@ -100,11 +101,6 @@ class _Settlement:
         at = self.order.get(str(finding.metrics.get("jump_at")), len(self.order))
         where = finding.location
         return not finding.counts, -finding.severity.rank, at, finding.code, f"{where.graph}/{where.output}"
-
-
-def _gives_way(finding: Finding, jump: Finding) -> bool:
-    """A suspicion does always, a fact of the file only to what is as severe."""
-    return finding.confidence is not Confidence.HIGH or jump.severity.rank >= finding.severity.rank
 
 
 def _concerns(finding: Finding, jump: Finding, row: ComparedRow) -> bool:

@@ -75,9 +75,9 @@ def _table(comparison: Comparison, width: int) -> Iterator[RenderableType]:
         style = "bold red" if first else "yellow" if jumps_here else ""
         rounding = row.qparams.rounding_sqnr_db if row.qparams is not None else None
         cells = [
-            *map(_db, (row.sqnr_db, row.reads_db)),
-            _db(row.drop_db).replace("=", "-"),
-            *map(_db, (row.weight_sqnr_db, rounding)),
+            *map(phrases.figure_db, (row.sqnr_db, row.reads_db)),
+            phrases.figure_db(row.drop_db).replace("=", "-"),
+            *map(phrases.figure_db, (row.weight_sqnr_db, rounding)),
             *(words.significant(value, 2) for value in (row.qmse, row.qce, row.qkl)),
         ]
         name = words.name(row.node, max(24, width - 62))
@@ -86,9 +86,3 @@ def _table(comparison: Comparison, width: int) -> Iterator[RenderableType]:
     if len(comparison.rows) > ROWS:
         yield indented(Text(f"and {len(comparison.rows) - ROWS} more in the json and html reports", "dim"), 2)
     yield indented(Text(phrases.LEGEND, "dim"), 2)
-
-
-def _db(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return words.number(value) if abs(value) != float("inf") else "="

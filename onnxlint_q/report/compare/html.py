@@ -82,9 +82,8 @@ def _cells(row: ComparedRow, comparison: Comparison) -> tuple[Cell, ...]:
 
 
 def _decibel(value: float | None, level: str = "") -> Cell:
-    if value is None:
-        return Cell("-")
-    return Cell(words.number(value) if math.isfinite(value) else "=", f"{value:.6g}", level)
+    said = phrases.figure_db(value)
+    return Cell(said) if value is None else Cell(said, f"{value:.6g}", level)
 
 
 def _plain(value: float | None) -> Cell:

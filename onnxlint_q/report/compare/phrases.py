@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 from onnxlint_q.report import words
 from onnxlint_q.workflow.results import ClassifierError, ComparedRow, Comparison, Verdict
 
 LISTED = 6
 """Names of unpaired operators that are listed."""
-INHERITED_DB = 3.0
-"""An operator that on the same inputs would lose all but so many dB in float too loses nothing of its own."""
 LEGEND = (
     "SQNR: of the tensor, float against dequantised. Reads: the worst SQNR of what the operator reads. Weight: of its "
     "weight. Rounding: if only the tensor's own qparams were applied to the float values. = is a perfect match. QCE "
@@ -77,17 +76,25 @@ def summary(comparison: Comparison) -> str:
         return f"The error first jumps at {words.name(jumps[0].node, 80)}{more}; {ends}"
     if verdict in {None, Verdict.SURVIVES}:
         return f"Nothing jumps; {ends}"
-    own = [row for row in comparison.rows if _own_drop(row) > 0]
-    steepest = max(own, key=_own_drop, default=None)
+    own_drop = partial(_own_drop, comparison.levels.get("inherited_db", 0.0))
+    own = [row for row in comparison.rows if own_drop(row) > 0]
+    steepest = max(own, key=own_drop, default=None)
     where = ""
     if steepest is not None:
         where = f"; most is lost, {words.decibel(steepest.drop_db)}, at {words.name(steepest.node, 60)}"
     return f"Nothing jumps: the error builds up, and {ends}{where}"
 
 
-def _own_drop(row: ComparedRow) -> float:
-    """Decibels lost in an operator that does not merely amplify what it reads; 0 where that is not known."""
+def figure_db(value: float | None) -> str:
+    """A figure of a table in dB: a dash where there is none, `=` where it is infinite."""
+    if value is None:
+        return "-"
+    return words.number(value) if math.isfinite(value) else "="
+
+
+def _own_drop(inherited_db: float, row: ComparedRow) -> float:
+    """Decibels lost in an operator; 0 where that is not known, or the float one would leave at most so many more."""
     if row.drop_db is None or row.sqnr_db is None or not math.isfinite(row.drop_db):
         return 0.0
-    inherited = row.inherited_db is not None and row.inherited_db < row.sqnr_db + INHERITED_DB
+    inherited = row.inherited_db is not None and row.inherited_db < row.sqnr_db + inherited_db
     return 0.0 if inherited else row.drop_db

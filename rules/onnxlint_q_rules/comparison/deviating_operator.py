@@ -5,7 +5,7 @@ What is left when everything that is quantised has been ruled out. The error jum
 
 - neither its weight, nor its bias, nor the qparams of its result or of what it reads alone leave as little, and
 - it does not inherit the error: the float operator, fed with what the quantised file has at its inputs, leaves at least
-  `inherited_db` more.
+  `inherited_db` more. One that was not run alone, as it reads several values, is not accused.
 
 Then the operator has other attributes or operands, lost a rectifier, was fused wrongly, or tells fine differences of
 its inputs apart that no input on a grid can show.
@@ -104,7 +104,8 @@ class DeviatingOperator(JumpRule):
                 )
 
     def _unexplained(self, compared: Compared, row: ComparedRow) -> bool:
-        if row.sqnr_db is None or row.reads_db is None:
+        # What was never tried alone is not ruled out to inherit its error.
+        if row.sqnr_db is None or row.reads_db is None or row.inherited_db is None:
             return False
         if row.sqnr_db >= self.broken_db or row.reads_db < self.bad_db or self.inherits(row):
             return False

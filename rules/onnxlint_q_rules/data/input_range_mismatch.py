@@ -3,7 +3,7 @@
 Three traces in the file say what the input should be, the plainest first:
 
 - a QuantizeLinear on the input: what lies outside its range is clipped, and values that fill a small part of it use a
-  few codes only (where they are so few that the step is too coarse, `large-scale` says it);
+  few codes only (where `large-scale` says that the step is too coarse, this is the same fault and told there);
 - a BatchNormalization behind the first layer, which recorded mean and variance of the layer's outputs. What the data
   would give there is known from the mean and covariance of its windows, and its distance from the record is a
   Kullback-Leibler divergence (see `analysis.image.encoding`): 0.02 to 0.10 nats on nine public networks with
@@ -38,7 +38,6 @@ from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.advice import times
 from onnxlint_q_rules.data.pictures import RECORDING, at_input, pictures, recorded, smooth
-from onnxlint_q_rules.qdq.large_scale import reported
 
 _BIASED = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -94,6 +93,7 @@ class InputRangeMismatch(Rule):
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
     needs_calibration: ClassVar[bool] = True
+    supersedes: ClassVar[tuple[str, ...]] = ("QP008",)
 
     misfit_nats: float = option(
         0.3, doc="distance from the recorded statistics that is suspicious", source="measured on public networks"
@@ -128,9 +128,8 @@ class InputRangeMismatch(Rule):
         data, stem = facts.data, facts.stem
         if data is None:
             return
-        coarse = reported(facts)
         for name, seen in data.inputs.items():
-            yield from self._against_qparams(facts, name, seen, coarse)
+            yield from self._against_qparams(facts, name, seen)
         image = data.inputs[stem.input].image if stem is not None and stem.input in data.inputs else None
         if stem is None or image is None or image.patches is None or not smooth(image):
             return
@@ -139,14 +138,11 @@ class InputRangeMismatch(Rule):
         elif stem.bias is not None and not stem.scale_free:
             yield from self._against_bias(stem, image, image.patches)
 
-    def _against_qparams(
-        self, facts: Facts, name: str, seen: InputSummary, coarse: frozenset[str]
-    ) -> Iterator[Finding]:
+    def _against_qparams(self, facts: Facts, name: str, seen: InputSummary) -> Iterator[Finding]:
         pair = next(
             (q for q in facts.quantized if q.tensor == name and q.role is Role.ACTIVATION and not q.dynamic), None
         )
-        known = pair is None or pair.codes == name or pair.codes in coarse
-        held = grid(facts.model, pair) if pair is not None and not known else None
+        held = grid(facts.model, pair) if pair is not None and pair.codes != name else None
         if held is None or not seen.floating or not held.high > held.low or seen.high == seen.low:
             return
         ratio = (seen.high - seen.low) / (held.high - held.low)

@@ -65,7 +65,7 @@ from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.quantizer_options import exclude, quantize_static
 from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.qdq.pairs import Pairs, where
-from onnxlint_q_rules.qdq.readings import Reading, channel_norm, real_bias, tightest_readings
+from onnxlint_q_rules.qdq.readings import Reading, channel_norm, tightest_readings
 from onnxlint_q_rules.qdq.usage import Usage, spoiled, usages
 
 _PIXELS = (200.0, 300.0)
@@ -125,6 +125,7 @@ class LargeScale(Rule):
     name: ClassVar[str] = "large-scale"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
+    supersedes: ClassVar[tuple[str, ...]] = ("QD006", "QP008")
 
     warning_levels: float = option(
         24.0, doc="fewer levels at the reader are reported", source="20 dB at the layer for a Gaussian signal"
@@ -202,14 +203,11 @@ gate (float[1, 8] x) => (float[1, 8] y)
 
     def check(self, facts: Facts) -> Iterator[Finding]:
         """Each activation pair against its readers, and against the codes that the data uses."""
-        yield from self.judged(facts).values()
-
-    def judged(self, facts: Facts) -> Mapping[str, Finding]:
-        """The findings by the integer tensor that they are about."""
         pairs = Pairs(facts)
         readings, pixels = tightest_readings(facts, pairs), dict(self._raw_pixels(facts, pairs))
         seen = usages(facts, pairs)
         bad = spoiled(seen)
+        # By the codes of the pair: what only moves the values of one that was found is not told again.
         found: dict[str, Finding] = {}
         for pair in pairs.unique():
             held, usage, reading = grid(facts.model, pair), seen.get(pair.codes), readings.get(pair.codes)
@@ -223,7 +221,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
                 found[pair.codes] = told if usage is None else self._tested(told, usage, reading, seen)
             elif pair.codes in pixels:
                 found[pair.codes] = self._pixels(facts, pair, held, *pixels[pair.codes])
-        return found
+        yield from found.values()
 
     def _is_coarse(self, usage: Usage) -> bool:
         return usage.used_codes < self.warning_codes and usage.rounding_db < self.warning_db
@@ -320,7 +318,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
             held = grid(facts.model, pair) if pair is not None and pairs.from_input(pair) else None
             if pair is None or held is None or not _PIXELS[0] <= held.range <= _PIXELS[1]:
                 continue
-            norm, bias = channel_norm(layer), real_bias(facts, layer, held.scale)
+            norm, bias = channel_norm(layer), layer.folded.real_bias(facts.model)
             if bias is None or norm.shape != bias.shape or not np.any(norm > 0):
                 continue
             step = held.range / _PIXEL_STEPS
@@ -341,11 +339,6 @@ _INPUT = (
     "preprocess the data as where the model was quantised; if this is the deployment's own preprocessing, calibrate "
     "again with it"
 )
-
-
-def reported(facts: Facts) -> frozenset[str]:
-    """The integer tensors that the rule reports at its defaults: other rules leave the same fault to it."""
-    return frozenset(codes for codes, finding in LargeScale().judged(facts).items() if finding.counts)
 
 
 def _count(held: Grid) -> int:

@@ -52,7 +52,7 @@ def _layer_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, Reading]]
         stored = grid(facts.model, target) if target is not None else None
         if source is None or held is None or target is None or stored is None:
             continue
-        norm, bias = channel_norm(layer), real_bias(facts, layer, held.scale)
+        norm, bias = channel_norm(layer), layer.folded.real_bias(facts.model)
         if bias is None or bias.shape != norm.shape:
             bias = np.zeros_like(norm)
         alive = norm > 0
@@ -122,16 +122,3 @@ def channel_norm(layer: LayerFacts) -> Vector:
         taps /= float(np.prod(part.node.ints("strides") or (1,)))
     factor = abs(part.node.float("alpha", 1.0)) if part.node.operator.form == "Gemm" else 1.0
     return np.asarray(factor * np.sqrt(layer.weight.power * taps), np.float64)
-
-
-def real_bias(facts: Facts, layer: LayerFacts, scale: float) -> Vector | None:
-    """The layer's bias in real values, None where it has none or it cannot be read."""
-    part, model = layer.folded.layer, facts.model
-    stored = model.constant(part.bias) if part.bias else None
-    if stored is None:
-        return None
-    bias = np.ravel(stored).astype(np.float64)
-    if part.is_float:
-        return bias
-    weight_scale = model.constant(part.scale) if part.scale else None
-    return None if weight_scale is None else bias * scale * np.ravel(weight_scale).astype(np.float64)

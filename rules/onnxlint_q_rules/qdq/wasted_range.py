@@ -7,8 +7,8 @@ of the codes. A ratio of 4 is two bits, of 16 four: the tensor
 works with six or four bits. Ranges of this kind are left over from training with fake quantisation, from
 calibration on other data, or from a tensor that shares its scale with a wider one.
 
-A tensor that is constant over all samples has no observed range and is not judged here. A step that is too coarse is
-the matter of `large-scale`, and an input that the data does not fill that of `input-range-mismatch`.
+A tensor that is constant over all samples has no observed range and is not judged here. Where `large-scale` says that a
+step is too coarse, or `input-range-mismatch` that the data does not fill an input, this is the same fault and theirs.
 
 Source: arithmetic, one bit for each factor of two.
 """
@@ -25,7 +25,6 @@ import numpy.typing as npt
 from onnxlint_q.finding import Confidence, Finding, Metric, Severity
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, option
-from onnxlint_q_rules.qdq.large_scale import reported
 from onnxlint_q_rules.qdq.pairs import Pairs, where
 from onnxlint_q_rules.qdq.usage import spoiled, usages
 
@@ -83,13 +82,10 @@ class WastedRange(Rule):
         pairs = Pairs(facts)
         seen = usages(facts, pairs)
         bad = spoiled(seen)
-        known = reported(facts) if seen else frozenset()
         for usage in seen.values():
             pair, held = usage.pair, usage.grid
             used = usage.real.range if usage.real is not None else held.scale * usage.codes.range
-            if not used > 0 or held.range / used <= self.warning_ratio or pair.codes in known:
-                continue
-            if facts.data is not None and pair.tensor in facts.data.inputs:
+            if not used > 0 or held.range / used <= self.warning_ratio:
                 continue
             ratio = held.range / used
             message = (

@@ -1,0 +1,47 @@
+"""One fault is one finding: what several rules say of one tensor is left to the rule that knows best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from onnxlint_q.finding import Confidence, Finding
+from onnxlint_q.graph import QuantizedTensor
+from onnxlint_q.graph.names import tensor_key
+from onnxlint_q.judge.rule import Rule
+
+
+def without_superseded(
+    findings: Sequence[Finding], rules: Iterable[Rule], quantized: Iterable[QuantizedTensor]
+) -> Iterator[Finding]:
+    """The findings that do not give way to another one of them about the same tensor.
+
+    Only findings that are there and count supersede, so a rule that does not run hides nothing.
+
+    Args:
+        findings: of one file.
+        rules: those that ran.
+        quantized: the pairs of the file; a tensor and its codes are one place.
+    """
+    superseding: dict[str, set[str]] = {}
+    for rule in rules:
+        for code in rule.supersedes:
+            superseding.setdefault(code, set()).add(rule.code)
+    tensors = {pair.codes: pair.tensor for pair in quantized}
+    told: dict[str, list[Finding]] = {}
+    for finding in findings:
+        if finding.counts:
+            told.setdefault(_place(finding, tensors), []).append(finding)
+    for finding in findings:
+        stronger = superseding.get(finding.code, set())
+        if not any(o.code in stronger and gives_way(finding, o) for o in told.get(_place(finding, tensors), ())):
+            yield finding
+
+
+def gives_way(finding: Finding, other: Finding) -> bool:
+    """Whether a finding leaves its fault to one that supersedes it: a suspicion always, a sure one if as severe."""
+    return finding.confidence is not Confidence.HIGH or other.severity.rank >= finding.severity.rank
+
+
+def _place(finding: Finding, tensors: Mapping[str, str]) -> str:
+    key = tensor_key(finding.location.output, finding.location.graph)
+    return tensors.get(key, key)

@@ -1,0 +1,54 @@
+"""Which finding a fault is left to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+
+from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule
+from onnxlint_q.judge.supersede import without_superseded
+
+
+@dataclass(frozen=True)
+class Strong(Rule):
+    code: ClassVar[str] = "QZ001"
+    name: ClassVar[str] = "strong"
+    severity: ClassVar[Severity] = Severity.WARNING
+    supersedes: ClassVar[tuple[str, ...]] = ("QZ002",)
+    good: ClassVar[tuple[Example, ...]] = ()
+    bad: ClassVar[tuple[Example, ...]] = ()
+
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        yield from ()
+
+
+class Weak(Strong):
+    code: ClassVar[str] = "QZ002"
+    name: ClassVar[str] = "weak"
+    supersedes: ClassVar[tuple[str, ...]] = ()
+
+
+RULES = (Strong(), Weak())
+STRONG, WEAK = (rule.finding(Location(output="t"), "wrong", remedy="mend it") for rule in RULES)
+
+
+@pytest.mark.parametrize(
+    ("strong", "weak", "left"),
+    [
+        (STRONG, WEAK, ["QZ001"]),
+        (replace(STRONG, location=Location(output="u")), WEAK, ["QZ001", "QZ002"]),
+        (replace(STRONG, location=Location(graph="main/if.then_branch", output="t")), WEAK, ["QZ001", "QZ002"]),
+        (replace(STRONG, evidence=Evidence.REFUTED), WEAK, ["QZ001", "QZ002"]),
+        (STRONG, replace(WEAK, severity=Severity.ERROR), ["QZ001"]),
+        (STRONG, replace(WEAK, severity=Severity.ERROR, confidence=Confidence.HIGH), ["QZ001", "QZ002"]),
+        (STRONG, replace(WEAK, confidence=Confidence.HIGH), ["QZ001"]),
+    ],
+    ids=["same tensor", "another", "another graph", "refuted", "severe suspicion", "sure and more severe", "sure"],
+)
+def test_a_finding_gives_way(strong: Finding, weak: Finding, left: list[str]) -> None:
+    assert [finding.code for finding in without_superseded([weak, strong], RULES, ())] == left[::-1]
