@@ -9,16 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.evaluate import check_parameter, dequantize
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.node import Node, TensorType
 from onnxlint_q.graph.operators import LayerInputs, Product
 from onnxlint_q.graph.tensors import Array, is_real
-
-# Gemm and MatMul multiply integers too, in shape arithmetic, and there is nothing to quantise then.
-_FLOAT_TYPES = frozenset(
-    {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,7 +151,8 @@ def _as_layer(model: Model, node: Node, inputs: LayerInputs) -> Layer | None:
         return None
     known = _constant_type(model, weight)
     shape = tuple(dim for dim in known.shape or () if dim is not None)
-    if len(shape) < 2 or 0 in shape or (inputs.is_float and known.elem_type not in _FLOAT_TYPES):
+    # Gemm and MatMul multiply integers too, in shape arithmetic, and there is nothing to quantise then.
+    if len(shape) < 2 or 0 in shape or (inputs.is_float and known.elem_type not in FLOATS):
         return None
     convolves = inputs.product in {Product.CONVOLUTION, Product.TRANSPOSED}
     group = node.int("group", 1) if convolves else 1
