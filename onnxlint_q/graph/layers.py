@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -60,6 +61,11 @@ class Layer:
     def is_float(self) -> bool:
         """Whether the operator computes with float weights."""
         return self.inputs.is_float
+
+    @property
+    def taps(self) -> int:
+        """Positions of the kernel; 1 of a product of matrices."""
+        return math.prod(self.weight_shape[2:]) if self.inputs.convolves else 1
 
     @property
     def channel_axis(self) -> int:
@@ -154,8 +160,7 @@ def _as_layer(model: Model, node: Node, inputs: LayerInputs) -> Layer | None:
     # Gemm and MatMul multiply integers too, in shape arithmetic, and there is nothing to quantise then.
     if len(shape) < 2 or 0 in shape or (inputs.is_float and known.elem_type not in FLOATS):
         return None
-    convolves = inputs.product in {Product.CONVOLUTION, Product.TRANSPOSED}
-    group = node.int("group", 1) if convolves else 1
+    group = node.int("group", 1) if inputs.convolves else 1
     if group < 1 or shape[0] % group:
         return None
     slots = (inputs.bias, inputs.scale, inputs.zero_point)

@@ -144,6 +144,11 @@ class LayerInputs:
     zero_point: int | None = None
 
     @property
+    def convolves(self) -> bool:
+        """Whether its weight holds a kernel that goes over positions."""
+        return self.product in {Product.CONVOLUTION, Product.TRANSPOSED}
+
+    @property
     def is_float(self) -> bool:
         """Whether the weight is stored in real values."""
         return self.scale is None and self.zero_point is None
@@ -318,9 +323,8 @@ def _layer(
     traits: Trait = _NONE,
 ) -> Operator:
     """A sum of products with a weight; a matrix product may as well have two inputs that are computed."""
-    convolves = inputs.product in {Product.CONVOLUTION, Product.TRANSPOSED}
     data = (inputs.input, inputs.weight) if inputs.product is Product.MATMUL else (inputs.input,)
-    channels = Channels.SECOND if convolves else Channels.LAST
+    channels = Channels.SECOND if inputs.convolves else Channels.LAST
     return Operator(
         name, traits, domain, data, channels=channels, batch=batch, layer=inputs, static=static, codes=codes, form=form
     )

@@ -10,9 +10,9 @@ deviations, because pixels are bounded. The scale is that which the model's firs
 file tells. Every other input is standard normal noise.
 
 Strength and rate of the textures, the spread of both depth and strength, and the blur were chosen by the rank that a
-probe of five image classifiers gives their layers, against the rank on photographs: plain 1/f noise and untextured discs each mislead for some of them. Busy and
-simple scenes together rank the layers of twelve networks better than twice as many of either (mean Spearman 0.95,
-against 0.91 and 0.94), whatever the seed.
+probe of five image classifiers gives their layers, against the rank on photographs: plain 1/f noise and untextured
+discs each mislead for some of them. Busy and simple scenes together rank the layers of twelve networks better than
+twice as many of either (mean Spearman 0.95, against 0.91 and 0.94), whatever the seed.
 """
 
 from __future__ import annotations

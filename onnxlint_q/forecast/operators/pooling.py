@@ -179,11 +179,10 @@ def softmax(site: Site) -> Step:
     axis = axis_in(site.node.int("axis", -1 if site.model.opset >= 13 else 1), site.rank()) + 1
     # Without a known length, places that are told apart are all there are.
     known = (shape[axis - 1] for shape in map(site.shape, (site.node.input(0), site.node.output)) if shape is not None)
-    length = next(
-        (length for length in known if length), OPEN_LENGTH if samples.shape[axis] == 1 else samples.shape[axis]
-    )
-    terms = max(length / samples.shape[axis], 1.0)
-    pooled = samples.shape[axis] == 1 and terms > 1
+    apart = samples.shape[axis]
+    length = next((length for length in known if length), OPEN_LENGTH if apart == 1 else apart)
+    terms = max(length / apart, 1.0)
+    pooled = apart == 1 and terms > 1
     top = samples.max(axis=0) if pooled else samples.max(axis=axis, keepdims=True)
     weight = np.exp(np.maximum(samples - top, -60))
     total = image_mean(weight) * terms if pooled else weight.sum(axis=axis, keepdims=True) * terms
