@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import BatchNorm
 from onnxlint_q.analysis.gains import Gains, compare_gains
+from onnxlint_q.analysis.number_formats import INT8
 from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts, WeightStatistics
@@ -193,7 +194,7 @@ def _range_owners(weight: WeightStatistics, ratio: float) -> Cause:
     numbers = {
         "widest_over_median": ratio,
         "range_share": float(weight.channel_precision[owners[0]]),
-        "median_codes": float(2 * np.rint(127 * median / top) + 1),
+        "median_codes": float(2 * np.rint(INT8.largest * median / top) + 1),
         "runner_up": float(others.max() / median) if others.size else 0.0,
     }
     return Cause(CauseKind.RANGE_OWNERS, _indices(owners), numbers)

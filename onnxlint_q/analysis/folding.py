@@ -168,7 +168,7 @@ class Folding:
 
 def scale_outputs(layer: Layer, weight: npt.NDArray[np.float32], gain: Vector) -> npt.NDArray[np.float64]:
     """The stored weight with each output channel multiplied by its gain."""
-    if layer.op_type == "ConvTranspose":
+    if layer.inputs.product is Product.TRANSPOSED:
         inputs, outputs = weight.shape[:2]
         grouped = weight.reshape(layer.group, inputs // layer.group, outputs, -1)
         return (grouped * gain.reshape(layer.group, 1, outputs, 1)).reshape(weight.shape)
@@ -177,17 +177,17 @@ def scale_outputs(layer: Layer, weight: npt.NDArray[np.float32], gain: Vector) -
 
 def scale_inputs(layer: Layer, weight: npt.NDArray[np.float32], gain: Vector) -> npt.NDArray[np.float64]:
     """The stored weight with each input channel multiplied by its gain."""
-    match layer.op_type:
-        case "Conv":
+    match layer.inputs.product:
+        case Product.CONVOLUTION:
             outputs, inputs = weight.shape[:2]
             grouped = weight.reshape(layer.group, outputs // layer.group, inputs, -1)
             return np.asarray((grouped * gain.reshape(layer.group, 1, inputs, 1)).reshape(weight.shape), np.float64)
-        case "Gemm":
+        case Product.GEMM:
             return np.asarray(weight * (gain if layer.node.int("transB", 0) else gain[:, None]), np.float64)
-        case "MatMul":
+        case Product.MATMUL:
             return np.asarray(weight * gain[:, None], np.float64)
-        case other:
-            raise ValueError(f"inputs of {other} cannot be scaled")
+        case Product.TRANSPOSED:
+            raise ValueError("inputs of a ConvTranspose cannot be scaled")
 
 
 def fold_batch_norms(model: Model, layers: Sequence[Layer]) -> Folding:
@@ -250,7 +250,7 @@ class _Folder:
             return Blocked(node, Blocker.CONSUMERS, producer)
         if reason := self._unfit(layer, norm.gain.size, layer.channels):
             return Blocked(node, reason, producer)
-        if layer.op_type == "MatMul" and (len(model.shape(tensor) or ()) != 2 or layer.weight_left):
+        if layer.inputs.product is Product.MATMUL and (len(model.shape(tensor) or ()) != 2 or layer.weight_left):
             return Blocked(node, Blocker.CHANNELS, producer)
         self.folded[layer.output] = replace(self.folded[layer.output], after=norm, bias_add=add, add_bias=constant)
         return None
@@ -270,7 +270,8 @@ class _Folder:
         if reason := self._unfit(layer, norm.gain.size, inputs):
             return Blocked(node, reason, reader)
         shape = model.shape(node.output)
-        if layer.op_type != "Conv" and (shape is None or len(shape) != 2 or layer.node.int("transA", 0)):
+        is_row = shape is not None and len(shape) == 2 and not layer.node.int("transA", 0)
+        if layer.inputs.product is not Product.CONVOLUTION and not is_row:
             return Blocked(node, Blocker.CHANNELS, reader)
         pads = any(layer.node.ints("pads")) or layer.node.text("auto_pad", "NOTSET") in {
             "SAME_UPPER",
@@ -286,7 +287,8 @@ class _Folder:
             return Blocker.CHANNELS
         if layer.bias and not self.model.is_constant(layer.bias):
             return Blocker.SHARED_BIAS
-        if layer.op_type == "Gemm" and (layer.node.float("alpha", 1.0) != 1 or layer.node.float("beta", 1.0) != 1):
+        factors = layer.node.float("alpha", 1.0), layer.node.float("beta", 1.0)
+        if layer.inputs.product is Product.GEMM and factors != (1, 1):
             return Blocker.FACTORS
         if layer.read_bias(self.model) is None:
             return Blocker.CHANNELS
@@ -300,10 +302,10 @@ class _Folder:
             return None, ""
         for tensor, constant in (node.inputs, node.inputs[::-1]):
             producer = self.model.producer(tensor)
-            if producer is None or producer.op_type != "MatMul" or not self.model.is_constant(constant):
+            layer = self.by_node.get(producer) if producer is not None else None
+            if layer is None or not layer.is_float or layer.inputs.product is not Product.MATMUL:
                 continue
-            layer = self.by_node.get(producer)
-            if layer is not None and channel_vector(self.model, constant, layer.channels) is not None:
+            if self.model.is_constant(constant) and channel_vector(self.model, constant, layer.channels) is not None:
                 return node, constant
         return None, ""
 
@@ -318,8 +320,8 @@ class _Folder:
 
 
 def _input_channels(layer: Layer) -> int:
-    if layer.op_type == "Conv":
+    if layer.inputs.product is Product.CONVOLUTION:
         return layer.weight_shape[1] * layer.group
-    if layer.op_type == "Gemm":
+    if layer.inputs.product is Product.GEMM:
         return layer.weight_shape[1 if layer.node.int("transB", 0) else 0]
     return layer.weight_shape[0] if len(layer.weight_shape) == 2 else -1

@@ -19,7 +19,6 @@ from onnxlint_q.graph import (
     detect_format,
     find_layers,
     find_quantized_tensors,
-    is_integer_graph,
 )
 
 
@@ -83,8 +82,9 @@ def measure(model: Model, schemes: Sequence[Scheme]) -> Measured:
     Raises:
         ModelError: a weight cannot be read.
     """
-    found, kind = list(find_layers(model)), detect_format(model)
-    coded = len(found) if kind is Format.QOPERATOR and is_integer_graph(model, found) else 0
+    found = list(find_layers(model))
+    kind, bare = detect_format(model, found)
+    coded = len(found) if bare else 0
     folding = fold_batch_norms(model, [] if coded else found)
     # The two plain int8 schemes are the yardsticks of every report, asked for or not.
     layers = measure_layers(model, folding.layers, list({s.name: s for s in (*DEFAULT_SCHEMES, *schemes)}.values()))

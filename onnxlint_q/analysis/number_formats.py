@@ -123,20 +123,29 @@ def symmetric_scale(magnitude: npt.ArrayLike, number: NumberFormat) -> Float:
     return np.where(scale < _TINY, np.float32(1), scale).astype(np.float32)
 
 
-def activation_qparams(low: float, high: float, number: NumberFormat) -> tuple[np.float32, int]:
-    """Scale and zero point for values in `[low, high]`, widened to contain zero; scale 1 where that is nothing.
+def activation_step(low: float, high: float, number: NumberFormat) -> float:
+    """Length of a step for values in `[low, high]`, widened to contain zero; 0 where that is nothing.
 
-    Symmetric formats take the scale that puts the largest magnitude on their largest code, and the zero point 0.
+    In a symmetric format the largest magnitude is the largest code.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     if number.symmetric:
-        scale = max(-low, high) / number.largest
-        return np.float32(scale if scale >= _TINY else 1), 0
-    codes = number.largest - number.lowest
-    scale = (high - low) / codes
+        return max(-low, high) / number.largest
+    return (high - low) / (number.largest - number.lowest)
+
+
+def activation_qparams(low: float, high: float, number: NumberFormat) -> tuple[np.float32, int]:
+    """Scale and zero point for values in `[low, high]`, widened to contain zero; scale 1 where that is nothing.
+
+    Symmetric formats have the zero point 0.
+    """
+    scale = activation_step(low, high, number)
     if scale < _TINY:
         return np.float32(1), 0
-    return np.float32(scale), int(number.lowest + np.clip(np.rint(-low / scale), 0, codes))
+    if number.symmetric:
+        return np.float32(scale), 0
+    steps = np.clip(np.rint(max(-low, 0.0) / scale), 0, number.largest - number.lowest)
+    return np.float32(scale), int(number.lowest + steps)
 
 
 def round_trip(values: Floats, scale: npt.ArrayLike, number: NumberFormat, zero_point: int = 0) -> Floats:
@@ -146,15 +155,27 @@ def round_trip(values: Floats, scale: npt.ArrayLike, number: NumberFormat, zero_
     """
     step = np.asarray(scale, values.dtype)
     with np.errstate(invalid="ignore", over="ignore"):
-        codes = np.asarray(values / step)
-        if number.is_float:
-            np.clip(codes, number.lowest, number.largest, out=codes)
-            codes = codes.astype(number.dtype).astype(values.dtype)
-        else:
-            np.rint(codes, out=codes)
-            np.clip(codes, number.lowest - zero_point, number.largest - zero_point, out=codes)
-        codes *= step
-    return codes
+        steps = _steps(values, step, number, zero_point)
+        steps *= step
+    return steps
+
+
+def codes(values: Floats, scale: npt.ArrayLike, number: NumberFormat, zero_point: npt.ArrayLike = 0) -> Floats:
+    """Codes of values, as numbers in their precision; `scale` and `zero_point` broadcast against them."""
+    zero = np.asarray(zero_point, values.dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(_steps(values, np.asarray(scale, values.dtype), number, zero) + zero, values.dtype)
+
+
+def _steps(values: Floats, step: Floats, number: NumberFormat, zero_point: Floats | int) -> Floats:
+    """How many steps from zero each value is stored as."""
+    steps = np.asarray(values / step)
+    if number.is_float:
+        np.clip(steps, number.lowest, number.largest, out=steps)
+        return steps.astype(number.dtype).astype(values.dtype)
+    np.rint(steps, out=steps)
+    np.clip(steps, number.lowest - zero_point, number.largest - zero_point, out=steps)
+    return steps
 
 
 def weight_round_trip(

@@ -42,7 +42,8 @@ class Scheme:
         """
         if not self.sharing.block_size:
             return True
-        return layer.op_type in {"Gemm", "MatMul"} and len(layer.weight_shape) == 2 and not layer.weight_left
+        multiplies = layer.is_float and not layer.inputs.convolves
+        return multiplies and len(layer.weight_shape) == 2 and not layer.weight_left
 
 
 INT8_PER_TENSOR = Scheme("int8-per-tensor", PER_TENSOR)

@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.number_formats import decibel, weight_round_trip
+from onnxlint_q.analysis.number_formats import INT8, decibel, weight_round_trip
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.graph import Model, Node
 
 Vector = npt.NDArray[np.float64]
 # Weights that are worked on at a time: 16 MB of float32.
 _PORTION = 1 << 22
+# Half steps from zero to the largest magnitude, under a scale for int8: what lies within the first becomes zero.
+_HALF_STEPS = 2 * INT8.largest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +83,7 @@ class WeightStatistics:
         """Indices of the channels that one int8 scale for the tensor turns into zeros."""
         absmax = self.absmax
         top = absmax.max() if absmax.size else 0.0
-        return np.flatnonzero((absmax > 0) & (absmax <= top / 254))
+        return np.flatnonzero((absmax > 0) & (absmax <= top / _HALF_STEPS))
 
     def channel_sqnr_db(self, scheme: str) -> Vector:
         """SQNR (dB) of each living channel's weights under `scheme`; +inf where nothing is lost."""
@@ -187,6 +189,6 @@ def _mean_square(matrix: npt.NDArray[np.float32]) -> Vector:
 def _vanishing(matrix: npt.NDArray[np.float32]) -> Vector:
     magnitude = np.abs(matrix)
     living = np.count_nonzero(magnitude, axis=1)
-    kept = np.count_nonzero(magnitude > magnitude.max(axis=1, keepdims=True) / 254, axis=1)
+    kept = np.count_nonzero(magnitude > magnitude.max(axis=1, keepdims=True) / _HALF_STEPS, axis=1)
     # A dead channel keeps all its zeros by this count and has nothing that could vanish.
     return np.where(living > 0, 1 - kept / np.maximum(living, 1), 0.0)

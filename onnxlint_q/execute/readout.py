@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
+from onnxlint_q.analysis.number_formats import NumberFormat, codes
 from onnxlint_q.analysis.pairing.match import channels_moved
 from onnxlint_q.analysis.pairing.skeleton import Held
 from onnxlint_q.errors import DataError
@@ -120,5 +121,5 @@ def _codes(model: Model, ours: Value, theirs: Value, array: Array) -> Array:
         )
     zero_point = pair.read_zero_point(model)
     shift = np.zeros((), np.float32) if zero_point is None else zero_point.astype(np.float32)
-    steps = np.rint(array / spread(scale, array.shape, pair.axis)) + spread(shift, array.shape, pair.axis)
-    return np.asarray(np.clip(steps, *pair.code_range), dtype_of(theirs))
+    steps, zeros = (spread(values, array.shape, pair.axis) for values in (scale, shift))
+    return np.asarray(codes(array, steps, NumberFormat(pair.elem_type, symmetric=False), zeros), dtype_of(theirs))

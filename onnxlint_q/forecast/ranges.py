@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import log, sqrt
+from math import inf, log, sqrt
 
 import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
+from onnxlint_q.analysis.number_formats import activation_step
 from onnxlint_q.analysis.placement import Placement, stored_tensor
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.forecast.operators.elementwise import function_of
@@ -16,13 +17,16 @@ from onnxlint_q.forecast.population import Samples
 from onnxlint_q.forecast.step import Site
 from onnxlint_q.forecast.sweep import Propagation
 from onnxlint_q.forecast.transfer import OutputCost
-from onnxlint_q.graph import Model, Node
+from onnxlint_q.graph import Model
 
 # Pixels are bounded: in photographs black and white lie about this many deviations from the mean.
 _PIXEL_REACH = 2.4
 _SAMPLES = 48
 # How many independent values a calibration set of a few dozen samples shows of one channel, where the shape is unknown.
 _CALIBRATED = 1e5
+# Where a range is looked at through a function: its ends, all that a rising one needs, and so many places in all that
+# the dip of a Swish or Gelu, about a unit wide, is met in a range of the usual few units.
+_PLACES = 17
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,10 +90,7 @@ def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, co
         _, exponent = np.frexp(samples)
         steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - number.mantissa_bits))
         return cost.uneven(np.asarray(steps / sqrt(12), np.float32))
-    low, high = min(low, 0.0), max(high, 0.0)
-    span = 2 * max(-low, high) if number.symmetric else high - low
-    step = float(span / (2**number.bits - 1))
-    return step**2 / 12 * cost.white
+    return activation_step(low, high, number) ** 2 / 12 * cost.white
 
 
 def value_range(model: Model, key: str, propagation: Propagation) -> tuple[float, float]:
@@ -103,18 +104,13 @@ def value_range(model: Model, key: str, propagation: Propagation) -> tuple[float
         function = function_of(Site(model, node, propagation.samples))
         if function is not None and node.input(0) in propagation.samples:
             lows, highs = _spread(model, node.input(0), propagation.samples[node.input(0)])
-            grid = np.linspace(lows, highs, 17)
+            grid = np.linspace(lows, highs, _PLACES)
             with np.errstate(all="ignore"):
                 values = np.nan_to_num(function(grid))
             return float(values.min()), float(values.max())
     lows, highs = _spread(model, key, propagation.samples[key])
-    if node is not None and _bounded(node):
-        return max(float(lows.min()), 0.0), min(float(highs.max()), 1.0)
-    return float(lows.min()), float(highs.max())
-
-
-def _bounded(node: Node) -> bool:
-    return node.op_type == "Softmax"
+    least, most = (node.operator.bounds if node is not None else None) or (-inf, inf)
+    return max(float(lows.min()), least), min(float(highs.max()), most)
 
 
 def _spread(model: Model, key: str, samples: Samples) -> tuple[Samples, Samples]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import onnx
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.errors import OnnxlintError, with_place
@@ -19,19 +18,19 @@ from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
 from onnxlint_q.forecast.transfer import Adjoint, Mixed, OutputCost, random_signs
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Layer, Model, Node
+from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.names import ROOT
+from onnxlint_q.graph.operators import MICROSOFT
 from onnxlint_q.graph.settled import Settled
+from onnxlint_q.graph.tensors import MOST_AXES
 
 RULES: Mapping[str, TransferRule] = {**elementwise.RULES, **structure.RULES, **pooling.RULES}
 
-_FLOATS = frozenset(
-    {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
-)
 # Samples and slopes of all tensors together: 2 GB. What comes after is treated as unknown.
 _MAX_SAMPLES = 1 << 29
 _MAX_COPIED = 1 << 14
-# numpy ends at 32 axes before version 2, and samples take one of them.
-_MAX_RANK = 31
+# Samples take an axis of their own, and operators that split them a few more.
+_MAX_RANK = MOST_AXES // 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +73,7 @@ def _forward(
     known = {
         value.name: input_samples(value, scale, seed)
         for seed, value in enumerate(model.inputs)
-        if (value.type.elem_type in _FLOATS or value.type.elem_type == 0) and len(value.type.shape or ()) <= _MAX_RANK
+        if (value.type.elem_type in FLOATS or value.type.elem_type == 0) and len(value.type.shape or ()) <= _MAX_RANK
     }
     settled = Settled(model, partial(_shape_of, model, known))
     by_node = {folded.layer.node: folded.layer for folded in layers}
@@ -125,7 +124,7 @@ def _shape_of(model: Model, known: Mapping[str, Samples], key: str) -> tuple[int
 
 
 def _known_step(site: Site, layer: Layer | None, rules: Mapping[str, TransferRule]) -> Step:
-    rule = rules.get(site.node.op_type) if site.node.is_standard or site.node.domain == "com.microsoft" else None
+    rule = rules.get(site.node.op_type) if site.node.is_standard or site.node.domain == MICROSOFT else None
     if layer is not None:
         return layer_rule(site, layer)
     if rule is None:
@@ -157,7 +156,7 @@ def _unknown_step(
 def _carries_values(model: Model, node: Node) -> bool:
     """Whether the node computes on values, not on shapes."""
     known = model.types.get(node.output)
-    return known is None or known.elem_type == 0 or known.elem_type in _FLOATS
+    return known is None or known.elem_type == 0 or known.elem_type in FLOATS
 
 
 def output_costs(model: Model, propagation: Propagation) -> tuple[Mapping[str, OutputCost], tuple[str, ...]]:

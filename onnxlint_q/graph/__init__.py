@@ -1,6 +1,5 @@
 """READ: a file becomes a Model. Nothing is executed, nothing outside the model's folder is opened."""
 
-from onnxlint_q.graph.integer_graph import is_integer_graph
 from onnxlint_q.graph.layers import Layer, find_layers
 from onnxlint_q.graph.loading.load import read_model
 from onnxlint_q.graph.model import Model, Node, TensorType, Value
@@ -23,7 +22,6 @@ __all__ = [
     "detect_format",
     "find_layers",
     "find_quantized_tensors",
-    "is_integer_graph",
     "lookup",
     "read_model",
     "trace_back",

@@ -1,4 +1,4 @@
-"""Integer element types and the codes that they hold; everything else that is known of number formats builds on it."""
+"""Element types: the codes that integers hold, on which all that is known of number formats builds, and the floats."""
 
 from __future__ import annotations
 
@@ -17,3 +17,5 @@ CODE_RANGES: Mapping[int, tuple[int, int]] = {
     _T.INT32: (-(2**31), 2**31 - 1),
 }
 """Smallest and largest code by TensorProto.DataType, of the integer types that QuantizeLinear knows, and INT32."""
+FLOATS = frozenset({_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16})
+"""The types that networks compute in: floating point, and none that only holds codes, as float8 does."""

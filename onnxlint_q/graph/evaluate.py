@@ -15,11 +15,9 @@ import onnx
 
 from onnxlint_q.graph.node import Node
 from onnxlint_q.graph.operators import MICROSOFT
-from onnxlint_q.graph.tensors import Array, is_external
+from onnxlint_q.graph.tensors import MOST_AXES, Array, is_external
 
-# numpy has no arrays of more axes.
-_MOST_AXES = 64
-# nor of more places, where it counts an axis without elements as one of length 1.
+# numpy has no arrays of more places, where it counts an axis without elements as one of length 1.
 _MOST_PLACES = 1 << 48
 
 
@@ -96,7 +94,7 @@ class _Call:
 
     def room(self, shape: Sequence[int]) -> tuple[int, ...]:
         """`shape`, if the result may have it."""
-        if len(shape) > _MOST_AXES:
+        if len(shape) > MOST_AXES:
             raise EvaluationError(f"the result would have {len(shape)} axes")
         if any(length < 0 for length in shape):
             raise EvaluationError(f"the result would have the shape {list(shape)}")
@@ -178,7 +176,7 @@ def _squeeze(call: _Call) -> Array:
 def _unsqueeze(call: _Call) -> Array:
     data, axes = call.array(), call.needed(1, "axes")
     rank = data.ndim + len(axes)
-    if rank > _MOST_AXES:
+    if rank > MOST_AXES:
         raise EvaluationError(f"the result would have {rank} axes")
     return np.expand_dims(data, _distinct(axes, rank))
 

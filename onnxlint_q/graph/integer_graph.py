@@ -18,12 +18,12 @@ import numpy as np
 
 from onnxlint_q.graph.layers import Layer
 from onnxlint_q.graph.model import Model
+from onnxlint_q.graph.operators import Trait
 from onnxlint_q.graph.tensors import Array
 
 _LARGEST = 2**15
 # So many values hold so many different numbers at least; four bits have 16 codes.
 _VALUES, _DIFFERENT = 64, 12
-_ROUND = frozenset({"Floor", "Round", "Ceil", "BitShift"})
 
 
 def is_integer_graph(model: Model, layers: Iterable[Layer]) -> bool:
@@ -32,7 +32,7 @@ def is_integer_graph(model: Model, layers: Iterable[Layer]) -> bool:
     Raises:
         ModelError: a weight cannot be read.
     """
-    if not any(node.op_type in _ROUND or not node.operator.known for node in model.nodes):
+    if not any(node.operator.has(Trait.ROUNDS) or not node.operator.known for node in model.nodes):
         return False
     different = 0
     for layer in layers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -9,16 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.evaluate import check_parameter, dequantize
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.node import Node, TensorType
 from onnxlint_q.graph.operators import LayerInputs, Product
 from onnxlint_q.graph.tensors import Array, is_real
-
-# Gemm and MatMul multiply integers too, in shape arithmetic, and there is nothing to quantise then.
-_FLOAT_TYPES = frozenset(
-    {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +61,11 @@ class Layer:
     def is_float(self) -> bool:
         """Whether the operator computes with float weights."""
         return self.inputs.is_float
+
+    @property
+    def taps(self) -> int:
+        """Positions of the kernel; 1 of a product of matrices."""
+        return math.prod(self.weight_shape[2:]) if self.inputs.convolves else 1
 
     @property
     def channel_axis(self) -> int:
@@ -155,10 +157,10 @@ def _as_layer(model: Model, node: Node, inputs: LayerInputs) -> Layer | None:
         return None
     known = _constant_type(model, weight)
     shape = tuple(dim for dim in known.shape or () if dim is not None)
-    if len(shape) < 2 or 0 in shape or (inputs.is_float and known.elem_type not in _FLOAT_TYPES):
+    # Gemm and MatMul multiply integers too, in shape arithmetic, and there is nothing to quantise then.
+    if len(shape) < 2 or 0 in shape or (inputs.is_float and known.elem_type not in FLOATS):
         return None
-    convolves = inputs.product in {Product.CONVOLUTION, Product.TRANSPOSED}
-    group = node.int("group", 1) if convolves else 1
+    group = node.int("group", 1) if inputs.convolves else 1
     if group < 1 or shape[0] % group:
         return None
     slots = (inputs.bias, inputs.scale, inputs.zero_point)

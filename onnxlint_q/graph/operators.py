@@ -69,6 +69,10 @@ class Trait(Flag):
     """Quantises with a scale that it computes at run time."""
     FUSED = auto()
     """ONNX Runtime computes it in one kernel with the convolution that it alone reads."""
+    ROUNDS = auto()
+    """A whole number in place of one with a fraction."""
+    NORMALISES = auto()
+    """Divides by the size of what it reads at run time, so a factor of the input is none of the result."""
     SCORES = auto()
     """Exponentials over their sum, or the logarithms of that: the scores of classes."""
     RANDOM = auto()
@@ -138,6 +142,11 @@ class LayerInputs:
     bias: int | None = None
     scale: int | None = None
     zero_point: int | None = None
+
+    @property
+    def convolves(self) -> bool:
+        """Whether its weight holds a kernel that goes over positions."""
+        return self.product in {Product.CONVOLUTION, Product.TRANSPOSED}
 
     @property
     def is_float(self) -> bool:
@@ -314,9 +323,8 @@ def _layer(
     traits: Trait = _NONE,
 ) -> Operator:
     """A sum of products with a weight; a matrix product may as well have two inputs that are computed."""
-    convolves = inputs.product in {Product.CONVOLUTION, Product.TRANSPOSED}
     data = (inputs.input, inputs.weight) if inputs.product is Product.MATMUL else (inputs.input,)
-    channels = Channels.SECOND if convolves else Channels.LAST
+    channels = Channels.SECOND if inputs.convolves else Channels.LAST
     return Operator(
         name, traits, domain, data, channels=channels, batch=batch, layer=inputs, static=static, codes=codes, form=form
     )
@@ -374,7 +382,8 @@ _ACTIVATIONS = (
 _FUNCTIONS = (
     *(_function(name) for name in "Acos Asin Cosh Reciprocal Tan BitwiseNot Not IsInf IsNaN".split()),
     *(_function(name, bounds=_SYMMETRIC) for name in "Sin Cos".split()),
-    *(_function(name, _T.INCREASING) for name in "Acosh Asinh Atanh Atan Log Sinh Floor Ceil Round".split()),
+    *(_function(name, _T.INCREASING) for name in "Acosh Asinh Atanh Atan Log Sinh".split()),
+    *(_function(name, _T.INCREASING | _T.ROUNDS) for name in "Floor Ceil Round".split()),
     *(_function(name, _T.INCREASING, _POSITIVE) for name in "Exp Sqrt".split()),
     *(_function(name, _T.INCREASING, _SYMMETRIC) for name in "Erf Sign".split()),
     _function("Abs", _T.HOMOGENEOUS, _POSITIVE),
@@ -402,7 +411,8 @@ _COMBINATIONS = (
     _combination("Min", _T.CHOOSES | _T.COMMUTATIVE),
     Operator("Where", _T.ELEMENTWISE | _T.CHOOSES, data=(1, 2), batch=BatchAxis.BROADCAST, static=_STATIC.ALL),
     _combination("Mean", _T.COMMUTATIVE),
-    *(_combination(name) for name in "Pow Mod BitShift Greater GreaterOrEqual Less LessOrEqual".split()),
+    *(_combination(name) for name in "Pow Mod Greater GreaterOrEqual Less LessOrEqual".split()),
+    _combination("BitShift", _T.ROUNDS),
     *(_combination(name, _T.COMMUTATIVE) for name in "Equal And Or Xor BitwiseAnd BitwiseOr BitwiseXor".split()),
 )
 
@@ -458,13 +468,13 @@ _REDUCING = (
 
 _NORMALISING = (
     _pooling("BatchNormalization", _T.SCALES, BatchAxis.FIRST_RESULT, static=_STATIC.OWN),
-    _pooling("InstanceNormalization", static=_STATIC.OWN),
-    _pooling("GroupNormalization"),
-    _pooling("MeanVarianceNormalization", batch=BatchAxis.ALONG_AXES),
-    _along_axis("LayerNormalization", channels=Channels.LAST, static=_STATIC.OWN),
-    _along_axis("RMSNormalization", channels=Channels.LAST),
-    _along_axis("SimplifiedLayerNormalization", channels=Channels.LAST),
-    _along_axis("LpNormalization", bounds=_SYMMETRIC),
+    _pooling("InstanceNormalization", _T.NORMALISES, static=_STATIC.OWN),
+    _pooling("GroupNormalization", _T.NORMALISES),
+    _pooling("MeanVarianceNormalization", _T.NORMALISES, batch=BatchAxis.ALONG_AXES),
+    _along_axis("LayerNormalization", _T.NORMALISES, channels=Channels.LAST, static=_STATIC.OWN),
+    _along_axis("RMSNormalization", _T.NORMALISES, channels=Channels.LAST),
+    _along_axis("SimplifiedLayerNormalization", _T.NORMALISES, channels=Channels.LAST),
+    _along_axis("LpNormalization", _T.NORMALISES, bounds=_SYMMETRIC),
     _along_axis("Softmax", _T.SCORES, bounds=_SCORE, static=_STATIC.OWN),
     _along_axis("LogSoftmax", _T.SCORES, bounds=_NEGATIVE),
     _along_axis("Hardmax", bounds=_SCORE),
@@ -554,16 +564,17 @@ _MICROSOFT = (
     # With a bias, which is added before the function is applied.
     _activation("FastGelu", _T.RECTIFIES, domain=MICROSOFT),
     _activation("BiasGelu", _T.RECTIFIES, domain=MICROSOFT),
-    Operator("SkipLayerNormalization", domain=MICROSOFT, data=(0, 1), channels=Channels.LAST),
-    Operator("SkipSimplifiedLayerNormalization", domain=MICROSOFT, data=(0, 1), channels=Channels.LAST),
+    Operator("SkipLayerNormalization", _T.NORMALISES, domain=MICROSOFT, data=(0, 1), channels=Channels.LAST),
+    Operator("SkipSimplifiedLayerNormalization", _T.NORMALISES, domain=MICROSOFT, data=(0, 1), channels=Channels.LAST),
+    *_plain("GroupNorm SkipGroupNorm", _T.NORMALISES, MICROSOFT),
     Operator("MultiHeadAttention", domain=MICROSOFT, channels=Channels.LAST),
     Operator("GroupQueryAttention", domain=MICROSOFT, channels=Channels.LAST),
     *_plain(
         "BiasAdd BiasDropout BiasSoftmax BiasSplitGelu BitmaskDropout BitmaskBiasDropout CDist ComplexMul "
         "ComplexMulConj CropAndResize DecoderMaskedMultiHeadAttention DecoderMaskedSelfAttention DynamicTimeWarping "
-        "EPContext ExpandDims GatedRelativePositionBias GatherND GemmaRotaryEmbedding GridSample GroupNorm Inverse "
+        "EPContext ExpandDims GatedRelativePositionBias GatherND GemmaRotaryEmbedding GridSample Inverse "
         "Irfft MaxpoolWithMask MurmurHash3 NGramRepeatBlock PackedMultiHeadAttention PagedAttention Pad Range "
-        "RelativePositionBias RemovePadding RestorePadding Rfft RotaryEmbedding SkipGroupNorm SparseAttention "
+        "RelativePositionBias RemovePadding RestorePadding Rfft RotaryEmbedding SparseAttention "
         "SparseToDenseMatMul Tokenizer Trilu UnfoldTensor Unique GreedySearch BeamSearch WhisperBeamSearch Sampling",
         domain=MICROSOFT,
     ),

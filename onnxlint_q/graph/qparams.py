@@ -10,7 +10,7 @@ import onnx
 
 from onnxlint_q.graph.element_types import CODE_RANGES
 from onnxlint_q.graph.integer_graph import is_integer_graph
-from onnxlint_q.graph.layers import find_layers
+from onnxlint_q.graph.layers import Layer
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.node import Node
 from onnxlint_q.graph.operators import Codes, Product, Trait
@@ -105,10 +105,16 @@ def find_quantized_tensors(model: Model) -> Iterator[QuantizedTensor]:
                 yield found
 
 
-def detect_format(model: Model) -> Format:
-    """The format by its layers: QDQ where float layers read dequantised tensors, and so on.
+def detect_format(model: Model, layers: Iterable[Layer]) -> tuple[Format, bool]:
+    """The format by its layers, and whether these compute with codes whose scale is nowhere in the file.
+
+    It is QDQ where float layers read dequantised tensors, and so on.
 
     An integer graph without any pair is QOperator: its operators take codes and give codes.
+
+    Args:
+        model: the model.
+        layers: all of its layers.
 
     Raises:
         ModelError: a weight cannot be read.
@@ -125,9 +131,10 @@ def detect_format(model: Model) -> Format:
             kinds.add(Format.QDQ)
     if not kinds:
         if any(node.operator.has(Trait.QUANTIZES) for node in model.nodes):
-            return Format.QDQ
-        return Format.QOPERATOR if is_integer_graph(model, find_layers(model)) else Format.FLOAT
-    return kinds.pop() if len(kinds) == 1 else Format.MIXED
+            return Format.QDQ, False
+        bare = is_integer_graph(model, layers)
+        return (Format.QOPERATOR if bare else Format.FLOAT), bare
+    return (kinds.pop() if len(kinds) == 1 else Format.MIXED), False
 
 
 def _reads_dynamic(model: Model, node: Node) -> bool:

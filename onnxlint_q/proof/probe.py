@@ -14,7 +14,8 @@ import onnx
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.execute.data.source import OPEN_SIDE, Source
+from onnxlint_q.analysis.open_dimensions import OPEN_SIDE
+from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.synthetic import SyntheticSource
 from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.limits import Allowance

@@ -92,6 +92,20 @@ def test_no_stem_behind_arithmetic_or_other_moves(body: str) -> None:
     assert example_facts(Example(HEAD + text, weights=lambda _: made)).stem is None
 
 
+@pytest.mark.parametrize(
+    ("normalised", "expected"),
+    [("InstanceNormalization(c, one, zero)", True), ("BatchNormalization(c, one, zero, zero, one)", False)],
+)
+def test_only_what_normalises_at_run_time_frees_the_scale(normalised: str, expected: bool) -> None:
+    # Nothing folds into a convolution whose result something else reads, too.
+    text = (
+        "(float[1, 3, 16, 16] x) => (float[1, 4, h, w] y, float[1, 4, h, w] z)"
+        " <float[4, 3, 3, 3] w, float[4] one = {1, 1, 1, 1}, float[4] zero = {0, 0, 0, 0}> {\n"
+        f"  c = Conv(x, w)\n  y = {normalised}\n  z = Relu(c)\n}}"
+    )
+    assert stem_of(Example(HEAD + text, weights=weights)).scale_free is expected
+
+
 def patches(images: np.ndarray, stem: Stem) -> Patches:
     facts = example_facts(Example(RECORDING))
     image = inspect(facts, ArraySource("s", {"x": images})).inputs["x"].image

@@ -154,7 +154,7 @@ def test_rounding_makes_the_noise_of_its_format() -> None:
     values = np.exp(rng.uniform(0, 4 * np.log(2), (SIZE, 50))).astype(np.float32)
     cost = OutputCost(np.ones_like(values))
     count = values.size / IMAGES
-    steps = {"int8-per-tensor": 16 / 255, "int8-symmetric": 32 / 255, "int16-activations": 16 / 65535}
+    steps = {"int8-per-tensor": 16 / 255, "int8-symmetric": 16 / 127, "int16-activations": 16 / 65535}
     for name, step in steps.items():
         assert rounding_noise(1, 16, SCHEMES_BY_NAME[name], values, cost) == pytest.approx(step**2 / 12 * count)
     exponent = np.floor(np.log2(values))

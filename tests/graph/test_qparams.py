@@ -11,7 +11,16 @@ import pytest
 from onnx import TensorProto
 from onnx_cases import as_model, versioned_text
 
-from onnxlint_q.graph import Format, Model, QuantizedTensor, Role, detect_format, find_quantized_tensors, read_model
+from onnxlint_q.graph import (
+    Format,
+    Model,
+    QuantizedTensor,
+    Role,
+    detect_format,
+    find_layers,
+    find_quantized_tensors,
+    read_model,
+)
 
 QUANTISED = ["qdq_good", "qdq_per_tensor_depthwise", "qdq_blocked", "qoperator", "dynamic", "qdq_invalid_scale"]
 BYTE = np.array(0, np.int8)
@@ -118,6 +127,10 @@ def test_blocked(models: Path) -> None:
     assert scale is not None and scale.shape == (2, 10)
 
 
+def format_of(model: Model) -> Format:
+    return detect_format(model, list(find_layers(model)))[0]
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -130,7 +143,7 @@ def test_blocked(models: Path) -> None:
     ],
 )
 def test_format(models: Path, name: str, expected: Format) -> None:
-    assert detect_format(read_model(models / f"{name}.onnx")) is expected
+    assert format_of(read_model(models / f"{name}.onnx")) is expected
 
 
 def of(body: str, inputs: str = "float[N,4] x", /, **arrays: npt.ArrayLike) -> Model:
@@ -143,24 +156,24 @@ WEIGHT: dict[str, npt.ArrayLike] = {"w": np.ones((4, 4), np.int8), "s": np.float
 
 def test_format_of_integer_products_without_dynamic_ranges() -> None:
     model = of("i = MatMulInteger(x, w) y = Cast<to = 1>(i)", "int8[N,4] x", **WEIGHT)
-    assert detect_format(model) is Format.QOPERATOR
+    assert format_of(model) is Format.QOPERATOR
 
 
 def test_mixed_format() -> None:
     body = """q, qs, qz = DynamicQuantizeLinear(x) i = MatMulInteger(q, w, qz) f = Cast<to = 1>(i)
               c = DequantizeLinear(w, s, z) y = MatMul(f, c)"""
-    assert detect_format(of(body, **WEIGHT)) is Format.MIXED
+    assert format_of(of(body, **WEIGHT)) is Format.MIXED
 
 
 def test_pairs_without_a_layer_are_qdq() -> None:
     model = of("q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = Relu(d)", **WEIGHT)
-    assert detect_format(model) is Format.QDQ
+    assert format_of(model) is Format.QDQ
 
 
 def test_a_weight_behind_moves_is_still_a_weight() -> None:
     body = "d = DequantizeLinear(w, s, z) t = Transpose<perm = [1, 0]>(d) y = MatMul(x, t)"
     model = of(body, **WEIGHT)
-    assert detect_format(model) is Format.QDQ
+    assert format_of(model) is Format.QDQ
     (pair,) = find_quantized_tensors(model)
     assert (pair.role, pair.codes) == (Role.WEIGHT, "w")
 
@@ -209,7 +222,7 @@ def test_dynamic_quantize_matmul() -> None:
     model = of("y = com.microsoft.DynamicQuantizeMatMul(x, w, s, z)", **WEIGHT)
     (pair,) = find_quantized_tensors(model)
     assert (pair.role, pair.codes, pair.scale, pair.zero_point) == (Role.WEIGHT, "w", "s", "z")
-    assert detect_format(model) is Format.DYNAMIC
+    assert format_of(model) is Format.DYNAMIC
 
 
 def test_invalid_scales_are_read_as_they_are(models: Path) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import BatchNorm, FoldedLayer
 from onnxlint_q.analysis.image.inputs import COLOURS, reads_image
-from onnxlint_q.graph import Model, Node
+from onnxlint_q.graph import Model, Node, Trait
 
 Vector = npt.NDArray[np.float64]
 
@@ -71,7 +71,7 @@ def find_stem(model: Model, layers: Sequence[FoldedLayer]) -> Stem | None:
         if kernel is None or not np.isfinite(kernel).all() or bias is None:
             return None
         readers = model.consumers(layer.output)
-        free = any(node.op_type.endswith("Normalization") for node in readers) and folded.after is None
+        free = any(node.operator.has(Trait.NORMALISES) for node in readers) and folded.after is None
         return Stem(folded, view.input, view.channels_last, kernel, bias if layer.bias else None, folded.after, free)
     return None
 

@@ -17,6 +17,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from onnx import TensorProto
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.graph import Model, Node, QuantizedTensor, Role
@@ -29,8 +30,6 @@ _COPIES = Trait.COPIES | Trait.QUANTIZES
 _CONTINUES = Trait.ADDS | Trait.SCALES
 # What hands codes on as they are, so that the result has the qparams of what it reads.
 _HANDS_ON = Trait.MOVES | Trait.JOINS | Trait.RESAMPLES
-# A Gemm without a bias is a MatMul, and is written as one by some.
-_SAME_KIND = {"Gemm": "MatMul"}
 # Attributes that say how codes are stored or that repeat what a shape says.
 _STORAGE = frozenset({"channels_last", "to", "axis", "allowzero"})
 
@@ -196,7 +195,8 @@ class _Builder:
 def _kind(node: Node) -> str:
     if node.operator.has(Trait.RESHAPES):
         return "Reshape"
-    return _SAME_KIND.get(node.operator.form, node.operator.form)
+    # A Gemm without a bias is a MatMul, and is written as one by some.
+    return "MatMul" if node.operator.form == "Gemm" else node.operator.form
 
 
 def _signature(model: Model, node: Node) -> Hashable:
@@ -214,5 +214,6 @@ def _is_small_integer(model: Model, key: str) -> bool:
     stored = model.constants.initializer(key)
     if stored is None:
         known = model.types.get(key)
-        return model.is_constant(key) and known is not None and known.elem_type == 7 and len(known.shape or ()) <= 1
-    return stored.data_type == 7 and len(stored.dims) <= 1 and sum(stored.dims) <= 64
+        listed = known is not None and known.elem_type == TensorProto.INT64 and len(known.shape or ()) <= 1
+        return listed and model.is_constant(key)
+    return stored.data_type == TensorProto.INT64 and len(stored.dims) <= 1 and sum(stored.dims) <= 64

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.image.inputs import channels_last
+from onnxlint_q.analysis.open_dimensions import OPEN_SIDE
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.data.preprocess import Preprocessing
-from onnxlint_q.execute.data.source import OPEN_SIDE, Array, Sample, Source, dtype_of
+from onnxlint_q.execute.data.source import Array, Sample, Source, dtype_of
 from onnxlint_q.graph import Value
 
 # What these names promise: Pillow goes by the content, and would start other programs for some of its formats.

@@ -16,8 +16,6 @@ from onnxlint_q.graph import Value
 
 Array = npt.NDArray[Any]
 Sample = Mapping[str, Array]
-OPEN_SIDE = 224
-"""Pixels of a side that an image input leaves open."""
 
 
 class Source(ABC):

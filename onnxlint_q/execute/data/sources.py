@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from onnxlint_q.analysis.open_dimensions import OPEN_LENGTH, OPEN_SIDE
 from onnxlint_q.errors import DataError, UsageError
 from onnxlint_q.execute.data.archives import read_arrays
 from onnxlint_q.execute.data.images import SUFFIXES, ImageFolder
 from onnxlint_q.execute.data.preprocess import Preprocessing
-from onnxlint_q.execute.data.source import OPEN_SIDE, Array, Sample, Source, dtype_of
+from onnxlint_q.execute.data.source import Array, Sample, Source, dtype_of
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.graph import Value
 from onnxlint_q.graph.tensors import MOST_AXES
@@ -220,7 +221,7 @@ def _noise(value: Value, generator: np.random.Generator) -> Array:
         raise DataError(f"input {value.name!r} has no known shape, so noise cannot fill it; give an .npz")
     rank = len(value.type.shape)
     # A free dimension is a batch of one, or a picture's side, or a short sequence.
-    free = [1 if axis == 0 else (OPEN_SIDE if rank == 4 and axis >= 2 else 16) for axis in range(rank)]
+    free = [1 if axis == 0 else (OPEN_SIDE if rank == 4 and axis >= 2 else OPEN_LENGTH) for axis in range(rank)]
     shape = [free[axis] if dim is None else dim for axis, dim in enumerate(value.type.shape)]
     if rank > MOST_AXES:
         raise DataError(

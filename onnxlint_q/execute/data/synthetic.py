@@ -9,10 +9,10 @@ Colours correlate, each image has a contrast and a brightness of its own, and va
 deviations, because pixels are bounded. The scale is that which the model's first layer was trained for, as far as the
 file tells. Every other input is standard normal noise.
 
-Strength and rate of the textures were chosen by the rank that a probe of five image classifiers gives their
-layers, against the rank on photographs: plain 1/f noise and untextured discs each mislead for some of them. Busy and
-simple scenes together rank the layers of twelve networks better than twice as many of either (mean Spearman 0.95,
-against 0.91 and 0.94), whatever the seed.
+Strength and rate of the textures, the spread of both depth and strength, and the blur were chosen by the rank that a
+probe of five image classifiers gives their layers, against the rank on photographs: plain 1/f noise and untextured
+discs each mislead for some of them. Busy and simple scenes together rank the layers of twelve networks better than
+twice as many of either (mean Spearman 0.95, against 0.91 and 0.94), whatever the seed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.image.inputs import channels_last, is_image
-from onnxlint_q.execute.data.source import OPEN_SIDE, Sample, Source, dtype_of
+from onnxlint_q.analysis.open_dimensions import OPEN_SIDE
+from onnxlint_q.execute.data.source import Sample, Source, dtype_of
 from onnxlint_q.execute.data.sources import RandomSource
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.forecast.prior import InputScale
@@ -54,6 +55,16 @@ BUSY, SIMPLE = Scene(150, 1 / 40, 0.35), Scene(8, 1 / 6, 0.1)
 _SEED = 0
 _COLOUR_SHARE = 0.9
 _BOUND = 2.4
+# Deviation, in natural logarithms, of depth from size: the larger a disc, the farther back it mostly lies.
+_DEPTH_SPREAD = 0.7
+# Deviation of the shade that a disc has at its rim, the colours having one of 1.
+_SHADE = 0.5
+# Cycles a pixel at which the blur leaves 1/e: only edges are softened, as by a lens.
+_PASSBAND = 0.35
+# Deviation, in natural logarithms, of the strength of textures from disc to disc.
+_STRENGTH_SPREAD = 0.8
+# Between which an image's contrast lies, and the deviation of its brightness.
+_CONTRASTS, _BRIGHTNESS = (0.6, 1.2), 0.4
 # The rate at which a texture falls with frequency; below 1, because the discs already bring 1/f.
 _SLOPES = (0.3, 1.1)
 
@@ -125,12 +136,12 @@ def dead_leaves(channels: int, height: int, width: int, generator: np.random.Gen
     smallest, largest = max(1.5, side * scene.smallest), max(2.0, side / 2)
     # A density of radii as r^-3 makes the picture look alike at every scale.
     radii = (smallest**-2 + generator.random(scene.leaves) * (largest**-2 - smallest**-2)) ** -0.5
-    depth = np.argsort(-radii * np.exp(0.7 * generator.standard_normal(scene.leaves)))
+    depth = np.argsort(-radii * np.exp(_DEPTH_SPREAD * generator.standard_normal(scene.leaves)))
     centres = generator.random((scene.leaves, 2)) * (height, width)
     colours = _coloured(
         generator.standard_normal((scene.leaves, 1)), generator.standard_normal((scene.leaves, channels))
     )
-    slopes = generator.standard_normal((scene.leaves, 2)) * 0.5
+    slopes = generator.standard_normal((scene.leaves, 2)) * _SHADE
     strengths = generator.standard_normal(scene.leaves)
     image, strength = np.empty((channels, height, width)), np.empty((height, width))
     image[:], strength[:] = generator.standard_normal(), generator.standard_normal()
@@ -146,14 +157,14 @@ def dead_leaves(channels: int, height: int, width: int, generator: np.random.Gen
         window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         image[:, *window][:, inside] = colours[leaf][:, None] + shade[inside]
         strength[window][inside] = strengths[leaf]
-    layers = _filtered(np.concatenate([image, strength[None]]), np.exp(-((_frequency(height, width) / 0.35) ** 2)))
+    layers = _filtered(np.concatenate([image, strength[None]]), np.exp(-((_frequency(height, width) / _PASSBAND) ** 2)))
     texture = pink_noise(channels, height, width, generator, generator.uniform(*_SLOPES))
-    return np.asarray(layers[:-1] + scene.texture * np.exp(0.8 * layers[-1]) * texture, np.float64)
+    return np.asarray(layers[:-1] + scene.texture * np.exp(_STRENGTH_SPREAD * layers[-1]) * texture, np.float64)
 
 
 def exposed(image: Image, generator: np.random.Generator) -> Image:
     """The image with unit variance, then a contrast and a brightness of its own, and its values bounded."""
-    contrast, brightness = generator.uniform(0.6, 1.2), generator.normal(0, 0.4)
+    contrast, brightness = generator.uniform(*_CONTRASTS), generator.normal(0, _BRIGHTNESS)
     standard = (image - image.mean()) / (image.std() + 1e-9)
     return np.asarray(_BOUND * np.tanh((contrast * standard + brightness) / _BOUND), np.float64)
 

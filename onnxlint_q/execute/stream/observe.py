@@ -24,10 +24,11 @@ from onnx import helper
 
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
+from onnxlint_q.analysis.open_dimensions import OPEN_SIDE
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, check_same
 from onnxlint_q.execute.batch.free_batch import Batch, batches, free_batch
-from onnxlint_q.execute.data.source import OPEN_SIDE, Sample, Source
+from onnxlint_q.execute.data.source import Sample, Source
 from onnxlint_q.execute.executable import PREFIX, Executable, as_stored
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.progress import Progress, silent

@@ -16,8 +16,8 @@ from onnx import helper
 
 from onnxlint_q.analysis.number_formats import NumberFormat
 from onnxlint_q.execute.executable import PREFIX, Array, Executable
+from onnxlint_q.graph.operators import MICROSOFT
 
-_DOMAIN = "com.microsoft"
 # Round, which float8 activations are simulated with, exists from here on.
 _ROUND_OPSET = 11
 
@@ -84,8 +84,8 @@ def rounding_constants(number: int, entry: ActivationScale) -> dict[str, Array]:
 
 def add_domain(proto: onnx.ModelProto) -> None:
     """Let `proto` use the pair of operators that `rounding_nodes` makes."""
-    if not any(entry.domain == _DOMAIN for entry in proto.opset_import):
-        proto.opset_import.add(domain=_DOMAIN, version=1)
+    if not any(entry.domain == MICROSOFT for entry in proto.opset_import):
+        proto.opset_import.add(domain=MICROSOFT, version=1)
 
 
 def rounding_nodes(
@@ -99,8 +99,8 @@ def rounding_nodes(
     if entry.number.is_float:
         return _rounded_to_float(graph, number, entry, source, scale, result)
     return [
-        helper.make_node("QuantizeLinear", [source, scale, zero], [codes], domain=_DOMAIN),
-        helper.make_node("DequantizeLinear", [codes, scale, zero], [result], domain=_DOMAIN),
+        helper.make_node("QuantizeLinear", [source, scale, zero], [codes], domain=MICROSOFT),
+        helper.make_node("DequantizeLinear", [codes, scale, zero], [result], domain=MICROSOFT),
     ]
 
 

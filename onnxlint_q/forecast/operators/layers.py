@@ -22,6 +22,7 @@ from onnxlint_q.forecast.step import Edge, Site, Step
 from onnxlint_q.forecast.transfer import Taps
 from onnxlint_q.forecast.unmodelled import UnmodelledError, axis_in, bounded
 from onnxlint_q.graph import Layer, Model
+from onnxlint_q.graph.operators import Product
 
 Blocks = npt.NDArray[np.float32]
 _MANY_TAPS, _RUN = 64, 8
@@ -95,7 +96,7 @@ class Kernel:
 
 def kernel_of(model: Model, layer: Layer, matrix: npt.NDArray[np.float32]) -> Kernel:
     """The kernel of a layer whose weight is given as `[output channels, taps]`."""
-    taps = int(np.prod(layer.weight_shape[2:])) if "Conv" in layer.op_type else 1
+    taps = layer.taps
     blocks = matrix.reshape(layer.group, layer.channels // layer.group, -1, taps)
     correlation = NEIGHBOUR_CORRELATION
     if reads_image(model, layer):
@@ -103,7 +104,7 @@ def kernel_of(model: Model, layer: Layer, matrix: npt.NDArray[np.float32]) -> Ke
         if taps > _MANY_TAPS and taps % _RUN == 0:
             # The patches of a vision transformer: pixels next to each other are taken for equal.
             blocks = blocks.reshape(*blocks.shape[:3], -1, _RUN).sum(axis=4)
-    if layer.op_type != "ConvTranspose":
+    if layer.inputs.product is not Product.TRANSPOSED:
         return Kernel(blocks, correlation=correlation)
     strides = float(np.prod(layer.node.ints("strides") or (1,)))
     return Kernel(blocks, max(1 / max(strides, 1.0), 1 / taps))
@@ -111,7 +112,7 @@ def kernel_of(model: Model, layer: Layer, matrix: npt.NDArray[np.float32]) -> Ke
 
 def channel_axis(layer: Layer) -> int:
     """Channel axis of a layer's input and of its output; negative counts from the end."""
-    if "Conv" in layer.op_type:
+    if layer.inputs.convolves:
         return 1
     return -2 if layer.weight_left else -1
 
@@ -181,9 +182,9 @@ def frame_of(layer: Layer, shape: tuple[int, ...]) -> Frame:
     axis = channel_axis(layer)
     places = int(np.prod(shape)) // max(shape[axis_in(axis, len(shape))], 1)
     weight = int(np.prod(layer.weight_shape))
-    taps = int(np.prod(layer.weight_shape[2:])) if "Conv" in layer.op_type else 1
     few = places * weight <= _MULTIPLIED and places * layer.channels <= _HELD
-    return Frame(shape, axis, places == 1 or (taps == 1 and layer.op_type != "ConvTranspose" and few))
+    one_by_one = layer.taps == 1 and layer.inputs.product is not Product.TRANSPOSED
+    return Frame(shape, axis, places == 1 or (one_by_one and few))
 
 
 def layer_rule(site: Site, layer: Layer) -> Step:
@@ -193,19 +194,20 @@ def layer_rule(site: Site, layer: Layer) -> Step:
         raise UnmodelledError("nothing is known of what it reads")
     if not layer.is_float:
         raise UnmodelledError("it computes in integers")
-    if layer.op_type == "MatMul" and len(layer.weight_shape) != 2:
+    if layer.inputs.product is Product.MATMUL and len(layer.weight_shape) != 2:
         raise UnmodelledError("its weight is no matrix")
     node = layer.node
     bounded((layer.channels,))
     frame = frame_of(layer, samples.shape[1:])
-    scale = np.float32(node.float("alpha", 1.0) if layer.op_type == "Gemm" else 1.0)
+    is_gemm = layer.inputs.product is Product.GEMM
+    scale = np.float32(node.float("alpha", 1.0) if is_gemm else 1.0)
     kernel = kernel_of(site.model, layer, layer.by_channel(layer.read_weight(site.model)))
     values = frame.read(samples, kernel.inputs)
     places = values.shape[1]
     output = kernel.push(values.reshape(-1, kernel.inputs)) * scale
     bias = site.constant(2) if layer.bias else None
     if bias is not None and bias.size in {1, layer.channels}:
-        output = output + bias.ravel() * np.float32(node.float("beta", 1.0) if layer.op_type == "Gemm" else 1.0)
+        output = output + bias.ravel() * np.float32(node.float("beta", 1.0) if is_gemm else 1.0)
 
     def back(rows: Samples) -> tuple[Samples, float]:
         kernel = kernel_of(site.model, layer, layer.by_channel(layer.read_weight(site.model)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from onnxlint_q.analysis.open_dimensions import LAST_SIDE, OPEN_LENGTH
 from onnxlint_q.forecast.population import (
     POSITIONS,
     SIZE,
@@ -60,7 +61,7 @@ def average(site: Site, axes: tuple[int, ...], *, keep: bool = True, total: bool
     axes = axes_in(axes, rank)
     inner = tuple(a + 1 for a in axes)
     places = int(np.prod([samples.shape[a] for a in inner]))
-    elements = max(site.count(0, axes, 7), places)
+    elements = max(site.count(0, axes, LAST_SIDE), places)
     pooled = elements > places
     scale = np.float32(elements if total else 1)
     mean = samples.mean(axis=inner, keepdims=True) * scale
@@ -94,7 +95,7 @@ def extreme(site: Site) -> Step:
     sign = np.float32(1 if site.node.op_type == "ReduceMax" else -1)
     rest = tuple(a for a in range(rank) if a not in axes)
     places = int(np.prod([samples.shape[a + 1] for a in axes]))
-    pooled = places == 1 and site.count(0, axes, 7) > 1
+    pooled = places == 1 and site.count(0, axes, LAST_SIDE) > 1
     # [images or samples, rest, picked from]
     lead = (-1, POSITIONS) if pooled else (SIZE, 1)
     split = samples.reshape(*lead, *samples.shape[1:])
@@ -122,7 +123,7 @@ def norm(site: Site) -> Step:
     rank = site.rank()
     axes = axes_in(site.integers(1, "axes") or range(rank), rank)
     inner = tuple(a + 1 for a in axes)
-    terms = np.float32(max(site.count(0, axes, 7) / np.prod([samples.shape[a] for a in inner]), 1.0))
+    terms = np.float32(max(site.count(0, axes, LAST_SIDE) / np.prod([samples.shape[a] for a in inner]), 1.0))
     length = np.sqrt((samples**2).sum(axis=inner, keepdims=True) * terms)
     slope = samples * np.sqrt(terms) / np.maximum(length, np.float32(1e-12))
     kept = length.shape
@@ -178,9 +179,10 @@ def softmax(site: Site) -> Step:
     axis = axis_in(site.node.int("axis", -1 if site.model.opset >= 13 else 1), site.rank()) + 1
     # Without a known length, places that are told apart are all there are.
     known = (shape[axis - 1] for shape in map(site.shape, (site.node.input(0), site.node.output)) if shape is not None)
-    length = next((length for length in known if length), 16 if samples.shape[axis] == 1 else samples.shape[axis])
-    terms = max(length / samples.shape[axis], 1.0)
-    pooled = samples.shape[axis] == 1 and terms > 1
+    apart = samples.shape[axis]
+    length = next((length for length in known if length), OPEN_LENGTH if apart == 1 else apart)
+    terms = max(length / apart, 1.0)
+    pooled = apart == 1 and terms > 1
     top = samples.max(axis=0) if pooled else samples.max(axis=axis, keepdims=True)
     weight = np.exp(np.maximum(samples - top, -60))
     total = image_mean(weight) * terms if pooled else weight.sum(axis=axis, keepdims=True) * terms

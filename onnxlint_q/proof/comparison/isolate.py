@@ -178,7 +178,7 @@ def _part(entry: PairedOperation, weights: LayerWeights | None, model: Model) ->
     values = weights.reference.bias(model)
     if values is None:
         return None
-    bias = {"b": values} if layer.op_type != "MatMul" else {}
+    bias = {"b": values} if layer.inputs.bias is not None else {}
     names = [*(["w", "x"] if layer.weight_left else ["x", "w"]), *bias]
     return _Part(_model_of(node, names, _LAYER_OPSET), {"w": exact, **bias}, {"w": other, **bias})
 

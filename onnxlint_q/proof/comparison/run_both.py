@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.observed.compared import ClassifierError, QparamsReading
+from onnxlint_q.analysis.open_dimensions import INNER_LENGTH
 from onnxlint_q.analysis.output_kind import gives_class_scores
 from onnxlint_q.analysis.pairing.match import Pairing
 from onnxlint_q.analysis.pairing.skeleton import Skeleton
@@ -32,8 +33,6 @@ from onnxlint_q.proof.comparison.metrics import ClassifierErrorAccumulator, Tens
 from onnxlint_q.proof.comparison.qparams_error import QparamsAccumulator
 
 Array = npt.NDArray[Any]
-# A dimension that the file leaves open, other than the first, counts as so many.
-_OPEN_DIMENSION = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +121,7 @@ def _groups(pairing: Pairing, most: int) -> Sequence[Sequence[int]]:
 
 def _size(skeleton: Skeleton, value: int) -> int:
     shape = skeleton.model.shape(skeleton.values[value].tensors[0]) or ()
-    return math.prod((1 if axis == 0 else _OPEN_DIMENSION) if dim is None else dim for axis, dim in enumerate(shape))
+    return math.prod((1 if axis == 0 else INNER_LENGTH) if dim is None else dim for axis, dim in enumerate(shape))
 
 
 def _run_group(

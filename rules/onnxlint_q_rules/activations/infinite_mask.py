@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxlint_q.analysis.placement import quantized_activations
+from onnxlint_q.analysis.number_formats import UINT8
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.graph import Model, Trait, trace_back
@@ -93,8 +93,7 @@ class InfiniteMask(Rule):
         """Each tensor of a float model that a Softmax reads and that would be quantised."""
         if not facts.is_float:
             return
-        folded = [layer.folded for layer in facts.layers]
-        rounded = {place.tensor for place in quantized_activations(facts.model, folded)}
+        rounded = {place.tensor for place in facts.placements}
         seen = set[str]()
         for softmax in (node for node in facts.model.nodes if node.operator.has(Trait.SCORES)):
             scores = softmax.input(0)
@@ -105,7 +104,7 @@ class InfiniteMask(Rule):
             lowest = min(_constants(facts.model, scores), default=0.0)
             if -lowest < self.magnitude:
                 continue
-            step = -lowest / 255
+            step = -lowest / (UINT8.largest - UINT8.lowest)
             yield self.finding(
                 facts.model.locate(producer),
                 f"a mask of {lowest:.3g} reaches {softmax.op_type} {softmax.label!r}: one step of {scores!r} at 8 bits "

@@ -18,12 +18,10 @@ import onnx
 
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Model, Node, Trait
+from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.operators import Product
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, option
-
-_T = onnx.TensorProto
-_FLOATS = frozenset({_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16})
 
 
 def _lstm(random: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
@@ -188,7 +186,7 @@ def _matrix_size(model: Model, key: str) -> int:
     origin = model.constants.origin(key)
     producer = model.producer(origin)
     tensor = model.constants.initializer(origin) or (producer.attributes.get("value") if producer else None)
-    if not isinstance(tensor, onnx.TensorProto) or tensor.data_type not in _FLOATS:
+    if not isinstance(tensor, onnx.TensorProto) or tensor.data_type not in FLOATS:
         return 0
     return math.prod(tensor.dims) if len(tensor.dims) > 1 else 0
 

@@ -10,6 +10,7 @@ import numpy as np
 from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.graph import Node, QuantizedTensor, Trait, trace_forward
+from onnxlint_q.graph.operators import Product
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q_rules.qdq.pairs import Pairs, Vector
 
@@ -118,7 +119,7 @@ def channel_norm(layer: LayerFacts) -> Vector:
     """`||w_c||_2` of each output channel: of a Gemm times alpha, of a strided ConvTranspose its taps in one value."""
     part = layer.folded.layer
     taps = float(np.prod(part.weight_shape)) / max(part.channels, 1)
-    if part.op_type == "ConvTranspose":
+    if part.inputs.product is Product.TRANSPOSED:
         taps /= float(np.prod(part.node.ints("strides") or (1,)))
-    factor = abs(part.node.float("alpha", 1.0)) if part.node.operator.form == "Gemm" else 1.0
+    factor = abs(part.node.float("alpha", 1.0)) if part.inputs.product is Product.GEMM else 1.0
     return np.asarray(factor * np.sqrt(layer.weight.power * taps), np.float64)

@@ -16,11 +16,10 @@ import onnx
 
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Model, Node
+from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, Weights
 
-_T = onnx.TensorProto
-_FLOATS = frozenset({_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16})
 # Inputs for which infinity is the customary way to say "no bound".
 _BOUNDS = {"Clip": (1, 2), "Pad": (2,), "Max": (0, 1), "Min": (0, 1)}
 _NETWORK = """
@@ -129,10 +128,10 @@ def _constants(model: Model) -> Iterator[tuple[str, Node]]:
 def _is_float(model: Model, key: str) -> bool:
     tensor = model.constants.initializer(key)
     if tensor is not None:
-        return tensor.data_type in _FLOATS
+        return tensor.data_type in FLOATS
     producer = model.producer(key)
     value = producer.attributes.get("value") if producer is not None else None
-    return value.data_type in _FLOATS if isinstance(value, onnx.TensorProto) else value is None
+    return value.data_type in FLOATS if isinstance(value, onnx.TensorProto) else value is None
 
 
 def _count(model: Model, key: str) -> tuple[int, int]:
