@@ -37,12 +37,12 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, c
 from onnxruntime.quantization.qdq_loss_debug import collect_activations, modify_model_output_intermediate_tensors
 
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
-from onnxlint_q.calibration.data import open_source
-from onnxlint_q.calibration.observe import observe
-from onnxlint_q.calibration.preprocess import preset
-from onnxlint_q.calibration.source import Sample, Source
-from onnxlint_q.facts import Facts, measure
+from onnxlint_q.execute.data.preprocess import preset
+from onnxlint_q.execute.data.source import Sample, Source
+from onnxlint_q.execute.data.sources import open_source
+from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.graph import Value, read_model
+from onnxlint_q.judge.facts import Facts, facts_of
 
 MANY = 1000
 
@@ -110,7 +110,7 @@ RUNS: dict[str, Pass] = {
 
 def prepared(chosen: argparse.Namespace) -> tuple[Facts, list[Sample]]:
     """The model, and its samples in memory."""
-    facts = measure(read_model(chosen.model), DEFAULT_SCHEMES)
+    facts = facts_of(read_model(chosen.model), DEFAULT_SCHEMES)
     source = open_source(chosen.images, preset(chosen.preprocess))
     return facts, list(source.take(facts.model.inputs, chosen.samples))
 

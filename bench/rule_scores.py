@@ -19,23 +19,24 @@ from pathlib import Path
 
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, SCHEMES
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.config import Config
-from onnxlint_q.facts import measure
 from onnxlint_q.finding import Finding, Severity, Subject
 from onnxlint_q.graph import read_model
-from onnxlint_q.linter import judge
-from onnxlint_q.registry import load_rules
-from onnxlint_q.rule import Rule
+from onnxlint_q.judge.config import Config
+from onnxlint_q.judge.facts import facts_of
+from onnxlint_q.judge.own_findings import RULE_CRASHED
+from onnxlint_q.judge.registry import load_rules
+from onnxlint_q.judge.rule import Rule
+from onnxlint_q.workflow.check import judge
 
 Key = tuple[str, str]  # network and layer
 
 
 def _depthwise(layer: LayerFacts) -> bool:
-    return layer.folded.layer.depthwise
+    return layer.depthwise
 
 
 def _dense(layer: LayerFacts) -> bool:
-    return not layer.folded.layer.depthwise
+    return not layer.depthwise
 
 
 def _normalised(layer: LayerFacts) -> bool:
@@ -80,7 +81,7 @@ def collect(models: Path, truths: Path, rules: Sequence[Rule], *, forecast: bool
     said: list[tuple[Key, Finding]] = []
     others: dict[str, Counter[Severity]] = {}
     for path in sorted(truths.glob("*.json")):
-        facts = measure(read_model(models / f"{path.stem}.onnx"), tuple(SCHEMES.values()))
+        facts = facts_of(read_model(models / f"{path.stem}.onnx"), tuple(SCHEMES.values()))
         if not facts.is_float:
             continue
         for entry in json.loads(path.read_text("utf-8"))["layers"]:
@@ -88,8 +89,8 @@ def collect(models: Path, truths: Path, rules: Sequence[Rule], *, forecast: bool
                 measured[path.stem, entry["output"]] = entry["weight_only_sqnr_db"]
         for code, (_, applies) in ABOUT.items():
             about[code] |= {(path.stem, layer.output) for layer in facts.layers if applies(layer)}
-        findings, crashed = judge(facts if forecast else replace(facts, forecasts={}), rules, Config())
-        if crashed:
+        findings = judge(facts if forecast else replace(facts, forecasts={}), rules, Config())
+        if any(finding.code == RULE_CRASHED.code for finding in findings):
             raise SystemExit(f"{path.stem}: a rule crashed; run onnxlint-q on the model to see which")
         for finding in findings:
             claim = finding.claim

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from onnxlint_q.analysis.folding import fold_batch_norms
-from onnxlint_q.analysis.forecast import Forecast, forecast, noise_model
+from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
-from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
-from onnxlint_q.analysis.verdict import VerdictLevels
-from onnxlint_q.graph import find_layers, read_model
+from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
+from onnxlint_q.graph import read_model
+from onnxlint_q.judge.verdict import VerdictLevels
 
 SCHEMES = (INT8_PER_TENSOR, INT8_PER_CHANNEL)
 
@@ -53,10 +53,10 @@ def predictors(layer: LayerFacts, made: Forecast) -> dict[str, float | None]:
 def score(model_path: Path, truth: dict[str, Any]) -> dict[str, Any]:
     """One row of the table."""
     model = read_model(model_path)
-    layers = measure_layers(model, fold_batch_norms(model, list(find_layers(model))).layers, SCHEMES)
-    _ = model.types
+    file = measure(model, SCHEMES)
+    layers = file.layers
     start = time.perf_counter()
-    made = forecast(noise_model(model, [layer.folded for layer in layers]), layers, SCHEMES)
+    made = forecast(noise_model(file), layers, SCHEMES)
     row: dict[str, Any] = {"model": model_path.stem, "seconds": time.perf_counter() - start}
     measured = {entry["output"]: entry["weight_only_sqnr_db"] for entry in truth["layers"]}
     per_layer = {layer.output: predictors(layer, made[INT8_PER_TENSOR.name]) for layer in layers}

@@ -28,13 +28,13 @@ from typing import Any
 import numpy as np
 
 from onnxlint_q.analysis.schemes import SCHEMES
-from onnxlint_q.calibration.data import open_source
-from onnxlint_q.calibration.executable import folded
-from onnxlint_q.calibration.observe import observe
-from onnxlint_q.calibration.preprocess import preset
-from onnxlint_q.calibration.sensitivity import measure_sensitivity
-from onnxlint_q.facts import measure
+from onnxlint_q.execute.data.preprocess import preset
+from onnxlint_q.execute.data.sources import open_source
+from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.graph import read_model
+from onnxlint_q.judge.facts import facts_of
+from onnxlint_q.proof.sensitivity import measure_sensitivity
 
 _SCHEMES = ("int8-per-tensor", "int8-per-tensor,int8-per-channel")
 
@@ -45,14 +45,14 @@ Seconds = tuple[float, float]
 
 def table(model: Path, archive: Path, samples: int, schemes: str) -> tuple[Seconds, int]:
     """What the table alone takes, with everything loaded and calibrated, and how many figures it holds."""
-    facts = measure(read_model(model), [SCHEMES[name] for name in schemes.split(",")])
+    facts = facts_of(read_model(model), [SCHEMES[name] for name in schemes.split(",")])
     source = open_source(str(archive), preset("imagenet"))
     observations = observe(facts, source, samples)
-    base, drawn = folded(facts), partial(source.take, facts.model.inputs, samples)
+    bench, drawn = workbench(facts).calibrated(observations), partial(source.take, facts.model.inputs, samples)
     start, before = time.perf_counter(), time.process_time()
-    found = measure_sensitivity(facts, base, drawn, observations)
+    found = measure_sensitivity(bench, drawn)
     seconds = time.perf_counter() - start, time.process_time() - before
-    return seconds, len(found.weights) + len(found.activations) + len(found.both)
+    return seconds, len(found)
 
 
 def ours(model: Path, archive: Path, samples: int, schemes: str) -> tuple[Seconds, int]:

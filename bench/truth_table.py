@@ -22,12 +22,12 @@ import numpy as np
 from PIL import Image
 
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.calibration.executable import folded
-from onnxlint_q.calibration.preprocess import Preprocessing, preset
-from onnxlint_q.calibration.sensitivity import measure_sensitivity
-from onnxlint_q.calibration.source import Sample
-from onnxlint_q.facts import measure
+from onnxlint_q.execute.data.preprocess import Preprocessing, preset
+from onnxlint_q.execute.data.source import Sample
+from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.graph import Value, read_model
+from onnxlint_q.judge.facts import facts_of
+from onnxlint_q.proof.sensitivity import measure_sensitivity
 
 _RAW = preset("raw")
 # What each network was trained with; the figures mean nothing on pixels that it does not expect.
@@ -64,12 +64,12 @@ def differences(model: Path, truth: Path, images: Path, skip: int) -> tuple[list
     """Figures of the table and of the truth for the layers both know, and the number of images."""
     said = json.loads(truth.read_text())
     expected = {layer["output"]: float(layer["weight_only_sqnr_db"]) for layer in said["layers"]}
-    facts = measure(read_model(model), [INT8_PER_TENSOR])
+    facts = facts_of(read_model(model), [INT8_PER_TENSOR])
     count = int(said["images"])
     how = HOW.get(model.stem, preset("imagenet"))
     samples = partial(pictures, images, how, facts.model.inputs, count, skip)
-    table = measure_sensitivity(facts, folded(facts), samples).weights
-    found = {layer: error for (_, layer), error in table.items() if error.has_signal}
+    table = measure_sensitivity(workbench(facts), samples)
+    found = {layer: error for experiment, error in table.items() if error.has_signal for layer in experiment.weights}
     both = [key for key in expected if key in found]
     figures = [_PERFECT_DB if (db := found[key].sqnr_db) is None else db for key in both]
     return figures, [expected[key] for key in both], count

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onnxlint_q.registry import load_rules
-from onnxlint_q.rule import Rule
+from onnxlint_q.judge.own_findings import OWN_FINDINGS, OwnFinding
+from onnxlint_q.judge.registry import load_rules
+from onnxlint_q.judge.rule import Rule
 
 FOLDER = Path(__file__).parent / "rules"
 SECTIONS = ("What it does", "Why it breaks INT8", "What to do", "Sources")
@@ -24,6 +25,7 @@ FAMILIES: Mapping[str, str] = {
     "QP": "Scales and zero points",
     "QA": "Activations",
     "QD": "Calibration data",
+    "QC": "Comparison of two files",
     "QX": "The linter itself",
 }
 # A section starts a line, as a heading (`## What to do`) or as the first words of a paragraph (`**What to do.** …`).
@@ -44,11 +46,15 @@ def main() -> None:
 def pages() -> Mapping[str, str]:
     """Text by file name: one page a rule, and the index."""
     rules = [entry.rule for entry in load_rules()]
-    return {"README.md": index(rules), **{file_name(rule): page(rule) for rule in rules}}
+    return {
+        "README.md": index(rules),
+        **{file_name(rule): page(rule) for rule in rules},
+        **{file_name(kind): own_page(kind) for kind in OWN_FINDINGS},
+    }
 
 
-def file_name(rule: type[Rule]) -> str:
-    """Name of a rule's page."""
+def file_name(rule: type[Rule] | OwnFinding) -> str:
+    """Name of the page of a rule, or of a finding of the linter itself."""
     return f"{rule.code}-{rule.name}.md"
 
 
@@ -71,22 +77,36 @@ def mathematics(rule: type[Rule]) -> str:
 def index(rules: Sequence[type[Rule]]) -> str:
     """The table of all rules, by family."""
     lines = [_GENERATED, "", "# Rules", ""]
+    rows = [(rule.code, _row(rule, sections(rule)[""])) for rule in rules]
+    rows += [(kind.code, _row(kind, kind.summary)) for kind in OWN_FINDINGS]
     for family, title in FAMILIES.items():
-        members = [rule for rule in rules if rule.code.startswith(family)]
-        if not members:
-            continue
-        lines += [f"## {title}", "", "| code | name | severity | what |", "|---|---|---|---|"]
-        for rule in members:
-            what = _cell(_one_line(sections(rule)[""]))
-            lines.append(f"| [{rule.code}]({file_name(rule)}) | {rule.name} | {rule.severity.value} | {what} |")
-        lines.append("")
+        members = [row for code, row in rows if code.startswith(family)]
+        if members:
+            lines += [f"## {title}", "", "| code | name | severity | what |", "|---|---|---|---|", *members, ""]
     return "\n".join(lines)
+
+
+def own_page(kind: OwnFinding) -> str:
+    """The page of a finding of the linter itself."""
+    lines = [
+        _GENERATED,
+        "",
+        f"# {kind.name} ({kind.code})",
+        "",
+        kind.summary,
+        "",
+        f"Severity: {kind.severity.value}. It is from the linter itself: no rule makes it, and nothing turns it off.",
+        "",
+        kind.text,
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def page(rule: type[Rule]) -> str:
     """One rule's page."""
     parts = sections(rule)
     needs = " It reads calibration data and is silent without." if rule.needs_calibration else ""
+    needs += " Only `compare` finds it." if rule.needs_comparison else ""
     lines = [
         _GENERATED,
         "",
@@ -125,12 +145,20 @@ def _examples(rule: type[Rule]) -> Iterator[str]:
             why = example.why[:1].upper() + example.why[1:].rstrip(".")
             yield f"{verdict}{named}{': ' if why else ''}{why}."
             yield ""
-            text = textwrap.dedent(example.model).strip()
+            pair = [("Float", example.reference), ("Quantised", example.model)] if example.reference else []
+            text = "\n\n".join(
+                f"{heading}{textwrap.dedent(model).strip()}"
+                for heading, model in [(f"# {title}\n", model) for title, model in pair] or [("", example.model)]
+            )
             if text == shown:
                 yield from ("The same network with other values.", "")
             else:
                 yield from ("```", text, "```", "")
             shown = text
+
+
+def _row(rule: type[Rule] | OwnFinding, what: str) -> str:
+    return f"| [{rule.code}]({file_name(rule)}) | {rule.name} | {rule.severity.value} | {_cell(_one_line(what))} |"
 
 
 def _one_line(text: str) -> str:

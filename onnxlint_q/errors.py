@@ -6,14 +6,18 @@ OnnxlintError
 ├── ModelError            the model file cannot be read or cannot be trusted
 └── DataError             the calibration data cannot be read or does not fit the model
 
-Each message names the file, says what is wrong and what to do next. All of them end in exit code 2.
+Each message names the file, the option or the key, says what is wrong and what to do next. They end in exit code 2, but
+for a DataError of `check`: it costs the run, not what the file tells, and becomes a finding.
 Something that is wrong *inside* a readable model is not an error here but a finding.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class OnnxlintError(Exception):
@@ -37,6 +41,21 @@ class DataError(OnnxlintError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` for the nearest known word, empty where none is near."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    """` (did you mean 'x'?)` for the nearest known word in any case, empty where none is near."""
+    by_fold = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), list(by_fold), n=1)
+    return f" (did you mean {by_fold[close[0]]!r}?)" if close else ""
+
+
+def as_one_line(error: Exception, subject: str = "") -> str:
+    """An error as a sentence; `subject` is the file it concerns, for an error that does not name it itself."""
+    if isinstance(error, OnnxlintError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    prefix = f"{subject}: " if subject else ""
+    return (
+        f"{prefix}an error of onnxlint-q itself, {type(error).__name__}: {error} "
+        f"({Path(where.filename).name}:{where.lineno}); report it with the model"
+    )

@@ -33,7 +33,7 @@ class Evidence(StrEnum):
     """What stands behind a finding.
 
     STATIC: a fact of the file, nothing to run. UNTESTED: it makes a claim that no run has tested.
-    CONFIRMED, REFUTED: a run tested the claim.
+    CONFIRMED, REFUTED: a run tested it, or the data that it speaks of was read.
     """
 
     STATIC = "static"
@@ -49,8 +49,6 @@ class Subject(StrEnum):
     ACTIVATION = "activation"
 
 
-# Code of the finding that a rule failed; the only one that no rule makes.
-RULE_CRASHED = "QX001"
 # Noise of 10 % of the signal's amplitude, the level at which practitioners start to exclude a layer.
 CONFIRM_BELOW_DB = 20.0
 

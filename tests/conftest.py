@@ -12,6 +12,8 @@ import pytest
 import variation
 from hypothesis import settings
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before any test imports ONNX Runtime itself
+
 ROOT = Path(__file__).parents[1]
 # Public networks, photos and what was measured on them; beside a checkout or not there.
 SHARED = ROOT.parent / "shared"

@@ -13,8 +13,8 @@ import onnx.parser
 import onnxruntime as ort
 
 from onnxlint_q.graph import Model
-from onnxlint_q.graph.build import build_model
-from onnxlint_q.graph.functions import inline_functions
+from onnxlint_q.graph.loading.build import build_model
+from onnxlint_q.graph.loading.functions import inline_functions
 from onnxlint_q.graph.tensors import TensorStore
 
 Array = npt.NDArray[Any]

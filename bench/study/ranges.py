@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from onnxlint_q.analysis.folding import BatchNorm
-from onnxlint_q.analysis.observations import TensorObservation
+from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.calibration.data import ArraySource
-from onnxlint_q.calibration.observe import observe
-from onnxlint_q.facts import measure
+from onnxlint_q.execute.data.sources import ArraySource
+from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.graph import read_model
+from onnxlint_q.judge.facts import facts_of
 
 from .digits import Images
 from .networks import INPUT
@@ -54,7 +54,7 @@ class LayerRanges:
 
 def layer_ranges(path: Path, network: str, epoch: int, images: Images) -> list[LayerRanges]:
     """The ranges of every layer of the file, activations on `images`."""
-    facts = measure(read_model(path), [INT8_PER_TENSOR])
+    facts = facts_of(read_model(path), [INT8_PER_TENSOR])
     results = [layer.output for layer in facts.layers]
     seen = observe(facts, ArraySource("digits", {INPUT: images}), len(images), tensors=results).tensors
     rows = []
@@ -101,6 +101,6 @@ def kind(layer: LayerFacts) -> str:
     """What sort of layer it is."""
     if layer.folded.layer.op_type == "Gemm":
         return "dense"
-    if layer.folded.layer.depthwise:
+    if layer.depthwise:
         return "depthwise"
     return "pointwise" if layer.folded.layer.weight_shape[2:] == (1, 1) else "regular"

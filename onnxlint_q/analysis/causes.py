@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import BatchNorm
 from onnxlint_q.analysis.gains import Gains, compare_gains
-from onnxlint_q.analysis.observations import TensorObservation
+from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts, WeightStatistics
 

@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.graph import Layer, Model, Node
-from onnxlint_q.graph.model import ACTIVATIONS
+from onnxlint_q.graph.layers import channel_vector
+from onnxlint_q.graph.operators import Product, Trait
+from onnxlint_q.graph.tensors import is_real
 
 Vector = npt.NDArray[np.float64]
 
@@ -27,7 +29,7 @@ class Blocker(StrEnum):
     """Why a BatchNormalization cannot be folded; the value is the sentence that a report shows."""
 
     TRAINING = "it is in training mode"
-    PARAMETERS = "its parameters are not constants"
+    PARAMETERS = "its parameters are not constant vectors of one length"
     CHANNELS = "its channels are not the layer's output channels"
     FACTORS = "the Gemm beside it multiplies by alpha or beta"
     NO_LAYER = "no layer with a constant weight stands before it"
@@ -123,19 +125,24 @@ class FoldedLayer:
         """The folded weight as `[output channels, taps]`."""
         return np.ascontiguousarray(self.layer.by_channel(self.weight(model)))
 
-    def bias(self, model: Model) -> npt.NDArray[np.float32]:
-        """The folded bias, one value an output channel; zeros where there is none."""
+    def bias(self, model: Model) -> npt.NDArray[np.float32] | None:
+        """The folded bias, one value an output channel, zeros where there is none.
+
+        None where the file does not tell its values, which keeps everything from folding into the layer.
+        """
         layer = self.layer
-        bias = np.zeros(layer.channels, np.float64)
-        for key in (layer.bias, self.add_bias):
-            if key:
-                bias = bias + np.broadcast_to(np.ravel(model.constants[key]), (layer.channels,))
-        if self.before is not None:
-            shifted = scale_inputs(layer, layer.read_weight(model), self.before.shift)
-            bias = bias + layer.by_channel(shifted).sum(axis=1, dtype=np.float64)
-        if self.after is not None:
-            bias = self.after.gain * bias + self.after.shift
-        return bias.astype(np.float32)
+        own = layer.read_bias(model)
+        added = channel_vector(model, self.add_bias, layer.channels) if self.add_bias else np.zeros(layer.channels)
+        if own is None or added is None:
+            return None
+        bias = own + added
+        with np.errstate(all="ignore"):  # as in `weight`
+            if self.before is not None:
+                shifted = scale_inputs(layer, layer.read_weight(model), self.before.shift)
+                bias = bias + layer.by_channel(shifted).sum(axis=1, dtype=np.float64)
+            if self.after is not None:
+                bias = self.after.gain * bias + self.after.shift
+            return bias.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -207,9 +214,10 @@ class _Folder:
         keys = node.inputs[1:5]
         if len(keys) < 4 or not all(self.model.is_constant(key) for key in keys):
             return None
-        gamma, beta, mean, variance = (np.ravel(self.model.constants[key]).astype(np.float64) for key in keys)
-        if not gamma.size == beta.size == mean.size == variance.size:
+        stored = [np.ravel(self.model.constants[key]) for key in keys]
+        if len({values.size for values in stored}) > 1 or not all(map(is_real, stored)):
             return None
+        gamma, beta, mean, variance = (values.astype(np.float64) for values in stored)
         return BatchNorm(node, gamma, beta, mean, variance, node.float("epsilon", 1e-5))
 
     def _fold_backward(self, norm: BatchNorm) -> Blocked | None:
@@ -241,7 +249,7 @@ class _Folder:
         layer = self.by_node.get(reader) if reader is not None else None
         if reader is None or layer is None or layer.input != node.output:
             return Blocked(node, Blocker.NO_LAYER)
-        if layer.op_type not in {"Conv", "Gemm", "MatMul"} or layer.weight_left:
+        if not layer.is_float or layer.inputs.product is Product.TRANSPOSED or layer.weight_left:
             return Blocked(node, Blocker.NO_LAYER, reader)
         if layer.node.graph != node.graph:
             return Blocked(node, Blocker.SUBGRAPH, reader)
@@ -267,7 +275,7 @@ class _Folder:
             return Blocker.SHARED_BIAS
         if layer.op_type == "Gemm" and (layer.node.float("alpha", 1.0) != 1 or layer.node.float("beta", 1.0) != 1):
             return Blocker.FACTORS
-        if layer.bias and not self._is_channel_vector(layer.bias, layer.channels):
+        if layer.read_bias(self.model) is None:
             return Blocker.CHANNELS
         if self.readers[self.model.constants.origin(layer.weight)] > 1:
             return Blocker.SHARED_WEIGHT
@@ -282,14 +290,9 @@ class _Folder:
             if producer is None or producer.op_type != "MatMul" or not self.model.is_constant(constant):
                 continue
             layer = self.by_node.get(producer)
-            if layer is not None and self._is_channel_vector(constant, layer.channels):
+            if layer is not None and channel_vector(self.model, constant, layer.channels) is not None:
                 return node, constant
         return None, ""
-
-    def _is_channel_vector(self, key: str, channels: int) -> bool:
-        """Whether a constant holds one value, or one for each channel along the last axis of a matrix."""
-        shape = self.model.constants[key].shape
-        return len(shape) <= 2 and shape in {(), (1,), (1, 1), (channels,), (1, channels)}
 
     def _what_is_between(self, node: Node | None) -> tuple[Blocker, Node | None]:
         """Nothing folds: is it that no layer is there, or that something stands before it?"""
@@ -297,7 +300,7 @@ class _Folder:
             return Blocker.NO_LAYER, None
         above = self.model.producer(node.input(0))
         if above is not None and above in self.by_node:
-            return (Blocker.ACTIVATION if node.op_type in ACTIVATIONS else Blocker.OTHER_NODE), node
+            return (Blocker.ACTIVATION if node.operator.has(Trait.ACTIVATION) else Blocker.OTHER_NODE), node
         return Blocker.NO_LAYER, node
 
 

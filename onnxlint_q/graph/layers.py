@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
-from onnxlint_q.graph.constants import check_parameter, dequantize
+from onnxlint_q.graph.evaluate import check_parameter, dequantize
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.node import Node, TensorType
-from onnxlint_q.graph.tensors import Array
+from onnxlint_q.graph.operators import LayerInputs, Product
+from onnxlint_q.graph.tensors import Array, is_real
 
-# Positions of (input, weight, bias, weight scale, weight zero point); None where the operator has no such input.
-_SLOTS: dict[tuple[str, str], tuple[int, int, int | None, int | None, int | None]] = {
-    ("", "Conv"): (0, 1, 2, None, None),
-    ("", "ConvTranspose"): (0, 1, 2, None, None),
-    ("", "Gemm"): (0, 1, 2, None, None),
-    ("", "MatMul"): (0, 1, None, None, None),
-    ("", "QLinearConv"): (0, 3, 8, 4, 5),
-    ("", "QLinearMatMul"): (0, 3, None, 4, 5),
-    ("", "ConvInteger"): (0, 1, None, None, 3),
-    ("", "MatMulInteger"): (0, 1, None, None, 3),
-    ("com.microsoft", "QGemm"): (0, 3, 6, 4, 5),
-    ("com.microsoft", "QLinearConv"): (0, 3, 8, 4, 5),
-    ("com.microsoft", "DynamicQuantizeMatMul"): (0, 1, 4, 2, 3),
-    ("com.microsoft", "MatMulIntegerToFloat"): (0, 1, 6, 3, 5),
-}
-_CONVOLUTIONS = frozenset({"Conv", "QLinearConv", "ConvInteger"})
-_FLOAT = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Gemm and MatMul multiply integers too, in shape arithmetic, and there is nothing to quantise then.
 _FLOAT_TYPES = frozenset(
     {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
@@ -42,6 +27,7 @@ class Layer:
 
     Attributes:
         node: the operator.
+        inputs: which of its inputs is what, from the operator table.
         input, weight, bias: tensor keys; `bias` is empty where there is none.
         scale, zero_point: keys of the weight's qparams where the operator carries them, else empty.
         group: number of groups, 1 for Gemm and MatMul.
@@ -52,6 +38,7 @@ class Layer:
     """
 
     node: Node
+    inputs: LayerInputs
     input: str
     weight: str
     bias: str
@@ -76,21 +63,20 @@ class Layer:
     @property
     def is_float(self) -> bool:
         """Whether the operator computes with float weights."""
-        return self.op_type in _FLOAT
+        return self.inputs.is_float
 
     @property
     def channel_axis(self) -> int:
         """Axis of the stored weight along which per-channel qparams run."""
-        rank = len(self.weight_shape)
-        match self.op_type:
-            case "ConvTranspose":
-                return 1
-            case "Gemm" | "QGemm":
-                return 0 if self.node.int("transB", 0) else 1
-            case name if name in _CONVOLUTIONS:
+        match self.inputs.product:
+            case Product.CONVOLUTION:
                 return 0
-            case _:
-                return rank - 2 if self.weight_left else rank - 1
+            case Product.TRANSPOSED:
+                return 1
+            case Product.GEMM:
+                return 0 if self.node.int("transB", 0) else 1
+            case Product.MATMUL:
+                return len(self.weight_shape) - (2 if self.weight_left else 1)
 
     @property
     def scale_sharing(self) -> int:
@@ -98,11 +84,11 @@ class Layer:
 
         One, but for a grouped ConvTranspose: its scales run along axis 1, and a slice of that serves every group.
         """
-        return self.group if self.op_type == "ConvTranspose" else 1
+        return self.group if self.inputs.product is Product.TRANSPOSED else 1
 
     def by_channel(self, weight: Array) -> Array:
         """The weight as a matrix `[output channels, taps]`, a view where the layout allows."""
-        if self.op_type == "ConvTranspose":
+        if self.inputs.product is Product.TRANSPOSED:
             inputs, outputs = weight.shape[:2]
             grouped = weight.reshape(self.group, inputs // self.group, outputs, -1)
             return grouped.transpose(0, 2, 1, 3).reshape(self.group * outputs, -1)
@@ -111,7 +97,7 @@ class Layer:
     def as_stored(self, matrix: Array) -> Array:
         """The inverse of `by_channel`: a matrix `[output channels, taps]` in the layout of the stored weight."""
         shape = self.weight_shape
-        if self.op_type == "ConvTranspose":
+        if self.inputs.product is Product.TRANSPOSED:
             grouped = matrix.reshape(self.group, shape[1], shape[0] // self.group, -1)
             return grouped.transpose(0, 2, 1, 3).reshape(shape)
         rest = [dim for axis, dim in enumerate(shape) if axis != self.channel_axis]
@@ -134,42 +120,56 @@ class Layer:
         zero_point = model.constant(self.zero_point) if self.zero_point else None
         return dequantize(stored, np.ones((), np.float32) if scale is None else scale, zero_point, self.channel_axis)
 
+    def read_bias(self, model: Model) -> npt.NDArray[np.float64] | None:
+        """One value an output channel, zeros where there is no bias; None where the file does not tell its values."""
+        return channel_vector(model, self.bias, self.channels) if self.bias else np.zeros(self.channels)
+
+
+def channel_vector(model: Model, key: str, channels: int) -> npt.NDArray[np.float64] | None:
+    """A constant of one value, or of one for each channel along the last axis of a matrix, as a value a channel.
+
+    None where it has another shape, holds no numbers, or is no constant.
+    """
+    stored = model.constant(key)
+    fits = stored is not None and stored.shape in {(), (1,), (1, 1), (channels,), (1, channels)}
+    if stored is None or not fits or not is_real(stored):
+        return None
+    return np.broadcast_to(np.ravel(stored).astype(np.float64), (channels,))
+
 
 def find_layers(model: Model) -> Iterator[Layer]:
     """Every layer of the model, subgraphs included, in data order."""
     for node in model.nodes:
-        slots = _SLOTS.get(("" if node.is_standard else node.domain, node.op_type))
-        if slots is None or not node.output:
-            continue
-        layer = _as_layer(model, node, slots)
+        inputs = node.operator.layer
+        layer = _as_layer(model, node, inputs) if inputs is not None and node.output else None
         if layer is not None:
             yield layer
 
 
-def _as_layer(model: Model, node: Node, slots: tuple[int, int, int | None, int | None, int | None]) -> Layer | None:
-    data, weight = node.input(slots[0]), node.input(slots[1])
+def _as_layer(model: Model, node: Node, inputs: LayerInputs) -> Layer | None:
+    data, weight = node.input(inputs.input), node.input(inputs.weight)
     left = False
-    if node.op_type == "MatMul" and not model.is_constant(weight) and model.is_constant(data):
+    if inputs.product is Product.MATMUL and inputs.is_float and not model.is_constant(weight):
         data, weight, left = weight, data, True
     if not weight or not model.is_constant(weight) or model.is_constant(data):
         return None
     known = _constant_type(model, weight)
     shape = tuple(dim for dim in known.shape or () if dim is not None)
-    if len(shape) < 2 or 0 in shape or (node.op_type in _FLOAT and known.elem_type not in _FLOAT_TYPES):
+    if len(shape) < 2 or 0 in shape or (inputs.is_float and known.elem_type not in _FLOAT_TYPES):
         return None
-    group = node.int("group", 1) if "Conv" in node.op_type else 1
+    convolves = inputs.product in {Product.CONVOLUTION, Product.TRANSPOSED}
+    group = node.int("group", 1) if convolves else 1
     if group < 1 or shape[0] % group:
         return None
-    bias, scale, zero_point = (node.input(slot) if slot is not None else "" for slot in slots[2:])
-    probe = Layer(node, data, weight, bias, scale, zero_point, group, 0, False, shape, left)
-    channels = shape[probe.channel_axis] * (group if node.op_type == "ConvTranspose" else 1)
+    slots = (inputs.bias, inputs.scale, inputs.zero_point)
+    bias, scale, zero_point = (node.input(slot) if slot is not None else "" for slot in slots)
+    probe = Layer(node, inputs, data, weight, bias, scale, zero_point, group, 0, False, shape, left)
     if not all(_fits(model, key, shape, probe.channel_axis) for key in (scale, zero_point)):
         return None
-    if node.op_type == "ConvTranspose":
-        depthwise = 1 < group == shape[0]
-    else:
-        depthwise = node.op_type in _CONVOLUTIONS and group > 1 and shape[1] == 1
-    return Layer(node, data, weight, bias, scale, zero_point, group, channels, depthwise, shape, left)
+    channels = shape[probe.channel_axis] * probe.scale_sharing
+    inputs_a_group = shape[0] // group if inputs.product is Product.TRANSPOSED else shape[1]
+    depthwise = group > 1 and inputs_a_group == 1
+    return replace(probe, channels=channels, depthwise=depthwise)
 
 
 def _fits(model: Model, parameter: str, shape: tuple[int, ...], axis: int) -> bool:

@@ -14,7 +14,6 @@ from onnxlint_q.finding import Location
 from onnxlint_q.graph.constants import Constants
 from onnxlint_q.graph.names import ROOT, local_name
 from onnxlint_q.graph.node import Node, TensorType, Value
-from onnxlint_q.graph.shapes import infer_types
 from onnxlint_q.graph.tensors import Array
 
 __all__ = ["ROOT", "Model", "Node", "TensorType", "Value"]
@@ -35,6 +34,7 @@ class Model:
         nodes: all nodes, those of subgraphs included, in an order in which data flows.
         inputs, outputs: of the main graph; inputs with a default value are constants instead.
         graph: bipartite, vertices are `Node` objects and tensor keys.
+        types: element type and shape of every tensor that shape inference found.
     """
 
     path: Path
@@ -45,6 +45,7 @@ class Model:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     graph: nx.DiGraph = field(repr=False)
+    types: Mapping[str, TensorType] = field(repr=False)
 
     # -- the file ------------------------------------------------------------------------------------------------
 
@@ -93,39 +94,6 @@ class Model:
         """Names of the model's outputs."""
         return frozenset(value.name for value in self.outputs)
 
-    def activation_of(self, tensor: str) -> Node | None:
-        """The activation function that alone reads `tensor`, if one does: the layer's activation."""
-        reader = self.sole_consumer(tensor)
-        return reader if reader is not None and reader.op_type in ACTIVATIONS else None
-
-    def between(self, start: str, end: str) -> tuple[Node, ...]:
-        """The nodes on a shortest way from tensor `start` to tensor `end`; empty if there is none."""
-        try:
-            path = nx.shortest_path(self.graph, start, end)
-        except (nx.NetworkXNoPath, nx.NodeNotFound):
-            return ()
-        return tuple(vertex for vertex in path if isinstance(vertex, Node))
-
-    def downstream(self, tensor: str) -> frozenset[str]:
-        """All tensors that depend on `tensor`."""
-        if tensor not in self.graph:
-            return frozenset()
-        return frozenset(v for v in nx.descendants(self.graph, tensor) if isinstance(v, str))
-
-    def reaches_output(self, tensor: str) -> bool:
-        """Whether any output of the model depends on `tensor`."""
-        return tensor in self.output_names or not self.output_names.isdisjoint(self.downstream(tensor))
-
-    def distance_to_output(self, tensor: str) -> int | None:
-        """Number of nodes on the shortest way to an output; None where no output depends on it."""
-        return self._output_distance.get(tensor)
-
-    @cached_property
-    def _output_distance(self) -> Mapping[str, int]:
-        sources = {name for name in self.output_names if name in self.graph}
-        hops = nx.multi_source_dijkstra_path_length(self.graph.reverse(copy=False), sources) if sources else {}
-        return {vertex: int(length) // 2 for vertex, length in hops.items() if isinstance(vertex, str)}
-
     # -- values and types ----------------------------------------------------------------------------------------
 
     def constant(self, tensor: str) -> Array | None:
@@ -135,11 +103,6 @@ class Model:
     def is_constant(self, tensor: str) -> bool:
         """Whether `constant` would return a value; reads nothing."""
         return tensor in self.constants
-
-    @cached_property
-    def types(self) -> Mapping[str, TensorType]:
-        """Element type and shape of every tensor that shape inference found."""
-        return infer_types(self.proto, self.constants)
 
     def shape(self, tensor: str) -> tuple[int | None, ...] | None:
         """Its shape, None for an unknown dimension or an unknown rank."""
@@ -156,26 +119,3 @@ class Model:
     def nodes_of(self, *op_types: str) -> Iterator[Node]:
         """The nodes of the default domain with one of these operators."""
         return (node for node in self.nodes if node.op_type in op_types and node.is_standard)
-
-
-ACTIVATIONS = frozenset(
-    {
-        "Relu",
-        "Clip",
-        "LeakyRelu",
-        "PRelu",
-        "Elu",
-        "Selu",
-        "Celu",
-        "Gelu",
-        "Sigmoid",
-        "Tanh",
-        "HardSigmoid",
-        "HardSwish",
-        "Mish",
-        "Softplus",
-        "Softsign",
-        "ThresholdedRelu",
-        "Swish",
-    }
-)

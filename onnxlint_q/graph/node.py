@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from onnxlint_q.graph.operators import Operator, lookup
+
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 
 
@@ -61,6 +63,11 @@ class Node:
     def is_standard(self) -> bool:
         """Whether the operator is of the default ONNX domain."""
         return self.domain in STANDARD_DOMAINS
+
+    @property
+    def operator(self) -> Operator:
+        """Its row in the operator table."""
+        return lookup(self.op_type, self.domain)
 
     @property
     def qualified_type(self) -> str:

@@ -8,9 +8,14 @@ from enum import StrEnum
 
 import onnx
 
+from onnxlint_q.graph.element_types import CODE_RANGES
+from onnxlint_q.graph.integer_graph import is_integer_graph
+from onnxlint_q.graph.layers import find_layers
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.node import Node
-from onnxlint_q.graph.tensors import Array
+from onnxlint_q.graph.operators import Codes, Product, Trait
+from onnxlint_q.graph.tensors import Array, is_real
+from onnxlint_q.graph.trace import trace_forward
 
 
 class Format(StrEnum):
@@ -60,51 +65,33 @@ class QuantizedTensor:
     dynamic: bool = False
 
     def read_scale(self, model: Model) -> Array | None:
-        """The scale's values; None where they are known at run time only."""
-        return model.constant(self.scale)
+        """The scale's values; None where they are known at run time only, or are no numbers."""
+        return _numbers(model, self.scale)
 
     def read_zero_point(self, model: Model) -> Array | None:
-        """The zero point's values; None where it is omitted or known at run time only."""
-        return model.constant(self.zero_point) if self.zero_point else None
+        """The zero point's values; None where it is omitted, known at run time only, or no numbers."""
+        return _numbers(model, self.zero_point) if self.zero_point else None
+
+    @property
+    def unrounded(self) -> str:
+        """Key of the real-valued tensor in front of the rounding; empty where the file holds codes only."""
+        return self.tensor if self.node.op_type == "QuantizeLinear" else ""
 
     @property
     def code_range(self) -> tuple[int, int] | None:
         """Smallest and largest code of an integer type; None for a float type or an unknown one."""
-        return _CODE_RANGE.get(self.elem_type)
+        return CODE_RANGES.get(self.elem_type)
+
+
+def _numbers(model: Model, key: str) -> Array | None:
+    value = model.constant(key)
+    return value if value is not None and is_real(value) else None
 
 
 _T = onnx.TensorProto
-_CODE_RANGE: dict[int, tuple[int, int]] = {
-    _T.INT8: (-128, 127),
-    _T.UINT8: (0, 255),
-    _T.INT16: (-(2**15), 2**15 - 1),
-    _T.UINT16: (0, 2**16 - 1),
-    _T.INT32: (-(2**31), 2**31 - 1),
-    _T.INT4: (-8, 7),
-    _T.UINT4: (0, 15),
-}
 
-# Operators of the QOperator format: (codes, scale, zero point) of each input, then (scale, zero point) of the output.
-_QOPERATORS: dict[str, tuple[tuple[tuple[int, int, int], ...], tuple[int, int] | None]] = {
-    "QLinearConv": (((0, 1, 2), (3, 4, 5)), (6, 7)),
-    "QLinearMatMul": (((0, 1, 2), (3, 4, 5)), (6, 7)),
-    "QGemm": (((0, 1, 2), (3, 4, 5)), (7, 8)),
-    "QLinearAdd": (((0, 1, 2), (3, 4, 5)), (6, 7)),
-    "QLinearMul": (((0, 1, 2), (3, 4, 5)), (6, 7)),
-    "QLinearWhere": (((1, 2, 3), (4, 5, 6)), (7, 8)),
-    "QLinearLeakyRelu": (((0, 1, 2),), (3, 4)),
-    "QLinearSigmoid": (((0, 1, 2),), (3, 4)),
-    "QLinearSoftmax": (((0, 1, 2),), (3, 4)),
-    "QLinearAveragePool": (((0, 1, 2),), (3, 4)),
-    "QLinearGlobalAveragePool": (((0, 1, 2),), (3, 4)),
-    "QLinearReduceMean": (((0, 1, 2),), (3, 4)),
-    "DynamicQuantizeMatMul": (((1, 2, 3),), None),
-    "MatMulIntegerToFloat": (((0, 2, 4), (1, 3, 5)), None),
-}
-_INTEGER_PRODUCTS = frozenset({"ConvInteger", "MatMulInteger"})
-_DYNAMIC = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
-_MOVES = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
-_COMPUTES = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+# A constant is still what it was for behind them.
+_HANDS_ON = Trait.COPIES | Trait.QUANTIZES | Trait.MOVES
 
 
 def find_quantized_tensors(model: Model) -> Iterator[QuantizedTensor]:
@@ -119,24 +106,33 @@ def find_quantized_tensors(model: Model) -> Iterator[QuantizedTensor]:
 
 
 def detect_format(model: Model) -> Format:
-    """The format by its layers: QDQ where float layers read dequantised tensors, and so on."""
+    """The format by its layers: QDQ where float layers read dequantised tensors, and so on.
+
+    An integer graph without any pair is QOperator: its operators take codes and give codes.
+
+    Raises:
+        ModelError: a weight cannot be read.
+    """
     kinds: set[Format] = set()
     for node in model.nodes:
-        if node.op_type in _DYNAMIC:
+        operator = node.operator
+        if operator.has(Trait.DYNAMIC):
             kinds.add(Format.DYNAMIC)
-        elif node.op_type in (_QOPERATORS.keys() | _INTEGER_PRODUCTS) and not _reads_dynamic(model, node):
-            kinds.add(Format.QOPERATOR)
-        elif node.op_type in _COMPUTES and node.is_standard and _reads_dequantized(model, node):
+        elif operator.codes is not None or (operator.layer is not None and operator.layer.is_integer_product):
+            if not _reads_dynamic(model, node):
+                kinds.add(Format.QOPERATOR)
+        elif operator.layer is not None and _reads_dequantized(model, node):
             kinds.add(Format.QDQ)
     if not kinds:
-        pairs = any(node.op_type in {"QuantizeLinear", "DequantizeLinear"} for node in model.nodes)
-        return Format.QDQ if pairs else Format.FLOAT
+        if any(node.operator.has(Trait.QUANTIZES) for node in model.nodes):
+            return Format.QDQ
+        return Format.QOPERATOR if is_integer_graph(model, find_layers(model)) else Format.FLOAT
     return kinds.pop() if len(kinds) == 1 else Format.MIXED
 
 
 def _reads_dynamic(model: Model, node: Node) -> bool:
     producer = model.producer(node.input(0))
-    return producer is not None and producer.op_type in _DYNAMIC
+    return producer is not None and producer.operator.has(Trait.DYNAMIC)
 
 
 def _reads_dequantized(model: Model, node: Node) -> bool:
@@ -163,11 +159,10 @@ def _pairs_of(model: Model, node: Node) -> Iterable[QuantizedTensor]:
                 dynamic=True,
             )
         ]
-    if node.op_type in _QOPERATORS:
-        return _qoperator(model, node)
-    if node.op_type == "QLinearConcat":
-        return _concat(model, node)
-    if node.op_type in _INTEGER_PRODUCTS:
+    operator = node.operator
+    if operator.codes is not None:
+        return _qoperator(model, node, operator.codes)
+    if operator.layer is not None and operator.layer.is_integer_product:
         return _integer_product(model, node)
     return ()
 
@@ -192,28 +187,18 @@ def _made(
     return QuantizedTensor(role, tensor, codes, node, scale, zero_point, axis, block, elem_type)
 
 
-def _qoperator(model: Model, node: Node) -> Iterator[QuantizedTensor]:
-    inputs, output = _QOPERATORS[node.op_type]
-    axis = 0 if node.op_type == "QLinearConv" else -1
-    if node.op_type == "QGemm" and node.int("transB", 0):
-        axis = 0
-    for codes, scale, zero_point in inputs:
-        key = node.input(codes)
-        role = Role.WEIGHT if model.is_constant(key) else Role.ACTIVATION
-        if model.is_constant(key) and node.op_type in {"QLinearAdd", "QLinearMul", "QLinearWhere"}:
-            role = Role.CONSTANT
+def _qoperator(model: Model, node: Node, codes: Codes) -> Iterator[QuantizedTensor]:
+    layer = node.operator.layer
+    outputs_first = layer is not None and (layer.product is Product.CONVOLUTION or node.int("transB", 0) != 0)
+    axis = 0 if outputs_first else -1
+    for slot, scale, zero_point in codes.triples(len(node.inputs)):
+        key, role = node.input(slot), Role.ACTIVATION
+        if model.is_constant(key):
+            role = Role.WEIGHT if layer is not None else Role.CONSTANT
         dtype = _elem_type(model, key) or _elem_type(model, node.input(zero_point))
         yield QuantizedTensor(role, key, key, node, node.input(scale), node.input(zero_point), axis, 0, dtype)
-    if output is not None:
-        yield _output_of(model, node, *output)
-
-
-def _concat(model: Model, node: Node) -> Iterator[QuantizedTensor]:
-    for start in range(2, len(node.inputs) - 2, 3):
-        key, scale, zero_point = node.inputs[start : start + 3]
-        role = Role.CONSTANT if model.is_constant(key) else Role.ACTIVATION
-        yield QuantizedTensor(role, key, key, node, scale, zero_point, 1, 0, _elem_type(model, zero_point))
-    yield _output_of(model, node, 0, 1)
+    if codes.writes is not None:
+        yield _output_of(model, node, *codes.writes)
 
 
 def _output_of(model: Model, node: Node, scale: int, zero_point: int) -> QuantizedTensor:
@@ -226,7 +211,8 @@ def _integer_product(model: Model, node: Node) -> Iterator[QuantizedTensor]:
     key = node.input(1)
     if not model.is_constant(key):
         return
-    axis = 0 if node.op_type == "ConvInteger" else -1
+    layer = node.operator.layer
+    axis = 0 if layer is not None and layer.product is Product.CONVOLUTION else -1
     yield QuantizedTensor(
         Role.WEIGHT,
         key,
@@ -261,19 +247,12 @@ def _rescale_constant(model: Model, node: Node) -> str:
 
 
 def _constant_role(model: Model, codes: str) -> Role:
-    """What a constant is for, by the operator that finally reads it."""
-    frontier, seen = [codes], {codes}
-    while frontier:
-        key = frontier.pop()
+    """What a constant is for, by the layer that finally reads it."""
+    for key in trace_forward(model, codes, _HANDS_ON).tensors:
         for reader in model.consumers(key):
-            if reader.op_type in _COMPUTES and reader.is_standard:
-                slot = reader.inputs.index(key)
-                if slot == 2:
-                    return Role.BIAS
-                return Role.WEIGHT
-            if reader.op_type in {"DequantizeLinear", "QuantizeLinear", *_MOVES} and reader.output not in seen:
-                seen.add(reader.output)
-                frontier.append(reader.output)
+            layer = reader.operator.layer
+            if layer is not None and layer.is_float:
+                return Role.BIAS if reader.inputs.index(key) == layer.bias else Role.WEIGHT
     return Role.CONSTANT
 
 

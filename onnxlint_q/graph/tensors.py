@@ -1,8 +1,9 @@
 """Values of TensorProtos, inline or external, as numpy arrays that are views wherever possible.
 
-External data is memory-mapped on demand. Containment: the file must lie inside the model's own folder; the one
-exception is the Hugging Face cache, where `snapshots/<revision>/…` holds symlinks into the `blobs` folder of the
-same repository.
+External data is memory-mapped on demand. Containment: the file must lie inside the model's own folder, by its path
+and where symlinks lead; the one exception is the Hugging Face cache, where `snapshots/<revision>/…` holds symlinks into
+the `blobs` folder of the same repository. A hard link is a file like any other: package stores make them for honest
+files, and who can make one in the model's folder can put the bytes there as well.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from onnx import numpy_helper
 from onnxlint_q.errors import ModelError
 
 Array = np.ndarray[Any, np.dtype[Any]]
+# numpy has no arrays of more axes; the format sets no limit.
+MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 
 _SUB_BYTE = frozenset(
     code
@@ -36,6 +39,11 @@ _SUB_BYTE = frozenset(
 def is_external(tensor: onnx.TensorProto) -> bool:
     """Whether the values lie in another file."""
     return tensor.data_location == onnx.TensorProto.EXTERNAL
+
+
+def is_real(values: Array) -> bool:
+    """Whether they are numbers with an order, of whatever type: neither texts nor complex."""
+    return values.dtype.kind not in "OUSc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,8 @@ class TensorStore:
         """
         self._check_shape(tensor)
         if is_external(tensor):
+            if len(tensor.dims) > MOST_AXES:
+                raise self._error(tensor, f"has its values in another file and {len(tensor.dims)} axes; reshape it")
             self._locate(tensor)
         elif tensor.HasField("raw_data") and len(tensor.raw_data) != self._declared_bytes(tensor):
             raise self._error(
@@ -99,6 +109,8 @@ class TensorStore:
 
     def _locate(self, tensor: onnx.TensorProto) -> tuple[Path, int, int]:
         entries = {entry.key: entry.value for entry in tensor.external_data}
+        if not all(isinstance(text, str) for text in (*entries, *entries.values())):  # protobuf gives it as bytes
+            raise self._error(tensor, "names an external data file in text that is not UTF-8; export the model again")
         location = entries.get("location", "")
         path = self._contained(tensor, location)
         if not path.is_file():
@@ -155,7 +167,9 @@ class TensorStore:
         return count * itemsize
 
     def _error(self, tensor: onnx.TensorProto, what: str) -> ModelError:
-        return ModelError(f"{self.model_name}: initializer {tensor.name!r} {what}")
+        # Initializers have names; of Constant nodes the node has.
+        subject = f"initializer {tensor.name!r}" if tensor.name else "the value of a Constant node"
+        return ModelError(f"{self.model_name}: {subject} {what}")
 
 
 def _hub_blobs(home: Path) -> Path | None:

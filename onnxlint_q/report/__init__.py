@@ -1,4 +1,4 @@
-"""TELL: one file a format; a report reads `onnxlint_q.result` and nothing else.
+"""TELL: one file a format; a report reads `onnxlint_q.workflow.results` and nothing else.
 
 Importing this package imports neither rich nor jinja2; a format is loaded when it is used.
 """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
 
-from onnxlint_q.result import Run
+from onnxlint_q.workflow.results import Run
 
 
 @dataclass(frozen=True, slots=True)

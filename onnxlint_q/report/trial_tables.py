@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from onnxlint_q.report import words
-from onnxlint_q.result import TrialFigure, Trials
+from onnxlint_q.workflow.results import TrialFigure, Trials
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,13 @@ def test_exit_codes_follow_what_was_found(models: Path) -> None:
     assert lint(models / HEALTHY).returncode == 0
     assert lint(models / BROKEN_NET).returncode == 1
     assert lint(models / BROKEN_NET, "--exit-zero").returncode == 0
-    assert lint(models / BROKEN_NET, "--fail-on", "none").returncode == 0
-    assert lint(models / BROKEN_NET, "--fail-on", "error").returncode == 0
+    # The model breaks under one of the schemes, whatever findings say.
+    for severity in ("none", "error"):
+        assert lint(models / BROKEN_NET, "--fail-on", severity).returncode == 1
+        assert lint(models / BROKEN_NET, "--fail-on", severity, "--fail-on-verdict", "none").returncode == 0
+    survives = ("--fail-on", "error", "--scheme", "int8-per-channel")
+    assert lint(models / BROKEN_NET, *survives).returncode == 0
+    assert lint(models / BROKEN_NET, *survives, "--fail-on-verdict", "degrades").returncode == 0
     assert lint(models / "nan_weights.onnx", "--fail-on", "error").returncode == 1
 
 
@@ -99,7 +104,7 @@ def test_the_sensitivity_table_is_in_every_report(models: Path, calibration: Pat
         assert row["measured"]["int8-per-tensor"]["activation_sqnr_db"] == said["activation_sqnr_db"]
     header = next(line for line in done.stdout.splitlines() if line.split()[:2] == ["layer", "range"])
     assert "both" in done.stdout and len(header) <= 100
-    assert "output SQNR, this layer&#39;s output alone quantised" in page.read_text()
+    assert "output SQNR, this layer&#39;s result alone quantised" in page.read_text()
 
 
 @pytest.mark.parametrize(
@@ -109,6 +114,9 @@ def test_the_sensitivity_table_is_in_every_report(models: Path, calibration: Pat
         (["--output-format", "pdf"], "--output-format 'pdf': choose from full, concise, json, html"),
         (["--output-format", "json", "--output-format", "html"], "only one report can go to standard output"),
         (["--calibrate", "nowhere.npz"], "nowhere.npz: no such file or folder"),
+        (["--preprocess", "tf"], "--preprocess has no effect without data; name it with --calibrate"),
+        (["--calibrate", "random", "--crop", "9"], "--crop has no effect on --calibrate random, which is no folder"),
+        (["--fail-on-verdict", "survives"], "--fail-on-verdict 'survives' is not one of breaks, degrades, none"),
         (["--preprocess", "vgg"], "--preprocess 'vgg' is not one of imagenet, tf, unit, raw"),
         (["--mean", "a,b"], "--mean 'a,b': give one number"),
         (["--std", "0"], "a standard deviation cannot be zero"),
@@ -118,7 +126,7 @@ def test_the_sensitivity_table_is_in_every_report(models: Path, calibration: Pat
         (["--resize", "9" * 5000], "give pixels from 1 to 8192"),
         (["--html", ""], "the html report has no file name"),
         (["--html", "-", "--output-format", "json"], "only one report can go to standard output"),
-        (["--html", "a", "--output-format", "json=a"], "the report a would replace a file of this run"),
+        (["--html", "a", "--output-format", "json=a"], "two reports want the file a; name another file"),
         (["--calibrate", ""], "no such file or folder"),
         (["--calibrate", "a" * 5000], "File name too long"),
         (["--config", "a" * 5000], "File name too long"),
@@ -126,10 +134,11 @@ def test_the_sensitivity_table_is_in_every_report(models: Path, calibration: Pat
         (["a" * 5000], "File name too long"),
         (["--resize", "-3"], "--resize '-3': give pixels"),
         (["--layout", "chwn"], "--layout 'chwn': choose nchw or nhwc"),
+        (["--ignore", "low-depthwise-average-precison"], "--ignore 'low-depthwise-average-precison': no rule matches"),
         (["--ignore", "low-depthwise-average-precison"], "did you mean 'low-depthwise-average-precision'?"),
-        (["--fail-on", "fatal"], "'fatal' is not one of error, warning, info, none"),
+        (["--fail-on", "fatal"], "--fail-on 'fatal' is not one of error, warning, info, none"),
         (["--config", "no.toml"], "no.toml: no such configuration file"),
-        (["--measure", "layers"], "--measure layers runs on data; give it with --calibrate"),
+        (["--measure", "layers"], "--measure has no effect without data; name it with --calibrate"),
         (["--measure", "channels"], "--measure channels: it can be `layers`"),
     ],
 )
@@ -150,8 +159,10 @@ def test_configuration_is_found_beside_the_model_and_the_command_line_wins(model
     (tmp_path / "onnxlint-q.toml").write_text(
         'ignore = ["QW", "QB"]\n[severity]\nunnamed-nodes = "error"\n[verdict]\nbreaks-db = 1\n'
     )
-    assert lint(model).returncode == 0
-    assert lint(model, "--no-config").returncode == 1
+    # breaks-db = 1 changes nothing: the forecast lies below it.
+    assert lint(model).returncode == 1
+    assert lint(model, "--fail-on-verdict", "none").returncode == 0
+    assert lint(model, "--no-config", "--fail-on-verdict", "none").returncode == 1
     assert lint(model, "--select", "QW001").returncode == 1
     shown = lint("config", "--show", model).stdout
     assert (
@@ -168,7 +179,7 @@ def test_all_errors_of_a_configuration_are_told_at_once(models: Path, tmp_path: 
     error = lint(model).stderr
     for part in (
         "unknown key 'selct' (did you mean 'select'?)",
-        "'high' is not one of",
+        "fail-on 'high' is not one of",
         "'ignore' must be a list",
         "'breaks'",
     ):
@@ -181,7 +192,7 @@ def test_all_errors_of_a_configuration_are_told_at_once(models: Path, tmp_path: 
 
 
 def test_rule_options_change_the_findings(models: Path, tmp_path: Path) -> None:
-    from onnxlint_q.registry import load_rules
+    from onnxlint_q.judge.registry import load_rules
 
     rule = next(entry.rule for entry in load_rules() if entry.rule.code == "QW001")
     name = next(name for name, default, _, _ in rule.options() if "precision" in name and isinstance(default, float))
@@ -190,6 +201,48 @@ def test_rule_options_change_the_findings(models: Path, tmp_path: Path) -> None:
     plain = lint(models / BROKEN_NET, "--select", "QW001", "--output-format", "json")
     strict = lint(models / BROKEN_NET, "--select", "QW001", "--config", config, "--output-format", "json")
     assert json.loads(plain.stdout)["models"][0]["findings"] and not json.loads(strict.stdout)["models"][0]["findings"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["chek", HEALTHY], "no such command: 'chek' (did you mean 'check'?)"),
+        (["rul", "--all"], "no such command: 'rul' (did you mean 'rule'?)"),
+        (["chek.onnx"], "chek.onnx: no such file"),
+        (["networks"], "networks: no such file"),
+    ],
+)
+def test_a_mistyped_command_is_told_from_a_model_that_is_not_there(
+    models: Path, typed: list[str], message: str
+) -> None:
+    done = lint(*typed, cwd=models)
+    assert (done.returncode, done.stdout) == (2, "") and message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_folder_called_like_a_command_is_a_folder(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "checks").mkdir()
+    shutil.copy(models / HEALTHY, tmp_path / "checks")
+    assert lint("checks", cwd=tmp_path).returncode == 0
+
+
+def test_the_console_script_is_the_command(models: Path) -> None:
+    from importlib.metadata import entry_points
+
+    import onnxlint_q.cli
+
+    (script,) = entry_points(group="console_scripts", name="onnxlint-q")
+    assert script.load() is onnxlint_q.cli.main
+
+
+def test_data_that_cannot_be_read_is_a_finding_and_data_that_is_not_there_a_wrong_option(
+    models: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.npz").write_bytes(b"no archive")
+    done = lint(models / HEALTHY, "--calibrate", "bad.npz", "--output-format", "concise", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "--calibrate: QX004 data-unusable error [static] The model was not run on the data: bad.npz: " in done.stdout
+    done = lint(models / HEALTHY, "--calibrate", "none.npz", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "") and "--calibrate none.npz: no such file" in done.stderr
 
 
 def test_version_and_a_reader_that_leaves_early(models: Path) -> None:
@@ -207,6 +260,10 @@ def test_a_report_never_replaces_what_was_read(models: Path, tmp_path: Path) -> 
     for name in (model, link):
         done = lint(model, "--html", name)
         assert done.returncode == 2 and "would replace a file of this run" in done.stderr and not done.stdout
+    (tmp_path / "onnxlint-q.toml").write_text('fail-on = "error"\n')
+    done = lint(model, "--html", tmp_path / "onnxlint-q.toml")
+    assert done.returncode == 2 and f"{tmp_path / 'onnxlint-q.toml'}; name another file" in done.stderr
+    assert (tmp_path / "onnxlint-q.toml").read_text() == 'fail-on = "error"\n'
     assert model.read_bytes() == (models / HEALTHY).read_bytes()
 
 
@@ -235,18 +292,25 @@ def test_streams_that_are_full_closed_or_left_keep_the_exit_code(models: Path, c
 def test_an_error_of_the_tool_itself_is_no_finding(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
-    from onnxlint_q import cli, linter
+    import onnxlint_q.cli.app as cli
+    from onnxlint_q.workflow import check as workflow
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr(linter, "lint", fail)
+    monkeypatch.setattr(workflow, "lint", fail)
     done = CliRunner().invoke(cli.app, [str(models / HEALTHY)])
     assert done.exit_code == 2 and "an error of onnxlint-q itself, ZeroDivisionError: by nothing" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_an_interrupt_stops_an_endless_model_without_a_report(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [(signal.SIGINT, 130, "onnxlint-q: interrupted\n"), (signal.SIGTERM, 143, "onnxlint-q: terminated\n")],
+)
+def test_an_interrupt_stops_an_endless_model_without_a_report(
+    tmp_path: Path, number: int, code: int, line: str
+) -> None:
     proto = onnx.parser.parse_model(
         """<ir_version: 8, opset_import: ["" : 17]>
         agraph (float[2, 2] x) => (float[2, 2] y) <int64 trips = {4611686018427387904}> {
@@ -257,8 +321,9 @@ def test_an_interrupt_stops_an_endless_model_without_a_report(tmp_path: Path) ->
     onnx.save(proto, tmp_path / "endless.onnx")
     # A shell may start its background jobs with the signal ignored, and so this test. What is imported first takes
     # seconds on a slow machine, and an interrupt then is Python's business.
-    code = """
-import signal, onnxruntime
+    start = """
+import signal
+from onnxlint_q.execute.runtime import InferenceSession
 from onnxlint_q.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 print("ready", flush=True)
@@ -266,12 +331,12 @@ main()
 """
     options = ["endless.onnx", "--calibrate", "random", "--html", "r.html"]
     with subprocess.Popen(
-        [sys.executable, "-c", code, *options], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", start, *options], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         time.sleep(3)
         assert process.poll() is None
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, error = process.communicate(timeout=20)
-    assert (process.returncode, out) == (130, "") and "Traceback" not in error and "terminate" not in error
+    assert (process.returncode, out, error) == (code, "", line)
     assert [path.name for path in tmp_path.iterdir()] == ["endless.onnx"]

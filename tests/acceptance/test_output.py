@@ -19,7 +19,7 @@ import pytest
 import ties
 from conftest import HOME
 
-from onnxlint_q.cli import main
+from onnxlint_q.cli.app import main
 
 HERE = Path(__file__).parent
 DATA = "fixtures/data/calibration.npz"

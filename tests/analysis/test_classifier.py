@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
-from onnxlint_q.calibration.data import ArraySource
-from onnxlint_q.config import Config
-from onnxlint_q.linter import Request, lint
-from onnxlint_q.result import Basis, ModelResult
-from onnxlint_q.rule import Example
-from onnxlint_q.testing import example_facts, example_model
+from onnxlint_q.execute.data.sources import ArraySource
+from onnxlint_q.judge.config import Config
+from onnxlint_q.judge.rule import Example
+from onnxlint_q.judge.testing import example_facts, example_model
+from onnxlint_q.workflow.check import lint
+from onnxlint_q.workflow.record import CheckRequest, DataRequest
+from onnxlint_q.workflow.results import Basis, ModelResult
 
 NET = """
 <ir_version: 8, opset_import: ["" : 13]>
@@ -62,8 +61,8 @@ def test_other_outputs(end: str) -> None:
 def linted(tmp_path: Path, example: Example, *, probe: bool = False) -> ModelResult:
     onnx.save(example_model(example), tmp_path / "m.onnx")
     data = {"x": np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)}
-    request = Request(DEFAULT_SCHEMES, ArraySource("s", data), 8)
-    return lint(tmp_path / "m.onnx", [], Config(), replace(request, probe=probe))
+    request = CheckRequest(DataRequest(ArraySource("s", data), 8), probe=probe)
+    return lint(tmp_path / "m.onnx", [], Config(), request)
 
 
 def test_only_a_classifier_is_judged_by_its_largest_value(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def without_norms(proto: onnx.ModelProto, model: Model, layers: tuple[FoldedLaye
         source = layer.before.node.input(0) if layer.before is not None else layer.layer.input
         weight, bias, result = f"{layer.output}.w", f"{layer.output}.b", layer.output
         rebuilt.graph.initializer.append(numpy_helper.from_array(layer.weight(model), weight))
-        rebuilt.graph.initializer.append(numpy_helper.from_array(layer.bias(model), bias))
+        rebuilt.graph.initializer.append(numpy_helper.from_array(np.asarray(layer.bias(model)), bias))
         if layer.layer.op_type == "MatMul":
             node.input[:] = [source, weight]
             node.output[0] = f"{layer.output}.product"

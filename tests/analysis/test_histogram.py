@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from onnxlint_q.analysis.histogram import Histogram, float_codes
+from onnxlint_q.analysis.observed.histogram import Histogram, float_codes
 
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32, allow_nan=False)
 VALUES = arrays(np.float32, st.integers(1, 60), elements=FINITE)
@@ -63,3 +63,26 @@ def test_a_stride_takes_every_so_manieth_value() -> None:
     assert np.array_equal(float_codes(values, 3, 7), float_codes(values[3::7].copy()))
     assert Histogram.of([0.0, -0.0, 3.4e38, -3.4e38]).total == 4
     assert np.isnan(Histogram.empty().quantile(0.5)) and Histogram.of([2.0]).quantile(0.0) == pytest.approx(2.0)
+
+
+def test_a_histogram_of_counts_is_that_of_the_codes() -> None:
+    for first, codes in (
+        (-128, [-128, -5, -5, 0, 127]),
+        (0, [0, 3, 3, 255, 255]),
+        (0, [255, 256, 300, 301, 302, 70_000]),
+    ):
+        made = Histogram.of_counts(first, np.bincount(np.subtract(codes, first)))
+        wanted = Histogram.of(codes, whole=True)
+        assert np.array_equal(made.bins, wanted.bins) and np.array_equal(made.counts, wanted.counts) and made.whole
+    assert Histogram.of_counts(0, np.zeros(256, np.int64)).total == 0
+
+
+def test_codes_in_use_are_those_that_occur_and_not_those_in_between() -> None:
+    def used(codes: list[int]) -> int:
+        return Histogram.of(codes, whole=True).used_codes
+
+    assert used([0] * 5000 + [255] * 5000) == 2
+    assert used(list(range(256)) * 40) == 256
+    assert used([128] * 9990 + list(range(10))) == 1  # one in a thousand, at either end
+    assert used([7] * 3) == 1 and used([]) == 0
+    assert used([1000 + n for n in range(64)] * 40) == 64  # bins hold several: what they span

@@ -8,8 +8,8 @@ import pytest
 from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.folding import fold_batch_norms
-from onnxlint_q.analysis.pairing import Pairing, pair
-from onnxlint_q.analysis.skeleton import Skeleton, skeleton
+from onnxlint_q.analysis.pairing.match import Pairing, pair
+from onnxlint_q.analysis.pairing.skeleton import Skeleton, skeleton
 from onnxlint_q.errors import ModelError
 from onnxlint_q.graph import find_layers, find_quantized_tensors
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from onnxlint_q.analysis.data import ImageSummary, Patches
-from onnxlint_q.analysis.encoding import ENCODINGS, Encoding, encoding_of, misfit, plainest, reencoded, response
 from onnxlint_q.analysis.folding import BatchNorm
-from onnxlint_q.analysis.stem import Stem
-from onnxlint_q.calibration.data import ArraySource
-from onnxlint_q.calibration.inspection import inspect
-from onnxlint_q.rule import Example
-from onnxlint_q.testing import example_facts, example_model
+from onnxlint_q.analysis.image.encoding import ENCODINGS, Encoding, encoding_of, misfit, plainest, reencoded, response
+from onnxlint_q.analysis.image.stem import Stem
+from onnxlint_q.analysis.observed.data_summary import ImageSummary, Patches
+from onnxlint_q.execute.data.inspection import inspect
+from onnxlint_q.execute.data.sources import ArraySource
+from onnxlint_q.judge.rule import Example
+from onnxlint_q.judge.testing import example_facts, example_model
 from onnxlint_q_rules.data.pictures import RECORDING, pictures, recorded
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\nnet '

@@ -15,7 +15,7 @@ from onnx_cases import Array, as_model, onnx_text, run, versioned_text
 
 from onnxlint_q.errors import ModelError
 from onnxlint_q.graph import find_layers, read_model
-from onnxlint_q.graph.constants import check_parameter, dequantize
+from onnxlint_q.graph.evaluate import check_parameter, dequantize
 
 RNG = np.random.default_rng(1)
 FLOATS = (RNG.standard_normal((2, 3, 4)) * 50).astype(np.float32)

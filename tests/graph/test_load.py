@@ -28,6 +28,10 @@ MESSAGES = {
     "('../../etc/passwd'); keep external data beside the model",
     "absolute_external_data": "initializer 'stem_conv.weight' points outside the model's folder "
     "('/etc/passwd'); keep external data beside the model",
+    "hidden_external_data": "attribute 'value' of the ConstantOfShape node 'fill' has its values in another file, "
+    "which only initializers and Constant nodes may; export the model again with this tensor inside",
+    "external_data_not_utf8": "initializer 'stem_conv.weight' names an external data file in text that is not UTF-8; "
+    "export the model again",
     "cyclic": "the graph has a cycle through 'a', 'b'; export the model again",
     "missing_initializer": "the MatMul node 'dense' reads tensor 'w', which no input, initializer or node "
     "defines; export the model again",

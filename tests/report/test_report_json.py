@@ -8,7 +8,7 @@ import samples
 
 from onnxlint_q import __version__
 from onnxlint_q.report import ReportFormat, render
-from onnxlint_q.result import Run
+from onnxlint_q.workflow.results import Run
 
 SCHEME = {"verdict", "output_sqnr_db", "basis"}
 LAYER = {

@@ -8,8 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from onnxlint_q.registry import load_rules
-from onnxlint_q.rule import Rule
+from onnxlint_q.judge.own_findings import OWN_FINDINGS, OwnFinding
+from onnxlint_q.judge.registry import load_rules
+from onnxlint_q.judge.rule import Rule
 
 FOLDER = Path(__file__).parents[2] / "docs"
 RULES = [pytest.param(entry.rule, id=f"{entry.rule.code}-{entry.rule.name}") for entry in load_rules()]
@@ -43,6 +44,13 @@ def test_page_is_the_one_that_the_rule_makes(rule: type[Rule]) -> None:
     path = FOLDER / "rules" / BUILD.file_name(rule)
     assert path.is_file(), "run `python docs/generate.py`"
     assert path.read_text("utf-8") == BUILD.page(rule), "run `python docs/generate.py`"
+
+
+@pytest.mark.parametrize("kind", OWN_FINDINGS, ids=lambda kind: kind.code)
+def test_findings_of_the_linter_itself_have_a_page(kind: OwnFinding) -> None:
+    path = FOLDER / "rules" / BUILD.file_name(kind)
+    assert path.read_text("utf-8") == BUILD.own_page(kind), "run `python docs/generate.py`"
+    assert kind.summary in path.read_text("utf-8") and kind.text in path.read_text("utf-8")
 
 
 def test_index_and_set_of_pages() -> None:

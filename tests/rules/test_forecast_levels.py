@@ -9,11 +9,11 @@ import numpy.typing as npt
 import pytest
 
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Severity
-from onnxlint_q.registry import load_rules
-from onnxlint_q.rule import Example, Rule
-from onnxlint_q.testing import example_facts
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.registry import load_rules
+from onnxlint_q.judge.rule import Example, Rule
+from onnxlint_q.judge.testing import example_facts
 
 RULES = {entry.rule.code: entry.rule for entry in load_rules()}
 NAME = INT8_PER_TENSOR.name

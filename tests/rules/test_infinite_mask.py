@@ -7,7 +7,7 @@ import pytest
 from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
-from onnxlint_q.facts import measure
+from onnxlint_q.judge.facts import facts_of
 from onnxlint_q_rules.activations.infinite_mask import InfiniteMask
 
 HEAD = "g (float[1,2,4] q, float[1,4,2] k, bool[1,2,2] keep) => (float[1,2,2] p)"
@@ -27,7 +27,7 @@ FREE = {
 def found(body: str, low: float) -> list[tuple[str, object]]:
     arrays = {"low": np.float32(low), "zero": np.float32(0), "shape": np.asarray([1, 2, 2], np.int64)}
     used = {name: np.asarray(array) for name, array in arrays.items() if name in body}
-    facts = measure(as_model(onnx_text(f"{HEAD} {{ {body} }}", **used)), DEFAULT_SCHEMES)
+    facts = facts_of(as_model(onnx_text(f"{HEAD} {{ {body} }}", **used)), DEFAULT_SCHEMES)
     return [(finding.location.output, finding.metrics["mask"]) for finding in InfiniteMask().check(facts)]
 
 
@@ -47,5 +47,5 @@ def test_a_quantised_model_has_its_scale_already() -> None:
     body = "s = MatMul(q, k)\n m = Add(s, low)\n c = QuantizeLinear(m, step)\n d = DequantizeLinear(c, step)"
     body += "\n p = Softmax(d)"
     arrays = {"low": np.asarray(-1e4, np.float32), "step": np.asarray(40, np.float32)}
-    facts = measure(as_model(onnx_text(f"{HEAD} {{ {body} }}", **arrays)), DEFAULT_SCHEMES)
+    facts = facts_of(as_model(onnx_text(f"{HEAD} {{ {body} }}", **arrays)), DEFAULT_SCHEMES)
     assert not list(InfiniteMask().check(facts))

@@ -10,15 +10,21 @@ import numpy.typing as npt
 import pytest
 from conftest import public_network
 
-from onnxlint_q.analysis.data import DataSummary
-from onnxlint_q.analysis.observations import Observations, TensorObservation
-from onnxlint_q.facts import Facts, measure
+from onnxlint_q.analysis.observed.data_summary import DataSummary
+from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
+from onnxlint_q.execute.data.inspection import inspect
+from onnxlint_q.execute.data.preprocess import PRESETS
+from onnxlint_q.execute.data.sources import open_source
+from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.finding import Evidence, Finding, Severity, Subject
-from onnxlint_q.graph.load import read_model
-from onnxlint_q.rule import Example, Rule
-from onnxlint_q.testing import example_facts
+from onnxlint_q.graph.loading.load import read_model
+from onnxlint_q.judge.facts import Facts, facts_of
+from onnxlint_q.judge.rule import Example, Rule
+from onnxlint_q.judge.testing import example_facts
 from onnxlint_q_rules.activations.heavy_tailed_activation import HeavyTailedActivation
 from onnxlint_q_rules.activations.range_amplification import RangeAmplification
+from onnxlint_q_rules.data.input_range_mismatch import InputRangeMismatch
 from onnxlint_q_rules.data.synthetic_calibration import SyntheticCalibration
 from onnxlint_q_rules.data.too_few_samples import TooFewSamples
 from onnxlint_q_rules.qdq.bias_scale_mismatch import BiasScaleMismatch
@@ -38,7 +44,7 @@ def findings(rule: Rule, facts: Facts) -> list[Finding]:
 
 
 def public(name: str) -> Facts:
-    return measure(read_model(public_network(name)), ())
+    return facts_of(read_model(public_network(name)), ())
 
 
 def observation(values: npt.ArrayLike, codes: tuple[int, int] | None = None) -> TensorObservation:
@@ -85,18 +91,175 @@ def test_a_scale_in_the_middle_of_a_model_is_found(scale: float, severity: Sever
     assert [finding.severity for finding in found] == ([] if severity is None else [severity])
 
 
-def test_observed_codes_overrule_the_estimate() -> None:
+MANY = observation(np.arange(0, 256), (0, 255))
+
+
+def test_what_the_file_tells_stays_told_with_data() -> None:
     facts = example_facts(Example(CHAIN.replace("SCALE", "0.3")))
-    many = observed(facts, {"q": observation(np.arange(0, 256), (0, 255))})
-    assert findings(LargeScale(), many) == []
-    values = np.concatenate([np.repeat([127, 128, 129, 130], 2000), np.repeat(np.arange(100, 124), 3)])
-    few = observed(facts, {"q": observation(values, (0, 255))})
-    (finding,) = findings(LargeScale(), few)
-    assert finding.severity is Severity.WARNING
-    assert finding.metrics["observed_low"] == pytest.approx(0.3 * (100 - 128))
-    assert finding.metrics["observed_high"] == pytest.approx(0.3 * (130 - 128))
-    assert finding.metrics["rounding_sqnr_db"] == pytest.approx(20 * np.log10(values.std() * np.sqrt(12)), rel=1e-4)
-    assert '"rmin": -8.4' in finding.snippet
+    (alone,), (finding,) = findings(LargeScale(), facts), findings(LargeScale(), observed(facts, {"q": MANY}))
+    assert (finding.message, finding.severity, finding.evidence) == (alone.message, alone.severity, Evidence.STATIC)
+
+
+@pytest.mark.parametrize(("deviation", "evidence"), [(1.0, Evidence.CONFIRMED), (10.0, Evidence.REFUTED)])
+def test_the_readers_result_tests_what_the_file_tells(deviation: float, evidence: Evidence) -> None:
+    facts = example_facts(Example(CHAIN.replace("SCALE", "0.3")))
+    result = observation(deviation * np.tile([-1.0, 1.0], 500))
+    tensors = {"q": MANY, "qo": observation(np.arange(256), (0, 255)), "r": result}
+    (finding,) = findings(LargeScale(), observed(facts, tensors))
+    left = 20 * np.log10(deviation / (0.3 * np.sqrt((3**2 + 4**2) / 2 / 12)))
+    assert finding.metrics["observed_reader_sqnr_db"] == pytest.approx(left, abs=0.05)
+    assert finding.evidence is evidence and finding.counts == (left < 20)
+
+
+VALUES = np.concatenate([np.repeat([127, 128, 129, 130], 2000), np.repeat(np.arange(100, 124), 3)])
+
+
+def test_few_codes_are_told_with_the_range_in_front_of_the_rounding() -> None:
+    facts = example_facts(Example(CHAIN.replace("SCALE", "0.3")))
+    real = 0.3 * (VALUES - 128) + 0.05
+    tensors = {"q": observation(VALUES, (0, 255)), "n": observation(real)}
+    (finding,) = findings(LargeScale(), observed(facts, tensors))
+    assert (finding.severity, finding.evidence) == (Severity.WARNING, Evidence.CONFIRMED)
+    low, high = np.quantile(VALUES, [0.001, 0.999], method="inverted_cdf")
+    assert finding.metrics["used_codes"] == np.unique(VALUES[(low <= VALUES) & (high >= VALUES)]).size
+    assert (finding.metrics["observed_low"], finding.metrics["observed_high"]) == pytest.approx((-8.35, 0.65))
+    assert finding.metrics["rounding_sqnr_db"] == pytest.approx(20 * np.log10(real.std() * np.sqrt(12) / 0.3), rel=0.01)
+    assert finding.snippet == (
+        'quantize_static(..., extra_options={"TensorQuantOverrides": '
+        '{"n": [{"rmin": np.float32(-8.35), "rmax": np.float32(0.65)}]}})'
+    )
+
+
+def test_no_range_is_read_from_few_codes() -> None:
+    facts = example_facts(Example(CHAIN.replace("SCALE", "0.3")))
+    (finding,) = findings(LargeScale(), observed(facts, {"q": observation(VALUES, (0, 255))}))
+    assert finding.severity is Severity.WARNING and "observed_low" not in finding.metrics
+    assert "the data is in" not in finding.message and "codes only" in finding.remedy
+    assert "rmin" not in finding.snippet and "calibrate_method" in finding.snippet
+
+
+def test_a_range_that_outliers_need_is_not_given_again() -> None:
+    facts = example_facts(Example(CHAIN.replace("SCALE", "0.3")))
+    real = np.append(np.tile([-0.4, 0.0, 0.4], 3000), [-38.0, 38.0])
+    codes = np.rint(real / 0.3) + 128
+    (finding,) = findings(
+        LargeScale(), observed(facts, {"q": observation(codes.clip(0, 255), (0, 255)), "n": observation(real)})
+    )
+    assert finding.metrics["used_codes"] == 3 and "percentile" in finding.remedy and "rmin" not in finding.snippet
+
+
+def test_a_tensor_that_falls_on_one_code_is_coarse_and_a_constant_is_not() -> None:
+    facts = example_facts(Example(CHAIN.replace("SCALE", "0.07")))
+    one = observation(np.full(1000, 128), (0, 255))
+    tiny = observed(facts, {"q": one, "n": observation(np.linspace(-0.03, 0.03, 1000))})
+    assert [finding.metrics["used_codes"] for finding in findings(LargeScale(), tiny)] == [1]
+    far = observation(np.full(1000, 228), (0, 255))
+    still = observed(facts, {"q": far, "n": observation(np.linspace(6.99, 7.01, 1000))})
+    (alone,), (finding,) = findings(LargeScale(), facts), findings(LargeScale(), still)
+    assert (finding.message, finding.evidence) == (alone.message, Evidence.STATIC)
+
+
+def test_no_range_is_read_from_random_values() -> None:
+    facts = example_facts(Example(CHAIN.replace("SCALE", "0.3")))
+    tensors = {"q": observation(VALUES, (0, 255)), "n": observation(0.3 * (VALUES - 128))}
+    (finding,) = findings(LargeScale(), facts.observed(Observations("random", True, 8, None, tensors)))
+    assert finding.evidence is Evidence.CONFIRMED and not finding.snippet and "with data" in finding.remedy
+    tail = facts_of(example_facts(Example(FLOAT)).model, ()).observed(
+        Observations("random", True, 8, None, {"r": observation(tail_values(8.0))})
+    )
+    assert [finding.snippet for finding in findings(HeavyTailedActivation(), tail)] == [""]
+
+
+MASKED = """
+<ir_version: 8, opset_import: ["" : 13]>
+attention (float[1, 8, 8] scores, float[1, 1, 8] mask) => (float[1, 8, 8] p)
+<float s = {1.333e36}, uint8 z = {255}> {
+  [masked] m = Add(scores, mask)
+  q = QuantizeLinear(m, s, z)
+  d = DequantizeLinear(q, s, z)
+  [softmax] p = Softmax(d)
+}
+"""
+
+
+def test_two_codes_far_apart_are_two_codes() -> None:
+    """A right finding does not vanish because the codes in use lie far apart."""
+    facts = example_facts(Example(MASKED))
+    (alone,) = findings(LargeScale(), facts)
+    scores = np.random.default_rng(0).normal(size=1000)
+    real = np.where(np.arange(1000) % 3 == 0, -3.4e38, scores)
+    codes = np.where(real < -1e38, 0, 255)
+    (finding,) = findings(LargeScale(), observed(facts, {"q": observation(codes, (0, 255)), "m": observation(real)}))
+    assert alone.severity is finding.severity is Severity.ERROR and alone.evidence is Evidence.STATIC
+    assert finding.evidence is Evidence.CONFIRMED and finding.metrics["used_codes"] == 2
+    assert finding.snippet == alone.snippet == "quantize_static(..., nodes_to_exclude=['masked', 'softmax'])"
+
+
+def test_ranges_behind_a_spoiled_tensor_are_not_believed() -> None:
+    facts = example_facts(Example(CHAIN.replace("SCALE", "0.3")))
+    few = observation(np.tile([127, 128, 129], 1000), (0, 255))
+    result = observation(np.tile([10, 12, 11], 1000), (0, 255))
+    values = observation(np.tile([0.2, 0.24, 0.22], 1000))
+    before = observation(np.tile([-0.29, 0.01, 0.31], 1000))
+    first, second = findings(LargeScale(), observed(facts, {"q": few, "n": before, "qo": result, "r": values}))
+    assert "rmin" in first.snippet
+    assert second.metrics["used_codes"] == 3 and not second.snippet and "mend 'n' first" in second.remedy
+
+
+def rules_about_one_range(facts: Facts) -> list[str]:
+    found = [f for rule in (LargeScale(), WastedRange(), InputRangeMismatch()) for f in findings(rule, facts)]
+    return [finding.code for finding in found if finding.counts]
+
+
+INPUT = """
+<ir_version: 8, opset_import: ["" : 13]>
+pair (float[N, 64] x) => (float[N, 64] y)
+<float s = {SCALE}, uint8 z = {128}> {
+  q = QuantizeLinear(x, s, z)
+  y = DequantizeLinear(q, s, z)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("scale", "codes"), [("1.0", ["QP001"]), ("0.1", ["QD006"]), ("0.02", [])], ids=["5 codes", "41 codes", "201 codes"]
+)
+def test_one_fault_of_an_input_is_one_finding(scale: str, codes: list[str]) -> None:
+    def samples(random: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+        return {"x": random.uniform(-2, 2, size=(64, 64)).astype(np.float32)}
+
+    assert rules_about_one_range(example_facts(Example(INPUT.replace("SCALE", scale), samples=samples))) == codes
+
+
+def test_one_fault_of_a_fixture_is_one_finding(models: Path, calibration: Path) -> None:
+    facts = facts_of(read_model(models / "qdq_coarse_input.onnx"), DEFAULT_SCHEMES)
+    source = open_source(str(calibration), PRESETS["raw"])
+    seen = facts.inspected(inspect(facts, source, 16)).observed(observe(facts, source, 16))
+    assert rules_about_one_range(facts) == rules_about_one_range(seen) == ["QP001"]
+    (finding,) = findings(LargeScale(), seen)
+    data = np.load(calibration)["images"][:16]
+    assert (finding.metrics["observed_low"], finding.metrics["observed_high"]) == (data.min(), data.max())
+
+
+GEMM = """
+<ir_version: 8, opset_import: ["" : 13]>
+scaled (float[1, 4] x) => (float[1, 4] y)
+<float s = {0.3}, uint8 z = {128}, float[4, 4] w = {3.0, 0, 0, 0, 0, 3.0, 0, 0, 0, 0, 3.0, 0, 0, 0, 0, 3.0},
+ float so = {0.02}, uint8 zo = {128}> {
+  q = QuantizeLinear(x, s, z)
+  d = DequantizeLinear(q, s, z)
+  [layer] c = Gemm <alpha = ALPHA> (d, w)
+  qo = QuantizeLinear(c, so, zo)
+  y = DequantizeLinear(qo, so, zo)
+}
+"""
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5, 0.1])
+def test_a_factor_of_gemm_is_one_of_its_weight(alpha: float) -> None:
+    found = findings(LargeScale(), example_facts(Example(GEMM.replace("ALPHA", str(alpha)))))
+    levels = 255 * 0.02 / (0.3 * 3 * alpha)
+    assert [finding.metrics["reader_levels"] for finding in found] == pytest.approx([levels] if levels < 24 else [])
 
 
 def test_a_public_file_calibrated_on_raw_pixels() -> None:
@@ -128,7 +291,7 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_whole_file_is_told_what_is_wrong_with_it_and_nothing_else(models: Path, name: str) -> None:
-    facts = measure(read_model(models / f"{name}.onnx"), ())
+    facts = facts_of(read_model(models / f"{name}.onnx"), ())
     assert facts.quantized
     found = [(finding.code, finding.location.node) for rule in QUANTISED for finding in findings(rule(), facts)]
     assert found == FILES[name]
@@ -185,7 +348,36 @@ def test_saturation_counts_what_numpy_counts() -> None:
     codes = np.concatenate([np.full(30, 255), np.full(10, 0), np.arange(1, 255), np.full(5706, 128)])
     (finding,) = findings(Saturation(), observed(pair(0.1, 128), {"q": observation(codes, (0, 255))}))
     assert finding.metrics["clipped_fraction"] == pytest.approx(40 / codes.size)
-    assert finding.severity is Severity.WARNING
+    assert (finding.severity, finding.evidence) == (Severity.WARNING, Evidence.CONFIRMED)
+    assert "rmin" not in finding.snippet
+
+
+def clipped(real: npt.NDArray[np.float64], scale: float = 0.1) -> list[Finding]:
+    """What is said of values in front of a range of -12.8 to 12.7."""
+    bounds = -128.5 * scale, 127.5 * scale
+    codes = np.clip(np.rint(real / scale) + 128, 0, 255)
+    tensors = {"q": observation(codes, (0, 255)), "n": TensorObservation.of(real, bounds=bounds)}
+    return findings(Saturation(), observed(pair(scale, 128), tensors))
+
+
+@pytest.mark.parametrize(
+    ("beyond", "severity"), [(14.0, Severity.INFO), (30.0, Severity.WARNING), (120.0, Severity.ERROR)]
+)
+def test_clipping_is_judged_by_what_it_costs(beyond: float, severity: Severity) -> None:
+    real = np.append(np.tile(np.linspace(-10, 10, 990), 10), np.full(100, beyond))
+    (finding,) = clipped(real)
+    lost = np.square(real - real.clip(-12.8, 12.7)).sum()
+    assert finding.metrics["clip_sqnr_db"] == pytest.approx(10 * np.log10(np.square(real).sum() / lost), abs=0.2)
+    assert finding.severity is severity and finding.metrics["clipped_fraction"] == pytest.approx(0.01)
+    assert f'"rmin": np.float32(-10), "rmax": np.float32({beyond:g})' in finding.snippet
+
+
+def test_extremes_that_made_the_range_are_not_clipped() -> None:
+    """128 values, of which the smallest and the largest are the ends of the range, and one a rounding beyond."""
+    values = np.append(np.linspace(-12.8, 12.7, 126), [12.7, -12.86])
+    assert clipped(values) == []
+    codes = np.clip(np.rint(values[:126] / 0.1) + 128, 0, 255)
+    assert findings(Saturation(), observed(pair(0.1, 128), {"q": observation(codes, (0, 255))})) == []
 
 
 @pytest.mark.parametrize(
@@ -212,6 +404,13 @@ def test_wasted_range_in_bits(top: int, severity: Severity | None) -> None:
     assert [finding.severity for finding in found] == ([] if severity is None else [severity])
     for finding in found:
         assert finding.metrics["lost_bits"] == pytest.approx(np.log2(255 / top))
+
+
+def test_an_output_is_called_what_the_float_model_calls_it() -> None:
+    real = np.linspace(0, 5, 1000)
+    tensors = {"q": observation(np.rint(real / 0.1), (0, 255)), "n": observation(real)}
+    (finding,) = findings(WastedRange(), observed(pair(0.1, 0), tensors))
+    assert '{"y": [{"rmin": np.float32(0), "rmax": np.float32(5)}]}' in finding.snippet
 
 
 FLOAT = """

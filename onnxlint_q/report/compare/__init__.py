@@ -1,9 +1,9 @@
-"""TELL what a comparison found: one file a format; a report reads `onnxlint_q.comparison` and nothing else."""
+"""TELL what a comparison found: one file a format; a report reads `onnxlint_q.workflow.results` and nothing else."""
 
 from __future__ import annotations
 
-from onnxlint_q.comparison import Comparison
 from onnxlint_q.report.formats import PLAIN, Look, ReportFormat, rendered
+from onnxlint_q.workflow.results import Comparison
 
 
 def render(comparison: Comparison, report_format: ReportFormat, look: Look = PLAIN) -> str:

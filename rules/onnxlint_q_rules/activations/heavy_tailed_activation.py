@@ -24,18 +24,17 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.observations import TensorObservation
-from onnxlint_q.analysis.quantizer_options import override
+from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Location, Severity, Subject
-from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q.graph import Trait
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import override, quantize_static
+from onnxlint_q.judge.rule import Example, Rule, option
 
 _LEAST_COUNTED = 1000
-_COPIES = frozenset(
-    {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "MaxPool", "Pad", "Slice", "Split"}
-    | {"Relu", "LeakyRelu", "DepthToSpace"}
-)
+# A tail is still there behind them, or is cut and not reported.
+_HANDS_ON = Trait.MOVES | Trait.COPIES | Trait.RECTIFIES
 _NETWORK = """
 <ir_version: 8, opset_import: ["" : 17]>
 doubling (float[N, 1, 64, 64] x) => (float[N, 1, 64, 64] y)
@@ -104,7 +103,7 @@ class HeavyTailedActivation(Rule):
             ratio, low, high, tail = self._ratio(facts.observations.tensors[key])
             if ratio < self.warning_ratio:
                 continue
-            copied = producer is not None and producer.op_type in _COPIES and producer.input(0) in known
+            copied = producer is not None and producer.operator.has(_HANDS_ON) and producer.input(0) in known
             known.add(key)
             if copied:
                 continue
@@ -128,7 +127,10 @@ class HeavyTailedActivation(Rule):
                     "calibrate with CalibrationMethod.Percentile or override the range as below; if clipping hurts, "
                     "keep the tensor in 16 bits or exclude the layers that read it"
                 ),
-                snippet=override(key, min(low, 0.0), max(high, 0.0)),
+                # The range of random values is none to set.
+                snippet=""
+                if facts.observations.synthetic
+                else quantize_static(override(key, min(low, 0.0), max(high, 0.0))),
                 claim=Claim(Subject.ACTIVATION, key, INT8_PER_TENSOR.name),
             )
 

@@ -21,12 +21,12 @@ from typing import ClassVar
 import numpy as np
 
 from onnxlint_q.analysis.placement import quantized_activations
-from onnxlint_q.analysis.quantizer_options import exclude
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
-from onnxlint_q.graph import Model, Node
-from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q.graph import Model, Trait, trace_back
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import exclude, quantize_static
+from onnxlint_q.judge.rule import Example, Rule, option
 
 _ATTENTION = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -48,12 +48,8 @@ attention (float[N, 2, 4] q, float[N, 4, 2] k, float[N, 1, 2] keep) => (float[N,
   [softmax] p = Softmax <axis = -1> (m)
 }
 """
-# On the way from a mask to Softmax; where the operator computes, any of its operands may be the mask.
-_ON_THE_WAY = frozenset(
-    {"Add", "Sub", "Mul", "Where", "Min", "Max", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Cast"}
-    | {"Identity", "Slice"}
-)
-_MOST_NODES = 64
+# On the way from a mask to Softmax.
+_ON_THE_WAY = Trait.MOVES | Trait.COPIES | Trait.ADDS | Trait.SCALES | Trait.CHOOSES
 
 
 @dataclass(frozen=True)
@@ -100,13 +96,13 @@ class InfiniteMask(Rule):
         folded = [layer.folded for layer in facts.layers]
         rounded = {place.tensor for place in quantized_activations(facts.model, folded)}
         seen = set[str]()
-        for softmax in facts.model.nodes_of("Softmax", "LogSoftmax"):
+        for softmax in (node for node in facts.model.nodes if node.operator.has(Trait.SCORES)):
             scores = softmax.input(0)
             producer = facts.model.producer(scores)
-            if producer is None or scores in seen or scores not in rounded or not softmax.is_standard:
+            if producer is None or scores in seen or scores not in rounded:
                 continue
             seen.add(scores)
-            lowest = min(_constants(facts.model, producer), default=0.0)
+            lowest = min(_constants(facts.model, scores), default=0.0)
             if -lowest < self.magnitude:
                 continue
             step = -lowest / 255
@@ -117,26 +113,14 @@ class InfiniteMask(Rule):
                 metrics={"mask": lowest, "step": step},
                 remedy="mask with about -100 instead, of which Softmax makes zero as well, or leave these nodes in "
                 "float",
-                snippet=exclude([producer, softmax]),
+                snippet=quantize_static(exclude([producer, softmax])),
                 claim=Claim(Subject.ACTIVATION, scores, INT8_PER_TENSOR.name),
             )
 
 
-def _constants(model: Model, start: Node) -> Iterator[float]:
-    """Smallest values of the constants that `start` and what is in front of it put among the scores."""
-    waiting, known = [start], {start}
-    while waiting and len(known) <= _MOST_NODES:
-        node = waiting.pop()
-        if node.op_type not in _ON_THE_WAY or not node.is_standard:
-            continue
-        operands = node.inputs if node.op_type in {"Add", "Sub", "Mul", "Min", "Max"} else node.inputs[:1]
-        for key in node.inputs[1:] if node.op_type == "Where" else operands:
-            value = model.constant(key) if key else None
-            before = model.producer(key) if key else None
-            if value is not None and value.size and np.issubdtype(value.dtype, np.floating):
-                yield float(
-                    np.nan_to_num(value.astype(np.float64), nan=0.0, neginf=float(np.finfo(np.float32).min)).min()
-                )
-            elif before is not None and before not in known:
-                known.add(before)
-                waiting.append(before)
+def _constants(model: Model, scores: str) -> Iterator[float]:
+    """Smallest values of the constants that are put among the scores."""
+    for key in trace_back(model, scores, _ON_THE_WAY, model.constants).ends:
+        value = model.constant(key)
+        if value is not None and value.size and np.issubdtype(value.dtype, np.floating):
+            yield float(np.nan_to_num(value.astype(np.float64), nan=0.0, neginf=float(np.finfo(np.float32).min)).min())

@@ -27,13 +27,13 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import BatchNorm
-from onnxlint_q.analysis.observations import TensorObservation
-from onnxlint_q.analysis.quantizer_options import override
+from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
-from onnxlint_q.graph.model import ACTIVATIONS
-from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q.graph import Trait, trace_forward
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import override, quantize_static
+from onnxlint_q.judge.rule import Example, Rule, option
 
 _NETWORK = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -43,9 +43,9 @@ separable (float[N, 8, 6, 6] x) => (float[N, 4, 6, 6] y) {
   [point] y = Conv(n, mix)
 }
 """
-_MAX_STEPS = 8
 _RESOLVED = 1e-5
-_FORWARD = ACTIVATIONS | {"Mul", "Identity", "MaxPool", "AveragePool", "Pad"}
+# What a tensor goes through on its way to the next layers; a product is a gate.
+_FORWARD = Trait.ACTIVATION | Trait.SCALES | Trait.COPIES | Trait.MOVES | Trait.AVERAGES
 
 
 def _amplified(random: np.random.Generator, gain: float) -> dict[str, npt.NDArray[np.float32]]:
@@ -139,9 +139,15 @@ class RangeAmplification(Rule):
                     "equalise this layer and the next, clip the range by a percentile, or keep the tensor in 16 "
                     "bits; when training, regularise gamma"
                 ),
-                snippet=override(rounded, min(after.quantile(1e-3), 0.0), max(after.quantile(1 - 1e-3), 0.0)),
+                # The range of random values is none to set.
+                snippet="" if facts.observations.synthetic else quantize_static(override(rounded, *_middle(after))),
                 claim=Claim(Subject.ACTIVATION, rounded, INT8_PER_TENSOR.name),
             )
+
+
+def _middle(seen: TensorObservation) -> tuple[float, float]:
+    """A range for all but a thousandth of the values at either end, zero included."""
+    return min(seen.quantile(1e-3), 0.0), max(seen.quantile(1 - 1e-3), 0.0)
 
 
 def _range_before(norm: BatchNorm, after: TensorObservation) -> float:
@@ -160,15 +166,12 @@ def _range_before(norm: BatchNorm, after: TensorObservation) -> float:
 
 def _next_range(facts: Facts, tensor: str) -> float:
     """Largest range of what is stored behind the layers that read `tensor`; 0 where none was observed."""
-    by_node = {layer.folded.layer.node: layer for layer in facts.layers}
-    widest, frontier, known = 0.0, [tensor], {tensor}
-    for _ in range(_MAX_STEPS):
-        readers = [reader for key in frontier for reader in facts.model.consumers(key)]
-        for reader in readers:
+    by_node = {layer.node: layer for layer in facts.layers}
+    widest = 0.0
+    for key in trace_forward(facts.model, tensor, _FORWARD).tensors:
+        for reader in facts.model.consumers(key):
             layer = by_node.get(reader)
             stored = facts.stored(layer) if layer is not None else None
             if stored is not None:
                 widest = max(widest, stored.range)
-        frontier = [r.output for r in readers if r.op_type in _FORWARD and r.output not in known]
-        known.update(frontier)
     return widest

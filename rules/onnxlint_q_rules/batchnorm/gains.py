@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from onnxlint_q.analysis.folding import BatchNorm
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.facts import Facts
+from onnxlint_q.judge.facts import Facts
 
 
 def folds(facts: Facts) -> Iterator[tuple[LayerFacts, BatchNorm]]:

@@ -21,9 +21,9 @@ from onnxlint_q.analysis.folding import BatchNorm
 from onnxlint_q.analysis.gains import EPSILONS, SHARE_OF_MEDIAN, Gains, compare_gains
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
-from onnxlint_q.rule import Example, Rule, Weights, option
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import channels, finer_scale, outlook, times
 from onnxlint_q_rules.batchnorm.gains import folds
 from onnxlint_q_rules.chain import explained
@@ -145,7 +145,7 @@ class NearZeroVariance(Rule):
             remedy, snippet = _advice(facts, layer, norm, lifted, gains)
             effect = (
                 f"; folded, {channels(wide)} {'take' if wide.size > 1 else 'takes'} the int8 scale, up to "
-                f"{times(float(width.max()))} times as wide as an ordinary channel{view.words}"
+                f"{times(float(width.max()))} times as wide as an ordinary channel"
                 if wide.size
                 else "; folded, they stay narrow, but under scales of their own their int32 bias may overflow"
             )

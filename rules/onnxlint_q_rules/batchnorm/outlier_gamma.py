@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.gains import compare_gains
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
-from onnxlint_q.rule import Example, Rule, Weights, option
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import channels, finer_scale, outlook, times
 from onnxlint_q_rules.batchnorm.gains import folds
 from onnxlint_q_rules.chain import explained
@@ -122,7 +122,7 @@ class OutlierGamma(Rule):
                 f"The gain of {channels(listed)} is up to {times(float(gains.ratio[listed[0]]))} times that of an "
                 "ordinary channel; folded into the layer, mean channel SQNR under one int8 scale falls from "
                 f"{before:.0f} to {after:.0f} dB and average precision from {layer.before.average_precision:.3f} to "
-                f"{layer.weight.average_precision:.3f}{view.words}.",
+                f"{layer.weight.average_precision:.3f}.",
                 remedy=f"{remedy} When training again, put weight decay on gamma.",
                 snippet=snippet,
                 metrics={

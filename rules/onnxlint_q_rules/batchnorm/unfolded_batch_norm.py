@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxlint_q.analysis.folding import Blocker
-from onnxlint_q.analysis.quantizer_options import exclude
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.rule import Example, Rule
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import exclude
+from onnxlint_q.judge.rule import Example, Rule
 
 _REMEDIES: Mapping[Blocker, str] = {
     Blocker.TRAINING: "Export the model in evaluation mode, for instance after `model.eval()`.",

@@ -2,7 +2,7 @@
 
 A BatchNormalization behind the first layer recorded mean and variance of that layer's outputs in training. On data
 with given mean and covariance of colour windows every output channel has a mean and a variance of its own, and its
-distance from the record is a Kullback-Leibler divergence (module `onnxlint_q.analysis.encoding`). Photographs have
+distance from the record is a Kullback-Leibler divergence (see `analysis.image.encoding`). Photographs have
 more red than blue, and filters that compare the two see that, so with the colours swapped the record fits worse: on
 five public networks by 0.03 to 0.11 nats a channel on average, where the right order leaves 0.06 to 0.10.
 
@@ -21,10 +21,10 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.encoding import ENCODINGS, encoding_of, misfit, reencoded
-from onnxlint_q.facts import Facts
+from onnxlint_q.analysis.image.encoding import ENCODINGS, encoding_of, misfit, reencoded
 from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.data.pictures import RECORDING, at_input, pictures, recorded, smooth
 
 

@@ -3,10 +3,10 @@
 Three traces in the file say what the input should be, the plainest first:
 
 - a QuantizeLinear on the input: what lies outside its range is clipped, and values that fill a small part of it use a
-  few codes only;
+  few codes only (where they are so few that the step is too coarse, `large-scale` says it);
 - a BatchNormalization behind the first layer, which recorded mean and variance of the layer's outputs. What the data
   would give there is known from the mean and covariance of its windows, and its distance from the record is a
-  Kullback-Leibler divergence (module `onnxlint_q.analysis.encoding`): 0.02 to 0.10 nats on nine public networks with
+  Kullback-Leibler divergence (see `analysis.image.encoding`): 0.02 to 0.10 nats on nine public networks with
   the right preprocessing, 0.4 and more with any other, thousands for raw pixels on normalised networks;
 - else the biases of the first layer. If they exceed the deviation that the data causes many times, the data hardly
   moves the layer: its values are too small. If they are nothing beside it, and the values are raw pixels, whose large
@@ -28,16 +28,17 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.data import ImageSummary, InputSummary, Patches
-from onnxlint_q.analysis.encoding import ENCODINGS, Encoding, encoding_of, misfit, plainest, reencoded, response
 from onnxlint_q.analysis.grid import grid
-from onnxlint_q.analysis.stem import Stem
-from onnxlint_q.facts import Facts
+from onnxlint_q.analysis.image.encoding import ENCODINGS, Encoding, encoding_of, misfit, plainest, reencoded, response
+from onnxlint_q.analysis.image.stem import Stem
+from onnxlint_q.analysis.observed.data_summary import ImageSummary, InputSummary, Patches
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Role
-from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.advice import times
 from onnxlint_q_rules.data.pictures import RECORDING, at_input, pictures, recorded, smooth
+from onnxlint_q_rules.qdq.large_scale import reported
 
 _BIASED = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -127,8 +128,9 @@ class InputRangeMismatch(Rule):
         data, stem = facts.data, facts.stem
         if data is None:
             return
+        coarse = reported(facts)
         for name, seen in data.inputs.items():
-            yield from self._against_qparams(facts, name, seen)
+            yield from self._against_qparams(facts, name, seen, coarse)
         image = data.inputs[stem.input].image if stem is not None and stem.input in data.inputs else None
         if stem is None or image is None or image.patches is None or not smooth(image):
             return
@@ -137,11 +139,14 @@ class InputRangeMismatch(Rule):
         elif stem.bias is not None and not stem.scale_free:
             yield from self._against_bias(stem, image, image.patches)
 
-    def _against_qparams(self, facts: Facts, name: str, seen: InputSummary) -> Iterator[Finding]:
+    def _against_qparams(
+        self, facts: Facts, name: str, seen: InputSummary, coarse: frozenset[str]
+    ) -> Iterator[Finding]:
         pair = next(
             (q for q in facts.quantized if q.tensor == name and q.role is Role.ACTIVATION and not q.dynamic), None
         )
-        held = grid(facts.model, pair) if pair is not None and pair.codes != name else None
+        known = pair is None or pair.codes == name or pair.codes in coarse
+        held = grid(facts.model, pair) if pair is not None and not known else None
         if held is None or not seen.floating or not held.high > held.low or seen.high == seen.low:
             return
         ratio = (seen.high - seen.low) / (held.high - held.low)

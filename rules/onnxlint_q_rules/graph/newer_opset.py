@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import onnx
 
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.rule import Example, Rule
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule
 from onnxlint_q_rules.advice import whole_model
 
 

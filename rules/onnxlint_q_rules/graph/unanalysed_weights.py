@@ -16,16 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.graph import Model, Node
-from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q.graph import Model, Node, Trait
+from onnxlint_q.graph.operators import Product
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule, option
 
 _T = onnx.TensorProto
 _FLOATS = frozenset({_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16})
-_CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
-_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
-_PRODUCTS = frozenset({"Gemm", "MatMul"})
 
 
 def _lstm(random: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
@@ -116,12 +114,12 @@ computed (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
     def check(self, facts: Facts) -> Iterator[Finding]:
         """One finding for each type of operator and reason, at the first such node."""
         model = facts.model
-        layers = {layer.folded.layer.node for layer in facts.layers} | {pair.node for pair in facts.quantized}
+        layers = {layer.node for layer in facts.layers} | {pair.node for pair in facts.quantized}
         driven = _depends_on_input(model)
         held: dict[str, list[tuple[Node, int]]] = {}
         computed: dict[str, list[Node]] = {}
         for node in model.nodes:
-            if node in layers or (node.is_standard and node.op_type in _HARMLESS):
+            if node in layers or _is_harmless(node):
                 continue
             if _weight_is_computed(model, node, driven):
                 computed.setdefault(node.qualified_type, []).append(node)
@@ -150,62 +148,12 @@ computed (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
         return size if size >= self.min_values else 0
 
 
-# Operators with large constants that are not weights in need of scales of their own: tables, masks and positions, and
-# the operators that a constant passes through on its way to a layer.
-_HARMLESS = frozenset(
-    [
-        "Add",
-        "And",
-        "BatchNormalization",
-        "Cast",
-        "Clip",
-        "Concat",
-        "Constant",
-        "DequantizeLinear",
-        "Div",
-        "Equal",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "GatherElements",
-        "GatherND",
-        "Greater",
-        "GreaterOrEqual",
-        "Identity",
-        "If",
-        "InstanceNormalization",
-        "LayerNormalization",
-        "Less",
-        "LessOrEqual",
-        "Loop",
-        "Max",
-        "Min",
-        "Mod",
-        "Mul",
-        "Not",
-        "Or",
-        "PRelu",
-        "Pad",
-        "Pow",
-        "QuantizeLinear",
-        "Range",
-        "Reshape",
-        "Resize",
-        "Scan",
-        "Scatter",
-        "ScatterElements",
-        "ScatterND",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Sub",
-        "Tile",
-        "TopK",
-        "Transpose",
-        "Unsqueeze",
-        "Where",
-    ]
-)
+def _is_harmless(node: Node) -> bool:
+    """Whether large constants of the operator are no weights in need of scales of their own.
+
+    They are tables, masks and positions, or pass through on their way to a layer.
+    """
+    return node.operator.known and not node.operator.weight_inputs
 
 
 def _depends_on_input(model: Model) -> frozenset[Node]:
@@ -222,13 +170,12 @@ def _depends_on_input(model: Model) -> frozenset[Node]:
 
 def _weight_is_computed(model: Model, node: Node, driven: frozenset[Node]) -> bool:
     """Whether a weight is no constant, or an operand of a matrix product is made of constants only."""
-    if not node.is_standard:
-        return False
-    if node.op_type in _CONVOLUTIONS:
-        return not model.is_constant(node.input(1))
-    if node.op_type in _RECURRENT:
-        return not all(model.is_constant(node.input(slot)) for slot in (1, 2))
-    if node.op_type not in _PRODUCTS or node not in driven:
+    operator = node.operator
+    if operator.layer is not None and operator.layer.product in {Product.CONVOLUTION, Product.TRANSPOSED}:
+        return operator.layer.is_float and not model.is_constant(node.input(operator.layer.weight))
+    if operator.has(Trait.RECURRENT):
+        return not all(model.is_constant(node.input(slot)) for slot in operator.weights)
+    if operator.layer is None or not operator.layer.is_float or node not in driven:
         return False
     makers = [model.producer(key) for key in node.inputs[:2] if not model.is_constant(key)]
     return any(maker is not None and maker not in driven for maker in makers)

@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import onnx
 
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Node
-from onnxlint_q.rule import Example, Rule
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class UnknownOperator(Rule):
 
     ## What it does
     Lists, once for each type, operators of other domains than the default one, and operators that the default domain
-    does not have. Operators of ONNX Runtime's own domain that carry scales and were understood are left out.
+    does not have. Operators of ONNX Runtime's own domain that were understood are left out: those that carry scales,
+    and those that do to values what is known.
 
     ## Why it breaks INT8
     It need not. But what follows such a node is judged less well: its noise and its ranges are guessed, and it stays
@@ -70,7 +71,7 @@ small (float[N, 4] x) => (float[N, 4] y) {
 
     def check(self, facts: Facts) -> Iterator[Finding]:
         """One finding for each unknown type of operator, at the first such node."""
-        understood = {layer.folded.layer.node for layer in facts.layers} | {pair.node for pair in facts.quantized}
+        understood = {layer.node for layer in facts.layers} | {pair.node for pair in facts.quantized}
         strangers: dict[str, list[Node]] = {}
         for node in facts.model.nodes:
             if node not in understood and not _is_known(node, facts.model.opset):
@@ -89,7 +90,7 @@ small (float[N, 4] x) => (float[N, 4] y) {
 
 def _is_known(node: Node, opset: int) -> bool:
     if not node.is_standard:
-        return False
+        return bool(node.operator.traits)
     try:
         onnx.defs.get_schema(node.op_type, min(opset, onnx.defs.onnx_opset_version()))
     except onnx.defs.SchemaError:

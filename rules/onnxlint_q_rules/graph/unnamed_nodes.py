@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from onnxlint_q.analysis.placement import QUANTIZED_OPERATORS
-from onnxlint_q.facts import Facts
+from onnxlint_q.analysis.placement import is_quantized
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Node
 from onnxlint_q.graph.model import ROOT
-from onnxlint_q.rule import Example, Rule
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ small (float[N, 4] x) => (float[N, 4] y) {
         """At most one finding for the model, at the first such node."""
         nodes = [node for node in facts.model.nodes if node.graph == ROOT] if facts.is_float else []
         uses = Counter(node.name for node in nodes)
-        concerned = [node for node in nodes if node.is_standard and node.op_type in QUANTIZED_OPERATORS]
+        concerned = [node for node in nodes if is_quantized(node)]
         unnamed = [node for node in concerned if not node.name]
         repeated = [node for node in concerned if node.name and uses[node.name] > 1]
         first = next(iter(unnamed or repeated), None)
         if first is None:
             return
-        layers = {layer.folded.layer.node for layer in facts.layers}
+        layers = {layer.node for layer in facts.layers}
         weighty = sum(node in layers for node in (*unnamed, *repeated))
         yield self.finding(
             facts.model.locate(first),

@@ -20,10 +20,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Layer, Model, Node
-from onnxlint_q.rule import Example, Rule, option
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import quantize_static
+from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.qdq.pairs import Vector, dequantizer
 
 
@@ -89,7 +90,7 @@ class BiasScaleMismatch(Rule):
             wrong = int(np.count_nonzero(error > self.tolerance))
             if wrong:
                 worst = int(np.argmax(error))
-                node = layer.folded.layer.node
+                node = layer.node
                 yield self.finding(
                     facts.model.locate(node),
                     f"the bias of {node.op_type} {node.label!r} has {ratio[worst]:.4g} times the scale that integer "
@@ -99,7 +100,7 @@ class BiasScaleMismatch(Rule):
                         "store the bias as round(bias / (s_x * s_w)) in int32 with the scale s_x * s_w and zero "
                         "point 0, or leave it in float"
                     ),
-                    snippet='extra_options={"QuantizeBias": False}',
+                    snippet=quantize_static('extra_options={"QuantizeBias": False}'),
                 )
 
 

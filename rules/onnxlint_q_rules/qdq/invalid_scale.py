@@ -20,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Model, QuantizedTensor
-from onnxlint_q.rule import Example, Rule
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import quantize_static
+from onnxlint_q.judge.rule import Example, Rule
 
 
 def _model(scale: str, zero_point: str = "uint8 z = {0}") -> str:
@@ -102,7 +103,7 @@ class InvalidScale(Rule):
                         "quantise again; if a dead channel or a constant tensor gave an empty range, remove it or "
                         "put a floor under the range"
                     ),
-                    snippet='extra_options={"MinimumRealRange": 0.0001}',
+                    snippet=quantize_static('extra_options={"MinimumRealRange": 0.0001}'),
                 )
 
 
@@ -130,7 +131,7 @@ def _bad_scales(model: Model, pair: QuantizedTensor) -> Iterator[tuple[str, int]
 
 
 def _tiny(scale: npt.NDArray[Any]) -> float:
-    return float(np.finfo(scale.dtype).tiny) if scale.dtype.kind == "f" else 0.0
+    return float(np.finfo(scale.dtype).tiny) if np.issubdtype(scale.dtype, np.floating) else 0.0
 
 
 def _bad_zero_points(model: Model, pair: QuantizedTensor) -> Iterator[tuple[str, int]]:

@@ -27,8 +27,9 @@ layer with a large bias works far from zero: its products have to be larger than
 A gate with slope `g` turns a step into an error of `g s / sqrt(12)` against a signal of half its full scale
 `F`, which is the same SQNR for a width of `4 F / g`: 16 for Sigmoid, 8 for Tanh, `4 / alpha` for HardSigmoid;
 for Softmax a step is a relative error of `s`, which makes 8. A tensor that is also a factor of a product
-(SiLU) is left out: there large values matter in proportion. For Add the width is the range of the sum. The
-tightest reader counts.
+(SiLU) is left out: there large values matter in proportion. For Add the width is the range of the sum, and also for
+a layer whose result only a sum reads: a branch that is small beside the other may be coarse. The tightest reader
+counts.
 
 One scale error cancels out of all these ratios: a network without bounded activations that was calibrated
 wholly on raw pixels. It shows in the first layer's bias, which was trained for the right input: the rule
@@ -36,9 +37,12 @@ reports an input of the model whose range is that of 8-bit pixels while the firs
 |b_c| / (s ||w_c||)`, is worth less than 4 of its 255 steps. On 11 networks this was 9 to 500 steps if
 calibrated rightly, pixels or not, and 0.1 to 4 if not.
 
-With calibration data the codes are counted instead, between the 0.1 % and 99.9 % quantiles, and their standard
-deviation gives the SQNR of the rounding itself, `20 log10(sqrt(12) deviation)`, the deviation in codes. Both
-have to be low: a rare outlier widens the one, a sparse tensor with a few large values narrows the other.
+With calibration data the different codes in use are counted, those beyond the 0.1 % and 99.9 % quantiles left out, and
+the standard deviation of the values gives the SQNR of the rounding itself, `20 log10(sqrt(12) deviation / s)`. Both
+have to be low: a rare outlier adds codes, a sparse tensor with a few large values has few. What the file alone tells
+stays told, and is tested where the reader's result is seen: with its deviation in place of `V / 8` in the formula
+above the step is confirmed as coarse under 20 dB, and refuted over it. Of a gate a small number of codes confirms it,
+if values that differ share them.
 
 Sources: rounding noise `s^2 / 12`: Widrow & Kollar, Quantization Noise, 2008. 20 dB at a layer's output as
 the level of concern: measured on seven public detectors and classifiers. 32 and 16 codes: five and four bits
@@ -48,24 +52,26 @@ of eight.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.grid import Grid, grid
-from onnxlint_q.analysis.observations import TensorObservation
-from onnxlint_q.analysis.quantizer_options import override
-from onnxlint_q.facts import Facts
-from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.graph import Node, QuantizedTensor
-from onnxlint_q.rule import Example, Rule, option
-from onnxlint_q_rules.qdq.pairs import Pairs, occurring, where
+from onnxlint_q.finding import Confidence, Evidence, Finding, Metric, Severity
+from onnxlint_q.graph import Node, QuantizedTensor, Trait
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import exclude, quantize_static
+from onnxlint_q.judge.rule import Example, Rule, option
+from onnxlint_q_rules.qdq.pairs import Pairs, where
 from onnxlint_q_rules.qdq.readings import Reading, channel_norm, real_bias, tightest_readings
+from onnxlint_q_rules.qdq.usage import Usage, spoiled, usages
 
 _PIXELS = (200.0, 300.0)
 _PIXEL_STEPS = 255.0
+# No score is so low, only a mask that stands for minus infinity.
+_MASK = 1000.0
 
 
 def _model(scale: str, zero_point: int, out_scale: str = "0.0235294") -> str:
@@ -91,13 +97,17 @@ def _stem(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
     }
 
 
+def _normalised(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    return {"image": random.normal(size=(4, 3, 8, 8)).astype(np.float32)}
+
+
 @dataclass(frozen=True)
 class LargeScale(Rule):
     """Quantisation step too coarse.
 
     ## What it does
     Compares the step of each activation with what its reader can resolve: how many input steps fit into the range
-    that the reader stores. With calibration data it counts the codes that are used.
+    that the reader stores. With calibration data it counts the codes that are used, and tests what it said.
 
     ## Why it breaks INT8
     A tensor with five codes carries two bits, whatever its type says. It happens when the range was calibrated on
@@ -135,6 +145,24 @@ class LargeScale(Rule):
 
     good: ClassVar[tuple[Example, ...]] = (
         Example(_model("0.0186", 114), weights=_stem, why="normalised pixels from -2.1 to 2.6"),
+        Example(
+            """
+<ir_version: 8, opset_import: ["" : 13]>
+residual (float[1, 4] x) => (float[1, 4] y)
+<float s = {0.5}, uint8 z = {128}, float sb = {0.004}, uint8 zb = {128}, float ss = {0.4}, uint8 zs = {128},
+ float[4, 4] w = {0.1, 0, 0, 0, 0, 0.1, 0, 0, 0, 0, 0.1, 0, 0, 0, 0, 0.1}> {
+  q = QuantizeLinear(x, s, z)
+  d = DequantizeLinear(q, s, z)
+  [branch] b = MatMul(d, w)
+  qb = QuantizeLinear(b, sb, zb)
+  db = DequantizeLinear(qb, sb, zb)
+  sum = Add(d, db)
+  qs = QuantizeLinear(sum, ss, zs)
+  y = DequantizeLinear(qs, ss, zs)
+}
+""",
+            why="coarse for the branch, which is small beside what it is added to",
+        ),
     )
     bad: ClassVar[tuple[Example, ...]] = (
         Example(
@@ -142,6 +170,13 @@ class LargeScale(Rule):
             flags=("quantize_image",),
             weights=_stem,
             why="the same network, calibrated on pixels that were not divided by their deviation",
+        ),
+        Example(
+            _model("1.077", 115),
+            flags=("quantize_image",),
+            weights=_stem,
+            samples=_normalised,
+            why="the same with data: seven codes are used",
         ),
         Example(
             _model("1.077", 115, "2.4"),
@@ -166,25 +201,32 @@ gate (float[1, 8] x) => (float[1, 8] y)
     )
 
     def check(self, facts: Facts) -> Iterator[Finding]:
-        """Each activation pair against its readers, or against its observed codes."""
+        """Each activation pair against its readers, and against the codes that the data uses."""
+        yield from self.judged(facts).values()
+
+    def judged(self, facts: Facts) -> Mapping[str, Finding]:
+        """The findings by the integer tensor that they are about."""
         pairs = Pairs(facts)
-        readings = tightest_readings(facts, pairs)
-        pixels = dict(self._raw_pixels(facts, pairs))
-        for pair, held, seen in pairs.observed(facts):
-            if not seen.deviation > 0:
-                continue  # a constant has no step to be coarse for
-            codes, sqnr = _used_codes(seen), 20 * np.log10(seen.deviation * np.sqrt(12))
-            if codes < self.warning_codes and sqnr < self.warning_db:
-                yield self._few_codes(facts, pair, held, codes, float(sqnr))
-        counted = facts.observations.tensors if facts.observations is not None else {}
+        readings, pixels = tightest_readings(facts, pairs), dict(self._raw_pixels(facts, pairs))
+        seen = usages(facts, pairs)
+        bad = spoiled(seen)
+        found: dict[str, Finding] = {}
         for pair in pairs.unique():
-            estimated = grid(facts.model, pair) if pair.codes not in counted else None
-            if estimated is None:
+            held, usage, reading = grid(facts.model, pair), seen.get(pair.codes), readings.get(pair.codes)
+            origin = pairs.moved_from(pair)
+            if held is None or (origin is not None and origin.codes in found):
                 continue
-            if pair.codes in readings and readings[pair.codes].levels < self.warning_levels:
-                yield self._few_levels(facts, pair, estimated, readings[pair.codes])
+            if usage is not None and self._is_coarse(usage):
+                found[pair.codes] = self._few_codes(facts, usage, bad)
+            elif reading is not None and reading.levels < self.warning_levels:
+                told = self._few_levels(facts, pair, held, reading)
+                found[pair.codes] = told if usage is None else self._tested(told, usage, reading, seen)
             elif pair.codes in pixels:
-                yield self._pixels(facts, pair, estimated, *pixels[pair.codes])
+                found[pair.codes] = self._pixels(facts, pair, held, *pixels[pair.codes])
+        return found
+
+    def _is_coarse(self, usage: Usage) -> bool:
+        return usage.used_codes < self.warning_codes and usage.rounding_db < self.warning_db
 
     def _few_levels(self, facts: Facts, pair: QuantizedTensor, held: Grid, reading: Reading) -> Finding:
         sqnr = 20 * np.log10(max(reading.levels, 1e-9) * np.sqrt(12) / 8)
@@ -194,6 +236,10 @@ gate (float[1, 8] x) => (float[1, 8] y)
             f"{reading.levels:.1f} steps span {reading.what} of {reader}, which reads it, so about "
             f"{max(sqnr, 0):.0f} dB SQNR are left there"
         )
+        remedy, snippet = f"{_AGAIN}; {_OUTLIERS}", ""
+        if reading.node.operator.has(Trait.SCORES) and held.low < -_MASK:
+            producer = facts.model.producer(pair.tensor)
+            remedy, snippet = _UNMASK, quantize_static(exclude([*([producer] if producer else []), reading.node]))
         return self.finding(
             where(facts.model, pair),
             message,
@@ -206,25 +252,51 @@ gate (float[1, 8] x) => (float[1, 8] y)
                 "reader_sqnr_db": float(sqnr),
                 "reader": reading.node.label,
             },
-            remedy=_REMEDY,
+            remedy=remedy,
+            snippet=snippet,
         )
 
-    def _few_codes(self, facts: Facts, pair: QuantizedTensor, held: Grid, codes: float, sqnr: float) -> Finding:
-        true_low, true_high = occurring(facts, pair, held)
+    def _tested(self, finding: Finding, usage: Usage, reading: Reading, seen: Mapping[str, Usage]) -> Finding:
+        """What the data says to a finding that the file gave alone."""
+        metrics: dict[str, Metric] = {**finding.metrics, "used_codes": usage.used_codes}
+        result = seen.get(reading.result.codes) if reading.result is not None else None
+        if result is not None and result.deviation > 0 and reading.error:
+            left = float(20 * np.log10(result.deviation / reading.error))
+            metrics["observed_reader_sqnr_db"] = left
+            evidence = Evidence.CONFIRMED if left < self.warning_db else Evidence.REFUTED
+            note = f"With the data's own deviation behind {reading.node.label!r} {left:.0f} dB are left there."
+        elif reading.error is None and usage.merges_values and usage.used_codes < self.warning_codes:
+            evidence = Evidence.CONFIRMED
+            note = f"The data uses {usage.used_codes} of the {_count(usage.grid)} codes."
+        else:
+            return replace(finding, metrics=metrics)
+        return replace(finding, metrics=metrics).tested(evidence, None, note)
+
+    def _few_codes(self, facts: Facts, usage: Usage, bad: Mapping[str, Usage]) -> Finding:
+        pair, held = usage.pair, usage.grid
+        message = (
+            f"the calibration data uses {usage.used_codes} of the {_count(held)} codes of {pair.tensor!r} "
+            f"(0.1 % to 99.9 %): one step is {held.scale:.3g}"
+        )
+        metrics: dict[str, Metric] = {
+            "scale": held.scale,
+            "used_codes": usage.used_codes,
+            "rounding_sqnr_db": usage.rounding_db,
+        }
+        if usage.span is not None:
+            low, high = usage.span
+            message += f", the data is in {low:.3g} to {high:.3g}"
+            metrics |= {"observed_low": low, "observed_high": high}
+        how, snippet = usage.recalibration(facts.model, bad)
+        again = _INPUT if Pairs(facts).from_input(pair) else _AGAIN
         return self.finding(
             where(facts.model, pair),
-            f"the calibration data uses {codes:.0f} of the {held.range / held.scale + 1:.0f} codes of {pair.tensor!r} "
-            f"(0.1 % to 99.9 %): one step is {held.scale:.3g}, the data is in {true_low:.3g} to {true_high:.3g}",
-            severity=Severity.ERROR if codes < self.error_codes else None,
-            metrics={
-                "scale": held.scale,
-                "used_codes": codes,
-                "rounding_sqnr_db": sqnr,
-                "observed_low": true_low,
-                "observed_high": true_high,
-            },
-            remedy=_REMEDY,
-            snippet=override(pair.tensor, min(true_low, 0.0), max(true_high, 0.0)),
+            message,
+            severity=Severity.ERROR if usage.used_codes < self.error_codes else None,
+            metrics=metrics,
+            remedy=f"{again}, {how}",
+            snippet=snippet,
+            measured=True,
         )
 
     def _pixels(self, facts: Facts, pair: QuantizedTensor, held: Grid, layer: Node, steps: float) -> Finding:
@@ -239,7 +311,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
                 "quantised_high": held.high,
                 "bias_steps": steps,
             },
-            remedy=_REMEDY,
+            remedy=f"{_AGAIN}; {_OUTLIERS}",
         )
 
     def _raw_pixels(self, facts: Facts, pairs: Pairs) -> Iterator[tuple[str, tuple[Node, float]]]:
@@ -254,16 +326,28 @@ gate (float[1, 8] x) => (float[1, 8] y)
             step = held.range / _PIXEL_STEPS
             steps = float(np.median(np.abs(bias[norm > 0]) / (step * norm[norm > 0])))
             if 0 < steps < self.bias_steps:
-                yield pair.codes, (layer.folded.layer.node, steps)
+                yield pair.codes, (layer.node, steps)
 
 
-_REMEDY = (
-    "calibrate again with exactly the preprocessing of the deployment (mean, deviation, value range); if the range "
-    "is right and outliers widen it, use CalibrationMethod.Percentile or override the tensor's range"
+_AGAIN = "calibrate again with exactly the preprocessing of the deployment (mean, deviation, value range)"
+_OUTLIERS = (
+    "if the range is right and outliers widen it, use CalibrationMethod.Percentile or override the tensor's range"
+)
+_UNMASK = (
+    "mask with about -100 in the float model, of which Softmax makes zero as well, and calibrate again, or leave these "
+    "nodes in float"
+)
+_INPUT = (
+    "preprocess the data as where the model was quantised; if this is the deployment's own preprocessing, calibrate "
+    "again with it"
 )
 
 
-def _used_codes(observed: TensorObservation) -> float:
-    """Codes between the 0.1 % and the 99.9 % quantile; further in where few were counted."""
-    tail = max(0.001, 2.0 / max(observed.counted, 4))
-    return observed.quantile(1 - tail) - observed.quantile(tail)
+def reported(facts: Facts) -> frozenset[str]:
+    """The integer tensors that the rule reports at its defaults: other rules leave the same fault to it."""
+    return frozenset(codes for codes, finding in LargeScale().judged(facts).items() if finding.counts)
+
+
+def _count(held: Grid) -> int:
+    """How many codes there are."""
+    return round(held.range / held.scale) + 1

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.grid import Grid, grid
-from onnxlint_q.analysis.observations import TensorObservation
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Location
-from onnxlint_q.graph import Model, Node, QuantizedTensor
-from onnxlint_q.graph.qparams import Role
+from onnxlint_q.graph import Model, Node, QuantizedTensor, Role, Trait, trace_back, trace_forward
+from onnxlint_q.judge.facts import Facts
 
 Vector = npt.NDArray[np.float64]
 
-_MOVES = frozenset(
-    {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "MaxPool", "Pad", "Slice"}
-    | {"DepthToSpace", "SpaceToDepth"}
-)
-_RECTIFIERS = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish"})
-_LAYERS = frozenset(
-    {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "QLinearConv", "QLinearMatMul", "QGemm"}
-)
-_JOINS = frozenset({"Add", "Sub", "Concat"})
-_CARRIERS = _MOVES | {"QuantizeLinear", "DequantizeLinear", "Relu", "AveragePool", "GlobalAveragePool", "Resize"}
-_MAX_STEPS = 16
+_MOVES = Trait.MOVES | Trait.COPIES
+# The rounding of a pair is still there behind them.
+_HANDS_ON = _MOVES | Trait.RECTIFIES | Trait.QUANTIZES
+# Where nothing bounds what is read, nothing but zero bounds the result.
+_UNBOUNDED = _MOVES | Trait.QUANTIZES | Trait.HOMOGENEOUS | Trait.JOINS | Trait.ADDS | Trait.AVERAGES | Trait.RESAMPLES
 
 
 class Pairs:
@@ -50,67 +41,44 @@ class Pairs:
         """Pairs by the real-valued tensor that they quantise."""
         return {pair.tensor: pair for pair in reversed(self.activations)}
 
+    @cached_property
+    def _quantized(self) -> Mapping[str, QuantizedTensor]:
+        """Pairs by the tensors that they quantise and by their codes."""
+        return {**self.by_codes, **self.by_tensor}
+
     def unique(self) -> Iterator[QuantizedTensor]:
         """One pair for each integer tensor, in data order."""
         yield from self.by_codes.values()
 
-    def observed(self, facts: Facts) -> Iterator[tuple[QuantizedTensor, Grid, TensorObservation]]:
-        """Pairs whose codes calibration saw vary; one that only moves another pair's values is left to that one."""
-        seen = facts.observations.tensors if facts.observations is not None else {}
-        for codes, pair in self.by_codes.items():
-            held = grid(self.model, pair)
-            if held is not None and codes in seen and seen[codes].range > 0 and not self._moved(pair):
-                yield pair, held, seen[codes]
-
-    def _moved(self, pair: QuantizedTensor) -> bool:
+    def moved_from(self, pair: QuantizedTensor) -> QuantizedTensor | None:
+        """The pair whose values this one only moves; None if it makes its own."""
         makers = (self.model.producer(key) for key in (pair.codes, pair.tensor))
-        return any(m is not None and m.op_type in _MOVES and self.source(m.input(0)) is not None for m in makers)
+        sources = (self.source(m.input(0)) for m in makers if m is not None and m.operator.has(_MOVES))
+        return next((source for source in sources if source is not None), None)
 
-    def free(self, tensor: str, depth: int = 0) -> bool:
+    def free(self, tensor: str) -> bool:
         """Whether nothing bounds the values of `tensor`: they are results of layers, moved, joined or added."""
-        node = self.model.producer(tensor)
-        if node is None or depth > _MAX_STEPS:
-            return False
-        if node.op_type in _LAYERS:
-            return True
-        if node.op_type in _JOINS:
-            return all(self.free(key, depth + 1) for key in node.inputs if not self.model.is_constant(key))
-        return node.op_type in _CARRIERS and self.free(node.input(0), depth + 1)
+        ends = trace_back(self.model, tensor, _UNBOUNDED, self.model.constants).ends
+        computed = [self.model.producer(key) for key in ends if not self.model.is_constant(key)]
+        return bool(computed) and all(node is not None and _is_layer(node) for node in computed)
 
     def source(self, tensor: str) -> QuantizedTensor | None:
         """The pair whose rounding `tensor` carries: back through dequantisation, moves and rectifiers."""
-        for _ in range(_MAX_STEPS):
-            if tensor in self.by_codes:
-                return self.by_codes[tensor]
-            node = self.model.producer(tensor)
-            if node is None or node.op_type not in _MOVES | _RECTIFIERS | {"DequantizeLinear"}:
-                return None
-            tensor = node.input(0)
-        return None
+        return self.by_codes.get(trace_back(self.model, tensor, _HANDS_ON, self.by_codes).ends[0])
 
     def destination(self, tensor: str) -> QuantizedTensor | None:
         """The pair that `tensor` is rounded to next: forward through moves and rectifiers."""
-        for _ in range(_MAX_STEPS):
-            found = self.by_tensor.get(tensor) or self.by_codes.get(tensor)
-            if found is not None:
-                return found
-            node = self.model.sole_consumer(tensor)
-            if node is None or node.op_type not in _MOVES | _RECTIFIERS or node.input(0) != tensor:
-                return None
-            tensor = node.output
-        return None
+        end = trace_forward(self.model, tensor, _HANDS_ON, self._quantized, alone=True).ends[0]
+        return self._quantized.get(end)
 
     def from_input(self, pair: QuantizedTensor) -> bool:
         """Whether the pair quantises an input of the model, moved at most."""
-        names, tensor = {value.name for value in self.model.inputs}, pair.tensor
-        for _ in range(_MAX_STEPS):
-            if tensor in names:
-                return True
-            node = self.model.producer(tensor)
-            if node is None or node.op_type not in _MOVES:
-                return False
-            tensor = node.input(0)
-        return False
+        (end,) = trace_back(self.model, pair.tensor, _MOVES).ends
+        return any(value.name == end for value in self.model.inputs)
+
+
+def _is_layer(node: Node) -> bool:
+    return node.operator.layer is not None or node.op_type == "BatchNormalization"
 
 
 def where(model: Model, pair: QuantizedTensor) -> Location:
@@ -121,22 +89,8 @@ def where(model: Model, pair: QuantizedTensor) -> Location:
     return model.locate(producer, pair.tensor if pair.tensor in producer.outputs else None)
 
 
-def occurring(facts: Facts, pair: QuantizedTensor, held: Grid) -> tuple[float, float]:
-    """Smallest and largest real value that calibration saw on the pair; its whole range where it saw none."""
-    seen = facts.observations.tensors.get(pair.codes) if facts.observations else None
-    if seen is None:
-        return held.low, held.high
-    smallest = (pair.code_range or (0, 0))[0]
-    return held.low + held.scale * (seen.low - smallest), held.low + held.scale * (seen.high - smallest)
-
-
 def dequantizer(model: Model, tensor: str) -> Node | None:
     """The DequantizeLinear that a constant operand comes from, through moves."""
-    for _ in range(_MAX_STEPS):
-        node = model.producer(tensor)
-        if node is None or node.op_type == "DequantizeLinear":
-            return node
-        if node.op_type not in _MOVES:
-            return None
-        tensor = node.input(0)
-    return None
+    (end,) = trace_back(model, tensor, _MOVES).ends
+    node = model.producer(end)
+    return node if node is not None and node.op_type == "DequantizeLinear" else None

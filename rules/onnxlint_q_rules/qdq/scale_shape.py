@@ -18,13 +18,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.graph import Model, QuantizedTensor
-from onnxlint_q.graph.qparams import Role
-from onnxlint_q.rule import Example, Rule
+from onnxlint_q.graph import Model, QuantizedTensor, Role, Trait
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule
 
-_QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _AXIS_OPSET, _BLOCK_OPSET = 13, 21
 
 
@@ -94,7 +92,8 @@ class ScaleShape(Rule):
 
 def _problem(model: Model, pair: QuantizedTensor) -> str | None:
     scale = _dims(model, pair.scale)
-    if scale is None or pair.node.op_type in {"ConvInteger", "MatMulInteger"}:
+    layer = pair.node.operator.layer
+    if scale is None or (layer is not None and layer.is_integer_product):
         return None
     zero_point = _dims(model, pair.zero_point) if pair.zero_point else scale
     count = int(np.prod(scale))
@@ -102,7 +101,7 @@ def _problem(model: Model, pair: QuantizedTensor) -> str | None:
         return f"its scale has the shape {list(scale)}, its zero point {list(zero_point)}"
     if count == 1:
         return None
-    if pair.node.op_type not in _QDQ:
+    if not pair.node.operator.has(Trait.QUANTIZES):
         if pair.role is Role.ACTIVATION:
             return f"it has {count} scales, {pair.node.op_type} takes one for an activation"
     elif model.opset < (_BLOCK_OPSET if pair.block_size else _AXIS_OPSET):

@@ -2,11 +2,13 @@
 
     waste = (q_max - q_min) / (max code - min code)       bits lost = log2(waste)
 
-from the exact smallest and largest code over all samples. A ratio of 4 is two bits, of 16 four: the tensor
+from the exact smallest and largest value over all samples, in front of the rounding where the file holds that, else
+of the codes. A ratio of 4 is two bits, of 16 four: the tensor
 works with six or four bits. Ranges of this kind are left over from training with fake quantisation, from
 calibration on other data, or from a tensor that shares its scale with a wider one.
 
-A tensor that is constant over all samples has no observed range and is not judged here.
+A tensor that is constant over all samples has no observed range and is not judged here. A step that is too coarse is
+the matter of `large-scale`, and an input that the data does not fill that of `input-range-mismatch`.
 
 Source: arithmetic, one bit for each factor of two.
 """
@@ -20,11 +22,12 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.quantizer_options import override
-from onnxlint_q.facts import Facts
-from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.rule import Example, Rule, option
-from onnxlint_q_rules.qdq.pairs import Pairs, occurring, where
+from onnxlint_q.finding import Confidence, Finding, Metric, Severity
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule, option
+from onnxlint_q_rules.qdq.large_scale import reported
+from onnxlint_q_rules.qdq.pairs import Pairs, where
+from onnxlint_q_rules.qdq.usage import spoiled, usages
 
 
 def _model(scale: str) -> str:
@@ -77,22 +80,32 @@ class WastedRange(Rule):
 
     def check(self, facts: Facts) -> Iterator[Finding]:
         """Each activation pair whose codes were observed."""
-        for pair, held, seen in Pairs(facts).observed(facts):
-            ratio = held.range / (held.scale * seen.range)
-            if ratio <= self.warning_ratio:
+        pairs = Pairs(facts)
+        seen = usages(facts, pairs)
+        bad = spoiled(seen)
+        known = reported(facts) if seen else frozenset()
+        for usage in seen.values():
+            pair, held = usage.pair, usage.grid
+            used = usage.real.range if usage.real is not None else held.scale * usage.codes.range
+            if not used > 0 or held.range / used <= self.warning_ratio or pair.codes in known:
                 continue
-            low, high = occurring(facts, pair, held)
+            if facts.data is not None and pair.tensor in facts.data.inputs:
+                continue
+            ratio = held.range / used
+            message = (
+                f"{pair.tensor!r} is quantised for {held.low:.3g} to {held.high:.3g}, {ratio:.1f} times the range "
+            )
+            metrics: dict[str, Metric] = {"range_ratio": ratio, "lost_bits": float(np.log2(ratio))}
+            if usage.span is not None:
+                low, high = usage.span
+                message += f"{low:.3g} to {high:.3g} "
+                metrics |= {"observed_low": low, "observed_high": high}
+            how, snippet = usage.recalibration(facts.model, bad)
             yield self.finding(
                 where(facts.model, pair),
-                f"{pair.tensor!r} is quantised for {held.low:.3g} to {held.high:.3g}, {ratio:.1f} times the range "
-                f"{low:.3g} to {high:.3g} that the calibration data uses: {np.log2(ratio):.1f} bits are lost",
+                f"{message}that the calibration data uses: {np.log2(ratio):.1f} bits are lost",
                 severity=Severity.ERROR if ratio > self.error_ratio else None,
-                metrics={
-                    "range_ratio": float(ratio),
-                    "lost_bits": float(np.log2(ratio)),
-                    "observed_low": low,
-                    "observed_high": high,
-                },
-                remedy="calibrate again with data like that of the deployment, or override the tensor's range",
-                snippet=override(pair.tensor, min(low, 0.0), max(high, 0.0)),
+                metrics=metrics,
+                remedy=f"calibrate again with data like that of the deployment, {how}",
+                snippet=snippet,
             )

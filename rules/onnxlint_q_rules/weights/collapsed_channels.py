@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.causes import constant_channels
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
-from onnxlint_q.rule import Example, Rule, Weights, option
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import channels, finer_scale, locate, outlook
 from onnxlint_q_rules.chain import explained
 
@@ -116,7 +116,7 @@ class CollapsedChannels(Rule):
             found = self.finding(
                 locate(facts, layer),
                 f"One int8 scale rounds every weight of {lost.size} of {total} output channels to zero "
-                f"({channels(lost)}){_besides(int(idle.size), total - int(lost.size))}{view.words}.",
+                f"({channels(lost)}){_besides(int(idle.size), total - int(lost.size))}.",
                 remedy=f"{remedy} If the float model gives the same output without these channels, prune them.",
                 snippet=snippet,
                 metrics={

@@ -22,12 +22,12 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.quantizer_options import exclude
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Claim, Confidence, Finding, Metric, Severity, Subject
-from onnxlint_q.rule import Example, Rule, Weights, option
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import exclude
+from onnxlint_q.judge.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import (
     Outlook,
     channels,
@@ -171,7 +171,7 @@ class InChannelOutlier(Rule):
             view,
             f"Even with scales of their own {low.size} of {sqnr.size} output channels keep less than "
             f"{self.channel_sqnr_db:g} dB ({worst(sqnr, min(4, low.size))}): in channel {channel} the largest weight "
-            f"is {times(ratio)} times the root mean square, which leaves {sqnr[channel]:.0f} dB{view.words}.",
+            f"is {times(ratio)} times the root mean square, which leaves {sqnr[channel]:.0f} dB.",
             {"worst_channel_sqnr_db": float(sqnr[channel]), "largest_over_rms": ratio, "low_channels": int(low.size)},
         )
 
@@ -188,14 +188,14 @@ class InChannelOutlier(Rule):
             view,
             f"Even with scales of their own {lost.size} of {layer.weight.vanishing.size} output channels lose most of "
             f"their weights: {share:.0%} of them are less than a 254th of the largest of their channel and round to "
-            f"zero ({channels(lost)}){view.words}.",
+            f"zero ({channels(lost)}).",
             {"lost_channels": int(lost.size), "vanishing_fraction": share},
         )
 
     def _about(
         self, facts: Facts, layer: LayerFacts, view: Outlook, message: str, metrics: Mapping[str, Metric]
     ) -> Finding:
-        keep_float = exclude([layer.folded.layer.node])
+        keep_float = exclude([layer.node])
         return self.finding(
             locate(facts, layer),
             message,

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q.facts import Facts
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Model, Node
-from onnxlint_q.rule import Example, Rule, Weights
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example, Rule, Weights
 
 _T = onnx.TensorProto
 _FLOATS = frozenset({_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16})
@@ -83,7 +83,7 @@ class NonFiniteWeight(Rule):
         """Every constant with such values, once, and every fold that makes some; a scale is for invalid-scale."""
         model = facts.model
         scales = {pair.scale for pair in facts.quantized}
-        weights = {model.constants.origin(layer.folded.layer.weight): layer.folded.layer.node for layer in facts.layers}
+        weights = {model.constants.origin(layer.folded.layer.weight): layer.node for layer in facts.layers}
         for key, reader in _constants(model):
             nans, infinities = (0, 0) if key in scales else _count(model, key)
             if not nans + infinities:

@@ -1,0 +1,1 @@
+"""What the first convolution and its statistics tell of the images a model was trained on."""

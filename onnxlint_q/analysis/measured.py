@@ -1,0 +1,100 @@
+"""All static measurements of one model, taken once: what the forecast, the runs and the rules start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from onnxlint_q.analysis.folding import Blocked, fold_batch_norms
+from onnxlint_q.analysis.image.stem import Stem, find_stem
+from onnxlint_q.analysis.output_kind import gives_class_scores
+from onnxlint_q.analysis.placement import Placement, quantized_activations, stored_tensor
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Scheme
+from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
+from onnxlint_q.graph import (
+    Format,
+    Model,
+    QuantizedTensor,
+    detect_format,
+    find_layers,
+    find_quantized_tensors,
+    is_integer_graph,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A model with what its file alone tells.
+
+    Attributes:
+        model: the graph and its constants.
+        schemes: the schemes the run is about.
+        format: how the file is quantised already.
+        layers: folded layers with the statistics of their weights, in data order; none of an integer graph.
+        blocked: BatchNormalizations that do not fold, with the reason.
+        quantized: every scale/zero-point pair of the file.
+        placements: every activation of the folded model that a static quantiser gives a scale, in data order.
+        coded: how many layers compute with codes whose scale is nowhere in the file, as those of an integer graph.
+    """
+
+    model: Model
+    schemes: tuple[Scheme, ...]
+    format: Format
+    layers: tuple[LayerFacts, ...]
+    blocked: tuple[Blocked, ...]
+    quantized: tuple[QuantizedTensor, ...]
+    placements: tuple[Placement, ...]
+    coded: int = 0
+
+    @property
+    def is_float(self) -> bool:
+        """Whether nothing in the file is quantised yet."""
+        return self.format is Format.FLOAT
+
+    @cached_property
+    def layer_by_output(self) -> Mapping[str, LayerFacts]:
+        """Layers by their key."""
+        return {layer.output: layer for layer in self.layers}
+
+    @cached_property
+    def is_classifier(self) -> bool:
+        """Whether the one output holds the scores of classes, so that it matters which is the largest."""
+        return gives_class_scores(self.model)
+
+    def is_quantisable(self, scheme: Scheme) -> bool:
+        """Whether there is a weight or an activation that the scheme would quantise."""
+        rounded = scheme.activations is not None and any(not place.constant for place in self.placements)
+        return rounded or any(scheme.covers(layer.folded.layer) for layer in self.layers)
+
+    @cached_property
+    def stem(self) -> Stem | None:
+        """The convolution that reads the image input of a float model."""
+        return find_stem(self.model, [layer.folded for layer in self.layers]) if self.is_float else None
+
+    def stored_tensor(self, layer: LayerFacts) -> str:
+        """Key of the tensor that holds a layer's result at run time: behind a Relu or Clip that is absorbed."""
+        return stored_tensor(self.model, layer.output)
+
+
+def measure(model: Model, schemes: Sequence[Scheme]) -> Measured:
+    """Measure `model` for these schemes; nothing is executed.
+
+    Raises:
+        ModelError: a weight cannot be read.
+    """
+    found, kind = list(find_layers(model)), detect_format(model)
+    coded = len(found) if kind is Format.QOPERATOR and is_integer_graph(model, found) else 0
+    folding = fold_batch_norms(model, [] if coded else found)
+    # The two plain int8 schemes are the yardsticks of every report, asked for or not.
+    layers = measure_layers(model, folding.layers, list({s.name: s for s in (*DEFAULT_SCHEMES, *schemes)}.values()))
+    return Measured(
+        model=model,
+        schemes=tuple(schemes),
+        format=kind,
+        layers=layers,
+        blocked=folding.blocked,
+        quantized=tuple(find_quantized_tensors(model)),
+        placements=quantized_activations(model, folding.layers),
+        coded=coded,
+    )

@@ -1,1 +1,0 @@
-"""PROVE: run the model on samples, and test what was claimed."""

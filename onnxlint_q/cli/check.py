@@ -1,0 +1,119 @@
+"""The command `check`: arguments and wiring; no logic."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES
+from onnxlint_q.cli import options as shared
+from onnxlint_q.cli.options import one_of
+from onnxlint_q.cli.streams import (
+    CLEAN,
+    FINDINGS,
+    NO_ANSWER,
+    complain,
+    deliver,
+    errors_as_one_line,
+    progress_line,
+)
+
+
+def check(
+    models: Annotated[list[str], typer.Argument(help="ONNX files, or folders that are searched for them.")],
+    calibrate: Annotated[
+        str | None,
+        typer.Option(help="Test the findings on data: an .npz, an .npy, a folder of images or of .npz, or `random`."),
+    ] = None,
+    preprocess: shared.Preprocess = None,
+    mean: shared.Mean = None,
+    std: shared.Std = None,
+    scale: shared.Scale = None,
+    channel_order: shared.ChannelOrder = None,
+    resize: shared.Resize = None,
+    crop: shared.Crop = None,
+    layout: shared.Layout = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="How many samples to take; 32 by default.")
+    ] = None,
+    observer: Annotated[
+        str | None,
+        typer.Option(
+            help=f"How ranges of activations are taken from the data: {one_of(OBSERVERS)}; "
+            f"{DEFAULT_OBSERVER} by default."
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Calibrate again on so many disjoint subsets: spread, observers compared, effect of more samples.",
+        ),
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Without data: run the model on synthetic inputs, layer by layer.")
+    ] = False,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(help="`layers`: with --calibrate, quantise every layer alone, its weight, its result and both."),
+    ] = None,
+    scheme: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Schemes to judge, with commas between, or `all`: {', '.join(SCHEMES)}. By default those of the "
+            f"configuration, else {' and '.join(scheme.name for scheme in DEFAULT_SCHEMES)}."
+        ),
+    ] = None,
+    select: shared.Select = None,
+    extend_select: shared.ExtendSelect = None,
+    ignore: shared.Ignore = None,
+    fail_on: shared.FailOn = None,
+    fail_on_verdict: shared.FailOnVerdict = None,
+    exit_zero: shared.ExitZero = False,
+    output_format: shared.OutputFormat = None,
+    html: shared.Html = None,
+    config: shared.ConfigFile = None,
+    no_config: shared.NoConfig = False,
+) -> None:
+    """Lint models: exit 1 if a finding or a verdict fails them, 2 if there is no trustworthy answer."""
+    with errors_as_one_line():
+        from onnxlint_q.cli.requests import (
+            ImageWords,
+            find_models,
+            keep_apart,
+            parse_data,
+            parse_overrides,
+            parse_reports,
+        )
+        from onnxlint_q.report import render, terminal_look
+        from onnxlint_q.workflow import check as workflow
+        from onnxlint_q.workflow.record import CheckRequest
+
+        images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
+        reports = parse_reports(output_format or [], html)
+        data = parse_data(calibrate, images, samples=samples, observer=observer, trials=trials, measure=measure)
+        overrides = parse_overrides(
+            config,
+            no_config=no_config,
+            select=select,
+            extend_select=extend_select,
+            ignore=ignore,
+            scheme=scheme,
+            fail_on=fail_on,
+            fail_on_verdict=fail_on_verdict,
+        )
+        jobs = workflow.plan(find_models(models), overrides)
+        keep_apart(reports, [*(job.path for job in jobs), calibrate, *(job.config.source for job in jobs)])
+        with progress_line() as progress:
+            run = workflow.check(jobs, CheckRequest(data, probe), progress)
+        for failure in run.failures:
+            complain(failure.message)
+        if run.models:
+            for report_format, destination in reports:
+                deliver(render(run, report_format, terminal_look()), destination)
+    if not run.trustworthy:
+        raise typer.Exit(NO_ANSWER)
+    raise typer.Exit(FINDINGS if run.fails and not exit_zero else CLEAN)

@@ -1,0 +1,81 @@
+"""The command `compare`: arguments and wiring; no logic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxlint_q.cli import options as shared
+from onnxlint_q.cli.streams import CLEAN, FINDINGS, NO_ANSWER, deliver, errors_as_one_line, progress_line
+
+
+def compare(
+    float_model: Annotated[Path, typer.Argument(metavar="FLOAT", help="The float model.", show_default=False)],
+    quantised: Annotated[
+        Path, typer.Argument(metavar="QUANTISED", help="A model that was quantised from it.", show_default=False)
+    ],
+    calibrate: Annotated[
+        str, typer.Option(help="Samples to run: an .npz, an .npy, a folder of images or of .npz, or `random`.")
+    ],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Classes of the samples: lines of `file name, class index`, or an .npy of integers."),
+    ] = None,
+    preprocess: shared.Preprocess = None,
+    mean: shared.Mean = None,
+    std: shared.Std = None,
+    scale: shared.Scale = None,
+    channel_order: shared.ChannelOrder = None,
+    resize: shared.Resize = None,
+    crop: shared.Crop = None,
+    layout: shared.Layout = None,
+    samples: shared.Samples = 32,
+    select: shared.Select = None,
+    extend_select: shared.ExtendSelect = None,
+    ignore: shared.Ignore = None,
+    fail_on: shared.FailOn = None,
+    fail_on_verdict: shared.FailOnVerdict = None,
+    exit_zero: shared.ExitZero = False,
+    output_format: shared.OutputFormat = None,
+    html: shared.Html = None,
+    config: shared.ConfigFile = None,
+    no_config: shared.NoConfig = False,
+) -> None:
+    """Compare a quantised model with its float original, layer by layer: SQNR, QMSE, QCE, QKL and where it jumps.
+
+    Exits 1 if there are findings that matter or the output breaks, 2 if there is no trustworthy answer.
+    """
+    with errors_as_one_line():
+        from onnxlint_q.cli.requests import ImageWords, keep_apart, parse_data, parse_overrides, parse_reports
+        from onnxlint_q.report import terminal_look
+        from onnxlint_q.report.compare import render
+        from onnxlint_q.workflow.check import plan
+        from onnxlint_q.workflow.compare import CompareRequest
+        from onnxlint_q.workflow.compare import compare as compare_files
+
+        images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
+        reports = parse_reports(output_format or [], html)
+        data = parse_data(calibrate, images, samples=samples)
+        assert data is not None  # --calibrate is required
+        overrides = parse_overrides(
+            config,
+            no_config=no_config,
+            select=select,
+            extend_select=extend_select,
+            ignore=ignore,
+            scheme=None,
+            fail_on=fail_on,
+            fail_on_verdict=fail_on_verdict,
+        )
+        (job,) = plan([quantised], overrides)
+        keep_apart(reports, [float_model, quantised, calibrate, labels, job.config.source])
+        with progress_line() as progress:
+            found = compare_files(float_model, job, CompareRequest(data.source, data.samples, labels), progress)
+        for report_format, destination in reports:
+            deliver(render(found, report_format, terminal_look()), destination)
+    fails = found.quantized.fails
+    if found.quantized.rule_crashed or (found.result.verdict is None and not fails):
+        raise typer.Exit(NO_ANSWER)
+    raise typer.Exit(FINDINGS if fails and not exit_zero else CLEAN)

@@ -1,0 +1,278 @@
+"""What the words of the command line mean: from text to values, with an error that says what would be right."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
+from onnxlint_q.errors import UsageError
+from onnxlint_q.execute.data.images import ImageFolder
+from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, Preprocessing, preset
+from onnxlint_q.execute.data.sources import open_source
+from onnxlint_q.graph.loading.external import external_files
+from onnxlint_q.judge.config import Overrides
+from onnxlint_q.report import ReportFormat
+from onnxlint_q.workflow.record import DataRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ImageWords:
+    """What was said about the preprocessing of images; None where an option was not given."""
+
+    preprocess: str | None = None
+    mean: str | None = None
+    std: str | None = None
+    scale: float | None = None
+    channel_order: str | None = None
+    resize: str | None = None
+    crop: str | None = None
+    layout: str | None = None
+
+    @property
+    def given(self) -> list[str]:
+        """The options that were given."""
+        return [_option(known.name) for known in fields(self) if getattr(self, known.name) is not None]
+
+
+def parse_data(
+    calibrate: str | None,
+    images: ImageWords,
+    *,
+    samples: int | None = None,
+    observer: str | None = None,
+    trials: int | None = None,
+    measure: Sequence[str] | None = None,
+) -> DataRequest | None:
+    """What to do with calibration data; None where none was named.
+
+    Raises:
+        UsageError: a word is none of its option, an option that was given has nothing to act on, or there is no data
+            where it is said to be.
+    """
+    how = parse_preprocessing(
+        images.preprocess,
+        mean=images.mean,
+        std=images.std,
+        scale=images.scale,
+        channel_order=images.channel_order,
+        resize=images.resize,
+        crop=images.crop,
+        layout=images.layout,
+    )
+    if observer is not None and observer not in OBSERVERS:
+        raise UsageError(f"--observer {observer!r}: choose from {', '.join(OBSERVERS)}")
+    words = split_words(measure)
+    if any(word != "layers" for word in words):
+        raise UsageError(f"--measure {','.join(words)}: it can be `layers`")
+    if trials == 1:
+        raise UsageError("--trials 1 has no spread; ask for at least 2")
+    if calibrate is None:
+        said = {"samples": samples, "observer": observer, "trials": trials, "measure": measure or None}
+        useless = [*images.given, *(_option(name) for name, value in said.items() if value is not None)]
+        if useless:
+            instead = ", or use --probe without data" if "--measure" in useless else ""
+            raise UsageError(f"{_have(useless)} no effect without data; name it with --calibrate{instead}")
+        return None
+    source = open_source(calibrate, how)
+    if images.given and not isinstance(source, ImageFolder):
+        raise UsageError(
+            f"{_have(images.given)} no effect on --calibrate {calibrate}, which is no folder of images; leave out what "
+            "is for images"
+        )
+    return DataRequest(source, samples or 32, observer or DEFAULT_OBSERVER, bool(words), trials or 0)
+
+
+def parse_overrides(
+    config: Path | None,
+    *,
+    no_config: bool,
+    select: Sequence[str] | None,
+    extend_select: Sequence[str] | None,
+    ignore: Sequence[str] | None,
+    scheme: str | None,
+    fail_on: str | None,
+    fail_on_verdict: str | None,
+) -> Overrides:
+    """What the command line says of the configuration.
+
+    Raises:
+        UsageError: two options contradict each other.
+    """
+    if config is not None and no_config:
+        raise UsageError("--config and --no-config contradict each other")
+    return Overrides(
+        file=config,
+        search=not no_config,
+        select=split_words(select),
+        extend_select=split_words(extend_select),
+        ignore=split_words(ignore),
+        scheme=None if scheme is None else split_words([scheme]),
+        fail_on=fail_on,
+        fail_on_verdict=fail_on_verdict,
+    )
+
+
+def parse_reports(wanted: Sequence[str], html: str | None) -> list[tuple[ReportFormat, str | None]]:
+    """Formats and where each goes, None being standard output; `full` goes there if nothing else does.
+
+    Raises:
+        UsageError: a format is unknown, or two reports want standard output.
+    """
+    reports: list[tuple[ReportFormat, str | None]] = []
+    for word in [*wanted, *([f"html={html}"] if html is not None else [])]:
+        name, to_file, destination = word.partition("=")
+        if name not in set(ReportFormat):
+            raise UsageError(f"--output-format {word!r}: choose from {', '.join(ReportFormat)}")
+        if to_file and not destination:
+            raise UsageError(f"the {name} report has no file name; give one, or - for standard output")
+        reports.append((ReportFormat(name), destination if destination not in {"", "-"} else None))
+    to_stdout = sum(destination is None for _, destination in reports)
+    if to_stdout > 1:
+        raise UsageError("only one report can go to standard output; give the others a file: --output-format json=FILE")
+    return reports if to_stdout else [*reports, (ReportFormat.FULL, None)]
+
+
+def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterable[str | Path | None]) -> None:
+    """Check that no report would replace a file that is read, or another report.
+
+    A folder that is read stands for the files in it, a model also for the files that hold its weights.
+
+    Raises:
+        UsageError: one would.
+    """
+    sources = [Path(name) for name in read if name is not None]
+    taken: set[str] = set()
+    for destination in (name for _, name in reports if name is not None):
+        target = os.path.realpath(destination)
+        if target in taken:
+            raise UsageError(f"two reports want the file {destination}; name another file for one of them")
+        what = next((what for source in sources if (what := _lost(source, target))), None)
+        if what is not None:
+            raise UsageError(f"the report {destination} would replace a file of this run, {what}; name another file")
+        if not Path(target).is_char_device():  # /dev/null can be written to twice
+            taken.add(target)
+
+
+def _lost(source: Path, target: str) -> str:
+    """What a report at `target` would destroy of a file or folder that is read; empty for nothing."""
+    if not Path(target).exists():
+        return ""
+    if _is_same(source, target):
+        return str(source)
+    if source.is_dir():
+        return f"data in {source}" if any(_is_same(entry, target) for entry in source.iterdir()) else ""
+    if source.is_file() and any(_is_same(other, target) for other in external_files(source)):
+        return f"weights of {source}"
+    return ""
+
+
+def _is_same(path: Path, target: str) -> bool:
+    try:
+        return path.samefile(target)
+    except OSError:  # nothing is there, or nobody may look
+        return os.path.realpath(path) == target
+
+
+def parse_preprocessing(
+    name: str | None,
+    *,
+    mean: str | None,
+    std: str | None,
+    scale: float | None,
+    channel_order: str | None,
+    resize: str | None,
+    crop: str | None,
+    layout: str | None,
+) -> Preprocessing:
+    """A preset, the default one without a name, with what else was said on top.
+
+    Raises:
+        UsageError: a value is not of its option's form.
+    """
+    name = name or DEFAULT_PRESET
+    changed: dict[str, Any] = {}
+    if mean is not None:
+        changed["mean"] = _numbers("--mean", mean)
+    if std is not None:
+        changed["std"] = _numbers("--std", std)
+        if min(changed["std"]) <= 0:
+            raise UsageError(f"--std {std!r}: a standard deviation cannot be zero or negative")
+    if scale is not None:
+        if not math.isfinite(scale) or scale == 0:
+            raise UsageError(f"--scale {scale}: give a finite factor other than zero")
+        changed["scale"] = scale
+    if resize is not None:
+        changed["resize"] = _pixels("--resize", resize)
+    if crop is not None:
+        pixels = _pixels("--crop", crop)
+        changed["crop"] = (pixels[0], pixels[-1])
+    if channel_order is not None:
+        changed["channel_order"] = _choice("--channel-order", channel_order, ("rgb", "bgr"))
+    if layout is not None:
+        changed["layout"] = _choice("--layout", layout, ("nchw", "nhwc"))
+    base = preset(name)
+    return replace(base, name=f"{name} with changes", **changed) if changed else base
+
+
+def split_words(options: Sequence[str] | None) -> tuple[str, ...]:
+    """Repeated options, each with commas between, as one list."""
+    return tuple(word.strip() for option in options or () for word in option.split(",") if word.strip())
+
+
+def find_models(names: Sequence[str]) -> list[Path]:
+    """The files to lint: folders are searched for `*.onnx`, files are taken as they are.
+
+    Raises:
+        UsageError: a folder holds none, or a name is empty.
+    """
+    found: list[Path] = []
+    for name in names:
+        if not name:
+            raise UsageError("an empty name is no model; pass an .onnx file or a folder of them")
+        path = Path(name)
+        if path.is_dir():
+            inside = sorted(entry for entry in path.rglob("*.onnx") if entry.is_file())
+            if not inside:
+                raise UsageError(f"{path}: holds no .onnx files")
+            found.extend(inside)
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _have(options: Sequence[str]) -> str:
+    """`--mean has`, `--mean and --std have`."""
+    *others, last = options
+    return f"{', '.join(others)} and {last} have" if others else f"{last} has"
+
+
+def _choice(option: str, word: str, allowed: tuple[str, ...]) -> str:
+    if word.lower() not in allowed:
+        raise UsageError(f"{option} {word!r}: choose {' or '.join(allowed)}")
+    return word.lower()
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise UsageError(f"{option} {text!r}: give one number, or one a channel with commas between")
+    return numbers
+
+
+def _pixels(option: str, text: str) -> tuple[int, ...]:
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and len(part) < 5 and 0 < int(part) <= 8192 for part in parts):
+        raise UsageError(f"{option} {text!r}: give pixels from 1 to 8192, or HEIGHTxWIDTH")
+    return tuple(int(part) for part in parts)

@@ -1,0 +1,25 @@
+"""The command `rule`: arguments and wiring; no logic."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from onnxlint_q.cli.streams import errors_as_one_line, say
+from onnxlint_q.errors import UsageError
+
+
+def rule(
+    code: Annotated[str | None, typer.Argument(help="Code or name of a rule, in any case.")] = None,
+    all_rules: Annotated[bool, typer.Option("--all", help="List every rule.")] = False,
+) -> None:
+    """Explain a rule, or list all of them."""
+    with errors_as_one_line():
+        from onnxlint_q.judge.explain import explain, listing
+        from onnxlint_q.judge.registry import load_rules
+
+        rules = load_rules()
+        if all_rules == (code is not None):
+            raise UsageError("name one rule, or pass --all")
+        say((listing(rules) if code is None else explain(rules, code)) + "\n")

@@ -1,0 +1,1 @@
+"""Whether samples may run together: what each operator does with the batch axis."""

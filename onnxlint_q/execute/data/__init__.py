@@ -1,0 +1,1 @@
+"""Sources of samples: arrays, archives, images and their preprocessing, synthetic inputs."""

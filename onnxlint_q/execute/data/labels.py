@@ -1,0 +1,82 @@
+"""Classes of the samples: an .npy of integers, or text lines of a file name and a class index."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from onnxlint_q.errors import DataError
+from onnxlint_q.execute.data.archives import read_arrays
+from onnxlint_q.execute.data.images import ImageFolder
+from onnxlint_q.execute.data.source import Source
+
+
+def read_labels(path: Path, source: Source) -> Sequence[int]:
+    """The class of each sample of `source`, in the order in which it gives them.
+
+    Lines name the image and its class with a comma, a semicolon, a tab or a space between; what follows on a line is
+    not read, and neither is a first line whose second column is no number. An .npy, or lines of a class alone, go by
+    the order of the samples.
+
+    Raises:
+        DataError: the file cannot be read, a line is of another form, or an image has no class.
+    """
+    if path.suffix == ".npy":
+        return _from_array(path)
+    by_name, in_order = _from_lines(path)
+    if in_order or not isinstance(source, ImageFolder):
+        return in_order or list(by_name.values())
+    missing = [image.name for image in source.files if image.name not in by_name]
+    if missing:
+        raise DataError(
+            f"{path}: has no line for {missing[0]!r}"
+            + f" and {len(missing) - 1} other images" * (len(missing) > 1)
+            + "; add what is missing, or remove the images"
+        )
+    return [by_name[image.name] for image in source.files]
+
+
+def _from_array(path: Path) -> list[int]:
+    labels = next(iter(read_arrays(path).values()))
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (labels < 0).any():
+        raise DataError(f"{path}: --labels wants one class index a sample, this is {labels.dtype} {list(labels.shape)}")
+    return [int(label) for label in labels]
+
+
+def _from_lines(path: Path) -> tuple[dict[str, int], list[int]]:
+    """Classes by file name, or classes in order where lines hold nothing else."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise DataError(f"--labels {path}: cannot be read ({reason}); give lines of `file name, class index`") from None
+    by_name: dict[str, int] = {}
+    in_order: list[int] = []
+    for number, row in enumerate(_rows(text), start=1):
+        label = row[min(1, len(row) - 1)]
+        if not label.isdecimal() or len(label) > 9:
+            if number == 1:
+                continue  # a heading
+            raise DataError(f"{path}: line {number} is not `file name, class index`; mend it, or remove it")
+        if len(row) == 1:
+            in_order.append(int(label))
+        else:
+            by_name[row[0]] = int(label)
+    if bool(by_name) == bool(in_order):
+        raise DataError(
+            f"{path}: mixes lines with a file name and lines without; give every line one"
+            if by_name
+            else f"{path}: holds no lines of `file name, class index`; write one for each sample"
+        )
+    return by_name, in_order
+
+
+def _rows(text: str) -> Iterable[list[str]]:
+    lines = [line for line in text.splitlines() if line.strip()]
+    separator = next((mark for mark in ",;\t" if lines and mark in lines[0]), None)
+    if separator is None:
+        return (line.rsplit(maxsplit=1) for line in lines)
+    return ([cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator, strict=False))

@@ -1,0 +1,225 @@
+"""Calibration data: sources that give one sample at a time, checked against the model's inputs before any is run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxlint_q.errors import DataError, UsageError
+from onnxlint_q.execute.data.archives import read_arrays
+from onnxlint_q.execute.data.images import SUFFIXES, ImageFolder
+from onnxlint_q.execute.data.preprocess import Preprocessing
+from onnxlint_q.execute.data.source import OPEN_SIDE, Array, Sample, Source, dtype_of
+from onnxlint_q.graph import Value
+from onnxlint_q.graph.tensors import MOST_AXES
+
+_SEED = 0
+# Values of one random sample: an input that wants more is not meant to be filled with noise.
+_NOISE_VALUES = 1 << 27
+
+
+class ArraySource(Source):
+    """Arrays by input name, the samples stacked along the first axis."""
+
+    def __init__(self, name: str, arrays: Mapping[str, Array]) -> None:
+        self.name = name
+        self.arrays = arrays
+
+    def available(self, inputs: Sequence[Value]) -> int:
+        """The largest number of samples of any input."""
+        return max(map(len, self._columns(inputs).values()), default=0)
+
+    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+        """The slices of the arrays."""
+        columns = self._columns(inputs)
+        count = self.available(inputs)
+        for name, column in columns.items():
+            if len(column) not in {1, count}:
+                raise DataError(
+                    f"{self.name}: input {name!r} has {len(column)} samples, others have {count}; give as many of each"
+                )
+        for index in range(count):
+            yield {name: column[index % len(column)] for name, column in columns.items()}
+
+    def _columns(self, inputs: Sequence[Value]) -> dict[str, Sequence[Array]]:
+        return {value.name: _slices(value, self._array(value, inputs), self.name) for value in inputs}
+
+    def _array(self, value: Value, inputs: Sequence[Value]) -> Array:
+        if value.name in self.arrays:
+            return self.arrays[value.name]
+        if len(inputs) == 1 == len(self.arrays):
+            return next(iter(self.arrays.values()))
+        raise DataError(
+            f"{self.name}: holds {', '.join(map(repr, sorted(self.arrays)))} but nothing for input {value.name!r}; "
+            f"name the arrays {', '.join(repr(v.name) for v in inputs)}"
+        )
+
+
+class ArrayFile(Source):
+    """An .npz or .npy file; it is read when its samples are first asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self.path = path
+
+    def available(self, inputs: Sequence[Value]) -> int:
+        """The largest number of samples of any input."""
+        return self._arrays.available(inputs)
+
+    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+        """The slices of the arrays."""
+        return self._arrays.samples(inputs)
+
+    @cached_property
+    def _arrays(self) -> ArraySource:
+        return ArraySource(self.name, read_arrays(self.path))
+
+
+class ArrayFolder(Source):
+    """A folder of .npz or .npy files, read in the order of their names."""
+
+    def __init__(self, folder: Path, files: Sequence[Path]) -> None:
+        self.name = str(folder)
+        self.files = files
+
+    def available(self, inputs: Sequence[Value]) -> int:
+        """One a file; there may be more in each."""
+        return len(self.files)
+
+    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+        """The samples of each file after those of the one before."""
+        for path in self.files:
+            yield from ArraySource(str(path), read_arrays(path)).samples(inputs)
+
+
+class RandomSource(Source):
+    """Seeded noise: N(0, 1) for floats, zeros and ones for integers and booleans. Says little about real ranges."""
+
+    name = "random"
+    preprocessing = "standard normal noise, seed 0"
+    synthetic = True
+
+    def available(self, inputs: Sequence[Value]) -> None:
+        """There is no end."""
+
+    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+        """Samples without end."""
+        generator = np.random.default_rng(_SEED)
+        while True:
+            yield {value.name: _noise(value, generator) for value in inputs}
+
+
+def open_source(where: str, preprocessing: Preprocessing) -> Source:
+    """The source that `--calibrate` names; nothing of it is read yet.
+
+    Raises:
+        UsageError: there is nothing there, or nothing that samples can be read from.
+    """
+    if where == "random":
+        return RandomSource()
+    path = Path(where)
+    if where and path.is_file():
+        return ArrayFile(path)
+    if not where or not path.is_dir():
+        raise UsageError(
+            f"--calibrate {where}: no such file or folder; pass an .npz, an .npy, a folder of images, or `random`"
+        )
+    files = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    images = [entry for entry in files if entry.suffix.lower() in SUFFIXES]
+    arrays = [entry for entry in files if entry.suffix.lower() in {".npz", ".npy"}]
+    if images:
+        return ImageFolder(path, images, preprocessing)
+    if arrays:
+        return ArrayFolder(path, arrays)
+    raise UsageError(f"--calibrate {where}: holds no images and no .npz or .npy files (subfolders are not searched)")
+
+
+def _slices(value: Value, array: Array, source: str) -> Sequence[Array]:
+    """`array` cut into samples of the input `value`."""
+    wanted = value.type.shape
+    if wanted is None:
+        if not array.ndim:
+            return [array]
+        return [_checked(value, row[None], source, index) for index, row in enumerate(array)]
+    first = wanted[0] if wanted else None
+    if array.ndim == len(wanted) + 1:
+        return _Rows(value, array, source, 0)
+    if array.ndim == len(wanted):
+        return _Rows(value, array, source, first or 1) if wanted else [_checked(value, array, source, 0)]
+    if array.ndim == len(wanted) - 1:
+        return [_checked(value, array[None], source, 0)]
+    raise DataError(
+        f"{source}: input {value.name!r} has shape {value.shape_text}, the data {list(array.shape)}; "
+        "stack the samples along the first axis"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows(Sequence[Array]):
+    """Samples of one input, cut out of a stack when asked for; `step` 0 takes single rows without their axis."""
+
+    value: Value
+    array: Array
+    source: str
+    step: int
+
+    def __len__(self) -> int:
+        return len(self.array) // max(self.step, 1)
+
+    def __getitem__(self, index: Any) -> Any:
+        row = self.array[index * self.step : (index + 1) * self.step] if self.step else self.array[index]
+        return _checked(self.value, row, self.source, index)
+
+
+def _checked(value: Value, sample: Array, source: str, index: int) -> Array:
+    """`sample` in the input's type, after a check of its shape and values."""
+    shape = value.type.shape
+    if shape is not None and (
+        len(shape) != sample.ndim or any(w not in {None, g} for w, g in zip(shape, sample.shape, strict=True))
+    ):
+        raise DataError(
+            f"{source}: input {value.name!r} has shape {value.shape_text}, sample {index} has {list(sample.shape)}; "
+            "check layout and preprocessing"
+        )
+    wanted = dtype_of(value)
+    if wanted.isbuiltin != 1 and sample.dtype == np.dtype((np.void, wanted.itemsize)):
+        sample = sample.view(wanted)  # numpy stores a type that is not its own, such as bfloat16, as plain bytes
+    if not np.can_cast(sample.dtype, wanted, "same_kind") and not (
+        np.issubdtype(sample.dtype, np.integer) and np.issubdtype(wanted, np.inexact)
+    ):
+        raise DataError(f"{source}: input {value.name!r} wants {wanted}, the data is {sample.dtype}; convert it")
+    with np.errstate(over="ignore"):
+        converted = np.asarray(sample, wanted, order="C")
+    if np.issubdtype(wanted, np.integer) and not np.array_equal(converted, sample):
+        raise DataError(
+            f"{source}: sample {index} of input {value.name!r} holds values outside {wanted}; check the data"
+        )
+    if np.issubdtype(wanted, np.floating) and not (finite := np.isfinite(converted)).all():
+        bad = f"NaN or infinity in {finite.size - np.count_nonzero(finite)} of {finite.size} values"
+        raise DataError(f"{source}: sample {index} of input {value.name!r} holds {bad}; clean the data")
+    return converted
+
+
+def _noise(value: Value, generator: np.random.Generator) -> Array:
+    dtype = dtype_of(value)
+    if value.type.shape is None:
+        raise DataError(f"input {value.name!r} has no known shape, so noise cannot fill it; give an .npz")
+    rank = len(value.type.shape)
+    # A free dimension is a batch of one, or a picture's side, or a short sequence.
+    free = [1 if axis == 0 else (OPEN_SIDE if rank == 4 and axis >= 2 else 16) for axis in range(rank)]
+    shape = [free[axis] if dim is None else dim for axis, dim in enumerate(value.type.shape)]
+    if rank > MOST_AXES:
+        raise DataError(
+            f"input {value.name!r} has {rank} axes, arrays have at most {MOST_AXES}; it cannot be calibrated"
+        )
+    if math.prod(shape) > _NOISE_VALUES:
+        raise DataError(f"input {value.name!r} of shape {value.shape_text} is too large for noise; give an .npz")
+    if np.issubdtype(dtype, np.inexact) or dtype.kind == "V":
+        return generator.standard_normal(shape).astype(dtype)
+    return generator.integers(0, 2, shape).astype(dtype)

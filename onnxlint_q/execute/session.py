@@ -1,0 +1,178 @@
+"""ONNX Runtime sessions, with their failures told in one sentence.
+
+`_Native` is the one way into ONNX Runtime: bytes, names, numbers and arrays go in, arrays come out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.execute import runtime as ort
+from onnxlint_q.execute.executable import Executable
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
+from onnxlint_q.execute.workers import SECONDS_TO_STOP
+
+Array = npt.NDArray[Any]
+_TENSOR = (np.ndarray, np.generic)
+
+
+class NotRunnableError(Exception):
+    """ONNX Runtime cannot load or run the model; the text says why, in one line."""
+
+
+class Session:
+    """A loaded model."""
+
+    def __init__(self, executable: Executable, threads: int = 0, limits: Limits = DEFAULT_LIMITS) -> None:
+        """Load `executable` on the CPU, with quantise-dequantise pairs computed as they stand.
+
+        Args:
+            executable: the model.
+            threads: how many a run may use, 0 for as many as there are cores.
+            limits: how long one may take.
+
+        Raises:
+            NotRunnableError: ONNX Runtime refuses the model.
+        """
+        self._limits = limits
+        self._numbers = itertools.count()
+        self._native = _Native(executable.proto.SerializeToString(), executable.weights, threads)
+
+    def run(self, sample: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
+        """Values of `outputs`, at least one (all of the model's by default), for one sample.
+
+        A sequence, an optional or a map is not a tensor and comes as an empty array of objects.
+
+        Raises:
+            NotRunnableError: the run fails or takes longer than it may.
+        """
+        number = next(self._numbers)
+        finished: list[list[Array] | Exception] = []
+
+        def work() -> None:
+            try:
+                finished.append(self._native.run(number, sample, outputs))
+            except NotRunnableError as error:  # handed to the thread that waits, which raises it
+                finished.append(error)
+            done.set()
+
+        # Only a thread that waits can be interrupted from the keyboard or lose its patience. It waits for an event:
+        # a join that was interrupted takes the thread for ended.
+        done = threading.Event()
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            in_time = done.wait(self._limits.seconds_per_run)
+        finally:
+            self._native.stop(number)
+            done.wait(SECONDS_TO_STOP)
+        if not in_time:
+            raise too_long(self._limits.seconds_per_run)
+        (values,) = finished
+        if isinstance(values, Exception):
+            raise values
+        return values
+
+    def compute(self, sample: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
+        """`run` on this thread, for as long as it takes or until somebody stops the session.
+
+        Raises:
+            NotRunnableError: the run fails or is stopped.
+        """
+        return self._native.run(next(self._numbers), sample, outputs)
+
+    def stop(self) -> None:
+        """Let runs that are on their way end at the next operator, and later ones at the first."""
+        self._native.stop()
+
+
+def too_long(seconds: float) -> NotRunnableError:
+    """What is raised for a sample that takes longer."""
+    return NotRunnableError(f"one sample took longer than {seconds:g} seconds and was stopped")
+
+
+class _Native:
+    """A model inside ONNX Runtime."""
+
+    def __init__(self, graph: bytes, weights: Mapping[str, Array], threads: int) -> None:
+        """Load the serialised `graph`, whose initializers named in `weights` have these values."""
+        self._running: dict[int, ort.RunOptions] = {}
+        self._stopped = False
+        try:
+            # The session refers to these values, so they have to live as long as it does.
+            self._values = [ort.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
+            self._session = self._load(graph, list(weights), threads)
+        except Exception as error:  # pybind raises a dozen unrelated types
+            raise NotRunnableError(_one_line(error)) from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, number: int, feeds: Mapping[str, Array], outputs: Sequence[str] | None) -> list[Array]:
+        """Compute `outputs`, all by default; `number` names the run for `stop`."""
+        options = self._running[number] = ort.RunOptions()
+        options.log_severity_level = 4
+        # Looked at after the options can be found, so that a stop that comes now is not missed.
+        options.terminate = self._stopped
+        try:
+            values = self._session.run(list(self._outputs if outputs is None else outputs), dict(feeds), options)
+        except Exception as error:  # pybind raises a dozen unrelated types
+            raise NotRunnableError(_one_line(error)) from error
+        finally:
+            self._running.pop(number, None)
+        return [np.asarray(value) if isinstance(value, _TENSOR) else np.empty(0, object) for value in values]
+
+    def stop(self, number: int | None = None) -> None:
+        """End this run at the next operator, or all of them and every later one."""
+        if number is None:
+            self._stopped = True
+        for running, options in list(self._running.items()):
+            if number is None or running == number:
+                options.terminate = True
+
+    def _load(self, graph: bytes, names: list[str], threads: int) -> ort.InferenceSession:
+        """With integer kernels whose sums cannot saturate, or as it comes where there are none for the model."""
+        try:
+            options = self._options(names, threads, precise=True)
+            return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception:  # pybind again; what is wrong with the model itself is said by the second try
+            options = self._options(names, threads, precise=False)
+            return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    def _options(self, names: list[str], threads: int, *, precise: bool) -> ort.SessionOptions:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = threads
+        # Integer kernels would round differently from the operators' definition; pairs are to be what they say.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        # Without VNNI a sum of two uint8 x int8 products saturates at 16 bits, which is the machine's, not the model's.
+        options.add_session_config_entry("session.x64quantprecision", "1" if precise else "0")
+        # Many sessions take turns on the same cores; threads that spin after a run take them from the next one.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if names:
+            options.add_external_initializers(names, self._values)
+        return options
+
+
+def _one_line(error: Exception) -> str:
+    """ONNX Runtime's message without its status code and without the C++ function that raised it; never empty."""
+    text = re.sub(r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : ?", "", " ".join(str(error).split()))
+    place = re.search(r"\S+\.(?:cc|cpp|h|hpp):\d+ [^(]*", text)
+    if place is not None:
+        text = text[: place.start()] + _after_parentheses(text[place.end() :])
+    text = text.strip() or f"it gives no reason ({type(error).__name__})"
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+def _after_parentheses(signature: str) -> str:
+    """What follows the argument list that `signature` starts with."""
+    depth = 0
+    for position, character in enumerate(signature):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth == 0:
+            return signature[position + 1 :].removeprefix(" const").strip() or signature
+    return signature

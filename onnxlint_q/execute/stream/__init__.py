@@ -1,0 +1,1 @@
+"""One streaming pass over the samples: every tensor's statistics in flat memory."""

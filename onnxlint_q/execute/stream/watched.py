@@ -1,0 +1,74 @@
+"""Which tensors a pass watches, and where their channels are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnxlint_q.analysis.grid import grid
+from onnxlint_q.analysis.measured import Measured
+from onnxlint_q.execute.stream.reduction import Watched
+from onnxlint_q.graph import Model, Node, QuantizedTensor, Role, trace_back
+from onnxlint_q.graph.names import ROOT
+from onnxlint_q.graph.operators import Channels
+
+
+def rounded_tensors(measured: Measured) -> tuple[str, ...]:
+    """In a float model the activations that would be quantised.
+
+    In a quantised one the codes of those that are and, where the file holds it, the tensor in front of the rounding:
+    codes say how they are used, but not what range they should have had. That tensor is what the quantised model has
+    there, computed from values that were rounded and clipped before.
+    """
+    model = measured.model
+    if measured.is_float:
+        wanted = [place.tensor for place in measured.placements if not place.constant]
+    else:
+        wanted = [key for pair in _static(measured) for key in (pair.unrounded, pair.codes) if key]
+    order = {value.name: -1 for value in model.inputs}
+    order |= {key: node.order for node in model.nodes if node.graph == ROOT for key in node.outputs}
+    return tuple(sorted({key for key in wanted if key in order}, key=lambda key: (order[key], key)))
+
+
+def watched(measured: Measured, tensors: Sequence[str]) -> tuple[Watched, ...]:
+    """The same tensors with their channels, the ends of their codes, and the bounds that a quantiser sets them.
+
+    Of a tensor that several quantisers read the first one's bounds count.
+    """
+    codes = {q.codes: q.code_range for q in measured.quantized}
+    bounds = {
+        pair.unrounded: held.bounds
+        for pair in reversed(_static(measured))
+        if pair.unrounded and (held := grid(measured.model, pair)) is not None
+    }
+    return tuple(
+        Watched(tensor, channel_axis(measured.model, tensor), codes.get(tensor), bounds.get(tensor))
+        for tensor in tensors
+    )
+
+
+def _static(measured: Measured) -> list[QuantizedTensor]:
+    """The activations whose qparams stand in the file."""
+    return [pair for pair in measured.quantized if pair.role is Role.ACTIVATION and not pair.dynamic]
+
+
+def channel_axis(model: Model, tensor: str) -> int | None:
+    """The axis of a tensor's channels, from the operators before it; None if it has none or its rank is unknown.
+
+    Convolutions, poolings and normalisations have them on axis 1, matrix products last; value by value they stay.
+    """
+    shape = model.shape(tensor)
+    if shape is None or len(shape) < 2:
+        return None
+    last = len(shape) - 1
+
+    def through(node: Node) -> tuple[str, ...]:
+        if node.operator.channels is not Channels.AS_INPUT:
+            return ()
+        return tuple(key for key in node.inputs if key and model.shape(key) == shape)[:1]
+
+    (end,) = trace_back(model, tensor, through).ends
+    node = model.producer(end)
+    channels = node.operator.channels if node is not None else Channels.AS_INPUT
+    if channels is Channels.AS_INPUT:
+        return last if last == 2 else 1
+    return last if channels is Channels.LAST else 1

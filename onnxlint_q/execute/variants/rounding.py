@@ -1,0 +1,180 @@
+"""Activations rounded in the graph: pairs of QuantizeLinear and DequantizeLinear, or what comes to the same.
+
+The pairs are of ONNX Runtime's own domain, which exists at every opset, so that the simulation does not depend on what
+the file's opset could express.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import networkx as nx
+import numpy as np
+import onnx
+from onnx import helper
+
+from onnxlint_q.analysis.number_formats import NumberFormat
+from onnxlint_q.execute.executable import PREFIX, Array, Executable
+
+_DOMAIN = "com.microsoft"
+# Round, which float8 activations are simulated with, exists from here on.
+_ROUND_OPSET = 11
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationScale:
+    """Where an activation is quantised, and with what.
+
+    Attributes:
+        elem_type: TensorProto type of the tensor itself.
+        number: format of the codes.
+    """
+
+    tensor: str
+    scale: np.float32
+    zero_point: int
+    number: NumberFormat
+    elem_type: int
+
+
+def can_round(opset: int, number: NumberFormat) -> bool:
+    """Whether activations of this format can be simulated in a model of this opset."""
+    return not number.is_float or opset >= _ROUND_OPSET
+
+
+def with_activations(executable: Executable, scales: Sequence[ActivationScale]) -> Executable:
+    """The variant in which these activations are quantised."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(executable.proto)
+    add_domain(proto)
+    produced = {name: node for node in proto.graph.node for name in node.output if name}
+    made: list[onnx.NodeProto] = []
+    for number, entry in enumerate(scales):
+        producer = produced.get(entry.tensor)
+        source, result = entry.tensor, f"{PREFIX}q{number}"
+        if producer is not None:
+            source, result = f"{PREFIX}f{number}", entry.tensor
+            position = list(producer.output).index(entry.tensor)
+            producer.output[position] = source
+        else:
+            _reroute(proto.graph, entry.tensor, result)
+        made.extend(rounding_nodes(proto.graph, number, entry, source, result))
+    for name, value in scale_inputs(scales).items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    proto.graph.node.extend(made)
+    _sort(proto.graph)
+    return replace(executable, proto=proto)
+
+
+def scale_inputs(scales: Sequence[ActivationScale]) -> dict[str, Array]:
+    """Values of the scales and zero points of `with_activations`, by the names of its initializers."""
+    return {
+        name: value for number, entry in enumerate(scales) for name, value in rounding_constants(number, entry).items()
+    }
+
+
+def rounding_constants(number: int, entry: ActivationScale) -> dict[str, Array]:
+    """Values of the scale and the zero point that the nodes of `rounding_nodes` read, by name."""
+    found = {f"{PREFIX}scale{number}": np.asarray(entry.scale, helper.tensor_dtype_to_np_dtype(entry.elem_type))}
+    if not entry.number.is_float:
+        found[f"{PREFIX}zero{number}"] = np.asarray(entry.zero_point, entry.number.dtype)
+    return found
+
+
+def add_domain(proto: onnx.ModelProto) -> None:
+    """Let `proto` use the pair of operators that `rounding_nodes` makes."""
+    if not any(entry.domain == _DOMAIN for entry in proto.opset_import):
+        proto.opset_import.add(domain=_DOMAIN, version=1)
+
+
+def rounding_nodes(
+    graph: onnx.GraphProto, number: int, entry: ActivationScale, source: str, result: str
+) -> list[onnx.NodeProto]:
+    """Nodes that quantise `source` and back; they read `rounding_constants`, and `number` keeps several apart.
+
+    Other constants that they need go to the initializers of `graph`.
+    """
+    scale, zero, codes = (f"{PREFIX}{what}{number}" for what in ("scale", "zero", "codes"))
+    if entry.number.is_float:
+        return _rounded_to_float(graph, number, entry, source, scale, result)
+    return [
+        helper.make_node("QuantizeLinear", [source, scale, zero], [codes], domain=_DOMAIN),
+        helper.make_node("DequantizeLinear", [codes, scale, zero], [result], domain=_DOMAIN),
+    ]
+
+
+def _rounded_to_float(
+    graph: onnx.GraphProto, number: int, entry: ActivationScale, source: str, scale: str, result: str
+) -> list[onnx.NodeProto]:
+    """Rounding to a float of few bits in plain operators: QuantizeLinear has such types from opset 19 on only.
+
+    With m bits of mantissa a value `y` with `2^e <= |y| < 2^(e+1)` has the step `2^(e-m)`; below the smallest normal
+    number the step stays what it is there.
+    """
+
+    def name(what: str) -> str:
+        return f"{PREFIX}f8_{what}{number}"
+
+    held, dtype = entry.number, helper.tensor_dtype_to_np_dtype(entry.elem_type)
+    constants = {
+        "tiny": held.smallest_normal,
+        "two": 2.0,
+        "log2": 1 / np.log(2),
+        "bits": float(held.mantissa_bits),
+        "top": held.largest,
+        "low": held.lowest,
+    }
+    for what, value in constants.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value, dtype), name(what)))
+    steps = (
+        ("Div", (source, scale), name("y")),
+        ("Max", (name("y"), name("low")), name("raised")),
+        ("Min", (name("raised"), name("top")), name("clipped")),
+        ("Abs", (name("clipped"),), name("abs")),
+        ("Max", (name("abs"), name("tiny")), name("normal")),
+        ("Log", (name("normal"),), name("ln")),
+        ("Mul", (name("ln"), name("log2")), name("exponent")),
+        ("Floor", (name("exponent"),), name("binade")),
+        ("Sub", (name("binade"), name("bits")), name("last")),
+        ("Pow", (name("two"), name("last")), name("step")),
+        ("Div", (name("clipped"), name("step")), name("ratio")),
+        ("Round", (name("ratio"),), name("whole")),
+        ("Mul", (name("whole"), name("step")), name("rounded")),
+        ("Mul", (name("rounded"), scale), result),
+    )
+    return [helper.make_node(op_type, inputs, [output]) for op_type, inputs, output in steps]
+
+
+def _reroute(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Let every reader of an input or initializer read `new` instead, in subgraphs too."""
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name == old:
+                node.input[position] = new
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _reroute(attribute.g, old, new)
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Put the nodes back into data order; ONNX Runtime asks for it."""
+    nodes = list(graph.node)
+    producer = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    flow = nx.DiGraph()
+    flow.add_nodes_from(range(len(nodes)))
+    flow.add_edges_from(
+        (producer[name], index) for index, node in enumerate(nodes) for name in _reads(node) if name in producer
+    )
+    ordered = [onnx.NodeProto.FromString(nodes[index].SerializeToString()) for index in nx.topological_sort(flow)]
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
+def _reads(node: onnx.NodeProto) -> Iterable[str]:
+    yield from node.input
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            for inner in attribute.g.node:
+                yield from _reads(inner)
+            yield from (value.name for value in attribute.g.output)

@@ -1,0 +1,272 @@
+"""Operators that average, pick, normalise or multiply over places or channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from onnxlint_q.forecast.population import (
+    POSITIONS,
+    SIZE,
+    Samples,
+    finite,
+    image_mean,
+    neighbour,
+    neighbours,
+    read_taps,
+    standardised,
+    write_taps,
+)
+from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
+from onnxlint_q.forecast.transfer import Adjoint, Diagonal, Taps, unbroadcast
+from onnxlint_q.forecast.unmodelled import UnmodelledError, axes_in, axis_in, bounded, broadcast
+
+_MAX_TAPS = 9
+# Share, in decibels, of what a signal is too large by that the errors in it are too large by. Compared on 51 networks:
+# none of it ranks layers as well but puts the errors 10 dB too high in small networks, all of it ranks those worse.
+_TAKEN_BACK = 2 / 3
+
+
+def batch_norm(site: Site) -> Step:
+    """`y = gamma (x - mean) / sqrt(var + eps) + beta`.
+
+    The node says what it saw in training, and the population is set to it: after it the mean is beta and the variance
+    gamma² var / (var + eps), whatever the forward pass had made of the values before.
+
+    An error goes the way of the population. Where that varied more than was recorded (its kernels read too uneven an
+    image, or the channel is dead in truth), the error is too large as well, if less so. Where it varied less, training
+    has aligned the weights with the signal, not with errors, and the slope is the node's own.
+    """
+    samples = site.varying()
+    parameters = [site.constant(index) for index in range(1, 5)]
+    if any(p is None for p in parameters):
+        raise UnmodelledError("its parameters are computed")
+    wide = (1, -1, *(1,) * (samples.ndim - 3))
+    gamma, beta, _, var = (np.asarray(p.reshape(wide), np.float32) for p in parameters if p is not None)
+    broadcast(samples.shape[1:], *(p.shape[1:] for p in (gamma, beta, var)))
+    gain = gamma / np.sqrt(np.maximum(var, 0) + site.node.float("epsilon", 1e-5))
+    spread, recorded = samples.std(axis=0), np.sqrt(np.maximum(var, 0))
+    result = finite(standardised(samples) * gain * recorded + beta)
+    slope = gain * np.minimum(recorded / np.maximum(spread, 1e-20), 1) ** _TAKEN_BACK
+    edge = Edge(site.node.input(0), Diagonal(np.broadcast_to(slope, result.shape), result.shape[1:]))
+    return Step((result,), (edge,))
+
+
+def average(site: Site, axes: tuple[int, ...], *, keep: bool = True, total: bool = False) -> Step:
+    """Mean, or sum, over some axes; along an axis without places of its own, over the positions of an image."""
+    samples = site.varying()
+    rank = samples.ndim - 1
+    axes = axes_in(axes, rank)
+    inner = tuple(a + 1 for a in axes)
+    places = int(np.prod([samples.shape[a] for a in inner]))
+    elements = max(site.count(0, axes, 7), places)
+    pooled = elements > places
+    scale = np.float32(elements if total else 1)
+    mean = samples.mean(axis=inner, keepdims=True) * scale
+    mean = image_mean(mean) if pooled else mean
+    kept, before = mean.shape[1:], samples.shape
+    shape = kept if keep else tuple(n for a, n in enumerate(kept) if a not in axes)
+
+    def back(rows: Samples) -> Samples:
+        rows = rows.reshape(SIZE, *kept) * (scale / np.float32(places))
+        return np.broadcast_to(image_mean(rows) if pooled else rows, before)
+
+    share = min(POSITIONS * places / elements, 1.0) if pooled else 1.0
+    return Step((finite(mean).reshape(SIZE, *shape),), (Edge(site.node.input(0), Adjoint(back, share)),))
+
+
+def reduce(site: Site) -> Step:
+    """ReduceMean and ReduceSum."""
+    axes = site.integers(1, "axes") or tuple(range(site.rank()))
+    keep = bool(site.node.int("keepdims", 1))
+    return average(site, axes, keep=keep, total=site.node.op_type == "ReduceSum")
+
+
+def extreme(site: Site) -> Step:
+    """ReduceMax and ReduceMin: one place along the axes is picked, and an error comes from that one.
+
+    Along axes without places of their own, the picked one is the most extreme position of the image.
+    """
+    samples = site.varying()
+    rank = site.rank()
+    axes = axes_in(site.integers(1, "axes") or range(rank), rank)
+    sign = np.float32(1 if site.node.op_type == "ReduceMax" else -1)
+    rest = tuple(a for a in range(rank) if a not in axes)
+    places = int(np.prod([samples.shape[a + 1] for a in axes]))
+    pooled = places == 1 and site.count(0, axes, 7) > 1
+    # [images or samples, rest, picked from]
+    lead = (-1, POSITIONS) if pooled else (SIZE, 1)
+    split = samples.reshape(*lead, *samples.shape[1:])
+    ordered = split.transpose(0, *(a + 2 for a in rest), 1, *(a + 2 for a in axes))
+    flat = ordered.reshape(*ordered.shape[: len(rest) + 1], -1)
+    picked = (flat * sign).argmax(axis=-1)[..., None]
+    found = np.take_along_axis(flat, picked, axis=-1)[..., 0]
+    kept = tuple(1 if a in axes else samples.shape[a + 1] for a in range(rank))
+    shape = kept if site.node.int("keepdims", 1) else tuple(samples.shape[a + 1] for a in rest)
+
+    def back(rows: Samples) -> Samples:
+        here = rows.reshape(*lead, *found.shape[1:]).sum(axis=1)[..., None]
+        spread = np.zeros(flat.shape, np.float32)
+        np.put_along_axis(spread, picked, here, axis=-1)
+        inverse = np.argsort((0, *(a + 2 for a in rest), 1, *(a + 2 for a in axes)))
+        return spread.reshape(ordered.shape).transpose(inverse).reshape(samples.shape)
+
+    result = np.repeat(found, lead[1] if pooled else 1, axis=0)
+    return Step((result.reshape(SIZE, *shape),), (Edge(site.node.input(0), Adjoint(back)),))
+
+
+def norm(site: Site) -> Step:
+    """ReduceL2: the root of a sum of squares over some axes; its slope is `x / norm`."""
+    samples = site.varying()
+    rank = site.rank()
+    axes = axes_in(site.integers(1, "axes") or range(rank), rank)
+    inner = tuple(a + 1 for a in axes)
+    terms = np.float32(max(site.count(0, axes, 7) / np.prod([samples.shape[a] for a in inner]), 1.0))
+    length = np.sqrt((samples**2).sum(axis=inner, keepdims=True) * terms)
+    slope = samples * np.sqrt(terms) / np.maximum(length, np.float32(1e-12))
+    kept = length.shape
+    shape = kept if site.node.int("keepdims", 1) else tuple(n for a, n in enumerate(kept) if a not in inner)
+
+    def back(rows: Samples) -> Samples:
+        return np.asarray(rows.reshape(kept) * slope, np.float32)
+
+    return Step((finite(length).reshape(shape),), (Edge(site.node.input(0), Adjoint(back)),))
+
+
+def _spatial(site: Site) -> tuple[int, ...]:
+    return tuple(range(2, site.rank()))
+
+
+def average_pool(site: Site) -> Step:
+    """A mean over a window; over the whole tensor where the window is that large."""
+    samples, shape = site.varying(), site.shape(site.node.output)
+    taps = max(int(np.prod(site.node.ints("kernel_shape") or (1,))), 1)
+    lengths = set(shape[2:]) if shape is not None else {None}
+    if lengths == {1} or (taps > _MAX_TAPS and lengths <= {1, None}):
+        return average(site, _spatial(site))
+    taps = min(taps, _MAX_TAPS)
+    weight = np.float32(1 / taps)
+    result = read_taps(samples, taps, lambda _, values: values * weight, samples)
+    adjoint = Taps(lambda rows: write_taps(rows, taps, lambda _, values: values * weight, rows))
+    return Step((result,), (Edge(site.node.input(0), adjoint),))
+
+
+def max_pool(site: Site) -> Step:
+    """The largest of a few neighbours; an error comes from the one that was picked."""
+    samples = site.varying()
+    taps = min(int(np.prod(site.node.ints("kernel_shape") or (3, 3))), _MAX_TAPS)
+    pairs = neighbours(taps) if taps > 1 else ()
+    if not pairs:
+        return Step((samples,), (Edge(site.node.input(0), Adjoint(lambda rows: rows)),))
+    candidates = np.stack([neighbour(samples, order) for order, _ in pairs])
+    picked = candidates.argmax(axis=0)
+    result = np.take_along_axis(candidates, picked[None], axis=0)[0]
+
+    def back(rows: Samples) -> Samples:
+        total = np.zeros_like(rows)
+        for tap, (_, inverse) in enumerate(pairs):
+            total += neighbour(rows * (picked == tap), inverse)
+        return total
+
+    return Step((result,), (Edge(site.node.input(0), Adjoint(back)),))
+
+
+def softmax(site: Site) -> Step:
+    """`p = exp(x) / Σ exp(x)`; along an axis without places of its own, the n terms are the positions of the image."""
+    samples = site.varying()
+    axis = axis_in(site.node.int("axis", -1 if site.model.opset >= 13 else 1), site.rank()) + 1
+    # Without a known length, places that are told apart are all there are.
+    known = (shape[axis - 1] for shape in map(site.shape, (site.node.input(0), site.node.output)) if shape is not None)
+    length = next((length for length in known if length), 16 if samples.shape[axis] == 1 else samples.shape[axis])
+    terms = max(length / samples.shape[axis], 1.0)
+    pooled = samples.shape[axis] == 1 and terms > 1
+    top = samples.max(axis=0) if pooled else samples.max(axis=axis, keepdims=True)
+    weight = np.exp(np.maximum(samples - top, -60))
+    total = image_mean(weight) * terms if pooled else weight.sum(axis=axis, keepdims=True) * terms
+    result = weight / np.maximum(total, np.float32(1e-30))
+
+    def back(rows: Samples) -> Samples:
+        inner = rows * result
+        shared = image_mean(inner) if pooled else inner.sum(axis=axis, keepdims=True)
+        return np.asarray(inner - result * shared * np.float32(terms), np.float32)
+
+    return Step((finite(result),), (Edge(site.node.input(0), Adjoint(back)),))
+
+
+def normalise(site: Site, axes: tuple[int, ...]) -> Step:
+    """`gamma (x - mean) / deviation + beta` with both figures taken over `axes`, from the sample itself."""
+    samples = site.varying()
+    rank = site.rank()
+    inner = tuple(axis_in(a, rank) + 1 for a in axes)
+    by_channel = site.node.op_type != "LayerNormalization"
+    wide = (-1, *(1,) * (rank - 2)) if by_channel else None
+    pooled = by_channel and all(samples.shape[a] == 1 for a in inner)
+
+    def mean(values: Samples) -> Samples:
+        return image_mean(values) if pooled else values.mean(axis=inner, keepdims=True)
+
+    centred = samples - mean(samples)
+    inverse = 1 / np.sqrt(mean(centred**2) + np.float32(max(site.node.float("epsilon", 1e-5), 1e-12)))
+    unit = centred * inverse
+    gamma, beta = (None if v is None else (v.reshape(wide) if wide else v) for v in map(site.constant, (1, 2)))
+    broadcast(samples.shape[1:], *(v.shape for v in (gamma, beta) if v is not None))
+    scale = np.float32(1) if gamma is None else gamma
+    result = unit * scale + (np.float32(0) if beta is None else beta)
+
+    def back(rows: Samples) -> Samples:
+        rows = unbroadcast(rows * scale, samples.shape[1:]) * inverse
+        return np.asarray(rows - mean(rows) - unit * mean(rows * unit), np.float32)
+
+    return Step((finite(result),), (Edge(site.node.input(0), Adjoint(back)),))
+
+
+def product(site: Site) -> Step:
+    """MatMul of two computed tensors, as in attention: a token meets another token of the same image."""
+    left, right = site.samples(0), site.samples(1)
+    if left is None or right is None:
+        raise UnmodelledError("nothing is known of an operand")
+    if left.ndim != right.ndim or left.ndim < 3:
+        raise UnmodelledError("its operands are not two stacks of matrices of the same rank")
+    shape = site.shape(site.node.input(0))
+    inner = max(left.shape[-1], right.shape[-2])
+    terms = (shape[-1] if shape is not None and shape[-1] else inner) / inner
+    if left.shape[-1] != right.shape[-2] and 1 not in {left.shape[-1], right.shape[-2]}:
+        raise UnmodelledError(f"its operands do not fit ({left.shape[1:]} and {right.shape[1:]})")
+    bounded((*broadcast(left.shape[1:-2], right.shape[1:-2]), left.shape[-2], right.shape[-1]))
+    order, inverse = neighbours(1)[0]
+    met = right[order]
+    wide_left = np.broadcast_to(left, (*left.shape[:-1], inner))
+    wide_right = np.broadcast_to(met, (*met.shape[:-2], inner, met.shape[-1]))
+    result = (wide_left @ wide_right) * np.float32(terms)
+    n = np.float32(terms)
+
+    def to_left(rows: Samples) -> Samples:
+        back = (rows @ np.swapaxes(wide_right, -1, -2)) * n
+        return back if left.shape[-1] == inner else back.sum(axis=-1, keepdims=True)
+
+    def to_right(rows: Samples) -> Samples:
+        back = (np.swapaxes(wide_left, -1, -2) @ rows) * n
+        back = back if right.shape[-2] == inner else back.sum(axis=-2, keepdims=True)
+        return back[inverse]
+
+    keys = site.node.inputs
+    return Step((finite(result),), (Edge(keys[0], Adjoint(to_left)), Edge(keys[1], Adjoint(to_right))))
+
+
+RULES: Mapping[str, TransferRule] = {
+    "BatchNormalization": batch_norm,
+    "GlobalAveragePool": lambda site: average(site, _spatial(site)),
+    "ReduceMean": reduce,
+    "ReduceSum": reduce,
+    "ReduceMax": extreme,
+    "ReduceMin": extreme,
+    "ReduceL2": norm,
+    "AveragePool": average_pool,
+    "MaxPool": max_pool,
+    "GlobalMaxPool": max_pool,
+    "LayerNormalization": lambda site: normalise(site, tuple(range(min(site.node.int("axis", -1), -1), 0))),
+    "InstanceNormalization": lambda site: normalise(site, _spatial(site)),
+    "Softmax": softmax,
+    "MatMul": product,
+}

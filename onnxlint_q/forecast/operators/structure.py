@@ -1,0 +1,292 @@
+"""Operators that only move elements: one function on an array says what becomes of samples and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import gcd
+
+import numpy as np
+
+from onnxlint_q.forecast.operators.regroup import MAX_DISTINCT, Index, pair_blocks, regroup
+from onnxlint_q.forecast.population import SIZE, Samples
+from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
+from onnxlint_q.forecast.transfer import Adjoint, Move
+from onnxlint_q.forecast.unmodelled import UnmodelledError, axis_in, bounded
+
+MAX_PLACES = 64
+
+
+def move(site: Site, function: Callable[[Index], Index | Sequence[Index]]) -> Step:
+    """Apply an index function to the first input; several arrays for several outputs.
+
+    Raises:
+        UnmodelledError: the axes or positions that the node names are not those of its input.
+    """
+    samples = site.varying()
+    shape = samples.shape[1:]
+    places = np.arange(int(np.prod(shape)), dtype=np.intp).reshape(shape)
+    try:
+        moved = function(places)
+    except (ValueError, IndexError) as error:  # what numpy raises for an axis or an index that is not there
+        raise UnmodelledError(f"it does not fit what it reads, {list(shape)}: {error}") from error
+    targets = [moved] if isinstance(moved, np.ndarray) else list(moved)
+    bounded((sum(target.size for target in targets),))
+    key, flat = site.node.input(0), samples.reshape(SIZE, -1)
+    outputs = tuple(flat[:, target.ravel()].reshape(SIZE, *target.shape) for target in targets)
+    return Step(outputs, tuple(Edge(key, Move(target, shape), at) for at, target in enumerate(targets)))
+
+
+def same(site: Site) -> Step:
+    """Nothing changes as far as samples go."""
+    samples = site.varying()
+    return Step((samples,), (Edge(site.node.input(0), Adjoint(lambda rows: rows)),))
+
+
+def transpose(site: Site) -> Step:
+    """Axes change place."""
+    perm = site.node.ints("perm")
+    return move(site, lambda a: np.transpose(a, perm or None))
+
+
+def concat(site: Site) -> Step:
+    """Tensors side by side along one axis; constants do not vary."""
+    node = site.node
+    parts: list[Samples] = []
+    for position, key in enumerate(node.inputs):
+        part = site.known.get(key)
+        if part is None:
+            value = site.constant(position)
+            if value is None:
+                raise UnmodelledError("nothing is known of an operand")
+            if value.size > MAX_DISTINCT:
+                raise UnmodelledError("a constant operand is too large to represent")
+            part = np.broadcast_to(value, (SIZE, *value.shape))
+        parts.append(part)
+    rank = parts[0].ndim - 1
+    axis = axis_in(node.int("axis", 1), rank)
+    if any(part.ndim - 1 != rank for part in parts):
+        raise UnmodelledError("its operands have different ranks")
+    bounded((len(parts), len(parts)))  # each of the edges below is as long as all parts together
+    lengths = entries(site, axis, parts)
+    pieces, indices = [], []
+    frame = [max(part.shape[a + 1] for part in parts) for a in range(rank)]
+    bounded(tuple(sum(lengths) if a == axis else frame[a] for a in range(rank)))
+    for part, length in zip(parts, lengths, strict=True):
+        shape = tuple(length if a == axis else frame[a] for a in range(rank))
+        index = resampled(np.arange(int(np.prod(part.shape[1:])), dtype=np.intp).reshape(part.shape[1:]), shape)
+        indices.append(index)
+        pieces.append(part.reshape(SIZE, -1)[:, index.ravel()].reshape(SIZE, *shape))
+    edges = []
+    for position, key in enumerate(node.inputs):
+        if key in site.known:
+            mixed = [index if at == position else np.full(index.shape, -1, np.intp) for at, index in enumerate(indices)]
+            edges.append(Edge(key, Move(np.concatenate(mixed, axis=axis), parts[position].shape[1:])))
+    return Step((np.concatenate(pieces, axis=axis + 1),), tuple(edges))
+
+
+def resampled(places: Index, shape: Sequence[int]) -> Index:
+    """More places along some axes: each of those that are there stands for a run of the new ones."""
+    for axis, (have, want) in enumerate(zip(places.shape, shape, strict=True)):
+        if have != want:
+            places = places.take(np.arange(want) * have // want, axis=axis)
+    return places
+
+
+def entries(site: Site, axis: int, parts: Sequence[Samples]) -> list[int]:
+    """How many places each part takes along `axis`.
+
+    Where no part varies along it, one place stands for as many elements as the lengths have as common divisor.
+    """
+    have = [part.shape[axis + 1] for part in parts]
+    shapes = [site.shape(key) for key in site.node.inputs]
+    known = [s[axis] if s is not None and len(s) > axis else None for s in shapes]
+    lengths = [length or own for length, own in zip(known, have, strict=True)]
+    if max(have) == 1:
+        divisor = gcd(*lengths)
+        lengths = [length // divisor for length in lengths]
+        most = max(len(parts), min(MAX_PLACES, MAX_DISTINCT // 8 * len(parts) // sum(part[0].size for part in parts)))
+        if sum(lengths) > most:
+            lengths = [max(1, length * most // sum(lengths)) for length in lengths]
+    return lengths
+
+
+def split(site: Site) -> Step:
+    """Pieces along one axis."""
+    axis, outputs = site.node.int("axis", 0), len(site.node.outputs)
+    sizes = site.integers(1, "split")
+
+    def pieces(places: Index) -> list[Index]:
+        length = places.shape[axis]
+        if length == 1:
+            bounded((places.size, outputs))
+            return [places] * outputs
+        if sizes and sum(sizes) == length:
+            return np.split(places, np.cumsum(sizes)[:-1], axis=axis)
+        return np.array_split(places, outputs, axis=axis)
+
+    return move(site, pieces)
+
+
+def slice_(site: Site) -> Step:
+    """A range along some axes; axes on which nothing differs stay."""
+    starts, ends = site.integers(1, "starts"), site.integers(2, "ends")
+    if starts is None or ends is None:
+        return same(site)
+    axes = site.integers(3, "axes") or tuple(range(len(starts)))
+    steps = site.integers(4, "steps") or (1,) * len(starts)
+    shape = site.shape(site.node.input(0))
+
+    def cut(places: Index) -> Index:
+        window = [slice(None)] * places.ndim
+        for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+            have = places.shape[axis]
+            length = (shape[axis] if shape is not None and axis < len(shape) else None) or have
+            if have == length > 1:
+                window[axis] = slice(start, None if step < 0 and end < -length else end, step)
+            elif have > 1:  # a place stands for a run of elements
+                first, last, _ = slice(start, end, step).indices(length)
+                window[axis] = slice(first * have // length, max(last * have // length, first * have // length + 1))
+        return places[tuple(window)]
+
+    return move(site, cut)
+
+
+def gather(site: Site) -> Step:
+    """Elements picked along one axis."""
+    axis = site.node.int("axis", 0)
+    index = site.constant(1)
+    if site.samples() is None:
+        return _embedding(site, axis)
+
+    def pick(places: Index) -> Index:
+        if index is not None and places.shape[axis] > 1:
+            bounded((places.size // places.shape[axis], index.size))
+        chosen = np.zeros((), np.intp) if index is None else index.astype(np.intp)
+        if places.shape[axis] == 1:
+            chosen = np.zeros((1,) * chosen.ndim, np.intp)
+        return np.take(places, chosen, axis=axis)
+
+    return same(site) if index is None and site.rank() == _known_rank(site) else move(site, pick)
+
+
+def _known_rank(site: Site) -> int:
+    shape = site.shape(site.node.output)
+    return -1 if shape is None else len(shape)
+
+
+def _embedding(site: Site, axis: int) -> Step:
+    """A row of a constant table, picked by the data."""
+    table, shape = site.constant(0), site.shape(site.node.input(1))
+    if table is None or shape is None or axis != 0 or table.ndim < 2 or not len(table):
+        raise UnmodelledError("it is no choice of rows of a known table")
+    bounded(table.shape[1:])
+    rows = np.random.default_rng(table.shape[0]).integers(0, table.shape[0], SIZE)
+    return Step((table[rows].reshape(SIZE, *(1,) * len(shape), *table.shape[1:]),), ())
+
+
+def reshape(site: Site) -> Step:
+    """Reshape and Flatten: blocks of axes whose products agree are regrouped, the rest keeps its length of 1."""
+    samples = site.varying()
+    before, after = site.shape(site.node.input(0)), target_shape(site)
+    if after is None:
+        raise UnmodelledError("the shape of its result is not known")
+    if before is None or len(before) != samples.ndim - 1:
+        before = samples.shape[1:]
+    blocks = pair_blocks(before, after)
+    return move(site, lambda places: regroup(places, before, after, blocks))
+
+
+def target_shape(site: Site) -> tuple[int | None, ...] | None:
+    """What inference knows of the result, else what the node itself says."""
+    known = site.shape(site.node.output)
+    if known is not None and None not in known[1:]:
+        return known
+    wanted = site.integers(1, "shape", partly=True)
+    if wanted is None or (known is not None and len(known) != len(wanted)):
+        return known
+    before = site.shape(site.node.input(0)) or ()
+    said = [
+        (before[i] if i < len(before) else None) if d == 0 else (None if d < 0 else d) for i, d in enumerate(wanted)
+    ]
+    return tuple(own if own is not None else dim for own, dim in zip(known or (None,) * len(said), said, strict=True))
+
+
+def pad(site: Site) -> Step:
+    """New places are zero; only those along an axis that varies are kept."""
+    samples, pads = site.varying(), site.integers(1, "pads")
+    if pads is None:
+        return same(site)
+    rank = samples.ndim - 1
+    axes = site.integers(3, "") or tuple(range(rank))
+    if len(pads) != 2 * len(axes) or site.node.text("mode", "constant") != "constant":
+        return same(site)
+    width = [(0, 0)] * rank
+    for named, before, after in zip(axes, pads, pads[len(axes) :], strict=False):
+        axis = axis_in(named, rank)
+        if samples.shape[axis + 1] > 1:
+            width[axis] = max(before, 0), max(after, 0)
+    bounded(tuple(n + sum(w) for n, w in zip(samples.shape[1:], width, strict=True)))
+    grown = np.pad(samples, [(0, 0), *width])
+    window = (slice(None), *(slice(b, b + n) for (b, _), n in zip(width, samples.shape[1:], strict=True)))
+    return Step((grown,), (Edge(site.node.input(0), Adjoint(lambda rows: rows[window])),))
+
+
+def unsqueeze(site: Site) -> Step:
+    """New axes of length 1."""
+    axes = site.integers(1, "axes")
+    if axes is None:
+        raise UnmodelledError("its axes are computed")
+    return move(site, lambda a: np.expand_dims(a, axes))
+
+
+def squeeze(site: Site) -> Step:
+    """Axes of length 1 go."""
+    axes = site.integers(1, "axes")
+    if axes is None:
+        shape = site.shape(site.node.input(0))
+        if shape is None:
+            raise UnmodelledError("the shape of what it reads is not known")
+        axes = tuple(a for a, length in enumerate(shape) if length == 1)
+    return move(site, lambda a: np.squeeze(a, axes))
+
+
+def expand(site: Site) -> Step:
+    """Expand and Tile: copies are equal, so only the rank matters, unless channels are repeated."""
+    shape = site.shape(site.node.output)
+    if shape is None:
+        return same(site)
+    return move(site, lambda a: a.reshape((1,) * (len(shape) - a.ndim) + a.shape))
+
+
+def shuffle_depth(site: Site) -> Step:
+    """DepthToSpace and SpaceToDepth: positions and channels trade places."""
+    size = site.node.int("blocksize", 1) ** 2
+    if site.node.op_type == "SpaceToDepth":
+        return move(site, lambda a: np.tile(a, (1, bounded((a.size, size))[1], 1, 1)))
+    crd = site.node.text("mode", "DCR") == "CRD"
+
+    def gathered(places: Index) -> Index:
+        channels = places.shape[1] // size
+        return places[:, ::size] if crd else places[:, :channels]
+
+    return move(site, gathered)
+
+
+RULES: Mapping[str, TransferRule] = {
+    "Transpose": transpose,
+    "Concat": concat,
+    "Split": split,
+    "Slice": slice_,
+    "Gather": gather,
+    "Reshape": reshape,
+    "Flatten": reshape,
+    "Unsqueeze": unsqueeze,
+    "Squeeze": squeeze,
+    "Expand": expand,
+    "Tile": expand,
+    "Resize": same,
+    "Upsample": same,
+    "Pad": pad,
+    "DepthToSpace": shuffle_depth,
+    "SpaceToDepth": shuffle_depth,
+}

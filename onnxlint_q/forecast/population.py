@@ -1,0 +1,188 @@
+"""A tensor before anything runs: a population of samples of it.
+
+`IMAGES` x `POSITIONS` samples of the channel vector at one place of the tensor. The samples of one image share what
+its places have in common, so a mean over places is a mean over them. What a place's neighbours hold, which a kernel's
+taps read, is another sample of the same image, correlated with the first: `mean + sqrt(r) (x - mean) + sqrt(1 - r)
+(x' - mean)` with `x'` a permutation within the image. That is a mean-field picture of a convolutional network:
+correlations between channels are kept, geometry is not.
+
+Measured on photographs with four trained CNNs: pre-activations side by side correlate by 0.2 to 0.7 in nearly every
+layer, most often by about 0.5, across a corner by 0.2, and 0.02 to 0.25 of their variance lies between images, most
+often 0.1. Errors that rounded weights make correlate by 0.4 and 0.1.
+
+Arrays are `[samples, *shape]`; `shape` has the rank of the tensor, and an axis along which nothing is known to differ
+(batch, height, width, tokens) has length 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.float32]
+
+# More images give steadier figures and take longer, both in proportion.
+IMAGES, POSITIONS = 48, 8
+SIZE = IMAGES * POSITIONS
+# Mean over the pairs of taps of a 3 x 3 kernel: of its 36 pairs 12 are neighbours, 8 touch at a corner, the rest are
+# further apart. From the figures above: 0.21 for values, 0.15 for errors.
+NEIGHBOUR_CORRELATION = 0.17
+# The same for pixels of photographs, which correlate by 0.95 side by side.
+IMAGE_CORRELATION = 0.9
+IMAGE_SHARE = 0.1
+_SEED = 20211
+# Powers and exponentials can overflow float32 squares; beyond this a value carries no information.
+_HUGE = np.float32(1e15)
+
+
+def finite(values: npt.NDArray[Any]) -> Samples:
+    """Samples in float32 without NaN and infinities."""
+    values = np.clip(values, -_HUGE, _HUGE)
+    if not np.isfinite(values).all():
+        values = np.nan_to_num(values, nan=0.0)
+    return np.asarray(values, np.float32)
+
+
+def per_image(samples: Samples) -> Samples:
+    """The samples as `[images, positions, ...]`."""
+    return samples.reshape(IMAGES, POSITIONS, *samples.shape[1:])
+
+
+def image_mean(samples: Samples) -> Samples:
+    """Each sample replaced by the mean of its image; its own adjoint."""
+    grouped = per_image(samples)
+    mean = grouped.mean(axis=1, keepdims=True)
+    return np.broadcast_to(mean, grouped.shape).reshape(samples.shape)
+
+
+@lru_cache(maxsize=128)
+def neighbours(count: int) -> tuple[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], ...]:
+    """`count` permutations of the samples within their images, each with its inverse."""
+    draw = np.random.default_rng(_SEED + count)
+    first = np.arange(IMAGES)[:, None] * POSITIONS
+    pairs = []
+    for _ in range(count):
+        order = (first + draw.permuted(np.tile(np.arange(POSITIONS), (IMAGES, 1)), axis=1)).ravel()
+        pairs.append((order, np.argsort(order)))
+    return tuple(pairs)
+
+
+def _mixture(correlation: float) -> tuple[np.float32, np.float32]:
+    return np.float32(sqrt(correlation)), np.float32(sqrt(1 - correlation))
+
+
+def neighbour(samples: Samples, order: npt.NDArray[np.intp]) -> Samples:
+    """What one neighbour holds; with the inverse of the permutation, the adjoint."""
+    near, far = _mixture(NEIGHBOUR_CORRELATION)
+    centre = image_mean(samples)
+    deviation = samples - centre
+    return np.asarray(centre + near * deviation + far * deviation[order], np.float32)
+
+
+def read_taps(
+    samples: Samples,
+    taps: int,
+    read: Callable[[int, Samples], Samples],
+    total: Samples,
+    correlation: float = NEIGHBOUR_CORRELATION,
+) -> Samples:
+    """A linear map summed over the taps of a kernel, each tap reading its own neighbour.
+
+    Args:
+        samples: at the input.
+        taps: how many.
+        read: what tap `t` makes of samples.
+        total: what all taps together make of `samples`, were they all to read the same.
+        correlation: between what two taps read.
+    """
+    if taps == 1:
+        return total
+    near, far = _mixture(correlation)
+    centre = image_mean(samples)
+    deviation = samples - centre
+    # `read` is linear, so its image mean is the map of the image mean.
+    common = image_mean(total)
+    result = common + near * (total - common)
+    for tap, (order, _) in enumerate(neighbours(taps)):
+        result += far * read(tap, deviation[order])
+    return result
+
+
+def write_taps(
+    rows: Samples,
+    taps: int,
+    write: Callable[[int, Samples], Samples],
+    total: Samples,
+    correlation: float = NEIGHBOUR_CORRELATION,
+) -> tuple[Samples, float]:
+    """The adjoint of `read_taps`: `write` is the adjoint of `read`, `total` of all taps together applied to `rows`.
+
+    Also gives the power of the taps' own rows, over the power of the result.
+    """
+    if taps == 1:
+        return total, 1.0
+    near, far = _mixture(correlation)
+    common = image_mean(total)
+    result = common + near * (total - common)
+    apart = 0.0
+    for tap, (_, inverse) in enumerate(neighbours(taps)):
+        back = write(tap, rows)[inverse]
+        apart += float(np.vdot(back, back))
+        result += far * (back - image_mean(back))
+    power = float(np.vdot(result, result))
+    return result, apart / power if power > 0 else 1.0
+
+
+def read_apart(samples: Samples, together: Samples, apart: Samples, correlation: float) -> Samples:
+    """`read_taps` of a depthwise kernel: every channel by itself, so its taps are numbers.
+
+    Args:
+        samples: `[samples, channels]` at the input.
+        together: sum of the taps, by channel.
+        apart: `[taps, channels]`.
+        correlation: between what two taps read.
+    """
+    near, far = _mixture(correlation)
+    centre = image_mean(samples)
+    deviation = samples - centre
+    result = centre * together + deviation * (near * together)
+    for (order, _), weight in zip(neighbours(len(apart)), far * apart, strict=True):
+        result += deviation[order] * weight
+    return result
+
+
+def write_apart(rows: Samples, together: Samples, apart: Samples, correlation: float) -> tuple[Samples, float]:
+    """The adjoint of `read_apart`, with what `write_taps` gives beside it."""
+    near, far = _mixture(correlation)
+    common = image_mean(rows)
+    result = common * together + (rows - common) * (near * together)
+    power = np.einsum("sc,sc->c", rows, rows)
+    alone = float(power @ (apart**2).sum(axis=0))
+    for (_, inverse), weight in zip(neighbours(len(apart)), far * apart, strict=True):
+        back = rows[inverse] * weight
+        result += back - image_mean(back)
+    total = float(np.vdot(result, result))
+    return result, alone / total if total > 0 else 1.0
+
+
+def field(draw: np.random.Generator, shape: tuple[int, ...]) -> Samples:
+    """Unit Gaussian samples, a share of whose variance lies between images."""
+    between = np.repeat(draw.standard_normal((IMAGES, *shape), np.float32), POSITIONS, axis=0)
+    within = draw.standard_normal((SIZE, *shape), np.float32)
+    return standardised(np.float32(sqrt(IMAGE_SHARE)) * between + np.float32(sqrt(1 - IMAGE_SHARE)) * within)
+
+
+def standardised(samples: Samples) -> Samples:
+    """Zero mean and unit variance over the population, element by element; what does not vary becomes noise."""
+    mean, deviation = samples.mean(axis=0), samples.std(axis=0)
+    still = deviation <= 1e-5 * np.abs(mean) + 1e-20
+    result = (samples - mean) / np.where(still, np.float32(1), deviation)
+    if still.any():
+        noise = np.random.default_rng(_SEED).standard_normal(samples.shape, np.float32)
+        result = np.where(still, noise, result)
+    return np.asarray(result, np.float32)

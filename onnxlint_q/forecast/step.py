@@ -1,0 +1,110 @@
+"""What a transfer rule gets and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.forecast.population import Samples
+from onnxlint_q.forecast.transfer import Transfer
+from onnxlint_q.forecast.unmodelled import UnmodelledError
+from onnxlint_q.graph import Model, Node
+from onnxlint_q.graph.settled import is_known
+
+# A list of axes, pads or sizes is shorter than this.
+_MANY = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edge:
+    """How an error in `source` reaches one output of a node, given by its position."""
+
+    source: str
+    transfer: Transfer
+    output: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """Samples of a node's outputs, and the edges into them."""
+
+    outputs: tuple[Samples, ...]
+    edges: tuple[Edge, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Site:
+    """A node with what is known of its inputs.
+
+    Attributes:
+        known: samples by tensor key, of everything computed so far.
+        settled: values of computed tensors that do not depend on the inputs.
+    """
+
+    model: Model
+    node: Node
+    known: Mapping[str, Samples] = field(repr=False)
+    settled: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
+
+    def samples(self, index: int = 0) -> Samples | None:
+        """Of one input; None where it is absent, unknown or constant."""
+        return self.known.get(self.node.input(index))
+
+    def varying(self, index: int = 0) -> Samples:
+        """Of one input that has to vary.
+
+        Raises:
+            UnmodelledError: it does not, or nothing is known of it.
+        """
+        samples = self.samples(index)
+        if samples is None:
+            raise UnmodelledError("nothing is known of what it reads")
+        return samples
+
+    def rank(self, index: int = 0) -> int:
+        """Of one input whose samples are known; 0 where they are not."""
+        samples = self.samples(index)
+        return 0 if samples is None else samples.ndim - 1
+
+    def constant(self, index: int) -> npt.NDArray[np.float32] | None:
+        """Value of a numeric input that does not depend on the model's inputs."""
+        value = self._value(self.node.input(index))
+        if value is None or not is_known(value) or not (value.dtype.kind in "fiub" or "float" in value.dtype.name):
+            return None
+        return value.astype(np.float32)
+
+    def integers(self, index: int, attribute: str, partly: bool = False) -> tuple[int, ...] | None:
+        """Integers that older opsets keep in an attribute and newer ones in an input; None if absent or unknown.
+
+        With `partly`, a list in which some are unknown is given, -1 for these.
+        """
+        if self.node.input(index):
+            value = self._value(self.node.input(index))
+            if value is None or value.dtype.kind not in "iub" or value.size > _MANY:
+                return None
+            if not (partly or is_known(value)):
+                return None
+            return tuple(max(int(v), -1) if partly else int(v) for v in value.ravel())
+        return self.node.ints(attribute) or None
+
+    def _value(self, key: str) -> npt.NDArray[Any] | None:
+        value = self.settled.get(key)
+        return self.model.constant(key) if value is None and key else value
+
+    def shape(self, key: str) -> tuple[int | None, ...] | None:
+        """Shape of a tensor as far as inference knows it."""
+        return self.model.shape(key)
+
+    def count(self, index: int, axes: tuple[int, ...], default: int) -> int:
+        """How many elements an input has along `axes`; `default` for an axis of unknown length."""
+        shape = self.shape(self.node.input(index))
+        lengths = (shape[a] if shape is not None and -len(shape) <= a < len(shape) else None for a in axes)
+        return int(np.prod([length or default for length in lengths]))
+
+
+TransferRule = Callable[[Site], Step]
+"""A rule raises UnmodelledError where it does not know what to do with a node."""

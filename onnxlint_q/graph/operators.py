@@ -1,0 +1,602 @@
+"""The operator table: what each operator does to values, axes, batches, scales and weights.
+
+One row an operator. Whoever wants to know what kind of operator a node is asks its row; code elsewhere names single
+operators where it does the work of exactly these. An operator that is not here has a row without traits and is not
+`known`.
+
+Sources: the ONNX operator specification (opsets 1 to 28), ONNX Runtime's ContribOperators.md for the domain
+`com.microsoft`, and of what its static quantiser does onnxruntime.quantization.registry and the operators it names
+(1.32.0, QDQ format, default operator types). The tests hold the rows against all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, Flag, auto
+from math import inf
+
+MICROSOFT = "com.microsoft"
+"""Domain of ONNX Runtime's own operators."""
+
+
+class Trait(Flag):
+    """What an operator does; a row has any number of them. They speak of the data inputs and the first result."""
+
+    REARRANGES = auto()
+    """Every value of the input once, in another place or another shape."""
+    SELECTS = auto()
+    """Some of the input's values."""
+    REPEATS = auto()
+    """The input's values, several times each."""
+    FILLS = auto()
+    """The input's values and others around them: zero, a constant, or values of its own edge."""
+    RESHAPES = auto()
+    """Nothing but the shape changes."""
+    COPIES = auto()
+    """The same values in the same places, perhaps in another type."""
+    QUANTIZES = auto()
+    """The same values in the same places, rounded to codes or made real again."""
+    JOINS = auto()
+    """The values of several inputs side by side."""
+    CHOOSES = auto()
+    """At each place the value of one of the inputs."""
+    RESAMPLES = auto()
+    """Values in between the input's, on another grid."""
+    AVERAGES = auto()
+    """Means over places."""
+    ELEMENTWISE = auto()
+    """One function of the values at one place of all inputs, these broadcast against each other."""
+    INCREASING = auto()
+    """A function that leaves the order of values as it is, as long as slopes that are parameters are not negative."""
+    ACTIVATION = auto()
+    """A function that networks put behind a layer."""
+    RECTIFIES = auto()
+    """An activation that hands on the positive values of a range as they are, or nearly so."""
+    HOMOGENEOUS = auto()
+    """A positive factor of the input is one of the result, so nothing but zero bounds it."""
+    ADDS = auto()
+    """A sum or difference: an offset, if all inputs but one are constant."""
+    SCALES = auto()
+    """A product or quotient: a factor, if all inputs but one are constant."""
+    COMMUTATIVE = auto()
+    """The order of its inputs says nothing."""
+    MEASURES = auto()
+    """The result holds sizes, positions or what follows from them alone, no activations."""
+    INFERS_SIZES = auto()
+    """onnx's shape inference computes the result where it is a short list of sizes."""
+    DYNAMIC = auto()
+    """Quantises with a scale that it computes at run time."""
+    FUSED = auto()
+    """ONNX Runtime computes it in one kernel with the convolution that it alone reads."""
+    SCORES = auto()
+    """Exponentials over their sum, or the logarithms of that: the scores of classes."""
+    RANDOM = auto()
+    """Draws random numbers."""
+    RECURRENT = auto()
+    """Goes along a sequence and hands a state on."""
+
+    MOVES = REARRANGES | SELECTS | REPEATS | FILLS
+    """What is moved keeps its value, and so a scale serves it as before."""
+
+
+_NONE = Trait(0)
+
+
+class Channels(Enum):
+    """Which axis of the result holds the channels."""
+
+    SECOND = "axis 1, behind the batch"
+    LAST = "the last axis"
+    AS_INPUT = "where an input of the same shape has them"
+
+
+class BatchAxis(Enum):
+    """How an operator keeps the elements of a batch, axis 0, apart."""
+
+    MIXES = "it does not, or is not known to"
+    FREE = "it never looks across axis 0 of its first input"
+    BROADCAST = "if the ranks of all inputs agree"
+    ALONG_AXIS = "if its attribute `axis` is another"
+    JOINED = "if its attribute `axis` is another and all inputs have the batch"
+    ALONG_AXES = "if the axes that it lists are others"
+    FIRST_RESULT = "if only its first result is asked for"
+    OWN = "under conditions of its own"
+
+
+class StaticScale(Enum):
+    """What ONNX Runtime's static quantiser does with an operator of its default types."""
+
+    OWN = "its float inputs and its result get scales of their own"
+    ALL = "its result gets one of its own if every input that may be its value has one"
+    KEPT = "its result has the scale of its input, if that has one; the values are the same"
+    ASKED = "the same, and its input gets one in any case"
+    LENT = "its result is computed, and is given the scale of its input"
+    ABSORBED = "it goes into the layer that it alone reads; else its result gets one of its own"
+
+
+class Product(Enum):
+    """Which sum of products a layer is: how its weight is laid out."""
+
+    CONVOLUTION = "outputs, inputs of a group, kernel"
+    TRANSPOSED = "inputs, outputs of a group, kernel"
+    GEMM = "inputs, outputs; the other way round with transB"
+    MATMUL = "inputs, outputs"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInputs:
+    """Positions of a layer's inputs; None where the operator has no such input.
+
+    Attributes:
+        scale, zero_point: of the weight, where that is stored in codes.
+    """
+
+    product: Product
+    input: int
+    weight: int
+    bias: int | None = None
+    scale: int | None = None
+    zero_point: int | None = None
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the weight is stored in real values."""
+        return self.scale is None and self.zero_point is None
+
+    @property
+    def is_integer_product(self) -> bool:
+        """Whether the result is an integer that something behind it rescales."""
+        return self.scale is None and self.zero_point is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Positions of what is quantised in an operator on codes.
+
+    Attributes:
+        reads: codes, scale and zero point of each input.
+        writes: scale and zero point of the result; None where that is real.
+        repeats: `reads` holds one triple, which is repeated to the end of the inputs.
+    """
+
+    reads: tuple[tuple[int, int, int], ...]
+    writes: tuple[int, int] | None = None
+    repeats: bool = False
+
+    def triples(self, inputs: int) -> tuple[tuple[int, int, int], ...]:
+        """Codes, scale and zero point of each input of a node that has as many inputs."""
+        if not self.repeats:
+            return self.reads
+        return tuple((slot, slot + 1, slot + 2) for slot in range(self.reads[0][0], inputs - 2, 3))
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One row of the table.
+
+    Attributes:
+        domain: empty for the default one.
+        data: positions of the inputs whose values the result is made of; None for all of them.
+        results: how many outputs hold values, from the first one; None for all of them.
+        bounds: smallest and largest value of the result, whatever the input.
+        axis: default of its attribute `axis`, None if it has none.
+        layer: its inputs, if it is a layer where its weight is constant.
+        weights: positions of inputs that hold weights where the operator is no layer.
+        codes: what is quantised, of an operator that computes on codes.
+        form: the float operator that it is a quantised or fused form of; its own name if it is none.
+        static: what the static quantiser does with it, None if nothing.
+        static_since: the opset from which on it does so.
+        known: whether it is in the table.
+    """
+
+    name: str
+    traits: Trait = _NONE
+    domain: str = ""
+    data: tuple[int, ...] | None = (0,)
+    results: int | None = 1
+    bounds: tuple[float, float] | None = None
+    channels: Channels = Channels.AS_INPUT
+    batch: BatchAxis = BatchAxis.MIXES
+    axis: int | None = None
+    layer: LayerInputs | None = None
+    weights: tuple[int, ...] = ()
+    codes: Codes | None = None
+    form: str = ""
+    static: StaticScale | None = None
+    static_since: int = 1
+    known: bool = True
+
+    def has(self, traits: Trait) -> bool:
+        """Whether it has any of these traits."""
+        return bool(self.traits & traits)
+
+    def data_of(self, inputs: Sequence[str]) -> tuple[str, ...]:
+        """Those of a node's inputs whose values the result is made of; omitted ones are left out."""
+        if self.data is None:
+            return tuple(filter(None, inputs))
+        return tuple(inputs[slot] for slot in self.data if slot < len(inputs) and inputs[slot])
+
+    def results_of(self, outputs: Sequence[str]) -> tuple[str, ...]:
+        """Those of a node's outputs that hold values; omitted ones are left out."""
+        return tuple(filter(None, outputs[: self.results]))
+
+    @property
+    def weight_inputs(self) -> tuple[int, ...]:
+        """Positions of the inputs that hold weights, whether or not it counts as a layer."""
+        return self.weights if self.layer is None else (self.layer.weight,)
+
+
+def lookup(name: str, domain: str = "") -> Operator:
+    """The row of an operator; one without traits, and not `known`, for any that the table does not have."""
+    domain = "" if domain == "ai.onnx" else domain
+    found = _TABLE.get((domain, name))
+    return Operator(name, domain=domain, form=name, known=False) if found is None else found
+
+
+def operators() -> Sequence[Operator]:
+    """All rows."""
+    return tuple(_TABLE.values())
+
+
+# -- the rows, by what their operators have in common ----------------------------------------------------------------
+
+_T = Trait
+_SCORE, _SYMMETRIC, _POSITIVE, _NEGATIVE = (0.0, 1.0), (-1.0, 1.0), (0.0, inf), (-inf, 0.0)
+_STATIC = StaticScale
+
+
+def _function(
+    name: str,
+    traits: Trait = _NONE,
+    bounds: tuple[float, float] | None = None,
+    domain: str = "",
+    static: StaticScale | None = None,
+) -> Operator:
+    """One function of one value."""
+    return Operator(name, _T.ELEMENTWISE | traits, domain, bounds=bounds, batch=BatchAxis.FREE, static=static)
+
+
+def _activation(
+    name: str,
+    traits: Trait = _NONE,
+    bounds: tuple[float, float] | None = None,
+    domain: str = "",
+    static: StaticScale | None = None,
+) -> Operator:
+    """One function of one value that networks put behind a layer."""
+    return _function(name, _T.ACTIVATION | traits, bounds, domain, static)
+
+
+def _combination(name: str, traits: Trait = _NONE, static: StaticScale | None = None) -> Operator:
+    """One function of the values of several inputs, broadcast."""
+    return Operator(name, _T.ELEMENTWISE | traits, data=None, batch=BatchAxis.BROADCAST, static=static)
+
+
+def _reduction(name: str, traits: Trait = _NONE, bounds: tuple[float, float] | None = None) -> Operator:
+    """One value from all along some axes."""
+    return Operator(name, traits, bounds=bounds, batch=BatchAxis.ALONG_AXES)
+
+
+def _pooling(
+    name: str,
+    traits: Trait = _NONE,
+    batch: BatchAxis = BatchAxis.FREE,
+    static: StaticScale | None = None,
+    static_since: int = 1,
+) -> Operator:
+    """Channels behind the batch, positions behind these."""
+    return Operator(name, traits, channels=Channels.SECOND, batch=batch, static=static, static_since=static_since)
+
+
+def _along_axis(
+    name: str,
+    traits: Trait = _NONE,
+    axis: int = -1,
+    bounds: tuple[float, float] | None = None,
+    channels: Channels = Channels.AS_INPUT,
+    static: StaticScale | None = None,
+) -> Operator:
+    """Something along one axis, which is named in an attribute."""
+    return Operator(
+        name, traits, bounds=bounds, channels=channels, batch=BatchAxis.ALONG_AXIS, axis=axis, static=static
+    )
+
+
+def _layer(
+    name: str,
+    inputs: LayerInputs,
+    domain: str = "",
+    batch: BatchAxis = BatchAxis.MIXES,
+    static: StaticScale | None = None,
+    codes: Codes | None = None,
+    form: str = "",
+    traits: Trait = _NONE,
+) -> Operator:
+    """A sum of products with a weight; a matrix product may as well have two inputs that are computed."""
+    convolves = inputs.product in {Product.CONVOLUTION, Product.TRANSPOSED}
+    data = (inputs.input, inputs.weight) if inputs.product is Product.MATMUL else (inputs.input,)
+    channels = Channels.SECOND if convolves else Channels.LAST
+    return Operator(
+        name, traits, domain, data, channels=channels, batch=batch, layer=inputs, static=static, codes=codes, form=form
+    )
+
+
+def _with_weights(names: str, weights: tuple[int, ...], domain: str = "", form: str = "") -> tuple[Operator, ...]:
+    """Operators that hold weights and are no layers."""
+    return tuple(Operator(name, domain=domain, weights=weights, form=form) for name in names.split())
+
+
+def _recurrent(name: str, domain: str = "", form: str = "", traits: Trait = _NONE) -> Operator:
+    return Operator(
+        name, _T.RECURRENT | traits, domain, results=None, channels=Channels.LAST, weights=(1, 2), form=form
+    )
+
+
+def _on_codes(
+    name: str,
+    form: str,
+    traits: Trait = _NONE,
+    codes: Codes | None = None,
+    data: tuple[int, ...] | None = (0,),
+    bounds: tuple[float, float] | None = None,
+    channels: Channels = Channels.AS_INPUT,
+) -> Operator:
+    """The form of `form` that reads and writes codes."""
+    return Operator(name, traits, MICROSOFT, data, bounds=bounds, channels=channels, codes=codes, form=form)
+
+
+def _plain(names: str, traits: Trait = _NONE, domain: str = "") -> tuple[Operator, ...]:
+    """Operators of which no more is said than that they are known, and these traits."""
+    return tuple(Operator(name, traits, domain) for name in names.split())
+
+
+_ACTIVATIONS = (
+    _activation("Relu", _T.RECTIFIES | _T.HOMOGENEOUS | _T.INCREASING | _T.FUSED, _POSITIVE, static=_STATIC.ABSORBED),
+    _activation("Clip", _T.RECTIFIES | _T.INCREASING | _T.FUSED, static=_STATIC.ABSORBED),
+    _activation("LeakyRelu", _T.RECTIFIES | _T.HOMOGENEOUS | _T.INCREASING | _T.FUSED, static=_STATIC.OWN),
+    Operator("PRelu", _T.ELEMENTWISE | _T.ACTIVATION | _T.RECTIFIES | _T.HOMOGENEOUS, batch=BatchAxis.BROADCAST),
+    _activation("Elu", _T.RECTIFIES | _T.INCREASING),
+    _activation("Selu", _T.RECTIFIES | _T.INCREASING),
+    _activation("Celu", _T.RECTIFIES | _T.INCREASING),
+    _activation("Gelu", _T.RECTIFIES),
+    _activation("HardSwish", _T.RECTIFIES),
+    _activation("Mish", _T.RECTIFIES),
+    _activation("Swish", _T.RECTIFIES),
+    _activation("Softplus", _T.RECTIFIES | _T.INCREASING, _POSITIVE),
+    _activation("ThresholdedRelu", _T.RECTIFIES | _T.INCREASING),
+    _activation("Sigmoid", _T.INCREASING | _T.FUSED, _SCORE, static=_STATIC.OWN),
+    _activation("HardSigmoid", _T.INCREASING | _T.FUSED, _SCORE),
+    _activation("Tanh", _T.INCREASING | _T.FUSED, _SYMMETRIC),
+    _activation("Softsign", _T.INCREASING, _SYMMETRIC),
+)
+
+_FUNCTIONS = (
+    *(_function(name) for name in "Acos Asin Cosh Reciprocal Tan BitwiseNot Not IsInf IsNaN".split()),
+    *(_function(name, bounds=_SYMMETRIC) for name in "Sin Cos".split()),
+    *(_function(name, _T.INCREASING) for name in "Acosh Asinh Atanh Atan Log Sinh Floor Ceil Round".split()),
+    *(_function(name, _T.INCREASING, _POSITIVE) for name in "Exp Sqrt".split()),
+    *(_function(name, _T.INCREASING, _SYMMETRIC) for name in "Erf Sign".split()),
+    _function("Abs", _T.HOMOGENEOUS, _POSITIVE),
+    _function("Neg", _T.HOMOGENEOUS),
+    _function("Shrink", _T.INCREASING),
+)
+
+_COPYING = (
+    Operator("Identity", _T.COPIES | _T.ELEMENTWISE | _T.INCREASING, batch=BatchAxis.FREE),
+    Operator("Cast", _T.COPIES | _T.ELEMENTWISE | _T.INCREASING | _T.INFERS_SIZES, batch=BatchAxis.FREE),
+    Operator("CastLike", _T.COPIES | _T.ELEMENTWISE | _T.INCREASING, batch=BatchAxis.FREE),
+    Operator("Dropout", _T.COPIES, batch=BatchAxis.OWN),
+    Operator("QuantizeLinear", _T.QUANTIZES, batch=BatchAxis.OWN),
+    Operator("DequantizeLinear", _T.QUANTIZES, batch=BatchAxis.OWN),
+    Operator("DynamicQuantizeLinear", _T.QUANTIZES | _T.DYNAMIC),
+)
+
+_COMBINATIONS = (
+    _combination("Add", _T.ADDS | _T.COMMUTATIVE | _T.INFERS_SIZES, static=_STATIC.OWN),
+    _combination("Sub", _T.ADDS | _T.INFERS_SIZES),
+    _combination("Sum", _T.ADDS | _T.COMMUTATIVE),
+    _combination("Mul", _T.SCALES | _T.COMMUTATIVE | _T.INFERS_SIZES, static=_STATIC.OWN),
+    _combination("Div", _T.SCALES),
+    _combination("Max", _T.CHOOSES | _T.COMMUTATIVE),
+    _combination("Min", _T.CHOOSES | _T.COMMUTATIVE),
+    Operator("Where", _T.ELEMENTWISE | _T.CHOOSES, data=(1, 2), batch=BatchAxis.BROADCAST, static=_STATIC.ALL),
+    _combination("Mean", _T.COMMUTATIVE),
+    *(_combination(name) for name in "Pow Mod BitShift Greater GreaterOrEqual Less LessOrEqual".split()),
+    *(_combination(name, _T.COMMUTATIVE) for name in "Equal And Or Xor BitwiseAnd BitwiseOr BitwiseXor".split()),
+)
+
+_RESHAPING = _T.REARRANGES | _T.RESHAPES
+_MOVING = (
+    Operator("Reshape", _RESHAPING, batch=BatchAxis.OWN, static=_STATIC.KEPT),
+    Operator("Flatten", _RESHAPING, axis=1, batch=BatchAxis.OWN, static=_STATIC.KEPT),
+    Operator("Squeeze", _RESHAPING | _T.INFERS_SIZES, batch=BatchAxis.ALONG_AXES, static=_STATIC.KEPT),
+    Operator("Unsqueeze", _RESHAPING | _T.INFERS_SIZES, batch=BatchAxis.ALONG_AXES, static=_STATIC.KEPT),
+    Operator("Transpose", _T.REARRANGES, batch=BatchAxis.OWN, static=_STATIC.KEPT),
+    _pooling("DepthToSpace", _T.REARRANGES),
+    _pooling("SpaceToDepth", _T.REARRANGES),
+    Operator("ReverseSequence", _T.REARRANGES),
+    Operator("Split", _T.SELECTS, axis=0, results=None, batch=BatchAxis.OWN, static=_STATIC.ASKED),
+    Operator("Slice", _T.SELECTS | _T.INFERS_SIZES, batch=BatchAxis.OWN, static=_STATIC.KEPT),
+    Operator("Gather", _T.SELECTS | _T.INFERS_SIZES, axis=0, batch=BatchAxis.OWN, static=_STATIC.KEPT),
+    Operator("GatherElements", _T.SELECTS, axis=0, batch=BatchAxis.JOINED, static=_STATIC.KEPT),
+    Operator("GatherND", _T.SELECTS),
+    Operator("Compress", _T.SELECTS),
+    Operator("Expand", _T.REPEATS, batch=BatchAxis.OWN),
+    Operator("Tile", _T.REPEATS, batch=BatchAxis.OWN),
+    Operator("Pad", _T.FILLS, batch=BatchAxis.OWN, static=_STATIC.ASKED),
+    Operator("CenterCropPad", _T.FILLS),
+    Operator("Trilu", _T.FILLS),
+    Operator("Concat", _T.JOINS | _T.INFERS_SIZES, data=None, batch=BatchAxis.JOINED, static=_STATIC.OWN),
+    *_plain("Scatter ScatterElements ScatterND TensorScatter"),
+    # Sorted values: no move, as the place of a value in the result says nothing about where it was.
+    _along_axis("TopK", static=_STATIC.KEPT),
+    Operator("Unique"),
+    Operator(
+        "Resize", _T.RESAMPLES, channels=Channels.SECOND, batch=BatchAxis.OWN, static=_STATIC.LENT, static_since=11
+    ),
+    Operator("Upsample", _T.RESAMPLES, channels=Channels.SECOND, batch=BatchAxis.OWN),
+)
+
+_REDUCING = (
+    _pooling("MaxPool", _T.SELECTS, BatchAxis.FIRST_RESULT, static=_STATIC.KEPT, static_since=12),
+    _pooling("GlobalMaxPool", _T.SELECTS),
+    _pooling("AveragePool", _T.AVERAGES, static=_STATIC.LENT),
+    _pooling("GlobalAveragePool", _T.AVERAGES, static=_STATIC.OWN),
+    *(_pooling(name) for name in "LpPool GlobalLpPool LRN".split()),
+    *(Operator(name, channels=Channels.SECOND) for name in "MaxUnpool MaxRoiPool RoiAlign GridSample Col2Im".split()),
+    _reduction("ReduceMean", _T.AVERAGES),
+    _reduction("ReduceMax", _T.SELECTS),
+    _reduction("ReduceMin", _T.SELECTS),
+    *(_reduction(name) for name in "ReduceSum ReduceProd ReduceLogSum ReduceLogSumExp".split()),
+    *(_reduction(name, bounds=_POSITIVE) for name in "ReduceL1 ReduceL2 ReduceSumSquare".split()),
+    _along_axis("ArgMax", axis=0, static=_STATIC.OWN),
+    _along_axis("ArgMin", axis=0),
+    Operator("CumSum", batch=BatchAxis.OWN, static=_STATIC.OWN),
+    Operator("CumProd"),
+)
+
+_NORMALISING = (
+    _pooling("BatchNormalization", _T.SCALES, BatchAxis.FIRST_RESULT, static=_STATIC.OWN),
+    _pooling("InstanceNormalization", static=_STATIC.OWN),
+    _pooling("GroupNormalization"),
+    _pooling("MeanVarianceNormalization", batch=BatchAxis.ALONG_AXES),
+    _along_axis("LayerNormalization", channels=Channels.LAST, static=_STATIC.OWN),
+    _along_axis("RMSNormalization", channels=Channels.LAST),
+    _along_axis("SimplifiedLayerNormalization", channels=Channels.LAST),
+    _along_axis("LpNormalization", bounds=_SYMMETRIC),
+    _along_axis("Softmax", _T.SCORES, bounds=_SCORE, static=_STATIC.OWN),
+    _along_axis("LogSoftmax", _T.SCORES, bounds=_NEGATIVE),
+    _along_axis("Hardmax", bounds=_SCORE),
+)
+
+_TWO_PAIRS = Codes(((0, 1, 2), (3, 4, 5)), (6, 7))
+_ONE_PAIR = Codes(((0, 1, 2),), (3, 4))
+_CONV, _CONV_TRANSPOSE = Product.CONVOLUTION, Product.TRANSPOSED
+_LAYERS = (
+    _layer("Conv", LayerInputs(_CONV, 0, 1, 2), batch=BatchAxis.FREE, static=_STATIC.OWN),
+    _layer("ConvTranspose", LayerInputs(_CONV_TRANSPOSE, 0, 1, 2), batch=BatchAxis.FREE, static=_STATIC.OWN),
+    _layer("Gemm", LayerInputs(Product.GEMM, 0, 1, 2), batch=BatchAxis.OWN, static=_STATIC.OWN),
+    _layer("MatMul", LayerInputs(Product.MATMUL, 0, 1), batch=BatchAxis.OWN, static=_STATIC.OWN),
+    _layer("QLinearConv", LayerInputs(_CONV, 0, 3, 8, 4, 5), codes=_TWO_PAIRS, form="Conv"),
+    _layer("QLinearMatMul", LayerInputs(Product.MATMUL, 0, 3, None, 4, 5), codes=_TWO_PAIRS, form="MatMul"),
+    _layer("ConvInteger", LayerInputs(_CONV, 0, 1, None, None, 3), form="Conv"),
+    _layer("MatMulInteger", LayerInputs(Product.MATMUL, 0, 1, None, None, 3), form="MatMul"),
+    _layer("QLinearConv", LayerInputs(_CONV, 0, 3, 8, 4, 5), MICROSOFT, codes=_TWO_PAIRS, form="Conv"),
+    _layer(
+        "QGemm",
+        LayerInputs(Product.GEMM, 0, 3, 6, 4, 5),
+        MICROSOFT,
+        codes=Codes(((0, 1, 2), (3, 4, 5)), (7, 8)),
+        form="Gemm",
+    ),
+    _layer(
+        "DynamicQuantizeMatMul",
+        LayerInputs(Product.MATMUL, 0, 1, 4, 2, 3),
+        MICROSOFT,
+        codes=Codes(((1, 2, 3),)),
+        form="MatMul",
+        traits=_T.DYNAMIC,
+    ),
+    _layer(
+        "MatMulIntegerToFloat",
+        LayerInputs(Product.MATMUL, 0, 1, 6, 3, 5),
+        MICROSOFT,
+        codes=Codes(((0, 2, 4), (1, 3, 5))),
+        form="MatMul",
+    ),
+)
+
+_OTHER_WEIGHTS = (
+    _recurrent("LSTM"),
+    _recurrent("GRU"),
+    _recurrent("RNN"),
+    _recurrent("DynamicQuantizeLSTM", MICROSOFT, "LSTM", _T.DYNAMIC),
+    Operator("Einsum", data=None, weights=(0, 1)),
+    Operator("DeformConv", channels=Channels.SECOND, weights=(1,)),
+    *_with_weights("CausalConvWithState", (1,)),
+    *_with_weights("FusedConv NhwcConv NhwcFusedConv", (1,), MICROSOFT, "Conv"),
+    *_with_weights("ConvTransposeWithDynamicPads", (1,), MICROSOFT, "ConvTranspose"),
+    *_with_weights("FusedGemm GemmFastGelu GemmFloat8", (1,), MICROSOFT, "Gemm"),
+    *_with_weights("FusedMatMul FusedMatMulActivation TransposeMatMul", (1,), MICROSOFT, "MatMul"),
+    *_with_weights("MatMulNBits MatMulBnb4 MatMulFpQ4 MatMulInteger16", (1,), MICROSOFT, "MatMul"),
+    *_with_weights("Attention LongformerAttention PackedAttention", (1,), MICROSOFT),
+    *_with_weights("QAttention QOrderedAttention", (1,), MICROSOFT, "Attention"),
+    *_with_weights("DecoderAttention", (2, 3), MICROSOFT),
+    *_with_weights("MoE QMoE", (2, 3, 4), MICROSOFT),
+    *_with_weights("WordConvEmbedding", (1, 3), MICROSOFT),
+    *_with_weights("TorchEmbedding GatherBlockQuantized", (0,), MICROSOFT),
+    Operator("EmbedLayerNormalization", domain=MICROSOFT, weights=(2, 3, 4), static=_STATIC.OWN),
+    *_with_weights("QEmbedLayerNormalization", (2, 3, 4), MICROSOFT, "EmbedLayerNormalization"),
+)
+
+_ON_CODES = (
+    _on_codes("QLinearAdd", "Add", _T.ADDS | _T.COMMUTATIVE, _TWO_PAIRS, (0, 3)),
+    _on_codes("QLinearMul", "Mul", _T.SCALES | _T.COMMUTATIVE, _TWO_PAIRS, (0, 3)),
+    _on_codes("QLinearWhere", "Where", _T.CHOOSES, Codes(((1, 2, 3), (4, 5, 6)), (7, 8)), (1, 4)),
+    _on_codes("QLinearConcat", "Concat", _T.JOINS, Codes(((2, 3, 4),), (0, 1), repeats=True), None),
+    _on_codes("QLinearLeakyRelu", "LeakyRelu", _T.ACTIVATION | _T.RECTIFIES | _T.HOMOGENEOUS, _ONE_PAIR),
+    _on_codes("QLinearSigmoid", "Sigmoid", _T.ACTIVATION, _ONE_PAIR, bounds=_SCORE),
+    _on_codes("QLinearSoftmax", "Softmax", _T.SCORES, _ONE_PAIR, bounds=_SCORE),
+    _on_codes("QLinearAveragePool", "AveragePool", _T.AVERAGES, _ONE_PAIR, channels=Channels.SECOND),
+    _on_codes("QLinearGlobalAveragePool", "GlobalAveragePool", _T.AVERAGES, _ONE_PAIR, channels=Channels.SECOND),
+    _on_codes("QLinearReduceMean", "ReduceMean", _T.AVERAGES, _ONE_PAIR),
+    _on_codes("NhwcMaxPool", "MaxPool", _T.SELECTS, channels=Channels.LAST),
+    *_plain("QuantizeLinear DequantizeLinear", _T.QUANTIZES, MICROSOFT),
+    *_plain("MulInteger ReduceSumInteger QuantizeBFP DequantizeBFP", domain=MICROSOFT),
+    *_plain("QuantizeWithOrder DequantizeWithOrder QOrderedGelu QOrderedLayerNormalization", domain=MICROSOFT),
+    *_plain("QOrderedLongformerAttention QOrderedMatMul", domain=MICROSOFT),
+)
+
+_MICROSOFT = (
+    _activation("Gelu", _T.RECTIFIES, domain=MICROSOFT),
+    _activation("QuickGelu", _T.RECTIFIES, domain=MICROSOFT),
+    # With a bias, which is added before the function is applied.
+    _activation("FastGelu", _T.RECTIFIES, domain=MICROSOFT),
+    _activation("BiasGelu", _T.RECTIFIES, domain=MICROSOFT),
+    Operator("SkipLayerNormalization", domain=MICROSOFT, data=(0, 1), channels=Channels.LAST),
+    Operator("SkipSimplifiedLayerNormalization", domain=MICROSOFT, data=(0, 1), channels=Channels.LAST),
+    Operator("MultiHeadAttention", domain=MICROSOFT, channels=Channels.LAST),
+    Operator("GroupQueryAttention", domain=MICROSOFT, channels=Channels.LAST),
+    *_plain(
+        "BiasAdd BiasDropout BiasSoftmax BiasSplitGelu BitmaskDropout BitmaskBiasDropout CDist ComplexMul "
+        "ComplexMulConj CropAndResize DecoderMaskedMultiHeadAttention DecoderMaskedSelfAttention DynamicTimeWarping "
+        "EPContext ExpandDims GatedRelativePositionBias GatherND GemmaRotaryEmbedding GridSample GroupNorm Inverse "
+        "Irfft MaxpoolWithMask MurmurHash3 NGramRepeatBlock PackedMultiHeadAttention PagedAttention Pad Range "
+        "RelativePositionBias RemovePadding RestorePadding Rfft RotaryEmbedding SkipGroupNorm SparseAttention "
+        "SparseToDenseMatMul Tokenizer Trilu UnfoldTensor Unique GreedySearch BeamSearch WhisperBeamSearch Sampling",
+        domain=MICROSOFT,
+    ),
+)
+
+_OTHERS = (
+    Operator("Shape", _T.MEASURES | _T.INFERS_SIZES),
+    Operator("Size", _T.MEASURES | _T.INFERS_SIZES),
+    *_plain("NonZero ConstantOfShape Range", _T.MEASURES),
+    *_plain("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli", _T.RANDOM),
+    Operator("Attention", channels=Channels.LAST),
+    *_plain("LinearAttention RotaryEmbedding SwiGLU"),
+    *_plain("If Loop Scan Constant EyeLike OneHot NonMaxSuppression Det BitCast AffineGrid DFT STFT MelWeightMatrix"),
+    *_plain("BlackmanWindow HammingWindow HannWindow ImageDecoder NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss"),
+    *_plain("Optional OptionalGetElement OptionalHasElement SequenceAt SequenceConstruct SequenceEmpty SequenceErase"),
+    *_plain("SequenceInsert SequenceLength SequenceMap SplitToSequence ConcatFromSequence"),
+    *_plain("RegexFullMatch StringConcat StringNormalizer StringSplit TfIdfVectorizer"),
+)
+
+_TABLE: Mapping[tuple[str, str], Operator] = {
+    (row.domain, row.name): row if row.form else replace(row, form=row.name)
+    for row in (
+        *_ACTIVATIONS,
+        *_FUNCTIONS,
+        *_COPYING,
+        *_COMBINATIONS,
+        *_MOVING,
+        *_REDUCING,
+        *_NORMALISING,
+        *_LAYERS,
+        *_OTHER_WEIGHTS,
+        *_ON_CODES,
+        *_MICROSOFT,
+        *_OTHERS,
+    )
+}

@@ -1,0 +1,97 @@
+"""Walks along and against the data, through operators with given traits.
+
+A walk visits each tensor once, so that it ends on any graph and takes time in proportion to what it visits; and it
+visits at most `REACH` of them, so that it may be asked of every tensor of a graph in linear time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass
+
+from onnxlint_q.graph.model import Model
+from onnxlint_q.graph.node import Node
+from onnxlint_q.graph.operators import Trait
+
+REACH = 64
+"""Tensors that a walk visits at most. What operators do to values between two layers takes far fewer."""
+
+Through = Trait | Callable[[Node], Iterable[str]]
+"""Operators with any of these traits, from input to result; or which tensors a walk goes on to through a node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a walk visited, by tensor key.
+
+    Attributes:
+        tensors: where it began and all that it came to, the nearest first.
+        ends: those behind which it did not go on, for whatever reason.
+    """
+
+    tensors: tuple[str, ...]
+    ends: tuple[str, ...]
+
+
+def trace_back(model: Model, tensor: str, through: Through, until: Container[str] = ()) -> Trace:
+    """Where the values of `tensor` come from: from the results of operators to their data inputs.
+
+    Args:
+        model: the graph.
+        tensor: where to begin.
+        through: what to go through.
+        until: tensors not to go beyond.
+    """
+
+    def before(key: str) -> Iterable[str]:
+        node = model.producer(key)
+        if node is None:
+            return ()
+        if not isinstance(through, Trait):
+            return through(node)
+        operator = node.operator
+        moved = operator.has(through) and key in operator.results_of(node.outputs)
+        return operator.data_of(node.inputs) if moved else ()
+
+    return _walk(tensor, before, until)
+
+
+def trace_forward(
+    model: Model, tensor: str, through: Through, until: Container[str] = (), *, alone: bool = False
+) -> Trace:
+    """Where the values of `tensor` go to: from the data inputs of operators to their results.
+
+    Args:
+        model: the graph.
+        tensor: where to begin.
+        through: what to go through.
+        until: tensors not to go beyond.
+        alone: stop where a tensor has several readers or is an output of the model as well.
+    """
+
+    def behind(key: str) -> Iterable[str]:
+        sole = model.sole_consumer(key) if alone else None
+        readers = model.consumers(key) if not alone else () if sole is None else (sole,)
+        for node in readers:
+            if not isinstance(through, Trait):
+                yield from through(node)
+            elif node.operator.has(through) and key in node.operator.data_of(node.inputs):
+                yield from node.operator.results_of(node.outputs)
+
+    return _walk(tensor, behind, until)
+
+
+def _walk(start: str, step: Callable[[str], Iterable[str]], until: Container[str]) -> Trace:
+    visited, ends = {start: None}, list[str]()
+    waiting = deque([start])
+    while waiting:
+        key = waiting.popleft()
+        found = () if key in until else tuple(step(key))
+        fresh = [other for other in dict.fromkeys(found) if other not in visited]
+        if not found or len(visited) + len(fresh) > REACH:
+            ends.append(key)
+            continue
+        visited.update(dict.fromkeys(fresh))
+        waiting.extend(fresh)
+    return Trace(tuple(visited), tuple(ends))

@@ -1,0 +1,102 @@
+"""What a rule is and which settings apply, as text."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import partial
+
+from onnxlint_q.errors import UsageError, did_you_mean
+from onnxlint_q.judge.config import Config
+from onnxlint_q.judge.own_findings import OWN_FINDINGS, OwnFinding
+from onnxlint_q.judge.registry import RegisteredRule
+from onnxlint_q.judge.rule import Rule
+
+
+def listing(rules: Sequence[RegisteredRule]) -> str:
+    """One line a rule, and one for each of the linter's own findings."""
+    rows = [(entry.rule.code, entry.rule.name, entry.rule.severity, summary(entry.rule)) for entry in rules]
+    rows += [(kind.code, kind.name, kind.severity, kind.summary) for kind in OWN_FINDINGS]
+    width = max(len(name) for _, name, _, _ in rows)
+    return "\n".join(f"{code}  {name:<{width}}  {severity:<7}  {said}" for code, name, severity, said in rows)
+
+
+def explain(rules: Sequence[RegisteredRule], wanted: str) -> str:
+    """The page of one rule, by its code or name in any case.
+
+    Raises:
+        UsageError: there is no such rule.
+    """
+    pages: dict[str, Callable[[], str]] = {}
+    for kind in OWN_FINDINGS:
+        pages |= dict.fromkeys((kind.code, kind.name), partial(_own_page, kind))
+    for entry in rules:
+        pages |= dict.fromkeys((entry.rule.code, entry.rule.name), partial(_rule_page, entry))
+    page = {name.casefold(): page for name, page in pages.items()}.get(wanted.casefold())
+    if page is None:
+        raise UsageError(f"there is no rule {wanted!r}{did_you_mean(wanted, pages)}; see `onnxlint-q rule --all`")
+    return page()
+
+
+def _own_page(kind: OwnFinding) -> str:
+    head = f"{kind.code} {kind.name}\nseverity {kind.severity}, from onnxlint-q itself; it cannot be turned off"
+    return f"{head}\n\n{kind.summary}\n\n{kind.text}"
+
+
+def _rule_page(entry: RegisteredRule) -> str:
+    rule = entry.rule
+    lines = [
+        f"{rule.code} {rule.name}",
+        f"severity {rule.severity}, confidence {rule.confidence}, from {entry.source}"
+        + (", needs --calibrate" if rule.needs_calibration else "")
+        + (", found by `compare` only" if rule.needs_comparison else ""),
+        "",
+        inspect.getdoc(rule) or "",
+    ]
+    if options := rule.options():
+        lines += ["", f"Options, in [rules.{rule.name}]:"]
+        lines += [
+            f"  {name.replace('_', '-')} = {default!r}: {doc} ({source})" for name, default, doc, source in options
+        ]
+    return "\n".join(lines)
+
+
+def settings(config: Config, rules: Sequence[type[Rule]]) -> str:
+    """Every setting with its value and whether it is a default."""
+    chosen = config.build(rules)
+    lines = [f"file = {config.source or 'none found'}"]
+    for (key, value), (_, standard) in zip(_rows(config), _rows(Config()), strict=True):
+        lines.append(f"{key} = {value}" + ("  (default)" if value == standard else ""))
+    lines.append(f"rules = {len(chosen)} of {len(rules)}: {', '.join(rule.code for rule in chosen)}")
+    for rule in chosen:
+        severity = config.severity_of(rule)
+        if severity is not None:
+            lines.append(f"severity.{rule.name} = {severity}")
+        for name, standard, _, _ in rule.options():
+            value = getattr(rule, name)
+            if value != standard:
+                lines.append(f"rules.{rule.name}.{name.replace('_', '-')} = {value!r}  (default {standard!r})")
+    return "\n".join(lines)
+
+
+def summary(rule: type[Rule]) -> str:
+    """The first sentence of its documentation."""
+    return (inspect.getdoc(rule) or "").split("\n", 1)[0]
+
+
+def _rows(config: Config) -> list[tuple[str, str]]:
+    words = config.selection
+    return [
+        ("select", ", ".join(words.select)),
+        ("extend-select", ", ".join(words.extend_select) or "nothing"),
+        ("ignore", ", ".join(words.ignore) or "nothing"),
+        ("scheme", ", ".join(scheme.name for scheme in config.schemes)),
+        ("fail-on", config.fail_on or "none"),
+        ("fail-on-verdict", config.fail_on_verdict or "none"),
+        ("confirm-below-db", f"{config.confirm_below_db:g}"),
+        *(
+            (f"verdict.{f.name.replace('_', '-')}", f"{getattr(config.levels, f.name):g}")
+            for f in fields(config.levels)
+        ),
+    ]

@@ -1,0 +1,54 @@
+"""Which rules run: select replaces the default set, extend-select adds, ignore removes.
+
+A selector is a code, the prefix of one, a name, or ALL, in any case. The longest selector that matches a rule decides;
+between equally long ones `ignore` wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from onnxlint_q.errors import did_you_mean
+from onnxlint_q.judge.rule import Rule
+
+ALL = "ALL"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The words of the command line or of the configuration."""
+
+    select: tuple[str, ...] = (ALL,)
+    extend_select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+    def choose(self, rules: Sequence[type[Rule]]) -> tuple[type[Rule], ...]:
+        """The rules that run."""
+        return tuple(rule for rule in rules if self._chosen(rule))
+
+    def errors(self, rules: Sequence[type[Rule]], prefix: str = "") -> Iterator[str]:
+        """What is wrong with each selector that matches no rule; `prefix` stands before the name of its option."""
+        known = [name for rule in rules for name in (rule.code, rule.name)]
+        for option, words in (("select", self.select), ("extend-select", self.extend_select), ("ignore", self.ignore)):
+            for word in words:
+                if not any(_strength(word, rule) >= 0 for rule in rules):
+                    yield (
+                        f"{prefix}{option} {word!r}: no rule matches{did_you_mean(word, known)}; see "
+                        "`onnxlint-q rule --all`"
+                    )
+
+    def _chosen(self, rule: type[Rule]) -> bool:
+        wanted = max((_strength(word, rule) for word in (*self.select, *self.extend_select)), default=-1)
+        unwanted = max((_strength(word, rule) for word in self.ignore), default=-1)
+        return wanted > unwanted
+
+
+def _strength(word: str, rule: type[Rule]) -> int:
+    """How exactly `word` means `rule`; -1 if it does not."""
+    if word.lower() == rule.name:
+        return len(rule.code)
+    code = word.upper()
+    if code == ALL:
+        return 0
+    return len(code) if code and rule.code.startswith(code) else -1

@@ -1,0 +1,1 @@
+"""PROVE: claims tested, cures tried, schemes measured, layer by layer and over trials."""

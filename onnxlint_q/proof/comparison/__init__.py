@@ -1,0 +1,1 @@
+"""A quantised file beside its float original: errors, jumps and what is at fault."""

@@ -1,0 +1,106 @@
+"""The test of each claim, and the end-to-end verdict of each scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.schemes import SCHEMES
+from onnxlint_q.execute.data.source import Sample, Source
+from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
+from onnxlint_q.execute.variants.variant_runs import run_variants
+from onnxlint_q.execute.variants.workbench import Workbench
+from onnxlint_q.finding import Claim, Evidence, Finding, Subject
+from onnxlint_q.graph.names import ROOT
+from onnxlint_q.proof.rewrites import cure_runs, cure_tried
+
+NO_SIGNAL = (
+    "no error could be measured on these samples: every output of the float model is zero, not finite or not a float, "
+    "or changes its shape when quantised"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """What the runs showed.
+
+    Attributes:
+        findings: with their claims tested.
+        errors: of the claims, on the samples that ranges were taken from, and of whole schemes.
+        held_out: samples of the end-to-end figures that ranges were not taken from; 0 if it had to be the same ones.
+    """
+
+    findings: tuple[Finding, ...]
+    errors: Errors = field(default_factory=dict)
+    held_out: int = 0
+
+
+def experiment_of(claim: Claim) -> Experiment:
+    """What a run has to quantise to test the claim."""
+    scheme = SCHEMES[claim.scheme]
+    if claim.subject is Subject.WEIGHT:
+        return Experiment.on_weight(scheme, claim.tensor)
+    return Experiment.on_activation(scheme, claim.tensor)
+
+
+def prove(
+    bench: Workbench,
+    findings: Sequence[Finding],
+    source: Source,
+    count: int,
+    progress: Progress = silent,
+    known: Errors | None = None,
+) -> Proof:
+    """Test every claim, every cure and every scheme on a float model.
+
+    Claims run on the calibration samples, and not again where `known` has measured them there; the end-to-end figures
+    on as many others where the source has them, because ranges fit the samples that they were taken from.
+
+    Raises:
+        NotRunnableError: ONNX Runtime cannot load or run the folded model.
+        DataError: a sample cannot be read.
+    """
+    assert bench.observations is not None
+    calibrated = bench.observations.samples
+    samples = partial(_samples, bench, source, calibrated, 0)
+    claimed = dict.fromkeys(experiment_of(finding.claim) for finding in findings if finding.claim is not None)
+    errors = {experiment: known[experiment] for experiment in claimed if known and experiment in known}
+    untested = [experiment for experiment in claimed if experiment not in errors and bench.can_run(experiment)]
+    errors |= run_experiments(bench, untested, samples, progress)
+    cures = cure_runs(bench.measured, findings)
+    tried = run_variants(bench.float_model, cures.variants, samples, progress, bench.limits)
+    tested = (_tested(finding, errors) for finding in findings)
+
+    unseen = partial(_samples, bench, source, count, calibrated)
+    more = next(unseen(), None) is not None
+    whole = [Experiment(scheme) for scheme in bench.measured.schemes if bench.can_run(Experiment(scheme))]
+    schemes = run_experiments(bench, whole, unseen if more else samples, progress)
+    return Proof(
+        findings=tuple(cure_tried(finding, cures, tried) for finding in tested),
+        errors={**errors, **schemes},
+        held_out=max((error.samples for error in schemes.values()), default=0) if more else 0,
+    )
+
+
+def _samples(bench: Workbench, source: Source, count: int, skip: int) -> Iterator[Sample]:
+    return source.take(bench.measured.model.inputs, count, skip)
+
+
+def _tested(finding: Finding, errors: Errors) -> Finding:
+    claim = finding.claim
+    if claim is None:
+        return finding
+    error = errors.get(experiment_of(claim))
+    if error is None:
+        return finding.tested(Evidence.UNTESTED, None, "the tensor is not quantised on its own, so it was not tested")
+    if not error.has_signal:
+        return finding.tested(Evidence.UNTESTED, None, NO_SIGNAL)
+    if error.sqnr_db is None and finding.location.graph != ROOT:
+        return finding.tested(Evidence.UNTESTED, None, "the outputs did not change: its branch may not have run")
+    if error.sqnr_db is None:
+        return finding.tested(Evidence.REFUTED, None, "the outputs did not change at all")
+    confirmed = error.sqnr_db < claim.below_db
+    return finding.tested(Evidence.CONFIRMED if confirmed else Evidence.REFUTED, error.sqnr_db)

@@ -1,0 +1,1 @@
+"""DO: one file a command: a request in, stages, a result out."""

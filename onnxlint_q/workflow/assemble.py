@@ -1,0 +1,266 @@
+"""From everything that is known about a model to the values that a report reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
+from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.execute.variants.experiment_runs import Errors
+from onnxlint_q.execute.variants.output_error import OVERFLOWN_DB, OutputError
+from onnxlint_q.finding import Finding
+from onnxlint_q.forecast.forecast import Forecast
+from onnxlint_q.graph import Format
+from onnxlint_q.graph.names import local_name
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
+from onnxlint_q.judge.verdict import VerdictLevels
+from onnxlint_q.proof.prove import NO_SIGNAL, experiment_of
+from onnxlint_q.proof.sensitivity import layer_sqnr
+from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
+from onnxlint_q.workflow.results import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult
+
+CODES_ONLY = "the layers compute with integer codes whose scales are not in the file"
+NOTHING_TO_QUANTISE = "nothing to quantise: no weight that the scheme covers and no activation that gets a scale"
+_REMEDIES: Mapping[OwnFinding, str] = {
+    RUN_FAILED: "Run the model in ONNX Runtime on the same inputs to see the whole message, and mend what it names.",
+    PROBE_FAILED: "Give real inputs with --calibrate, or leave out --probe.",
+    DATA_UNUSABLE: "Mend the data, or leave out --calibrate.",
+}
+_RUN_AWAY = "the forecast gives figures that no run can give, so it says nothing of this model"
+_RANDOM_FAILED = (
+    "If ONNX Runtime runs the model on inputs of your own, give those with --calibrate; if it does not, mend what the "
+    "message names."
+)
+
+
+def assemble(record: Record) -> ModelResult:
+    """The result of one model, findings most important first."""
+    facts, config = record.facts, record.config
+    findings = (*record.findings, *(_not_run(record, missing) for missing in record.not_run))
+    return ModelResult(
+        path=facts.model.name,
+        sha256=facts.model.sha256,
+        opset=facts.model.opset,
+        format=facts.format.value,
+        schemes=tuple(_scheme_result(record, scheme) for scheme in facts.schemes)
+        if facts.is_float or facts.coded
+        else (),
+        layers=tuple(_row(record, layer) for layer in facts.layers),
+        findings=tuple(sorted(findings, key=lambda finding: _importance(record, finding))),
+        calibration=_calibration(record),
+        untested_because=next((m.reason for m in record.not_run if m.kind is not PROBE_FAILED), ""),
+        notes=tuple(_notes(record)),
+        seconds=dict(record.seconds),
+        levels=config.levels,
+        rule_crashed=any(finding.code == RULE_CRASHED.code for finding in findings),
+        fail_on=config.fail_on,
+        fail_on_verdict=config.fail_on_verdict,
+        trials=record.trials,
+    )
+
+
+def _not_run(record: Record, missing: NotRun) -> Finding:
+    data = record.request.data
+    remedy = _REMEDIES[missing.kind]
+    if missing.reason == QUANTISED_ALREADY:
+        remedy = f"Leave out {missing.option}; `onnxlint-q compare` measures a quantised model beside its float one."
+    elif missing.kind is RUN_FAILED and data is not None and data.source.synthetic:
+        remedy = _RANDOM_FAILED
+    return missing.kind.finding(missing.option, f"{missing.what}: {missing.reason.rstrip('.')}.", remedy)
+
+
+def _importance(record: Record, finding: Finding) -> tuple[bool, int, float, str, str]:
+    """Not refuted first, then severity, then the damage measured, probed or forecast, then a stable order."""
+    damage = finding.measured_db
+    claim = finding.claim
+    if damage is None and claim is not None and record.probe is not None:
+        probed = record.probe.errors.get(experiment_of(claim))
+        damage = probed.sqnr_db if probed is not None else None
+    if damage is None and claim is not None:
+        known = record.facts.forecasts.get(claim.scheme)
+        layer = known.layers.get(claim.tensor) if known else None
+        damage = layer.weight_sqnr_db if layer else None
+    where = finding.location
+    return (
+        not finding.counts,
+        -finding.severity.rank,
+        math.inf if damage is None or math.isnan(damage) else damage,
+        finding.code,
+        f"{where.graph}/{where.output}",
+    )
+
+
+def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
+    """The strongest basis there is: measured on data, else probed, else forecast."""
+    facts, levels = record.facts, record.config.levels
+    if facts.coded:
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=CODES_ONLY)
+    if not facts.is_quantisable(scheme):
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=NOTHING_TO_QUANTISE)
+    ran = facts.observations is not None or record.probe is not None
+    unmeasured: list[str] = []
+    for basis, stage in ((Basis.MEASURED, record.proof), (Basis.PROBE, record.probe)):
+        error = stage.errors.get(Experiment(scheme)) if stage is not None else None
+        if error is None:
+            continue
+        # On made-up inputs the largest class is chance, and so is whether it stays the largest.
+        by_class = basis is Basis.MEASURED and facts.is_classifier
+        result = result_of_run(scheme.name, error, basis, levels, by_class=by_class)
+        if result.verdict is not None:
+            return result
+        unmeasured.append(result.note)
+    forecast = facts.forecasts.get(scheme.name)
+    sqnr_db = forecast.output_sqnr_db if forecast is not None else None
+    if forecast is None or sqnr_db is None or not _is_figure(sqnr_db) or _has_run_away(forecast):
+        why = (
+            _RUN_AWAY
+            if forecast is not None and _has_run_away(forecast)
+            else "no layer of this model could be forecast"
+        )
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note="; ".join([*unmeasured, why]), ran=ran)
+    weaker = [f"weaker: it passes through {', '.join(forecast.unknown)}"] if forecast.unknown else []
+    failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
+    return SchemeResult(
+        scheme=scheme.name,
+        verdict=levels.verdict(sqnr_db, forecast.agreement),
+        output_sqnr_db=sqnr_db,
+        basis=Basis.FORECAST,
+        agreement=forecast.agreement,
+        note="; ".join([*unmeasured, *weaker, *failed]),
+        uncertainty_db=forecast.uncertainty_db,
+        rest_share=_share(forecast.rest_share),
+        ran=ran,
+    )
+
+
+def result_of_run(
+    scheme: str, error: OutputError, basis: Basis, levels: VerdictLevels, *, by_class: bool
+) -> SchemeResult:
+    """The verdict on what a run left at the outputs; none, with the reason, where that is no figure.
+
+    Args:
+        scheme: what was run.
+        error: against the float model.
+        basis: what was run on.
+        levels: where the verdict changes.
+        by_class: it counts whether the largest class stays the same.
+    """
+    if not error.has_signal:
+        return SchemeResult(scheme, None, None, basis, note=NO_SIGNAL, ran=True)
+    if error.sqnr_db is not None and not _is_figure(error.sqnr_db):
+        return SchemeResult(scheme, None, None, basis, note="the run gave no finite figure", ran=True)
+    agreement = error.agreement if by_class else None
+    note = "" if error.sqnr_db is not None else "the outputs are identical"
+    return SchemeResult(
+        scheme, levels.verdict(error.sqnr_db, agreement), error.sqnr_db, basis, agreement, note, ran=True
+    )
+
+
+def _is_figure(sqnr_db: float) -> bool:
+    """Whether an SQNR can be one: finite, and not below that of an output that overflows."""
+    return math.isfinite(sqnr_db) and sqnr_db >= OVERFLOWN_DB
+
+
+def _decibel(value: float | None) -> float | None:
+    """The SQNR of a layer as a figure: infinite where nothing is lost, None where it cannot be one."""
+    return value if value is not None and (value == math.inf or _is_figure(value)) else None
+
+
+def _has_run_away(forecast: Forecast) -> bool:
+    """Whether the forecast of some layer is beyond what a run can give, so that none of its figures means anything."""
+    figures = (entry.weight_sqnr_db for entry in forecast.layers.values())
+    return any(figure is not None and not _is_figure(figure) for figure in figures)
+
+
+def _share(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _row(record: Record, layer: LayerFacts) -> LayerRow:
+    facts = record.facts
+    source, weight = layer.folded.layer, layer.weight
+    seen = facts.stored(layer)
+    forecast = {
+        name: _figures(
+            replace(entry, weight_sqnr_db=scheme.bounded(entry.weight_sqnr_db), sqnr_db=scheme.bounded(entry.sqnr_db))
+        )
+        for name, scheme in facts.forecasts.items()
+        if not _has_run_away(scheme) and (entry := scheme.layers.get(layer.output)) is not None
+    }
+    return LayerRow(
+        node=source.node.name,
+        output=local_name(layer.output, source.node.graph),
+        op_type=source.op_type,
+        group=source.group,
+        depthwise=source.depthwise,
+        range=weight.range,
+        average_precision=weight.average_precision,
+        channel_sqnr_db=weight.mean_channel_sqnr_db(INT8_PER_TENSOR.name),
+        activation_low=seen.low if seen else None,
+        activation_high=seen.high if seen else None,
+        forecast=forecast or None,
+        probe=_rows(facts.schemes, facts, layer, record.probe.errors if record.probe else {}),
+        measured=_measured(record, layer),
+    )
+
+
+def _measured(record: Record, layer: LayerFacts) -> dict[str, LayerSqnr] | None:
+    """The row of the sensitivity table, or what the claims about the weight of this layer needed."""
+    facts = record.facts
+    if record.table is not None:
+        return _rows(facts.schemes, facts, layer, record.table)
+    errors = record.proof.errors if record.proof is not None else {}
+    claimed = [scheme for scheme in facts.schemes if Experiment.on_weight(scheme, layer.output) in errors]
+    return _rows(claimed, facts, layer, errors)
+
+
+def _rows(schemes: Sequence[Scheme], facts: Facts, layer: LayerFacts, errors: Errors) -> dict[str, LayerSqnr] | None:
+    """The figures of one layer by scheme, None where there are none."""
+    rows = {scheme.name: layer_sqnr(facts, scheme, layer, errors) for scheme in schemes}
+    return {name: _figures(row) for name, row in rows.items() if row is not None} or None
+
+
+def _figures(row: LayerSqnr) -> LayerSqnr:
+    """The row with None for what cannot be a figure."""
+    return LayerSqnr(
+        weight_sqnr_db=_decibel(row.weight_sqnr_db),
+        sqnr_db=_decibel(row.sqnr_db),
+        weight_share=_share(row.weight_share),
+        activation_share=_share(row.activation_share),
+        activation_sqnr_db=_decibel(row.activation_sqnr_db),
+    )
+
+
+def _calibration(record: Record) -> CalibrationSummary | None:
+    seen, data = record.facts.observations, record.request.data
+    if seen is None or data is None:
+        return None
+    return CalibrationSummary(
+        source=seen.source,
+        preprocessing=data.source.preprocessing,
+        samples=seen.samples,
+        held_out=record.proof.held_out if record.proof is not None else 0,
+        synthetic=seen.synthetic,
+        observer=data.observer,
+    )
+
+
+def _notes(record: Record) -> Iterator[str]:
+    facts = record.facts
+    if facts.coded:
+        yield (
+            f"the model is an integer graph: its {facts.coded} layers compute with codes whose scales are not in the "
+            "file, so they are not listed and schemes are not judged; lint the float model that it was made from"
+        )
+    elif facts.format is not Format.FLOAT:
+        yield f"the model is quantised already ({facts.format}): its own parameters are checked, schemes are not judged"
+    if facts.observations is not None and facts.observations.non_finite:
+        bad = facts.observations.non_finite
+        names = ", ".join(map(repr, bad[:4])) + (", …" if len(bad) > 4 else "")
+        yield f"NaN or infinity while calibrating in {len(bad)} tensor{'s' * (len(bad) > 1)}: {names}"
+    if record.probe is not None:
+        yield from (f"probe: {note}" for note in record.probe.notes)

@@ -1,0 +1,296 @@
+"""The use case of `check`: files in, one result for each out.
+
+A model goes once through the stages below, top to bottom: read, measure and foresee what the file tells; probe, inspect
+and observe what runs show; judge; quantise layer by layer, prove the claims, try other samples; assemble the result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from onnxlint_q.analysis.measured import measure
+from onnxlint_q.errors import DataError, OnnxlintError, UsageError, as_one_line
+from onnxlint_q.execute.data.inspection import inspect
+from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.session import NotRunnableError
+from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.workbench import workbench
+from onnxlint_q.finding import Evidence, Finding
+from onnxlint_q.graph import read_model
+from onnxlint_q.judge.config import Config, Overrides
+from onnxlint_q.judge.facts import Facts, foresee
+from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
+from onnxlint_q.judge.registry import load_rules
+from onnxlint_q.judge.rule import Rule
+from onnxlint_q.proof.probe import probe
+from onnxlint_q.proof.prove import prove
+from onnxlint_q.proof.sensitivity import measure_sensitivity
+from onnxlint_q.proof.trials import run_trials
+from onnxlint_q.workflow.assemble import assemble
+from onnxlint_q.workflow.record import QUANTISED_ALREADY, CheckRequest, DataRequest, NotRun, Record
+from onnxlint_q.workflow.results import Failure, ModelResult, Run
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One file with the configuration that applies to it and the rules that this chooses."""
+
+    path: Path
+    config: Config
+    rules: tuple[Rule, ...]
+
+
+def plan(paths: Sequence[Path], overrides: Overrides) -> tuple[Job, ...]:
+    """A job for each file; no model is read yet.
+
+    Raises:
+        UsageError: an option or a configuration file cannot be used.
+        PluginError: a rule package is broken.
+    """
+    known = [entry.rule for entry in load_rules()]
+    overrides.check(known)
+    configs = [overrides.config_for(path) for path in paths]
+    return tuple(Job(path, config, config.build(known)) for path, config in zip(paths, configs, strict=True))
+
+
+def check(jobs: Sequence[Job], request: CheckRequest, progress: Progress = silent) -> Run:
+    """Lint every model; whatever one of them brings about, the others are still linted.
+
+    Raises:
+        UsageError: the request cannot be used.
+    """
+    results: list[ModelResult] = []
+    failures: list[Failure] = []
+    for job in jobs:
+        try:
+            results.append(lint(job.path, job.rules, job.config, request, progress))
+        except UsageError:
+            raise
+        except Exception as error:  # a defect of the tool included: it is told as one
+            failures.append(Failure(str(job.path), as_one_line(error, str(job.path))))
+    data = request.data.source.name if request.data is not None else ""
+    return Run(tuple(results), tuple(failures), data)
+
+
+def lint(
+    path: Path, rules: Sequence[Rule], config: Config, request: CheckRequest, progress: Progress = silent
+) -> ModelResult:
+    """Lint one model.
+
+    Raises:
+        ModelError: the file cannot be read or trusted.
+    """
+    clock = [time.perf_counter()]
+    model = read_model(path)
+    clock.append(time.perf_counter())
+    facts = foresee(measure(model, config.schemes))
+    clock.append(time.perf_counter())
+    spent = {name: clock[i + 1] - clock[i] for i, name in enumerate(("read", "measure"))}
+    record = Record(request, tuple(rules), config, facts, seconds=spent)
+    for stage in STAGES:
+        record = _through(stage, record, progress)
+    return assemble(record)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step after the file is known.
+
+    Attributes:
+        name: in the list of times.
+        wanted: whether it was asked for and what it starts from is there.
+        fill: gives the record with the stage's field filled.
+        option: what asks for it; empty for a stage that runs nothing.
+        missing: what there is not where it fails, in words.
+        kind: the finding that says so.
+        float_only: it quantises the model, so a quantised one is none for it.
+    """
+
+    name: str
+    wanted: Callable[[Record], bool]
+    fill: Callable[[Record, Progress], Record]
+    option: str = ""
+    missing: str = ""
+    kind: OwnFinding = RUN_FAILED
+    float_only: bool = False
+
+
+def _through(stage: Stage, record: Record, progress: Progress) -> Record:
+    """The record after one stage, which leaves a note instead of its field where a run did not happen."""
+    if not stage.wanted(record):
+        return record
+    if stage.float_only and not record.facts.is_float:
+        return _without(record, stage, stage.kind, QUANTISED_ALREADY)
+    start = time.perf_counter()
+    try:
+        record = stage.fill(record, progress)
+    except (NotRunnableError, DataError) as error:
+        if not stage.option:
+            raise
+        about_data = isinstance(error, DataError)
+        reason = str(error) if about_data else f"ONNX Runtime cannot run the model: {error}"
+        kind = DATA_UNUSABLE if about_data and stage.kind is RUN_FAILED else stage.kind
+        record = _without(record, stage, kind, reason)
+    return replace(record, seconds={**record.seconds, stage.name: time.perf_counter() - start})
+
+
+def _without(record: Record, stage: Stage, kind: OwnFinding, reason: str) -> Record:
+    if any((other.kind, other.reason) == (kind, reason) for other in record.not_run):
+        return record  # one fault is one finding, however many stages it stops
+    return replace(record, not_run=(*record.not_run, NotRun(kind, stage.option, stage.missing, reason)))
+
+
+def _data(record: Record) -> DataRequest:
+    assert record.request.data is not None
+    return record.request.data
+
+
+def _fold(record: Record, _: Progress) -> Record:
+    return replace(record, bench=workbench(record.facts))
+
+
+def _probe(record: Record, progress: Progress) -> Record:
+    assert record.bench is not None
+    return replace(record, probe=probe(record.bench, progress))
+
+
+def _inspect(record: Record, progress: Progress) -> Record:
+    data = _data(record)
+    return replace(record, facts=record.facts.inspected(inspect(record.facts, data.source, data.samples, progress)))
+
+
+def _observe(record: Record, progress: Progress) -> Record:
+    data = _data(record)
+    seen = observe(record.facts, data.source, data.samples, progress)
+    bench = record.bench.calibrated(seen, data.observer) if record.bench is not None else None
+    return replace(record, facts=record.facts.observed(seen), bench=bench)
+
+
+def _judge(record: Record, _: Progress) -> Record:
+    return replace(record, judged=tuple(judge(record.facts, record.rules, record.config)))
+
+
+def _measure_layers(record: Record, progress: Progress) -> Record:
+    data, seen = _data(record), record.facts.observations
+    assert seen is not None and record.bench is not None
+    samples = partial(data.source.take, record.facts.model.inputs, seen.samples)
+    return replace(record, table=measure_sensitivity(record.bench, samples, progress))
+
+
+def _prove(record: Record, progress: Progress) -> Record:
+    data = _data(record)
+    assert record.bench is not None
+    proof = prove(record.bench, record.judged, data.source, data.samples, progress, record.table)
+    findings = tuple(_restored(proof.findings, record.rules, record.config))
+    return replace(record, proof=replace(proof, findings=findings))
+
+
+def _trials(record: Record, progress: Progress) -> Record:
+    data = _data(record)
+    assert record.bench is not None
+    return replace(record, trials=run_trials(record.bench, data.source, data.samples, data.trials, progress))
+
+
+def _observed(record: Record) -> bool:
+    return record.facts.observations is not None
+
+
+STAGES = (
+    Stage(
+        "fold",
+        wanted=lambda record: record.facts.is_float and (record.request.probe or record.request.data is not None),
+        fill=_fold,
+    ),
+    Stage(
+        "probe",
+        wanted=lambda record: record.request.probe,
+        fill=_probe,
+        option="--probe",
+        missing="The probe did not happen",
+        kind=PROBE_FAILED,
+        float_only=True,
+    ),
+    Stage(
+        "inspect",
+        wanted=lambda record: record.request.data is not None,
+        fill=_inspect,
+        option="--calibrate",
+        missing="The model was not run on the data",
+    ),
+    Stage(
+        "observe",
+        wanted=lambda record: record.facts.data is not None,
+        fill=_observe,
+        option="--calibrate",
+        missing="The model was not run on the data",
+    ),
+    Stage("judge", wanted=lambda record: True, fill=_judge),
+    Stage(
+        "layers",
+        wanted=lambda record: _observed(record) and _data(record).layers,
+        fill=_measure_layers,
+        option="--measure layers",
+        missing="The layers were not quantised one by one",
+        float_only=True,
+    ),
+    Stage(
+        "prove",
+        wanted=lambda record: _observed(record) and record.facts.is_float,
+        fill=_prove,
+        option="--calibrate",
+        missing="No claim was tested and no scheme was measured",
+    ),
+    Stage(
+        "trials",
+        wanted=lambda record: _observed(record) and _data(record).trials > 0,
+        fill=_trials,
+        option="--trials",
+        missing="There are no trials",
+        float_only=True,
+    ),
+)
+"""What follows once the file is known, in this order."""
+
+
+def judge(facts: Facts, rules: Sequence[Rule], config: Config) -> list[Finding]:
+    """All findings of all rules; a rule that crashes is one of them and does not stop the others."""
+    findings: list[Finding] = []
+    schemes = {scheme.name for scheme in facts.schemes}
+    for rule in rules:
+        try:
+            found = [_configured(finding, rule, config) for finding in rule.check(facts)]
+        except OnnxlintError:
+            raise
+        except Exception as error:  # a rule may come from anybody
+            found = [_crash(rule, error)]
+        findings.extend(f for f in found if f.claim is None or f.claim.scheme in schemes)
+    return findings
+
+
+def _configured(finding: Finding, rule: Rule, config: Config) -> Finding:
+    severity = config.severity_of(rule)
+    claim = finding.claim and replace(finding.claim, below_db=config.confirm_below_db)
+    return replace(finding, severity=severity or finding.severity, claim=claim)
+
+
+def _restored(findings: Sequence[Finding], rules: Sequence[Rule], config: Config) -> list[Finding]:
+    """Confirmed findings at the severity of their rule, where the rule had lowered it for want of proof."""
+    own = {rule.code: config.severity_of(rule) or rule.severity for rule in rules}
+    return [
+        replace(finding, severity=max(finding.severity, own[finding.code], key=lambda severity: severity.rank))
+        if finding.evidence is Evidence.CONFIRMED and finding.claim is not None and finding.code in own
+        else finding
+        for finding in findings
+    ]
+
+
+def _crash(rule: Rule, error: Exception) -> Finding:
+    return RULE_CRASHED.finding(
+        rule.code,
+        f"rule {rule.code} {rule.name} failed: {type(error).__name__}: {error}",
+        f"report it with the model, and run with --ignore {rule.code} until it is mended",
+    )

@@ -1,0 +1,264 @@
+"""What a run produced: plain values, the only thing a report reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from onnxlint_q.analysis.experiment import LayerSqnr
+from onnxlint_q.analysis.observed.compared import ClassifierError, ComparedRow, QparamsReading
+from onnxlint_q.finding import Evidence, Finding, Severity
+from onnxlint_q.judge.own_findings import NOT_RUN
+from onnxlint_q.judge.verdict import Verdict, VerdictLevels
+from onnxlint_q.proof.trial_figures import TrialFigure, Trials
+
+__all__ = [
+    "Basis",
+    "CalibrationSummary",
+    "ClassifierError",
+    "ComparedFile",
+    "ComparedRow",
+    "Comparison",
+    "Failure",
+    "LayerRow",
+    "LayerSqnr",
+    "ModelResult",
+    "QparamsReading",
+    "Run",
+    "SchemeResult",
+    "TrialFigure",
+    "Trials",
+    "Verdict",
+    "VerdictLevels",
+]
+
+
+class Basis(StrEnum):
+    """What a verdict rests on."""
+
+    FORECAST = "forecast"
+    PROBE = "probe"
+    MEASURED = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRow:
+    """One layer in a report.
+
+    Attributes:
+        output: the layer's key, its result tensor after folding.
+        range: largest minus smallest folded weight.
+        average_precision: eq. 2 of the MobileNet paper, on the folded weight; in (0, 1].
+        channel_sqnr_db: mean over channels of the weight's SQNR under one int8 scale for the tensor; None if dead.
+        activation_low, activation_high: what calibration observed of the tensor that is rounded behind the layer, its
+            Relu or Clip passed; None without it, or where that tensor gets no scale.
+        forecast, probe, measured: by scheme name; None where that stage did not run.
+    """
+
+    node: str
+    output: str
+    op_type: str
+    group: int
+    depthwise: bool
+    range: float
+    average_precision: float
+    channel_sqnr_db: float | None
+    activation_low: float | None = None
+    activation_high: float | None = None
+    forecast: Mapping[str, LayerSqnr] | None = None
+    probe: Mapping[str, LayerSqnr] | None = None
+    measured: Mapping[str, LayerSqnr] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SchemeResult:
+    """The verdict on one scheme.
+
+    Attributes:
+        output_sqnr_db: at the model's output with everything quantised, finite; None with the reason in `note`.
+        agreement: fraction of samples whose top-1 agrees with float, measured or forecast; None if the model is no
+            classifier.
+        note: what weakens the figure, in words.
+        uncertainty_db: two thirds of such figures lie within plus or minus this of a measurement; None for one.
+        rest_share: fraction of the noise power from activations that are no layer's output; None unless forecast.
+        ran: the model was run, whether or not that gave the figure.
+    """
+
+    scheme: str
+    verdict: Verdict | None
+    output_sqnr_db: float | None
+    basis: Basis
+    agreement: float | None = None
+    note: str = ""
+    uncertainty_db: float | None = None
+    rest_share: float | None = None
+    ran: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSummary:
+    """What the calibration pass ran on.
+
+    Attributes:
+        source: what the user gave.
+        preprocessing: what was done to each sample, in words.
+        samples: how many were used for ranges and claims.
+        held_out: how many others the end-to-end verdict was measured on; 0 where it had to use the same ones.
+        synthetic: random values instead of data.
+        observer: how ranges were taken from the samples.
+    """
+
+    source: str
+    preprocessing: str
+    samples: int
+    held_out: int
+    synthetic: bool = False
+    observer: str = "min-max"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelResult:
+    """One linted model.
+
+    Attributes:
+        path: as the user named it.
+        format: float, qdq, qoperator, dynamic or mixed.
+        findings: most important first.
+        calibration: None where nothing ran.
+        untested_because: why nothing ran although it was asked for; empty otherwise.
+        notes: what could not be analysed, in words.
+        seconds: wall time by stage.
+        levels: where the verdicts change.
+        rule_crashed: a rule failed, so the answer is incomplete.
+        fail_on, fail_on_verdict: lowest severity and best verdict that fail a build; None for never.
+        trials: None unless they were asked for.
+    """
+
+    path: str
+    sha256: str
+    opset: int
+    format: str
+    schemes: tuple[SchemeResult, ...]
+    layers: tuple[LayerRow, ...]
+    findings: tuple[Finding, ...]
+    suppressed: tuple[Finding, ...] = ()
+    calibration: CalibrationSummary | None = None
+    untested_because: str = ""
+    notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    levels: VerdictLevels = field(default_factory=VerdictLevels)
+    rule_crashed: bool = False
+    fail_on: Severity | None = Severity.WARNING
+    fail_on_verdict: Verdict | None = Verdict.BREAKS
+    trials: Trials | None = None
+
+    def count(self, evidence: Evidence) -> int:
+        """How many findings have this evidence."""
+        return sum(finding.evidence is evidence for finding in self.findings)
+
+    @property
+    def fails(self) -> bool:
+        """Whether a build should fail: by a finding that is not refuted, by a verdict, or by a run that did not happen.
+
+        An uncertain or unknown verdict does not fail it.
+        """
+        worst = max((finding.severity.rank for finding in self.findings if finding.counts), default=-1)
+        ranks = [result.verdict.rank for result in self.schemes if result.verdict is not None]
+        return (
+            (self.fail_on is not None and worst >= self.fail_on.rank)
+            or (self.fail_on_verdict is not None and any(rank <= self.fail_on_verdict.rank for rank in ranks))
+            or any(finding.code in NOT_RUN for finding in self.findings)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A model that could not be linted: one line for stderr."""
+
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One invocation of the tool.
+
+    Attributes:
+        data: the calibration data as it was named; empty without.
+    """
+
+    models: tuple[ModelResult, ...]
+    failures: tuple[Failure, ...] = ()
+    data: str = ""
+
+    @property
+    def fails(self) -> bool:
+        """Whether any model fails a build."""
+        return any(model.fails for model in self.models)
+
+    @property
+    def trustworthy(self) -> bool:
+        """Whether every model was linted by every rule."""
+        return not self.failures and not any(model.rule_crashed for model in self.models)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedFile:
+    """The file that another is compared with.
+
+    Attributes:
+        layers: how many it has.
+    """
+
+    path: str
+    sha256: str
+    opset: int
+    format: str
+    layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two files, layer by layer.
+
+    Attributes:
+        reference: the float file.
+        quantized: the other, told like a model that `check` linted: `schemes` holds the one verdict on it, `findings`
+            those of the comparison, first jump first, and those of the file itself.
+        classifier: both files' class scores; None where the model is no classifier.
+        rows: in the data order of the quantised file.
+        unpaired_reference, unpaired_quantized: operators without a partner, `operator (type)`.
+        not_compared: rows that were paired and cannot be compared: of another shape when run, or codes without a scale.
+        levels: options of the rules about a pair, by name.
+    """
+
+    reference: ComparedFile
+    quantized: ModelResult
+    classifier: ClassifierError | None
+    rows: tuple[ComparedRow, ...]
+    unpaired_reference: tuple[str, ...] = ()
+    unpaired_quantized: tuple[str, ...] = ()
+    not_compared: tuple[str, ...] = ()
+    levels: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def result(self) -> SchemeResult:
+        """The verdict on the quantised file."""
+        return self.quantized.schemes[0]
+
+    @property
+    def calibration(self) -> CalibrationSummary:
+        """What both files ran on."""
+        assert self.quantized.calibration is not None
+        return self.quantized.calibration
+
+    @property
+    def jumps(self) -> tuple[ComparedRow, ...]:
+        """Rows where the error jumps and does not heal, first one first."""
+        return tuple(row for row in self.rows if self.faults(row))
+
+    def faults(self, row: ComparedRow) -> tuple[Finding, ...]:
+        """What makes the error jump at `row`; empty where it does not, or heals."""
+        told = (finding for finding in self.quantized.findings if finding.metrics.get("jump_at") == row.quantized)
+        return tuple(finding for finding in told if finding.counts and finding.severity is not Severity.INFO)

@@ -1,0 +1,207 @@
+"""How calibration found a pair used: its codes, and the values in front of its rounding.
+
+A range that could replace the pair's own is that of the values in front of the rounding, and never that of the codes:
+what lies beyond the range ends on the last code, and with few codes a step is a large part of the span. A QDQ file
+holds these values, as a quantised model has them: behind a tensor that is clipped, or too coarse, they are not those of
+the float model. A QOperator file holds codes only.
+
+Clipping is what the tensor loses beyond its range, more than half a step away from it,
+
+    clip_db = 10 log10( sum x^2 / sum (x - clip(x))^2 ).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import networkx as nx
+import numpy as np
+
+from onnxlint_q.analysis.grid import Grid, grid
+from onnxlint_q.analysis.number_formats import sqnr_db
+from onnxlint_q.analysis.observed.observations import TensorObservation
+from onnxlint_q.graph import Model, QuantizedTensor
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import override, quantize_static
+from onnxlint_q_rules.qdq.pairs import Pairs
+
+# Five bits of eight: below, an end is known to no better than a thirtieth of the span.
+RESOLVED_CODES = 32
+# Noise of a tenth of the signal's amplitude.
+FAINT_DB = 20.0
+_RELU6 = 6.0
+# Fraction of values at the ends that is no percentile's doing, where only codes are known.
+_MANY = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Usage:
+    """One pair on the calibration data.
+
+    Attributes:
+        pair, grid: its qparams and what they can represent.
+        codes: what its codes were.
+        real: what the values in front of the rounding were; None where the file does not hold them.
+        made_up: the data are random values, from which no range can be learned.
+    """
+
+    pair: QuantizedTensor
+    grid: Grid
+    codes: TensorObservation
+    real: TensorObservation | None
+    made_up: bool = False
+
+    @cached_property
+    def used_codes(self) -> int:
+        """Different codes in use."""
+        return self.codes.used_codes
+
+    @property
+    def merges_values(self) -> bool:
+        """Whether values that differ share codes, which those of a mask of two values do not; False if unknown."""
+        return self.real is not None and self.real.histogram.bins.size > 2 * self.used_codes
+
+    @cached_property
+    def deviation(self) -> float:
+        """Standard deviation in the tensor's own unit."""
+        return self.real.deviation if self.real is not None else self.grid.scale * self.codes.deviation
+
+    @cached_property
+    def rounding_db(self) -> float:
+        """SQNR (dB) of rounding alone.
+
+        The signal is what varies. Of a tensor that falls on one code it is all of it: a constant needs no fine step.
+        """
+        signal = self.deviation
+        if not self.codes.range > 0:
+            signal = float(np.hypot(self.real.mean, signal)) if self.real is not None else np.inf
+        return float(20 * np.log10(max(signal, 1e-300) * np.sqrt(12) / self.grid.scale))
+
+    @cached_property
+    def span(self) -> tuple[float, float] | None:
+        """Smallest and largest value, as far as the file can show them."""
+        if self.real is not None:
+            return self.real.low, self.real.high
+        if self.used_codes < RESOLVED_CODES or any(self.codes.ends or ()):
+            return None
+        lowest = (self.pair.code_range or (0, 0))[0]
+        low, high = (self.grid.low + self.grid.scale * (code - lowest) for code in (self.codes.low, self.codes.high))
+        return low, high
+
+    @cached_property
+    def clipped(self) -> tuple[float, float]:
+        """Fraction of values that the range cuts off below and above, what a fused Relu or Relu6 cuts off aside.
+
+        Of codes alone it is known how many are the last one; a single one may be what the range was made for.
+        """
+        seen = self.real if self.real is not None and self.real.ends is not None else self.codes
+        below, above = ((end if seen is self.real or end * seen.size >= 2 else 0.0) for end in seen.ends or (0.0, 0.0))
+        relu, relu6 = self._fused
+        return (0.0 if relu else below), (0.0 if relu6 else above)
+
+    @cached_property
+    def clip_db(self) -> float | None:
+        """SQNR (dB) of clipping alone; None where the file does not show what was clipped."""
+        return None if self._powers is None else sqnr_db(*self._powers)
+
+    @cached_property
+    def _powers(self) -> tuple[float, float] | None:
+        """Mean square of the values in front of the rounding, and of what the range cuts off them."""
+        if self.real is None or not self.real.counted:
+            return None
+        relu, relu6 = self._fused
+        values = np.clip(self.real.histogram.centres, self.real.low, self.real.high)
+        values = np.clip(values, 0.0 if relu else -np.inf, self.grid.high if relu6 else np.inf)
+        lost = values - np.clip(values, self.grid.low, self.grid.high)
+        shares = self.real.histogram.counts / self.real.counted
+        return float(shares @ np.square(values)), float(shares @ np.square(lost))
+
+    @cached_property
+    def is_spoiled(self) -> bool:
+        """Whether what is computed from the tensor is far from what the float model has there."""
+        if self.used_codes < RESOLVED_CODES and self.rounding_db < FAINT_DB:
+            return True
+        return sum(self.clipped) > _MANY if self.clip_db is None else self.clip_db < FAINT_DB
+
+    @property
+    def _fused(self) -> tuple[bool, bool]:
+        """Whether the range ends where a Relu, and where a Relu6 would cut."""
+        relu = self.grid.low == 0
+        return relu, relu and bool(np.isclose(self.grid.high, _RELU6, rtol=0.002))
+
+    def recalibration(self, model: Model, spoiled: Mapping[str, Usage]) -> tuple[str, str]:
+        """How the float model gets a better range here: a clause, and the call; no call while others come first."""
+        first = spoiled_by(model, self, spoiled)
+        if first is not None:
+            return (
+                f"but mend {first.pair.tensor!r} first: it is too coarse or clipped, and what the file has here is "
+                "computed from it",
+                "",
+            )
+        if self.real is None or self.span is None:
+            return (
+                "as below: this file holds codes only, from which the range that would be right cannot be read",
+                quantize_static("quant_format=QuantFormat.QOperator", "calibrate_method=CalibrationMethod.MinMax"),
+            )
+        if self.made_up:
+            return "with data: the range of random values is not the right one either", ""
+        low, high = min(self.span[0], 0.0), max(self.span[1], 0.0)
+        if not self._is_better(low, high):
+            return (
+                "and clip outliers by a percentile: a range for all that the data has here would be no better",
+                quantize_static("calibrate_method=CalibrationMethod.Percentile"),
+            )
+        return (
+            f"or give it the range that the data has in front of its quantiser, {low:.4g} to {high:.4g}, as below",
+            quantize_static(override(_float_name(model, self.pair), low, high)),
+        )
+
+    def _is_better(self, low: float, high: float) -> bool:
+        """Whether rounding in this range, which holds all values, costs half of what rounding and clipping cost now."""
+        step = self.grid.scale * (high - low) / self.grid.range
+        lost = self._powers[1] if self._powers is not None else 0.0
+        return step**2 / 12 < (self.grid.scale**2 / 12 + lost) / 2
+
+
+def usages(facts: Facts, pairs: Pairs) -> Mapping[str, Usage]:
+    """The pairs that calibration saw, by their codes, in data order.
+
+    A pair that only moves another pair's values is left to that one, and so is one that quantises the same tensor in
+    the same way. Codes of what is no number mean nothing.
+    """
+    if facts.observations is None:
+        return {}
+    seen, broken = facts.observations.tensors, set(facts.observations.non_finite)
+    found: dict[str, Usage] = {}
+    known: set[tuple[str, Grid]] = set()
+    for codes, pair in pairs.by_codes.items():
+        held = grid(facts.model, pair)
+        if held is None or codes not in seen or pair.unrounded in broken or pairs.moved_from(pair) is not None:
+            continue
+        if pair.unrounded and (pair.unrounded, held) in known:
+            continue
+        known.add((pair.unrounded, held))
+        first = pairs.by_tensor.get(pair.tensor) is pair
+        real = seen.get(pair.unrounded) if first else None
+        found[codes] = Usage(pair, held, seen[codes], real, facts.observations.synthetic)
+    return found
+
+
+def spoiled(found: Mapping[str, Usage]) -> Mapping[str, Usage]:
+    """The pairs behind which values are no longer those of the float model: too coarse, or clipped to their harm."""
+    return {codes: usage for codes, usage in found.items() if usage.is_spoiled}
+
+
+def spoiled_by(model: Model, usage: Usage, spoiled: Mapping[str, Usage]) -> Usage | None:
+    """The first of the pairs `spoiled` that the values of `usage` are computed from; None if none is."""
+    others = [codes for codes in spoiled if codes != usage.pair.codes]
+    before = nx.ancestors(model.graph, usage.pair.unrounded or usage.pair.codes) if others else set()
+    return next((spoiled[codes] for codes in others if codes in before), None)
+
+
+def _float_name(model: Model, pair: QuantizedTensor) -> str:
+    """What the float model calls the tensor: an output keeps its name, which its dequantised form has here."""
+    readers = (reader for reader in model.consumers(pair.codes) if reader.op_type == "DequantizeLinear")
+    return next((reader.output for reader in readers if reader.output in model.output_names), pair.tensor)

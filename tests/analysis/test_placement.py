@@ -1,0 +1,164 @@
+"""What gets a scale, against ONNX Runtime's static quantiser itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx_cases import Array, as_model, onnx_text, versioned_text
+from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+from onnxlint_q.analysis.measured import Measured, measure
+from onnxlint_q.analysis.placement import Placement, quantized_activations, scaled_tensors
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
+from onnxlint_q.execute.executable import folded
+from onnxlint_q.graph import read_model
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "models"
+SHARED = Path(__file__).parents[2] / "../shared/models"
+# The quantiser gives up on these before it places anything.
+REFUSED = {
+    "nan_weights": "weights that are not finite",
+    "newer_opset": "an opset that the installed ONNX Runtime does not load",
+    "odd_dtypes": "element types that the installed ONNX Runtime does not load",
+    "unknown_domain": "an operator that ONNX Runtime does not know",
+    "deeploy_mlperf_vww_int": "operators that ONNX Runtime does not know",
+    "silero_vad": "its branches do not run on values drawn at random",
+}
+
+
+class OneSample(CalibrationDataReader):  # type: ignore[misc]  # the base class has no types
+    """Where scales stand does not depend on what they are; one sample is enough."""
+
+    def __init__(self, sample: Mapping[str, Array]) -> None:
+        self.left = [dict(sample)]
+
+    def get_next(self) -> dict[str, Array] | None:
+        return self.left.pop() if self.left else None
+
+
+def sample_of(measured: Measured) -> Iterator[tuple[str, Array]]:
+    draw = np.random.default_rng(0)
+    for value in measured.model.inputs:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.elem_type)
+        shape = [length or (64 if axis else 1) for axis, length in enumerate(value.type.shape or ())]
+        made = draw.standard_normal(shape) if dtype.kind == "f" else draw.integers(0, 2, shape)
+        yield value.name, made.astype(dtype)
+
+
+def folded_proto(measured: Measured) -> onnx.ModelProto:
+    """The folded model as a file would hold it: weights inside, nothing where a BatchNormalization stood."""
+    made = folded(measured)
+    proto = onnx.ModelProto()
+    proto.CopyFrom(made.proto)
+    proto.ir_version = max(proto.ir_version, 4)
+    for tensor in proto.graph.initializer:
+        if tensor.name in made.weights:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(made.weights[tensor.name], tensor.name))
+    behind = {layer.folded.after.node.output for layer in measured.layers if layer.folded.after is not None}
+    before = {layer.folded.before.node.output for layer in measured.layers if layer.folded.before is not None}
+    gone = [node for node in proto.graph.node if node.op_type == "Identity" and node.output[0] in behind | before]
+    renamed = {node.input[0]: node.output[0] for node in gone if node.output[0] in behind}
+    passed = {node.output[0]: node.input[0] for node in gone if node.output[0] in before}
+    kept = []
+    for number, node in enumerate(node for node in proto.graph.node if node not in gone):
+        node.name = node.name or f"node{number}"
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+        node.input[:] = [passed.get(name, name) for name in node.input]
+        kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept)
+    return proto
+
+
+def scaled_by_quantiser(measured: Measured, folder: Path) -> dict[str, str]:
+    """Tensor to the tensor whose scale it has; layer weights, and biases of 32 bits, left out."""
+    onnx.save(folded_proto(measured), folder / "float.onnx")
+    quantize_static(str(folder / "float.onnx"), str(folder / "qdq.onnx"), OneSample(dict(sample_of(measured))))
+    weights = {key for layer in measured.layers for key in (layer.folded.layer.weight, layer.folded.layer.bias)}
+    scaled = {}
+    for node in onnx.load(folder / "qdq.onnx").graph.node:
+        if node.op_type == "QuantizeLinear":
+            tensor = node.input[0].removesuffix("_QuantizeLinear_Input")
+        elif node.op_type == "DequantizeLinear" and not node.input[1].endswith("_quantized_scale"):
+            tensor = node.input[0].removesuffix("_quantized").removesuffix("_QuantizeLinear_Output")
+        else:
+            continue
+        if not tensor.startswith("onnxlint_q__") and tensor not in weights:
+            scaled[tensor] = node.input[1].removesuffix("_scale").removesuffix("_QuantizeLinear_Input")
+    return scaled
+
+
+def placed(measured: Measured) -> dict[str, str]:
+    layers = [layer.folded for layer in measured.layers]
+    return {place.tensor: place.like for place in scaled_tensors(measured.model, layers)}
+
+
+def float_models(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.onnx") if path.stem not in REFUSED)
+
+
+@pytest.mark.parametrize("path", float_models(FIXTURES), ids=lambda path: path.stem)
+def test_scales_stand_where_the_quantiser_puts_them(path: Path, tmp_path: Path) -> None:
+    measured = measure(read_model(path), DEFAULT_SCHEMES)
+    if measured.is_float:
+        assert placed(measured) == scaled_by_quantiser(measured, tmp_path)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the public networks are not beside this checkout")
+@pytest.mark.parametrize("path", float_models(SHARED), ids=lambda path: path.stem)
+def test_scales_of_public_networks_stand_where_the_quantiser_puts_them(path: Path, tmp_path: Path) -> None:
+    measured = measure(read_model(path), DEFAULT_SCHEMES)
+    if measured.is_float:
+        assert placed(measured) == scaled_by_quantiser(measured, tmp_path)
+
+
+IMAGE, VECTOR = "agraph (float[1, 2, 8, 8] x) => (float[N, C, H, W] y)", "agraph (float[1, 4] x) => (float[N, M] y)"
+CASES = {
+    "a sum behind a rectifier": (VECTOR, "a = Relu(x)\n b = Add(x, a)\n y = Relu(b)", 13),
+    "a rectifier on an input": (VECTOR, "a = Relu(x)\n y = Sigmoid(a)", 13),
+    "a rectifier beside another reader": (VECTOR, "a = Add(x, x)\n b = Relu(a)\n c = Sigmoid(a)\n y = Mul(b, c)", 13),
+    "two rectifiers in a row": (VECTOR, "a = Add(x, x)\n b = Relu(a)\n y = Clip(b)", 13),
+    "a pool of a new opset": (IMAGE, "a = Sigmoid(x)\n y = MaxPool <kernel_shape = [2, 2]> (a)", 13),
+    "a pool of an old opset": (IMAGE, "a = Sigmoid(x)\n y = MaxPool <kernel_shape = [2, 2]> (a)", 11),
+    "an average": (IMAGE, "a = Sigmoid(x)\n y = AveragePool <kernel_shape = [2, 2]> (a)", 13),
+    "a pool of nothing marked": (IMAGE, "a = Neg(x)\n y = MaxPool <kernel_shape = [2, 2]> (a)", 13),
+    "zeros around": (IMAGE, "a = Sigmoid(x)\n y = Pad(a, pads)", 13),
+    "other values around": (IMAGE, "a = Sigmoid(x)\n y = Pad(a, pads, one)", 13),
+    "edges around": (IMAGE, 'a = Sigmoid(x)\n y = Pad <mode = "edge"> (a, pads)', 13),
+    "a choice of marked values": (VECTOR, "a = Sigmoid(x)\n c = Less(x, a)\n b = Mul(x, x)\n y = Where(c, a, b)", 13),
+    "a choice of a constant": (VECTOR, "a = Sigmoid(x)\n c = Less(x, a)\n y = Where(c, a, one)", 13),
+    "a gain": ("agraph (float[1, 4] x) => (float[N, M] y)", "y = LayerNormalization(x, gain, shift)", 17),
+    "a table": ("agraph (int64[1, 4] x) => (float[N, M, K] y)", "a = Gather(table, x)\n y = Relu(a)", 13),
+    "shape arithmetic": (VECTOR, "s = Shape(x)\n t = Mul(s, twos)\n a = Sigmoid(x)\n y = Expand(a, t)", 13),
+    "an index": ("agraph (float[1, 4] x) => (int64[N, M] y)", "y = ArgMax(x)", 13),
+}
+CONSTANTS: Mapping[str, Array] = {
+    "pads": np.asarray([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
+    "one": np.ones((), np.float32),
+    "gain": np.asarray([1, 2, 3, 4], np.float32),
+    "shift": np.zeros(4, np.float32),
+    "table": np.arange(12, dtype=np.float32).reshape(6, 2),
+    "twos": np.asarray([2, 1], np.int64),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_kind_of_operator_is_placed_as_the_quantiser_places_it(name: str, tmp_path: Path) -> None:
+    head, body, opset = CASES[name]
+    read = {key: value for key, value in CONSTANTS.items() if key in body}
+    measured = measure(as_model(versioned_text(opset, "", f"{head} {{ {body} }}", **read)), DEFAULT_SCHEMES)
+    assert placed(measured) == scaled_by_quantiser(measured, tmp_path)
+
+
+def test_what_only_moves_values_is_not_rounded_again() -> None:
+    body = "a = Sigmoid(x)\n p = MaxPool <kernel_shape = [2, 2]> (a)\n y = AveragePool <kernel_shape = [2, 2]> (p)"
+    model = as_model(onnx_text(f"{IMAGE} {{ {body} }}"))
+    assert quantized_activations(model, ()) == (
+        Placement("x", "x"),
+        Placement("a", "a"),
+        Placement("y", "a"),
+    )

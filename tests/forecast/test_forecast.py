@@ -1,0 +1,247 @@
+"""The forecast against numpy and ONNX Runtime, and the laws it must obey."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from conftest import SHARED, public_network
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx_cases import Array, as_model, onnx_text, run, sqnr_db
+
+from onnxlint_q.analysis.measured import measure
+from onnxlint_q.analysis.number_formats import INT8, weight_round_trip
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_TENSOR
+from onnxlint_q.analysis.schemes import SCHEMES as SCHEMES_BY_NAME
+from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
+from onnxlint_q.forecast.noise import saturated
+from onnxlint_q.forecast.population import IMAGES, SIZE
+from onnxlint_q.forecast.ranges import rounding_noise
+from onnxlint_q.forecast.transfer import OutputCost
+from onnxlint_q.graph import Model, read_model
+
+SCHEMES = (INT8_PER_TENSOR, INT8_PER_CHANNEL)
+few = settings(max_examples=6, deadline=None, derandomize=True, database=None)
+seeds = st.integers(0, 2**16)
+
+
+def forecasts(model: Model) -> Mapping[str, Forecast]:
+    measured = measure(model, SCHEMES)
+    return forecast(noise_model(measured), measured.layers, SCHEMES)
+
+
+def weight_db(made: Forecast, layer: str) -> float:
+    value = made.layers[layer].weight_sqnr_db
+    assert value is not None
+    return value
+
+
+def perceptron(rng: np.random.Generator, outlier: float = 1.0, scale: float = 1.0) -> onnx.ModelProto:
+    first = rng.standard_normal((64, 32)).astype(np.float32)
+    first[0] *= outlier
+    second = rng.standard_normal((10, 64)).astype(np.float32)
+    second[:, 0] /= outlier
+    return onnx_text(
+        "g (float[N,32] x) => (float[N,10] y) { h = Gemm <transB=1> (x, a)  r = Relu(h)  y = Gemm <transB=1> (r, b) }",
+        a=first * np.float32(scale),
+        b=second,
+    )
+
+
+def measured_db(proto: onnx.ModelProto, weight: str, x: Array) -> float:
+    """Output SQNR with one weight rounded per tensor, by ONNX Runtime."""
+    quantised = onnx.ModelProto()
+    quantised.CopyFrom(proto)
+    tensor = next(t for t in quantised.graph.initializer if t.name == weight)
+    rounded = weight_round_trip(onnx.numpy_helper.to_array(tensor), INT8, PER_TENSOR)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, weight))
+    return sqnr_db(run(proto, {"x": x})[0], run(quantised, {"x": x})[0])
+
+
+@given(seed=seeds, outlier=st.sampled_from([1.0, 8.0, 64.0]))
+@few
+def test_the_figure_agrees_with_a_run_on_gaussian_inputs(seed: int, outlier: float) -> None:
+    rng = np.random.default_rng(seed)
+    proto = perceptron(rng, outlier)
+    x = rng.standard_normal((512, 32)).astype(np.float32)
+    made = forecasts(as_model(proto))[INT8_PER_TENSOR.name]
+    got = [weight_db(made, "h") - measured_db(proto, "a", x), weight_db(made, "y") - measured_db(proto, "b", x)]
+    assert all(abs(difference) < 4 for difference in got)
+
+
+@given(seed=seeds, exponent=st.integers(-8, 8))
+@few
+def test_scaling_a_layer_and_undoing_it_in_the_next_changes_nothing(seed: int, exponent: int) -> None:
+    rng = np.random.default_rng(seed)
+    plain = forecasts(as_model(perceptron(np.random.default_rng(seed))))[INT8_PER_TENSOR.name]
+    scaled = forecasts(as_model(perceptron(rng, scale=2.0**exponent)))[INT8_PER_TENSOR.name]
+    for layer in ("h", "y"):
+        assert weight_db(scaled, layer) == pytest.approx(weight_db(plain, layer), abs=0.2)
+
+
+def test_an_outlier_channel_breaks_per_tensor_and_not_per_channel() -> None:
+    made = forecasts(as_model(perceptron(np.random.default_rng(3), outlier=300.0)))
+    per_tensor, per_channel = (made[scheme.name] for scheme in SCHEMES)
+    assert weight_db(per_channel, "h") > weight_db(per_tensor, "h") + 15
+    assert per_tensor.output_sqnr_db is not None and per_channel.output_sqnr_db is not None
+    assert per_tensor.output_sqnr_db < per_channel.output_sqnr_db
+
+
+def test_end_to_end_is_worse_than_any_layer_alone() -> None:
+    for made in forecasts(as_model(perceptron(np.random.default_rng(1)))).values():
+        worst = min(row.sqnr_db for row in made.layers.values() if row.sqnr_db is not None)
+        assert made.output_sqnr_db is not None and made.output_sqnr_db < worst + 1e-6
+        assert all(
+            row.sqnr_db is not None and row.weight_sqnr_db is not None and row.sqnr_db <= row.weight_sqnr_db
+            for row in made.layers.values()
+        )
+
+
+def test_what_is_told_of_a_layer_is_never_below_the_whole_and_keeps_the_order(models: Path) -> None:
+    made = forecasts(read_model(models / "depthwise_spread.onnx"))[INT8_PER_TENSOR.name]
+    linear = [weight_db(made, key) for key in made.layers]
+    told = [made.bounded(value) for value in linear]
+    whole = made.output_sqnr_db
+    assert whole is not None and min(linear) < whole  # else there is nothing to bound
+    assert all(value is not None and value >= whole for value in told)
+    assert sorted(told, key=lambda value: value or 0) == [made.bounded(value) for value in sorted(linear)]
+    assert made.bounded(40.0) == pytest.approx(40.0, abs=0.01) and made.bounded(None) is None
+    for extreme in (-1e5, 1e5):
+        bounded = made.bounded(extreme)
+        assert bounded is not None and np.isfinite(bounded)
+
+
+def test_the_shares_of_the_noise_add_up() -> None:
+    for made in forecasts(as_model(perceptron(np.random.default_rng(2), outlier=20.0))).values():
+        shares = [row.share for row in made.layers.values()]
+        assert sum(shares) + made.rest_share == pytest.approx(1)
+        assert made.rest_share > 0 and all(share > 0 for share in shares)
+    per_tensor = forecasts(as_model(perceptron(np.random.default_rng(2), outlier=300.0)))[INT8_PER_TENSOR.name]
+    worst = per_tensor.layers["h"]
+    assert worst.share > 0.9
+
+
+def test_only_a_classifier_has_an_agreement_and_it_falls_with_the_sqnr() -> None:
+    good, worse, lost = (
+        forecasts(as_model(perceptron(np.random.default_rng(2), outlier=outlier)))[INT8_PER_TENSOR.name].agreement
+        for outlier in (1.0, 20.0, 1000.0)
+    )
+    assert good is not None and worse is not None and 0 < worse < good < 1
+    assert lost is None
+    image = as_model(
+        onnx_text(
+            "g (float[1,3,8,8] x) => (float[1,4,8,8] y) { y = Conv <pads=[1,1,1,1]> (x, w) }",
+            w=np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32),
+        )
+    )
+    assert forecasts(image)[INT8_PER_TENSOR.name].agreement is None
+
+
+def test_an_output_that_is_lost_is_unrelated_and_its_constant_part_stays() -> None:
+    assert saturated(1e-3, 1.0) == pytest.approx(1e-3, rel=1e-3)
+    assert saturated(1e9, 1.0) == pytest.approx(2.0)
+    assert saturated(1e9, 0.01) == pytest.approx(0.02)
+
+
+def test_rounding_makes_the_noise_of_its_format() -> None:
+    rng = np.random.default_rng(0)
+    values = np.exp(rng.uniform(0, 4 * np.log(2), (SIZE, 50))).astype(np.float32)
+    cost = OutputCost(np.ones_like(values))
+    count = values.size / IMAGES
+    steps = {"int8-per-tensor": 16 / 255, "int8-symmetric": 32 / 255, "int16-activations": 16 / 65535}
+    for name, step in steps.items():
+        assert rounding_noise(1, 16, SCHEMES_BY_NAME[name], values, cost) == pytest.approx(step**2 / 12 * count)
+    exponent = np.floor(np.log2(values))
+    coded = np.rint(values * 2 ** (3 - exponent)) * 2 ** (exponent - 3)
+    error = float(((coded - values).astype(np.float64) ** 2).sum()) / IMAGES
+    assert rounding_noise(1, 16, SCHEMES_BY_NAME["fp8"], values, cost) == pytest.approx(error, rel=0.05)
+
+
+def test_noise_that_a_later_layer_ignores_costs_nothing() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((10, 64)).astype(np.float32)
+    model = as_model(
+        onnx_text(
+            "g (float[N,32] x) => (float[N,10] y) { h = Gemm <transB=1> (x, a)  z = Mul(h, zero)"
+            "  k = Gemm <transB=1> (x, c)  s = Add(z, k)  y = Gemm <transB=1> (s, b) }",
+            a=rng.standard_normal((64, 32)).astype(np.float32),
+            c=rng.standard_normal((64, 32)).astype(np.float32),
+            b=weight,
+            zero=np.float32(1e-3),
+        )
+    )
+    made = forecasts(model)[INT8_PER_TENSOR.name]
+    assert weight_db(made, "h") > weight_db(made, "k") + 40
+
+
+def test_an_unknown_operator_is_named_and_passed_through() -> None:
+    proto = perceptron(np.random.default_rng(0))
+    proto.graph.node[1].op_type = "Mystery"
+    made = forecasts(as_model(proto))[INT8_PER_TENSOR.name]
+    assert list(made.unknown) == ["Mystery"]
+    assert made.layers["h"].weight_sqnr_db is not None
+
+
+def test_a_layer_that_reaches_no_output_gets_none() -> None:
+    rng = np.random.default_rng(0)
+    model = as_model(
+        onnx_text(
+            "g (float[N,8] x) => (float[N,8] y) { h = MatMul(x, a)  d = MatMul(x, b)  y = Relu(h) }",
+            a=rng.standard_normal((8, 8)).astype(np.float32),
+            b=rng.standard_normal((8, 8)).astype(np.float32),
+        )
+    )
+    made = forecasts(model)[INT8_PER_TENSOR.name]
+    assert made.layers["d"].weight_sqnr_db is None
+    assert made.layers["h"].weight_sqnr_db is not None
+
+
+def test_a_model_without_layers_and_a_lossless_weight() -> None:
+    empty = forecasts(as_model(onnx_text("g (float[1,3] x) => (float[1,3] y) { y = Relu(x) }")))
+    assert empty[INT8_PER_TENSOR.name].layers == {}
+    codes = np.arange(-127, 129, 2, dtype=np.float32).clip(-127, 127).reshape(8, 16)
+    exact = forecasts(as_model(onnx_text("g (float[N,8] x) => (float[N,16] y) { y = MatMul(x, w) }", w=codes)))
+    assert exact[INT8_PER_TENSOR.name].layers["y"].weight_sqnr_db is None
+
+
+def test_the_same_file_gives_the_same_figures() -> None:
+    proto = perceptron(np.random.default_rng(5))
+    first, second = (forecasts(as_model(proto))[INT8_PER_TENSOR.name] for _ in range(2))
+    assert first.layers == second.layers and first.output_sqnr_db == second.output_sqnr_db
+
+
+@pytest.mark.parametrize(("name", "least"), [("resnet8_cifar10_bn", 0.8), ("vww_mobilenetv1_025_96_bn", 0.7)])
+def test_layers_rank_as_measured(name: str, least: float) -> None:
+    model = read_model(public_network(f"{name}.onnx"))
+    truth = json.loads((SHARED / "truth" / f"{name}.json").read_text())["layers"]
+    start = time.process_time()
+    made = forecasts(model)[INT8_PER_TENSOR.name]
+    assert time.process_time() - start < 30
+    pairs = [(weight_db(made, entry["output"]), entry["weight_only_sqnr_db"]) for entry in truth]
+    ranks = np.argsort(np.argsort(np.array(pairs), axis=0), axis=0)
+    assert float(np.corrcoef(ranks[:, 0], ranks[:, 1])[0][1]) > least
+
+
+def test_ranks_that_numpy_cannot_hold_are_unknown_and_no_error() -> None:
+    most = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+    deep = "float[" + ", ".join(["1"] * 70) + "]"
+    proto = onnx_text(
+        f"agraph ({deep} x, float[2, 3] a) => (r, y) {{ r = Relu(x)\n b = MatMul(a, w)\n y = Mul(b, v) }}",
+        w=np.eye(3, dtype=np.float32),
+        v=np.ones([1] * (most - 2) + [2, 3], np.float32),
+    )
+    made = forecasts(as_model(proto))
+    assert made.keys() == {scheme.name for scheme in SCHEMES}
+    assert all("Mul" in one.unknown for one in made.values())
+
+
+def test_a_kernel_that_reads_a_scalar_is_unknown_and_no_error() -> None:
+    model = as_model(onnx_text("agraph (float x) => (y) { y = Conv(x, w) }", w=np.ones((2, 3, 1, 1), np.float32)))
+    made = forecasts(model)
+    assert all(row.weight_sqnr_db is None for one in made.values() for row in one.layers.values())

@@ -1,0 +1,49 @@
+"""The pages of rules and of the linter's own findings, and the list of settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from onnxlint_q.errors import UsageError
+from onnxlint_q.judge.config import Config
+from onnxlint_q.judge.explain import explain, listing, settings
+from onnxlint_q.judge.own_findings import NOT_RUN, OWN_FINDINGS, OwnFinding
+from onnxlint_q.judge.registry import load_rules
+from onnxlint_q.judge.verdict import Verdict
+
+RULES = load_rules()
+
+
+def test_a_page_is_found_by_code_and_name_in_any_case() -> None:
+    page = explain(RULES, "QB001")
+    assert page.startswith("QB001 outlier-gamma\n") and "Options, in [rules.outlier-gamma]:" in page
+    assert page == explain(RULES, "qb001") == explain(RULES, "Outlier-GAMMA")
+    with pytest.raises(UsageError, match="there is no rule 'outlier-gama' \\(did you mean 'outlier-gamma'\\?\\)"):
+        explain(RULES, "outlier-gama")
+
+
+@pytest.mark.parametrize("kind", OWN_FINDINGS, ids=lambda kind: kind.code)
+def test_what_the_linter_says_of_itself_has_a_page_too(kind: OwnFinding) -> None:
+    for name in (kind.code, kind.code.lower(), kind.name):
+        page = explain(RULES, name)
+        assert page.startswith(f"{kind.code} {kind.name}\nseverity error, from onnxlint-q itself")
+        assert kind.text in page
+
+
+def test_the_list_holds_every_code_once() -> None:
+    codes = [line.split()[0] for line in listing(RULES).splitlines()]
+    assert codes == [entry.rule.code for entry in RULES] + ["QX001", "QX002", "QX003", "QX004"]
+    assert set(codes) > NOT_RUN == {"QX002", "QX003", "QX004"}
+
+
+def test_settings_tell_what_is_a_default() -> None:
+    rules = [entry.rule for entry in RULES]
+    lines = settings(Config(), rules).splitlines()
+    assert "fail-on-verdict = breaks  (default)" in lines
+    assert "scheme = int8-per-tensor, int8-per-channel  (default)" in lines
+    changed = replace(Config(), fail_on_verdict=None, schemes=Config().schemes[:1])
+    assert "fail-on-verdict = none" in settings(changed, rules).splitlines()
+    assert "scheme = int8-per-tensor" in settings(changed, rules).splitlines()
+    assert "fail-on-verdict = degrades" in settings(replace(changed, fail_on_verdict=Verdict.DEGRADES), rules)

@@ -1,0 +1,223 @@
+"""One model through the stages: what was asked for and did not happen is said once, and figures are figures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx_cases import onnx_text
+
+from onnxlint_q.analysis.experiment import LayerSqnr
+from onnxlint_q.analysis.schemes import SCHEMES
+from onnxlint_q.execute.data.preprocess import PRESETS
+from onnxlint_q.execute.data.sources import ArraySource, RandomSource, open_source
+from onnxlint_q.finding import Evidence, Finding, Severity
+from onnxlint_q.forecast.forecast import Forecast
+from onnxlint_q.graph import read_model
+from onnxlint_q.judge.config import Config, Overrides
+from onnxlint_q.judge.facts import facts_of
+from onnxlint_q.judge.own_findings import NOT_RUN, RULE_CRASHED
+from onnxlint_q.judge.verdict import Verdict
+from onnxlint_q.workflow import check as workflow
+from onnxlint_q.workflow.assemble import assemble
+from onnxlint_q.workflow.check import lint
+from onnxlint_q.workflow.record import CheckRequest, DataRequest, Record
+from onnxlint_q.workflow.results import Basis, ModelResult, SchemeResult
+
+HEALTHY, BROKEN, QUANTISED = "healthy_resnet.onnx", "depthwise_spread.onnx", "qdq_good.onnx"
+STATIC = CheckRequest()
+NOISE = CheckRequest(DataRequest(RandomSource(), 4))
+
+
+def missing(result: ModelResult) -> list[tuple[str, str, str]]:
+    """Code, option and message of each finding that says that a run did not happen."""
+    found = [finding for finding in result.findings if finding.code in NOT_RUN]
+    assert all(finding.severity is Severity.ERROR and finding.remedy for finding in found)
+    return [(finding.code, finding.location.output, finding.message) for finding in found]
+
+
+def unknown_operator(folder: Path) -> Path:
+    path = folder / "m.onnx"
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "nobody" : 1]>\n'
+        "net (float[N, 8] x) => (float[N, 8] y) { y = nobody.Thing(x) }"
+    )
+    onnx.save(proto, path)
+    return path
+
+
+def test_a_model_that_cannot_run_is_one_error_with_its_reason(tmp_path: Path) -> None:
+    result = lint(unknown_operator(tmp_path), [], Config(), NOISE)
+    ((code, option, message),) = missing(result)
+    assert (code, option) == ("QX002", "--calibrate")
+    assert message.startswith("The model was not run on the data: ONNX Runtime cannot run the model: ")
+    assert "nobody" in message and result.untested_because in message and result.calibration is None
+    assert result.fails and replace(result, fail_on=None, fail_on_verdict=None).fails
+
+
+def test_a_probe_that_cannot_run_is_another(tmp_path: Path) -> None:
+    result = lint(unknown_operator(tmp_path), [], Config(), replace(NOISE, probe=True))
+    assert {(code, option) for code, option, _ in missing(result)} == {("QX002", "--calibrate"), ("QX003", "--probe")}
+
+
+def test_nothing_is_missing_where_nothing_was_asked_for(tmp_path: Path) -> None:
+    result = lint(unknown_operator(tmp_path), [], Config(), STATIC)
+    assert not missing(result) and not result.untested_because and not result.fails
+
+
+def test_a_quantised_model_is_run_but_neither_probed_nor_quantised_again(models: Path) -> None:
+    data = DataRequest(RandomSource(), 4)
+    assert not missing(lint(models / QUANTISED, [], Config(), CheckRequest(data)))
+    asked = CheckRequest(replace(data, layers=True, trials=2), probe=True)
+    result = lint(models / QUANTISED, [], Config(), asked)
+    # Layers and trials fall to one fault, which is said once.
+    assert sorted((code, option) for code, option, _ in missing(result)) == [
+        ("QX002", "--measure layers"),
+        ("QX003", "--probe"),
+    ]
+    assert all("the model is quantised already" in message for _, _, message in missing(result))
+    assert all(f.remedy.startswith("Leave out --") for f in result.findings) and result.calibration is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "reason"),
+    [
+        ("wrong.npz", {"images": np.zeros((4, 3, 8, 8), np.float32)}, "has shape"),
+        ("nan.npz", {"images": np.full((4, 3, 32, 32), np.nan, np.float32)}, "NaN or infinity"),
+        ("other.npz", {"a": np.zeros(3), "b": np.zeros(3)}, "holds 'a', 'b' but nothing for input 'images'"),
+        ("broken.npz", None, "cannot be read as .npz or .npy"),
+    ],
+)
+def test_data_that_cannot_be_used_costs_the_run_and_not_what_the_file_tells(
+    models: Path, tmp_path: Path, name: str, arrays: dict[str, Any] | None, reason: str
+) -> None:
+    path = tmp_path / name
+    if arrays is None:
+        path.write_bytes(b"no archive")
+    else:
+        np.savez(path, **arrays)
+    jobs = workflow.plan([models / BROKEN], Overrides())
+    run = workflow.check(jobs, CheckRequest(DataRequest(open_source(str(path), PRESETS["raw"]), 4)))
+    static = workflow.check(jobs, STATIC).models[0]
+    (result,) = run.models
+    ((code, option, message),) = missing(result)
+    assert (code, option, run.trustworthy, run.fails) == ("QX004", "--calibrate", True, True)
+    assert message.startswith("The model was not run on the data: ") and reason in message and str(path) in message
+    assert [f for f in result.findings if f.code not in NOT_RUN] == list(static.findings) != []
+    assert [scheme.verdict for scheme in result.schemes] == [scheme.verdict for scheme in static.schemes]
+
+
+def test_too_little_data_for_trials_costs_the_trials(models: Path, calibration: Path) -> None:
+    images = np.load(calibration)["images"][:6]
+    request = DataRequest(ArraySource("six.npz", {"images": images}), 4, trials=9)
+    result = lint(models / HEALTHY, [], Config(), CheckRequest(request))
+    assert missing(result) == [
+        (
+            "QX004",
+            "--trials",
+            "There are no trials: six.npz: holds 6 samples, 9 trials need at least 10; lower --trials.",
+        )
+    ]
+    assert [scheme.basis for scheme in result.schemes] == [Basis.MEASURED] * 2 and result.trials is None
+
+
+def test_a_weight_that_nobody_reads_does_not_stop_the_run(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    proto = onnx_text(
+        "agraph (float[N, 32] x) => (float[N, 8] y) { y = MatMul(x, w) }",
+        w=random.standard_normal((32, 8)).astype(np.float32),
+        left_behind=random.standard_normal((32, 8)).astype(np.float32),
+    )
+    onnx.save(proto, tmp_path / "m.onnx")
+    result = lint(tmp_path / "m.onnx", [], Config(), NOISE)
+    assert not missing(result)
+    assert [(s.basis, s.verdict) for s in result.schemes] == [(Basis.MEASURED, Verdict.SURVIVES)] * 2
+
+
+def test_the_configured_schemes_are_judged(models: Path) -> None:
+    config = Config(schemes=(SCHEMES["int8-per-channel"],))
+    assert [scheme.scheme for scheme in lint(models / BROKEN, [], config, STATIC).schemes] == ["int8-per-channel"]
+
+
+def test_one_model_that_cannot_be_read_does_not_stop_the_others(models: Path, broken: Path) -> None:
+    run = workflow.check(workflow.plan([broken / "cyclic.onnx", models / HEALTHY], Overrides()), STATIC)
+    assert [Path(model.path).name for model in run.models] == [HEALTHY] and not run.trustworthy
+    assert [Path(failure.path).name for failure in run.failures] == ["cyclic.onnx"]
+
+
+SURVIVES, DEGRADES, BREAKS, UNKNOWN = Verdict.SURVIVES, Verdict.DEGRADES, Verdict.BREAKS, None
+
+
+def result_of(*verdicts: Verdict | None, findings: tuple[Finding, ...] = ()) -> ModelResult:
+    schemes = tuple(SchemeResult(str(number), verdict, None, Basis.FORECAST) for number, verdict in enumerate(verdicts))
+    return ModelResult("m.onnx", "", 17, "float", schemes, (), findings)
+
+
+@pytest.mark.parametrize(
+    ("level", "verdicts", "fails"),
+    [
+        (BREAKS, (SURVIVES, DEGRADES), False),
+        (BREAKS, (SURVIVES, BREAKS), True),
+        (BREAKS, (UNKNOWN, UNKNOWN), False),
+        (BREAKS, (), False),
+        (DEGRADES, (SURVIVES, UNKNOWN), False),
+        (DEGRADES, (SURVIVES, DEGRADES), True),
+        (DEGRADES, (BREAKS,), True),
+        (None, (BREAKS, DEGRADES), False),
+    ],
+)
+def test_the_worst_verdict_fails_a_build(
+    level: Verdict | None, verdicts: tuple[Verdict | None, ...], fails: bool
+) -> None:
+    assert replace(result_of(*verdicts), fail_on_verdict=level).fails is fails
+
+
+def test_a_finding_fails_a_build_unless_a_run_refuted_it() -> None:
+    warning = replace(RULE_CRASHED.finding("QZ001", "m", "r"), code="QZ001", severity=Severity.WARNING)
+    result = result_of(SURVIVES, findings=(warning,))
+    assert (
+        result.fails and not replace(result, fail_on=Severity.ERROR).fails and not replace(result, fail_on=None).fails
+    )
+    assert not replace(result, findings=(replace(warning, evidence=Evidence.REFUTED),)).fails
+
+
+def forecast_result(models: Path, output_db: float | None, layer_db: float, share: float) -> ModelResult:
+    """What becomes of a forecast with these figures."""
+    facts = facts_of(read_model(models / HEALTHY), (SCHEMES["fp8"],))
+    rows = {layer.output: LayerSqnr(layer_db, layer_db, share, share) for layer in facts.layers}
+    facts = replace(facts, forecasts={"fp8": Forecast(output_db, rows, rest_share=share)})
+    return assemble(Record(STATIC, (), Config(), facts))
+
+
+def test_figures_are_those_of_the_forecast(models: Path) -> None:
+    result = forecast_result(models, 20.0, 30.0, 0.1)
+    assert (result.schemes[0].verdict, result.schemes[0].output_sqnr_db) == (SURVIVES, 20.0)
+    bounded = Forecast(20.0).bounded(30.0)
+    assert bounded == pytest.approx(30.0, abs=0.01)
+    assert result.layers[0].forecast == {"fp8": LayerSqnr(bounded, bounded, 0.1, 0.1)}
+
+
+@pytest.mark.parametrize("output_db", [math.nan, -math.inf, math.inf, -705.5, None])
+def test_an_output_without_a_possible_figure_is_unknown_with_a_reason(models: Path, output_db: float | None) -> None:
+    (scheme,) = forecast_result(models, output_db, 30.0, 0.1).schemes
+    assert (scheme.verdict, scheme.output_sqnr_db, scheme.rest_share) == (None, None, None) and scheme.note
+
+
+@pytest.mark.parametrize("layer_db", [math.nan, -math.inf, -705.5])
+def test_a_forecast_that_ran_away_tells_nothing_of_any_layer(models: Path, layer_db: float) -> None:
+    result = forecast_result(models, 20.0, layer_db, math.nan)
+    assert all(row.forecast is None for row in result.layers)
+    assert result.schemes[0].verdict is None
+    assert result.schemes[0].note == "the forecast gives figures that no run can give, so it says nothing of this model"
+
+
+def test_shares_that_are_no_numbers_are_left_out(models: Path) -> None:
+    result = forecast_result(models, 20.0, 30.0, math.nan)
+    assert result.schemes[0].rest_share is None
+    bounded = Forecast(20.0).bounded(30.0)
+    assert result.layers[0].forecast == {"fp8": LayerSqnr(bounded, bounded, None, None)}
