@@ -30,8 +30,8 @@ _FLOATS = frozenset(
 # Samples and slopes of all tensors together: 2 GB. What comes after is treated as unknown.
 _MAX_SAMPLES = 1 << 29
 _MAX_COPIED = 1 << 14
-# numpy ends at 64 axes, and samples take one of them.
-_MAX_RANK = 32
+# The oldest numpy ends at 32 axes, and samples take one of them.
+_MAX_RANK = 31
 
 
 @dataclass(frozen=True, slots=True, eq=False)
