@@ -15,7 +15,7 @@ from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.analysis.placement import Placement, quantized_activations, scaled_tensors
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.execute.executable import folded
-from onnxlint_q.graph import Format, detect_format, read_model
+from onnxlint_q.graph import read_model
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "models"
 SHARED = Path(__file__).parents[2] / "../shared/models"
@@ -100,7 +100,7 @@ def placed(measured: Measured) -> dict[str, str]:
 def float_models(folder: Path) -> list[Path]:
     """Files without a scale in them; what kind a file is, is read from it, as the lint does."""
     files = (path for path in folder.glob("*.onnx") if path.stem not in REFUSED)
-    return sorted(path for path in files if detect_format(read_model(path)) is Format.FLOAT)
+    return sorted(path for path in files if measure(read_model(path), ()).is_float)
 
 
 @pytest.mark.parametrize("path", float_models(FIXTURES), ids=lambda path: path.stem)

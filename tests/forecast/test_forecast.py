@@ -229,14 +229,16 @@ def test_layers_rank_as_measured(name: str, least: float) -> None:
 
 
 def test_ranks_that_numpy_cannot_hold_are_unknown_and_no_error() -> None:
+    most = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
     deep = "float[" + ", ".join(["1"] * 70) + "]"
     proto = onnx_text(
         f"agraph ({deep} x, float[2, 3] a) => (r, y) {{ r = Relu(x)\n b = MatMul(a, w)\n y = Mul(b, v) }}",
         w=np.eye(3, dtype=np.float32),
-        v=np.ones([1] * 38 + [2, 3], np.float32),
+        v=np.ones([1] * (most - 2) + [2, 3], np.float32),
     )
-    model = as_model(proto)
-    assert set(forecasts(model)) == {scheme.name for scheme in SCHEMES}
+    made = forecasts(as_model(proto))
+    assert made.keys() == {scheme.name for scheme in SCHEMES}
+    assert all("Mul" in one.unknown for one in made.values())
 
 
 def test_a_kernel_that_reads_a_scalar_is_unknown_and_no_error() -> None:
