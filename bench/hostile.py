@@ -5,8 +5,8 @@ fault), `runs` with commas between (`static`, `random`, `probe`, `npz`: `data.np
 folder of that name) and options (`watch=NAME`: a file of this name in the working directory must not be opened). Only
 cases whose name starts with one of the prefixes are run. Linux only. Exits 1 if anything is amiss.
 
-Each run is a process of its own with an address space of 6 GB, killed after 20 s; it must end within 10 s and 2 GB, with
-exit code 0, 1 or 2, with 2 one plain line, and leave nothing in an empty home, cache and temporary folder.
+Each run is a process of its own with an address space of 6 GB, killed after 20 s; it must end within 10 s and 2 GB,
+with exit code 0, 1 or 2, with 2 one plain line, and leave nothing in an empty home, cache and temporary folder.
 """
 
 from __future__ import annotations
@@ -46,9 +46,8 @@ class Case:
     def arguments(self) -> list[str]:
         """What follows `onnxlint-q`."""
         model = self.path / "model.onnx" if self.path.is_dir() else self.path
-        data = {"random": "random", "npz": str(self.path / "data.npz"), "images": str(self.path / "images")}.get(
-            self.run
-        )
+        places = {"random": "random", "npz": str(self.path / "data.npz"), "images": str(self.path / "images")}
+        data = places.get(self.run)
         more = ["--calibrate", data, "--samples", "4"] if data else ["--probe"] if self.run == "probe" else []
         return [str(model), *more]
 
@@ -180,7 +179,7 @@ def faults(case: Case, outcome: Outcome) -> Iterator[str]:
 
 
 def words(outcome: Outcome) -> str:
-    """What it said, in short: the error, or the first finding line and how many there are."""
+    """What it said, in short: the error, or the first finding."""
     text = (
         outcome.stderr.strip().splitlines()[-1:]
         or [line.strip() for line in outcome.stdout.splitlines() if " Q" in line or "not run" in line][:1]

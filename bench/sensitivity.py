@@ -30,8 +30,8 @@ import numpy as np
 from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.execute.data.preprocess import preset
 from onnxlint_q.execute.data.sources import open_source
-from onnxlint_q.execute.executable import folded
 from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.proof.sensitivity import measure_sensitivity
@@ -48,11 +48,11 @@ def table(model: Path, archive: Path, samples: int, schemes: str) -> tuple[Secon
     facts = facts_of(read_model(model), [SCHEMES[name] for name in schemes.split(",")])
     source = open_source(str(archive), preset("imagenet"))
     observations = observe(facts, source, samples)
-    base, drawn = folded(facts), partial(source.take, facts.model.inputs, samples)
+    bench, drawn = workbench(facts).calibrated(observations), partial(source.take, facts.model.inputs, samples)
     start, before = time.perf_counter(), time.process_time()
-    found = measure_sensitivity(facts, base, drawn, observations)
+    found = measure_sensitivity(bench, drawn)
     seconds = time.perf_counter() - start, time.process_time() - before
-    return seconds, len(found.weights) + len(found.activations) + len(found.both)
+    return seconds, len(found)
 
 
 def ours(model: Path, archive: Path, samples: int, schemes: str) -> tuple[Seconds, int]:
@@ -97,8 +97,9 @@ def main() -> None:
     print(f"{chosen.model.name}, {chosen.samples} samples, {chosen.repeats} repeats")
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "samples.npz"
-        arrays = [sample[value.name] for sample in source.take([value], chosen.samples)]
-        np.savez(archive, allow_pickle=False, **{value.name: np.concatenate(arrays)})
+        samples = [sample[value.name] for sample in source.take([value], chosen.samples)]
+        arrays: dict[str, Any] = {value.name: np.concatenate(samples)}
+        np.savez(archive, **arrays)
         for _ in range(chosen.repeats):
             for schemes, (what, run) in product(_SCHEMES, (("table alone", table), ("whole command", ours))):
                 spent, figures = run(chosen.model, archive, chosen.samples, schemes)

@@ -24,7 +24,7 @@ from PIL import Image
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.execute.data.preprocess import Preprocessing, preset
 from onnxlint_q.execute.data.source import Sample
-from onnxlint_q.execute.executable import folded
+from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.graph import Value, read_model
 from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.proof.sensitivity import measure_sensitivity
@@ -68,8 +68,8 @@ def differences(model: Path, truth: Path, images: Path, skip: int) -> tuple[list
     count = int(said["images"])
     how = HOW.get(model.stem, preset("imagenet"))
     samples = partial(pictures, images, how, facts.model.inputs, count, skip)
-    table = measure_sensitivity(facts, folded(facts), samples).weights
-    found = {layer: error for (_, layer), error in table.items() if error.has_signal}
+    table = measure_sensitivity(workbench(facts), samples)
+    found = {layer: error for experiment, error in table.items() if error.has_signal for layer in experiment.weights}
     both = [key for key in expected if key in found]
     figures = [_PERFECT_DB if (db := found[key].sqnr_db) is None else db for key in both]
     return figures, [expected[key] for key in both], count

@@ -25,6 +25,7 @@ FAMILIES: Mapping[str, str] = {
     "QP": "Scales and zero points",
     "QA": "Activations",
     "QD": "Calibration data",
+    "QC": "Comparison of two files",
     "QX": "The linter itself",
 }
 # A section starts a line, as a heading (`## What to do`) or as the first words of a paragraph (`**What to do.** …`).
@@ -105,6 +106,7 @@ def page(rule: type[Rule]) -> str:
     """One rule's page."""
     parts = sections(rule)
     needs = " It reads calibration data and is silent without." if rule.needs_calibration else ""
+    needs += " Only `compare` finds it." if rule.needs_comparison else ""
     lines = [
         _GENERATED,
         "",
@@ -143,7 +145,11 @@ def _examples(rule: type[Rule]) -> Iterator[str]:
             why = example.why[:1].upper() + example.why[1:].rstrip(".")
             yield f"{verdict}{named}{': ' if why else ''}{why}."
             yield ""
-            text = textwrap.dedent(example.model).strip()
+            pair = [("Float", example.reference), ("Quantised", example.model)] if example.reference else []
+            text = "\n\n".join(
+                f"{heading}{textwrap.dedent(model).strip()}"
+                for heading, model in [(f"# {title}\n", model) for title, model in pair] or [("", example.model)]
+            )
             if text == shown:
                 yield from ("The same network with other values.", "")
             else:

@@ -33,6 +33,49 @@ def versioned_text(opset: int, domain: str, graph: str, /, **arrays: npt.ArrayLi
     return proto
 
 
+def detector() -> onnx.ModelProto:
+    """Two scales, of which the coarse one flows back into the fine one, and heads that meet as rows of anchors."""
+    text = """
+    detector (float[N, 3, 32, 32] images) => (float[N, 80, 4] boxes, float[N, 80, 2] scores) {
+      a = Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (images, stem)
+      half = Relu(a)
+      b = Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (half, down)
+      fine = Relu(b)
+      c = Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (fine, deeper)
+      coarse = Relu(c)
+      up = Resize <mode = "nearest"> (coarse, , sides)
+      both = Concat <axis = 1> (up, fine)
+      d = Conv(both, mix)
+      mixed = Relu(d)
+      near = Conv(mixed, near_head)
+      far = Conv(coarse, far_head)
+      near_rows = Reshape(near, rows)
+      far_rows = Reshape(far, rows)
+      joined = Concat <axis = 2> (near_rows, far_rows)
+      anchors = Transpose <perm = [0, 2, 1]> (joined)
+      boxes, logits = Split <axis = 2> (anchors, parts)
+      scores = Sigmoid(logits)
+    }
+    """
+    random = np.random.default_rng(0)
+
+    def weight(*shape: int) -> Array:
+        return np.asarray(random.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:])), np.float32)
+
+    return onnx_text(
+        text,
+        stem=weight(8, 3, 3, 3),
+        down=weight(12, 8, 3, 3),
+        deeper=weight(16, 12, 3, 3),
+        mix=weight(12, 28, 1, 1),
+        near_head=weight(6, 12, 1, 1),
+        far_head=weight(6, 16, 1, 1),
+        sides=np.asarray([1, 1, 2, 2], np.float32),
+        rows=np.asarray([0, 6, -1]),
+        parts=np.asarray([4, 2]),
+    )
+
+
 def as_model(proto: onnx.ModelProto) -> Model:
     """What `read_model` makes of a file with this content."""
     store = TensorStore(Path(), "case.onnx")

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import onnx
 
+from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_TENSOR, SCHEMES, Scheme
 from onnxlint_q.execute.data.sources import ArraySource
-from onnxlint_q.execute.executable import Executable, folded
+from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.session import Array, Session
 from onnxlint_q.execute.stream.observe import observe
-from onnxlint_q.execute.variants.quantized import activation_scales, with_activations, with_weight
+from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import Facts, facts_of
 from onnxlint_q.proof.comparison.metrics import ClassifierErrorAccumulator, TensorErrorAccumulator
@@ -73,13 +74,13 @@ def quantised_trials(
     """`trials` quantisations under every scheme, ranges from `size` images each; every layer under int8 per tensor."""
     facts = facts_of(read_model(path), STUDIED)
     hidden = hidden_tensors(facts)
-    base = folded(facts)
-    exact = _values(base, hidden, digits)
+    bench = workbench(facts)
+    exact = _values(bench.float_model, hidden, digits)
     for trial in range(trials):
         images = digits.calibration(trial, size)
-        seen = facts.observed(observe(facts, ArraySource("digits", {INPUT: images}), len(images)))
+        calibrated = bench.calibrated(observe(facts, ArraySource("digits", {INPUT: images}), len(images)))
         for scheme in facts.schemes:
-            values = _values(_quantised(base, seen, scheme), hidden, digits)
+            values = _values(calibrated.executable(Experiment(scheme)), hidden, digits)
             yield _output_trial(network, scheme, trial, exact[OUTPUT], values[OUTPUT], digits)
             if scheme is INT8_PER_TENSOR:
                 yield from _layer_trials(facts, network, trial, hidden, exact, values)
@@ -93,12 +94,6 @@ def hidden_tensors(facts: Facts) -> list[str]:
         rectified = reader is not None and reader.op_type in {"Relu", "Clip"}
         tensors.append(reader.output if reader is not None and rectified else layer.output)
     return tensors
-
-
-def _quantised(base: Executable, facts: Facts, scheme: Scheme) -> Executable:
-    assert facts.observations is not None
-    weights = with_weight(base, facts, facts.layers, scheme)
-    return with_activations(weights, activation_scales(facts, scheme, facts.observations))
 
 
 def _values(executable: Executable, hidden: list[str], digits: Digits) -> dict[str, Array]:

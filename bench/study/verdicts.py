@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
+from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.execute.data.source import Sample
 from onnxlint_q.execute.data.sources import ArraySource
-from onnxlint_q.execute.executable import Executable, folded
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.output_error import OutputError
-from onnxlint_q.execute.variants.quantized import activation_scales, with_activations, with_weight
-from onnxlint_q.execute.variants.variant_runs import measure_variants
+from onnxlint_q.execute.variants.variant_runs import run_variants
+from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.finding import Evidence
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.config import Config
@@ -88,18 +88,13 @@ def truth(path: Path, calibration: Images, test: Images) -> Mapping[str, Any]:
     """
     facts = facts_of(read_model(path), DEFAULT_SCHEMES)
     observations = observe(facts, ArraySource("digits", {INPUT: calibration}), len(calibration))
-    base = folded(facts)
-
-    def whole(scheme: Scheme) -> Executable:
-        weights = with_weight(base, facts, facts.layers, scheme)
-        return with_activations(weights, activation_scales(facts, scheme, observations))
-
-    variants: dict[str, Callable[[], Executable]] = {
-        layer.output: partial(with_weight, base, facts, [layer], INT8_PER_TENSOR) for layer in facts.layers
+    bench = workbench(facts).calibrated(observations)
+    layers = {layer.output: Experiment.on_weight(INT8_PER_TENSOR, layer.output) for layer in facts.layers}
+    schemes = {"per_tensor": Experiment(INT8_PER_TENSOR), "per_channel": Experiment(INT8_PER_CHANNEL)}
+    variants = {
+        experiment: partial(bench.executable, experiment) for experiment in (*layers.values(), *schemes.values())
     }
-    schemes = {"per_tensor": INT8_PER_TENSOR, "per_channel": INT8_PER_CHANNEL}
-    variants |= {f"whole {name}": partial(whole, scheme) for name, scheme in schemes.items()}
-    errors = measure_variants(base, variants, partial(_one_batch, test))
+    errors = run_variants(bench.float_model, variants, partial(_one_batch, test))
     return {
         "model": path.name,
         "images": len(test),
@@ -110,11 +105,11 @@ def truth(path: Path, calibration: Images, test: Images) -> Mapping[str, Any]:
                 "op_type": layer.folded.layer.op_type,
                 "group": layer.folded.layer.group,
                 "depthwise": layer.folded.layer.depthwise,
-                "weight_only_sqnr_db": errors[layer.output].sqnr_db,
+                "weight_only_sqnr_db": errors[layers[layer.output]].sqnr_db,
             }
             for layer in facts.layers
         ],
-        "end_to_end": {name: _figures(errors[f"whole {name}"]) for name in schemes},
+        "end_to_end": {name: _figures(errors[experiment]) for name, experiment in schemes.items()},
     }
 
 

@@ -53,8 +53,9 @@ def compare_gains(norm: BatchNorm, epsilons: float = EPSILONS, share: float = SH
     still = variance < epsilons * norm.epsilon
     if not still.all():
         still |= variance < share * np.median(variance[~still])
-    swing = gain * np.sqrt(np.maximum(variance, 0.0))
-    return Gains(gain / _ordinary(gain, still), still, swing / _ordinary(swing, still))
+    with np.errstate(all="ignore"):  # parameters that are not finite are for a rule to report
+        swing = gain * np.sqrt(np.maximum(variance, 0.0))
+        return Gains(gain / _ordinary(gain, still), still, swing / _ordinary(swing, still))
 
 
 def _ordinary(values: Vector, still: npt.NDArray[np.bool_]) -> float:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from onnxlint_q.analysis.number_formats import Float, NumberFormat, round_trip
 from onnxlint_q.graph import Model, QuantizedTensor
-
-Float = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +16,23 @@ class Grid:
 
     Attributes:
         scale: one step, in the tensor's own unit.
-        low, high: smallest and largest representable value.
+        zero_point: the code of zero.
+        number: format of the codes, all of which count.
     """
 
     scale: float
-    low: float
-    high: float
+    zero_point: int
+    number: NumberFormat
+
+    @property
+    def low(self) -> float:
+        """Smallest representable value."""
+        return self.scale * (self.number.lowest - self.zero_point)
+
+    @property
+    def high(self) -> float:
+        """Largest representable value."""
+        return self.scale * (self.number.largest - self.zero_point)
 
     @property
     def range(self) -> float:
@@ -37,16 +46,13 @@ class Grid:
 
     def round_trip(self, values: Float) -> Float:
         """The nearest representable values, ties to the even step, saturated."""
-        step = np.float32(self.scale)
-        with np.errstate(over="ignore"):
-            nearest: Float = np.rint(values / step) * step
-        return nearest.clip(np.float32(self.low), np.float32(self.high))
+        return round_trip(values, self.scale, self.number, self.zero_point)
 
 
 def grid(model: Model, pair: QuantizedTensor) -> Grid | None:
     """The values of a per-tensor integer pair; None if it is per channel, invalid, or not constant."""
-    codes, scale, zero_point = pair.code_range, pair.read_scale(model), pair.read_zero_point(model)
-    if codes is None or scale is None or scale.size != 1 or pair.dynamic:
+    scale, zero_point = pair.read_scale(model), pair.read_zero_point(model)
+    if pair.code_range is None or scale is None or scale.size != 1 or pair.dynamic:
         return None
     if pair.zero_point and (zero_point is None or zero_point.size != 1):
         return None
@@ -54,4 +60,4 @@ def grid(model: Model, pair: QuantizedTensor) -> Grid | None:
     if not (np.isfinite(step) and step > 0):
         return None
     shift = 0 if zero_point is None else int(zero_point.reshape(()))
-    return Grid(step, step * (codes[0] - shift), step * (codes[1] - shift))
+    return Grid(step, shift, NumberFormat(pair.elem_type, symmetric=False))

@@ -62,10 +62,10 @@ class Measured:
         """Whether the one output holds the scores of classes, so that it matters which is the largest."""
         return gives_class_scores(self.model)
 
-    @property
-    def is_quantisable(self) -> bool:
-        """Whether there is a weight or an activation that a scheme would quantise."""
-        return bool(self.layers) or any(not place.constant for place in self.placements)
+    def is_quantisable(self, scheme: Scheme) -> bool:
+        """Whether there is a weight or an activation that the scheme would quantise."""
+        rounded = scheme.activations is not None and any(not place.constant for place in self.placements)
+        return rounded or any(scheme.covers(layer.folded.layer) for layer in self.layers)
 
     @cached_property
     def stem(self) -> Stem | None:

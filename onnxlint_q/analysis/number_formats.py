@@ -1,89 +1,180 @@
-"""The arithmetic of QuantizeLinear and DequantizeLinear.
+"""Number formats, who shares a scale, and the arithmetic of QuantizeLinear and DequantizeLinear.
 
-ONNX operator specification, QuantizeLinear-21: `y = saturate(round_half_even(x / scale) + zero_point)`.
-Symmetric weights use the codes -(2^(b-1)-1) … 2^(b-1)-1, as ONNX Runtime's quantiser does.
+ONNX operator specification, QuantizeLinear-21: `y = saturate(round_half_even(x / scale) + zero_point)`, for float8
+rounded by the type itself; DequantizeLinear-21: `x = (y - zero_point) * scale`.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+import onnx
 
-from onnxlint_q.analysis.schemes import FLOAT8_MAX, Number, Scheme
+from onnxlint_q.graph.element_types import CODE_RANGES
 
 Float = npt.NDArray[np.float32]
+Floats = TypeVar("Floats", npt.NDArray[np.float32], npt.NDArray[np.float64])
+_finfo: Any = ml_dtypes.finfo
+_iinfo: Any = ml_dtypes.iinfo
 # Below this a float32 scale is subnormal and its reciprocal overflows; ONNX Runtime then takes the scale 1.
 _TINY = np.float32(np.finfo(np.float32).tiny)
 
 
-def symmetric_scale(absmax: npt.ArrayLike, bits: int) -> Float:
-    """Scale that puts `absmax` on the largest code of a signed symmetric type; 1 where nothing is to be scaled."""
-    return _scale(absmax, 2 ** (bits - 1) - 1)
+@dataclass(frozen=True, slots=True)
+class NumberFormat:
+    """A format of codes.
+
+    Attributes:
+        elem_type: TensorProto.DataType of the codes.
+        symmetric: the zero point is 0, and a signed integer type leaves out its smallest code, so that the codes span
+            as far on either side, as in ONNX Runtime's quantiser; else the zero point is fitted to the values.
+    """
+
+    elem_type: int
+    symmetric: bool = True
+
+    @property
+    def name(self) -> str:
+        """ONNX's name of the type."""
+        return str(onnx.TensorProto.DataType.Name(self.elem_type)).lower()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The numpy type of the codes."""
+        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self.elem_type))
+
+    @property
+    def is_float(self) -> bool:
+        """Whether codes are floating-point numbers, whose steps grow with the value."""
+        return self.elem_type not in CODE_RANGES
+
+    @property
+    def bits(self) -> int:
+        """Bits of a code."""
+        return int((_finfo if self.is_float else _iinfo)(self.dtype).bits)
+
+    @property
+    def mantissa_bits(self) -> int:
+        """Bits behind the point of a floating-point code; 0 for an integer."""
+        return int(_finfo(self.dtype).nmant) if self.is_float else 0
+
+    @property
+    def smallest_normal(self) -> float:
+        """Smallest floating-point code whose step is still relative to it; below, steps stay the same."""
+        return float(_finfo(self.dtype).smallest_normal)
+
+    @property
+    def signed(self) -> bool:
+        """Whether there are negative codes."""
+        return self.lowest < 0
+
+    @property
+    def lowest(self) -> float:
+        """Smallest code that is used."""
+        smallest = -self.largest if self.is_float else CODE_RANGES[self.elem_type][0]
+        return max(smallest, -self.largest) if self.symmetric else smallest
+
+    @property
+    def largest(self) -> float:
+        """Largest code."""
+        return float(_finfo(self.dtype).max) if self.is_float else CODE_RANGES[self.elem_type][1]
 
 
-def _scale(absmax: npt.ArrayLike, largest: float) -> Float:
-    scale = np.asarray(absmax, np.float32) / np.float32(largest)
+_T = onnx.TensorProto
+INT4 = NumberFormat(_T.INT4)
+INT8 = NumberFormat(_T.INT8)
+UINT8 = NumberFormat(_T.UINT8, symmetric=False)
+UINT16 = NumberFormat(_T.UINT16, symmetric=False)
+FLOAT8 = NumberFormat(_T.FLOAT8E4M3FN)
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Which values of an array share a scale.
+
+    All of them where there is no axis (per tensor); those with one index of `axis` (per channel); or, as in
+    QuantizeLinear-21, every run of `block_size` values along `axis` (block-wise), the last of which may be shorter.
+    """
+
+    axis: int | None = None
+    block_size: int = 0
+
+    def largest(self, values: Float) -> Float:
+        """The largest magnitude among the values that share a scale with each; broadcasts against `values`."""
+        magnitude = np.abs(values)
+        if self.axis is None:
+            return np.asarray(magnitude.max(keepdims=True))
+        if not self.block_size:
+            others = tuple(axis for axis in range(values.ndim) if axis != self.axis)
+            return np.asarray(magnitude.max(axis=others, keepdims=True))
+        starts = np.arange(0, values.shape[self.axis], self.block_size)
+        sizes = np.diff([*starts, values.shape[self.axis]])
+        return np.repeat(np.maximum.reduceat(magnitude, starts, self.axis), sizes, self.axis)
+
+
+def symmetric_scale(magnitude: npt.ArrayLike, number: NumberFormat) -> Float:
+    """Scale that puts `magnitude` on the largest code; 1 where nothing is to be scaled."""
+    scale = np.asarray(magnitude, np.float32) / np.float32(number.largest)
     return np.where(scale < _TINY, np.float32(1), scale).astype(np.float32)
 
 
-def activation_qparams(low: float, high: float, number: Number) -> tuple[np.float32, int]:
+def activation_qparams(low: float, high: float, number: NumberFormat) -> tuple[np.float32, int]:
     """Scale and zero point for values in `[low, high]`, widened to contain zero; scale 1 where that is nothing.
 
-    Symmetric formats take the scale that puts the largest magnitude on their largest value, and the zero point 0.
+    Symmetric formats take the scale that puts the largest magnitude on their largest code, and the zero point 0.
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    if number in {Number.INT8, Number.FLOAT8}:
-        scale = max(-low, high) / (FLOAT8_MAX if number is Number.FLOAT8 else 127)
+    if number.symmetric:
+        scale = max(-low, high) / number.largest
         return np.float32(scale if scale >= _TINY else 1), 0
-    top = 2**16 - 1 if number is Number.UINT16 else 2**8 - 1
-    scale = (high - low) / top
+    codes = number.largest - number.lowest
+    scale = (high - low) / codes
     if scale < _TINY:
         return np.float32(1), 0
-    return np.float32(scale), int(np.clip(np.rint(-low / scale), 0, top))
+    return np.float32(scale), int(number.lowest + np.clip(np.rint(-low / scale), 0, codes))
 
 
-def quantize_dequantize(values: Float, scale: npt.ArrayLike, bits: int) -> Float:
-    """Signed symmetric round trip of `values`; `scale` broadcasts against them."""
-    limit = np.float32(2 ** (bits - 1) - 1)
-    scale = np.asarray(scale, np.float32)
-    # NaN stays NaN, as in the operator; it is for others to report.
+def round_trip(values: Floats, scale: npt.ArrayLike, number: NumberFormat, zero_point: int = 0) -> Floats:
+    """Values after quantisation and back, in their own precision; `scale` broadcasts against them.
+
+    NaN stays NaN, as in the operator; it is for others to report.
+    """
+    step = np.asarray(scale, values.dtype)
     with np.errstate(invalid="ignore", over="ignore"):
-        codes: Float = np.rint(values / scale)
-        np.clip(codes, -limit, limit, out=codes)
-        codes *= scale
+        codes = np.asarray(values / step)
+        if number.is_float:
+            np.clip(codes, number.lowest, number.largest, out=codes)
+            codes = codes.astype(number.dtype).astype(values.dtype)
+        else:
+            np.rint(codes, out=codes)
+            np.clip(codes, number.lowest - zero_point, number.largest - zero_point, out=codes)
+        codes *= step
     return codes
 
 
-def float8_round_trip(values: Float, scale: npt.ArrayLike) -> Float:
-    """Round trip of `values` through float8 e4m3fn, round half to even, saturating; `scale` broadcasts."""
-    scale = np.asarray(scale, np.float32)
-    with np.errstate(invalid="ignore", over="ignore"):
-        codes = np.clip(values / scale, -FLOAT8_MAX, FLOAT8_MAX).astype(ml_dtypes.float8_e4m3fn)
-        return np.asarray(codes.astype(np.float32) * scale, np.float32)
+def weight_round_trip(
+    matrix: Float, number: NumberFormat, sharing: Sharing, tied: int = 1, magnitude: float | None = None
+) -> Float:
+    """A weight as `[output channels, taps]` after symmetric quantisation and back.
 
-
-def weight_round_trip(weight: Float, scheme: Scheme, channel_axis: int = 0, top: float | None = None) -> Float:
-    """A weight after quantisation under `scheme` and back; per channel there is one scale a slice of `channel_axis`.
-
-    `top` is the magnitude that a scale for the tensor covers where `weight` is only a part of the tensor.
+    Args:
+        matrix: the weight.
+        number: format of the codes.
+        sharing: which values of the matrix share a scale.
+        tied: how many evenly spaced channels have one scale where there is one a channel.
+        magnitude: what a scale for the tensor covers where `matrix` is only a part of the tensor.
     """
-    if scheme.per_channel:
-        others = tuple(axis for axis in range(weight.ndim) if axis != channel_axis)
-        absmax = np.abs(weight).max(axis=others, keepdims=True)
-    else:
-        absmax = np.abs(weight).max(keepdims=True) if top is None else np.float32(top)
-    if scheme.weights is Number.FLOAT8:
-        return float8_round_trip(weight, _scale(absmax, FLOAT8_MAX))
-    return quantize_dequantize(weight, symmetric_scale(absmax, scheme.weight_bits), scheme.weight_bits)
-
-
-def matrix_round_trip(matrix: Float, scheme: Scheme, sharing: int = 1, top: float | None = None) -> Float:
-    """`weight_round_trip` of a weight as `[channels, taps]`, `sharing` evenly spaced channels having one scale."""
-    grouped = matrix.reshape(sharing, -1, matrix.shape[1])
-    return weight_round_trip(grouped, scheme, 1, top).reshape(matrix.shape)
+    if sharing.axis is None and magnitude is not None:
+        return round_trip(matrix, symmetric_scale(magnitude, number), number)
+    largest = sharing.largest(matrix)
+    if tied > 1 and sharing == Sharing(0):
+        largest = np.tile(largest.reshape(tied, -1).max(axis=0), tied)[:, None]
+    return round_trip(matrix, symmetric_scale(largest, number), number)
 
 
 def decibel(signal: float, noise: float) -> float | None:

@@ -23,32 +23,14 @@ import onnx
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.names import ROOT
+from onnxlint_q.graph.operators import StaticScale
 
-# Mark what they read and write.
-_COMPUTING = frozenset(
-    {
-        "Add", "ArgMax", "Concat", "CumSum", "GlobalAveragePool", "LeakyRelu", "MatMul", "Mul", "Sigmoid", "Softmax",
-    }
-)  # fmt: skip
-# Mark their result and their first two inputs: data and weight or gain. Bias, mean and variance get no scale of 8 bits.
-_WEIGHTED = frozenset(
-    {
-        "BatchNormalization", "Conv", "ConvTranspose", "Gemm", "InstanceNormalization", "LayerNormalization",
-    }
-)  # fmt: skip
-# The result takes the scale of the input, where that has one. The number is the first opset in which they do.
-_SHARING = {
-    "AveragePool": 1, "Flatten": 1, "Gather": 1, "GatherElements": 1, "MaxPool": 12, "Reshape": 1, "Resize": 11,
-    "Slice": 1, "Split": 1, "Squeeze": 1, "TopK": 1, "Transpose": 1, "Unsqueeze": 1,
-}  # fmt: skip
-# Of those, what returns other values than it reads: rounding them again costs something.
-_SHARING_NEW_VALUES = frozenset({"AveragePool", "Resize"})
+# Of these the gain is marked as well; shift, mean and variance get no scale of 8 bits.
+_NORMALISATIONS = frozenset({"BatchNormalization", "InstanceNormalization", "LayerNormalization"})
+# A table that these look values up in is marked, where it is stored in the file.
+_LOOKUPS = frozenset({"Gather", "GatherElements"})
 # Values that such a Pad adds are in every range: zero, or values of the input.
 _PADS_OWN_VALUES = frozenset({"reflect", "edge", "wrap"})
-ABSORBED = frozenset({"Relu", "Clip"})
-"""Operators that the quantiser absorbs into the layer before them."""
-QUANTIZED_OPERATORS = _COMPUTING | _WEIGHTED | _SHARING.keys() | ABSORBED | {"Pad", "Where"}
-"""Every operator type that the quantiser handles."""
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, 0})
 
 
@@ -81,9 +63,18 @@ def quantized_activations(model: Model, layers: Sequence[FoldedLayer]) -> tuple[
 
 def stored_tensor(model: Model, result: str) -> str:
     """Key of the tensor that holds a layer's result at run time: that of the last Relu or Clip absorbed behind it."""
-    while (reader := model.sole_consumer(result)) is not None and reader.is_standard and reader.op_type in ABSORBED:
+    while (reader := model.sole_consumer(result)) is not None and _treated(reader) is StaticScale.ABSORBED:
         result = reader.output
     return result
+
+
+def is_quantized(node: Node) -> bool:
+    """Whether the static quantiser does anything with an operator of this type."""
+    return _treated(node) is not None
+
+
+def _treated(node: Node) -> StaticScale | None:
+    return node.operator.static if node.is_standard else None
 
 
 class _Placer:
@@ -113,33 +104,40 @@ class _Placer:
             yield Placement(tensor, like, self.model.is_constant(tensor), tensor in self.moved)
 
     def _visit(self, node: Node) -> None:
-        read = [key for key in node.inputs if key and key not in self.weights.get(node, ())]
-        if node.op_type in _COMPUTING:
-            self._mark(*read, *self._results(node))
-        elif node.op_type in _WEIGHTED:
-            self._mark(*(key for key in read if key in node.inputs[:2]), *self._results(node))
-        elif node.op_type in _SHARING and self.model.opset >= _SHARING[node.op_type]:
-            self._share(node)
-        elif node.op_type in ABSORBED:
+        treated = _treated(node) if self.model.opset >= node.operator.static_since else None
+        if treated is StaticScale.OWN:
+            self._mark(*self._read(node), *self._results(node))
+        elif treated is StaticScale.ABSORBED:
             self._absorb(node)
+        elif treated is StaticScale.ALL:
+            if all(key in self.scale_of for key in node.operator.data_of(node.inputs)):
+                self._mark(*self._results(node))
         elif node.op_type == "Pad":
-            self._pad(node, read)
-        elif node.op_type == "Where" and all(node.input(slot) in self.scale_of for slot in (1, 2)):
-            self._mark(*self._results(node))
+            self._pad(node)
+        elif treated is not None:
+            self._share(node, treated)
+
+    def _read(self, node: Node) -> Iterator[str]:
+        """The inputs that are marked; the weight of a layer that is known as one is not an activation."""
+        own = self.weights.get(node, ())
+        gain = node.inputs[1:2] if node.op_type in _NORMALISATIONS else ()
+        weight = tuple(node.input(slot) for slot in node.operator.weight_inputs)
+        keys = (*node.operator.data_of(node.inputs), *gain, *weight)
+        return (key for key in dict.fromkeys(keys) if key and key not in own)
 
     def _results(self, node: Node) -> Iterator[str]:
         return (self.renamed.get(key, key) for key in node.outputs if key)
 
-    def _share(self, node: Node) -> None:
+    def _share(self, node: Node, treated: StaticScale) -> None:
         source = node.input(0)
-        stored = node.op_type.startswith("Gather") and self.model.constants.initializer(source) is not None
-        if stored or node.op_type == "Split":
+        looks_up = node.op_type in _LOOKUPS and self.model.constants.initializer(source) is not None
+        if looks_up or treated is StaticScale.ASKED:
             self._mark(source)
         if source in self.scale_of:
-            self._give_scale_of(source, self._results(node), moves=node.op_type not in _SHARING_NEW_VALUES)
+            self._give_scale_of(source, self._results(node), moves=treated is not StaticScale.LENT)
 
-    def _pad(self, node: Node, read: Sequence[str]) -> None:
-        self._mark(*read)
+    def _pad(self, node: Node) -> None:
+        self._mark(*filter(None, node.inputs))
         value = self.model.constant(node.input(2)) if node.input(2) else None
         zero = node.float("value", 0.0) == 0 if not node.input(2) else value is not None and not value.any()
         mode = node.text("mode", "constant")

@@ -3,69 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+from onnxlint_q.analysis.number_formats import FLOAT8, INT4, INT8, UINT8, UINT16, NumberFormat, Sharing
+from onnxlint_q.graph import Layer
 
-class Number(StrEnum):
-    """A format of codes.
-
-    Weights are signed and symmetric: INT8 uses the codes -127 … 127, INT4 -7 … 7. Activations are per tensor: UINT8 and
-    UINT16 have a zero point fitted to the range, INT8 is symmetric with zero point 0. FLOAT8 is e4m3 without infinities
-    (largest value 448), scaled so that the largest magnitude lands on it.
-    """
-
-    INT4 = "int4"
-    INT8 = "int8"
-    UINT8 = "uint8"
-    UINT16 = "uint16"
-    FLOAT8 = "float8e4m3fn"
-
-
-FLOAT8_MAX = 448.0
+# Of a weight as `[output channels, taps]`. The taps of a matrix are its reduction axis.
+PER_TENSOR = Sharing()
+PER_CHANNEL = Sharing(axis=0)
+BLOCKS_OF_32 = Sharing(axis=1, block_size=32)
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """Formats of weights and activations, and how many weights share a scale.
+    """Formats of weights and activations, and which weights share a scale.
 
     Attributes:
         name: as on the command line.
-        per_channel: one weight scale per output channel instead of one per tensor.
-        weights, activations: formats.
+        sharing: which values of a weight share a scale, the weight being `[output channels, taps]`.
+        weights: format of weights; symmetric.
+        activations: format of activations, which have one scale a tensor; None if they stay in float.
     """
 
     name: str
-    per_channel: bool
-    weights: Number = Number.INT8
-    activations: Number = Number.UINT8
+    sharing: Sharing = PER_CHANNEL
+    weights: NumberFormat = INT8
+    activations: NumberFormat | None = UINT8
 
     @property
-    def weight_bits(self) -> int:
-        """Bits of a weight."""
-        return 4 if self.weights is Number.INT4 else 8
+    def per_channel(self) -> bool:
+        """Whether there is one weight scale an output channel."""
+        return self.sharing == PER_CHANNEL
 
-    @property
-    def activation_bits(self) -> int:
-        """Bits of an activation."""
-        return 16 if self.activations is Number.UINT16 else 8
+    def covers(self, layer: Layer) -> bool:
+        """Whether the layer's weight is quantised.
 
-    @property
-    def activation_symmetric(self) -> bool:
-        """Whether the zero point of an activation is fixed, so that a one-sided range wastes half of the codes."""
-        return self.activations in {Number.INT8, Number.FLOAT8}
+        Blocks run along the one reduction axis of a matrix that is multiplied from the right, as in ONNX Runtime's
+        MatMulNBits; a convolution has several such axes and stays in float.
+        """
+        if not self.sharing.block_size:
+            return True
+        return layer.op_type in {"Gemm", "MatMul"} and len(layer.weight_shape) == 2 and not layer.weight_left
 
 
-INT8_PER_TENSOR = Scheme("int8-per-tensor", per_channel=False)
-INT8_PER_CHANNEL = Scheme("int8-per-channel", per_channel=True)
+INT8_PER_TENSOR = Scheme("int8-per-tensor", PER_TENSOR)
+INT8_PER_CHANNEL = Scheme("int8-per-channel")
 DEFAULT_SCHEMES = (INT8_PER_TENSOR, INT8_PER_CHANNEL)
 
 SCHEMES: dict[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
         *DEFAULT_SCHEMES,
-        Scheme("int8-symmetric", per_channel=True, activations=Number.INT8),
-        Scheme("int16-activations", per_channel=True, activations=Number.UINT16),
-        Scheme("int4-weights", per_channel=True, weights=Number.INT4),
-        Scheme("fp8", per_channel=True, weights=Number.FLOAT8, activations=Number.FLOAT8),
+        Scheme("int8-symmetric", activations=INT8),
+        Scheme("int16-activations", activations=UINT16),
+        Scheme("int4-weights", weights=INT4),
+        Scheme("fp8", weights=FLOAT8, activations=FLOAT8),
+        Scheme("int4-blocks", BLOCKS_OF_32, weights=INT4, activations=None),
     )
 }

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.number_formats import decibel, matrix_round_trip
+from onnxlint_q.analysis.number_formats import decibel, weight_round_trip
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.graph import Model
 
@@ -29,7 +29,7 @@ class WeightStatistics:
     Attributes:
         low, high: smallest and largest weight of each channel.
         power: mean square of each channel.
-        noise: mean square error of each channel, by scheme name.
+        noise: mean square error of each channel, by the name of each scheme that quantises the weight.
         vanishing: fraction of each channel's non-zero weights that become zero under an int8 scale of its own, that
             is are at most `absmax_c / 254`.
         non_finite: how many weights are NaN or infinite; the other figures leave those channels out.
@@ -125,34 +125,34 @@ def measure_layers(model: Model, layers: Sequence[FoldedLayer], schemes: Sequenc
 
 
 def _measure(model: Model, folded: FoldedLayer, schemes: Sequence[Scheme]) -> LayerFacts:
-    sharing = folded.layer.scale_sharing
-    after = weight_statistics(folded.matrix(model), schemes, sharing)
+    layer, own = folded.layer, [scheme for scheme in schemes if scheme.covers(folded.layer)]
+    after = weight_statistics(folded.matrix(model), own, layer.scale_sharing)
     if not folded.is_folded:
         return LayerFacts(folded, after, after)
-    stored = folded.layer.by_channel(folded.layer.read_weight(model))
-    return LayerFacts(folded, after, weight_statistics(np.ascontiguousarray(stored), schemes, sharing))
+    stored = layer.by_channel(layer.read_weight(model))
+    return LayerFacts(folded, after, weight_statistics(np.ascontiguousarray(stored), own, layer.scale_sharing))
 
 
-def weight_statistics(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme], sharing: int = 1) -> WeightStatistics:
-    """Statistics of a weight given as `[channels, taps]`, `sharing` channels having one per-channel scale."""
+def weight_statistics(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme], tied: int = 1) -> WeightStatistics:
+    """Statistics of a weight given as `[channels, taps]`, `tied` channels having one per-channel scale."""
     finite = np.isfinite(matrix).all(axis=1)
     non_finite = 0 if finite.all() else int(matrix.size - np.count_nonzero(np.isfinite(matrix)))
     if non_finite:
-        matrix, sharing = matrix[finite], 1
+        matrix, tied = matrix[finite], 1
     if not matrix.size:
         empty = np.zeros(0)
         return WeightStatistics(empty, empty, empty, {s.name: empty for s in schemes}, empty, non_finite)
     low, high = matrix.min(axis=1).astype(np.float64), matrix.max(axis=1).astype(np.float64)
     top = float(max(high.max(), -low.min()))
-    parts = [_part(rows, schemes, sharing, top) for rows in _portions(matrix, sharing)]
+    parts = [_part(rows, schemes, tied, top) for rows in _portions(matrix, tied)]
     power, vanishing, *noise = (np.concatenate(column) for column in zip(*parts, strict=True))
     by_scheme = {scheme.name: column for scheme, column in zip(schemes, noise, strict=True)}
     return WeightStatistics(low, high, power, by_scheme, vanishing, non_finite)
 
 
-def _portions(matrix: npt.NDArray[np.float32], sharing: int) -> Iterator[npt.NDArray[np.float32]]:
+def _portions(matrix: npt.NDArray[np.float32], tied: int) -> Iterator[npt.NDArray[np.float32]]:
     """The matrix in blocks of whole channels that bound the memory of what is made from them."""
-    if sharing > 1:
+    if tied > 1:
         yield matrix  # channels that share a scale lie apart
         return
     rows = max(1, _PORTION // matrix.shape[1])
@@ -160,11 +160,11 @@ def _portions(matrix: npt.NDArray[np.float32], sharing: int) -> Iterator[npt.NDA
         yield matrix[start : start + rows]
 
 
-def _part(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme], sharing: int, top: float) -> tuple[Vector, ...]:
+def _part(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme], tied: int, top: float) -> tuple[Vector, ...]:
     """Power, vanishing share, and noise under each scheme of some channels; `top` is the tensor's magnitude."""
     columns = [_mean_square(matrix), _vanishing(matrix)]
     for scheme in schemes:
-        error = matrix_round_trip(matrix, scheme, sharing, top)
+        error = weight_round_trip(matrix, scheme.weights, scheme.sharing, tied, top)
         error -= matrix
         columns.append(_mean_square(error))
     return tuple(columns)

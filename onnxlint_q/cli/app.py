@@ -98,7 +98,7 @@ def main() -> None:
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, terminate)
     try:
-        app()
+        app(prog_name="onnxlint-q")
     except OSError as error:  # typer writes the help itself
         drop_output()
         complain(as_one_line(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,8 +19,6 @@ from onnxlint_q.cli.streams import (
     errors_as_one_line,
     progress_line,
 )
-from onnxlint_q.finding import Severity
-from onnxlint_q.judge.verdict import Verdict
 
 
 def check(
@@ -70,30 +67,16 @@ def check(
             f"configuration, else {' and '.join(scheme.name for scheme in DEFAULT_SCHEMES)}."
         ),
     ] = None,
-    select: Annotated[
-        list[str] | None, typer.Option(help="Rules to run instead of all: codes, prefixes, names.")
-    ] = None,
-    extend_select: Annotated[list[str] | None, typer.Option(help="Rules to run as well.")] = None,
-    ignore: Annotated[list[str] | None, typer.Option(help="Rules not to run.")] = None,
-    fail_on: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Lowest severity that makes the exit code 1: {one_of([*Severity, 'none'])}; {Severity.WARNING} by "
-            "default."
-        ),
-    ] = None,
-    fail_on_verdict: Annotated[
-        str | None,
-        typer.Option(
-            help="Best verdict of a judged scheme that makes the exit code 1: "
-            f"{one_of([Verdict.BREAKS, Verdict.DEGRADES, 'none'])}; {Verdict.BREAKS} by default."
-        ),
-    ] = None,
-    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever was found.")] = False,
+    select: shared.Select = None,
+    extend_select: shared.ExtendSelect = None,
+    ignore: shared.Ignore = None,
+    fail_on: shared.FailOn = None,
+    fail_on_verdict: shared.FailOnVerdict = None,
+    exit_zero: shared.ExitZero = False,
     output_format: shared.OutputFormat = None,
     html: shared.Html = None,
-    config: Annotated[Path | None, typer.Option(help="Configuration file, instead of the one that is found.")] = None,
-    no_config: Annotated[bool, typer.Option("--no-config", help="Look for no configuration file.")] = False,
+    config: shared.ConfigFile = None,
+    no_config: shared.NoConfig = False,
 ) -> None:
     """Lint models: exit 1 if a finding or a verdict fails them, 2 if there is no trustworthy answer."""
     with errors_as_one_line():

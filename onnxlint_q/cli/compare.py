@@ -23,7 +23,7 @@ def compare(
         Path | None,
         typer.Option(help="Classes of the samples: lines of `file name, class index`, or an .npy of integers."),
     ] = None,
-    preprocess: shared.Preprocess = "imagenet",
+    preprocess: shared.Preprocess = None,
     mean: shared.Mean = None,
     std: shared.Std = None,
     scale: shared.Scale = None,
@@ -32,39 +32,50 @@ def compare(
     crop: shared.Crop = None,
     layout: shared.Layout = None,
     samples: shared.Samples = 32,
-    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever was found.")] = False,
+    select: shared.Select = None,
+    extend_select: shared.ExtendSelect = None,
+    ignore: shared.Ignore = None,
+    fail_on: shared.FailOn = None,
+    fail_on_verdict: shared.FailOnVerdict = None,
+    exit_zero: shared.ExitZero = False,
     output_format: shared.OutputFormat = None,
     html: shared.Html = None,
+    config: shared.ConfigFile = None,
+    no_config: shared.NoConfig = False,
 ) -> None:
     """Compare a quantised model with its float original, layer by layer: SQNR, QMSE, QCE, QKL and where it jumps.
 
-    Exits 1 if the error jumps somewhere or the output does not survive, 2 if there is no trustworthy answer.
+    Exits 1 if there are findings that matter or the output breaks, 2 if there is no trustworthy answer.
     """
     with errors_as_one_line():
-        from onnxlint_q.cli.requests import keep_apart, parse_preprocessing, parse_reports
-        from onnxlint_q.execute.data.sources import open_source
+        from onnxlint_q.cli.requests import ImageWords, keep_apart, parse_data, parse_overrides, parse_reports
         from onnxlint_q.report import terminal_look
         from onnxlint_q.report.compare import render
+        from onnxlint_q.workflow.check import plan
         from onnxlint_q.workflow.compare import CompareRequest
         from onnxlint_q.workflow.compare import compare as compare_files
 
-        how = parse_preprocessing(
-            preprocess,
-            mean=mean,
-            std=std,
-            scale=scale,
-            channel_order=channel_order,
-            resize=resize,
-            crop=crop,
-            layout=layout,
-        )
+        images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html)
-        keep_apart(reports, [float_model, quantised, calibrate, labels])
-        request = CompareRequest(open_source(calibrate, how), samples, labels)
+        data = parse_data(calibrate, images, samples=samples)
+        assert data is not None  # --calibrate is required
+        overrides = parse_overrides(
+            config,
+            no_config=no_config,
+            select=select,
+            extend_select=extend_select,
+            ignore=ignore,
+            scheme=None,
+            fail_on=fail_on,
+            fail_on_verdict=fail_on_verdict,
+        )
+        (job,) = plan([quantised], overrides)
+        keep_apart(reports, [float_model, quantised, calibrate, labels, job.config.source])
         with progress_line() as progress:
-            found = compare_files(float_model, quantised, request, progress=progress)
+            found = compare_files(float_model, job, CompareRequest(data.source, data.samples, labels), progress)
         for report_format, destination in reports:
             deliver(render(found, report_format, terminal_look()), destination)
-    if found.verdict is None and not found.jumps:
+    fails = found.quantized.fails
+    if found.quantized.rule_crashed or (found.result.verdict is None and not fails):
         raise typer.Exit(NO_ANSWER)
-    raise typer.Exit(CLEAN if exit_zero or found.quiet else FINDINGS)
+    raise typer.Exit(FINDINGS if fails and not exit_zero else CLEAN)

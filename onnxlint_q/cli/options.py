@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, PRESETS
+from onnxlint_q.finding import Severity
+from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report.formats import ReportFormat
 
 
@@ -27,6 +30,26 @@ ChannelOrder = Annotated[str | None, typer.Option(help="rgb or bgr.")]
 Resize = Annotated[str | None, typer.Option(help="Pixels of the short side, or HEIGHTxWIDTH, before the centre crop.")]
 Crop = Annotated[str | None, typer.Option(help="Centre crop: pixels, or HEIGHTxWIDTH.")]
 Layout = Annotated[str | None, typer.Option(help="nchw or nhwc; seen from the input's shape by default.")]
+Select = Annotated[list[str] | None, typer.Option(help="Rules to run instead of all: codes, prefixes, names.")]
+ExtendSelect = Annotated[list[str] | None, typer.Option(help="Rules to run as well.")]
+Ignore = Annotated[list[str] | None, typer.Option(help="Rules not to run.")]
+FailOn = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Lowest severity that makes the exit code 1: {one_of([*Severity, 'none'])}; {Severity.WARNING} by "
+        "default."
+    ),
+]
+FailOnVerdict = Annotated[
+    str | None,
+    typer.Option(
+        help="Best verdict of a judged scheme that makes the exit code 1: "
+        f"{one_of([Verdict.BREAKS, Verdict.DEGRADES, 'none'])}; {Verdict.BREAKS} by default."
+    ),
+]
+ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever was found.")]
+ConfigFile = Annotated[Path | None, typer.Option(help="Configuration file, instead of the one that is found.")]
+NoConfig = Annotated[bool, typer.Option("--no-config", help="Look for no configuration file.")]
 Samples = Annotated[int, typer.Option(min=1, max=1_000_000, help="How many samples to take.")]
 OutputFormat = Annotated[
     list[str] | None,

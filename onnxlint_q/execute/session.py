@@ -1,11 +1,14 @@
-"""ONNX Runtime sessions, with their failures told in one sentence."""
+"""ONNX Runtime sessions, with their failures told in one sentence.
+
+`_Native` is the one way into ONNX Runtime: bytes, names, numbers and arrays go in, arrays come out.
+"""
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +16,10 @@ import numpy.typing as npt
 
 from onnxlint_q.execute import runtime as ort
 from onnxlint_q.execute.executable import Executable
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.workers import SECONDS_TO_STOP
 
 Array = npt.NDArray[Any]
-# An untrusted graph may loop for ever; a single sample that takes longer than this is stopped.
-SECONDS_PER_RUN = 120.0
 _TENSOR = (np.ndarray, np.generic)
 
 
@@ -28,47 +30,20 @@ class NotRunnableError(Exception):
 class Session:
     """A loaded model."""
 
-    def __init__(self, executable: Executable, threads: int = 0) -> None:
+    def __init__(self, executable: Executable, threads: int = 0, limits: Limits = DEFAULT_LIMITS) -> None:
         """Load `executable` on the CPU, with quantise-dequantise pairs computed as they stand.
 
         Args:
             executable: the model.
             threads: how many a run may use, 0 for as many as there are cores.
+            limits: how long one may take.
 
         Raises:
             NotRunnableError: ONNX Runtime refuses the model.
         """
-        self._threads = threads
-        try:
-            names = list(executable.weights)
-            # The session refers to these values, so they have to live as long as it does.
-            self._values = [ort.OrtValue.ortvalue_from_numpy(executable.weights[name]) for name in names]
-            self._session = self._load(executable.proto.SerializeToString(), names)
-        except Exception as error:  # pybind raises a dozen unrelated types
-            raise NotRunnableError(_one_line(error)) from error
-        self._outputs = [output.name for output in self._session.get_outputs()]
-
-    def _load(self, proto: bytes, names: list[str]) -> ort.InferenceSession:
-        """With integer kernels whose sums cannot saturate, or as it comes where there are none for the model."""
-        try:
-            return ort.InferenceSession(proto, self._options(names, precise=True), providers=["CPUExecutionProvider"])
-        except Exception:  # pybind again; what is wrong with the model itself is said by the second try
-            options = self._options(names, precise=False)
-            return ort.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
-
-    def _options(self, names: list[str], *, precise: bool) -> ort.SessionOptions:
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = self._threads
-        # Integer kernels would round differently from the operators' definition; pairs are to be what they say.
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-        # Without VNNI a sum of two uint8 x int8 products saturates at 16 bits, which is the machine's, not the model's.
-        options.add_session_config_entry("session.x64quantprecision", "1" if precise else "0")
-        # Many sessions take turns on the same cores; threads that spin after a run take them from the next one.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if names:
-            options.add_external_initializers(names, self._values)
-        return options
+        self._limits = limits
+        self._numbers = itertools.count()
+        self._native = _Native(executable.proto.SerializeToString(), executable.weights, threads)
 
     def run(self, sample: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
         """Values of `outputs`, at least one (all of the model's by default), for one sample.
@@ -76,14 +51,14 @@ class Session:
         A sequence, an optional or a map is not a tensor and comes as an empty array of objects.
 
         Raises:
-            NotRunnableError: the run fails or takes longer than SECONDS_PER_RUN.
+            NotRunnableError: the run fails or takes longer than it may.
         """
-        options = run_options()
+        number = next(self._numbers)
         finished: list[list[Array] | Exception] = []
 
         def work() -> None:
             try:
-                finished.append(self.compute(sample, options, outputs))
+                finished.append(self._native.run(number, sample, outputs))
             except NotRunnableError as error:  # handed to the thread that waits, which raises it
                 finished.append(error)
             done.set()
@@ -93,73 +68,94 @@ class Session:
         done = threading.Event()
         threading.Thread(target=work, daemon=True).start()
         try:
-            in_time = done.wait(SECONDS_PER_RUN)
+            in_time = done.wait(self._limits.seconds_per_run)
         finally:
-            options.terminate = True
+            self._native.stop(number)
             done.wait(SECONDS_TO_STOP)
         if not in_time:
-            raise too_long()
+            raise too_long(self._limits.seconds_per_run)
         (values,) = finished
         if isinstance(values, Exception):
             raise values
         return values
 
-    def compute(
-        self, sample: Mapping[str, Array], options: ort.RunOptions, outputs: Sequence[str] | None = None
-    ) -> list[Array]:
-        """`run` on this thread, for as long as it takes or until somebody sets `options.terminate`.
+    def compute(self, sample: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
+        """`run` on this thread, for as long as it takes or until somebody stops the session.
 
         Raises:
-            NotRunnableError: the run fails.
+            NotRunnableError: the run fails or is stopped.
         """
-        try:
-            values = self._session.run(list(self._outputs if outputs is None else outputs), dict(sample), options)
-        except Exception as error:  # pybind raises a dozen unrelated types
-            raise NotRunnableError(_one_line(error)) from error
-        return [np.asarray(value) if isinstance(value, _TENSOR) else np.empty(0, object) for value in values]
+        return self._native.run(next(self._numbers), sample, outputs)
+
+    def stop(self) -> None:
+        """Let runs that are on their way end at the next operator, and later ones at the first."""
+        self._native.stop()
 
 
-class Runs:
-    """Runs on several threads, which can all be stopped."""
+def too_long(seconds: float) -> NotRunnableError:
+    """What is raised for a sample that takes longer."""
+    return NotRunnableError(f"one sample took longer than {seconds:g} seconds and was stopped")
 
-    def __init__(self) -> None:
-        """Nothing runs yet."""
+
+class _Native:
+    """A model inside ONNX Runtime."""
+
+    def __init__(self, graph: bytes, weights: Mapping[str, Array], threads: int) -> None:
+        """Load the serialised `graph`, whose initializers named in `weights` have these values."""
         self._running: dict[int, ort.RunOptions] = {}
         self._stopped = False
+        try:
+            # The session refers to these values, so they have to live as long as it does.
+            self._values = [ort.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
+            self._session = self._load(graph, list(weights), threads)
+        except Exception as error:  # pybind raises a dozen unrelated types
+            raise NotRunnableError(_one_line(error)) from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
 
-    @contextmanager
-    def options(self, number: int) -> Iterator[ort.RunOptions]:
-        """Options for `Session.compute` while a piece of work lasts; `number` tells several apart."""
-        options = self._running[number] = run_options()
+    def run(self, number: int, feeds: Mapping[str, Array], outputs: Sequence[str] | None) -> list[Array]:
+        """Compute `outputs`, all by default; `number` names the run for `stop`."""
+        options = self._running[number] = ort.RunOptions()
+        options.log_severity_level = 4
         # Looked at after the options can be found, so that a stop that comes now is not missed.
         options.terminate = self._stopped
         try:
-            yield options
+            values = self._session.run(list(self._outputs if outputs is None else outputs), dict(feeds), options)
+        except Exception as error:  # pybind raises a dozen unrelated types
+            raise NotRunnableError(_one_line(error)) from error
         finally:
-            del self._running[number]
+            self._running.pop(number, None)
+        return [np.asarray(value) if isinstance(value, _TENSOR) else np.empty(0, object) for value in values]
 
-    def stop(self) -> None:
-        """Let runs that are on their way end at the next operator."""
-        self._stopped = True
-        for options in list(self._running.values()):
-            options.terminate = True
+    def stop(self, number: int | None = None) -> None:
+        """End this run at the next operator, or all of them and every later one."""
+        if number is None:
+            self._stopped = True
+        for running, options in list(self._running.items()):
+            if number is None or running == number:
+                options.terminate = True
 
+    def _load(self, graph: bytes, names: list[str], threads: int) -> ort.InferenceSession:
+        """With integer kernels whose sums cannot saturate, or as it comes where there are none for the model."""
+        try:
+            options = self._options(names, threads, precise=True)
+            return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception:  # pybind again; what is wrong with the model itself is said by the second try
+            options = self._options(names, threads, precise=False)
+            return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
-def time_limit() -> float:
-    """Seconds that one sample may take."""
-    return SECONDS_PER_RUN
-
-
-def too_long() -> NotRunnableError:
-    """What is raised for one that takes longer."""
-    return NotRunnableError(f"one sample took longer than {SECONDS_PER_RUN:g} seconds and was stopped")
-
-
-def run_options() -> ort.RunOptions:
-    """Options of one run that says nothing and can be stopped."""
-    options = ort.RunOptions()
-    options.log_severity_level = 4
-    return options
+    def _options(self, names: list[str], threads: int, *, precise: bool) -> ort.SessionOptions:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = threads
+        # Integer kernels would round differently from the operators' definition; pairs are to be what they say.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        # Without VNNI a sum of two uint8 x int8 products saturates at 16 bits, which is the machine's, not the model's.
+        options.add_session_config_entry("session.x64quantprecision", "1" if precise else "0")
+        # Many sessions take turns on the same cores; threads that spin after a run take them from the next one.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if names:
+            options.add_external_initializers(names, self._values)
+        return options
 
 
 def _one_line(error: Exception) -> str:

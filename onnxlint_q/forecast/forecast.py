@@ -11,16 +11,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.analysis.number_formats import decibel, matrix_round_trip
+from onnxlint_q.analysis.number_formats import decibel, weight_round_trip
 from onnxlint_q.analysis.output_kind import gives_class_scores
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.forecast.noise import saturated, weight_noise
 from onnxlint_q.forecast.ranges import Ranges, activation_noise, value_ranges
-from onnxlint_q.forecast.sweep import Propagation, gains, propagate
-from onnxlint_q.forecast.transfer import Gain
+from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
+from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Model
 
@@ -32,23 +33,8 @@ UNCERTAINTY_DB = 5.5
 CLOSE_CALLS = 0.3
 # Where the noise is not small that law ends: at 0 dB nothing agreed.
 _SMALL_NOISE_DB = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class LayerForecast:
-    """One layer under one scheme, SQNR at the model's output in dB, None where nothing can be said or is lost.
-
-    Attributes:
-        weight_sqnr_db: only this layer's weight is quantised.
-        sqnr_db: its weight and its output activation are.
-        weight_share: fraction of the output's noise power, everything quantised, that comes from its weight.
-        activation_share: fraction that comes from rounding its output activation.
-    """
-
-    weight_sqnr_db: float | None
-    sqnr_db: float | None
-    weight_share: float = 0.0
-    activation_share: float = 0.0
+# Beyond any float32 signal; figures that far out say the same.
+_FAR_DB = 1000.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +43,7 @@ class Forecast:
 
     Attributes:
         output_sqnr_db: predicted SQNR at the model's output; None where nothing can be said.
-        layers: by layer key.
+        layers: by layer key, without figures of activations alone.
         unknown: operators it had to pass through without knowing them, with the first reason; it is weaker for each.
         failures: places where a rule of the forecast failed, in words: faults of this program, not of the file.
         rest_share: fraction of the noise power from activations that are no layer's output: the inputs of the model,
@@ -65,15 +51,25 @@ class Forecast:
         uncertainty_db: two thirds of the forecasts lie within plus or minus this of the measured SQNR.
         agreement: fraction of samples a classifier would answer as before; None if the model is no classifier, or
             below 5 dB.
+        varying: share of the output's signal power that is variance.
     """
 
     output_sqnr_db: float | None
-    layers: Mapping[str, LayerForecast] = field(default_factory=dict)
+    layers: Mapping[str, LayerSqnr] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
     rest_share: float = 0.0
     uncertainty_db: float = UNCERTAINTY_DB
     agreement: float | None = None
+    varying: float = 1.0
+
+    def bounded(self, sqnr_db: float | None) -> float | None:
+        """A linear figure of a layer on the scale of `output_sqnr_db`, which no part of the network lies below."""
+        if sqnr_db is None:
+            return None
+        # Weights may be as large as floats get; a power that overflows would raise.
+        noise = float(10 ** (-np.clip(sqnr_db, -_FAR_DB, _FAR_DB) / 10))
+        return decibel(1.0, saturated(noise, self.varying))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,35 +81,37 @@ class NoiseModel:
     Attributes:
         model: the network.
         layers: its folded layers.
-        found: samples of every tensor.
-        gain: what an error in a tensor costs at the output, by tensor key.
+        propagation: samples of every tensor.
+        costs: what an error in a tensor costs at the output, by tensor key.
         ranges: what calibration is expected to see of each activation that is rounded.
         failures: as in `Forecast`.
     """
 
     model: Model
     layers: tuple[FoldedLayer, ...]
-    found: Propagation
-    gain: Mapping[str, Gain]
+    propagation: Propagation
+    costs: Mapping[str, OutputCost]
     ranges: Ranges
     failures: tuple[str, ...] = ()
 
     def weight_sqnr_db(self, layer: LayerFacts, scheme: Scheme) -> float | None:
-        """SQNR at the output, dB, if only the weight of this layer is quantised; None as in `LayerForecast`.
+        """SQNR at the output, dB and bounded, if only the weight of this layer is quantised.
+
+        None where nothing can be said, or nothing is lost.
 
         The layer may differ from the network's own where the difference leaves the float network what it is.
         """
         noise = _weight_noise(self, layer, (scheme,)).get(scheme.name)
-        return None if noise is None else decibel(1.0, noise)
+        return None if noise is None else decibel(1.0, saturated(noise, self.propagation.varying))
 
 
 def noise_model(measured: Measured) -> NoiseModel:
-    """Propagate samples forward and gains back through the float network."""
+    """Propagate samples forward and costs back through the float network."""
     model, layers = measured.model, tuple(layer.folded for layer in measured.layers)
-    found = propagate(model, layers)
-    gain, failures = gains(model, found)
-    ranges = value_ranges(model, measured.placements, found)
-    return NoiseModel(model, layers, found, gain, ranges, (*found.failures, *failures))
+    propagation = propagate(model, layers)
+    costs, failures = output_costs(model, propagation)
+    ranges = value_ranges(model, measured.placements, propagation)
+    return NoiseModel(model, layers, propagation, costs, ranges, (*propagation.failures, *failures))
 
 
 def forecast(network: NoiseModel, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:
@@ -128,24 +126,32 @@ def _forecast(
     scheme: Scheme,
     weights: Mapping[str, Mapping[str, float]],
 ) -> Forecast:
-    model, found = network.model, network.found
-    activations = activation_noise(model, network.layers, scheme, found, network.ranges, network.gain)
+    model, propagation = network.model, network.propagation
+    activations = activation_noise(model, network.layers, scheme, propagation, network.ranges, network.costs)
     own = {facts.output: weights[facts.output].get(scheme.name) for facts in layers}
     known = {key: noise for key, noise in own.items() if noise is not None}
     total = sum(activations.total) + sum(known.values())
     scale = 1 / total if 0 < total < np.inf else 0.0
-    rows: dict[str, LayerForecast] = {}
+    rows: dict[str, LayerSqnr] = {}
     for key, noise in own.items():
         if noise is None:
-            rows[key] = LayerForecast(None, None)
+            rows[key] = LayerSqnr(None, None, 0.0, 0.0)
             continue
         rounding = activations.by_layer.get(key, 0.0)
-        rows[key] = LayerForecast(decibel(1.0, noise), decibel(1.0, noise + rounding), noise * scale, rounding * scale)
-    told = sum(row.weight_share + row.activation_share for row in rows.values())
+        rows[key] = LayerSqnr(decibel(1.0, noise), decibel(1.0, noise + rounding), noise * scale, rounding * scale)
+    told = sum(row.share for row in rows.values())
     rest = max(1 - told, 0.0) if scale else 0.0
     # With most weights out of reach (in subgraphs, behind unknown inputs) the sum says nothing about the model.
-    output = decibel(1.0, saturated(total, found.varying)) if 2 * len(known) > len(layers) else None
-    return Forecast(output, rows, found.unknown, network.failures, rest, UNCERTAINTY_DB, _agreement(model, output))
+    output = decibel(1.0, saturated(total, propagation.varying)) if 2 * len(known) > len(layers) else None
+    return Forecast(
+        output_sqnr_db=output,
+        layers=rows,
+        unknown=propagation.unknown,
+        failures=network.failures,
+        rest_share=rest,
+        agreement=_agreement(model, output),
+        varying=propagation.varying,
+    )
 
 
 def _agreement(model: Model, sqnr_db: float | None) -> float | None:
@@ -159,18 +165,21 @@ def _agreement(model: Model, sqnr_db: float | None) -> float | None:
 
 def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Scheme]) -> Mapping[str, float]:
     """Noise over signal by scheme; empty where nothing can be said."""
-    folded, model, found, gain = facts.folded, network.model, network.found, network.gain
+    folded, model, propagation, costs = facts.folded, network.model, network.propagation, network.costs
     source = folded.before.node.input(0) if folded.before is not None else folded.layer.input
-    if source not in found.samples or folded.output not in gain or facts.weight.non_finite:
+    if source not in propagation.samples or folded.output not in costs or facts.weight.non_finite:
         return {}
     matrix = folded.matrix(model)
     result: dict[str, float] = {}
     for scheme in schemes:
-        error = matrix_round_trip(matrix, scheme, folded.layer.scale_sharing)
+        if not scheme.covers(folded.layer):
+            result[scheme.name] = 0.0
+            continue
+        error = weight_round_trip(matrix, scheme.weights, scheme.sharing, folded.layer.scale_sharing)
         error -= matrix
         try:
             with np.errstate(over="ignore", invalid="ignore"):
-                noise = weight_noise(model, folded, error, found.samples[source], gain[folded.output])
+                noise = weight_noise(model, folded, error, propagation.samples[source], costs[folded.output])
         except UnmodelledError:
             return {}
         if not np.isfinite(noise):  # weights whose squares overflow

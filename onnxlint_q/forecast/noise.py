@@ -8,7 +8,7 @@ import numpy.typing as npt
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.forecast.operators.layers import frame_of, kernel_of
 from onnxlint_q.forecast.population import IMAGES, Samples
-from onnxlint_q.forecast.transfer import Gain
+from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.graph import Model
 
 # Neighbouring places are alike: so many of them count as one when a mean is taken. With the correlations of 0.4 to the
@@ -18,7 +18,7 @@ _WIDE, _FEWEST = 1 << 19, 8
 
 
 def weight_noise(
-    model: Model, folded: FoldedLayer, error: npt.NDArray[np.float32], source: Samples, gain: Gain
+    model: Model, folded: FoldedLayer, error: npt.NDArray[np.float32], source: Samples, cost: OutputCost
 ) -> float:
     """Output noise for the weight error `[channels, taps]` of a layer that reads `source`.
 
@@ -28,7 +28,7 @@ def weight_noise(
     frame = frame_of(layer, source.shape[1:])
     kernel = kernel_of(model, layer, error)
     values = frame.read(source, kernel.inputs).reshape(-1, kernel.inputs)
-    rows = frame.read_rows(gain.rows, layer.channels).reshape(-1, layer.channels)
+    rows = frame.read_rows(cost.rows, layer.channels).reshape(-1, layer.channels)
     images = IMAGES
     if kernel.taps == 1:
         # A wide layer has many weights, whose errors average out: a few images will do.
@@ -38,7 +38,7 @@ def weight_noise(
     made = kernel.push(values)
     shift = made.mean(axis=0)
     varying = made - shift
-    alone = _averaged(varying.reshape(images, -1, layer.channels), gain.share)
+    alone = _averaged(varying.reshape(images, -1, layer.channels), cost.share)
     return _power(rows, shift[None], images) + alone * _power(rows, varying, images)
 
 

@@ -10,18 +10,17 @@ import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.placement import Placement, stored_tensor
-from onnxlint_q.analysis.schemes import Number, Scheme
+from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.forecast.operators.elementwise import function_of
 from onnxlint_q.forecast.population import Samples
 from onnxlint_q.forecast.step import Site
 from onnxlint_q.forecast.sweep import Propagation
-from onnxlint_q.forecast.transfer import Gain
+from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.graph import Model, Node
 
 # Pixels are bounded: in photographs black and white lie about this many deviations from the mean.
 _PIXEL_REACH = 2.4
 _SAMPLES = 48
-_FLOAT8_MANTISSA = 3
 # How many independent values a calibration set of a few dozen samples shows of one channel, where the shape is unknown.
 _CALIBRATED = 1e5
 
@@ -42,17 +41,17 @@ class ActivationNoise:
 Ranges = Mapping[str, tuple[float, float]]
 
 
-def value_ranges(model: Model, placements: Sequence[Placement], found: Propagation) -> Ranges:
+def value_ranges(model: Model, placements: Sequence[Placement], propagation: Propagation) -> Ranges:
     """What calibration is expected to see of every activation that is rounded, whatever the scheme.
 
     One that shares the scale of another is rounded over the other's range.
     """
-    own = {place.like for place in placements if place.like in found.samples}
-    ranges = {like: value_range(model, like, found) for like in own}
+    own = {place.like for place in placements if place.like in propagation.samples}
+    ranges = {like: value_range(model, like, propagation) for like in own}
     return {
         place.tensor: ranges[place.like]
         for place in placements
-        if place.tensor in found.samples and place.like in ranges
+        if place.tensor in propagation.samples and place.like in ranges
     }
 
 
@@ -60,52 +59,55 @@ def activation_noise(
     model: Model,
     layers: Sequence[FoldedLayer],
     scheme: Scheme,
-    found: Propagation,
+    propagation: Propagation,
     ranges: Ranges,
-    gain: Mapping[str, Gain],
+    costs: Mapping[str, OutputCost],
 ) -> ActivationNoise:
     """What rounding every activation to its calibrated range costs."""
     noise = {
-        key: rounding_noise(*limits, scheme, found.samples[key], gain[key])
+        key: rounding_noise(*limits, scheme, propagation.samples[key], costs[key])
         for key, limits in ranges.items()
-        if key in gain
+        if key in costs
     }
     results = {folded.output: stored_tensor(model, folded.output) for folded in layers}
     return ActivationNoise(tuple(noise.values()), {layer: noise[key] for layer, key in results.items() if key in noise})
 
 
-def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, gain: Gain) -> float:
+def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, cost: OutputCost) -> float:
     """Noise over signal at the output from rounding one tensor with values in `[low, high]`, widened to contain zero.
 
     Rounding to steps of a length makes an error of variance step² / 12 (Widrow). The steps of a floating-point code
     with m bits of mantissa are 2^-m of the power of two below the value; its subnormals are taken for exact.
     """
-    if scheme.activations is Number.FLOAT8:
+    number = scheme.activations
+    if number is None:
+        return 0.0
+    if number.is_float:
         _, exponent = np.frexp(samples)
-        steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - _FLOAT8_MANTISSA))
-        return gain.uneven(np.asarray(steps / sqrt(12), np.float32))
+        steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - number.mantissa_bits))
+        return cost.uneven(np.asarray(steps / sqrt(12), np.float32))
     low, high = min(low, 0.0), max(high, 0.0)
-    span = 2 * max(-low, high) if scheme.activation_symmetric else high - low
-    step = float(span / (2**scheme.activation_bits - 1))
-    return step**2 / 12 * gain.white
+    span = 2 * max(-low, high) if number.symmetric else high - low
+    step = float(span / (2**number.bits - 1))
+    return step**2 / 12 * cost.white
 
 
-def value_range(model: Model, key: str, found: Propagation) -> tuple[float, float]:
+def value_range(model: Model, key: str, propagation: Propagation) -> tuple[float, float]:
     """Smallest and largest value that calibration is expected to see.
 
     Where channels mix, `mean ± sigma sqrt(2 ln n)` for the n values that calibration sees of a channel (the expected
     maximum of n Gaussians); through an activation function the range of its input.
     """
     node = model.producer(key)
-    if node is not None and len(set(node.inputs) & found.samples.keys()) == 1:
-        function = function_of(Site(model, node, found.samples))
-        if function is not None and node.input(0) in found.samples:
-            lows, highs = _spread(model, node.input(0), found.samples[node.input(0)])
+    if node is not None and len(set(node.inputs) & propagation.samples.keys()) == 1:
+        function = function_of(Site(model, node, propagation.samples))
+        if function is not None and node.input(0) in propagation.samples:
+            lows, highs = _spread(model, node.input(0), propagation.samples[node.input(0)])
             grid = np.linspace(lows, highs, 17)
             with np.errstate(all="ignore"):
                 values = np.nan_to_num(function(grid))
             return float(values.min()), float(values.max())
-    lows, highs = _spread(model, key, found.samples[key])
+    lows, highs = _spread(model, key, propagation.samples[key])
     if node is not None and _bounded(node):
         return max(float(lows.min()), 0.0), min(float(highs.max()), 1.0)
     return float(lows.min()), float(highs.max())

@@ -106,5 +106,5 @@ class Site:
         return int(np.prod([length or default for length in lengths]))
 
 
-Rule = Callable[[Site], Step]
+TransferRule = Callable[[Site], Step]
 """A rule raises UnmodelledError where it does not know what to do with a node."""

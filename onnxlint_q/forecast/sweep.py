@@ -15,14 +15,14 @@ from onnxlint_q.forecast.operators import elementwise, pooling, structure
 from onnxlint_q.forecast.operators.layers import layer_rule
 from onnxlint_q.forecast.population import POSITIONS, SIZE, Samples, field
 from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale
-from onnxlint_q.forecast.step import Edge, Rule, Site, Step
-from onnxlint_q.forecast.transfer import Adjoint, Gain, Mixed, random_signs
+from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
+from onnxlint_q.forecast.transfer import Adjoint, Mixed, OutputCost, random_signs
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Layer, Model, Node
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.graph.settled import Settled
 
-RULES: Mapping[str, Rule] = {**elementwise.RULES, **structure.RULES, **pooling.RULES}
+RULES: Mapping[str, TransferRule] = {**elementwise.RULES, **structure.RULES, **pooling.RULES}
 
 _FLOATS = frozenset(
     {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
@@ -53,7 +53,7 @@ class Propagation:
     varying: float = 1.0
 
 
-def propagate(model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, Rule] = RULES) -> Propagation:
+def propagate(model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, TransferRule] = RULES) -> Propagation:
     """Samples of every float tensor of the main graph, by the `rules` of its operators.
 
     An operator that no rule can model passes its first input through or becomes a unit Gaussian, and is named with the
@@ -67,7 +67,9 @@ def _varying_share(samples: Samples) -> float:
     return float(samples.var(axis=0, dtype=np.float64).mean()) / power if power > 0 else 1.0
 
 
-def _forward(model: Model, layers: Sequence[FoldedLayer], scale: InputScale, rules: Mapping[str, Rule]) -> Propagation:
+def _forward(
+    model: Model, layers: Sequence[FoldedLayer], scale: InputScale, rules: Mapping[str, TransferRule]
+) -> Propagation:
     known = {
         value.name: input_samples(value, scale, seed)
         for seed, value in enumerate(model.inputs)
@@ -121,7 +123,7 @@ def _shape_of(model: Model, known: Mapping[str, Samples], key: str) -> tuple[int
     return tuple(length if length > 1 else None for length in known[key].shape[1:])
 
 
-def _known_step(site: Site, layer: Layer | None, rules: Mapping[str, Rule]) -> Step:
+def _known_step(site: Site, layer: Layer | None, rules: Mapping[str, TransferRule]) -> Step:
     rule = rules.get(site.node.op_type) if site.node.is_standard or site.node.domain == "com.microsoft" else None
     if layer is not None:
         return layer_rule(site, layer)
@@ -157,37 +159,37 @@ def _carries_values(model: Model, node: Node) -> bool:
     return known is None or known.elem_type == 0 or known.elem_type in _FLOATS
 
 
-def gains(model: Model, found: Propagation) -> tuple[Mapping[str, Gain], tuple[str, ...]]:
-    """Gain of every tensor that reaches an output, and where the sweep back failed, as `Propagation.failures`.
+def output_costs(model: Model, propagation: Propagation) -> tuple[Mapping[str, OutputCost], tuple[str, ...]]:
+    """OutputCost of every tensor that reaches an output, and where the sweep back failed, as `Propagation.failures`.
 
     Noise over signal is averaged over the outputs.
     """
-    outputs = [value.name for value in model.outputs if value.name in found.samples]
+    outputs = [value.name for value in model.outputs if value.name in propagation.samples]
     draw = np.random.default_rng(0)
-    gain: dict[str, Gain] = {}
+    costs: dict[str, OutputCost] = {}
     failures: list[str] = []
     for name in outputs:
-        samples = found.samples[name]
+        samples = propagation.samples[name]
         power = max(float((samples.astype(np.float64) ** 2).sum()) / SIZE, 1e-30) * len(outputs)
         rows = random_signs(draw, samples.shape) / np.float32(np.sqrt(power * POSITIONS))
-        _add(gain, name, Gain(np.asarray(rows, np.float32)))
+        _add(costs, name, OutputCost(np.asarray(rows, np.float32)))
     with np.errstate(all="ignore"):
-        for node, step in reversed(found.steps):
+        for node, step in reversed(propagation.steps):
             for edge in step.edges:
-                behind = gain.get(node.outputs[edge.output])
+                behind = costs.get(node.outputs[edge.output])
                 if behind is None:
                     continue
                 try:
-                    _add(gain, edge.source, _pulled(edge, behind, found.samples[edge.source]))
+                    _add(costs, edge.source, _pulled(edge, behind, propagation.samples[edge.source]))
                 except OnnxlintError:
                     raise
                 except Exception as error:  # as in the pass forward
                     failures.append(failure(node, error))
-    return gain, tuple(failures)
+    return costs, tuple(failures)
 
 
-def _pulled(edge: Edge, gain: Gain, source: Samples) -> Gain:
-    pulled = edge.transfer.pull(gain)
+def _pulled(edge: Edge, cost: OutputCost, source: Samples) -> OutputCost:
+    pulled = edge.transfer.pull(cost)
     if pulled.rows.shape != source.shape:
         raise ValueError(f"rows of shape {pulled.rows.shape} for samples of shape {source.shape}")
     return pulled
@@ -198,5 +200,5 @@ def failure(node: Node, error: Exception) -> str:
     return f"{node.qualified_type} {node.label!r}: {type(error).__name__}: {error}"
 
 
-def _add(gain: dict[str, Gain], key: str, more: Gain) -> None:
-    gain[key] = gain[key] + more if key in gain else more
+def _add(costs: dict[str, OutputCost], key: str, more: OutputCost) -> None:
+    costs[key] = costs[key] + more if key in costs else more

@@ -24,7 +24,7 @@ _STEEP = np.float32(1e6)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Gain:
+class OutputCost:
     """What an error in a tensor costs at the output, as noise power over signal power.
 
     Attributes:
@@ -38,14 +38,14 @@ class Gain:
     share: float = 1.0
     apart: float = 1.0
 
-    def __add__(self, other: Gain) -> Gain:
+    def __add__(self, other: OutputCost) -> OutputCost:
         mine, theirs = float(np.vdot(self.rows, self.rows)), float(np.vdot(other.rows, other.rows))
         total = mine + theirs
         if not total > 0:
-            return Gain(self.rows + other.rows)
+            return OutputCost(self.rows + other.rows)
         share = (self.share * mine + other.share * theirs) / total
         apart = (self.apart * mine + other.apart * theirs) / total
-        return Gain(self.rows + other.rows, share, apart)
+        return OutputCost(self.rows + other.rows, share, apart)
 
     @property
     def white(self) -> float:
@@ -63,8 +63,8 @@ class Gain:
 class Transfer(Protocol):
     """A linearised operator, from one input to one output."""
 
-    def pull(self, gain: Gain) -> Gain:
-        """The gain at the input, given that at the output."""
+    def pull(self, cost: OutputCost) -> OutputCost:
+        """The cost at the input, given that at the output."""
         ...
 
 
@@ -80,10 +80,10 @@ class Diagonal:
     slope: npt.NDArray[Any]
     shape: tuple[int, ...]
 
-    def pull(self, gain: Gain) -> Gain:
+    def pull(self, cost: OutputCost) -> OutputCost:
         """Multiply, then sum over what was broadcast."""
         slope = np.clip(np.nan_to_num(np.asarray(self.slope, np.float32)), -_STEEP, _STEEP)
-        return Gain(unbroadcast(gain.rows * slope, self.shape), gain.share, gain.apart)
+        return OutputCost(unbroadcast(cost.rows * slope, self.shape), cost.share, cost.apart)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,9 +98,9 @@ class Move:
     index: npt.NDArray[np.intp]
     shape: tuple[int, ...]
 
-    def pull(self, gain: Gain) -> Gain:
+    def pull(self, cost: OutputCost) -> OutputCost:
         """Sum over the places an element went to."""
-        rows = gain.rows.reshape(gain.rows.shape[0], -1)
+        rows = cost.rows.reshape(cost.rows.shape[0], -1)
         index = self.index.ravel()
         here = np.flatnonzero(index >= 0)
         result = np.zeros((int(np.prod(self.shape)), rows.shape[0]), np.float32)
@@ -108,7 +108,7 @@ class Move:
             result[index[here]] = rows[:, here].T
         else:
             np.add.at(result, index[here], rows[:, here].T)
-        return Gain(np.ascontiguousarray(result.T).reshape(-1, *self.shape), gain.share, gain.apart)
+        return OutputCost(np.ascontiguousarray(result.T).reshape(-1, *self.shape), cost.share, cost.apart)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,9 +123,9 @@ class Adjoint:
     apply: Callable[[Samples], Samples]
     share: float = 1.0
 
-    def pull(self, gain: Gain) -> Gain:
+    def pull(self, cost: OutputCost) -> OutputCost:
         """Apply it."""
-        return Gain(np.asarray(self.apply(gain.rows), np.float32), gain.share * self.share, gain.apart)
+        return OutputCost(np.asarray(self.apply(cost.rows), np.float32), cost.share * self.share, cost.apart)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,10 +139,10 @@ class Taps:
 
     apply: Callable[[Samples], tuple[Samples, float]]
 
-    def pull(self, gain: Gain) -> Gain:
+    def pull(self, cost: OutputCost) -> OutputCost:
         """Apply it."""
-        rows, apart = self.apply(gain.rows)
-        return Gain(np.asarray(rows, np.float32), gain.share, apart)
+        rows, apart = self.apply(cost.rows)
+        return OutputCost(np.asarray(rows, np.float32), cost.share, apart)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,11 +157,11 @@ class Mixed:
     ratio: float
     shape: tuple[int, ...]
 
-    def pull(self, gain: Gain) -> Gain:
+    def pull(self, cost: OutputCost) -> OutputCost:
         """Random signs of the mean size of the rows: nothing interferes."""
-        power = float((gain.rows.astype(np.float64) ** 2).mean())
-        signs = random_signs(np.random.default_rng(0), (gain.rows.shape[0], *self.shape))
-        return Gain(signs * np.float32(np.sqrt(power * self.ratio)), gain.share)
+        power = float((cost.rows.astype(np.float64) ** 2).mean())
+        signs = random_signs(np.random.default_rng(0), (cost.rows.shape[0], *self.shape))
+        return OutputCost(signs * np.float32(np.sqrt(power * self.ratio)), cost.share)
 
 
 def random_signs(draw: np.random.Generator, shape: tuple[int, ...]) -> Samples:

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import onnx
 
+from onnxlint_q.graph.element_types import CODE_RANGES
 from onnxlint_q.graph.integer_graph import is_integer_graph
 from onnxlint_q.graph.layers import find_layers
 from onnxlint_q.graph.model import Model
@@ -79,7 +80,7 @@ class QuantizedTensor:
     @property
     def code_range(self) -> tuple[int, int] | None:
         """Smallest and largest code of an integer type; None for a float type or an unknown one."""
-        return _CODE_RANGE.get(self.elem_type)
+        return CODE_RANGES.get(self.elem_type)
 
 
 def _numbers(model: Model, key: str) -> Array | None:
@@ -88,15 +89,6 @@ def _numbers(model: Model, key: str) -> Array | None:
 
 
 _T = onnx.TensorProto
-_CODE_RANGE: dict[int, tuple[int, int]] = {
-    _T.INT8: (-128, 127),
-    _T.UINT8: (0, 255),
-    _T.INT16: (-(2**15), 2**15 - 1),
-    _T.UINT16: (0, 2**16 - 1),
-    _T.INT32: (-(2**31), 2**31 - 1),
-    _T.INT4: (-8, 7),
-    _T.UINT4: (0, 15),
-}
 
 # A constant is still what it was for behind them.
 _HANDS_ON = Trait.COPIES | Trait.QUANTIZES | Trait.MOVES

@@ -49,7 +49,8 @@ def _rule_page(entry: RegisteredRule) -> str:
     lines = [
         f"{rule.code} {rule.name}",
         f"severity {rule.severity}, confidence {rule.confidence}, from {entry.source}"
-        + (", needs --calibrate" if rule.needs_calibration else ""),
+        + (", needs --calibrate" if rule.needs_calibration else "")
+        + (", found by `compare` only" if rule.needs_comparison else ""),
         "",
         inspect.getdoc(rule) or "",
     ]

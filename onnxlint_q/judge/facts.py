@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from onnxlint_q.analysis.measured import Measured, measure
+from onnxlint_q.analysis.observed.compared import Compared
 from onnxlint_q.analysis.observed.data_summary import DataSummary
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
-from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
+from onnxlint_q.forecast.forecast import Forecast, NoiseModel, forecast, noise_model
 from onnxlint_q.graph import Model
-from onnxlint_q.rewrite.constant_channels import Cured, find_cures
+from onnxlint_q.rewrite.candidate import Refusal
+from onnxlint_q.rewrite.constant_channels import ConstantChannels, match, mended_layer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cured:
+    """A layer that can be mended, and what would be gained.
+
+    Attributes:
+        candidate: the rewrite, of constant channels.
+        layer: the layer after it.
+        forecast_db: forecast SQNR at the model's output if only the mended weight is quantised under int8-per-tensor;
+            None where nothing can be forecast.
+    """
+
+    candidate: ConstantChannels
+    layer: LayerFacts
+    forecast_db: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +42,14 @@ class Facts(Measured):
         cures: layers that can be cured without changing what the float model computes, by their key.
         data: what the calibration data looks like; None without `--calibrate`.
         observations: what a run on calibration data saw; None without `--calibrate` or where it could not run.
+        comparison: what running the file beside its float original showed; None outside of `compare`.
     """
 
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
     cures: Mapping[str, Cured] = field(default_factory=dict)
     data: DataSummary | None = None
     observations: Observations | None = None
+    comparison: Compared | None = None
 
     def stored(self, layer: LayerFacts) -> TensorObservation | None:
         """What a run saw of the tensor that holds a layer's result; None without a run, or if it gets no scale."""
@@ -43,6 +63,10 @@ class Facts(Measured):
         """The same facts with what a run saw."""
         return replace(self, observations=observations)
 
+    def compared(self, comparison: Compared) -> Facts:
+        """The same facts with what running the file beside its float original showed."""
+        return replace(self, comparison=comparison)
+
 
 def foresee(measured: Measured) -> Facts:
     """A measured model with its forecast and its cures; nothing is executed."""
@@ -50,8 +74,16 @@ def foresee(measured: Measured) -> Facts:
     return Facts(
         **{known.name: getattr(measured, known.name) for known in fields(measured)},
         forecasts=forecast(network, measured.layers, measured.schemes) if network else {},
-        cures=find_cures(measured.model, measured.layers, network) if network else {},
+        cures={cured.candidate.layer: cured for cured in _cures(measured, network)} if network else {},
     )
+
+
+def _cures(measured: Measured, network: NoiseModel) -> Iterator[Cured]:
+    """The float network stays the same, so what its errors cost does too; only the weight is new."""
+    for found in match(measured):
+        if not isinstance(found, Refusal):
+            layer = mended_layer(measured, found)
+            yield Cured(found, layer, network.weight_sqnr_db(layer, INT8_PER_TENSOR))
 
 
 def facts_of(model: Model, schemes: Sequence[Scheme]) -> Facts:

@@ -7,7 +7,7 @@ They need `import numpy as np` and, from `onnxruntime.quantization`, `Calibratio
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from onnxlint_q.graph import Node
 
@@ -19,8 +19,12 @@ def quantize_static(*options: str) -> str:
 
 def exclude(nodes: Iterable[Node]) -> str:
     """The option that keeps these nodes in float; empty if one of them has no name to say it with."""
-    names = [node.name for node in nodes]
-    return f"nodes_to_exclude={names!r}" if names and all(names) else ""
+    return exclude_named([node.name for node in nodes])
+
+
+def exclude_named(names: Sequence[str]) -> str:
+    """The option that keeps the nodes with these names in float; empty if one of the names is."""
+    return f"nodes_to_exclude={list(names)!r}" if names and all(names) else ""
 
 
 def override(tensor: str, low: float, high: float) -> str:

@@ -26,6 +26,8 @@ class Example:
 
     Attributes:
         model: ONNX text syntax; initializers may be declared with placeholder values and filled by `weights`.
+        reference: for a rule about a pair, the float model that `model` was quantised from, in the same syntax; both
+            are then run on `samples`.
         flags: for a bad example the names of the nodes, or of the tensors, that must be flagged; else empty.
         weights: makes the values of initializers too large to write down, from a seeded generator.
         samples: makes calibration data, one array of `[samples, ...]` an input; the example is then run on it.
@@ -37,6 +39,7 @@ class Example:
     weights: Weights | None = None
     samples: Weights | None = None
     why: str = ""
+    reference: str = ""
 
 
 def option(default: Any, *, doc: str, source: str) -> Any:
@@ -56,6 +59,8 @@ class Rule(ABC):
         severity: of its findings, unless the configuration says otherwise.
         confidence: how often a finding is true before anything ran.
         needs_calibration: it reads `facts.data` or `facts.observations` and is silent without them.
+        needs_comparison: it reads `facts.comparison` and is silent without; only `compare` makes findings of it.
+        supersedes: codes of rules about one file that suspect what this one measures: at one place theirs gives way.
         good, bad: examples.
     """
 
@@ -64,6 +69,8 @@ class Rule(ABC):
     severity: ClassVar[Severity]
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
     needs_calibration: ClassVar[bool] = False
+    needs_comparison: ClassVar[bool] = False
+    supersedes: ClassVar[tuple[str, ...]] = ()
     good: ClassVar[tuple[Example, ...]]
     bad: ClassVar[tuple[Example, ...]]
 

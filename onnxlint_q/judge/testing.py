@@ -1,9 +1,8 @@
-"""Runs a rule's examples: for the tests of this project and of any rule package."""
+"""What a rule sees of an example; `onnxlint_q.proof.testing` runs the rule on it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +13,52 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.execute.data.inspection import inspect
 from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.execute.stream.observe import observe
-from onnxlint_q.finding import Finding
 from onnxlint_q.graph.loading.build import build_model
 from onnxlint_q.graph.loading.functions import inline_functions
 from onnxlint_q.graph.tensors import TensorStore
 from onnxlint_q.judge.facts import Facts, facts_of
-from onnxlint_q.judge.rule import Example, Rule
+from onnxlint_q.judge.rule import Example, Weights
 
 _SEED = 20_260_101
 
 
 def example_model(example: Example) -> onnx.ModelProto:
     """The example's model, its weights filled in."""
-    proto = onnx.parser.parse_model(example.model)
-    if example.weights is not None:
-        made = example.weights(np.random.default_rng(_SEED))
+    return _filled(example.model, example.weights)
+
+
+def reference_model(example: Example) -> onnx.ModelProto:
+    """The float model of an example of a pair, its weights filled in."""
+    return _filled(example.reference, example.weights)
+
+
+def example_facts(example: Example) -> Facts:
+    """All that a rule about one file sees of the example, calibrated where the example brings samples."""
+    facts = _facts(example_model(example))
+    if example.samples is None or example.reference:
+        return facts
+    source = example_source(example)
+    facts = facts.inspected(inspect(facts, source))
+    return facts.observed(observe(facts, source))
+
+
+def reference_facts(example: Example) -> Facts:
+    """What is known of the float model of an example of a pair; nothing is run."""
+    return _facts(reference_model(example))
+
+
+def example_source(example: Example) -> ArraySource:
+    """The samples that an example brings."""
+    assert example.samples is not None
+    return ArraySource("example", dict(example.samples(np.random.default_rng(_SEED))))
+
+
+def _filled(text: str, weights: Weights | None) -> onnx.ModelProto:
+    """A model from its text, with those of `weights` that it reads as initializers."""
+    proto = onnx.parser.parse_model(text)
+    if weights is not None:
+        read = {name for node in proto.graph.node for name in node.input}
+        made = {name: value for name, value in weights(np.random.default_rng(_SEED)).items() if name in read}
         kept = [tensor for tensor in proto.graph.initializer if tensor.name not in made]
         proto.graph.ClearField("initializer")
         proto.graph.initializer.extend(kept)
@@ -36,26 +66,8 @@ def example_model(example: Example) -> onnx.ModelProto:
     return proto
 
 
-def example_facts(example: Example) -> Facts:
-    """All that a rule sees of the example, calibrated where the example brings samples."""
-    proto = example_model(example)
+def _facts(proto: onnx.ModelProto) -> Facts:
     digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
     store = TensorStore(Path(), "example")
     model = build_model(inline_functions(proto, "example"), store, path=Path("example.onnx"), sha256=digest)
-    facts = facts_of(model, DEFAULT_SCHEMES)
-    if example.samples is None:
-        return facts
-    arrays = dict(example.samples(np.random.default_rng(_SEED)))
-    source = ArraySource("example", arrays)
-    facts = facts.inspected(inspect(facts, source))
-    return facts.observed(observe(facts, source))
-
-
-def run_example(rule: Rule, example: Example) -> Sequence[Finding]:
-    """The rule's findings on the example."""
-    return list(rule.check(example_facts(example)))
-
-
-def flagged(findings: Sequence[Finding]) -> set[str]:
-    """What an example's `flags` are compared with: node names, or tensors where a node has no name."""
-    return {finding.location.node or finding.location.output for finding in findings}
+    return facts_of(model, DEFAULT_SCHEMES)

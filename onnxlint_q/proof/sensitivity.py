@@ -2,79 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
 
-from onnxlint_q.analysis.observed.observations import Observations
-from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
+from onnxlint_q.analysis.experiment import Experiment, LayerSqnr
+from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.schemes import Scheme
-from onnxlint_q.execute.executable import Executable
+from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.execute.progress import Progress, silent
-from onnxlint_q.execute.variants.layer_table import LayerVariant, measure_layers
+from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
 from onnxlint_q.execute.variants.output_error import OutputError
-from onnxlint_q.execute.variants.quantized import ActivationScale, activation_scales, can_simulate
 from onnxlint_q.execute.variants.variant_runs import Samples
-from onnxlint_q.judge.facts import Facts
+from onnxlint_q.execute.variants.workbench import Workbench
 
 
-@dataclass(frozen=True, eq=False)
-class SensitivityTable:
-    """Errors at the outputs by (scheme name, layer key).
+def layer_experiments(bench: Workbench) -> list[Experiment]:
+    """Every layer alone under every scheme, as far as the bench can run it.
 
-    Attributes:
-        weights: only the layer's weight is quantised.
-        activations: only its result is, behind the Relu or Clip that the quantiser absorbs. Without an entry if the
-            result gets no scale of its own or was not observed.
-        both: its weight and its result are.
+    There is none on the result of a layer, the tensor behind the Relu or Clip that the quantiser absorbs, where that
+    gets no scale of its own, was not observed, or stays in float.
     """
+    measured = bench.measured
+    found = (
+        experiment
+        for scheme in measured.schemes
+        for layer in measured.layers
+        for experiment in _of_layer(measured, scheme, layer)
+    )
+    return [experiment for experiment in found if bench.can_run(experiment)]
 
-    weights: Mapping[tuple[str, str], OutputError]
-    activations: Mapping[tuple[str, str], OutputError]
-    both: Mapping[tuple[str, str], OutputError]
 
-
-def measure_sensitivity(
-    facts: Facts,
-    base: Executable,
-    samples: Samples,
-    observations: Observations | None = None,
-    observer: str = DEFAULT_OBSERVER,
-    progress: Progress = silent,
-) -> SensitivityTable:
-    """Quantise one layer at a time; without `observations` weights only, as there are no ranges for activations.
-
-    Ranges are those of `observer`, one of analysis.observers.
-
-    What schemes have in common is run once: an activation alone does not depend on how weights are quantised.
+def measure_sensitivity(bench: Workbench, samples: Samples, progress: Progress = silent) -> Errors:
+    """Quantise one layer at a time; weights only where the bench is not calibrated.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot run the folded model.
         DataError: a sample cannot be read.
     """
-    variants: dict[str, LayerVariant] = {}
-    keys: dict[str, dict[tuple[str, str], str]] = {"weights": {}, "activations": {}, "both": {}}
-    for scheme in facts.schemes:
-        results = _results(facts, scheme, observations, observer)
-        for layer in facts.layers:
-            place = (scheme.name, layer.output)
-            entry = results.get(layer.output)
-            wanted = {"weights": (f"weight {scheme.name}", LayerVariant(layer, scheme))}
-            if entry is not None:
-                wanted["activations"] = (f"result {scheme.activations}", LayerVariant(layer, None, entry))
-                wanted["both"] = (f"both {scheme.name}", LayerVariant(layer, scheme, entry))
-            for kind, (name, variant) in wanted.items():
-                keys[kind][place] = f"{name} {layer.output}"
-                variants.setdefault(keys[kind][place], variant)
-    errors = measure_layers(facts, base, variants, samples, progress)
-    return SensitivityTable(**{kind: {place: errors[key] for place, key in own.items()} for kind, own in keys.items()})
+    return run_experiments(bench, layer_experiments(bench), samples, progress)
 
 
-def _results(
-    facts: Facts, scheme: Scheme, observations: Observations | None, observer: str
-) -> Mapping[str, ActivationScale]:
-    """How each layer's result is rounded, by layer key."""
-    if observations is None or not can_simulate(facts.model.opset, scheme):
-        return {}
-    scales = {entry.tensor: entry for entry in activation_scales(facts, scheme, observations, observer)}
-    stored = {layer.output: facts.stored_tensor(layer) for layer in facts.layers}
-    return {layer: scales[tensor] for layer, tensor in stored.items() if tensor in scales}
+def layer_sqnr(measured: Measured, scheme: Scheme, layer: LayerFacts, errors: Errors) -> LayerSqnr | None:
+    """The row of one layer and scheme, infinite where the outputs are identical; None if nothing of it was run."""
+    weight, activation, both = (errors.get(experiment) for experiment in _of_layer(measured, scheme, layer))
+    if weight is None and activation is None and both is None:
+        return None
+    return LayerSqnr(weight_sqnr_db=_figure(weight), sqnr_db=_figure(both), activation_sqnr_db=_figure(activation))
+
+
+def _of_layer(measured: Measured, scheme: Scheme, layer: LayerFacts) -> Iterator[Experiment]:
+    """On its weight, on its result, on both."""
+    result = measured.stored_tensor(layer)
+    yield Experiment.on_weight(scheme, layer.output)
+    yield Experiment.on_activation(scheme, result)
+    yield Experiment.on_layer(scheme, layer.output, result)
+
+
+def _figure(error: OutputError | None) -> float | None:
+    if error is None or not error.has_signal:
+        return None
+    return error.sqnr_db if error.sqnr_db is not None else math.inf

@@ -9,34 +9,27 @@ calibrations, because they differ in scales and zero points alone, and those are
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
+from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.observed.observations import Observations, merged
 from onnxlint_q.analysis.observed.observers import OBSERVERS
-from onnxlint_q.analysis.schemes import Number, Scheme
+from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.data.source import Source
-from onnxlint_q.execute.executable import Executable, folded
+from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import Session
 from onnxlint_q.execute.stream.observe import observe_groups
-from onnxlint_q.execute.variants.output_error import OutputErrorAccumulator, Reference
-from onnxlint_q.execute.variants.quantized import (
-    ActivationScale,
-    activation_scales,
-    can_simulate,
-    scale_inputs,
-    with_activations,
-    with_weight,
-)
-from onnxlint_q.judge.facts import Facts
+from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator, Reference
+from onnxlint_q.execute.variants.rounding import scale_inputs
+from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.trial_figures import TrialFigure, Trials
 
@@ -46,27 +39,29 @@ _NOTICED_DB = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class _Setting:
-    """One calibration: which subset, how many of its samples, which scheme and observer."""
+class _Calibration:
+    """Which subset, how many of its samples, which observer."""
 
     trial: int
     samples: int
-    scheme: str
     observer: str
 
 
-def run_trials(
-    facts: Facts, source: Source, samples: int, count: int, observer: str, progress: Progress = silent
-) -> Trials:
+Setting = tuple[_Calibration, Scheme]
+
+
+def run_trials(bench: Workbench, source: Source, samples: int, count: int, progress: Progress = silent) -> Trials:
     """Calibrate on `count` disjoint subsets of `samples` samples each, and compare.
 
-    Where the data is too little for that, subsets and held-out samples become smaller alike.
+    Where the data is too little for that, subsets and held-out samples become smaller alike. Schemes that leave
+    activations in float have nothing to calibrate and are left out.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run the model.
         DataError: there are fewer samples than subsets and one more, or one cannot be read.
     """
-    available = source.available(facts.model.inputs)
+    measured = bench.measured
+    available = source.available(measured.model.inputs)
     size = samples if available is None else min(samples, available // (count + 1))
     if size < 1:
         raise DataError(
@@ -76,12 +71,10 @@ def run_trials(
     order = np.random.default_rng(_SEED).permutation((count + 1) * size if available is None else available)
     held_out = sorted(int(number) for number in order[:size])
     groups = _groups(order[size : (count + 1) * size], count, parts)
-    seen = observe_groups(facts, source, groups, progress)
-    schemes = [scheme for scheme in facts.schemes if can_simulate(facts.model.opset, scheme)]
-    settings = list(_settings(schemes, count, list(accumulate(parts)), observer))
-    scales = _all_scales(facts, settings, seen, len(parts))
-    errors = _measure(facts, source, held_out, schemes, scales, progress)
-    return _told(settings, errors, Trials(count, size, size, (), ()), observer)
+    seen = observe_groups(measured, source, groups, progress)
+    benches = _calibrated(bench, seen, len(parts))
+    errors = _measure(bench, source, held_out, benches, progress)
+    return _told(errors, Trials(count, size, size, (), ()), bench.observer)
 
 
 def _part_sizes(size: int) -> list[int]:
@@ -99,99 +92,81 @@ def _groups(numbers: npt.NDArray[Any], count: int, parts: Sequence[int]) -> dict
     return {int(number): int(index) for number, index in zip(numbers, group, strict=True)}
 
 
-def _settings(schemes: Sequence[Scheme], count: int, sizes: Sequence[int], observer: str) -> Iterator[_Setting]:
-    for trial in range(count):
-        for scheme in schemes:
-            for size in sizes[:-1]:
-                yield _Setting(trial, size, scheme.name, observer)
-            for name in OBSERVERS:
-                yield _Setting(trial, sizes[-1], scheme.name, name)
-
-
-def _all_scales(
-    facts: Facts, settings: Sequence[_Setting], seen: Sequence[Observations], parts: int
-) -> dict[_Setting, tuple[ActivationScale, ...]]:
-    """Scales of the activations for each calibration."""
-    schemes = {scheme.name: scheme for scheme in facts.schemes}
-    sums: dict[tuple[int, int], Observations] = {}
+def _calibrated(bench: Workbench, seen: Sequence[Observations], parts: int) -> dict[_Calibration, Workbench]:
+    """The bench after each calibration: every size with the observer of the run, the full size with all of them."""
+    benches = {}
     for start in range(0, len(seen), parts):
         for end in range(1, parts + 1):
             together = merged(seen[start : start + end])
-            sums[start // parts, together.samples] = together
-    # Schemes with activations of one format have the same scales.
-    made: dict[tuple[int, int, Number, str], tuple[ActivationScale, ...]] = {}
-    found = {}
-    for setting in settings:
-        scheme = schemes[setting.scheme]
-        key = setting.trial, setting.samples, scheme.activations, setting.observer
-        if key not in made:
-            made[key] = activation_scales(facts, scheme, sums[setting.trial, setting.samples], setting.observer)
-        found[setting] = made[key]
-    return found
+            for observer in OBSERVERS if end == parts else (bench.observer,):
+                calibration = _Calibration(start // parts, together.samples, observer)
+                benches[calibration] = bench.calibrated(together, observer)
+    return benches
 
 
 def _measure(
-    facts: Facts,
+    bench: Workbench,
     source: Source,
     held_out: Sequence[int],
-    schemes: Sequence[Scheme],
-    scales: Mapping[_Setting, tuple[ActivationScale, ...]],
+    benches: Mapping[_Calibration, Workbench],
     progress: Progress,
-) -> dict[_Setting, OutputErrorAccumulator]:
-    """The error of each calibration on the held-out samples."""
-    base = folded(facts)
-    exact = Session(base)
-    sums = {setting: OutputErrorAccumulator() for setting in scales}
+) -> dict[Setting, OutputErrorAccumulator]:
+    """The error of each calibration and scheme on the held-out samples."""
+    exact = Session(bench.float_model, limits=bench.limits)
+    sums: dict[Setting, OutputErrorAccumulator] = {}
+    first = next(iter(benches.values()))
+    schemes = [scheme for scheme in bench.measured.schemes if scheme.activations and first.can_run(Experiment(scheme))]
     for number, scheme in enumerate(schemes):
-        mine = {setting: entries for setting, entries in scales.items() if setting.scheme == scheme.name}
         # What one calibration did not see, as a branch that its samples did not take, is left in float by all.
-        common = set.intersection(*({entry.tensor for entry in entries} for entries in mine.values()))
-        shared = {s: tuple(entry for entry in entries if entry.tensor in common) for s, entries in mine.items()}
-        session = Session(_open(with_weight(base, facts, facts.layers, scheme), next(iter(shared.values()))))
-        feeds = {setting: scale_inputs(entries) for setting, entries in shared.items()}
-        for done, sample in enumerate(source.pick(facts.model.inputs, held_out)):
+        common = frozenset.intersection(*(frozenset(own.scales(scheme.activations)) for own in benches.values()))
+        experiment = Experiment(scheme, activations=common)
+        session = Session(_open(first, experiment), limits=bench.limits)
+        feeds = {key: scale_inputs(own.activations_of(experiment)) for key, own in benches.items()}
+        for done, sample in enumerate(source.pick(bench.measured.model.inputs, held_out)):
             progress("trials", number * len(held_out) + done, len(schemes) * len(held_out))
             expected = Reference(exact.run(sample))
-            for setting, values in feeds.items():
-                sums[setting].add(expected, session.run({**sample, **values}))
+            for calibration, values in feeds.items():
+                accumulator = sums.setdefault((calibration, scheme), OutputErrorAccumulator())
+                accumulator.add(expected, session.run({**sample, **values}))
     return sums
 
 
-def _open(executable: Executable, scales: Sequence[ActivationScale]) -> Executable:
-    """The variant with these activations quantised, whose scales and zero points each run may replace."""
-    opened = with_activations(executable, scales)
-    names = scale_inputs(scales)
-    for tensor in opened.proto.graph.initializer:
+def _open(bench: Workbench, experiment: Experiment) -> Executable:
+    """The experiment as a model whose activation scales and zero points each run may replace."""
+    opened = bench.executable(experiment)
+    names = scale_inputs(bench.activations_of(experiment))
+    # The graph without any activation to round is that of the float model, which is not to be changed.
+    for tensor in opened.proto.graph.initializer if names else ():
         if tensor.name in names:
             value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
             opened.proto.graph.input.append(value)
-    # From this version on an input with an initializer is a default and not a second definition.
-    opened.proto.ir_version = max(opened.proto.ir_version, 4)
+    if names:
+        # From this version on an input with an initializer is a default and not a second definition.
+        opened.proto.ir_version = max(opened.proto.ir_version, 4)
     return opened
 
 
-def _told(
-    settings: Sequence[_Setting], errors: Mapping[_Setting, OutputErrorAccumulator], frame: Trials, observer: str
-) -> Trials:
+def _told(errors: Mapping[Setting, OutputErrorAccumulator], frame: Trials, observer: str) -> Trials:
     """The figures over the trials."""
-    by_kind: dict[tuple[str, str, int], list[_Setting]] = {}
-    for setting in settings:
-        by_kind.setdefault((setting.scheme, setting.observer, setting.samples), []).append(setting)
-    decibels = {kind: [errors[s].result().sqnr_db for s in found] for kind, found in by_kind.items()}
-    agreements = {kind: [errors[s].result().agreement for s in found] for kind, found in by_kind.items()}
+    by_kind: dict[tuple[str, str, int], list[OutputError]] = {}
+    for (calibration, scheme), accumulator in errors.items():
+        kind = (scheme.name, calibration.observer, calibration.samples)
+        by_kind.setdefault(kind, []).append(accumulator.result())
+    decibels = {kind: [error.sqnr_db for error in found] for kind, found in by_kind.items()}
+    agreements = {kind: [error.agreement for error in found] for kind, found in by_kind.items()}
     figures = [
         TrialFigure(*kind, *_mean(decibels[kind]), *_mean(agreements[kind]))
         for kind in sorted(by_kind, key=lambda kind: kind[2])
     ]
     curve = tuple(figure for figure in figures if figure.observer == observer)
     observers = tuple(figure for figure in figures if figure.samples == frame.samples)
-    schemes = tuple(dict.fromkeys(setting.scheme for setting in settings))
+    names = tuple(dict.fromkeys(name for name, _, _ in by_kind))
     sentences: list[str] = []
-    for scheme in schemes:
-        own = [figure for figure in observers if figure.scheme == scheme]
-        halves = [decibels[kind] for kind in _last_two(by_kind, scheme, observer)]
+    for name in names:
+        own = [figure for figure in observers if figure.scheme == name]
+        halves = [decibels[kind] for kind in _last_two(by_kind, name, observer)]
         lost = hopeless(own)
-        sentences += [lost] if lost else [best_observer(own, observer), more_samples(scheme, halves, frame.samples)]
+        sentences += [lost] if lost else [best_observer(own, observer), more_samples(name, halves, frame.samples)]
     told = tuple(sentence for sentence in sentences if sentence)
     return Trials(frame.count, frame.samples, frame.held_out, observers, curve, told)
 

@@ -1,16 +1,14 @@
-"""What the formats made for people pick out of a run: groups, worst layers, counts."""
+"""What the formats made for people pick out of a run: groups and counts."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from onnxlint_q.finding import Claim, Evidence, Finding, Severity
-from onnxlint_q.report.words import count
-from onnxlint_q.workflow.results import Basis, LayerRow, LayerSqnr, ModelResult, Run
-
-TRUST = (Basis.MEASURED, Basis.PROBE, Basis.FORECAST)
+from onnxlint_q.report.words import count, name
+from onnxlint_q.workflow.results import ModelResult, Run, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,56 +79,14 @@ def refuted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(finding for finding in findings if not finding.counts)
 
 
-def stage(row: LayerRow, basis: Basis) -> Mapping[str, LayerSqnr]:
-    """By scheme name what one stage said of a layer."""
-    stages = {Basis.FORECAST: row.forecast, Basis.PROBE: row.probe, Basis.MEASURED: row.measured}
-    return stages[basis] or {}
+def clean(model: ModelResult) -> bool:
+    """Whether nothing was found that counts, and nothing speaks against the model: only then a report is green.
 
-
-def weight_sqnr(row: LayerRow, basis: Basis, scheme: str) -> float | None:
-    """Finite SQNR at the output (dB) if only this layer's weight is quantised, None where not determined."""
-    said = stage(row, basis).get(scheme)
-    value = said.weight_sqnr_db if said else None
-    return value if value is not None and math.isfinite(value) else None
-
-
-def bases(model: ModelResult, scheme: str) -> tuple[Basis, ...]:
-    """The stages with a figure for any layer, most trusted first."""
-    return tuple(basis for basis in TRUST if any(weight_sqnr(row, basis, scheme) is not None for row in model.layers))
-
-
-def ranking(model: ModelResult, scheme: str) -> Basis | None:
-    """The most trusted stage that has figures for enough layers to say which is worst: a quarter of them.
-
-    Runs that test claims look at suspects only; where there were few, the stage below knows more of the network.
+    Every scheme was judged and survives, and what was asked for was done.
     """
-    stages = bases(model, scheme)
-    for basis in stages:
-        known = sum(weight_sqnr(row, basis, scheme) is not None for row in model.layers)
-        if 4 * known >= len(model.layers):
-            return basis
-    return stages[-1] if stages else None
-
-
-def worst_layers(model: ModelResult, scheme: str, limit: int) -> tuple[LayerRow, ...]:
-    """The layers that cost the output most under a scheme, by the stage that `ranking` names."""
-    basis = ranking(model, scheme)
-    if basis is None:
-        return ()
-    known = [
-        (value, index)
-        for index, row in enumerate(model.layers)
-        if (value := weight_sqnr(row, basis, scheme)) is not None
-    ]
-    return tuple(model.layers[index] for _, index in sorted(known)[:limit])
-
-
-def noise_share(row: LayerRow, scheme: str) -> float | None:
-    """Fraction of the output's noise power that the forecast puts on the layer's weight and output."""
-    said = (row.forecast or {}).get(scheme)
-    if said is None or said.weight_share is None:
-        return None
-    return said.weight_share + (said.activation_share or 0.0)
+    survives = all(result.verdict is Verdict.SURVIVES for result in model.schemes)
+    done = not model.rule_crashed and not model.untested_because
+    return bool(model.schemes) and survives and done and not counted(model.findings)
 
 
 def summary(run: Run) -> str:
@@ -151,4 +107,14 @@ def summary(run: Run) -> str:
         text += f", {suppressed} suppressed"
     if run.failures:
         text += f", {count(len(run.failures), 'model')} could not be linted"
-    return text
+    return "; ".join([text, *_alarms(run)])
+
+
+def _alarms(run: Run) -> Iterator[str]:
+    """`breaks under int8-per-tensor (2)`: the verdicts that nobody may overlook, with the number of models."""
+    for verdict, word in ((Verdict.BREAKS, "breaks"), (None, "unknown")):
+        schemes = Counter(result.scheme for m in run.models for result in m.schemes if result.verdict is verdict)
+        if schemes:
+            several = len(run.models) > 1
+            listed = (name(scheme, 40) + (f" ({models})" if several else "") for scheme, models in schemes.items())
+            yield f"{word} under {', '.join(listed)}"

@@ -6,9 +6,8 @@ Every name reaches rich as `Text`, never as markup.
 from __future__ import annotations
 
 import io
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -17,8 +16,9 @@ from rich.text import Text
 
 from onnxlint_q.finding import Evidence, Finding, Severity
 from onnxlint_q.report import digest, words
+from onnxlint_q.report.layers import noise_share, of_claim, worst_layers
 from onnxlint_q.report.trial_tables import heading, trial_tables
-from onnxlint_q.workflow.results import Basis, LayerRow, ModelResult, Run, SchemeResult, Verdict
+from onnxlint_q.workflow.results import LayerRow, ModelResult, Run, Verdict
 
 WORST = 10
 """Rows of the table of worst layers."""
@@ -91,16 +91,12 @@ def _model(model: ModelResult, width: int) -> Iterator[RenderableType]:
     if model.schemes:
         yield Text()
         yield _verdicts(model)
-    kept, refuted = digest.counted(model.findings), digest.refuted(model.findings)
-    if not kept:
+    if not digest.counted(model.findings):
+        clean = digest.clean(model)
+        mark, style = ("✔ ", "green") if clean else ("", "")
         yield Text()
-        yield Text("✔ no findings that count" if refuted else "✔ no findings", "green")
-    for group in digest.group_by_damage(kept):
-        yield Text()
-        yield from _single(group) if len(group.findings) == 1 else _group(group, width)
-    if refuted:
-        yield Text()
-        yield from _refuted(refuted, width)
+        yield Text(f"{mark}{words.nothing_found(model, clean)}", style)
+    yield from findings_of(model, width)
     yield from _worst_layers(model)
     yield from _trials(model)
     if model.notes:
@@ -113,6 +109,16 @@ def _model(model: ModelResult, width: int) -> Iterator[RenderableType]:
         yield Text(words.time_spent(model.seconds), "dim")
 
 
+def findings_of(model: ModelResult, width: int) -> Iterator[RenderableType]:
+    """The findings that count, by damage, and those that a run refuted."""
+    for group in digest.group_by_damage(digest.counted(model.findings)):
+        yield Text()
+        yield from _single(model, group) if len(group.findings) == 1 else _group(model, group, width)
+    if refuted := digest.refuted(model.findings):
+        yield Text()
+        yield from _refuted(refuted, width)
+
+
 def _verdicts(model: ModelResult) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(max_width=24, overflow="fold")
@@ -121,16 +127,12 @@ def _verdicts(model: ModelResult) -> RenderableType:
     for result in model.schemes:
         table.add_row(
             Text(words.name(result.scheme, 80), "bold"),
-            Text(f"{words.VERDICT_MARK[result.verdict]} {_verdict(result)}", VERDICT_STYLE[result.verdict]),
+            Text(words.marked_verdict(result.verdict), VERDICT_STYLE[result.verdict]),
             Text(f"{words.reason(result)}; {words.basis(result, model.calibration)}"),
         )
         if note := words.note(result):
             table.add_row("", "", Text(note, "dim"))
     return indented(table, 2)
-
-
-def _verdict(result: SchemeResult) -> str:
-    return result.verdict.value if result.verdict else "unknown"
 
 
 def _title(severity: Severity, code: str, name: str, right: str) -> Text:
@@ -140,10 +142,6 @@ def _title(severity: Severity, code: str, name: str, right: str) -> Text:
         (f"{words.shown(code, 20)} {words.shown(name, 60)}", "bold"),
         (f"  {right}", "dim") if right else "",
     )
-
-
-def _evidence(finding: Finding) -> Text:
-    return Text(words.evidence(finding), EVIDENCE_STYLE.get(finding.evidence, "dim"))
 
 
 def _advice(finding: Finding) -> Iterator[RenderableType]:
@@ -160,13 +158,14 @@ def _advice(finding: Finding) -> Iterator[RenderableType]:
             yield indented(Text(f"… and {len(lines) - 12} more lines in the json report", "dim"), 4)
 
 
-def _single(group: digest.Group) -> Iterator[RenderableType]:
+def _single(model: ModelResult, group: digest.Group) -> Iterator[RenderableType]:
     finding, others = group.findings[0], group.same_as(0)
-    yield _title(finding.severity, finding.code, finding.name, words.evidence(finding))
+    known = of_claim(model, finding)
+    yield _title(finding.severity, finding.code, finding.name, words.evidence(finding, known))
     yield indented(Text(words.place(finding.location)), 2)
     yield indented(Text(words.shown(finding.message)), 2)
     yield from _causes(finding)
-    if said := words.claim(finding):
+    if said := words.claim(finding, known):
         yield indented(Text(said, "dim"), 2)
     if finding.note:
         yield indented(Text(words.shown(finding.note), "dim"), 2)
@@ -199,7 +198,7 @@ def _other_advice(first: Finding, others: Iterable[Finding]) -> Iterator[Rendera
             yield from _advice(other)
 
 
-def _group(group: digest.Group, width: int) -> Iterator[RenderableType]:
+def _group(model: ModelResult, group: digest.Group, width: int) -> Iterator[RenderableType]:
     """One block for a rule that fires in many places: the reader needs the list, and the remedy once."""
     total = words.count(len(group.findings), "place")
     right = f"{total}, {group.evidence}" if group.evidence else total
@@ -208,13 +207,16 @@ def _group(group: digest.Group, width: int) -> Iterator[RenderableType]:
     if same_message:
         yield indented(Text(words.shown(group.findings[0].message)), 2)
     mixed = len({finding.severity for finding in group.findings}) > 1
-    table = _places(group.findings)
+    evidence = [words.brief_evidence(finding, of_claim(model, finding)) for finding in group.findings]
+    table = _places(evidence)
     # The numbers of a message stand in its second line; what is longer is in the other reports.
-    room = 2 * (width - 10 - max(len(words.evidence(finding)) for finding in group.findings)) - 10
+    column = max(map(len, evidence))
+    room = 2 * (width - 10 - column) - 10
     for index, finding in enumerate(group.findings[:PLACES]):
         style = SEVERITY_STYLE[finding.severity]
         mark = Text(words.SEVERITY_MARK[finding.severity], style) if mixed else Text("·")
-        table.add_row(mark, _evidence(finding), Text(words.brief_place(finding.location, width - 28)))
+        said = Text(evidence[index], EVIDENCE_STYLE.get(finding.evidence, "dim"))
+        table.add_row(mark, said, Text(words.brief_place(finding.location, width - 11 - column)))
         if not same_message:
             table.add_row("", "", Text(words.shown(finding.message, room), "dim"))
         if others := group.same_as(index):
@@ -240,11 +242,11 @@ def _remedy(findings: tuple[Finding, ...]) -> Iterator[RenderableType]:
     yield from _advice(first)
 
 
-def _places(findings: tuple[Finding, ...]) -> Table:
+def _places(evidence: Sequence[str]) -> Table:
     """Mark, evidence and place in one line each; a message below its place may take two."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, min_width=1)
-    table.add_column(no_wrap=True, min_width=max(len(words.evidence(finding)) for finding in findings))
+    table.add_column(no_wrap=True, min_width=max(map(len, evidence)))
     table.add_column(overflow="fold")
     return table
 
@@ -258,7 +260,7 @@ def _refuted(findings: tuple[Finding, ...], width: int) -> Iterator[RenderableTy
     yield Text("Refuted by the run; these do not count", "dim")
     for group in digest.group_by_rule(findings):
         yield indented(Text(f"{words.shown(group.code, 20)} {words.shown(group.name, 60)}", "dim"), 2)
-        table = _places(group.findings)
+        table = _places([words.evidence(finding) for finding in group.findings])
         for finding in group.findings[:PLACES]:
             where = words.brief_place(finding.location, width - 28)
             table.add_row(*(Text(cell, "dim") for cell in ("·", words.evidence(finding), where)))
@@ -270,46 +272,47 @@ def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
     if not model.schemes:
         return
     scheme = model.schemes[0].scheme
-    stages = digest.bases(model, scheme)
-    rows = digest.worst_layers(model, scheme, WORST)
-    if not rows:
+    worst = worst_layers(model, scheme, WORST)
+    if not worst:
         return
     yield Text()
     yield Text(f"Layers that cost the output most under {words.name(scheme, 40)}", "bold")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    labels = [words.name(words.layer_label(row), 96) for row in rows]
+    labels = [words.name(words.layer_label(row), 96) for row, _ in worst]
     # Never so narrow that a name becomes a ribbon, whatever the other columns hold.
     table.add_column("layer", min_width=min(16, max(map(len, labels))), overflow="fold")
     table.add_column("", no_wrap=True)
-    table.add_column("range", justify="right", no_wrap=True)
-    table.add_column("average\nprecision", justify="right", no_wrap=True)
-    results = [digest.stage(row, Basis.MEASURED).get(scheme) for row in rows]
-    full = any(result is not None and result.activation_sqnr_db is not None for result in results)
-    headings = [basis.value for basis in stages]
-    headings[:1] = ["measured", "output", "both"] if full else headings[:1]
-    for title in headings:
-        table.add_column(f"{title}\ndB", justify="right", no_wrap=True)
-    shares = [digest.noise_share(row, scheme) for row in rows]
-    if any(share is not None for share in shares):
+    full = any(known.output_db is not None for _, known in worst)
+    stages = {words.how_known(known) for _, known in worst}
+    stage = next(iter(stages)) if len(stages) == 1 else ""
+    shares = [noise_share(row, scheme) for row, _ in worst]
+    budget = any(share is not None for share in shares)
+    levels = [f"{stage or 'weight'}\ndB", *(["result\ndB", "both\ndB"] if full else [])]
+    for title in ("range", "average\nprecision", *levels):
+        table.add_column(title, justify="right", no_wrap=True)
+    if not stage:
+        table.add_column("how\nknown", no_wrap=True)
+    if budget:
         table.add_column("share of\nnoise", justify="right", no_wrap=True)
-    for row, label, result, share in zip(rows, labels, results, shares, strict=True):
-        figures = [digest.weight_sqnr(row, basis, scheme) for basis in stages]
-        if full:
-            figures[1:1] = [result.activation_sqnr_db, result.sqnr_db] if result is not None else [None, None]
+    for (row, known), label, share in zip(worst, labels, shares, strict=True):
+        figures = (known.weight_db, known.output_db, known.both_db) if full else (known.weight_db,)
         table.add_row(
             Text(label),
             Text(_operator(row)),
             Text(words.significant(row.range)),
             Text(words.significant(row.average_precision, 2)),
-            *(Text("-" if figure is None or math.isinf(figure) else words.number(figure)) for figure in figures),
-            *(() if share is None else (Text(words.percent(round(share, 3))),)),
+            *(Text(words.figure(value)) for value in figures),
+            *(() if stage else (Text(words.how_known(known)),)),
+            *((Text("-" if share is None else words.percent(round(share, 3))),) if budget else ()),
         )
     yield indented(table, 2)
     legend = "dB: SQNR at the model's output if this weight alone is quantised. dw: depthwise"
     if full:
-        legend += ". Output, both: measured, its result alone, and with its weight"
-    if any(share is not None for share in shares):
-        legend += ". Share of noise: forecast, weight and output of the layer together, everything quantised"
+        legend += ". Result, both: if the layer's result alone is, and if both are"
+    if any(known.floor_db is not None for _, known in worst):
+        legend += f". {words.NOT_MEASURED.capitalize()}: {words.CONTRADICTED}"
+    if budget:
+        legend += ". Share of noise: forecast, weight and result of the layer together, everything quantised"
     yield indented(Text(legend, "dim"), 2)
 
 

@@ -54,8 +54,8 @@ def _model(model: ModelResult) -> Json:
         "format": text(model.format),
         "schemes": {text(result.scheme): _scheme(result) for result in model.schemes},
         "layers": [_layer(row) for row in model.layers],
-        "findings": [_finding(finding) for finding in model.findings],
-        "suppressed": [_finding(finding) for finding in model.suppressed],
+        "findings": [finding_document(finding) for finding in model.findings],
+        "suppressed": [finding_document(finding) for finding in model.suppressed],
         "calibration": calibration_document(model.calibration) if model.calibration else None,
         "untested_because": text(model.untested_because),
         "notes": [text(note) for note in model.notes],
@@ -114,7 +114,8 @@ def _sqnr(sqnr: LayerSqnr) -> Iterator[tuple[str, Json]]:
         yield "reason", PERFECT
 
 
-def _finding(finding: Finding) -> Json:
+def finding_document(finding: Finding) -> Json:
+    """One finding."""
     where = finding.location
     return {
         "code": text(finding.code),

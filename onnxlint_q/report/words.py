@@ -5,12 +5,20 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping
+from pathlib import PureWindowsPath
 
 from onnxlint_q.finding import Evidence, Finding, Location, Severity, Subject
+from onnxlint_q.report.layers import Known
 from onnxlint_q.workflow.results import Basis, CalibrationSummary, LayerRow, ModelResult, SchemeResult, Verdict
 
 SEVERITY_MARK = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "●"}
 VERDICT_MARK = {Verdict.BREAKS: "✖", Verdict.DEGRADES: "▲", Verdict.SURVIVES: "✔", None: "?"}
+BASIS_WORDS = {Basis.MEASURED: "Measured", Basis.PROBE: "Probed", Basis.FORECAST: "Forecast"}
+FORECAST = "forecast_db"
+"""How the keys of metrics end that are forecasts of the output."""
+CURED_FORECAST = f"cure_{FORECAST}"
+NOT_MEASURED = "not measured"
+CONTRADICTED = "the forecast lies below what the run left at the output with everything quantised, so it is wrong here"
 PERFECT = "perfect match"
 PERFECT_OUTPUT = f"{PERFECT}: the output equals the float model's"
 LONGEST = 600
@@ -55,6 +63,11 @@ def name(text: str, limit: int = 160) -> str:
     return visible(elide(text, limit))
 
 
+def file_name(path: str) -> str:
+    """The last part of a path of any system, as typed; the path itself where it has no name, as `..` or `/`."""
+    return PureWindowsPath(path).name or path
+
+
 def number(value: float, digits: int = 1) -> str:
     """`value` with a fixed number of decimals; never `-0.0`."""
     return f"{round(value, digits) + 0.0:.{digits}f}"
@@ -67,6 +80,18 @@ def decibel(value: float | None) -> str:
     if math.isinf(value):
         return PERFECT if value > 0 else "no signal left"
     return f"{number(value)} dB"
+
+
+def figure(value: float | None) -> str:
+    """A level in dB for a column whose heading says so."""
+    if value is None or math.isnan(value):
+        return "-"
+    return number(value) if math.isfinite(value) else "exact" if value > 0 else "lost"
+
+
+def how_known(known: Known) -> str:
+    """The stage of a layer's figures, or that there is none to tell."""
+    return known.basis.value if known.weight_db is not None else NOT_MEASURED
 
 
 def significant(value: float | None, digits: int = 3) -> str:
@@ -107,15 +132,25 @@ def brief_place(location: Location, limit: int) -> str:
     return f"{name(location.label, max(limit - len(op_type), 24)) or 'the model'}{op_type}"
 
 
-def evidence(finding: Finding) -> str:
-    """`confirmed 4.7 dB`, `refuted 31.0 dB`, `untested`, `static`."""
-    if finding.measured_db is None:
-        return finding.evidence.value
-    return f"{finding.evidence.value} {decibel(finding.measured_db)}"
+def evidence(finding: Finding, known: Known | None = None) -> str:
+    """`confirmed 4.7 dB`, `refuted 31.0 dB`, `untested`, `static`; untested with the best that is known instead."""
+    if finding.measured_db is not None:
+        return f"{finding.evidence.value} {decibel(finding.measured_db)}"
+    if finding.evidence is Evidence.UNTESTED and known is not None and known.weight_db is not None:
+        return f"{finding.evidence.value}, {known.basis.value} {decibel(known.weight_db)}"
+    return finding.evidence.value
 
 
-def claim(finding: Finding) -> str:
-    """What the finding says will happen and what a run saw, as sentences; empty for a fact of the file."""
+def brief_evidence(finding: Finding, known: Known | None) -> str:
+    """`evidence` where it goes without saying that what is forecast or probed is untested: `forecast 10.3 dB`."""
+    return evidence(finding, known).removeprefix(f"{Evidence.UNTESTED.value}, ")
+
+
+def claim(finding: Finding, known: Known | None = None) -> str:
+    """What the finding says will happen and the best that is known of it, as sentences; empty for a fact of the file.
+
+    `known` is what is known of the layer that the claim is about.
+    """
     if finding.claim is None:
         return ""
     said = finding.claim
@@ -126,15 +161,57 @@ def claim(finding: Finding) -> str:
     )
     if finding.measured_db is not None:
         return f"{sentence} Measured: {decibel(finding.measured_db)}."
-    if finding.evidence is Evidence.UNTESTED:
-        return f"{sentence} Not tested."
-    return f"{sentence} A run {finding.evidence.value} it."
+    if finding.evidence is not Evidence.UNTESTED:
+        return f"{sentence} A run {finding.evidence.value} it."
+    if known is not None and known.weight_db is not None:
+        sentence = f"{sentence} {BASIS_WORDS[known.basis]}: {decibel(known.weight_db)}."
+    cured = finding.metrics.get(CURED_FORECAST) if finding.cure is not None else None
+    if isinstance(cured, float):
+        sentence = f"{sentence} Forecast of the cured weight: {decibel(cured)}."
+    return f"{sentence} Not tested."
+
+
+def metrics(finding: Finding) -> Mapping[str, object]:
+    """The metrics to show: a forecast only as long as no run has measured the claim."""
+    if finding.measured_db is None:
+        return finding.metrics
+    return {key: value for key, value in finding.metrics.items() if not key.endswith(FORECAST)}
 
 
 def same_damage(others: Iterable[Finding]) -> str:
     """Which other rules tell the same damage, in one line."""
     rules = dict.fromkeys(f"{shown(other.code, 20)} {shown(other.name, 60)}" for other in others)
     return f"The same damage: {', '.join(rules)}"
+
+
+def verdict(held: Verdict | None) -> str:
+    """The word for a verdict, also for that there is none."""
+    return held.value if held else "unknown"
+
+
+def marked_verdict(held: Verdict | None) -> str:
+    """`✖ breaks`."""
+    return f"{VERDICT_MARK[held]} {verdict(held)}"
+
+
+def verdicts(model: ModelResult) -> str:
+    """`int8-per-tensor breaks (-4.0 dB, top-1 5.2 %, measured), int8-per-channel …` on one line."""
+    if not model.schemes:
+        return f"no scheme was judged: {visible(model.format)} model"
+    return ", ".join(
+        f"{name(result.scheme, 40)} {verdict(result.verdict)} ({_figures(result)})" for result in model.schemes
+    )
+
+
+def _figures(result: SchemeResult) -> str:
+    missing = missing_sqnr(result)
+    if missing:
+        return shown(missing).rstrip(".")
+    about = "about " if result.uncertainty_db is not None else ""
+    text = f"{about}{decibel(result.output_sqnr_db)}"
+    if result.agreement is not None:
+        text += f", top-1 {about}{percent(round(result.agreement, 2 if about else 3))}"
+    return f"{text}, {result.basis.value}"
 
 
 def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
@@ -211,6 +288,14 @@ def warnings(model: ModelResult) -> tuple[str, ...]:
     if model.calibration is not None and model.calibration.synthetic:
         said.append(SYNTHETIC)
     return tuple(said)
+
+
+def nothing_found(model: ModelResult, clean: bool) -> str:
+    """That no rule found anything that counts, and what this does not mean."""
+    refuted = any(not finding.counts for finding in model.findings)
+    text = "no findings that count" if refuted else "no findings"
+    lost = any(result.verdict in (Verdict.BREAKS, Verdict.DEGRADES) for result in model.schemes)
+    return f"{text}: no rule says where the loss comes from" if lost and not clean else text
 
 
 def headline(model: ModelResult) -> str:

@@ -1,85 +1,124 @@
-"""The cure of a layer whose widest channels are constant: weights to zero, value to the bias.
+"""Constant channels of a BatchNormalization: their weights to zero, their value to the bias.
 
-Where a BatchNormalization's running variance is so small that `|gain_c| sqrt(var_c)` is nothing beside what its other
-channels vary by, channel `c` is `beta_c` for every input. With `gamma_c = 0` folding gives it the weight 0 and the bias
-`beta_c`: the float model stays the same up to that deviation, and the channel no longer sets the scale of the others.
+Where a running variance is so small that `|gain_c| sqrt(var_c)` is nothing beside what the other channels vary by,
+channel `c` is `beta_c` for every input. With `gamma_c = 0` folding gives it the weight 0 and the bias `beta_c`: the
+float model stays the same up to that deviation, and the channel no longer sets the scale of the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import onnx
 
 from onnxlint_q.analysis.causes import lifted_channels
-from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.gains import compare_gains
+from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
-from onnxlint_q.forecast.forecast import NoiseModel
 from onnxlint_q.graph import Model
+from onnxlint_q.graph.loading.build import rebuilt
+from onnxlint_q.graph.names import tensor_key, walk_graphs
+from onnxlint_q.rewrite.candidate import Candidate, Refusal
 
-# A cure is offered where it gives every other channel a bit more.
+Gamma = npt.NDArray[Any]
+# It is worth it where it gives every other channel a bit more.
 NARROWED = 0.5
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Cured:
-    """A layer without its constant channels.
+@dataclass(frozen=True, slots=True)
+class ConstantChannels(Candidate):
+    """A layer with channels that are constant behind its BatchNormalization.
 
     Attributes:
-        channels: output channels that are constant.
-        layer: the layer with these set to zero.
-        swing_db: the largest deviation of a constant channel over that of an ordinary one, 20 log10, what the float
-            model may change by at this layer; None if the running variance says that nothing changes.
-        forecast_db: forecast SQNR at the model's output if only the cured weight is quantised under int8-per-tensor;
-            None where nothing can be forecast.
+        channels: output channels.
+        swing_db: the largest deviation of one of them over that of an ordinary channel, 20 log10, what the float
+            model may change by at this layer; None if the running variance says that nothing changes, or where
+            nobody asked.
     """
 
     channels: tuple[int, ...]
-    layer: LayerFacts
-    swing_db: float | None
-    forecast_db: float | None
+    swing_db: float | None = None
 
 
-def zeroed(folded: FoldedLayer, channels: Sequence[int]) -> FoldedLayer:
-    """The layer with gamma zero in these channels of the BatchNormalization behind it.
-
-    Raises:
-        ValueError: there is no BatchNormalization behind it, or it has no such channel.
-    """
-    if folded.after is None or any(not 0 <= channel < folded.after.gamma.size for channel in channels):
-        raise ValueError(f"no BatchNormalization folds into {folded.output!r} with the channels {list(channels)}")
-    gamma = folded.after.gamma.copy()
-    gamma[list(channels)] = 0.0
-    return replace(folded, after=replace(folded.after, gamma=gamma))
-
-
-def find_cures(model: Model, layers: Sequence[LayerFacts], network: NoiseModel | None) -> Mapping[str, Cured]:
-    """By layer key every layer whose weight narrows to half once its constant channels are zero.
-
-    The float network stays the same, so what its errors cost does too, and one new weight is all there is to forecast;
-    without `network` nothing is.
-    """
-    return {
-        key: replace(cure, forecast_db=network.weight_sqnr_db(cure.layer, INT8_PER_TENSOR) if network else None)
-        for key, cure in _curable(model, layers)
-    }
-
-
-def _curable(model: Model, layers: Sequence[LayerFacts]) -> Iterator[tuple[str, Cured]]:
-    for layer in layers:
-        norm, absmax = layer.folded.after, layer.weight.absmax
-        if norm is None or layer.weight.non_finite:
+def match(measured: Measured) -> Iterator[ConstantChannels | Refusal]:
+    """Layers whose weight narrows to half once their constant channels are zero; others that have any are refused."""
+    for layer in measured.layers:
+        norm = layer.folded.after
+        if norm is None:
             continue
         gains = compare_gains(norm)
         lifted = lifted_channels(gains)
-        constant = np.sort(lifted[gains.constant[lifted] & (absmax[lifted] > 0)])
-        others = np.delete(absmax, constant)
-        if not constant.size or not others.any() or others.max() > NARROWED * absmax.max():
+        constant = np.sort(lifted[gains.constant[lifted]])
+        if not constant.size:
             continue
-        channels = tuple(int(channel) for channel in constant)
-        (cured,) = measure_layers(model, [zeroed(layer.folded, channels)], [INT8_PER_TENSOR])
-        swing = float(gains.swing[constant].max())
-        yield layer.output, Cured(channels, cured, 20 * float(np.log10(swing)) if swing > 0 else None, None)
+        if layer.weight.non_finite:
+            yield Refusal(layer.output, f"{layer.weight.non_finite} of the layer's weights are not finite")
+            continue
+        absmax = layer.weight.absmax
+        constant = constant[absmax[constant] > 0]
+        others = np.delete(absmax, constant)
+        if not constant.size:
+            yield Refusal(layer.output, "the weights of its constant channels are zero already")
+        elif not others.any():
+            yield Refusal(layer.output, "without its constant channels nothing is left of the weight")
+        elif others.max() > NARROWED * absmax.max():
+            yield Refusal(layer.output, "other channels are nearly as wide as the constant ones")
+        else:
+            swing = float(gains.swing[constant].max())
+            swing_db = 20 * float(np.log10(swing)) if swing > 0 else None
+            yield ConstantChannels(layer.output, tuple(int(channel) for channel in constant), swing_db)
+
+
+def candidate(measured: Measured, layer: str, channels: Sequence[int]) -> ConstantChannels | Refusal:
+    """The rewrite of channels that somebody else names, where it can be applied."""
+    found = measured.layer_by_output.get(layer)
+    if found is None:
+        return Refusal(layer, "there is no such layer")
+    norm = found.folded.after
+    if norm is None:
+        return Refusal(layer, "no BatchNormalization folds into the layer")
+    if any(not 0 <= channel < norm.gamma.size for channel in channels):
+        return Refusal(layer, f"the layer has {norm.gamma.size} channels, and not all of those that are named")
+    return ConstantChannels(layer, tuple(channels))
+
+
+def mended_layer(measured: Measured, wanted: ConstantChannels) -> LayerFacts:
+    """The layer as measuring the rewritten model would give it, under one int8 scale for the tensor."""
+    folded = measured.layer_by_output[wanted.layer].folded
+    assert folded.after is not None
+    mended = replace(folded, after=replace(folded.after, gamma=_zeroed(folded.after.gamma, wanted)))
+    (layer,) = measure_layers(measured.model, [mended], [INT8_PER_TENSOR])
+    return layer
+
+
+def apply(model: Model, wanted: ConstantChannels) -> Model:
+    """A copy of the model with gamma zero in these channels, in an initializer of its own: others may read the old."""
+    norm = model.producer(wanted.layer)
+    assert norm is not None
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    (graph,) = (graph for path, graph in walk_graphs(proto.graph) if path == norm.graph)
+    (node,) = (
+        node for node in graph.node if [tensor_key(name, norm.graph) for name in node.output[:1]] == [norm.output]
+    )
+    name = next(
+        name
+        for number in itertools.count()
+        if tensor_key(name := f"{node.input[1]}_zeroed{number}", norm.graph) not in model.graph
+    )
+    gamma = model.constants[norm.input(1)]
+    graph.initializer.append(onnx.numpy_helper.from_array(_zeroed(gamma, wanted), name))
+    node.input[1] = name
+    return rebuilt(model, proto)
+
+
+def _zeroed(gamma: Gamma, wanted: ConstantChannels) -> Gamma:
+    copy = gamma.copy()
+    copy[list(wanted.channels)] = 0
+    return copy

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.output_error import OVERFLOWN_DB, OutputError
 from onnxlint_q.finding import Finding
 from onnxlint_q.forecast.forecast import Forecast
@@ -14,12 +17,14 @@ from onnxlint_q.graph import Format
 from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
-from onnxlint_q.proof.prove import NO_SIGNAL
+from onnxlint_q.judge.verdict import VerdictLevels
+from onnxlint_q.proof.prove import NO_SIGNAL, experiment_of
+from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
 from onnxlint_q.workflow.results import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult
 
 CODES_ONLY = "the layers compute with integer codes whose scales are not in the file"
-NOTHING_TO_QUANTISE = "nothing to quantise: no layer with a constant weight and no activation that gets a scale"
+NOTHING_TO_QUANTISE = "nothing to quantise: no weight that the scheme covers and no activation that gets a scale"
 _REMEDIES: Mapping[OwnFinding, str] = {
     RUN_FAILED: "Run the model in ONNX Runtime on the same inputs to see the whole message, and mend what it names.",
     PROBE_FAILED: "Give real inputs with --calibrate, or leave out --probe.",
@@ -73,7 +78,7 @@ def _importance(record: Record, finding: Finding) -> tuple[bool, int, float, str
     damage = finding.measured_db
     claim = finding.claim
     if damage is None and claim is not None and record.probe is not None:
-        probed = record.probe.weights.get((claim.scheme, claim.tensor))
+        probed = record.probe.errors.get(experiment_of(claim))
         damage = probed.sqnr_db if probed is not None else None
     if damage is None and claim is not None:
         known = record.facts.forecasts.get(claim.scheme)
@@ -94,21 +99,20 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
     facts, levels = record.facts, record.config.levels
     if facts.coded:
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=CODES_ONLY)
-    if not facts.is_quantisable:
+    if not facts.is_quantisable(scheme):
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=NOTHING_TO_QUANTISE)
     ran = facts.observations is not None or record.probe is not None
     unmeasured: list[str] = []
     for basis, stage in ((Basis.MEASURED, record.proof), (Basis.PROBE, record.probe)):
-        error = stage.schemes.get(scheme.name) if stage is not None else None
+        error = stage.errors.get(Experiment(scheme)) if stage is not None else None
         if error is None:
             continue
-        if error.has_signal and (error.sqnr_db is None or _is_figure(error.sqnr_db)):
-            note = "" if error.sqnr_db is not None else "the outputs are identical"
-            # On made-up inputs the largest class is chance, and so is whether it stays the largest.
-            agreement = error.agreement if basis is Basis.MEASURED and facts.is_classifier else None
-            verdict = levels.verdict(error.sqnr_db, agreement)
-            return SchemeResult(scheme.name, verdict, error.sqnr_db, basis, agreement, note, ran=ran)
-        unmeasured.append("the run gave no finite figure" if error.has_signal else NO_SIGNAL)
+        # On made-up inputs the largest class is chance, and so is whether it stays the largest.
+        by_class = basis is Basis.MEASURED and facts.is_classifier
+        result = result_of_run(scheme.name, error, basis, levels, by_class=by_class)
+        if result.verdict is not None:
+            return result
+        unmeasured.append(result.note)
     forecast = facts.forecasts.get(scheme.name)
     sqnr_db = forecast.output_sqnr_db if forecast is not None else None
     if forecast is None or sqnr_db is None or not _is_figure(sqnr_db) or _has_run_away(forecast):
@@ -130,6 +134,29 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         uncertainty_db=forecast.uncertainty_db,
         rest_share=_share(forecast.rest_share),
         ran=ran,
+    )
+
+
+def result_of_run(
+    scheme: str, error: OutputError, basis: Basis, levels: VerdictLevels, *, by_class: bool
+) -> SchemeResult:
+    """The verdict on what a run left at the outputs; none, with the reason, where that is no figure.
+
+    Args:
+        scheme: what was run.
+        error: against the float model.
+        basis: what was run on.
+        levels: where the verdict changes.
+        by_class: it counts whether the largest class stays the same.
+    """
+    if not error.has_signal:
+        return SchemeResult(scheme, None, None, basis, note=NO_SIGNAL, ran=True)
+    if error.sqnr_db is not None and not _is_figure(error.sqnr_db):
+        return SchemeResult(scheme, None, None, basis, note="the run gave no finite figure", ran=True)
+    agreement = error.agreement if by_class else None
+    note = "" if error.sqnr_db is not None else "the outputs are identical"
+    return SchemeResult(
+        scheme, levels.verdict(error.sqnr_db, agreement), error.sqnr_db, basis, agreement, note, ran=True
     )
 
 
@@ -158,11 +185,8 @@ def _row(record: Record, layer: LayerFacts) -> LayerRow:
     source, weight = layer.folded.layer, layer.weight
     seen = facts.stored(layer)
     forecast = {
-        name: LayerSqnr(
-            weight_sqnr_db=_decibel(entry.weight_sqnr_db),
-            sqnr_db=_decibel(entry.sqnr_db),
-            weight_share=_share(entry.weight_share),
-            activation_share=_share(entry.activation_share),
+        name: _figures(
+            replace(entry, weight_sqnr_db=scheme.bounded(entry.weight_sqnr_db), sqnr_db=scheme.bounded(entry.sqnr_db))
         )
         for name, scheme in facts.forecasts.items()
         if not _has_run_away(scheme) and (entry := scheme.layers.get(layer.output)) is not None
@@ -179,39 +203,36 @@ def _row(record: Record, layer: LayerFacts) -> LayerRow:
         activation_low=seen.low if seen else None,
         activation_high=seen.high if seen else None,
         forecast=forecast or None,
-        probe=_of_layer(facts, layer, record.probe.weights if record.probe else {}),
+        probe=_rows(facts.schemes, facts, layer, record.probe.errors if record.probe else {}),
         measured=_measured(record, layer),
     )
 
 
 def _measured(record: Record, layer: LayerFacts) -> dict[str, LayerSqnr] | None:
-    """The row of the sensitivity table, or what the claims about this layer needed."""
-    table = record.table
-    if table is None:
-        return _of_layer(record.facts, layer, record.proof.weights if record.proof else {})
-    return {
-        scheme.name: LayerSqnr(
-            weight_sqnr_db=_figure(table.weights.get((scheme.name, layer.output))),
-            sqnr_db=_figure(table.both.get((scheme.name, layer.output))),
-            activation_sqnr_db=_figure(table.activations.get((scheme.name, layer.output))),
-        )
-        for scheme in record.facts.schemes
-    }
+    """The row of the sensitivity table, or what the claims about the weight of this layer needed."""
+    facts = record.facts
+    if record.table is not None:
+        return _rows(facts.schemes, facts, layer, record.table)
+    errors = record.proof.errors if record.proof is not None else {}
+    claimed = [scheme for scheme in facts.schemes if Experiment.on_weight(scheme, layer.output) in errors]
+    return _rows(claimed, facts, layer, errors)
 
 
-def _figure(error: OutputError | None) -> float | None:
-    """SQNR in dB, infinite where the outputs are identical."""
-    if error is None or not error.has_signal:
-        return None
-    return _decibel(math.inf if error.sqnr_db is None else error.sqnr_db)
-
-
-def _of_layer(
-    facts: Facts, layer: LayerFacts, weights: Mapping[tuple[str, str], OutputError]
-) -> dict[str, LayerSqnr] | None:
+def _rows(schemes: Sequence[Scheme], facts: Facts, layer: LayerFacts, errors: Errors) -> dict[str, LayerSqnr] | None:
     """The figures of one layer by scheme, None where there are none."""
-    errors = {scheme.name: weights.get((scheme.name, layer.output)) for scheme in facts.schemes}
-    return {name: LayerSqnr(_figure(error)) for name, error in errors.items() if error is not None} or None
+    rows = {scheme.name: layer_sqnr(facts, scheme, layer, errors) for scheme in schemes}
+    return {name: _figures(row) for name, row in rows.items() if row is not None} or None
+
+
+def _figures(row: LayerSqnr) -> LayerSqnr:
+    """The row with None for what cannot be a figure."""
+    return LayerSqnr(
+        weight_sqnr_db=_decibel(row.weight_sqnr_db),
+        sqnr_db=_decibel(row.sqnr_db),
+        weight_share=_share(row.weight_share),
+        activation_share=_share(row.activation_share),
+        activation_sqnr_db=_decibel(row.activation_sqnr_db),
+    )
 
 
 def _calibration(record: Record) -> CalibrationSummary | None:
@@ -241,5 +262,5 @@ def _notes(record: Record) -> Iterator[str]:
         bad = facts.observations.non_finite
         names = ", ".join(map(repr, bad[:4])) + (", …" if len(bad) > 4 else "")
         yield f"NaN or infinity while calibrating in {len(bad)} tensor{'s' * (len(bad) > 1)}: {names}"
-    if record.probe is not None and record.probe.note:
-        yield f"probe: {record.probe.note}"
+    if record.probe is not None:
+        yield from (f"probe: {note}" for note in record.probe.notes)

@@ -15,10 +15,10 @@ from pathlib import Path
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.errors import DataError, OnnxlintError, UsageError, as_one_line
 from onnxlint_q.execute.data.inspection import inspect
-from onnxlint_q.execute.executable import folded
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.finding import Evidence, Finding
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.config import Config, Overrides
@@ -72,7 +72,8 @@ def check(jobs: Sequence[Job], request: CheckRequest, progress: Progress = silen
             raise
         except Exception as error:  # a defect of the tool included: it is told as one
             failures.append(Failure(str(job.path), as_one_line(error, str(job.path))))
-    return Run(tuple(results), tuple(failures))
+    data = request.data.source.name if request.data is not None else ""
+    return Run(tuple(results), tuple(failures), data)
 
 
 def lint(
@@ -148,8 +149,13 @@ def _data(record: Record) -> DataRequest:
     return record.request.data
 
 
+def _fold(record: Record, _: Progress) -> Record:
+    return replace(record, bench=workbench(record.facts))
+
+
 def _probe(record: Record, progress: Progress) -> Record:
-    return replace(record, probe=probe(record.facts, progress))
+    assert record.bench is not None
+    return replace(record, probe=probe(record.bench, progress))
 
 
 def _inspect(record: Record, progress: Progress) -> Record:
@@ -159,7 +165,9 @@ def _inspect(record: Record, progress: Progress) -> Record:
 
 def _observe(record: Record, progress: Progress) -> Record:
     data = _data(record)
-    return replace(record, facts=record.facts.observed(observe(record.facts, data.source, data.samples, progress)))
+    seen = observe(record.facts, data.source, data.samples, progress)
+    bench = record.bench.calibrated(seen, data.observer) if record.bench is not None else None
+    return replace(record, facts=record.facts.observed(seen), bench=bench)
 
 
 def _judge(record: Record, _: Progress) -> Record:
@@ -167,25 +175,24 @@ def _judge(record: Record, _: Progress) -> Record:
 
 
 def _measure_layers(record: Record, progress: Progress) -> Record:
-    data, facts, seen = _data(record), record.facts, record.facts.observations
-    assert seen is not None
-    samples = partial(data.source.take, facts.model.inputs, seen.samples)
-    table = measure_sensitivity(facts, folded(facts), samples, seen, data.observer, progress)
-    return replace(record, table=table)
+    data, seen = _data(record), record.facts.observations
+    assert seen is not None and record.bench is not None
+    samples = partial(data.source.take, record.facts.model.inputs, seen.samples)
+    return replace(record, table=measure_sensitivity(record.bench, samples, progress))
 
 
 def _prove(record: Record, progress: Progress) -> Record:
-    data, facts, seen = _data(record), record.facts, record.facts.observations
-    assert seen is not None
-    proof = prove(facts, seen, record.judged, data.source, data.samples, progress, data.observer, record.table)
+    data = _data(record)
+    assert record.bench is not None
+    proof = prove(record.bench, record.judged, data.source, data.samples, progress, record.table)
     findings = tuple(_restored(proof.findings, record.rules, record.config))
     return replace(record, proof=replace(proof, findings=findings))
 
 
 def _trials(record: Record, progress: Progress) -> Record:
     data = _data(record)
-    trials = run_trials(record.facts, data.source, data.samples, data.trials, data.observer, progress)
-    return replace(record, trials=trials)
+    assert record.bench is not None
+    return replace(record, trials=run_trials(record.bench, data.source, data.samples, data.trials, progress))
 
 
 def _observed(record: Record) -> bool:
@@ -193,6 +200,11 @@ def _observed(record: Record) -> bool:
 
 
 STAGES = (
+    Stage(
+        "fold",
+        wanted=lambda record: record.facts.is_float and (record.request.probe or record.request.data is not None),
+        fill=_fold,
+    ),
     Stage(
         "probe",
         wanted=lambda record: record.request.probe,

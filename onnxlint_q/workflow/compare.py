@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from onnxlint_q.analysis.folding import fold_batch_norms
-from onnxlint_q.analysis.pairing.match import Pairing, pair
-from onnxlint_q.analysis.pairing.skeleton import Operation, Skeleton, skeleton
+from onnxlint_q.analysis.pairing.match import Pairing
+from onnxlint_q.analysis.pairing.skeleton import Operation
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.labels import read_labels
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.progress import Progress, silent
-from onnxlint_q.graph import Format, QuantizedTensor, detect_format, find_layers, find_quantized_tensors, read_model
-from onnxlint_q.judge.verdict import Verdict, VerdictLevels
-from onnxlint_q.proof.comparison.compare import Measured, run_both
-from onnxlint_q.proof.comparison.compared_rows import compared_rows
-from onnxlint_q.workflow.results import CalibrationSummary, ComparedFile, CompareLevels, Comparison
+from onnxlint_q.graph import read_model
+from onnxlint_q.judge.facts import Facts, facts_of
+from onnxlint_q.judge.own_findings import RULE_CRASHED
+from onnxlint_q.judge.rule import Rule
+from onnxlint_q.judge.verdict import VerdictLevels
+from onnxlint_q.proof.comparison.compare import compare_files, pair_files
+from onnxlint_q.proof.comparison.run_both import PairErrors, check_loads
+from onnxlint_q.proof.comparison.settle import settle
+from onnxlint_q.workflow.assemble import assemble, result_of_run
+from onnxlint_q.workflow.check import Job, judge
+from onnxlint_q.workflow.record import CheckRequest, Record
+from onnxlint_q.workflow.results import Basis, CalibrationSummary, ComparedFile, Comparison, SchemeResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,118 +43,114 @@ class CompareRequest:
     labels: Path | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class _File:
-    skeleton: Skeleton
-    quantized: tuple[QuantizedTensor, ...]
-    format: Format
-    layers: int
-
-    @property
-    def told(self) -> ComparedFile:
-        model = self.skeleton.model
-        return ComparedFile(model.name, model.sha256, model.opset, self.format.value, self.layers)
-
-
-def compare(
-    reference: Path,
-    quantized: Path,
-    request: CompareRequest,
-    levels: CompareLevels | None = None,
-    verdict_levels: VerdictLevels | None = None,
-    progress: Progress = silent,
-) -> Comparison:
+def compare(reference: Path, quantized: Job, request: CompareRequest, progress: Progress = silent) -> Comparison:
     """Compare a quantised file with its float original on the same samples.
+
+    Args:
+        reference: the float file.
+        quantized: the other, with the configuration nearest to it and the rules that this chooses.
+        request: what to run.
+        progress: told after each sample.
 
     Raises:
         ModelError: a file cannot be read, paired with the other, or run.
         DataError: the samples or the labels cannot be read or do not fit.
-        UsageError: the files are given in the wrong order.
+        UsageError: the files are given in the wrong order, or the second one is not quantised.
     """
-    levels, verdict_levels = levels or CompareLevels(), verdict_levels or VerdictLevels()
     clock = [time.perf_counter()]
-    ours, theirs = _read(reference), _read(quantized)
+    ours, theirs = (facts_of(read_model(path), DEFAULT_SCHEMES) for path in (reference, quantized.path))
+    _check_order(reference, quantized.path, ours, theirs)
     clock.append(time.perf_counter())
-    if ours.format is not Format.FLOAT and theirs.format is Format.FLOAT:
+    pairing = pair_files(ours, theirs)
+    clock.append(time.perf_counter())
+    labels = read_labels(request.labels, request.source) if request.labels is not None else None
+    found = compare_files(pairing, theirs, request.source, request.samples, labels, progress)
+    clock.append(time.perf_counter())
+    facts = theirs.compared(found.compared)
+    rules, config = quantized.rules, quantized.config
+    judged, on_reference = judge(facts, rules, config), judge(ours, rules, config)
+    crashed = [finding for finding in on_reference if finding.code == RULE_CRASHED.code and finding not in judged]
+    findings = settle([*judged, *crashed], on_reference, rules, found.compared, config.confirm_below_db)
+    clock.append(time.perf_counter())
+    names = {value: held.tensors[0] for value, held in enumerate(pairing.quantized.values)}
+    told = assemble(Record(CheckRequest(), rules, config, facts, judged=findings, seconds=_stages(clock)))
+    return Comparison(
+        reference=ComparedFile(
+            ours.model.name, ours.model.sha256, ours.model.opset, ours.format.value, len(ours.layers)
+        ),
+        quantized=replace(
+            told,
+            schemes=(_verdict(theirs, found.errors, config.levels),),
+            findings=findings,
+            calibration=_calibration(request.source, found.errors),
+            notes=tuple(_notes(ours, pairing, found.errors, labels)),
+        ),
+        classifier=found.errors.classifier,
+        rows=found.compared.rows,
+        unpaired_reference=tuple(map(_label, pairing.lost_reference)),
+        unpaired_quantized=tuple(map(_label, pairing.lost_quantized)),
+        not_compared=tuple(names[value] for value in sorted(found.errors.mismatched)),
+        levels=_levels(rules),
+    )
+
+
+def _check_order(reference: Path, quantized: Path, ours: Facts, theirs: Facts) -> None:
+    """Check that the second file is a quantised one.
+
+    Raises:
+        UsageError: it is not.
+        ModelError: nothing that is known as quantisation was found in it, and ONNX Runtime cannot load it.
+    """
+    if not theirs.is_float:
+        return
+    if not ours.is_float:
         raise UsageError(
             f"{reference} is quantised ({ours.format}) and {quantized} is float: the float model comes first, "
             "`compare FLOAT QUANTISED`"
         )
-    pairing = pair(ours.skeleton, theirs.skeleton)
-    clock.append(time.perf_counter())
-    labels = read_labels(request.labels, request.source) if request.labels is not None else None
-    measured = run_both(pairing, request.source, request.samples, labels, progress)
-    clock.append(time.perf_counter())
-    told = compared_rows(pairing, measured, theirs.quantized, request.source, levels)
-    clock.append(time.perf_counter())
-    verdict, sqnr = _verdict(measured, verdict_levels)
-    names = {value: held.tensors[0] for value, held in enumerate(theirs.skeleton.values)}
-    return Comparison(
-        reference=ours.told,
-        quantized=theirs.told,
-        verdict=verdict,
-        output_sqnr_db=sqnr,
-        classifier=measured.classifier,
-        rows=told,
-        calibration=CalibrationSummary(
-            request.source.name,
-            request.source.preprocessing,
-            measured.samples,
-            0,
-            request.source.synthetic,
-        ),
-        unpaired_reference=tuple(map(_label, pairing.lost_reference)),
-        unpaired_quantized=tuple(map(_label, pairing.lost_quantized)),
-        not_compared=tuple(names[value] for value in sorted(measured.mismatched)),
-        notes=tuple(_notes(ours, theirs, pairing, measured, labels)),
-        levels=levels,
-        verdict_levels=verdict_levels,
-        seconds=_stages(clock),
+    check_loads(theirs.model)
+    raise UsageError(
+        f"{quantized} is not quantised as far as can be seen (no QDQ pair, no QOperator, nothing dynamic), so there is "
+        f"nothing to compare; name the file that was made from {reference} by quantising it"
     )
 
 
-def _read(path: Path) -> _File:
-    model = read_model(path)
-    layers = list(find_layers(model))
-    quantized = tuple(find_quantized_tensors(model))
-    folded = fold_batch_norms(model, layers).layers
-    return _File(skeleton(model, folded, quantized), quantized, detect_format(model), len(layers))
+def _verdict(theirs: Facts, errors: PairErrors, levels: VerdictLevels) -> SchemeResult:
+    """The verdict on the outputs; none where nothing could be measured."""
+    by_class = errors.classifier is not None
+    return result_of_run(theirs.format.value, errors.output, Basis.MEASURED, levels, by_class=by_class)
 
 
-def _verdict(measured: Measured, levels: VerdictLevels) -> tuple[Verdict | None, float | None]:
-    """Verdict and SQNR of the outputs; no verdict where nothing could be measured."""
-    output = measured.output
-    if not output.has_signal:
-        return None, None
-    sqnr = math.inf if output.sqnr_db is None else output.sqnr_db
-    agreement = measured.classifier.agreement if measured.classifier is not None else None
-    return levels.verdict(output.sqnr_db, agreement), sqnr
+def _calibration(source: Source, errors: PairErrors) -> CalibrationSummary:
+    return CalibrationSummary(source.name, source.preprocessing, errors.samples, 0, source.synthetic)
+
+
+def _levels(rules: Sequence[Rule]) -> Mapping[str, float]:
+    """Options of the rules about a pair; of several that have one, that of the first."""
+    about_pairs = [rule for rule in rules if rule.needs_comparison]
+    return {name: getattr(rule, name) for rule in reversed(about_pairs) for name, *_ in rule.options()}
 
 
 def _label(operation: Operation) -> str:
     return f"{operation.node.label} ({operation.node.op_type})"
 
 
-def _notes(
-    ours: _File, theirs: _File, pairing: Pairing, measured: Measured, labels: Sequence[int] | None
-) -> Iterator[str]:
-    if ours.format is not Format.FLOAT:
+def _notes(ours: Facts, pairing: Pairing, errors: PairErrors, labels: Sequence[int] | None) -> Iterator[str]:
+    if not ours.is_float:
         yield f"the first file is quantised itself ({ours.format}), so errors are differences from that"
-    if theirs.format is Format.FLOAT:
-        yield "the second file is not quantised"
     if any(a.name != b.name for a, b in pairing.inputs):
         yield "the inputs have different names and were paired by their position"
-    missing = len(ours.skeleton.model.outputs) - measured.outputs
-    if missing:
-        yield f"{missing} of {len(ours.skeleton.model.outputs)} outputs of the float model have no partner"
-    if not measured.output.has_signal:
+    outputs = len(ours.model.outputs)
+    if errors.outputs < outputs:
+        yield f"{outputs - errors.outputs} of {outputs} outputs of the float model have no partner"
+    if not errors.output.has_signal:
         yield (
-            "no error could be measured at the output: it is zero, not finite, not a float, or of another shape "
-            "in the other file"
+            "no error could be measured at the output: it is zero, not finite, not a float, or of another shape in the "
+            "other file"
         )
     if pairing.contradictions:
         yield f"{pairing.contradictions} times two ways through the graphs led to different partners; the first holds"
-    if labels is not None and measured.classifier is None:
+    if labels is not None and errors.classifier is None:
         yield "labels were given, but the output does not look like a classifier's"
 
 

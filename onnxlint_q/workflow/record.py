@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.execute.data.source import Source
+from onnxlint_q.execute.variants.experiment_runs import Errors
+from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.finding import Finding
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import Facts
@@ -14,7 +16,6 @@ from onnxlint_q.judge.own_findings import OwnFinding
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.proof.probe import Probe
 from onnxlint_q.proof.prove import Proof
-from onnxlint_q.proof.sensitivity import SensitivityTable
 from onnxlint_q.workflow.results import Trials
 
 QUANTISED_ALREADY = "the model is quantised already"
@@ -77,6 +78,7 @@ class Record:
     Attributes:
         request, rules, config: what was asked for.
         facts: what the file tells; the stages `inspect` and `observe` add what they saw to it.
+        bench: the folded float model that experiments change; `observe` adds the ranges that it saw.
         probe: the run on synthetic inputs.
         judged: the findings of all rules, before any of their claims was tested.
         table: every layer alone, quantised on the data.
@@ -90,9 +92,10 @@ class Record:
     rules: tuple[Rule, ...]
     config: Config
     facts: Facts
+    bench: Workbench | None = None
     probe: Probe | None = None
     judged: tuple[Finding, ...] = ()
-    table: SensitivityTable | None = None
+    table: Errors | None = None
     proof: Proof | None = None
     trials: Trials | None = None
     not_run: tuple[NotRun, ...] = ()

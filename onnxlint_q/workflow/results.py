@@ -6,22 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from onnxlint_q.analysis.experiment import LayerSqnr
+from onnxlint_q.analysis.observed.compared import ClassifierError, ComparedRow, QparamsReading
 from onnxlint_q.finding import Evidence, Finding, Severity
 from onnxlint_q.judge.own_findings import NOT_RUN
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels
-from onnxlint_q.proof.comparison.values import ClassifierError, ComparedRow, CompareLevels, Fault, QparamsReading
 from onnxlint_q.proof.trial_figures import TrialFigure, Trials
 
 __all__ = [
     "Basis",
     "CalibrationSummary",
     "ClassifierError",
-    "CompareLevels",
     "ComparedFile",
     "ComparedRow",
     "Comparison",
     "Failure",
-    "Fault",
     "LayerRow",
     "LayerSqnr",
     "ModelResult",
@@ -41,25 +40,6 @@ class Basis(StrEnum):
     FORECAST = "forecast"
     PROBE = "probe"
     MEASURED = "measured"
-
-
-@dataclass(frozen=True, slots=True)
-class LayerSqnr:
-    """One layer under one scheme: SQNR at the model's output in dB, None where it was not determined.
-
-    Attributes:
-        weight_sqnr_db: only this layer's weight is quantised.
-        sqnr_db: its weight and its output activation are.
-        activation_sqnr_db: only its output activation is.
-        weight_share, activation_share: fraction of the noise power at the output, everything quantised, that comes
-            from its weight and from rounding its output; None where it was not determined.
-    """
-
-    weight_sqnr_db: float | None
-    sqnr_db: float | None = None
-    weight_share: float | None = None
-    activation_share: float | None = None
-    activation_sqnr_db: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +182,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One invocation of the tool."""
+    """One invocation of the tool.
+
+    Attributes:
+        data: the calibration data as it was named; empty without.
+    """
 
     models: tuple[ModelResult, ...]
     failures: tuple[Failure, ...] = ()
+    data: str = ""
 
     @property
     def fails(self) -> bool:
@@ -220,7 +205,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class ComparedFile:
-    """One of the two files."""
+    """The file that another is compared with.
+
+    Attributes:
+        layers: how many it has.
+    """
 
     path: str
     sha256: str
@@ -234,35 +223,42 @@ class Comparison:
     """Two files, layer by layer.
 
     Attributes:
-        verdict: on the output; None where it could not be measured.
-        output_sqnr_db: over all outputs; infinite for a perfect match, None with the reason in `notes`.
+        reference: the float file.
+        quantized: the other, told like a model that `check` linted: `schemes` holds the one verdict on it, `findings`
+            those of the comparison, first jump first, and those of the file itself.
+        classifier: both files' class scores; None where the model is no classifier.
         rows: in the data order of the quantised file.
         unpaired_reference, unpaired_quantized: operators without a partner, `operator (type)`.
-        not_compared: rows that were paired and have different shapes when run.
-        notes: what the reader must know, in words.
+        not_compared: rows that were paired and cannot be compared: of another shape when run, or codes without a scale.
+        levels: options of the rules about a pair, by name.
     """
 
     reference: ComparedFile
-    quantized: ComparedFile
-    verdict: Verdict | None
-    output_sqnr_db: float | None
+    quantized: ModelResult
     classifier: ClassifierError | None
     rows: tuple[ComparedRow, ...]
-    calibration: CalibrationSummary
     unpaired_reference: tuple[str, ...] = ()
     unpaired_quantized: tuple[str, ...] = ()
     not_compared: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    levels: CompareLevels = field(default_factory=CompareLevels)
-    verdict_levels: VerdictLevels = field(default_factory=VerdictLevels)
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    levels: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def result(self) -> SchemeResult:
+        """The verdict on the quantised file."""
+        return self.quantized.schemes[0]
+
+    @property
+    def calibration(self) -> CalibrationSummary:
+        """What both files ran on."""
+        assert self.quantized.calibration is not None
+        return self.quantized.calibration
 
     @property
     def jumps(self) -> tuple[ComparedRow, ...]:
-        """Rows where the error jumps, first one first."""
-        return tuple(row for row in self.rows if row.jumps)
+        """Rows where the error jumps and does not heal, first one first."""
+        return tuple(row for row in self.rows if self.faults(row))
 
-    @property
-    def quiet(self) -> bool:
-        """Whether nothing jumps and the output survives."""
-        return not self.jumps and self.verdict is Verdict.SURVIVES
+    def faults(self, row: ComparedRow) -> tuple[Finding, ...]:
+        """What makes the error jump at `row`; empty where it does not, or heals."""
+        told = (finding for finding in self.quantized.findings if finding.metrics.get("jump_at") == row.quantized)
+        return tuple(finding for finding in told if finding.counts and finding.severity is not Severity.INFO)

@@ -22,19 +22,13 @@ class Outlook:
     """What is expected of the model's output if only this layer's weight is quantised.
 
     Attributes:
-        forecast_db: forecast SQNR at the output, None where nothing could be forecast.
+        forecast_db: forecast SQNR at the output, None where nothing could be forecast. It is a metric and no part of a
+            message: reports tell the best figure that is known, which is another one once a run was made.
         severity: None where the forecast says that there is nothing to report.
     """
 
     forecast_db: float | None
     severity: Severity | None
-
-    @property
-    def words(self) -> str:
-        """A clause for the message, empty without a forecast."""
-        if self.forecast_db is None:
-            return ""
-        return f"; quantising this weight alone is forecast to leave {self.forecast_db:.0f} dB at the output"
 
 
 def outlook(
@@ -50,16 +44,17 @@ def outlook(
 
     `blind` is the severity where there is no forecast.
     """
-    known = forecast_db(facts, layer, scheme)
+    known = linear_db(facts, layer, scheme)
     if known is None:
         return Outlook(None, blind)
+    told = facts.forecasts[scheme].bounded(known)
     if known < warn_db:
-        return Outlook(known, Severity.WARNING)
-    return Outlook(known, Severity.INFO if known < drop_db else None)
+        return Outlook(told, Severity.WARNING)
+    return Outlook(told, Severity.INFO if known < drop_db else None)
 
 
-def forecast_db(facts: Facts, layer: LayerFacts, scheme: str) -> float | None:
-    """Forecast SQNR at the output if only this layer's weight is quantised under `scheme`."""
+def linear_db(facts: Facts, layer: LayerFacts, scheme: str) -> float | None:
+    """Linear forecast of the SQNR at the output if only this layer's weight is quantised: to judge by, not to tell."""
     forecast = facts.forecasts.get(scheme)
     known = forecast.layers.get(layer.output) if forecast is not None else None
     return known.weight_sqnr_db if known is not None else None
@@ -117,12 +112,12 @@ def finer_scale(facts: Facts, layer: LayerFacts) -> tuple[str, str]:
         "Give every output channel its own scale. Where the hardware allows one scale for the tensor only, equalise "
         "the layer with its neighbours (cross-layer equalisation) or keep it in float."
     )
-    per_channel = forecast_db(facts, layer, INT8_PER_CHANNEL.name)
-    if per_channel is not None and per_channel < CONFIRM_BELOW_DB:
+    per_channel = linear_db(facts, layer, INT8_PER_CHANNEL.name)
+    if per_channel is not None and per_channel < CONFIRM_BELOW_DB and facts.observations is None:
         # A forecast is no measurement: it may say what to look at, not what to give up.
         remedy += (
-            f" Even then its weight alone is forecast to leave {per_channel:.0f} dB at the output: measure "
-            "int8-per-channel with --calibrate, and keep the layer in float if that confirms it."
+            " Even that may not be enough here: measure int8-per-channel with --calibrate, and keep the layer in float "
+            "if it costs too much."
         )
     return remedy, "quantize_static(..., per_channel=True)"
 

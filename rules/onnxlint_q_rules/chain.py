@@ -8,9 +8,8 @@ from onnxlint_q.analysis.causes import Cause, CauseKind, find_causes
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import Cure, Finding
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.rewrite.constant_channels import Cured
-from onnxlint_q_rules.advice import channels, forecast_db, times
+from onnxlint_q.judge.facts import Cured, Facts
+from onnxlint_q_rules.advice import channels, times
 
 _SCHEME = INT8_PER_TENSOR.name
 # Below -120 dB a deviation is smaller than what float32 resolves beside the channels around it.
@@ -27,12 +26,12 @@ def explained(finding: Finding, facts: Facts, layer: LayerFacts) -> Finding:
     cured_db = cured.layer.weight.mean_channel_sqnr_db(_SCHEME)
     metrics = {
         **finding.metrics,
-        "cure_channels": len(cured.channels),
+        "cure_channels": len(cured.candidate.channels),
         "cure_mean_channel_sqnr_db": cured_db,
         "cure_forecast_db": cured.forecast_db,
     }
-    causes.append(_cure(cured, forecast_db(facts, layer, _SCHEME), now_db, cured_db))
-    cure = Cure(layer.output, cured.channels, _SCHEME)
+    causes.append(_cure(cured, now_db, cured_db))
+    cure = Cure(layer.output, cured.candidate.channels, _SCHEME)
     return replace(finding, causes=tuple(causes), metrics=metrics, cure=cure)
 
 
@@ -88,16 +87,15 @@ def _sentence(cause: Cause) -> str:
             )
 
 
-def _cure(cured: Cured, now: float | None, now_db: float | None, cured_db: float | None) -> str:
-    swing = "nothing" if cured.swing_db is None or cured.swing_db < _NOTHING_DB else f"{cured.swing_db:.0f} dB"
+def _cure(cured: Cured, now_db: float | None, cured_db: float | None) -> str:
+    what = cured.candidate
+    swing = "nothing" if what.swing_db is None or what.swing_db < _NOTHING_DB else f"{what.swing_db:.0f} dB"
     gain = ""
     if now_db is not None and cured_db is not None:
         gain = f"; mean channel SQNR rises from {now_db:.0f} to {cured_db:.0f} dB"
-    if now is not None and cured.forecast_db is not None:
-        gain += f", and the forecast with this weight alone quantised from {now:.0f} to {cured.forecast_db:.0f} dB"
-    several = len(cured.channels) > 1
+    several = len(what.channels) > 1
     return (
-        f"Cure: {channels(cured.channels, limit=16)} {'return' if several else 'returns'} beta for every input "
+        f"Cure: {channels(what.channels, limit=16)} {'return' if several else 'returns'} beta for every input "
         f"(deviation beside an ordinary channel: {swing}), so weights of zero and a bias of beta leave the float model "
         f"as it is{gain}."
     )

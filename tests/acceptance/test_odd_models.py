@@ -24,11 +24,11 @@ def info(name: str, shape: Sequence[int] | None = None) -> onnx.ValueInfoProto:
 
 
 def weight(*shape: int) -> npt.NDArray[np.float32]:
-    return DRAW.standard_normal(shape).astype(np.float32) / 3
+    return np.asarray(DRAW.standard_normal(shape) / 3, np.float32)
 
 
 def texts(count: int) -> TensorProto:
-    return helper.make_tensor("t", TensorProto.STRING, [count], [b"a"] * count)
+    return TensorProto(name="t", data_type=TensorProto.STRING, dims=[count], string_data=[b"a"] * count)
 
 
 def model(

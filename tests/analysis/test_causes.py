@@ -14,7 +14,6 @@ from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_TENSOR
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import Facts, facts_of
-from onnxlint_q.rewrite.constant_channels import find_cures, zeroed
 
 CHANNELS = 12
 NETWORK = """
@@ -168,7 +167,7 @@ def test_a_still_channel_that_is_amplified_is_not_constant() -> None:
 def test_the_cure_takes_the_range_back_and_leaves_the_value() -> None:
     known = facts(variance={3: 1e-12}, beta={3: 2.5})
     cure = known.cures["normal"]
-    assert cure.channels == (3,)
+    assert cure.candidate.channels == (3,)
     before, after = known.layers[0], cure.layer
     healthy = facts().layers[0].weight.mean_channel_sqnr_db(INT8_PER_TENSOR.name)
     assert after.weight.mean_channel_sqnr_db(INT8_PER_TENSOR.name) == pytest.approx(healthy, abs=2)
@@ -181,29 +180,10 @@ def test_the_cure_takes_the_range_back_and_leaves_the_value() -> None:
     assert now is not None and cure.forecast_db is not None and cure.forecast_db > now + 20
 
 
-def test_no_cure_where_another_channel_keeps_the_range() -> None:
-    assert facts(variance={3: 1e-12}, gamma={5: 1000.0}).cures == {}
-    assert facts(gamma={5: 1000.0}).cures == {}
-
-
-def test_zeroing_needs_a_batch_norm_with_the_channel() -> None:
-    with pytest.raises(ValueError, match="no BatchNormalization"):
-        zeroed(facts(PLAIN).layers[0].folded, [0])
-    with pytest.raises(ValueError, match="no BatchNormalization"):
-        zeroed(facts().layers[0].folded, [CHANNELS])
-
-
-def test_without_a_forecast_the_cure_is_still_found() -> None:
-    known = facts(variance={3: 1e-12})
-    blind = find_cures(known.model, known.layers, None)
-    assert blind["normal"].channels == (3,) and blind["normal"].forecast_db is None
-    assert find_cures(known.model, [], None) == {}
-
-
 def test_the_fixture_with_a_silent_channel(models: Path) -> None:
     known = facts_of(read_model(models / "near_zero_variance.onnx"), DEFAULT_SCHEMES)
     layer = known.layer_by_output["depthwise_bn_out"]
     links = {cause.kind: cause for cause in find_causes(layer)}
     assert list(links) == [K.STILL_CHANNELS, K.FOLDING, K.RANGE_OWNERS, K.COLLAPSED_CHANNELS]
     assert links[K.STILL_CHANNELS].channels == links[K.RANGE_OWNERS].channels == (7,)
-    assert list(known.cures) == ["depthwise_bn_out"] and known.cures["depthwise_bn_out"].channels == (7,)
+    assert list(known.cures) == ["depthwise_bn_out"] and known.cures["depthwise_bn_out"].candidate.channels == (7,)

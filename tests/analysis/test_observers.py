@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from onnxlint_q.analysis.number_formats import activation_qparams
+from onnxlint_q.analysis.number_formats import INT8, UINT8, UINT16, NumberFormat, activation_qparams
 from onnxlint_q.analysis.observed.histogram import Histogram
 from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.analysis.observed.observers import (
@@ -24,7 +24,6 @@ from onnxlint_q.analysis.observed.observers import (
     squared_error,
     tf_percentile,
 )
-from onnxlint_q.analysis.schemes import Number
 
 FINITE = st.floats(-1000, 1000, width=32, allow_subnormal=False)
 SAMPLES = st.lists(arrays(np.float32, st.integers(1, 12), elements=FINITE), min_size=1, max_size=8)
@@ -117,12 +116,12 @@ def test_entropy_clips_a_tail_and_keeps_a_full_range() -> None:
     assert entropy(TensorObservation.of(even))[1] > 0.95
 
 
-@pytest.mark.parametrize("number", [Number.UINT8, Number.INT8, Number.UINT16])
-def test_squared_error_is_that_of_the_round_trip(number: Number) -> None:
+@pytest.mark.parametrize("number", [UINT8, INT8, UINT16])
+def test_squared_error_is_that_of_the_round_trip(number: NumberFormat) -> None:
     values = np.random.default_rng(3).standard_normal(3000).astype(np.float32)
     centres = Histogram.of(values).centres
     scale, zero = activation_qparams(-2.0, 1.5, number)
-    least, most = {Number.UINT8: (0, 255), Number.INT8: (-127, 127), Number.UINT16: (0, 65535)}[number]
+    least, most = {UINT8: (0, 255), INT8: (-127, 127), UINT16: (0, 65535)}[number]
     total = 0.0
     for value, count in zip(centres, Histogram.of(values).counts, strict=True):
         code = min(max(round(float(value) / float(scale)) + zero, least), most)
@@ -137,7 +136,7 @@ def test_mse_is_next_to_the_best_of_all_pairs_of_ends(seed: int) -> None:
     values = (random.standard_t(2, 2000) + seed).astype(np.float32)
 
     def error(low: float, high: float) -> float:
-        scale, zero = activation_qparams(low, high, Number.UINT8)
+        scale, zero = activation_qparams(low, high, UINT8)
         codes = np.clip(np.rint(values / scale) + zero, 0, 255)
         return float(np.square((codes - zero) * scale - values, dtype=np.float64).mean())
 
@@ -153,11 +152,11 @@ def test_mse_is_next_to_the_best_of_all_pairs_of_ends(seed: int) -> None:
 @pytest.mark.parametrize("name", sorted(OBSERVERS))
 def test_ranges_scale_with_the_values_and_stay_within_them(name: str, samples: list[np.ndarray], power: int) -> None:
     """By powers of two, which move no value to another bin's inside."""
-    low, high = OBSERVERS[name](seen_in(samples), Number.UINT8)
+    low, high = OBSERVERS[name](seen_in(samples), UINT8)
     values = np.concatenate(samples)
     slack = 1e-6 * float(np.abs(values).max()) + 1e-30
     assert min(values.min(), 0) - slack <= low and high <= max(values.max(), 0) + slack
-    scaled = OBSERVERS[name](seen_in([sample * np.float32(2.0**power) for sample in samples]), Number.UINT8)
+    scaled = OBSERVERS[name](seen_in([sample * np.float32(2.0**power) for sample in samples]), UINT8)
     assert scaled == pytest.approx((low * 2.0**power, high * 2.0**power), rel=1e-5, abs=slack * 2.0**power)
 
 
@@ -172,4 +171,4 @@ def test_percentiles_are_monotone(values: np.ndarray, one: float, other: float) 
 
 def test_a_tensor_of_zeros_has_a_range() -> None:
     for name, observer in OBSERVERS.items():
-        assert observer(TensorObservation.of(np.zeros(10)), Number.UINT8) == pytest.approx((0, 0), abs=1e-30), name
+        assert observer(TensorObservation.of(np.zeros(10)), UINT8) == pytest.approx((0, 0), abs=1e-30), name

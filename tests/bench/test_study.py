@@ -30,7 +30,8 @@ def root_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _study(*arguments: str | Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "rules")])}
+    paths = (str(ROOT), str(ROOT / "rules"), os.environ.get("PYTHONPATH"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     subprocess.run([sys.executable, "-m", "bench.study", *arguments], cwd=ROOT, env=environment, check=True)
 
 

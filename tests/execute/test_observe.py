@@ -194,9 +194,12 @@ def test_groups_in_one_pass_are_passes_of_their_own(models: Path, calibration: P
     parts = observe_groups(facts, source, {0: 0, 1: 0, 2: 0, 4: 1, 5: 1, 6: 1, 7: 1})
     assert [part.samples for part in parts] == [3, 4]
     first = observe(facts, source, 3)
+    assert first.tensors.keys() == parts[0].tensors.keys()
     for tensor, seen in first.tensors.items():
-        got = parts[0].tensors[tensor]
-        assert (got.low, got.high, got.mean, got.deviation) == (seen.low, seen.high, seen.mean, seen.deviation)
+        got, close = parts[0].tensors[tensor], 1e-4 * max(-seen.low, seen.high)  # other samples share the batch
+        assert (got.low, got.high) == pytest.approx((seen.low, seen.high), abs=close)
+        assert (got.mean, got.deviation) == pytest.approx((seen.mean, seen.deviation), rel=1e-3, abs=close)
+        assert (got.size, got.counted) == (seen.size, seen.counted)
     together = merged(parts)
     assert together.samples == 7
     for tensor, seen in together.tensors.items():
@@ -224,9 +227,11 @@ def test_large_models_are_read_in_parts(models: Path, calibration: Path, monkeyp
     whole = observe(facts, source, 3)
     monkeypatch.setattr("onnxlint_q.execute.stream.observe._OUTPUT_BYTES", 4096)
     parts = observe(facts, source, 3)
-    assert parts.tensors.keys() == whole.tensors.keys()
+    assert parts.tensors.keys() == whole.tensors.keys() and len(parts.tensors) > 10
     for tensor, seen in parts.tensors.items():
-        assert seen.high == pytest.approx(whole.tensors[tensor].high, rel=1e-4)
+        wanted = whole.tensors[tensor]
+        close = 1e-4 * max(-wanted.low, wanted.high)
+        assert (seen.low, seen.high) == pytest.approx((wanted.low, wanted.high), abs=close)
 
 
 def test_a_tensor_that_is_not_finite_is_named_and_left_out() -> None:

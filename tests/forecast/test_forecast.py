@@ -10,23 +10,23 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from conftest import SHARED, public_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_cases import Array, as_model, onnx_text, run, sqnr_db
 
 from onnxlint_q.analysis.measured import measure
-from onnxlint_q.analysis.number_formats import weight_round_trip
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
+from onnxlint_q.analysis.number_formats import INT8, weight_round_trip
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_TENSOR
 from onnxlint_q.analysis.schemes import SCHEMES as SCHEMES_BY_NAME
 from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
 from onnxlint_q.forecast.noise import saturated
 from onnxlint_q.forecast.population import IMAGES, SIZE
 from onnxlint_q.forecast.ranges import rounding_noise
-from onnxlint_q.forecast.transfer import Gain
+from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.graph import Model, read_model
 
 SCHEMES = (INT8_PER_TENSOR, INT8_PER_CHANNEL)
-SHARED = Path(__file__).parents[2] / "../shared"
 few = settings(max_examples=6, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 2**16)
 
@@ -59,7 +59,7 @@ def measured_db(proto: onnx.ModelProto, weight: str, x: Array) -> float:
     quantised = onnx.ModelProto()
     quantised.CopyFrom(proto)
     tensor = next(t for t in quantised.graph.initializer if t.name == weight)
-    rounded = weight_round_trip(onnx.numpy_helper.to_array(tensor), INT8_PER_TENSOR)
+    rounded = weight_round_trip(onnx.numpy_helper.to_array(tensor), INT8, PER_TENSOR)
     tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, weight))
     return sqnr_db(run(proto, {"x": x})[0], run(quantised, {"x": x})[0])
 
@@ -103,14 +103,28 @@ def test_end_to_end_is_worse_than_any_layer_alone() -> None:
         )
 
 
+def test_what_is_told_of_a_layer_is_never_below_the_whole_and_keeps_the_order(models: Path) -> None:
+    made = forecasts(read_model(models / "depthwise_spread.onnx"))[INT8_PER_TENSOR.name]
+    linear = [weight_db(made, key) for key in made.layers]
+    told = [made.bounded(value) for value in linear]
+    whole = made.output_sqnr_db
+    assert whole is not None and min(linear) < whole  # else there is nothing to bound
+    assert all(value is not None and value >= whole for value in told)
+    assert sorted(told, key=lambda value: value or 0) == [made.bounded(value) for value in sorted(linear)]
+    assert made.bounded(40.0) == pytest.approx(40.0, abs=0.01) and made.bounded(None) is None
+    for extreme in (-1e5, 1e5):
+        bounded = made.bounded(extreme)
+        assert bounded is not None and np.isfinite(bounded)
+
+
 def test_the_shares_of_the_noise_add_up() -> None:
     for made in forecasts(as_model(perceptron(np.random.default_rng(2), outlier=20.0))).values():
-        shares = [row.weight_share + row.activation_share for row in made.layers.values()]
+        shares = [row.share for row in made.layers.values()]
         assert sum(shares) + made.rest_share == pytest.approx(1)
         assert made.rest_share > 0 and all(share > 0 for share in shares)
     per_tensor = forecasts(as_model(perceptron(np.random.default_rng(2), outlier=300.0)))[INT8_PER_TENSOR.name]
     worst = per_tensor.layers["h"]
-    assert worst.weight_share + worst.activation_share > 0.9
+    assert worst.share > 0.9
 
 
 def test_only_a_classifier_has_an_agreement_and_it_falls_with_the_sqnr() -> None:
@@ -138,15 +152,15 @@ def test_an_output_that_is_lost_is_unrelated_and_its_constant_part_stays() -> No
 def test_rounding_makes_the_noise_of_its_format() -> None:
     rng = np.random.default_rng(0)
     values = np.exp(rng.uniform(0, 4 * np.log(2), (SIZE, 50))).astype(np.float32)
-    gain = Gain(np.ones_like(values))
+    cost = OutputCost(np.ones_like(values))
     count = values.size / IMAGES
     steps = {"int8-per-tensor": 16 / 255, "int8-symmetric": 32 / 255, "int16-activations": 16 / 65535}
     for name, step in steps.items():
-        assert rounding_noise(1, 16, SCHEMES_BY_NAME[name], values, gain) == pytest.approx(step**2 / 12 * count)
+        assert rounding_noise(1, 16, SCHEMES_BY_NAME[name], values, cost) == pytest.approx(step**2 / 12 * count)
     exponent = np.floor(np.log2(values))
     coded = np.rint(values * 2 ** (3 - exponent)) * 2 ** (exponent - 3)
     error = float(((coded - values).astype(np.float64) ** 2).sum()) / IMAGES
-    assert rounding_noise(1, 16, SCHEMES_BY_NAME["fp8"], values, gain) == pytest.approx(error, rel=0.05)
+    assert rounding_noise(1, 16, SCHEMES_BY_NAME["fp8"], values, cost) == pytest.approx(error, rel=0.05)
 
 
 def test_noise_that_a_later_layer_ignores_costs_nothing() -> None:
@@ -202,10 +216,9 @@ def test_the_same_file_gives_the_same_figures() -> None:
     assert first.layers == second.layers and first.output_sqnr_db == second.output_sqnr_db
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the measured networks are not beside this checkout")
 @pytest.mark.parametrize(("name", "least"), [("resnet8_cifar10_bn", 0.8), ("vww_mobilenetv1_025_96_bn", 0.7)])
 def test_layers_rank_as_measured(name: str, least: float) -> None:
-    model = read_model(SHARED / "models" / f"{name}.onnx")
+    model = read_model(public_network(f"{name}.onnx"))
     truth = json.loads((SHARED / "truth" / f"{name}.json").read_text())["layers"]
     start = time.process_time()
     made = forecasts(model)[INT8_PER_TENSOR.name]

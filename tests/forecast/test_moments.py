@@ -18,8 +18,8 @@ from onnxlint_q.forecast import population
 from onnxlint_q.forecast.operators.layers import Kernel
 from onnxlint_q.forecast.operators.regroup import pair_blocks
 from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, field, image_mean, read_taps, write_taps
-from onnxlint_q.forecast.sweep import Propagation, gains, propagate
-from onnxlint_q.forecast.transfer import Diagonal, Gain
+from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
+from onnxlint_q.forecast.transfer import Diagonal, OutputCost
 from onnxlint_q.graph import Model, find_layers
 from onnxlint_q.graph.settled import UNKNOWN, Settled, settled_values
 
@@ -27,11 +27,11 @@ few = settings(max_examples=15, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 2**32 - 1)
 
 
-def costs(model: Model, found: Propagation) -> Mapping[str, Gain]:
+def costs(model: Model, found: Propagation) -> Mapping[str, OutputCost]:
     """What an error in each tensor costs; no rule may fail on the way."""
-    gain, failures = gains(model, found)
+    found_costs, failures = output_costs(model, found)
     assert not failures and not found.failures
-    return gain
+    return found_costs
 
 
 def forward(model: Model) -> Propagation:
@@ -193,9 +193,7 @@ def test_the_grid_of_a_detector_is_computed_as_the_runtime_does() -> None:
         square = Concat <axis = 0> (hs, hs)
         grid = Expand(column, square)  other = Transpose(grid)  a = Unsqueeze(grid, last2)  b = Unsqueeze(other, last2)
         both = Concat <axis = -1> (a, b)  flat = Reshape(both, pairs)  y = Mul(flat, eight)
-    """.replace("h_list", "hs").replace(
-        "square = Concat(hs, hs)", "hs = Unsqueeze(h, at0)  square = Concat <axis = 0> (hs, hs)"
-    )
+    """
     proto = onnx_text(
         f"g (float[1,3,4,4] x) => (float[16,2] y) {{ {body} }}",
         two=np.int64(2),

@@ -90,7 +90,7 @@ def test_an_odd_node_is_no_failure_of_the_forecast(op_type: str) -> None:
     measured = measure(as_model(onnx_text(text, **used)), DEFAULT_SCHEMES)
     made = noise_model(measured)
     assert made.failures == ()
-    assert all(reason for reason in made.found.unknown.values())
+    assert all(reason for reason in made.propagation.unknown.values())
 
 
 def broken(site: Site) -> Step:

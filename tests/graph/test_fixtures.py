@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import FIXTURES
+from conftest import FIXTURES, ROOT
 from onnx import helper, numpy_helper
 from onnx_cases import Array, run, sqnr_db
 
 from onnxlint_q.analysis.folding import FoldedLayer, fold_batch_norms
-from onnxlint_q.analysis.number_formats import activation_qparams, weight_round_trip
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, Number, Scheme
+from onnxlint_q.analysis.number_formats import UINT8, activation_qparams, weight_round_trip
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
 from onnxlint_q.graph import Model, find_layers, read_model
 
 CANNOT_RUN = {"newer_opset", "unknown_domain", "odd_dtypes", "qdq_wrong_scale_shape"}
@@ -32,7 +32,7 @@ def images(calibration: Path) -> Array:
 def test_tree_is_what_the_script_makes() -> None:
     made = subprocess.run(
         [sys.executable, "fixtures/build.py", "--check"],
-        cwd=FIXTURES.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -90,7 +90,7 @@ def with_quantised_weights(model: Model, scheme: Scheme, only: str = "") -> onnx
 
 
 def _rounded(model: Model, folded: FoldedLayer, scheme: Scheme) -> Array:
-    weight = weight_round_trip(folded.weight(model), scheme, folded.layer.channel_axis)
+    weight = folded.layer.as_stored(weight_round_trip(folded.matrix(model), scheme.weights, scheme.sharing))
     gain = folded.after.gain if folded.after is not None else np.ones(folded.layer.channels)
     return np.asarray(weight / gain.reshape(folded.layer.channel_shape()), np.float32)
 
@@ -175,7 +175,7 @@ def _input(models: Path, name: str) -> str:
 
 
 def with_quantised_activation(proto: onnx.ModelProto, tensor: str, high: float, images: Array) -> Array:
-    scale, zero_point = activation_qparams(0.0, high, Number.UINT8)
+    scale, zero_point = activation_qparams(0.0, high, UINT8)
     changed = onnx.ModelProto()
     changed.CopyFrom(proto)
     for node in changed.graph.node:

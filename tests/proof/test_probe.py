@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,21 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+import ties
 from onnx_cases import as_model, onnx_text
 
+from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError
 from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.execute.data.synthetic import BUSY, SIMPLE, SyntheticSource, dead_leaves, exposed, pink_noise
-from onnxlint_q.execute.executable import folded
+from onnxlint_q.execute.limits import Allowance, Limits
 from onnxlint_q.execute.session import Session
-from onnxlint_q.execute.variants.fanout import Variant, blocks, fan_out
-from onnxlint_q.execute.variants.layer_table import LayerVariant, measure_layers
-from onnxlint_q.execute.variants.quantized import quantized_weight, with_weight
-from onnxlint_q.execute.variants.variant_runs import measure_variants
+from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
+from onnxlint_q.execute.variants.fanout import blocks, fan_out
+from onnxlint_q.execute.variants.layer_graphs import run_together
+from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
+from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.forecast.prior import InputScale
 from onnxlint_q.graph import TensorType, Value, read_model
 from onnxlint_q.judge.facts import Facts, facts_of
@@ -35,36 +40,43 @@ def facts_at(path: Path) -> Facts:
     return facts_of(read_model(path), SCHEME_LIST)
 
 
-def fan(facts: Facts) -> tuple[Session, dict[str, tuple[str, ...]]]:
-    variants = {
-        layer.output: Variant(layer.output, quantized_weight(facts, layer, INT8_PER_TENSOR)) for layer in facts.layers
-    }
-    made = fan_out(facts.model, folded(facts), variants)
-    return Session(made.executable), dict(made.order)
+def weights_of(facts: Facts, scheme: Scheme = INT8_PER_TENSOR) -> list[Experiment]:
+    return [Experiment.on_weight(scheme, layer.output).essence for layer in facts.layers]
 
 
-def weights_of(facts: Facts, scheme: Scheme) -> dict[str, LayerVariant]:
-    return {layer.output: LayerVariant(layer, scheme) for layer in facts.layers}
+def decibels_of(errors: Errors) -> dict[Experiment, float | None]:
+    return {experiment: error.sqnr_db for experiment, error in errors.items()}
+
+
+def fan(facts: Facts) -> tuple[Session, dict[str, list[str]]]:
+    """All layers in one graph, and for each output the layers whose variants it holds behind the unchanged one."""
+    made = fan_out(workbench(facts), weights_of(facts))
+    assert all(experiments[0] == UNCHANGED for experiments in made.order.values() if experiments)
+    order = {name: [key for e in experiments[1:] for key in e.weights] for name, experiments in made.order.items()}
+    return Session(made.executable), order
+
+
+def same_as_alone(facts: Facts, scheme: Scheme, samples: Samples) -> None:
+    """That all layers in one graph give what each gives in a model of its own."""
+    bench, experiments = workbench(facts), weights_of(facts, scheme)
+    together = run_together(bench, experiments, samples, Allowance().share(1), lambda: None)
+    alone = {experiment: partial(bench.executable, experiment) for experiment in experiments}
+    apart = run_variants(bench.float_model, alone, samples)
+    ties.assert_alike(decibels_of(apart), {key: together[key].sqnr_db for key in apart})
+    assert None not in decibels_of(apart).values()
+    assert [error.agreement for error in apart.values()] == [together[key].agreement for key in apart]
 
 
 @pytest.mark.parametrize(
     "name", "healthy_resnet healthy_mobilenet depthwise_spread silu_gate collapsed_channels external_data".split()
 )
-@pytest.mark.parametrize("scheme", [INT8_PER_TENSOR, INT8_PER_CHANNEL])
+@pytest.mark.parametrize("scheme", [INT8_PER_TENSOR, INT8_PER_CHANNEL], ids=lambda scheme: scheme.name)
 def test_all_layers_in_one_graph_give_what_each_gives_alone(
-    models: Path, calibration: Path, name: str, scheme: object
+    models: Path, calibration: Path, name: str, scheme: Scheme
 ) -> None:
     facts = facts_at(models / f"{name}.onnx")
-    fan(facts)  # refused networks would be measured one by one, and this test would prove nothing
-    base = folded(facts)
     source = ArraySource("s", {"images": np.load(calibration)["images"][:2]})
-    samples = partial(source.take, facts.model.inputs, 2)
-    chosen = next(s for s in SCHEME_LIST if s is scheme)
-    together = measure_layers(facts, base, weights_of(facts, chosen), samples)
-    alone = {layer.output: partial(with_weight, base, facts, [layer], chosen) for layer in facts.layers}
-    for key, error in measure_variants(base, alone, samples).items():
-        assert together[key].sqnr_db == pytest.approx(error.sqnr_db, abs=0.02)
-        assert together[key].agreement == error.agreement
+    same_as_alone(facts, scheme, partial(source.take, facts.model.inputs, 2))
 
 
 def test_a_variant_that_an_output_does_not_depend_on_is_not_computed_for_it() -> None:
@@ -76,11 +88,13 @@ def test_a_variant_that_an_output_does_not_depend_on_is_not_computed_for_it() ->
     )
     facts = facts_of(as_model(proto), SCHEME_LIST)
     session, order = fan(facts)
-    assert order == {"a": ("h",), "b": ("h", "b")}
+    assert order == {"a": ["h"], "b": ["h", "b"]}
     a, b = session.run({"x": np.ones((1, 4), np.float32)}, ["a", "b"])
-    assert a.shape == (2, 4) and b.shape == (3, 4)
-    exact, variants = blocks(b, order["b"])
-    assert exact.shape == (1, 4) and set(variants) == {"h", "b"}
+    # The float result, the one that changes nothing, and the variants.
+    assert a.shape == (3, 4) and b.shape == (4, 4)
+    exact, variants = blocks(b, [UNCHANGED, *weights_of(facts)])
+    assert exact.shape == (1, 4) and np.array_equal(exact, variants[UNCHANGED])
+    assert all(not np.array_equal(exact, variants[experiment]) for experiment in weights_of(facts))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +115,7 @@ def test_graphs_that_mix_the_batch_are_refused_and_measured_one_by_one(body: str
         fan(facts)
     if "LSTMish" not in body:
         samples = partial(SyntheticSource(InputScale()).take, facts.model.inputs, 2)
-        assert set(measure_layers(facts, folded(facts), weights_of(facts, INT8_PER_TENSOR), samples)) == {"h"}
+        assert len(run_experiments(workbench(facts), weights_of(facts), samples)) == 1
 
 
 def test_a_reshape_with_a_batch_of_one_written_into_it() -> None:
@@ -114,7 +128,7 @@ def test_a_reshape_with_a_batch_of_one_written_into_it() -> None:
     facts = facts_of(as_model(proto), SCHEME_LIST)
     session, order = fan(facts)
     (y,) = session.run({"x": np.ones((1, 4, 2, 2), np.float32)}, ["y"])
-    assert y.shape == (1 + len(order["y"]), 2) == (3, 2)
+    assert y.shape == (2 + len(order["y"]), 2) == (4, 2)
 
 
 _SHUFFLE = (
@@ -148,13 +162,7 @@ def test_channel_shuffles_and_computed_shapes_keep_the_batch_apart(body: str) ->
     }
     used = {key: value for key, value in constants.items() if re.search(rf"\b{key}\b", body.split("{")[1])}
     facts = facts_of(as_model(onnx_text(body, **used)), SCHEME_LIST)
-    base = folded(facts)
-    fan(facts)
-    samples = partial(SyntheticSource(InputScale()).take, facts.model.inputs, 2)
-    together = measure_layers(facts, base, weights_of(facts, INT8_PER_TENSOR), samples)
-    alone = {layer.output: partial(with_weight, base, facts, [layer], INT8_PER_TENSOR) for layer in facts.layers}
-    for key, error in measure_variants(base, alone, samples).items():
-        assert error.sqnr_db is not None and together[key].sqnr_db == pytest.approx(error.sqnr_db, abs=0.02)
+    same_as_alone(facts, INT8_PER_TENSOR, partial(SyntheticSource(InputScale()).take, facts.model.inputs, 2))
 
 
 def test_pictures_have_the_statistics_they_promise() -> None:
@@ -203,12 +211,44 @@ def test_samples_that_are_too_large_to_keep_repeat_all_the_same(monkeypatch: pyt
 
 def test_the_probe_tells_what_breaks_from_what_survives(models: Path) -> None:
     facts = facts_at(models / "depthwise_spread.onnx")
-    found = probe(facts)
+    found = probe(workbench(facts))
     depthwise = [layer.output for layer in facts.layers if layer.folded.layer.depthwise]
-    assert all((found.weights["int8-per-tensor", key].sqnr_db or 99) < 20 for key in depthwise)
-    assert all((found.weights["int8-per-channel", key].sqnr_db or 99) > 20 for key in depthwise)
-    per_tensor, per_channel = (found.schemes[scheme.name].sqnr_db for scheme in SCHEME_LIST)
+    layers = {
+        scheme: [found.errors[Experiment.on_weight(scheme, key)].sqnr_db or 99 for key in depthwise]
+        for scheme in SCHEME_LIST
+    }
+    assert all(sqnr_db < 20 for sqnr_db in layers[INT8_PER_TENSOR])
+    assert all(sqnr_db > 20 for sqnr_db in layers[INT8_PER_CHANNEL])
+    per_tensor, per_channel = (found.errors[Experiment(scheme)].sqnr_db for scheme in SCHEME_LIST)
     assert per_tensor is not None and per_tensor < 5 and per_channel is not None and per_channel > 14
+    assert not found.notes and {error.samples for error in found.errors.values()} == {found.samples}
+
+
+def test_a_probe_without_enough_time_says_what_it_did_not_reach(models: Path) -> None:
+    facts = facts_at(models / "healthy_mobilenet.onnx")
+    bench = workbench(facts, Limits(tensor_bytes=0))  # a graph a layer
+    none = probe(bench, seconds=0.0)
+    assert not none.errors
+    every = len(facts.layers)
+    assert none.notes == (f"{every} of {every} layers were not probed: it was slow, and the limit is 0 s",)
+
+
+def test_a_short_time_is_shared_by_all_layers(models: Path) -> None:
+    facts = facts_at(models / "healthy_mobilenet.onnx")
+    bench, experiments = workbench(facts, Limits(tensor_bytes=0, fewest_variants=1)), weights_of(facts)
+    inputs = {"images": np.zeros((1, 3, 32, 32), np.float32)}
+
+    def slow() -> Iterator[Mapping[str, npt.NDArray[Any]]]:
+        for _ in range(1000):
+            time.sleep(0.01)
+            yield inputs
+
+    start, allowance = time.monotonic(), Allowance(3.0, 1000)
+    found = run_experiments(bench, experiments, slow, allowance=allowance)
+    assert time.monotonic() - start < 6
+    assert found and all(0 < error.samples < 500 for error in found.values())
+    # A thousand times ten milliseconds a layer, at least.
+    assert allowance.estimate is not None and allowance.estimate > 8 * len(experiments)
 
 
 def test_where_the_scores_are_empty_the_layers_are_compared_before_them() -> None:
@@ -218,14 +258,13 @@ def test_where_the_scores_are_empty_the_layers_are_compared_before_them() -> Non
         v=np.full((1, 3, 1, 1), 0.01, np.float32),
         b=np.asarray([-20], np.float32),
     )
-    facts = facts_of(as_model(proto), SCHEME_LIST)
-    found = probe(facts)
-    assert "input of the final Sigmoid" in found.note and not found.schemes
-    logits = facts_of_logits(proto)
-    expected = probe(logits)
-    assert not expected.note and expected.schemes
-    for key, error in expected.weights.items():
-        assert found.weights[key].sqnr_db == pytest.approx(error.sqnr_db, abs=0.01)
+    found = probe(workbench(facts_of(as_model(proto), SCHEME_LIST)))
+    assert "input of the final Sigmoid" in found.notes[0]
+    expected = probe(workbench(facts_of_logits(proto)))
+    assert not expected.notes
+    whole = {Experiment(scheme) for scheme in SCHEME_LIST}
+    assert whole < expected.errors.keys() and found.errors.keys() == expected.errors.keys() - whole
+    ties.assert_alike(decibels_of(found.errors), {key: expected.errors[key].sqnr_db for key in found.errors})
 
 
 def facts_of_logits(proto: onnx.ModelProto) -> Facts:
@@ -246,4 +285,4 @@ def test_layers_that_run_before_any_of_their_activations() -> None:
     )
     session, order = fan(facts_of(as_model(proto), SCHEME_LIST))
     (y,) = session.run({"x": np.ones((1, 4, 4, 4), np.float32)}, ["y"])
-    assert order == {"y": ("a", "b")} and len(y) == 3
+    assert order == {"y": ["a", "b"]} and len(y) == 4

@@ -2,65 +2,104 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import ties
 from onnx_cases import as_model, onnx_text
 
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES
+from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.number_formats import UINT8
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_TENSOR, SCHEMES
 from onnxlint_q.execute.batch import batch_rules
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError
+from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.sources import ArraySource
-from onnxlint_q.execute.executable import folded
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, Allowance, Limits
 from onnxlint_q.execute.stream.observe import observe
-from onnxlint_q.execute.variants import layer_table
-from onnxlint_q.execute.variants.fanout import Variant, fan_out
-from onnxlint_q.execute.variants.quantized import ActivationScale, activation_scales, with_activations
-from onnxlint_q.execute.variants.variant_runs import measure_variants
+from onnxlint_q.execute.variants.experiment_runs import Errors
+from onnxlint_q.execute.variants.fanout import fan_out
+from onnxlint_q.execute.variants.layer_graphs import groups, run_together
+from onnxlint_q.execute.variants.rounding import with_activations
+from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
+from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, Severity, Subject
 from onnxlint_q.graph import read_model
 from onnxlint_q.graph.operators import BatchAxis
 from onnxlint_q.judge.facts import Facts, facts_of
-from onnxlint_q.proof.prove import prove
-from onnxlint_q.proof.sensitivity import SensitivityTable, measure_sensitivity
+from onnxlint_q.proof.prove import experiment_of, prove
+from onnxlint_q.proof.sensitivity import layer_experiments, measure_sensitivity
 
 
-def table_of(facts: Facts, source: ArraySource, count: int = 2) -> SensitivityTable:
-    samples = partial(source.take, facts.model.inputs, count)
-    return measure_sensitivity(facts, folded(facts), samples, observe(facts, source, count))
+def bench_of(facts: Facts, source: Source, count: int = 2, limits: Limits = DEFAULT_LIMITS) -> Workbench:
+    return workbench(facts, limits).calibrated(observe(facts, source, count))
 
 
-def same(one: SensitivityTable, other: SensitivityTable) -> None:
-    for kind in ("weights", "activations", "both"):
-        left, right = getattr(one, kind), getattr(other, kind)
-        assert left.keys() == right.keys()
-        for place, error in left.items():
-            assert right[place].sqnr_db == pytest.approx(error.sqnr_db, abs=0.02), (kind, place)
-            assert right[place].agreement == error.agreement
+def samples_of(facts: Facts, source: Source, count: int = 2) -> Samples:
+    return partial(source.take, facts.model.inputs, count)
 
 
-def refused(*_: object) -> object:
-    raise MixesBatchError("not in this test")
+def alone(facts: Facts, source: Source, count: int = 2) -> Errors:
+    """Every layer under every scheme, each as a model of its own."""
+    bench = bench_of(facts, source, count)
+    variants = {experiment: partial(bench.executable, experiment) for experiment in layer_experiments(bench)}
+    return run_variants(bench.float_model, variants, samples_of(facts, source, count))
+
+
+def together(facts: Facts, source: Source, count: int = 2) -> Errors:
+    """Every layer under every scheme, in one graph."""
+    bench = bench_of(facts, source, count)
+    experiments = layer_experiments(bench)
+    essences = list(dict.fromkeys(experiment.essence for experiment in experiments))
+    share = Allowance().share(1)
+    errors = run_together(bench, essences, samples_of(facts, source, count), share, lambda: None)
+    return {experiment: errors[experiment.essence] for experiment in experiments}
+
+
+def table_of(facts: Facts, source: Source, count: int = 2, limits: Limits = DEFAULT_LIMITS) -> Errors:
+    return measure_sensitivity(bench_of(facts, source, count, limits), samples_of(facts, source, count))
+
+
+def codes_of(facts: Facts, experiment: Experiment, samples: int) -> int:
+    """How many values an experiment rounds to codes on the way."""
+    shapes = [facts.model.shape(tensor) for tensor in experiment.activations or ()]
+    return samples * sum(math.prod(size or 1 for size in shape) for shape in shapes if shape is not None)
+
+
+def same(facts: Facts, one: Errors, other: Errors, samples: int = 2) -> None:
+    codes = {experiment: codes_of(facts, experiment, samples) for experiment in one}
+    ties.assert_alike(decibels_of(one), decibels_of(other), codes)
+    assert {key: error.agreement for key, error in one.items()} == {key: other[key].agreement for key in one}
+
+
+def decibels_of(errors: Errors) -> dict[Experiment, float | None]:
+    return {experiment: error.sqnr_db for experiment, error in errors.items()}
 
 
 @pytest.mark.parametrize("name", "depthwise_spread healthy_mobilenet silu_gate external_data".split())
-def test_all_variants_in_one_graph_give_what_each_gives_alone(
-    models: Path, calibration: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_variants_in_one_graph_give_what_each_gives_alone(models: Path, calibration: Path, name: str) -> None:
     facts = facts_of(read_model(models / f"{name}.onnx"), DEFAULT_SCHEMES)
     source = ArraySource("s", {"images": np.load(calibration)["images"][:2]})
-    with monkeypatch.context() as patched:
-        patched.setattr(layer_table, "measure_variants", refused)  # nothing may run alone
-        together = table_of(facts, source)
-    monkeypatch.setattr(layer_table, "fan_out", refused)
-    same(together, table_of(facts, source))
-    places = {(scheme.name, layer.output) for scheme in DEFAULT_SCHEMES for layer in facts.layers}
-    assert together.weights.keys() == together.activations.keys() == together.both.keys() == places
+    found = together(facts, source)
+    same(facts, found, alone(facts, source))
+    expected = {
+        experiment
+        for scheme in DEFAULT_SCHEMES
+        for layer in facts.layers
+        for experiment in (
+            Experiment.on_weight(scheme, layer.output),
+            Experiment.on_activation(scheme, facts.stored_tensor(layer)),
+            Experiment.on_layer(scheme, layer.output, facts.stored_tensor(layer)),
+        )
+    }
+    assert found.keys() == expected and len(expected) == 6 * len(facts.layers)
+    same(facts, found, table_of(facts, source))
 
 
 CASES: Mapping[str, str] = {
@@ -79,18 +118,16 @@ CASES: Mapping[str, str] = {
 
 
 @pytest.mark.parametrize("body", CASES.values(), ids=CASES.keys())
-def test_where_results_are_rounded(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_results_are_rounded(body: str) -> None:
     random = np.random.default_rng(0)
     weights = {key: random.standard_normal((4, 4, 1, 1)).astype(np.float32) for key in "vw"}
     proto = onnx_text(f"agraph (float[1, 4, 6, 6] x) => (y) {body}", **weights)
-    facts = facts_of(as_model(proto), tuple(SCHEMES.values()))
+    schemes = tuple(scheme for scheme in SCHEMES.values() if not scheme.sharing.block_size)
+    facts = facts_of(as_model(proto), schemes)
     source = ArraySource("s", {"x": random.standard_normal((3, 4, 6, 6)).astype(np.float32)})
-    with monkeypatch.context() as patched:
-        patched.setattr(layer_table, "measure_variants", refused)
-        together = table_of(facts, source, 3)
-    monkeypatch.setattr(layer_table, "fan_out", refused)
-    same(together, table_of(facts, source, 3))
-    assert together.activations.keys() == together.weights.keys()
+    found = together(facts, source, 3)
+    same(facts, found, alone(facts, source, 3))
+    assert len(found) == 3 * len(schemes) * len(facts.layers)
 
 
 def test_variants_that_meet_after_all_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,46 +139,45 @@ def test_variants_that_meet_after_all_run_alone(monkeypatch: pytest.MonkeyPatch)
     weight = random.standard_normal((4, 4, 1, 1)).astype(np.float32)
     facts = facts_of(as_model(onnx_text(text, v=weight)), DEFAULT_SCHEMES)
     source = ArraySource("s", {"x": random.standard_normal((2, 4, 6, 6)).astype(np.float32)})
-    together = table_of(facts, source)
-    monkeypatch.setattr(layer_table, "fan_out", refused)
-    same(together, table_of(facts, source))
+    with pytest.raises(MixesBatchError):
+        together(facts, source)
+    same(facts, table_of(facts, source), alone(facts, source))
 
 
 def test_an_activation_alone_is_the_pair_of_operators_at_its_place(models: Path, calibration: Path) -> None:
     facts = facts_of(read_model(models / "healthy_mobilenet.onnx"), DEFAULT_SCHEMES)
     source = ArraySource("s", {"images": np.load(calibration)["images"][:2]})
-    samples, base = partial(source.take, facts.model.inputs, 2), folded(facts)
-    scales = {entry.tensor: entry for entry in activation_scales(facts, DEFAULT_SCHEMES[0], observe(facts, source, 2))}
-    layer = facts.layers[0].output
+    bench, layer = bench_of(facts, source), facts.layers[0].output
     relu = facts.model.sole_consumer(layer)
+    scales = bench.scales(UINT8)
     assert relu is not None and layer not in scales
-    entry: ActivationScale = scales[relu.output]
-    alone = measure_variants(base, {"it": partial(with_activations, base, [entry])}, samples)["it"]
+    pair = partial(with_activations, bench.float_model, [scales[relu.output]])
+    by_hand = run_variants(bench.float_model, {"it": pair}, samples_of(facts, source))["it"]
     found = table_of(facts, source)
     for scheme in DEFAULT_SCHEMES:
-        assert found.activations[scheme.name, layer].sqnr_db == pytest.approx(alone.sqnr_db, abs=0.02)
+        experiment = Experiment.on_activation(scheme, relu.output)
+        ties.assert_alike({"": found[experiment].sqnr_db}, {"": by_hand.sqnr_db}, codes_of(facts, experiment, 2))
 
 
-def test_little_memory_makes_more_graphs_and_the_same_figures(
-    models: Path, calibration: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_schemes_have_in_common_is_run_once(models: Path, calibration: Path) -> None:
+    schemes = (SCHEMES["int8-per-channel"], SCHEMES["int8-symmetric"])
+    facts = facts_of(read_model(models / "healthy_resnet.onnx"), schemes)
+    bench = bench_of(facts, ArraySource("s", {"images": np.load(calibration)["images"][:2]}))
+    experiments = layer_experiments(bench)
+    assert len(experiments) == 6 * len(facts.layers)
+    # The weights are the same, the activations and with them the layers as a whole are not.
+    assert len({experiment.essence for experiment in experiments}) == 5 * len(facts.layers)
+
+
+def test_little_memory_makes_more_graphs_and_the_same_figures(models: Path, calibration: Path) -> None:
     facts = facts_of(read_model(models / "healthy_resnet.onnx"), DEFAULT_SCHEMES)
     source = ArraySource("s", {"images": np.load(calibration)["images"][:2]})
-    graphs: list[int] = []
-    real = fan_out
-
-    def counted(model: Any, executable: Any, variants: Mapping[str, Any]) -> Any:
-        graphs.append(len(variants))
-        return real(model, executable, variants)
-
-    monkeypatch.setattr(layer_table, "fan_out", counted)
-    roomy = table_of(facts, source)
-    assert len(graphs) == 1
-    monkeypatch.setattr(layer_table, "_TENSOR_BYTES", 0)
-    same(roomy, table_of(facts, source))
-    # Two weights, one activation and two of both a layer: five do not fit the four, and stay together; with them goes
-    # the one that changes nothing.
-    assert graphs[1:] == [6] * len(facts.layers)
+    roomy, tight = bench_of(facts, source), bench_of(facts, source, limits=Limits(tensor_bytes=0))
+    essences = list(dict.fromkeys(experiment.essence for experiment in layer_experiments(roomy)))
+    assert [len(group) for group in groups(roomy, essences)] == [len(essences)]
+    # Two weights, one activation and two of both a layer: five do not fit the four, and stay together.
+    assert [len(group) for group in groups(tight, essences)] == [5] * len(facts.layers)
+    same(facts, table_of(facts, source), table_of(facts, source, limits=Limits(tensor_bytes=0)))
 
 
 def in_a_branch() -> onnx.ModelProto:
@@ -164,8 +200,9 @@ def test_a_layer_in_a_branch_is_measured_alone() -> None:
     facts = facts_of(as_model(in_a_branch()), DEFAULT_SCHEMES)
     source = ArraySource("s", {"x": np.random.default_rng(1).standard_normal((3, 4)).astype(np.float32)})
     table = table_of(facts, source, 3)
-    assert len(table.weights) == 2 * len(facts.layers) > 0 and not table.activations
-    assert any(error.sqnr_db is not None for error in table.weights.values())
+    assert len(table) == 2 * len(facts.layers) > 0
+    assert not any(experiment.activations for experiment in table)
+    assert any(error.sqnr_db is not None for error in table.values())
 
 
 ALONE: Mapping[str, str] = {
@@ -183,26 +220,28 @@ def test_what_mixes_a_batch_keeps_a_network_out_of_one_graph(body: str) -> None:
     own = {key: value.astype(np.float32) for key, value in weights.items() if f", {key})" in body}
     places = {"zero": np.asarray(0, np.int64), "front": np.asarray([0], np.int64)}
     facts = facts_of(as_model(onnx_text(f"g (float[N, 4, 6, 6] x) => (y) {body}", **own, **places)), DEFAULT_SCHEMES)
-    layers = {layer.output: Variant(layer.output, layer.folded.weight(facts.model)) for layer in facts.layers}
+    bench = workbench(facts)
     with pytest.raises(MixesBatchError, match=ALONE[body]):
-        fan_out(facts.model, folded(facts), layers)
+        fan_out(bench, layer_experiments(bench))
 
 
 def test_statistics_of_the_batch_keep_a_network_out_of_one_graph(models: Path, calibration: Path) -> None:
     """The fixture has a normalisation in training mode."""
     facts = facts_of(read_model(models / "unfolded_bn.onnx"), DEFAULT_SCHEMES)
-    layer = facts.layers[0].output
+    first = Experiment.on_weight(INT8_PER_TENSOR, facts.layers[0].output)
     with pytest.raises(MixesBatchError, match="takes its statistics from the batch"):
-        fan_out(
-            facts.model, folded(facts), {"it": Variant(layer, np.ones_like(facts.layers[0].folded.weight(facts.model)))}
-        )
+        fan_out(workbench(facts), [first])
 
 
-def test_claims_rest_on_the_table(models: Path, calibration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claims_rest_on_the_table(models: Path, calibration: Path) -> None:
     facts = facts_of(read_model(models / "depthwise_spread.onnx"), DEFAULT_SCHEMES)
     source = ArraySource("s", {"images": np.load(calibration)["images"][:2]})
-    observed = observe(facts, source, 2)
-    table = measure_sensitivity(facts, folded(facts), partial(source.take, facts.model.inputs, 2), observed)
+    bench = bench_of(facts, source)
+    # Figures that no run gives, so that a claim that was run again would not have them.
+    table = {
+        experiment: replace(error, sqnr_db=100.0 + number)
+        for number, (experiment, error) in enumerate(table_of(facts, source).items())
+    }
     findings = [
         Finding(
             "QX999",
@@ -216,8 +255,7 @@ def test_claims_rest_on_the_table(models: Path, calibration: Path, monkeypatch: 
         for layer in facts.layers
         for scheme in DEFAULT_SCHEMES
     ]
-    monkeypatch.setattr("onnxlint_q.proof.prove._variant", refused)
-    proof = prove(facts, observed, findings, source, 2, table=table)
+    proof = prove(bench, findings, source, 2, known=table)
     for finding in proof.findings:
-        assert finding.claim is not None and finding.evidence in {Evidence.CONFIRMED, Evidence.REFUTED}
-        assert finding.measured_db == table.weights[finding.claim.scheme, finding.claim.tensor].sqnr_db
+        assert finding.claim is not None and finding.evidence is Evidence.REFUTED
+        assert finding.measured_db == table[experiment_of(finding.claim)].sqnr_db

@@ -266,6 +266,38 @@ def forecast_only(findings: bool = True) -> Run:
     return Run((model,))
 
 
+def found_nothing(verdict: Verdict | None) -> Run:
+    """No finding, one scheme that survives and one with another verdict."""
+    (model,) = forecast_only(findings=False).models
+    schemes = (
+        SchemeResult(TENSOR, verdict, 9.5, Basis.FORECAST),
+        SchemeResult(CHANNEL, Verdict.SURVIVES, 25.1, Basis.PROBE),
+    )
+    return Run((replace(model, schemes=schemes, untested_because=""),))
+
+
+def contested() -> Run:
+    """Forecasts that a run contradicts: of layers that it measured, and of one that cannot cost more than the whole."""
+    (model,) = small().models
+    stem, dw1, dw2, head = model.layers
+    exact = row("exact", forecast=3.0)
+    layers = (
+        stem,
+        dw1,
+        replace(dw2, measured=None),
+        replace(head, measured=None),
+        replace(exact, measured={TENSOR: LayerSqnr(math.inf)}),
+    )
+    whole = SchemeResult(TENSOR, Verdict.DEGRADES, 12.0, Basis.MEASURED)
+    findings = (
+        spread("dw1", 4.71, Evidence.CONFIRMED),
+        spread("dw2", None, Evidence.UNTESTED),
+        spread("head", None, Evidence.UNTESTED),
+    )
+    told = tuple(replace(finding, metrics={**finding.metrics, "forecast_db": 6.0}) for finding in findings)
+    return Run((replace(model, schemes=(whole,), layers=layers, findings=told),))
+
+
 def nothing() -> Run:
     """None and empty wherever the types allow it; figures that are not finite elsewhere."""
     layers = (
@@ -354,6 +386,7 @@ ALL = {
     "tried": tried,
     "quantised": quantised,
     "forecast_only": forecast_only,
+    "contested": contested,
     "nothing": nothing,
     "empty": empty,
     "hostile": hostile,

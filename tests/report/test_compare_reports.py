@@ -7,44 +7,72 @@ import math
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
+from onnxlint_q.analysis.observed.compared import WeightReading
+from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report import ReportFormat
 from onnxlint_q.report.compare import render
 from onnxlint_q.workflow.results import (
+    Basis,
     CalibrationSummary,
     ClassifierError,
     ComparedFile,
     ComparedRow,
     Comparison,
-    Fault,
+    ModelResult,
     QparamsReading,
+    SchemeResult,
 )
 
 HOSTILE = "</script><img src=x onerror=alert(1)>[bold]\x1b[31m\u202e{{7*7}}\ud800"
 READING = QparamsReading(1.0, -13, -124.0, 151.0, -2.1, 2.6, 0.0, 5.0, 256, 58.0, 9.4)
-FAULT = Fault("input", HOSTILE, 9.4, f"58 times too wide {HOSTILE}", "calibrate again", f"override {HOSTILE}")
-INPUT = ComparedRow("x", "Input", False, "x", "x", 9.4, 0.1, 3.0, 2.0, 0.9, math.inf, math.inf)
-LAYER = ComparedRow("conv", "Conv", True, "y", "z", 30.0, 0.1, 3.0, 0.0, 1.0, 9.4, -20.6, weight_sqnr_db=math.inf)
+INPUT = ComparedRow("x", "Input", False, "x", "x", 9.4, 0.1, 3.0, 2.0, 0.9, math.inf, math.inf, qparams=READING)
+WEIGHT = WeightReading("w", 1.0, math.inf, np.full(4, 150.0), 1, 1.0)
+LAYER = ComparedRow("conv", "Conv", True, "y", "z", 30.0, 0.1, 3.0, 0.0, 1.0, 9.4, -20.6, weight=WEIGHT)
+JUMP = Finding(
+    code="QC001",
+    name="lossy-activation-qparams",
+    severity=Severity.ERROR,
+    confidence=Confidence.HIGH,
+    message=f"58 times too wide {HOSTILE}",
+    location=Location(node=HOSTILE, op_type="QuantizeLinear", output="x"),
+    metrics={"part": "input", "tensor": HOSTILE, "jump_at": "x"},
+    remedy="Calibrate again.",
+    snippet=f"override {HOSTILE}",
+    evidence=Evidence.CONFIRMED,
+    measured_db=9.4,
+)
+LEVELS = {"jump_db": 6.0, "bad_db": 20.0, "broken_db": 10.0}
 
 
-def comparison(*rows: ComparedRow, verdict: Verdict | None = Verdict.BREAKS) -> Comparison:
-    file = ComparedFile(HOSTILE, "0" * 64, 13, "float", 1)
+def comparison(
+    *rows: ComparedRow, verdict: Verdict | None = Verdict.BREAKS, findings: tuple[Finding, ...] = ()
+) -> Comparison:
+    model = ModelResult(
+        path=HOSTILE,
+        sha256="0" * 64,
+        opset=13,
+        format="qdq",
+        schemes=(SchemeResult("qdq", verdict, 1.0, Basis.MEASURED, 0.25),),
+        layers=(),
+        findings=findings,
+        calibration=CalibrationSummary(HOSTILE, "raw", 8, 0),
+        notes=(HOSTILE,),
+    )
     return Comparison(
-        reference=file,
-        quantized=replace(file, format="qdq"),
-        verdict=verdict,
-        output_sqnr_db=1.0,
+        reference=ComparedFile(HOSTILE, "0" * 64, 13, "float", 1),
+        quantized=model,
         classifier=ClassifierError(0.25, 0.001, 3.0, 2.5, 8, 0.75, 0.375),
         rows=rows,
-        calibration=CalibrationSummary(HOSTILE, "raw", 8, 0),
         unpaired_quantized=(HOSTILE,),
-        notes=(HOSTILE,),
+        levels=LEVELS,
     )
 
 
-BROKEN = comparison(replace(INPUT, node=HOSTILE, qparams=READING, jumps=True, faults=(FAULT,)), LAYER)
+BROKEN = comparison(replace(INPUT, node=HOSTILE), LAYER, findings=(JUMP,))
 
 
 class Tags(HTMLParser):
@@ -73,7 +101,10 @@ def test_json_has_every_figure_and_nothing_infinite() -> None:
     first, second = document["tensors"]
     assert document["version"] == 1 and document["verdict"] == "breaks" and document["first_jump"] == "x"
     assert first["qparams"]["span_ratio"] == 58 and first["reads_db"] is None and first["jumps"] is True
-    assert first["faults"][0]["alone_db"] == 9.4 and second["weight_sqnr_db"] is None
+    (fault,) = first["faults"]
+    assert (fault["what"], fault["alone_db"], fault["message"]) == ("input", 9.4, document["findings"][0]["message"])
+    assert document["findings"][0]["code"] == "QC001" and document["levels"] == LEVELS
+    assert second["weight_sqnr_db"] is None and second["faults"] == [] and second["jumps"] is False
     assert document["classifier"]["quantised_accuracy"] == 0.375
     perfect = json.loads(render(comparison(replace(LAYER, sqnr_db=math.inf)), ReportFormat.JSON))
     assert perfect["tensors"][0]["sqnr_db"] is None and perfect["tensors"][0]["reason"] == "perfect match"
@@ -91,15 +122,56 @@ def test_the_last_line_says_how_it_ends() -> None:
     def last(found: Comparison) -> str:
         return render(found, ReportFormat.FULL).strip().split("\n")[-1]
 
-    assert last(comparison(LAYER, verdict=Verdict.SURVIVES)) == "Nothing jumps, and the output survives"
-    assert last(comparison(replace(LAYER, drop_db=5.0))).startswith(
-        "Nothing jumps: the error builds up, and the output breaks; it falls most, by 5.0 dB, at conv"
+    assert last(comparison(LAYER, verdict=Verdict.SURVIVES)) == "Nothing jumps; the output survives"
+    falls = replace(LAYER, drop_db=5.0)
+    assert last(comparison(falls)) == (
+        "Nothing jumps: the error builds up, and the output breaks; most is lost, 5.0 dB, at conv"
     )
-    assert last(comparison(LAYER, verdict=None)) == "Nothing jumps, but nothing could be measured at the output"
-    assert last(comparison(replace(INPUT, jumps=True, faults=(FAULT,)))) == "The error first jumps at x"
+    # What the float operator makes of the same inputs is no loss of its own.
+    assert last(comparison(replace(falls, inherited_db=31.0))) == (
+        "Nothing jumps: the error builds up, and the output breaks"
+    )
+    assert last(comparison(LAYER, verdict=None)) == "Nothing jumps; nothing could be measured at the output"
+    assert last(comparison(INPUT, findings=(JUMP,))) == "The error first jumps at x; the output breaks"
 
 
-def test_a_quiet_comparison_is_quiet_in_every_sense() -> None:
-    assert comparison(LAYER, verdict=Verdict.SURVIVES).quiet
-    assert not comparison(LAYER, verdict=Verdict.DEGRADES).quiet and not BROKEN.quiet
-    assert "Nowhere." in render(comparison(LAYER), ReportFormat.HTML)
+def test_an_error_that_heals_is_no_jump() -> None:
+    healed = replace(JUMP, severity=Severity.INFO, note="It heals: 37.5 dB again at add.")
+    found = comparison(INPUT, verdict=Verdict.SURVIVES, findings=(healed,))
+    assert not found.jumps
+    document = json.loads(render(found, ReportFormat.JSON))
+    assert document["first_jump"] is None and document["tensors"][0]["faults"] == []
+    assert "It heals: 37.5 dB again at add." in render(found, ReportFormat.FULL)
+
+
+@pytest.mark.parametrize("report_format", [ReportFormat.FULL, ReportFormat.CONCISE, ReportFormat.HTML])
+def test_findings_read_as_in_check(report_format: ReportFormat) -> None:
+    finding = replace(JUMP, message="58 times too wide.", location=Location(node="q", output="x"))
+    text = render(comparison(INPUT, findings=(finding,)), report_format)
+    for part in ("QC001", "lossy-activation-qparams", "error", "confirmed 9.4 dB", "58 times too wide."):
+        assert part in text
+
+
+@pytest.mark.parametrize("verdict", [None, *Verdict])
+def test_the_only_green_mark_is_that_of_a_verdict_that_survives(verdict: Verdict | None) -> None:
+    for report_format in (ReportFormat.FULL, ReportFormat.HTML):
+        text = render(comparison(LAYER, verdict=verdict), report_format)
+        assert text.count("✔") == (1 if verdict is Verdict.SURVIVES else 0)
+
+
+def test_a_page_tells_no_folder_of_the_machine_and_the_other_formats_what_was_typed() -> None:
+    typed = ("/home/somebody/float net.onnx", "C:\\Users\\somebody\\int8.onnx", "/data/secret/photos/")
+    found = comparison(LAYER)
+    model = replace(
+        found.quantized,
+        path=typed[1],
+        calibration=replace(found.calibration, source=typed[2]),
+        notes=(f"{typed[0]} has other names",),
+    )
+    found = replace(found, reference=replace(found.reference, path=typed[0]), quantized=model)
+    page = render(found, ReportFormat.HTML)
+    assert "somebody" not in page and "secret" not in page
+    assert all(name in page for name in ("float net.onnx has other names", ">int8.onnx</h1>", "photos: 8 samples"))
+    full, document = render(found, ReportFormat.FULL), json.loads(render(found, ReportFormat.JSON))
+    assert all(path in " ".join(full.split()) for path in typed)
+    assert [document["float"]["path"], document["quantised"]["path"], document["calibration"]["source"]] == [*typed]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 
@@ -9,10 +10,12 @@ import pytest
 import samples
 
 from onnxlint_q.report import ReportFormat, render
-from onnxlint_q.report.html import charts
-from onnxlint_q.report.html.charts import Point, Series
+from onnxlint_q.report.html import charts, environment
+from onnxlint_q.report.html.charts import Point
+from onnxlint_q.report.html.published import published
+from onnxlint_q.workflow.results import CalibrationSummary, Failure, Run, Verdict
 
-VOID = {"meta", "input", "br", "img", "link", "hr"}
+VOID = {"meta", "input", "br", "wbr", "img", "link", "hr"}
 RAW = {"script", "style"}
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -84,7 +87,8 @@ def test_nothing_is_loaded(name: str, rendered: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("name", samples.ALL)
 def test_the_json_report_is_inside(name: str, rendered: dict[str, str]) -> None:
-    assert json.loads(Page(rendered[name]).data) == json.loads(render(samples.ALL[name](), ReportFormat.JSON))
+    told = published(samples.ALL[name]())
+    assert json.loads(Page(rendered[name]).data) == json.loads(render(told, ReportFormat.JSON))
 
 
 def test_hostile_names_are_text(rendered: dict[str, str]) -> None:
@@ -145,7 +149,7 @@ def test_the_table_has_every_layer_and_marks_the_worst_in_words(rendered: dict[s
     text = rendered["small"]
     table = text[text.index("<table") : text.index("</table>")]
     assert table.count('scope="row"') == 4
-    assert '<td class="num bad" data-v="4.71" title="under 5 dB">4.7</td>' in table
+    assert '<td class="num starts bad" data-v="4.71" title="measured, under 5 dB">4.7</td>' in table
     assert "<caption>" in table
 
 
@@ -154,7 +158,9 @@ def test_charts_are_drawn_for_what_is_known(rendered: dict[str, str]) -> None:
         assert title in rendered["large"]
     assert "Activation range" not in rendered["forecast_only"]
     assert "Output SQNR by layer" not in rendered["quantised"]
-    assert rendered["large"].count("<title>1 Mob") == 7
+    # One mark a chart: what is known twice is drawn once.
+    assert rendered["large"].count("<title>1 Mob") == 5
+    assert ", measured</title>" in rendered["large"] and ", forecast</title>" not in rendered["large"]
 
 
 def test_the_page_of_a_large_model_is_small(rendered: dict[str, str]) -> None:
@@ -173,9 +179,85 @@ def test_what_did_not_happen_is_said(name: str, rendered: dict[str, str]) -> Non
     assert expected[name] in shown
 
 
-def test_no_findings() -> None:
-    text = render(samples.forecast_only(findings=False), ReportFormat.HTML)
-    assert "Nothing was found." in "".join(Page(text).text)
+FOLDERS = ("/home/somebody/net of mine/", "C:\\Users\\somebody\\", "some/where/else/", "/data/secret/")
+
+
+def local() -> Run:
+    """A run on files whose folders nobody else should see, told wherever a run can tell a path."""
+    home, windows, relative, data = FOLDERS
+    (model,) = samples.small().models
+    calibration = CalibrationSummary(f"{data}photos/", "raw", 8, 4)
+    models = [
+        replace(model, path=f"{folder}net.onnx", sha256=sha * 64, calibration=calibration)
+        for folder, sha in ((home, "1"), (windows, "2"), (relative, "3"))
+    ]
+    models[0] = replace(models[0], notes=(f"the probe gave nothing: {data}photos/ is small",))
+    unusable = replace(models[1].findings[0], message=f"Not run: {data}other/batch.npz is empty")
+    models[1] = replace(models[1], calibration=None, findings=(unusable,))
+    failures = (
+        Failure(f"{home}a.onnx", f"{home}a.onnx: not an ONNX file; export it again"),
+        Failure(f"{home}b.onnx", f"{data}photos/cat.jpg: cannot be read as an image"),
+    )
+    return Run(tuple(models), failures, f"{data}other")
+
+
+def test_a_page_tells_no_folder_of_the_machine() -> None:
+    text = render(local(), ReportFormat.HTML)
+    assert not [part for part in ("somebody", "some/where", "/data", "secret") if part in text]
+    shown = " ".join("".join(Page(text).text).split())
+    assert "INT8 report: net.onnx" in shown and "calibrated on photos: 8 samples" in shown
+    assert "the probe gave nothing: photos is small" in shown and "Not run: other/batch.npz is empty" in shown
+    assert "a.onnx: not an ONNX file; export it again" in shown and "cat.jpg: cannot be read" in shown
+
+
+def test_files_of_one_name_are_told_apart_by_their_hash() -> None:
+    text = render(local(), ReportFormat.HTML)
+    headings = re.findall(r"<h1[^>]*>([^<]*)</h1>", text)
+    assert headings == ["net.onnx (11111111)", "net.onnx (22222222)", "net.onnx (33333333)"]
+    assert re.findall(r"<h1[^>]*>([^<]*)</h1>", render(samples.small(), ReportFormat.HTML)) == ["small.onnx"]
+
+
+@pytest.mark.parametrize("report_format", [ReportFormat.FULL, ReportFormat.CONCISE, ReportFormat.JSON])
+def test_the_other_formats_tell_paths_as_they_were_typed(report_format: ReportFormat) -> None:
+    text = render(local(), report_format)
+    typed = (
+        json.dumps(f"{folder}net.onnx")[1:-1] if report_format is ReportFormat.JSON else f"{folder}net.onnx"
+        for folder in FOLDERS[:3]
+    )
+    assert all(path in text for path in typed)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("a/b_c.d:e-f;g", "a/|b_|c.|d:|e-|f;|g"), ("//a__b", "//|a__|b"), ("<a/>", "&lt;a/|&gt;")]
+)
+def test_names_break_behind_separators_only(text: str, expected: str) -> None:
+    made = environment().from_string("{{ text|breakable }}").render(text=text)
+    assert made == expected.replace("|", "<wbr>")
+
+
+def test_a_figure_is_shown_once_the_best_that_is_known() -> None:
+    text = render(samples.contested(), ReportFormat.HTML)
+    table = text[text.index("<table") : text.index("</table>")]
+    rows = [re.findall(r"<td class=\"num[^>]*>([^<]*)</td>", row) for row in table.split("<tr>")[3:]]
+    assert [row[4] for row in rows] == ["33.3", "4.7", "-", "≈24.0", "exact"]
+    assert 'title="not measured: the forecast lies below' in table
+    assert "11.0" not in table and "forecast: 6.0" not in text and 'data-v="6"' not in table
+    assert re.findall(r"<title>\d ([^<]*), (?:measured|forecast)</title>", text)[:3] == [
+        "stem: 33.3 dB",
+        "dw1: 4.7 dB",
+        "head: 24.0 dB",
+    ]
+
+
+@pytest.mark.parametrize("verdict", [None, *Verdict])
+def test_nothing_is_green_unless_every_scheme_survives(verdict: Verdict | None) -> None:
+    text = render(samples.found_nothing(verdict), ReportFormat.HTML)
+    page = Page(text)
+    nothing = [a["class"] for _, a in page.tags if "nothing" in (a.get("class") or "")]
+    healthy = verdict is Verdict.SURVIVES
+    assert nothing == ["nothing clean" if healthy else "nothing"]
+    # One mark is the verdict of the scheme that survives, the other would be that of the findings.
+    assert "".join(page.text).count("✔") == (3 if healthy else 1)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -207,13 +289,13 @@ def test_a_chart_without_values_is_empty() -> None:
     assert charts.log_chart(points, "t") == ""
     assert charts.fraction_chart(points, "t") == ""
     assert charts.span_chart(points, "t") == ""
-    assert charts.sqnr_chart([Series("s", "measured", tuple(points))], "t") == ""
+    assert charts.sqnr_chart(points, "t") == ""
 
 
 def test_a_line_breaks_where_a_layer_has_no_figure() -> None:
     values = (10.0, 20.0, None, 30.0)
-    series = Series("s", "measured", tuple(Point(str(v), v) for v in values))
-    path = re.search(r'class="line measured"><path d="([^"]*)"', charts.sqnr_chart([series], "t"))
+    points = [Point(str(v), v) for v in values]
+    path = re.search(r'class="line"><path d="([^"]*)"', charts.sqnr_chart(points, "t"))
     assert path
     assert [char for char in path[1] if char.isalpha()] == ["M", "L", "M"]
 
@@ -224,7 +306,7 @@ def test_charts_stay_inside_their_frame() -> None:
         charts.log_chart(points, "t"),
         charts.fraction_chart(points, "t"),
         charts.span_chart(points, "t"),
-        charts.sqnr_chart([Series("s", "probe", (Point("a", -90.0), Point("b", 140.0)))], "t"),
+        charts.sqnr_chart([Point("a", -90.0), Point("b", 140.0, style="probe")], "t"),
     ]
     for svg in drawn:
         ys = [float(y) for y in re.findall(r' c?y="([-0-9.]+)"', svg)]

@@ -4,24 +4,28 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import samples
 
-from onnxlint_q.finding import Evidence
+from onnxlint_q.finding import Cure, Evidence
 from onnxlint_q.report import ReportFormat, render, terminal_look, words
-from onnxlint_q.report.digest import group_by_damage, summary
+from onnxlint_q.report.digest import clean, group_by_damage, summary
 from onnxlint_q.report.formats import Look
-from onnxlint_q.workflow.results import Run
+from onnxlint_q.report.layers import Known
+from onnxlint_q.workflow.results import Basis, Run, SchemeResult, Verdict
 
 CONCISE = """\
+small.onnx: int8-per-tensor breaks (-4.0 dB, top-1 5.2 %, measured), int8-per-channel degrades (13.2 dB, top-1 75 %, \
+measured)
 small.onnx:main/dw1: QW001 unequal-channel-ranges error [confirmed 4.7 dB] \
 The channels' ranges differ by a factor of 214.7; one int8 scale leaves 27 of 96 fewer than 4 codes.
 small.onnx:main/bn3: QG004 unfolded-batch-norm warning [static] \
 This BatchNormalization stays in the graph: its input has two readers.
 small.onnx:main/dw2: QW001 unequal-channel-ranges error [refuted 31.0 dB] \
 The channels' ranges differ by a factor of 214.7; one int8 scale leaves 27 of 96 fewer than 4 codes.
-2 findings (1 error, 1 warning; 1 confirmed) and 1 refuted in 1 model
+2 findings (1 error, 1 warning; 1 confirmed) and 1 refuted in 1 model; breaks under int8-per-tensor
 """
 
 FULL = """\
@@ -56,15 +60,15 @@ Refuted by the run; these do not count
   ·  refuted 31.0 dB  dw2 (Conv)
 
 Layers that cost the output most under int8-per-tensor
-                           average  measured  forecast
-  layer           range  precision        dB        dB
-  dw1    Conv dw   12.2       0.11       4.7       6.0
-  head   Conv       1.5        0.5      27.5      24.0
-  dw2    Conv dw    8.5        0.2      31.0      11.0
-  stem   Conv       1.5        0.5      33.3      31.0
+                           average  measured
+  layer           range  precision        dB
+  dw1    Conv dw   12.2       0.11       4.7
+  head   Conv       1.5        0.5      27.5
+  dw2    Conv dw    8.5        0.2      31.0
+  stem   Conv       1.5        0.5      33.3
   dB: SQNR at the model's output if this weight alone is quantised. dw: depthwise
 
-2 findings (1 error, 1 warning; 1 confirmed) and 1 refuted in 1 model
+2 findings (1 error, 1 warning; 1 confirmed) and 1 refuted in 1 model; breaks under int8-per-tensor
 """
 
 
@@ -87,7 +91,7 @@ def test_concise_without_a_model() -> None:
 def test_concise_keeps_hostile_names_on_their_line() -> None:
     run = samples.hostile()
     lines = concise(run).splitlines()
-    assert len(lines) == sum(len(model.findings) for model in run.models) + 1
+    assert len(lines) == sum(len(model.findings) + 1 for model in run.models) + 1
     assert all(line.replace("\u3000", " ").isprintable() for line in lines)
     assert any(line.startswith(r"first\nsecond\rthird\tfourth:main/") for line in lines)
 
@@ -124,7 +128,7 @@ def test_full_tells_one_damage_once() -> None:
     assert "Eighteen" not in text
     assert "  QW009: Something else.\n" in text
     assert text.count(samples.SNIPPET.splitlines()[1].strip()) == 1 and "other=True" in text
-    assert text.endswith("\n3 findings (3 errors; 3 confirmed) in 1 model\n")
+    assert text.endswith("\n3 findings (3 errors; 3 confirmed) in 1 model; breaks under int8-per-tensor\n")
 
 
 def test_full_shows_the_chain_of_the_first_place_of_a_group() -> None:
@@ -144,7 +148,7 @@ def test_findings_of_one_rule_and_facts_of_the_file_are_never_one_damage() -> No
 
 
 def test_concise_has_a_line_for_each_rule_of_one_damage() -> None:
-    assert [line.split()[1] for line in concise(samples.chained()).splitlines()[:-1]] == ["QW001", "QW003", "QW009"]
+    assert [line.split()[1] for line in concise(samples.chained()).splitlines()[1:-1]] == ["QW001", "QW003", "QW009"]
 
 
 def test_full_says_synthetic_calibration_and_a_crash_before_any_verdict() -> None:
@@ -161,8 +165,86 @@ def test_full_says_that_nothing_ran() -> None:
 
 def test_full_without_findings() -> None:
     text = full(samples.forecast_only(findings=False))
-    assert "✔ no findings\n" in text
+    assert "\nno findings: no rule says where the loss comes from\n" in text
     assert text.endswith("\nNo findings in 1 model\n")
+
+
+@pytest.mark.parametrize("verdict", [None, *Verdict])
+def test_nothing_is_green_unless_every_scheme_survives(verdict: Verdict | None) -> None:
+    run = samples.found_nothing(verdict)
+    healthy = verdict is Verdict.SURVIVES
+    assert ("✔ no findings" in full(run)) is healthy
+    green = [line for line in full(run, colour=True).splitlines() if "\x1b[32m" in line or "\x1b[1;32m" in line]
+    assert all("✔" in line for line in green) and len(green) == (3 if healthy else 1)
+    assert "✔" not in concise(run)
+    worded = {Verdict.BREAKS: "; breaks under int8-per-tensor\n", None: "; unknown under int8-per-tensor\n"}
+    assert full(run).endswith(f"No findings in 1 model{worded.get(verdict, chr(10))}")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schemes": ()},
+        {"rule_crashed": True},
+        {"untested_because": "ONNX Runtime cannot run the model"},
+        {"findings": (samples.static("bn"),)},
+    ],
+)
+def test_nothing_is_green_where_less_was_done_than_asked_for(change: dict[str, Any]) -> None:
+    (model,) = samples.found_nothing(Verdict.SURVIVES).models
+    assert clean(model)
+    assert not clean(replace(model, **change))
+
+
+def test_concise_states_the_verdict_of_every_scheme_of_every_model() -> None:
+    quantised, forecast = (make().models[0] for make in (samples.quantised, samples.forecast_only))
+    unknown = replace(forecast, path="u.onnx", schemes=(SchemeResult("fp8", None, None, Basis.FORECAST, note="No."),))
+    about = replace(
+        forecast,
+        path="a.onnx",
+        findings=(),
+        schemes=(SchemeResult("fp8", Verdict.SURVIVES, 13.6, Basis.FORECAST, 0.944, uncertainty_db=5.5),),
+    )
+    lines = concise(Run((quantised, unknown, about))).splitlines()
+    assert lines[0] == "model_int8.onnx: no scheme was judged: qdq model"
+    assert lines[2] == "u.onnx: fp8 unknown (No)"
+    assert lines[-2] == "a.onnx: fp8 survives (about 13.6 dB, top-1 about 94 %, forecast)"
+    assert lines[-1].endswith("in 3 models; unknown under fp8 (1)")
+
+
+def test_full_shows_a_figure_once_the_best_that_is_known() -> None:
+    text = full(samples.contested())
+    table = text[text.index("Layers that cost") :].splitlines()
+    assert [line.split() for line in table[3:8]] == [
+        ["dw1", "Conv", "dw", "12.2", "0.11", "4.7", "measured"],
+        ["dw2", "Conv", "dw", "8.5", "0.2", "-", "not", "measured"],
+        ["head", "Conv", "1.5", "0.5", "24.0", "forecast"],
+        ["stem", "Conv", "1.5", "0.5", "33.3", "measured"],
+        ["exact", "Conv", "1.5", "0.5", "exact", "measured"],
+    ]
+    assert "Not measured: the forecast lies below what the run left" in " ".join(text.split())
+    # A claim that no run has tested: the forecast stands in for it, but not one that is impossible.
+    assert "confirmed 4.7 dB" in text and "untested  dw2" not in text
+    assert "forecast 24.0 dB  head" in text and "11.0" not in text and " 6.0" not in text
+    lines = concise(samples.contested()).splitlines()
+    assert [line.split("[")[1].split("]")[0] for line in lines[1:-1]] == [
+        "confirmed 4.7 dB",
+        "untested",
+        "untested, forecast 24.0 dB",
+    ]
+
+
+def test_a_claim_is_told_with_the_best_figure_and_the_forecast_of_its_cure() -> None:
+    finding = replace(samples.spread("dw", None, Evidence.UNTESTED), cure=Cure("dw/bn_out", (7,), samples.TENSOR))
+    finding = replace(finding, metrics={"forecast_db": 4.0, "cure_forecast_db": 33.0, "channels": 3})
+    probed = Known(Basis.PROBE, 7.5, None, None)
+    assert words.claim(finding, probed).endswith(
+        "falls below 10.0 dB. Probed: 7.5 dB. Forecast of the cured weight: 33.0 dB. Not tested."
+    )
+    assert words.metrics(finding) == finding.metrics
+    tested = finding.tested(Evidence.CONFIRMED, 4.71)
+    assert words.claim(tested, probed).endswith("falls below 10.0 dB. Measured: 4.7 dB.")
+    assert words.metrics(tested) == {"channels": 3}
 
 
 def test_full_of_a_quantised_model_has_no_verdict_and_no_layers() -> None:
@@ -232,7 +314,8 @@ def test_width_off_a_terminal_does_not_depend_on_the_machine(monkeypatch: pytest
 
 def test_summary_counts_what_counts() -> None:
     assert summary(samples.large()) == (
-        "57 findings (12 errors, 44 warnings, 1 info; 16 confirmed) and 3 refuted in 1 model, 1 suppressed"
+        "57 findings (12 errors, 44 warnings, 1 info; 16 confirmed) and 3 refuted in 1 model, 1 suppressed; "
+        "breaks under int8-per-tensor"
     )
 
 
@@ -262,6 +345,11 @@ def test_invisible_characters_are_made_visible(text: str, expected: str) -> None
         (lambda: words.percent(1.0), "100 %"),
         (lambda: words.elide("abcdefghijkl", 8), "a…ghijkl"),
         (lambda: words.count(1, "layer"), "1 layer"),
+        (lambda: words.file_name("/a/b c/net.onnx"), "net.onnx"),
+        (lambda: words.file_name("C:\\data\\photos\\"), "photos"),
+        (lambda: words.file_name("net.onnx"), "net.onnx"),
+        (lambda: words.file_name(".."), ".."),
+        (lambda: words.figure(float("-inf")), "lost"),
     ],
 )
 def test_numbers_in_words(call: Callable[[], str], expected: str) -> None:
@@ -272,3 +360,9 @@ def test_evidence_without_a_number() -> None:
     finding = replace(samples.small().models[0].findings[0], evidence=Evidence.CONFIRMED, measured_db=None)
     assert words.evidence(finding) == "confirmed"
     assert words.claim(finding).endswith("A run confirmed it.")
+
+
+def test_a_forecast_after_a_run_that_gave_nothing_does_not_say_that_nothing_was_run() -> None:
+    result = samples.forecast_only().models[0].schemes[0]
+    assert words.basis(result, None) == "forecast from the file alone, nothing was run"
+    assert words.basis(replace(result, ran=True), None) == "forecast from the file alone, the run gave no figure"

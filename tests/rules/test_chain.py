@@ -42,7 +42,7 @@ def test_all_rules_tell_one_damage_with_one_chain(models: Path) -> None:
     assert cure.startswith(
         "Cure: channel 7 returns beta for every input (deviation beside an ordinary channel: -38 dB)"
     )
-    assert "mean channel SQNR rises from 2 to 42 dB, and the forecast with this weight alone quantised" in cure
+    assert cure.endswith("mean channel SQNR rises from 2 to 42 dB.")
     assert {finding.claim for said in flagged.values() for finding in said} == {found["QB002"][0].claim}
 
 
@@ -56,6 +56,7 @@ def test_channels_that_vary_behind_the_norm_are_not_to_be_removed(models: Path) 
 
 
 def test_rules_about_something_else_have_no_chain(models: Path) -> None:
-    for model in ("in_channel_outlier", "unfolded_bn", "qdq_invalid_scale"):
-        for code, said in findings(models / f"{model}.onnx").items():
-            assert all(bool(finding.causes) <= (code in CODES) for finding in said)
+    for model, code in (("in_channel_outlier", "QW004"), ("unfolded_bn", "QB003"), ("qdq_invalid_scale", "QP002")):
+        others = {code: said for code, said in findings(models / f"{model}.onnx").items() if said and code not in CODES}
+        assert others.keys() == {code}
+        assert not any(finding.causes for said in others.values() for finding in said)

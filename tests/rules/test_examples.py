@@ -7,7 +7,7 @@ import pytest
 from onnxlint_q.finding import Evidence
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Example, Rule
-from onnxlint_q.judge.testing import flagged, run_example
+from onnxlint_q.proof.testing import flagged, run_example
 
 RULES = [entry.rule for entry in load_rules()]
 GOOD = [
@@ -62,9 +62,9 @@ def test_options_say_what_they_mean_and_where_they_come_from(rule: type[Rule]) -
 
 
 @pytest.mark.parametrize("rule", EACH)
-def test_rule_that_needs_calibration_is_silent_without(rule: type[Rule]) -> None:
-    if not rule.needs_calibration:
-        pytest.skip("works without calibration")
+def test_rule_that_needs_a_run_is_silent_without(rule: type[Rule]) -> None:
+    if not (rule.needs_calibration or rule.needs_comparison):
+        pytest.skip("works without a run")
     for example in rule.bad:
         blind = Example(example.model, weights=example.weights)
         assert run_example(rule(), blind) == []

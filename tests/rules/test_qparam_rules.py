@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from conftest import public_network
 
 from onnxlint_q.analysis.observed.data_summary import DataSummary
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
@@ -35,7 +36,6 @@ from onnxlint_q_rules.qdq.saturation import Saturation
 from onnxlint_q_rules.qdq.scale_shape import ScaleShape
 from onnxlint_q_rules.qdq.wasted_range import WastedRange
 
-MODELS = Path(__file__).parents[3] / "shared" / "models"
 QUANTISED = (LargeScale, InvalidScale, ScaleShape, BiasScaleMismatch, PerTensorDepthwiseQparams, QdqParamsMismatch)
 
 
@@ -44,10 +44,7 @@ def findings(rule: Rule, facts: Facts) -> list[Finding]:
 
 
 def public(name: str) -> Facts:
-    path = MODELS / name
-    if not path.is_file():
-        pytest.skip(f"the measuring folder with {name} is not here")
-    return facts_of(read_model(path), ())
+    return facts_of(read_model(public_network(name)), ())
 
 
 def observation(values: npt.ArrayLike, codes: tuple[int, int] | None = None) -> TensorObservation:
@@ -275,9 +272,29 @@ def test_a_public_file_calibrated_on_raw_pixels() -> None:
 
 
 def test_a_public_file_that_is_quantised_well() -> None:
+    """But for one depthwise layer, which has one scale for all of its channels."""
     facts = public("nanodet_m_int8.onnx")
-    found = {finding.code for rule in QUANTISED for finding in findings(rule(), facts)}
-    assert found <= {"QP005"}
+    found = [(finding.code, finding.location.node) for rule in QUANTISED for finding in findings(rule(), facts)]
+    assert found == [("QP005", "Conv_3_quant")]
+
+
+FILES = {
+    "qdq_good": [],
+    "qoperator": [],
+    "qdq_blocked": [],
+    "dynamic": [],
+    "qdq_coarse_input": [("QP001", "images_quantize")],
+    "qdq_bad_bias_scale": [("QP004", "block1_1_conv")],
+    "qdq_per_tensor_depthwise": [("QP005", f"block{number}_depthwise_conv") for number in (1, 2, 3)],
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_whole_file_is_told_what_is_wrong_with_it_and_nothing_else(models: Path, name: str) -> None:
+    facts = facts_of(read_model(models / f"{name}.onnx"), ())
+    assert facts.quantized
+    found = [(finding.code, finding.location.node) for rule in QUANTISED for finding in findings(rule(), facts)]
+    assert found == FILES[name]
 
 
 def silu(gate: str) -> str:

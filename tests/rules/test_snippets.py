@@ -26,9 +26,10 @@ from onnxlint_q.judge.quantizer_options import exclude, override
 from onnxlint_q.judge.quantizer_options import quantize_static as call
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Example, Rule
-from onnxlint_q.judge.testing import example_model, run_example
+from onnxlint_q.judge.testing import example_model, reference_model
+from onnxlint_q.proof.testing import run_example
 
-RULES = [entry.rule for entry in load_rules() if entry.rule.code[:2] in {"QP", "QA"}]
+RULES = [entry.rule for entry in load_rules() if entry.rule.code[:2] in {"QP", "QA", "QC"}]
 EXAMPLES = [
     pytest.param(rule, example, id=f"{rule.code}-bad{number}")
     for rule in RULES
@@ -129,7 +130,8 @@ def scale_of(model: onnx.ModelProto, tensor: str) -> float:
 @pytest.mark.parametrize(("rule", "example"), EXAMPLES)
 def test_calls_printed_for_the_examples_run(rule: type[Rule], example: Example, tmp_path: Path) -> None:
     findings = list(run_example(rule(), example))
-    printed = check(findings, as_float(example_model(example)), tmp_path)
+    model = reference_model(example) if example.reference else as_float(example_model(example))
+    printed = check(findings, model, tmp_path)
     assert printed == sum(bool(finding.snippet) for finding in findings) or rule.code == "QP003"
 
 

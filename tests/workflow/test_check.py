@@ -12,11 +12,12 @@ import onnx
 import pytest
 from onnx_cases import onnx_text
 
+from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.sources import ArraySource, RandomSource, open_source
 from onnxlint_q.finding import Evidence, Finding, Severity
-from onnxlint_q.forecast.forecast import Forecast, LayerForecast
+from onnxlint_q.forecast.forecast import Forecast
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.config import Config, Overrides
 from onnxlint_q.judge.facts import facts_of
@@ -26,7 +27,7 @@ from onnxlint_q.workflow import check as workflow
 from onnxlint_q.workflow.assemble import assemble
 from onnxlint_q.workflow.check import lint
 from onnxlint_q.workflow.record import CheckRequest, DataRequest, Record
-from onnxlint_q.workflow.results import Basis, LayerSqnr, ModelResult, SchemeResult
+from onnxlint_q.workflow.results import Basis, ModelResult, SchemeResult
 
 HEALTHY, BROKEN, QUANTISED = "healthy_resnet.onnx", "depthwise_spread.onnx", "qdq_good.onnx"
 STATIC = CheckRequest()
@@ -188,7 +189,7 @@ def test_a_finding_fails_a_build_unless_a_run_refuted_it() -> None:
 def forecast_result(models: Path, output_db: float | None, layer_db: float, share: float) -> ModelResult:
     """What becomes of a forecast with these figures."""
     facts = facts_of(read_model(models / HEALTHY), (SCHEMES["fp8"],))
-    rows = {layer.output: LayerForecast(layer_db, layer_db, share, share) for layer in facts.layers}
+    rows = {layer.output: LayerSqnr(layer_db, layer_db, share, share) for layer in facts.layers}
     facts = replace(facts, forecasts={"fp8": Forecast(output_db, rows, rest_share=share)})
     return assemble(Record(STATIC, (), Config(), facts))
 
@@ -196,7 +197,9 @@ def forecast_result(models: Path, output_db: float | None, layer_db: float, shar
 def test_figures_are_those_of_the_forecast(models: Path) -> None:
     result = forecast_result(models, 20.0, 30.0, 0.1)
     assert (result.schemes[0].verdict, result.schemes[0].output_sqnr_db) == (SURVIVES, 20.0)
-    assert result.layers[0].forecast == {"fp8": LayerSqnr(30.0, 30.0, 0.1, 0.1)}
+    bounded = Forecast(20.0).bounded(30.0)
+    assert bounded == pytest.approx(30.0, abs=0.01)
+    assert result.layers[0].forecast == {"fp8": LayerSqnr(bounded, bounded, 0.1, 0.1)}
 
 
 @pytest.mark.parametrize("output_db", [math.nan, -math.inf, math.inf, -705.5, None])
@@ -216,4 +219,5 @@ def test_a_forecast_that_ran_away_tells_nothing_of_any_layer(models: Path, layer
 def test_shares_that_are_no_numbers_are_left_out(models: Path) -> None:
     result = forecast_result(models, 20.0, 30.0, math.nan)
     assert result.schemes[0].rest_share is None
-    assert result.layers[0].forecast == {"fp8": LayerSqnr(30.0, 30.0, None, None)}
+    bounded = Forecast(20.0).bounded(30.0)
+    assert result.layers[0].forecast == {"fp8": LayerSqnr(bounded, bounded, None, None)}

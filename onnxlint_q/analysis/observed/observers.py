@@ -27,14 +27,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.number_formats import activation_qparams, float8_round_trip
+from onnxlint_q.analysis.number_formats import UINT8, NumberFormat, activation_qparams, round_trip
 from onnxlint_q.analysis.observed.histogram import Histogram
 from onnxlint_q.analysis.observed.observations import TensorObservation
-from onnxlint_q.analysis.schemes import Number
 
 Vector = npt.NDArray[np.float64]
 Range = tuple[float, float]
-Observer = Callable[[TensorObservation, Number], Range]
+Observer = Callable[[TensorObservation, NumberFormat], Range]
 
 TORCH_CONSTANT = 0.01
 MQBENCH_CONSTANT = 0.1
@@ -46,7 +45,7 @@ _SHRINKS = 2.0 ** (-np.arange(49) / 8)
 _ROUNDS = 4
 
 
-def min_max(seen: TensorObservation, _number: Number = Number.UINT8) -> Range:
+def min_max(seen: TensorObservation, _number: NumberFormat = UINT8) -> Range:
     """Smallest and largest value."""
     return seen.low, seen.high
 
@@ -74,7 +73,7 @@ def tf_percentile(seen: TensorObservation, percent: float = TF_PERCENT) -> Range
     return float(lows[min(max(first, 0), last)]), float(highs[min(max(final, 0), last)])
 
 
-def entropy(seen: TensorObservation, _number: Number = Number.UINT8) -> Range:
+def entropy(seen: TensorObservation, _number: NumberFormat = UINT8) -> Range:
     """The range with the least information lost."""
     top = max(-seen.low, seen.high)
     if not (top > 0 and seen.counted):
@@ -121,7 +120,7 @@ def kl_threshold(counts: Vector, levels: int, stride: int = 1) -> int:
     return best
 
 
-def mse(seen: TensorObservation, number: Number = Number.UINT8) -> Range:
+def mse(seen: TensorObservation, number: NumberFormat = UINT8) -> Range:
     """The range with the smallest mean squared error under `number`."""
     if not (seen.counted and (seen.low < 0 or seen.high > 0)):
         return seen.low, seen.high
@@ -146,17 +145,12 @@ def mse(seen: TensorObservation, number: Number = Number.UINT8) -> Range:
     return low * a, high * b
 
 
-def squared_error(histogram: Histogram, low: float, high: float, number: Number) -> float:
+def squared_error(histogram: Histogram, low: float, high: float, number: NumberFormat) -> float:
     """Mean squared error of a round trip through `number` with the qparams of `[low, high]`, by the bins' centres."""
     values = histogram.centres
     scale, zero = activation_qparams(low, high, number)
-    if number is Number.FLOAT8:
-        returned = float8_round_trip(values.astype(np.float32), scale).astype(np.float64)
-    else:
-        step = float(scale)
-        least, most = {Number.INT8: (-127, 127), Number.UINT16: (0, 2**16 - 1)}.get(number, (0, 255))
-        returned = (np.clip(np.rint(values / step) + zero, least, most) - zero) * step
-    return float(np.square(returned - values) @ histogram.counts / max(histogram.total, 1))
+    error = round_trip(values, scale, number, zero) - values
+    return float(np.square(error) @ histogram.counts / max(histogram.total, 1))
 
 
 def _moving_average(constant: float) -> Observer:

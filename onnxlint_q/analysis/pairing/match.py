@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.pairing.likeness import likeness
@@ -310,8 +311,8 @@ def _read(operation: Operation, values: Iterable[int]) -> list[int]:
     return sorted(values) if operation.commutative else list(values)
 
 
-def _mutual(alike: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.bool]]:
+def _mutual(alike: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Which entries are the best of their row, good, and better than the second by a margin."""
     second = np.partition(alike, -2, axis=1)[:, -2:-1] if alike.shape[1] > 1 else np.full((len(alike), 1), -np.inf)
     best = alike == alike.max(axis=1, keepdims=True)
-    return np.asarray(best & (alike >= _ANCHOR) & (alike - second >= _MARGIN), np.bool)
+    return np.asarray(best & (alike >= _ANCHOR) & (alike - second >= _MARGIN), np.bool_)

@@ -17,7 +17,7 @@ from onnxlint_q.execute.executable import PREFIX
 from onnxlint_q.graph import Node
 from onnxlint_q.graph.operators import BatchAxis, lookup
 
-Rule = Callable[[Tensors, onnx.NodeProto, Node, int], None]
+BatchRule = Callable[[Tensors, onnx.NodeProto, Node, int], None]
 
 
 def _free(_tensors: Tensors, _node: onnx.NodeProto, _known: Node, _batch: int) -> None:
@@ -227,7 +227,7 @@ def _elementwise(tensors: Tensors, node: onnx.NodeProto, known: Node, _batch: in
 
 # Operators whose rule places the batch where it is an axis of its own in front.
 REARRANGING = frozenset({"Reshape", "Transpose", "Gather", "Split"})
-RULES: Mapping[BatchAxis, Rule] = {
+RULES: Mapping[BatchAxis, BatchRule] = {
     BatchAxis.FREE: _free,
     BatchAxis.BROADCAST: _elementwise,
     BatchAxis.ALONG_AXIS: _axis,
@@ -236,7 +236,7 @@ RULES: Mapping[BatchAxis, Rule] = {
     BatchAxis.FIRST_RESULT: _one_result,
 }
 """By the way an operator keeps a batch apart."""
-OWN_RULES: Mapping[str, Rule] = {
+OWN_RULES: Mapping[str, BatchRule] = {
     "CumSum": _cumsum,
     "Dropout": _dropout,
     "Gather": _pick,
@@ -258,7 +258,7 @@ OWN_RULES: Mapping[str, Rule] = {
 """Of the operators that keep a batch apart under conditions of their own."""
 
 
-def rule_of(node: onnx.NodeProto) -> Rule | None:
+def rule_of(node: onnx.NodeProto) -> BatchRule | None:
     """The rule of an operator, None if it mixes a batch or is not known not to."""
     batch = lookup(node.op_type, node.domain).batch
     return OWN_RULES[node.op_type] if batch is BatchAxis.OWN else RULES.get(batch)

@@ -92,7 +92,7 @@ class Preprocessing:
         if len(values) not in {1, channels}:
             if channels == 1:
                 return np.asarray([np.mean(values)], np.float32)
-            raise DataError(f"{len(values)} mean or std values given for {channels} channels; give 1 or {channels}")
+            raise DataError(f"--mean or --std gives {len(values)} values for {channels} channels; give 1 or {channels}")
         return np.asarray(values, np.float32)
 
 

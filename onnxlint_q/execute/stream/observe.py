@@ -25,13 +25,13 @@ from onnx import helper
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
 from onnxlint_q.errors import DataError
-from onnxlint_q.execute import runtime as ort
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, check_same
 from onnxlint_q.execute.batch.free_batch import Batch, batches, free_batch
 from onnxlint_q.execute.data.source import OPEN_SIDE, Sample, Source
 from onnxlint_q.execute.executable import PREFIX, Executable, as_stored
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.progress import Progress, silent
-from onnxlint_q.execute.session import NotRunnableError, Runs, Session, time_limit, too_long
+from onnxlint_q.execute.session import NotRunnableError, Session, too_long
 from onnxlint_q.execute.stream.collector import Collector
 from onnxlint_q.execute.stream.reduction import Layout, Reduced, reduce_samples, subset_size
 from onnxlint_q.execute.stream.watched import rounded_tensors, watched
@@ -55,6 +55,7 @@ def observe(
     count: int = 32,
     progress: Progress = silent,
     tensors: Sequence[str] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Observations:
     """Run samples through the model as the file has it and collect what its tensors hold.
 
@@ -64,6 +65,7 @@ def observe(
         count: how many to take, at most.
         progress: told after each sample.
         tensors: those of the main graph to watch; by default what is rounded, see `rounded_tensors`.
+        limits: how long a run may take.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run the model.
@@ -73,7 +75,7 @@ def observe(
     planned = count if available is None else min(count, available)
     wanted = rounded_tensors(measured) if tensors is None else tensors
     samples = partial(source.take, measured.model.inputs, count)
-    (seen,) = _Pass(measured, wanted, planned, progress).over(source, samples, lambda _: 0)
+    (seen,) = _Pass(measured, wanted, planned, progress, limits=limits).over(source, samples, lambda _: 0)
     if not seen.samples:
         raise DataError(f"{source.name}: holds no samples; give at least one")
     return seen
@@ -114,9 +116,11 @@ class _Part:
         self._subset = subset
         self._layout = Layout((), (), subset)
 
-    def reduced(
-        self, batch: Batch, sample: Sample, options: ort.RunOptions, turn: AbstractContextManager[Any]
-    ) -> list[Reduced]:
+    def stop(self) -> None:
+        """Let runs that are on their way end."""
+        self._session.stop()
+
+    def reduced(self, batch: Batch, sample: Sample, turn: AbstractContextManager[Any]) -> list[Reduced]:
         """The statistics of each sample of a batch, which is `sample`.
 
         Raises:
@@ -124,7 +128,7 @@ class _Part:
             NotRunnableError: the run fails.
         """
         # Where nothing is watched the model's own outputs come, to see that it runs.
-        computed = self._session.compute(sample, options, self._outputs or None)
+        computed = self._session.compute(sample, self._outputs or None)
         arrays = [*(sample[name] for name in self._given), *computed[: len(self._outputs)]]
         count = len(batch.samples)
         if count > 1 and any(array.shape[:1] != (count,) for array in arrays):
@@ -137,7 +141,7 @@ class _Part:
             made = reduce_samples(layout, arrays, batch.first, count)
         if count > 1 and batch.first == 0:  # the last sample has all others in front of it
             last = Batch(count - 1, batch.samples[-1:])
-            _check_same(self.reduced(last, last.together(), options, turn)[0], made[-1])
+            _check_same(self.reduced(last, last.together(), turn)[0], made[-1])
         return made
 
 
@@ -158,9 +162,16 @@ class _Pass:
     """One pass, the samples of a small network in batches."""
 
     def __init__(
-        self, measured: Measured, tensors: Sequence[str], planned: int, progress: Progress, groups: int = 1
+        self,
+        measured: Measured,
+        tensors: Sequence[str],
+        planned: int,
+        progress: Progress,
+        groups: int = 1,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.measured = measured
+        self.limits = limits
         self.planned = planned
         self.groups = groups
         self.progress = progress
@@ -194,13 +205,13 @@ class _Pass:
     def _over(
         self, source: Source, samples: Iterable[Sample], group_of: Callable[[int], int]
     ) -> tuple[Observations, ...]:
-        runs, parts = Runs(), self._parts()
+        parts = self._parts()
         collectors = self.groups * len(parts)
         collected = [[Collector(part.watched, collectors) for part in parts] for _ in range(self.groups)]
         counts = [0] * self.groups
         work = batches(samples, self.most, _values(self.inputs))
-        reduced_batch = partial(self._reduced, runs, parts)
-        with closing(in_order(reduced_batch, work, self.threads, self.most * time_limit(), runs.stop)) as stream:
+        reduced_batch, patience = partial(self._reduced, parts), self.most * self.limits.seconds_per_run
+        with closing(in_order(reduced_batch, work, self.threads, patience, partial(_stop, parts))) as stream:
             try:
                 for number, reduced in enumerate(itertools.chain.from_iterable(stream)):
                     group = group_of(number)
@@ -209,7 +220,7 @@ class _Pass:
                         collector.add(part)
                     self.progress("calibrating", number + 1, self.planned)
             except LateError as error:
-                raise too_long() from error
+                raise too_long(self.limits.seconds_per_run) from error
         available = source.available(self.inputs)
         return tuple(
             _observations(source, count, available, group) for count, group in zip(counts, collected, strict=True)
@@ -229,14 +240,18 @@ class _Pass:
             for number, outputs in enumerate(self.outputs)
         ]
 
-    def _reduced(self, runs: Runs, parts: Sequence[_Part], number: int, batch: Batch) -> list[tuple[Reduced, ...]]:
+    def _reduced(self, parts: Sequence[_Part], _number: int, batch: Batch) -> list[tuple[Reduced, ...]]:
         """The statistics of each sample of a batch by part."""
         if self.most > 1 and not batch.is_of_ones:
             raise MixesBatchError("a sample is a batch of several")
         sample = batch.together()
-        with runs.options(number) as options:
-            by_part = [part.reduced(batch, sample, options, self.turn) for part in parts]
+        by_part = [part.reduced(batch, sample, self.turn) for part in parts]
         return list(zip(*by_part, strict=True))
+
+
+def _stop(parts: Sequence[_Part]) -> None:
+    for part in parts:
+        part.stop()
 
 
 def _observations(source: Source, samples: int, available: int | None, parts: Sequence[Collector]) -> Observations:

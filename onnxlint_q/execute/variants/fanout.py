@@ -16,7 +16,7 @@ operator: a graph that mixes batch elements, or one that is not known not to, is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,30 +25,16 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
+from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
 from onnxlint_q.execute.batch.batch_rules import closed, keep_apart
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, Tensors
 from onnxlint_q.execute.executable import PREFIX, Executable, declare_external
-from onnxlint_q.execute.variants.quantized import ActivationScale, add_domain, round_trip, round_trip_constants
-from onnxlint_q.graph import Model, Trait, lookup
+from onnxlint_q.execute.variants.rounding import ActivationScale, add_domain, rounding_constants, rounding_nodes
+from onnxlint_q.execute.variants.workbench import Workbench
+from onnxlint_q.graph import Trait, lookup
 from onnxlint_q.graph.names import ROOT, walk_graphs
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Variant:
-    """One layer with its weight, its result or both quantised.
-
-    Attributes:
-        layer: its key.
-        weight: another weight in the layout of the executable's own; None for the float one.
-        activation: how the tensor that holds the layer's result is rounded; None if it is not. With a weight as well
-            there has to be a variant with the same array and no activation.
-    """
-
-    layer: str
-    weight: Array | None = None
-    activation: ActivationScale | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,50 +43,60 @@ class FanOut:
 
     Attributes:
         executable: takes one sample; outputs hold `1 + len(order)` blocks of it along axis 0.
-        order: for each output, the variants in the order of their blocks, which follow the float block. A variant
-            that an output does not depend on is not among them.
+        order: for each output, the experiments in the order of their blocks, which follow the float block. One that
+            an output does not depend on is not among them; UNCHANGED is among the others, to see that it changes
+            nothing.
     """
 
     executable: Executable
-    order: Mapping[str, tuple[str, ...]]
+    order: Mapping[str, tuple[Experiment, ...]]
 
 
-def fan_out(model: Model, executable: Executable, variants: Mapping[str, Variant]) -> FanOut:
-    """Put variants of single layers into one graph.
+def fan_out(bench: Workbench, experiments: Iterable[Experiment]) -> FanOut:
+    """Put experiments on single layers into one graph.
 
     Args:
-        model: the model that `executable` was folded from.
-        executable: the folded float model, with a batch of one.
-        variants: by a key of the caller's.
+        bench: the network; takes a batch of one.
+        experiments: what to put in, each on a single layer of the main graph, see `Workbench.layer_of`.
 
     Raises:
         MixesBatchError: an operator behind one of the layers does not keep batch elements apart, or a layer is not
             in the main graph.
     """
-    return _Builder(model, executable, variants).build()
+    return _Builder(bench, experiments).build()
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Some variants of a tensor, one after the other along the batch axis."""
+    """Some variants of a tensor, one after the other along the batch axis; each is the number of an experiment."""
 
     name: str
-    variants: tuple[str, ...]
+    variants: tuple[int, ...]
 
 
 class _Builder:
-    def __init__(self, model: Model, executable: Executable, variants: Mapping[str, Variant]) -> None:
+    def __init__(self, bench: Workbench, experiments: Iterable[Experiment]) -> None:
+        model, executable = bench.measured.model, bench.float_model
+        self.bench = bench
         self.proto = onnx.ModelProto()
         self.proto.CopyFrom(executable.proto)
         self.tensors = Tensors(model, self.proto)
         self.base = executable
-        self.variants = variants
-        self.by_weight = {executable.layer_weights[variant.layer]: variant.layer for variant in variants.values()}
-        # By tensor the variants in which it is rounded.
-        self.rounded: dict[str, list[str]] = {}
-        for key, variant in variants.items():
-            if variant.activation is not None:
-                self.rounded.setdefault(variant.activation.tensor, []).append(key)
+        self.numbers: dict[Experiment, int] = {}
+        # The variants with another weight, by the name of the weight, and those that are rounded, by tensor.
+        self.reweighted: dict[str, list[int]] = {}
+        self.rounded: dict[str, list[int]] = {}
+        wanted = [experiment.essence for experiment in experiments]
+        layers = [layer for experiment in wanted if (layer := bench.layer_of(experiment)) is not None]
+        first = min(layers, key=lambda layer: layer.folded.layer.node.order)
+        self._reweight(first.output, UNCHANGED)
+        for experiment in wanted:
+            for key in experiment.weights:
+                # What an experiment on a whole layer rounds is what the one on its weight alone computes.
+                self._reweight(key, _unrounded(experiment))
+            for tensor in experiment.activations:
+                self.rounded.setdefault(tensor, []).append(self._number(experiment))
+        self.experiments = list(self.numbers)
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.weights: dict[str, Array] = {}
@@ -109,11 +105,19 @@ class _Builder:
         self.count = 0
         self.indices: dict[tuple[int, ...], str] = {}
         # Tensors by what they were put together from: a tensor and its variants, or pieces.
-        self.aligned: dict[tuple[str, tuple[str, ...]], str] = {}
+        self.aligned: dict[tuple[str, tuple[int, ...]], str] = {}
         self.concatenated: dict[tuple[str, ...], str] = {}
         # An activation that nothing but a layer feeds stays with it, because ONNX Runtime computes the two in one.
         self.activated = _activated(self.proto.graph) - self.rounded.keys()
         self.known = {node.outputs[0]: node for node in model.nodes if node.graph == ROOT and node.outputs}
+
+    def _number(self, experiment: Experiment) -> int:
+        return self.numbers.setdefault(experiment, len(self.numbers))
+
+    def _reweight(self, layer: str, experiment: Experiment) -> None:
+        own = self.reweighted.setdefault(self.base.layer_weights[layer], [])
+        if experiment not in self.numbers:
+            own.append(self._number(experiment))
 
     def build(self) -> FanOut:
         source = self.proto.graph
@@ -121,7 +125,7 @@ class _Builder:
         for node in source.node:
             self._visit(node)
         joined = {variant for pieces in self.pieces.values() for piece in pieces for variant in piece.variants}
-        if joined != self.variants.keys():
+        if len(joined) != len(self.experiments):
             raise MixesBatchError("a layer is not in the main graph")
         for graph in (graph for path, graph in walk_graphs(source) if path != ROOT):
             if any(name in self.pieces for node in graph.node for name in node.input):
@@ -142,9 +146,9 @@ class _Builder:
         if not node.output:
             return
         self._carry(node)
-        layer = next((self.by_weight[name] for name in node.input if name in self.by_weight), None)
+        weight = next((name for name in node.input if name in self.reweighted), None)
         result = node.output[0]
-        new = self._twins(node, layer) if layer is not None else []
+        new = self._twins(node, weight) if weight is not None else []
         if result in self.rounded:
             new += self._rounded(result, new)
         if new:
@@ -181,10 +185,10 @@ class _Builder:
                 made.setdefault(name, []).append(_Piece(names[name], variants))
         self.pieces.update(made)
 
-    def _split(self, node: onnx.NodeProto) -> list[tuple[str, ...]]:
+    def _split(self, node: onnx.NodeProto) -> list[tuple[int, ...]]:
         """The variants that the inputs of `node` carry, in the pieces that they come in."""
-        found: list[tuple[str, ...]] = []
-        seen: set[str] = set()
+        found: list[tuple[int, ...]] = []
+        seen: set[int] = set()
         for name in dict.fromkeys(node.input):
             for piece in self.pieces.get(name, ()):
                 fresh = tuple(variant for variant in piece.variants if variant not in seen)
@@ -193,7 +197,7 @@ class _Builder:
                     seen.update(fresh)
         return found
 
-    def _of(self, name: str, variants: tuple[str, ...]) -> str:
+    def _of(self, name: str, variants: tuple[int, ...]) -> str:
         """A tensor that holds these variants of `name`; those that it does not carry as its float self."""
         pieces = self.pieces.get(name, [])
         whole = [piece for piece in pieces if set(piece.variants) <= set(variants)]
@@ -238,26 +242,27 @@ class _Builder:
             last.insert(0, kept.pop())
         self.pieces[name] = [*kept, _Piece(self._concatenated(last), sum((piece.variants for piece in last), ()))]
 
-    def _twins(self, node: onnx.NodeProto, layer: str) -> list[_Piece]:
-        """Compute `node` on its float input with each weight there is a variant for."""
-        old = self.base.layer_weights[layer]
+    def _twins(self, node: onnx.NodeProto, old: str) -> list[_Piece]:
+        """Compute `node` on its float input with each weight that stands for `old`."""
         made: list[_Piece] = []
-        for key, variant in self.variants.items():
-            if variant.layer != layer or variant.weight is None or variant.activation is not None:
-                continue
+        for number in self.reweighted[old]:
             twin = onnx.NodeProto()
             twin.CopyFrom(node)
             twin.name, twin.output[0] = "", self._new()
-            weight = self._add_weight(variant.weight, self.base.weights[old].dtype)
+            weight = self._add_weight(self._weight(self.experiments[number], old))
             twin.input[:] = [weight if name == old else name for name in node.input]
             self.nodes.append(twin)
-            made.append(_Piece(twin.output[0], (key,)))
+            made.append(_Piece(twin.output[0], (number,)))
         return made
 
-    def _add_weight(self, value: Array, dtype: np.dtype[Any]) -> str:
+    def _weight(self, experiment: Experiment, old: str) -> Array:
+        for layer in experiment.weights:
+            return self.bench.weight(experiment.scheme, layer)
+        return self.base.weights[old]
+
+    def _add_weight(self, array: Array) -> str:
         name = f"{PREFIX}v{len(self.weights)}"
-        array = np.asarray(value, dtype, order="C")
-        self.initializers.append(declare_external(name, helper.np_dtype_to_tensor_dtype(dtype), array.shape))
+        self.initializers.append(declare_external(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape))
         self.weights[name] = array
         return name
 
@@ -268,36 +273,35 @@ class _Builder:
         """The variants in which `tensor` is rounded, those with the same scale in one piece."""
         if tensor in self.tensors.front:
             raise MixesBatchError(f"{tensor!r} follows a reshape of the batch")
-        by_scale: dict[ActivationScale, list[str]] = {}
+        by_scale: dict[ActivationScale, list[int]] = {}
         for key in self.rounded[tensor]:
-            scale = self.variants[key].activation
-            assert scale is not None
+            (scale,) = self.bench.activations_of(self.experiments[key])
             by_scale.setdefault(scale, []).append(key)
         made: list[_Piece] = []
         for scale, keys in by_scale.items():
             sources = [_Piece(self._before_rounding(tensor, key, twins), (key,)) for key in keys]
             exact, result = self._concatenated(sources), self._new()
             number = len(self.nodes)
-            for name, value in round_trip_constants(number, scale).items():
+            for name, value in rounding_constants(number, scale).items():
                 self._add_initializer(name, value)
             scratch = onnx.GraphProto()
-            self.nodes += round_trip(scratch, number, scale, exact, result)
+            self.nodes += rounding_nodes(scratch, number, scale, exact, result)
             self.initializers += scratch.initializer
             made.append(_Piece(result, tuple(keys)))
         return made
 
-    def _before_rounding(self, tensor: str, key: str, twins: Sequence[_Piece]) -> str:
-        """What the variant `key` rounds: the float tensor, or the one with its weight."""
-        weight = self.variants[key].weight
-        if weight is None:
+    def _before_rounding(self, tensor: str, key: int, twins: Sequence[_Piece]) -> str:
+        """What a variant rounds: the float tensor, or the one with its weight."""
+        experiment = self.experiments[key]
+        if not experiment.weights:
             return tensor
-        (own,) = (other for other, v in self.variants.items() if v.weight is weight and v.activation is None)
+        own = self.numbers[_unrounded(experiment)]
         for twin in twins:
             if twin.variants == (own,):
                 return twin.name
         return self._of(tensor, (own,))
 
-    def _join_output(self, name: str) -> tuple[str, ...]:
+    def _join_output(self, name: str) -> tuple[Experiment, ...]:
         """Give out the float tensor and its variants under the name of the output; say which they are."""
         pieces = self.pieces.get(name)
         if not pieces:
@@ -309,7 +313,7 @@ class _Builder:
             for field in (node.input, node.output):
                 field[:] = [exact if one == name else one for one in field]
         self.nodes.append(helper.make_node("Concat", [exact, *(piece.name for piece in pieces)], [name], axis=0))
-        return tuple(variant for piece in pieces for variant in piece.variants)
+        return tuple(self.experiments[variant] for piece in pieces for variant in piece.variants)
 
     def _new(self) -> str:
         """A name for a tensor."""
@@ -321,6 +325,11 @@ class _Builder:
 
     def _has_batch(self, name: str) -> bool:
         return name in self.pieces or self.tensors.has_batch(name)
+
+
+def _unrounded(experiment: Experiment) -> Experiment:
+    """The same weights and no activations."""
+    return replace(experiment, activations=frozenset()).essence
 
 
 def _activated(graph: onnx.GraphProto) -> frozenset[str]:
@@ -339,7 +348,7 @@ def _activated(graph: onnx.GraphProto) -> frozenset[str]:
     )
 
 
-def blocks(output: Array, order: Sequence[str]) -> tuple[Array, dict[str, Array]]:
+def blocks(output: Array, order: Sequence[Experiment]) -> tuple[Array, dict[Experiment, Array]]:
     """An output of a FanOut as the float result and the result of each variant.
 
     Raises:

@@ -2,56 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy.typing as npt
 
 from onnxlint_q.execute.executable import Executable
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, Allowance, Limits
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import Session
 from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator, Reference
 
 Samples = Callable[[], Iterator[Mapping[str, npt.NDArray[Any]]]]
-# Sessions that are open at once together hold at most this much of weights, but at least one variant.
-_OPEN_BYTES = 512 << 20
-_OPEN_SESSIONS = 12
+Key = TypeVar("Key", bound=Hashable)
 
 
-def measure_variants(
+def run_variants(
     reference: Executable,
-    variants: Mapping[str, Callable[[], Executable]],
+    variants: Mapping[Key, Callable[[], Executable]],
     samples: Samples,
     progress: Progress = silent,
-) -> dict[str, OutputError]:
+    limits: Limits = DEFAULT_LIMITS,
+    allowance: Allowance | None = None,
+) -> dict[Key, OutputError]:
     """Error of each variant against `reference`, by the variant's key.
 
     `samples` starts a fresh pass over the same samples each time it is called. A variant is built when its turn
-    comes and dropped after it.
+    comes and dropped after it. When the time is over, variants that were not reached are left out.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run one of them.
         DataError: a sample cannot be read.
     """
-    names = list(variants)
-    size = max(1, min(_OPEN_SESSIONS, _OPEN_BYTES // max(reference.weight_bytes, 1)))
-    rounds = [names[start : start + size] for start in range(0, len(names), size)]
-    errors: dict[str, OutputError] = {}
-    exact = Session(reference)
+    allowance = allowance or Allowance()
+    keys = list(variants)
+    size = max(1, min(limits.sessions, limits.session_bytes // max(reference.weight_bytes, 1)))
+    rounds = [keys[start : start + size] for start in range(0, len(keys), size)]
+    errors: dict[Key, OutputError] = {}
+    exact = Session(reference, limits=limits) if keys else None
     for done, chosen in enumerate(rounds):
         progress("testing claims", done, len(rounds))
-        errors |= _one_round(exact, chosen, variants, samples)
+        if exact is not None and allowance.left > 0:
+            errors |= _one_round(exact, chosen, variants, samples, limits, allowance, len(rounds) - done)
     progress("testing claims", len(rounds), len(rounds))
     return errors
 
 
 def _one_round(
-    exact: Session, names: Sequence[str], variants: Mapping[str, Callable[[], Executable]], samples: Samples
-) -> dict[str, OutputError]:
-    sessions = {name: Session(variants[name]()) for name in names}
-    sums = {name: OutputErrorAccumulator() for name in names}
-    for sample in samples():
+    exact: Session,
+    keys: Sequence[Key],
+    variants: Mapping[Key, Callable[[], Executable]],
+    samples: Samples,
+    limits: Limits,
+    allowance: Allowance,
+    rounds: int,
+) -> dict[Key, OutputError]:
+    share = allowance.share(rounds)
+    sessions = {key: Session(variants[key](), limits=limits) for key in keys}
+    sums = {key: OutputErrorAccumulator() for key in keys}
+    share.begin()
+    for done, sample in enumerate(samples(), start=1):
         outputs = Reference(exact.run(sample))
-        for name, session in sessions.items():
-            sums[name].add(outputs, session.run(sample))
-    return {name: accumulator.result() for name, accumulator in sums.items()}
+        for key, session in sessions.items():
+            if not allowance.left:
+                break
+            sums[key].add(outputs, session.run(sample))
+        if not share.fits(done):
+            break
+    return {key: accumulator.result() for key, accumulator in sums.items() if accumulator.samples}

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.forecast.population import SIZE, Samples, finite
-from onnxlint_q.forecast.step import Edge, Rule, Site, Step
+from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
 from onnxlint_q.forecast.transfer import Diagonal
 from onnxlint_q.forecast.unmodelled import UnmodelledError, broadcast
 from onnxlint_q.graph import Node
@@ -253,15 +253,15 @@ def function_of(site: Site) -> Function | None:
     return make(site.node) if make is not None else None
 
 
-def _unary_rule(make: Callable[[Node], Function]) -> Rule:
+def _unary_rule(make: Callable[[Node], Function]) -> TransferRule:
     return lambda site: unary(site, make(site.node))
 
 
-def _variadic_rule(operation: Callable[[Array, Array], Array]) -> Rule:
+def _variadic_rule(operation: Callable[[Array, Array], Array]) -> TransferRule:
     return lambda site: variadic(site, operation)
 
 
-RULES: Mapping[str, Rule] = {
+RULES: Mapping[str, TransferRule] = {
     **{name: _unary_rule(make) for name, make in FUNCTIONS.items()},
     **{name: _variadic_rule(operation) for name, operation in OPERATIONS.items()},
     "Clip": lambda site: unary(site, clip_function(site)),

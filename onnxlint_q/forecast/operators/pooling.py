@@ -18,7 +18,7 @@ from onnxlint_q.forecast.population import (
     standardised,
     write_taps,
 )
-from onnxlint_q.forecast.step import Edge, Rule, Site, Step
+from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
 from onnxlint_q.forecast.transfer import Adjoint, Diagonal, Taps, unbroadcast
 from onnxlint_q.forecast.unmodelled import UnmodelledError, axes_in, axis_in, bounded, broadcast
 
@@ -254,7 +254,7 @@ def product(site: Site) -> Step:
     return Step((finite(result),), (Edge(keys[0], Adjoint(to_left)), Edge(keys[1], Adjoint(to_right))))
 
 
-RULES: Mapping[str, Rule] = {
+RULES: Mapping[str, TransferRule] = {
     "BatchNormalization": batch_norm,
     "GlobalAveragePool": lambda site: average(site, _spatial(site)),
     "ReduceMean": reduce,

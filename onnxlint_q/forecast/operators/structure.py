@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxlint_q.forecast.operators.regroup import MAX_DISTINCT, Index, pair_blocks, regroup
 from onnxlint_q.forecast.population import SIZE, Samples
-from onnxlint_q.forecast.step import Edge, Rule, Site, Step
+from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
 from onnxlint_q.forecast.transfer import Adjoint, Move
 from onnxlint_q.forecast.unmodelled import UnmodelledError, axis_in, bounded
 
@@ -272,7 +272,7 @@ def shuffle_depth(site: Site) -> Step:
     return move(site, gathered)
 
 
-RULES: Mapping[str, Rule] = {
+RULES: Mapping[str, TransferRule] = {
     "Transpose": transpose,
     "Concat": concat,
     "Split": split,

@@ -39,6 +39,15 @@ def build_model(proto: onnx.ModelProto, store: TensorStore, *, path: Path, sha25
     return Model(path, sha256, proto, constants, order, inputs, outputs, builder.graph, types)
 
 
+def rebuilt(model: Model, proto: onnx.ModelProto) -> Model:
+    """The view of `proto`, a changed copy of the model's own.
+
+    Raises:
+        ModelError: as `build_model`.
+    """
+    return build_model(proto, TensorStore(model.path.parent, model.name), path=model.path, sha256=model.sha256)
+
+
 @dataclass
 class _Builder:
     store: TensorStore

@@ -1,68 +1,90 @@
-"""The rows of a comparison: one a value that both files have, with what its operator reads and loses."""
+"""The rows of a comparison: one a value that both files have, with what its operator reads and loses.
+
+An operator behind which the error falls is run alone on the float model's values, so that a rule can tell what is its
+own from what it inherits.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from onnxlint_q.analysis.pairing.match import Pairing
+import numpy as np
+
+from onnxlint_q.analysis.number_formats import decibel
+from onnxlint_q.analysis.observed.compared import BiasReading, Compared, ComparedRow, WeightReading
+from onnxlint_q.analysis.pairing.match import PairedOperation, Pairing
+from onnxlint_q.analysis.pairing.skeleton import Operation, Skeleton
 from onnxlint_q.execute.data.source import Source
-from onnxlint_q.graph import QuantizedTensor
-from onnxlint_q.proof.comparison.compare import Measured
-from onnxlint_q.proof.comparison.faults import FaultFinder
-from onnxlint_q.proof.comparison.layer_weights import WeightReader
-from onnxlint_q.proof.comparison.values import ComparedRow, CompareLevels
+from onnxlint_q.finding import Location
+from onnxlint_q.graph import Model, QuantizedTensor
+from onnxlint_q.proof.comparison.isolate import Paired, isolate
+from onnxlint_q.proof.comparison.layer_weights import LayerWeights, WeightReader, real_bias
+from onnxlint_q.proof.comparison.run_both import PairErrors
+
+# Operators that are run alone; each takes a session of the float model.
+_ISOLATED = 16
 
 
 def compared_rows(
-    pairing: Pairing,
-    measured: Measured,
-    quantized: tuple[QuantizedTensor, ...],
-    source: Source,
-    levels: CompareLevels,
-) -> tuple[ComparedRow, ...]:
-    """One row a value that was compared, in data order, jumps marked and explained.
+    pairing: Pairing, errors: PairErrors, quantized: tuple[QuantizedTensor, ...], source: Source
+) -> Compared:
+    """One row a value that was compared, in data order.
 
     Raises:
         ModelError, DataError: as `run_both`, which ran the same samples before.
     """
-    return tuple(_Rows(pairing, measured, quantized, source, levels).rows())
+    rows = _Rows(pairing, errors, quantized, source)
+    return Compared(
+        rows=tuple(rows.rows()),
+        keys=_keys(pairing.quantized, {value: value for value in errors.errors}, pairing.quantized),
+        reference_keys=_keys(
+            pairing.reference,
+            {ours: value for value, ours in pairing.values.items() if value in errors.errors},
+            pairing.quantized,
+        ),
+    )
+
+
+def _keys(skeleton: Skeleton, rows: Mapping[int, int], quantized: Skeleton) -> Mapping[str, str]:
+    """Key of the row that holds a tensor, by the tensor's key; `rows` gives its value in the quantised skeleton."""
+    return {
+        tensor: quantized.values[rows[value]].tensors[0] for tensor, value in skeleton.value_of.items() if value in rows
+    }
 
 
 class _Rows:
     def __init__(
-        self,
-        pairing: Pairing,
-        measured: Measured,
-        quantized: tuple[QuantizedTensor, ...],
-        source: Source,
-        levels: CompareLevels,
+        self, pairing: Pairing, errors: PairErrors, quantized: tuple[QuantizedTensor, ...], source: Source
     ) -> None:
-        self.pairing, self.measured = pairing, measured
+        self.pairing, self.errors, self.source = pairing, errors, source
         self.makers = pairing.quantized.makers()
         self.operations = {entry.quantized: entry for entry in pairing.operations}
         self.weights = WeightReader(pairing, quantized)
-        self.finder = FaultFinder(pairing, measured, source, levels)
+        outputs = pairing.quantized.model.outputs
+        self.outputs = {pairing.quantized.value_of.get(value.name) for value in outputs}
+        self.isolated = 0
 
     def rows(self) -> Iterator[ComparedRow]:
         for value in self.pairing.values:
-            if value in self.measured.errors:
+            if value in self.errors.errors:
                 yield self._row(value)
 
     def _row(self, value: int) -> ComparedRow:
-        error = self.measured.errors[value]
+        error = self.errors.errors[value]
         maker = self.makers.get(value)
         entry = self.operations.get(maker) if maker is not None else None
-        held = self.pairing.quantized.values[value].tensors
-        reads = self._reads(value)
+        held = self.pairing.quantized.values[value]
+        sources = tuple(sorted(self._sources(maker)))
+        reads = self._reads(maker, sources)
         weights = self.weights.read(entry)
         row = ComparedRow(
-            node=maker.node.label if maker is not None else held[0],
+            node=maker.node.label if maker is not None else held.tensors[0],
             op_type=maker.node.op_type if maker is not None else "Input",
             layer=entry is not None and entry.likeness is not None,
             reference=self.pairing.reference.values[self.pairing.values[value]].tensors[0],
-            quantized=held[0],
+            quantized=held.tensors[0],
             sqnr_db=error.sqnr_db,
             qmse=error.qmse,
             qce=error.qce,
@@ -70,32 +92,120 @@ class _Rows:
             cosine=error.cosine,
             reads_db=reads,
             drop_db=_drop(reads, error.sqnr_db),
-            weight_sqnr_db=weights.sqnr_db if weights is not None else None,
-            qparams=self.measured.qparams.get(value),
+            location=self._location(value, maker),
+            reference_node=entry.reference.node.name if entry is not None else "",
+            reads=tuple(self.pairing.quantized.values[read].tensors[0] for read in sources),
+            output=value in self.outputs,
+            fused=entry is not None and self._is_fused(value, entry),
+            valid_scale=self._valid_scale(held.quantized),
+            qparams=self.errors.qparams.get(value),
+            weight=_weight(entry, weights),
+            bias=self._bias(value, weights),
         )
-        faults = tuple(self.finder.faults(row, value, entry, weights))
-        return replace(row, jumps=bool(faults), faults=faults)
+        return self._with_experiments(row, value, entry, weights) if row.falls() and entry is not None else row
 
-    def _reads(self, value: int) -> float | None:
-        """Worst SQNR of what makes `value`; through operations that were not compared to those before them."""
+    def _with_experiments(
+        self, row: ComparedRow, value: int, entry: PairedOperation, weights: LayerWeights | None
+    ) -> ComparedRow:
+        if self.isolated >= _ISOLATED:
+            return row
+        self.isolated += 1
+        alone = isolate(self.pairing, Paired(entry, value, weights), self._before(entry), self.source)
+        if alone is None:
+            return row
+        return replace(
+            row,
+            weight=replace(row.weight, alone_db=alone.weight_db) if row.weight is not None else None,
+            input_db=alone.input_db,
+            inherited_db=alone.inherited_db,
+            before_db=alone.before_db,
+        )
+
+    def _before(self, entry: PairedOperation) -> Paired | None:
+        """The layer that makes what an operator reads; None if it reads several values, or the maker is no layer."""
+        if len(entry.quantized.inputs) != 1 or entry.quantized.inputs[0] not in self.pairing.values:
+            return None
+        (value,) = entry.quantized.inputs
         maker = self.makers.get(value)
+        before = self.operations.get(maker) if maker is not None else None
+        return Paired(before, value, self.weights.read(before)) if before is not None else None
+
+    def _location(self, value: int, maker: Operation | None) -> Location:
+        if maker is None:
+            return Location(output=self.pairing.quantized.values[value].tensors[0])
+        return self.pairing.quantized.model.locate(maker.node)
+
+    def _is_fused(self, value: int, entry: PairedOperation) -> bool:
+        """Whether the value is another tensor than what the operator itself makes, in one of the files."""
+        ours = self.pairing.reference.values[self.pairing.values[value]]
+        theirs = self.pairing.quantized.values[value]
+        return not (
+            set(ours.tensors) & set(entry.reference.node.outputs)
+            and set(theirs.tensors) & set(entry.quantized.node.outputs)
+        )
+
+    def _valid_scale(self, pair: QuantizedTensor | None) -> bool:
+        scale = pair.read_scale(self.pairing.quantized.model) if pair is not None else None
+        return scale is None or bool((np.isfinite(scale) & (scale > 0)).all())
+
+    def _bias(self, value: int, weights: LayerWeights | None) -> BiasReading | None:
+        error = self.errors.errors[value]
+        if weights is None or not weights.quantized.layer.bias:
+            return None
+        if error.qmse is None or error.sqnr_db is None or not math.isfinite(error.sqnr_db):
+            return None
+        difference = _bias_difference(self.pairing.reference.model, self.pairing.quantized.model, weights)
+        # The power of the signal is that of the error times their ratio.
+        alone = decibel(error.qmse * 10 ** (error.sqnr_db / 10), difference) if difference is not None else None
+        if difference is None or alone is None:
+            return None
+        return BiasReading(weights.quantized.layer.bias, math.sqrt(difference), alone)
+
+    def _reads(self, maker: Operation | None, sources: tuple[int, ...]) -> float | None:
+        """Worst SQNR of what makes a value; infinite for an input of the model."""
         if maker is None:
             return math.inf
-        found: list[float] = []
-        frontier, seen = list(maker.inputs), set(maker.inputs)
+        known = (self.errors.errors[read].sqnr_db for read in sources)
+        return min((sqnr for sqnr in known if sqnr is not None), default=None)
+
+    def _sources(self, maker: Operation | None) -> Iterator[int]:
+        """Compared values that `maker` reads; through operations that were not compared to those before them."""
+        frontier = list(maker.inputs) if maker is not None else []
+        seen = set(frontier)
         while frontier:
             read = frontier.pop()
-            error = self.measured.errors.get(read)
-            if error is not None:
-                if error.sqnr_db is not None:
-                    found.append(error.sqnr_db)
+            if read in self.errors.errors:
+                yield read
                 continue
             before = self.makers.get(read)
             for further in before.inputs if before is not None else ():
                 if further not in seen:
                     seen.add(further)
                     frontier.append(further)
-        return min(found, default=None)
+
+
+def _weight(entry: PairedOperation | None, weights: LayerWeights | None) -> WeightReading | None:
+    if entry is None or weights is None or entry.likeness is None:
+        return None
+    return WeightReading(
+        tensor=weights.quantized.layer.weight,
+        likeness=entry.likeness,
+        sqnr_db=weights.sqnr_db,
+        channels_db=weights.channels_db,
+        scales=weights.scale.size,
+        excess=weights.excess,
+    )
+
+
+def _bias_difference(model: Model, other: Model, weights: LayerWeights) -> float | None:
+    """Mean square of the float bias minus the quantised one; None where one of them cannot be read."""
+    ours, theirs = weights.reference, weights.quantized
+    if not (ours.layer.bias or ours.is_folded):
+        return None
+    exact, held = real_bias(model, ours), real_bias(other, theirs)
+    if exact is None or held is None or exact.shape != held.shape:
+        return None
+    return float(np.square(exact - held).mean())
 
 
 def _drop(reads: float | None, sqnr: float | None) -> float | None:

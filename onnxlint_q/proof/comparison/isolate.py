@@ -23,10 +23,11 @@ from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.readout import fed, matching
 from onnxlint_q.execute.session import NotRunnableError, Session
 from onnxlint_q.graph import Model, Node
-from onnxlint_q.proof.comparison.compare import Runner
 from onnxlint_q.proof.comparison.layer_weights import LayerWeights
+from onnxlint_q.proof.comparison.run_both import Runner
 
 Array = npt.NDArray[Any]
+Float = npt.NDArray[np.float32]
 # Enough for a figure good to a dB; the experiment is repeated for each suspicious layer.
 _SAMPLES = 4
 # Conv, ConvTranspose, Gemm and MatMul with the bias as third input mean the same in every opset since 11.
@@ -41,56 +42,118 @@ class Isolated:
         weight_db: with the quantised file's weight on the float input.
         input_db: with the float weight on the input rounded as in the quantised file.
         inherited_db: with the float weight on the input that the quantised file has, errors from before included.
+        before_db: with the float weight on what the layer before it makes with the quantised file's weight.
     """
 
     weight_db: float | None
     input_db: float | None
     inherited_db: float | None
+    before_db: float | None
 
 
-def isolate(
-    pairing: Pairing, entry: PairedOperation, value: int, weights: LayerWeights | None, source: Source
-) -> Isolated | None:
+@dataclass(frozen=True, slots=True, eq=False)
+class Paired:
+    """An operation in both files with the value that it makes in the quantised one.
+
+    Attributes:
+        weights: None where it is no layer, or they cannot be read.
+    """
+
+    entry: PairedOperation
+    value: int
+    weights: LayerWeights | None
+
+
+def isolate(pairing: Pairing, operation: Paired, before: Paired | None, source: Source) -> Isolated | None:
     """The experiment on one operator that reads one value; None where its float form cannot stand alone.
+
+    `before` is the layer that makes this value, if one does.
 
     Raises:
         ModelError, DataError: as when the whole model is run.
     """
-    part = _part(entry, weights, pairing.reference.model)
-    if part is None or len(entry.quantized.inputs) != 1:
+    alone = _alone(pairing, operation)
+    if alone is None:
         return None
-    read, made = entry.reference.inputs[0], pairing.values[value]
-    try:
-        session = Session(part.proto)
-    except NotRunnableError:
-        return None
-    held = pairing.quantized.values[entry.quantized.inputs[0]].quantized
+    layer_before = _alone(pairing, before) if before is not None and before.weights is not None else None
+    read = operation.entry.quantized.inputs[0]
+    held = pairing.quantized.values[read].quantized
     rounding = grid(pairing.quantized.model, held) if held is not None else None
-    runner = Runner(pairing.reference, list(dict.fromkeys([read, made])))
-    their_runner = Runner(pairing.quantized, [entry.quantized.inputs[0]])
-    sums = np.zeros(4)
+    wanted = [alone.read, alone.made, *([layer_before.read] if layer_before is not None else [])]
+    runner = Runner(pairing.reference, list(dict.fromkeys(wanted)))
+    their_runner = Runner(pairing.quantized, [read])
+    sums = np.zeros(5)
     for sample in source.take(pairing.reference.model.inputs, _SAMPLES):
         values = runner.run(sample)
-        x, y = values[read], values[made]
-        theirs = their_runner.run(fed(pairing.quantized.model, pairing.inputs, sample))
-        inherited = matching(x, theirs[entry.quantized.inputs[0]])
+        x, y = values[alone.read], values[alone.made]
+        theirs = matching(x, their_runner.run(fed(pairing.quantized.model, pairing.inputs, sample))[read])
         try:
-            clean = _run(session, {"x": x, **part.exact})
-            dirty = _run(session, {"x": x, **part.other})
-            coarse = _run(session, {"x": x if rounding is None else rounding.round_trip(x), **part.exact})
-            passed = _run(session, {"x": x if inherited is None else np.ascontiguousarray(inherited), **part.exact})
+            lossy = layer_before.lossy(values[layer_before.read], x) if layer_before is not None else None
+            if lossy is None:
+                layer_before = None
+            clean, *others = alone.results(
+                x,
+                y,
+                (x, True),
+                (x if rounding is None else rounding.round_trip(x), False),
+                (x if theirs is None else theirs, False),
+                (x if lossy is None else lossy, False),
+            )
         except NotRunnableError:
             return None
-        low, high = float(y.min(initial=0.0)), float(y.max(initial=0.0))
-        if y.shape == clean.shape and np.allclose(np.clip(clean, low, high), y, rtol=1e-3, atol=1e-3 * (high - low)):
-            clean, dirty, coarse, passed = (np.clip(a, low, high) for a in (clean, dirty, coarse, passed))
-        sums += [_power(clean), _power(dirty - clean), _power(coarse - clean), _power(passed - clean)]
-    signal, weight, inputs, before = (float(total) for total in sums)
+        sums += [_power(clean), *(_power(other - clean) for other in others)]
+    signal, *noises = (float(total) for total in sums)
+    weight_db, input_db, inherited_db, before_db = (sqnr_db(signal, noise) for noise in noises)
     return Isolated(
-        sqnr_db(signal, weight) if weights is not None else None,
-        sqnr_db(signal, inputs) if rounding is not None else None,
-        sqnr_db(signal, before),
+        weight_db if operation.weights is not None else None,
+        input_db if rounding is not None else None,
+        inherited_db,
+        before_db if layer_before is not None else None,
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Alone:
+    """One operator of the float model in a session of its own, with the values that it reads and makes there."""
+
+    session: Session
+    part: _Part
+    read: int
+    made: int
+
+    def results(self, x: Array, y: Array, *variants: tuple[Array, bool]) -> list[Float]:
+        """On its float input, and on each variant of it, with the quantised file's weight where that is True.
+
+        `y` is what the float model has behind it; where a rectifier makes the difference, all results get it.
+        """
+        results = [self._run(x, quantized=False), *(self._run(other, quantized=kind) for other, kind in variants)]
+        rectified = [np.clip(result, y.min(initial=0.0), y.max(initial=0.0)) for result in results]
+        return rectified if _same(rectified[0], y) else results
+
+    def lossy(self, x: Array, y: Array) -> Float | None:
+        """What it makes of its float input with the quantised file's weight; None where alone it does not make `y`."""
+        clean, lossy = self.results(x, y, (x, True))
+        return lossy if _same(clean, y) else None
+
+    def _run(self, x: Array, *, quantized: bool) -> Float:
+        feeds = {"x": np.ascontiguousarray(x), **(self.part.other if quantized else self.part.exact)}
+        return np.asarray(self.session.run(feeds)[0], np.float32)
+
+
+def _alone(pairing: Pairing, operation: Paired) -> _Alone | None:
+    entry = operation.entry
+    part = _part(entry, operation.weights, pairing.reference.model)
+    if part is None or len(entry.quantized.inputs) != 1:
+        return None
+    try:
+        return _Alone(Session(part.proto), part, entry.reference.inputs[0], pairing.values[operation.value])
+    except NotRunnableError:
+        return None
+
+
+def _same(result: Float, y: Array) -> bool:
+    tolerance = 1e-3 * float(y.max(initial=0.0) - y.min(initial=0.0))
+    return y.shape == result.shape and bool(np.allclose(result, y, rtol=1e-3, atol=tolerance))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +170,7 @@ def _part(entry: PairedOperation, weights: LayerWeights | None, model: Model) ->
     if len(entry.reference.inputs) != 1 or not node.is_standard or node.subgraphs:
         return None
     if weights is None:
-        return _Part(_alone(node, ["x"], model.opset), {}, {}) if len(node.inputs) == 1 else None
+        return _Part(_model_of(node, ["x"], model.opset), {}, {}) if len(node.inputs) == 1 else None
     layer = weights.reference.layer
     if not layer.is_float:
         return None
@@ -117,10 +180,10 @@ def _part(entry: PairedOperation, weights: LayerWeights | None, model: Model) ->
         return None
     bias = {"b": values} if layer.op_type != "MatMul" else {}
     names = [*(["w", "x"] if layer.weight_left else ["x", "w"]), *bias]
-    return _Part(_alone(node, names, _LAYER_OPSET), {"w": exact, **bias}, {"w": other, **bias})
+    return _Part(_model_of(node, names, _LAYER_OPSET), {"w": exact, **bias}, {"w": other, **bias})
 
 
-def _alone(node: Node, names: Sequence[str], opset: int) -> Executable:
+def _model_of(node: Node, names: Sequence[str], opset: int) -> Executable:
     attributes = {name: held for name, held in node.attributes.items() if held is not None}
     made = helper.make_node(node.op_type, names, ["y"], **attributes)
     inputs = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names]
@@ -128,10 +191,6 @@ def _alone(node: Node, names: Sequence[str], opset: int) -> Executable:
     graph = helper.make_graph([made], "alone", inputs, [output])
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     return Executable(proto, {}, {})
-
-
-def _run(session: Session, feeds: Mapping[str, Array]) -> npt.NDArray[np.float32]:
-    return np.asarray(session.run(feeds)[0], np.float32)
 
 
 def _power(values: Array) -> float:

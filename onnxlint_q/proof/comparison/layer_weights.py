@@ -46,6 +46,15 @@ class LayerWeights:
         return sqnr_db(signal, noise)
 
     @property
+    def channels_db(self) -> npt.NDArray[np.float64]:
+        """SQNR (dB) of each channel that has signal, at most 150."""
+        exact = self.exact.astype(np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            power, noise = np.square(exact).sum(axis=1), np.square(exact - self.other).sum(axis=1)
+        live = np.isfinite(power) & np.isfinite(noise) & (power > 0)
+        return np.asarray(10 * np.log10(power[live] / np.maximum(noise[live], power[live] * 1e-15)), np.float64)
+
+    @property
     def excess(self) -> float:
         """How many times larger a scale is than the largest magnitude under it needs, median over the scales."""
         absmax = np.abs(self.exact).max(axis=1).astype(np.float64)
@@ -83,6 +92,19 @@ class WeightReader:
         model = self.pairing.reference.model
         found = [LayerWeights(layer, theirs, layer.matrix(model), other, steps, top) for layer in candidates]
         return max(found, key=lambda weights: -math.inf if weights.sqnr_db is None else weights.sqnr_db)
+
+
+def real_bias(model: Model, layer: FoldedLayer) -> npt.NDArray[np.float64] | None:
+    """The bias of a layer in real values; None where an integer one has no constant scale."""
+    part = layer.layer
+    if part.is_float:
+        bias = layer.bias(model)
+        return None if bias is None else bias.astype(np.float64)
+    stored = model.constant(part.bias)
+    scales = [model.constant(key) for key in (part.node.input(1), part.scale)]
+    if stored is None or scales[0] is None or scales[1] is None or not np.issubdtype(stored.dtype, np.integer):
+        return None
+    return np.ravel(stored).astype(np.float64) * float(np.ravel(scales[0])[0]) * np.ravel(scales[1]).astype(np.float64)
 
 
 def _matrix(model: Model, layer: FoldedLayer, pair: QuantizedTensor | None) -> Matrix | None:

@@ -33,7 +33,7 @@ def divergence(p: Vector, q: Vector) -> float:
     return max(0.0, cross_entropy(p, q) - cross_entropy(p, p))
 
 
-def distribution(counts: npt.NDArray[np.int64], occupied: npt.NDArray[np.bool]) -> Vector:
+def distribution(counts: npt.NDArray[np.int64], occupied: npt.NDArray[np.bool_]) -> Vector:
     """A histogram as probabilities over the `occupied` bins.
 
     Each of them gets half a count more (Jeffreys' prior), so that a bin that quantisation emptied costs much and not

@@ -1,21 +1,15 @@
-"""`concise`: one line a jump and one for the output, to grep and for editors."""
+"""`concise`: one line for the verdict and one a finding, to grep and for editors."""
 
 from __future__ import annotations
 
-from onnxlint_q.report import words
 from onnxlint_q.report.compare import phrases
+from onnxlint_q.report.concise import lines_of
 from onnxlint_q.workflow.results import Comparison
 
 
 def render(comparison: Comparison) -> str:
-    """One line a jump, then the output."""
-    path = words.name(comparison.quantized.path)
-    lines = [
-        f"{path}: jump at {words.name(row.node, 100)} ({words.name(row.op_type, 40)}): {phrases.jump(row)}; "
-        f"{phrases.fault(row.faults[0])}"
-        for row in comparison.jumps
-    ]
-    output = f"{path}: {comparison.verdict.value if comparison.verdict else 'unknown'}: {phrases.output(comparison)}"
+    """As in the report on a model; behind the verdict stands what class scores show."""
+    verdict, *findings = lines_of(comparison.quantized)
     if comparison.classifier is not None:
-        output += f", {phrases.classifier(comparison.classifier)}"
-    return "\n".join([*lines, output]) + "\n"
+        verdict += f"; {phrases.classifier(comparison.classifier)}"
+    return "\n".join([verdict, *findings]) + "\n"

@@ -10,13 +10,11 @@ from rich.text import Text
 
 from onnxlint_q.report import words
 from onnxlint_q.report.compare import phrases
-from onnxlint_q.report.full import VERDICT_STYLE, drawn, indented
-from onnxlint_q.workflow.results import ComparedRow, Comparison
+from onnxlint_q.report.full import VERDICT_STYLE, drawn, findings_of, indented
+from onnxlint_q.workflow.results import Comparison
 
 ROWS = 200
 """Rows of the table; the json and html reports have all of them."""
-JUMPS = 8
-"""Jumps that are explained."""
 
 
 def render(comparison: Comparison, width: int = 100, colour: bool = False) -> str:
@@ -34,11 +32,7 @@ def _report(comparison: Comparison, width: int) -> Iterator[RenderableType]:
         yield Text(f"▲ {warning}", "bold yellow")
     yield Text()
     yield _verdict(comparison)
-    for number, row in enumerate(comparison.jumps[:JUMPS]):
-        yield Text()
-        yield from _jump(row, number == 0)
-    if len(comparison.jumps) > JUMPS:
-        yield indented(Text(f"and {len(comparison.jumps) - JUMPS} more jumps", "dim"), 2)
+    yield from findings_of(comparison.quantized, width)
     yield Text()
     yield from _table(comparison, width)
     noted = list(phrases.notes(comparison))
@@ -47,9 +41,9 @@ def _report(comparison: Comparison, width: int) -> Iterator[RenderableType]:
         yield Text("Not compared, and other notes", "bold")
         for note in noted:
             yield indented(Text(f"· {note}"), 2)
-    if comparison.seconds:
+    if comparison.quantized.seconds:
         yield Text()
-        yield Text(words.time_spent(comparison.seconds), "dim")
+        yield Text(words.time_spent(comparison.quantized.seconds), "dim")
     yield Text()
     yield Text(phrases.summary(comparison), "bold")
 
@@ -59,28 +53,12 @@ def _verdict(comparison: Comparison) -> RenderableType:
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
     table.add_row(
-        Text(phrases.verdict(comparison), VERDICT_STYLE[comparison.verdict]), Text(phrases.output(comparison))
+        Text(words.marked_verdict(comparison.result.verdict), VERDICT_STYLE[comparison.result.verdict]),
+        Text(words.reason(comparison.result)),
     )
     if comparison.classifier is not None:
         table.add_row("", Text(phrases.classifier(comparison.classifier)))
     return indented(table, 2)
-
-
-def _jump(row: ComparedRow, first: bool) -> Iterator[RenderableType]:
-    yield Text.assemble(
-        ("✖ first jump " if first else "✖ jump ", "bold red"),
-        (words.name(row.node, 80), "bold"),
-        (f" ({words.name(row.op_type, 40)})", ""),
-        (f"  {phrases.jump(row)}", "dim"),
-    )
-    for fault in row.faults:
-        table = Table.grid(padding=(0, 1))
-        table.add_row(Text("·"), Text(phrases.fault(fault)))
-        if fault.remedy:
-            table.add_row(Text("→", "bold"), Text(words.shown(fault.remedy)))
-        yield indented(table, 2)
-        if fault.snippet:
-            yield indented(Text(words.shown(fault.snippet, 300), "cyan", overflow="fold"), 4)
 
 
 def _table(comparison: Comparison, width: int) -> Iterator[RenderableType]:
@@ -90,10 +68,11 @@ def _table(comparison: Comparison, width: int) -> Iterator[RenderableType]:
     table.add_column("", no_wrap=True)
     for heading in ("SQNR\ndB", "reads\ndB", "falls\nby", "weight\ndB", "rounding\ndB", "QMSE", "QCE", "QKL"):
         table.add_column(heading, justify="right", no_wrap=True)
-    first = comparison.jumps[0] if comparison.jumps else None
+    jumps = comparison.jumps
     for row in comparison.rows[:ROWS]:
-        mark = "✖" if row is first else "▲" if row.jumps else ""
-        style = "bold red" if row is first else "yellow" if row.jumps else ""
+        first, jumps_here = row in jumps[:1], row in jumps
+        mark = "✖" if first else "▲" if jumps_here else ""
+        style = "bold red" if first else "yellow" if jumps_here else ""
         rounding = row.qparams.rounding_sqnr_db if row.qparams is not None else None
         cells = [
             *map(_db, (row.sqnr_db, row.reads_db)),

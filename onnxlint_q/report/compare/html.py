@@ -11,9 +11,11 @@ from onnxlint_q.report import words
 from onnxlint_q.report.compare import phrases
 from onnxlint_q.report.compare.json import render_compact
 from onnxlint_q.report.html import embed, environment
-from onnxlint_q.report.html.charts import Point, Series, gauge, levels_db, sqnr_chart
+from onnxlint_q.report.html.charts import Point, sqnr_chart
+from onnxlint_q.report.html.page import pages
+from onnxlint_q.report.html.published import published_comparison
 from onnxlint_q.report.html.table import Cell
-from onnxlint_q.workflow.results import ComparedRow, Comparison
+from onnxlint_q.workflow.results import ComparedRow, Comparison, Run
 
 COLUMNS = (
     ("SQNR, dB", "of the tensor, float against dequantised"),
@@ -34,16 +36,15 @@ COLUMNS = (
 def render(comparison: Comparison) -> str:
     """The page; the json report is inside it as `<script type="application/json" id="data">`."""
     template = environment().get_template("compare.html")
-    value = comparison.output_sqnr_db
+    comparison = published_comparison(comparison)
+    (page,) = pages(Run((comparison.quantized,)))
     text: str = template.render(
         comparison=comparison,
         phrases=phrases,
         title=words.name(comparison.quantized.path, 60),
         version=__version__,
         chart=_chart(comparison),
-        gauge=gauge(value, levels_db(comparison.verdict_levels))
-        if value is not None and math.isfinite(value)
-        else None,
+        page=page,
         columns=COLUMNS,
         rows=[(row, _cells(row, comparison)) for row in comparison.rows],
         data=embed(render_compact(comparison)),
@@ -56,21 +57,21 @@ def _chart(comparison: Comparison) -> Markup:
         Point(f"{number} {words.name(row.node, 80)}", row.sqnr_db)
         for number, row in enumerate(comparison.rows, start=1)
     )
-    jumps = [place for place, row in enumerate(comparison.rows) if row.jumps]
+    jumps = [place for place, row in enumerate(comparison.rows) if comparison.faults(row)]
     marks = {place: "first jump" if place == jumps[0] else "" for place in jumps}
-    levels = (comparison.levels.broken_db, comparison.levels.bad_db)
-    return sqnr_chart((Series("measured", "measured", points),), "SQNR along the network", levels, marks)
+    levels = [comparison.levels[name] for name in ("broken_db", "bad_db") if name in comparison.levels]
+    return sqnr_chart(points, "SQNR along the network", levels, marks)
 
 
 def _cells(row: ComparedRow, comparison: Comparison) -> tuple[Cell, ...]:
     held = row.qparams
     level = ""
-    if row.sqnr_db is not None and row.sqnr_db < comparison.levels.bad_db:
-        level = "bad" if row.sqnr_db < comparison.levels.broken_db else "poor"
+    if row.sqnr_db is not None and row.sqnr_db < comparison.levels.get("bad_db", -math.inf):
+        level = "bad" if row.sqnr_db < comparison.levels.get("broken_db", -math.inf) else "poor"
     return (
         _decibel(row.sqnr_db, level),
         _decibel(row.reads_db),
-        _decibel(row.drop_db if row.reads_db != math.inf else None, "bad" if row.jumps else ""),
+        _decibel(row.drop_db if row.reads_db != math.inf else None, "bad" if comparison.faults(row) else ""),
         _decibel(row.weight_sqnr_db),
         _decibel(held.rounding_sqnr_db if held is not None else None),
         *(_plain(value) for value in (row.qmse, row.qce, row.qkl, row.cosine)),

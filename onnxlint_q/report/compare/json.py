@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from onnxlint_q.report.json import calibration_document
+from onnxlint_q.finding import Finding
+from onnxlint_q.report.json import calibration_document, finding_document
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.words import PERFECT
-from onnxlint_q.workflow.results import ComparedFile, ComparedRow, Comparison, Fault, QparamsReading
+from onnxlint_q.workflow.results import ComparedFile, ComparedRow, Comparison, ModelResult, QparamsReading
 
 VERSION = 1
 
@@ -25,15 +27,15 @@ def render_compact(comparison: Comparison) -> str:
 def document(comparison: Comparison) -> dict[str, Json]:
     """The report as values the json module can write."""
     classifier = comparison.classifier
-    jumps = comparison.jumps
+    jumps, result, model = comparison.jumps, comparison.result, comparison.quantized
     return {
         "version": VERSION,
         "tool": tool(),
-        "float": _file(comparison.reference),
-        "quantised": _file(comparison.quantized),
-        "verdict": comparison.verdict.value if comparison.verdict else None,
-        "output_sqnr_db": number(comparison.output_sqnr_db),
-        "output_reason": PERFECT if comparison.output_sqnr_db == math.inf else None,
+        "float": _file(comparison.reference, comparison.reference.layers),
+        "quantised": _file(model, len(model.layers)),
+        "verdict": result.verdict.value if result.verdict else None,
+        "output_sqnr_db": number(result.output_sqnr_db),
+        "output_reason": PERFECT if result.output_sqnr_db is None and result.verdict is not None else None,
         "classifier": {
             "agreement": number(classifier.agreement),
             "qmse": number(classifier.qmse),
@@ -46,33 +48,31 @@ def document(comparison: Comparison) -> dict[str, Json]:
         if classifier is not None
         else None,
         "first_jump": text(jumps[0].quantized) if jumps else None,
-        "tensors": [_row(row) for row in comparison.rows],
+        "findings": [finding_document(finding) for finding in model.findings],
+        "tensors": [_row(row, comparison.faults(row)) for row in comparison.rows],
         "unpaired": {
             "float": [text(name) for name in comparison.unpaired_reference],
             "quantised": [text(name) for name in comparison.unpaired_quantized],
             "other_shape": [text(name) for name in comparison.not_compared],
         },
         "calibration": calibration_document(comparison.calibration),
-        "levels": {
-            "jump_db": comparison.levels.jump_db,
-            "bad_db": comparison.levels.bad_db,
-            "broken_db": comparison.levels.broken_db,
-        },
-        "notes": [text(note) for note in comparison.notes],
+        "levels": {name: number(comparison.levels.get(name)) for name in ("jump_db", "bad_db", "broken_db")},
+        "notes": [text(note) for note in model.notes],
+        "rule_crashed": model.rule_crashed,
     }
 
 
-def _file(file: ComparedFile) -> Json:
+def _file(file: ComparedFile | ModelResult, layers: int) -> Json:
     return {
         "path": text(file.path),
         "sha256": file.sha256,
         "opset": file.opset,
         "format": text(file.format),
-        "layers": file.layers,
+        "layers": layers,
     }
 
 
-def _row(row: ComparedRow) -> Json:
+def _row(row: ComparedRow, faults: Sequence[Finding]) -> Json:
     return {
         "node": text(row.node),
         "op_type": text(row.op_type),
@@ -89,8 +89,8 @@ def _row(row: ComparedRow) -> Json:
         "drop_db": number(row.drop_db),
         "weight_sqnr_db": number(row.weight_sqnr_db),
         "qparams": _qparams(row.qparams) if row.qparams is not None else None,
-        "jumps": row.jumps,
-        "faults": [_fault(fault) for fault in row.faults],
+        "jumps": bool(faults),
+        "faults": [_fault(fault) for fault in faults],
     }
 
 
@@ -110,11 +110,12 @@ def _qparams(reading: QparamsReading) -> Json:
     }
 
 
-def _fault(fault: Fault) -> Json:
+def _fault(fault: Finding) -> Json:
     return {
-        "what": fault.what,
-        "tensor": text(fault.tensor),
-        "alone_db": number(fault.alone_db),
+        "code": text(fault.code),
+        "what": text(str(fault.metrics.get("part", ""))),
+        "tensor": text(str(fault.metrics.get("tensor", ""))),
+        "alone_db": number(fault.measured_db),
         "message": text(fault.message),
         "remedy": text(fault.remedy),
         "snippet": text(fault.snippet),

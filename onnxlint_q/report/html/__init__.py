@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from onnxlint_q import __version__
 from onnxlint_q.report import digest, words
 from onnxlint_q.report.html.page import pages
+from onnxlint_q.report.html.published import published
+from onnxlint_q.report.html.table import ESTIMATE
 from onnxlint_q.report.json import render_compact
 from onnxlint_q.report.trial_tables import heading, trial_tables
 from onnxlint_q.workflow.results import Run
 
 
 def render(run: Run) -> str:
-    """The page; the json report is inside it as `<script type="application/json" id="data">`."""
+    """The page; the json report is inside it as `<script type="application/json" id="data">`.
+
+    A page is made to be attached to a release: of every path it tells the last part only.
+    """
     template = environment().get_template("report.html")
+    run = published(run)
     text: str = template.render(
         pages=pages(run),
         failures=run.failures,
@@ -46,6 +54,7 @@ def environment() -> Environment:
     )
     made.filters.update(
         name=words.name,
+        breakable=_breakable,
         shown=words.shown,
         lines=_lines,
         decibel=words.decibel,
@@ -53,12 +62,18 @@ def environment() -> Environment:
         count=words.count,
     )
     made.globals.update(words=words, severity_mark=words.SEVERITY_MARK, verdict_mark=words.VERDICT_MARK)
-    made.globals.update(trials_heading=heading, trial_tables=trial_tables)
+    made.globals.update(estimate=ESTIMATE, trials_heading=heading, trial_tables=trial_tables)
     return made
 
 
 def _finalize(value: object) -> object:
     return words.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _breakable(text: str, limit: int = 160) -> Markup:
+    """A name made safe to show that a narrow column may break behind its separators, and copies as it is."""
+    parts = re.split(r"(?<=[/._:;-])(?=[^/._:;-])", words.name(text, limit))
+    return Markup("<wbr>").join(parts)
 
 
 def _lines(text: str, limit: int = 4000) -> Markup:

@@ -20,6 +20,9 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 64, 14, 30
 REGRESSION_DB = 20.0
 """What detectors and regressors usually need."""
 
+CEILING_DB = 60.0
+"""Where the axis of output SQNR ends: noise of a thousandth of the signal, which nobody has to look at."""
+
 
 def levels_db(levels: VerdictLevels) -> tuple[float, ...]:
     """Where lines are drawn on a scale of output SQNR."""
@@ -40,26 +43,19 @@ class Point:
         value: None where there is nothing to draw.
         depthwise: drawn differently.
         low: the other end of a bar that does not start at the axis.
+        style: CSS class of the mark on a line: what the value rests on.
     """
 
     label: str
     value: float | None
     depthwise: bool = False
     low: float | None = None
+    style: str = "measured"
 
     @property
     def finite(self) -> bool:
         """Whether it can be drawn."""
         return self.value is not None and math.isfinite(self.value)
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """A line of a chart; `style` is its CSS class."""
-
-    label: str
-    style: str
-    points: tuple[Point, ...]
 
 
 def log_chart(points: Sequence[Point], title: str, unit: str = "") -> Markup:
@@ -101,25 +97,25 @@ def fraction_chart(points: Sequence[Point], title: str) -> Markup:
 
 
 def sqnr_chart(
-    series: Sequence[Series], title: str, levels: Sequence[float] = LEVELS_DB, marks: Mapping[int, str] | None = None
+    points: Sequence[Point], title: str, levels: Sequence[float] = LEVELS_DB, marks: Mapping[int, str] | None = None
 ) -> Markup:
-    """Lines over depth in dB with the levels where verdicts change, broken where a layer has no figure.
+    """A line over depth in dB with the levels where verdicts change, broken where a layer has no figure.
 
-    `marks` are places, counted from 0, that a vertical line and a word point out.
+    What lies above the axis is drawn at its end. `marks` are places, counted from 0, that a vertical line and a word
+    point out.
     """
-    values = [p.value for line in series for p in line.points if p.value is not None and p.finite]
+    values = [point.value for point in points if point.value is not None and point.finite]
     if not values:
         return Markup("")
-    bottom, top = min(0.0, math.floor(min(values) / 10) * 10), max(30.0, math.ceil(max(values) / 10) * 10)
+    bottom = min(0.0, math.floor(min(values) / 10) * 10)
+    top = min(max(30.0, math.ceil(max(values) / 10) * 10), max(CEILING_DB, bottom + 10))
     y = _linear(bottom, top)
     step = 10 * max(1, math.ceil((top - bottom) / 80))
     body = [_grid(y(tick), f"{tick:g}") for tick in range(int(bottom), int(top) + 1, step)]
     body += [_level(y(level), f"{level:g} dB") for level in levels if bottom <= level <= top]
-    length = max(len(line.points) for line in series)
-    body += [_mark(_positions(length)(place), said) for place, said in (marks or {}).items()]
-    for line in series:
-        body.append(_line(line, _positions(length), y))
-    return _svg(title, [*body, _depth_axis(length)])
+    x = _positions(len(points))
+    body += [_mark(x(place), said) for place, said in (marks or {}).items()]
+    return _svg(title, [*body, _line(points, x, y), _depth_axis(len(points))])
 
 
 def span_chart(points: Sequence[Point], title: str) -> Markup:
@@ -240,19 +236,26 @@ def _titled(mark: str, title: str, depthwise: bool) -> str:
     return f"{group}<title>{escape(title)}</title>{mark}</g>"
 
 
-def _line(line: Series, x: Callable[[int], float], y: Scale) -> str:
+def _line(points: Sequence[Point], x: Callable[[int], float], y: Scale) -> str:
     path, pen_down = "", False
     marks = []
-    for index, point in enumerate(line.points):
+    for index, point in enumerate(points):
         if point.value is None or not point.finite:
             pen_down = False
             continue
-        path += f"{'L' if pen_down else 'M'}{_n(x(index))} {_n(y(point.value))}"
+        place = x(index), max(y(point.value), TOP)
+        path += f"{'L' if pen_down else 'M'}{_n(place[0])} {_n(place[1])}"
         pen_down = True
-        circle = f'<circle cx="{_n(x(index))}" cy="{_n(y(point.value))}" r="2.6"/>'
-        said = f"{point.label}: {words.decibel(point.value)}, {line.label}"
-        marks.append(_titled(circle, said, point.depthwise))
-    return f'<g class="line {line.style}"><path d="{path}"/>{"".join(marks)}</g>'
+        said = f"{point.label}: {words.decibel(point.value)}, {point.style}"
+        marks.append(f'<g class="{point.style}"><title>{escape(said)}</title>{_dot(*place, point.style)}</g>')
+    return f'<g class="line"><path d="{path}"/>{"".join(marks)}</g>'
+
+
+def _dot(x: float, y: float, style: str) -> str:
+    """A disc for a measured figure, a ring for a probed one, a diamond for a forecast."""
+    if style == "forecast":
+        return f'<path class="dot" d="M{_n(x)} {_n(y - 4)}l4 4l-4 4l-4 -4z"/>'
+    return f'<circle class="dot" cx="{_n(x)}" cy="{_n(y)}" r="3"/>'
 
 
 def _svg(title: str, body: Iterable[str]) -> Markup:

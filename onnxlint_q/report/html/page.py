@@ -12,13 +12,15 @@ from markupsafe import Markup
 from onnxlint_q.finding import Finding, Severity
 from onnxlint_q.report import digest, words
 from onnxlint_q.report.html import charts
-from onnxlint_q.report.html.charts import Point, Series
-from onnxlint_q.report.html.table import Column, columns
-from onnxlint_q.workflow.results import Basis, LayerRow, ModelResult, Run, SchemeResult
+from onnxlint_q.report.html.charts import Point
+from onnxlint_q.report.html.table import ESTIMATE, Column, columns
+from onnxlint_q.report.layers import TRUST, known, of_claim, worst_layers
+from onnxlint_q.workflow.results import LayerRow, ModelResult, Run, SchemeResult
 
 OPEN = 6
 """Places of one rule that are shown before the rest is folded away."""
-STYLE = {Basis.FORECAST: "forecast", Basis.PROBE: "probe", Basis.MEASURED: "measured"}
+WIDE = 20
+"""Columns of a table from which on it is printed across."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,16 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One finding with its anchor, and under it what other rules say of the same damage."""
+    """One finding with its anchor, and under it what other rules say of the same damage.
+
+    Attributes:
+        evidence, claim: what stands behind it, in a few words and as sentences.
+    """
 
     finding: Finding
     anchor: str
+    evidence: str
+    claim: str
     same: tuple[Place, ...] = ()
 
 
@@ -66,10 +74,17 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One model."""
+    """One model.
+
+    Attributes:
+        title: its file's name, with the beginning of its hash where others of the run have the same name.
+        clean: nothing was found that counts, and nothing speaks against the model.
+    """
 
     result: ModelResult
     anchor: str
+    title: str
+    clean: bool
     warnings: tuple[str, ...]
     cards: tuple[Card, ...]
     tally: tuple[tuple[Severity, int], ...]
@@ -78,6 +93,16 @@ class Page:
     suppressed: tuple[RuleBlock, ...]
     figures: tuple[Figure, ...]
     columns: tuple[Column, ...]
+
+    @property
+    def estimates(self) -> bool:
+        """Whether measured figures and others stand in one column."""
+        return any(cell.text.startswith(ESTIMATE) for column in self.columns for cell in column.cells)
+
+    @property
+    def wide(self) -> bool:
+        """Whether the table is too wide for an upright page."""
+        return len(self.columns) > WIDE
 
     @property
     def spans(self) -> tuple[tuple[str, int], ...]:
@@ -90,11 +115,20 @@ class Page:
                 spans.append((column.over, 1))
         return tuple(spans)
 
+    @property
+    def starts(self) -> frozenset[int]:
+        """Columns that a new upper heading begins with."""
+        spans = [span for _, span in self.spans]
+        return frozenset(sum(spans[:place]) for place in range(len(spans)))
+
 
 def pages(run: Run) -> tuple[Page, ...]:
     """One page part a model; anchors are unique over all of them."""
     anchors = _Anchors()
-    return tuple(_page(model, index, anchors) for index, model in enumerate(run.models, start=1))
+    names = Counter(model.path for model in run.models)
+    return tuple(
+        _page(model, index, anchors, unique=names[model.path] == 1) for index, model in enumerate(run.models, start=1)
+    )
 
 
 class _Anchors:
@@ -109,18 +143,20 @@ class _Anchors:
         return f"f-{finding.fingerprint}" + (f"-{repeat}" if repeat > 1 else "")
 
 
-def _page(model: ModelResult, index: int, anchors: _Anchors) -> Page:
+def _page(model: ModelResult, index: int, anchors: _Anchors, *, unique: bool) -> Page:
     kept = digest.counted(model.findings)
     counts = ((severity, sum(finding.severity is severity for finding in kept)) for severity in Severity)
     return Page(
         result=model,
         anchor=f"m-{index}",
+        title=(model.path or "(no name)") + ("" if unique else f" ({model.sha256[:8]})"),
+        clean=digest.clean(model),
         warnings=words.warnings(model),
         cards=tuple(_card(model, result) for result in model.schemes),
         tally=tuple((severity, total) for severity, total in counts if total),
-        blocks=_blocks(digest.group_by_damage(kept), anchors),
-        refuted=_blocks(digest.group_by_rule(digest.refuted(model.findings)), anchors),
-        suppressed=_blocks(digest.group_by_rule(model.suppressed), anchors),
+        blocks=_blocks(model, digest.group_by_damage(kept), anchors),
+        refuted=_blocks(model, digest.group_by_rule(digest.refuted(model.findings)), anchors),
+        suppressed=_blocks(model, digest.group_by_rule(model.suppressed), anchors),
         figures=tuple(_figures(model)),
         columns=tuple(columns(model)),
     )
@@ -128,38 +164,45 @@ def _page(model: ModelResult, index: int, anchors: _Anchors) -> Page:
 
 def _card(model: ModelResult, result: SchemeResult) -> Card:
     value = result.output_sqnr_db
-    worst = digest.worst_layers(model, result.scheme, 1)
-    weakest = ""
-    basis = digest.ranking(model, result.scheme)
-    if worst and basis is not None:
-        alone = words.decibel(digest.weight_sqnr(worst[0], basis, result.scheme))
-        label = words.name(words.layer_label(worst[0]), 70)
-        weakest = f"Weakest layer: {label}, {alone} if its weight alone is quantised ({basis.value})."
     return Card(
         result=result,
         reason=words.reason(result),
         basis=words.basis(result, model.calibration),
         note=words.note(result),
-        weakest=weakest,
+        weakest=_weakest(model, result.scheme),
         gauge=charts.gauge(value, charts.levels_db(model.levels))
         if value is not None and math.isfinite(value)
         else None,
     )
 
 
-def _blocks(groups: Iterable[digest.Group], anchors: _Anchors) -> tuple[RuleBlock, ...]:
-    return tuple(_block(group, anchors) for group in groups)
+def _weakest(model: ModelResult, scheme: str) -> str:
+    worst = worst_layers(model, scheme, 1)
+    if not worst:
+        return ""
+    row, told = worst[0]
+    label = words.name(words.layer_label(row), 70)
+    if told.weight_db is None:
+        return f"Weakest layer: perhaps {label}, not measured. {words.CONTRADICTED.capitalize()}."
+    alone = words.decibel(told.weight_db)
+    return f"Weakest layer: {label}, {alone} if its weight alone is quantised ({told.basis.value})."
 
 
-def _block(group: digest.Group, anchors: _Anchors) -> RuleBlock:
+def _blocks(model: ModelResult, groups: Iterable[digest.Group], anchors: _Anchors) -> tuple[RuleBlock, ...]:
+    return tuple(_block(model, group, anchors) for group in groups)
+
+
+def _block(model: ModelResult, group: digest.Group, anchors: _Anchors) -> RuleBlock:
     def shared(text: Callable[[Finding], str]) -> str:
         texts = {text(finding) for finding in group.findings}
         return texts.pop() if len(texts) == 1 else ""
 
-    places = tuple(
-        Place(finding, anchors(finding), tuple(Place(other, anchors(other)) for other in group.same_as(index)))
-        for index, finding in enumerate(group.findings)
-    )
+    def place(finding: Finding, others: Iterable[Finding] = ()) -> Place:
+        told = of_claim(model, finding)
+        anchor, evidence, claim = anchors(finding), words.evidence(finding, told), words.claim(finding, told)
+        return Place(finding, anchor, evidence, claim, tuple(place(other) for other in others))
+
+    places = tuple(place(finding, group.same_as(index)) for index, finding in enumerate(group.findings))
     return RuleBlock(
         group=group,
         message=shared(lambda finding: finding.message),
@@ -183,16 +226,7 @@ def _figures(model: ModelResult) -> Iterable[Figure]:
         )
 
     for result in model.schemes:
-        stages = digest.bases(model, result.scheme)
-        lines = tuple(_sqnr_series(model, result.scheme, basis) for basis in reversed(stages))
-        scheme = words.name(result.scheme, 40)
-        title = f"Output SQNR by layer, {scheme}"
-        yield Figure(
-            title,
-            "SQNR at the model's output if the weight of this layer alone is quantised. Lower is worse.",
-            charts.sqnr_chart(lines, title, charts.levels_db(model.levels)),
-            tuple((f"{basis.value}-key", basis.value) for basis in stages),
-        )
+        yield _sqnr_figure(model, result.scheme)
     title = "Average precision by layer"
     yield Figure(
         title,
@@ -228,13 +262,23 @@ def _figures(model: ModelResult) -> Iterable[Figure]:
         )
 
 
-def _sqnr_series(model: ModelResult, scheme: str, basis: Basis) -> Series:
+def _sqnr_figure(model: ModelResult, scheme: str) -> Figure:
+    told = [known(model, row, scheme) for row in model.layers]
     points = tuple(
         Point(
             f"{n} {words.name(words.layer_label(row), 80)}",
-            digest.weight_sqnr(row, basis, scheme),
+            entry.weight_db if entry is not None else None,
             row.depthwise,
+            style=entry.basis.value if entry is not None else "",
         )
-        for n, row in enumerate(model.layers, start=1)
+        for n, (row, entry) in enumerate(zip(model.layers, told, strict=True), start=1)
     )
-    return Series(basis.value, STYLE[basis], points)
+    drawn = {point.style for point in points if point.finite}
+    title = f"Output SQNR by layer, {words.name(scheme, 40)}"
+    return Figure(
+        title,
+        "SQNR at the model's output if the weight of this layer alone is quantised, the best figure that is known. "
+        "Lower is worse.",
+        charts.sqnr_chart(points, title, charts.levels_db(model.levels)),
+        tuple((f"{basis.value}-key", basis.value) for basis in TRUST if basis.value in drawn),
+    )

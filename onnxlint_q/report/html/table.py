@@ -6,11 +6,16 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from onnxlint_q.report import digest, words
+from onnxlint_q.report import words
+from onnxlint_q.report.layers import Known, known
 from onnxlint_q.workflow.results import Basis, LayerSqnr, ModelResult, VerdictLevels
 
+ESTIMATE = "≈"
+"""Before a figure that was not measured, where others of its column were."""
 EXTREMES = 3
 """Cells of a column that are marked as its worst."""
+SHARE = 5.0
+"""Percent of the output's noise below which a layer is not marked however small the others' shares are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +55,9 @@ def columns(model: ModelResult) -> Iterable[Column]:
     channels = [row.channel_sqnr_db for row in rows]
     if any(value is not None for value in channels):
         help_text = "mean over channels of the weight's SQNR under one int8 scale, dB"
-        yield Column("channel SQNR, dB", "folded weight", help_text, _extreme(channels, decibel=True))
-    for scheme, basis in _stages(model):
-        over = f"{words.name(scheme, 40)}, {basis.value}"
-        said = [digest.stage(row, basis).get(scheme) for row in rows]
-        yield Column(
-            "weight, dB", over, "output SQNR, this weight alone quantised", _sqnr_cells(said, _weight, model.levels)
-        )
-        for heading, help_text, figure in _WITH_OUTPUT:
-            if any(sqnr is not None and figure(sqnr) is not None for sqnr in said):
-                yield Column(heading, over, help_text, _sqnr_cells(said, figure, model.levels))
-        yield from _shares(said, over)
+        yield Column("channels, dB", "folded weight", help_text, _extreme(channels, decimals=1))
+    for result in model.schemes:
+        yield from _scheme(model, result.scheme)
     if any(row.activation_low is not None for row in rows):
         low = tuple(_cell(row.activation_low) for row in rows)
         high = tuple(_cell(row.activation_high) for row in rows)
@@ -68,73 +65,74 @@ def columns(model: ModelResult) -> Iterable[Column]:
         yield Column("highest", "activation", "largest value seen of the tensor that is rounded behind the layer", high)
 
 
-def _shares(said: Sequence[LayerSqnr | None], over: str) -> Iterable[Column]:
-    """The noise budget: percent of the output's noise that the weight and the activation make."""
+def _scheme(model: ModelResult, scheme: str) -> Iterable[Column]:
+    """What is known of each layer under one scheme; the heading names the stage where all figures are of one."""
+    told = [known(model, row, scheme) for row in model.layers]
+    stages = {entry.basis for entry in told if entry is not None and entry.weight_db is not None}
+    mixed = len(stages) > 1
+    over = words.name(scheme, 40) + ("" if mixed else "".join(f", {basis.value}" for basis in stages))
+    for heading, help_text, figure in _FIGURES:
+        if any(entry is not None and figure(entry) is not None for entry in told):
+            cells = tuple(_sqnr_cell(entry, figure, model.levels, mixed=mixed) for entry in told)
+            yield Column(heading, over, help_text, cells)
+    yield from _shares(model, scheme)
+
+
+def _shares(model: ModelResult, scheme: str) -> Iterable[Column]:
+    """The noise budget: percent of the output's noise that the weight and the result make."""
     figures: tuple[tuple[str, Callable[[LayerSqnr], float | None]], ...] = (
-        ("weight, % of noise", lambda sqnr: sqnr.weight_share),
-        ("output, % of noise", lambda sqnr: sqnr.activation_share),
+        ("weight", lambda sqnr: sqnr.weight_share),
+        ("result", lambda sqnr: sqnr.activation_share),
     )
+    said = [(row.forecast or {}).get(scheme) for row in model.layers]
     for heading, figure in figures:
         shares = [None if sqnr is None else figure(sqnr) for sqnr in said]
         if any(share is not None for share in shares):
             percent = [None if share is None else 100 * share for share in shares]
-            help_text = "share of the output's noise power, everything quantised"
-            yield Column(heading, over, help_text, _extreme(percent, largest=True))
+            help_text = f"forecast: share of the output's noise power under {words.name(scheme, 40)}, all quantised"
+            cells = _extreme(percent, largest=True, decimals=1, least=SHARE)
+            yield Column(heading, "noise forecast, %", help_text, cells)
 
 
-def _stages(model: ModelResult) -> tuple[tuple[str, Basis], ...]:
-    """Scheme and stage of every set of figures there is."""
-    return tuple((result.scheme, basis) for result in model.schemes for basis in digest.bases(model, result.scheme))
-
-
-def _weight(sqnr: LayerSqnr) -> float | None:
-    return sqnr.weight_sqnr_db
-
-
-def _both(sqnr: LayerSqnr) -> float | None:
-    return sqnr.sqnr_db
-
-
-def _output(sqnr: LayerSqnr) -> float | None:
-    return sqnr.activation_sqnr_db
-
-
-_WITH_OUTPUT = (
-    ("output, dB", "output SQNR, this layer's output alone quantised", _output),
-    ("with output, dB", "output SQNR, this weight and this output quantised", _both),
+_FIGURES: tuple[tuple[str, str, Callable[[Known], float | None]], ...] = (
+    ("weight, dB", "output SQNR, this weight alone quantised", lambda known: known.weight_db),
+    ("result, dB", "output SQNR, this layer's result alone quantised", lambda known: known.output_db),
+    ("both, dB", "output SQNR, this weight and this result quantised", lambda known: known.both_db),
 )
 
 
-def _cell(value: float | None, level: str = "", why: str = "", *, decibel: bool = False) -> Cell:
+def _sqnr_cell(
+    known: Known | None, figure: Callable[[Known], float | None], levels: VerdictLevels, *, mixed: bool
+) -> Cell:
+    """One figure, marked where it is low; `mixed` columns mark those that are not measured."""
+    value = None if known is None else figure(known)
+    if known is None or value is None:
+        contradicted = known is not None and known.weight_db is None
+        return Cell("-", why=f"{words.NOT_MEASURED}: {words.CONTRADICTED}" if contradicted else "")
+    estimate = mixed and known.basis is not Basis.MEASURED
+    text = f"{ESTIMATE}{words.figure(value)}" if estimate else words.figure(value)
+    if value < levels.survives_db:
+        level, under = ("bad", levels.breaks_db) if value < levels.breaks_db else ("poor", levels.survives_db)
+        return Cell(text, f"{value:.6g}", level, f"{known.basis.value}, under {under:g} dB")
+    return Cell(text, f"{value:.6g}", why=known.basis.value if estimate else "")
+
+
+def _cell(value: float | None, level: str = "", why: str = "", *, decimals: int | None = None) -> Cell:
+    """A figure with three significant digits, or with so many decimals."""
     if value is None or math.isnan(value):
         return Cell("-")
-    text = words.number(value) if decibel and math.isfinite(value) else words.significant(value)
-    if math.isinf(value):
-        text = words.PERFECT if decibel and value > 0 else text
+    text = words.significant(value) if decimals is None or math.isinf(value) else words.number(value, decimals)
     return Cell(text, f"{value:.6g}", level, why)
 
 
-def _sqnr_cells(
-    said: Sequence[LayerSqnr | None], figure: Callable[[LayerSqnr], float | None], levels: VerdictLevels
+def _extreme(
+    values: Sequence[float | None], *, largest: bool = False, decimals: int | None = None, least: float = -math.inf
 ) -> tuple[Cell, ...]:
-    cells = []
-    for sqnr in said:
-        value = None if sqnr is None else figure(sqnr)
-        if value is not None and value < levels.breaks_db:
-            cells.append(_cell(value, "bad", f"under {levels.breaks_db:g} dB", decibel=True))
-        elif value is not None and value < levels.survives_db:
-            cells.append(_cell(value, "poor", f"under {levels.survives_db:g} dB", decibel=True))
-        else:
-            cells.append(_cell(value, decibel=True))
-    return tuple(cells)
-
-
-def _extreme(values: Sequence[float | None], *, largest: bool = False, decibel: bool = False) -> tuple[Cell, ...]:
     """The column with its few worst cells marked, where there are enough layers for that to say anything."""
     known = sorted({value for value in values if value is not None and math.isfinite(value)}, reverse=largest)
-    worst = set(known[:EXTREMES]) if len(known) > 3 * EXTREMES else set()
+    worst = {value for value in known[:EXTREMES] if value >= least} if len(known) > 3 * EXTREMES else set()
     why = f"among the {EXTREMES} {'largest' if largest else 'smallest'}"
     return tuple(
-        _cell(value, "poor", why, decibel=decibel) if value in worst else _cell(value, decibel=decibel)
+        _cell(value, "poor", why, decimals=decimals) if value in worst else _cell(value, decimals=decimals)
         for value in values
     )

@@ -145,7 +145,7 @@ class NearZeroVariance(Rule):
             remedy, snippet = _advice(facts, layer, norm, lifted, gains)
             effect = (
                 f"; folded, {channels(wide)} {'take' if wide.size > 1 else 'takes'} the int8 scale, up to "
-                f"{times(float(width.max()))} times as wide as an ordinary channel{view.words}"
+                f"{times(float(width.max()))} times as wide as an ordinary channel"
                 if wide.size
                 else "; folded, they stay narrow, but under scales of their own their int32 bias may overflow"
             )

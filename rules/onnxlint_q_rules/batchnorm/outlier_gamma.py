@@ -122,7 +122,7 @@ class OutlierGamma(Rule):
                 f"The gain of {channels(listed)} is up to {times(float(gains.ratio[listed[0]]))} times that of an "
                 "ordinary channel; folded into the layer, mean channel SQNR under one int8 scale falls from "
                 f"{before:.0f} to {after:.0f} dB and average precision from {layer.before.average_precision:.3f} to "
-                f"{layer.weight.average_precision:.3f}{view.words}.",
+                f"{layer.weight.average_precision:.3f}.",
                 remedy=f"{remedy} When training again, put weight decay on gamma.",
                 snippet=snippet,
                 metrics={

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from onnxlint_q.analysis.placement import QUANTIZED_OPERATORS
+from onnxlint_q.analysis.placement import is_quantized
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.graph import Node
 from onnxlint_q.graph.model import ROOT
@@ -85,7 +85,7 @@ small (float[N, 4] x) => (float[N, 4] y) {
         """At most one finding for the model, at the first such node."""
         nodes = [node for node in facts.model.nodes if node.graph == ROOT] if facts.is_float else []
         uses = Counter(node.name for node in nodes)
-        concerned = [node for node in nodes if node.is_standard and node.op_type in QUANTIZED_OPERATORS]
+        concerned = [node for node in nodes if is_quantized(node)]
         unnamed = [node for node in concerned if not node.name]
         repeated = [node for node in concerned if node.name and uses[node.name] > 1]
         first = next(iter(unnamed or repeated), None)

@@ -116,7 +116,7 @@ class CollapsedChannels(Rule):
             found = self.finding(
                 locate(facts, layer),
                 f"One int8 scale rounds every weight of {lost.size} of {total} output channels to zero "
-                f"({channels(lost)}){_besides(int(idle.size), total - int(lost.size))}{view.words}.",
+                f"({channels(lost)}){_besides(int(idle.size), total - int(lost.size))}.",
                 remedy=f"{remedy} If the float model gives the same output without these channels, prune them.",
                 snippet=snippet,
                 metrics={

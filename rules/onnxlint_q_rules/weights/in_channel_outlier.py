@@ -171,7 +171,7 @@ class InChannelOutlier(Rule):
             view,
             f"Even with scales of their own {low.size} of {sqnr.size} output channels keep less than "
             f"{self.channel_sqnr_db:g} dB ({worst(sqnr, min(4, low.size))}): in channel {channel} the largest weight "
-            f"is {times(ratio)} times the root mean square, which leaves {sqnr[channel]:.0f} dB{view.words}.",
+            f"is {times(ratio)} times the root mean square, which leaves {sqnr[channel]:.0f} dB.",
             {"worst_channel_sqnr_db": float(sqnr[channel]), "largest_over_rms": ratio, "low_channels": int(low.size)},
         )
 
@@ -188,7 +188,7 @@ class InChannelOutlier(Rule):
             view,
             f"Even with scales of their own {lost.size} of {layer.weight.vanishing.size} output channels lose most of "
             f"their weights: {share:.0%} of them are less than a 254th of the largest of their channel and round to "
-            f"zero ({channels(lost)}){view.words}.",
+            f"zero ({channels(lost)}).",
             {"lost_channels": int(lost.size), "vanishing_fraction": share},
         )
 

@@ -26,7 +26,7 @@ from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, Weights, option
-from onnxlint_q_rules.advice import finer_scale, forecast_db, locate, outlook, shared_scale
+from onnxlint_q_rules.advice import finer_scale, linear_db, locate, outlook, shared_scale
 from onnxlint_q_rules.chain import explained
 
 _SCHEME = INT8_PER_TENSOR.name
@@ -132,7 +132,7 @@ class LowDepthwiseAveragePrecision(Rule):
         for layer in layers:
             if layer.folded.layer.depthwise is not self.depthwise or layer.weight.non_finite:
                 continue
-            mean_db, known = layer.weight.mean_channel_sqnr_db(_SCHEME), forecast_db(facts, layer, _SCHEME)
+            mean_db, known = layer.weight.mean_channel_sqnr_db(_SCHEME), linear_db(facts, layer, _SCHEME)
             if mean_db is None or not self._suspected(layer.weight.average_precision, mean_db, known):
                 continue
             view = outlook(
@@ -150,7 +150,7 @@ class LowDepthwiseAveragePrecision(Rule):
             found = self.finding(
                 locate(facts, layer),
                 f"One int8 scale serves {metrics['channels']} {'depthwise' if self.depthwise else 'output'} channels, "
-                f"{clause}{view.words}.",
+                f"{clause}.",
                 remedy=remedy,
                 snippet=snippet,
                 metrics={**metrics, "forecast_db": view.forecast_db},

@@ -26,19 +26,33 @@
   }
   addEventListener("hashchange", reveal);
   if (location.hash) { reveal(); }
+
+  // What the style sheet opens on paper, for browsers that cannot style the content of closed details.
+  var opened = [];
   addEventListener("beforeprint", function () {
-    document.querySelectorAll("details").forEach(function (details) { details.open = true; });
+    opened = document.querySelectorAll(".rule:not(.faded) .place > details:not([open]), .rest:not([open]), .aside:not([open])");
+    opened.forEach(function (details) { details.open = true; });
+  });
+  addEventListener("afterprint", function () {
+    opened.forEach(function (details) { details.open = false; });
   });
 
   document.querySelectorAll("table").forEach(function (table) {
     var body = table.tBodies[0];
     var heads = table.querySelectorAll("th[data-key]");
     heads.forEach(function (head, column) {
-      var button = document.createElement("button");
-      button.type = "button";
+      // No <button>: browsers leave those out where they repeat the head of a table on paper.
+      var button = document.createElement("span");
+      button.setAttribute("role", "button");
+      button.tabIndex = 0;
       button.textContent = head.textContent;
       head.textContent = "";
       head.appendChild(button);
+      button.addEventListener("keydown", function (event) {
+        if (event.key !== "Enter" && event.key !== " ") { return; }
+        event.preventDefault();
+        button.click();
+      });
       button.addEventListener("click", function () {
         var down = head.getAttribute("aria-sort") === "ascending";
         heads.forEach(function (other) { other.removeAttribute("aria-sort"); });

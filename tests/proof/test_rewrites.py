@@ -7,17 +7,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import ties
 from onnx_cases import Array, as_model, onnx_text, run, sqnr_db
 
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.execute.data.preprocess import PRESETS
+from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.sources import ArraySource, open_source
 from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.finding import Confidence, Cure, Evidence, Finding, Location, Severity
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import Facts, facts_of
-from onnxlint_q.proof.cures import EXACT_DB
 from onnxlint_q.proof.prove import prove
+from onnxlint_q.proof.rewrites import EXACT_DB
 from onnxlint_q_rules.batchnorm.near_zero_variance import NearZeroVariance
 from onnxlint_q_rules.weights.low_depthwise_average_precision import LowDepthwiseAveragePrecision
 
@@ -63,6 +66,11 @@ def samples(still: float) -> Array:
     return values
 
 
+def tried(facts: Facts, source: Source, count: int, *findings: Finding) -> tuple[Finding, ...]:
+    bench = workbench(facts).calibrated(observe(facts, source, count))
+    return prove(bench, findings, source, count).findings
+
+
 def test_a_cure_of_a_constant_channel_holds(models: Path, calibration: Path) -> None:
     """The fixture end to end: chain, channel, forecast, float difference, what the cured weight leaves."""
     facts = facts_of(read_model(models / "near_zero_variance.onnx"), SCHEME_LIST)
@@ -70,7 +78,8 @@ def test_a_cure_of_a_constant_channel_holds(models: Path, calibration: Path) -> 
     seen = observe(facts, source, 8)
     facts = facts.observed(seen)
     found = [*NearZeroVariance().check(facts), *LowDepthwiseAveragePrecision().check(facts)]
-    for finding in prove(facts, seen, found, source, 8).findings:
+    assert {finding.code for finding in found} == {"QB002", "QW001"}
+    for finding in tried(facts, source, 8, *found):
         assert finding.cure == Cure("depthwise_bn_out", (7,), "int8-per-tensor")
         assert finding.evidence is Evidence.CONFIRMED
         assert finding.measured_db is not None and finding.measured_db < 0
@@ -87,29 +96,34 @@ def test_a_cure_of_a_constant_channel_holds(models: Path, calibration: Path) -> 
 def test_the_float_difference_is_that_of_the_network_with_gamma_zero() -> None:
     """A channel that the running variance calls constant, on data where it varies a little or a lot."""
     facts = measured(network(1e-9))
-    assert facts.cures["normal"].channels == (STILL,)
+    assert facts.cures["normal"].candidate.channels == (STILL,)
     for still, holds in ((1e-7, True), (1e-2, False)):
         source = ArraySource("s", {"x": samples(still)})
-        (finding,) = prove(facts, observe(facts, source, 6), [cured("normal", (STILL,))], source, 6).findings
+        (finding,) = tried(facts, source, 6, cured("normal", (STILL,)))
         exact = finding.metrics["cure_float_sqnr_db"]
         assert isinstance(exact, float) and (exact >= EXACT_DB) is holds
         assert finding.note.startswith("The cure holds" if holds else "The cure fails")
         feeds = {"x": samples(still)}
         expected = sqnr_db(run(network(1e-9), feeds)[0], run(network(1e-9, still_gamma=0.0), feeds)[0])
-        assert exact == pytest.approx(expected, abs=0.5)
+        assert exact == pytest.approx(expected, abs=ties.decibels(expected))
 
 
 def test_running_statistics_that_do_not_match_the_data_are_found_out() -> None:
     """The channel is constant, but not at its running mean, so that its value is not beta."""
     facts = measured(network(1e-9, mean=0.25))
     source = ArraySource("s", {"x": samples(0.0)})
-    (finding,) = prove(facts, observe(facts, source, 6), [cured("normal", (STILL,))], source, 6).findings
+    (finding,) = tried(facts, source, 6, cured("normal", (STILL,)))
     assert finding.note.startswith("The cure fails")
 
 
-def test_a_cure_that_does_not_fit_the_model_is_not_tried() -> None:
+def test_a_cure_that_does_not_fit_the_model_is_refused_with_the_reason() -> None:
     facts = measured(network(1.0))
     source = ArraySource("s", {"x": samples(1.0)})
-    asked = [cured("nowhere", (0,)), cured("y", (0,)), cured("normal", (CHANNELS,))]
-    for finding in prove(facts, observe(facts, source, 2), asked, source, 2).findings:
-        assert finding.note == "" and "cured_sqnr_db" not in finding.metrics
+    asked = [
+        (cured("nowhere", (0,)), "there is no such layer"),
+        (cured("y", (0,)), "no BatchNormalization folds into the layer"),
+        (cured("normal", (CHANNELS,)), f"the layer has {CHANNELS} channels, and not all of those that are named"),
+    ]
+    findings = tried(facts, source, 2, *(finding for finding, _ in asked))
+    for finding, (_, reason) in zip(findings, asked, strict=True):
+        assert finding.note == f"The cure was not tried: {reason}." and "cured_sqnr_db" not in finding.metrics

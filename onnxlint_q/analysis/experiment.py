@@ -1,0 +1,80 @@
+"""The experiment: what is quantised, under which scheme. It is the key of everything that is run or foreseen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from onnxlint_q.analysis.schemes import PER_TENSOR, Scheme
+
+Keys = frozenset[str] | Literal["all"]
+_NONE: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Some weights and some activations quantised, the rest of the network in float; by default the whole scheme.
+
+    Attributes:
+        scheme: how.
+        weights: keys of the layers whose weights are quantised, or all that the scheme covers.
+        activations: keys of the tensors that are, or all that the scheme gives a scale.
+    """
+
+    scheme: Scheme
+    weights: Keys = "all"
+    activations: Keys = "all"
+
+    @staticmethod
+    def on_weight(scheme: Scheme, layer: str) -> Experiment:
+        """Only the weight of one layer."""
+        return Experiment(scheme, frozenset({layer}), _NONE)
+
+    @staticmethod
+    def on_activation(scheme: Scheme, tensor: str) -> Experiment:
+        """Only one activation."""
+        return Experiment(scheme, _NONE, frozenset({tensor}))
+
+    @staticmethod
+    def on_layer(scheme: Scheme, layer: str, tensor: str) -> Experiment:
+        """The weight of one layer, and the tensor that holds its result."""
+        return Experiment(scheme, frozenset({layer}), frozenset({tensor}))
+
+    @property
+    def essence(self) -> Experiment:
+        """The experiment without what it does not use of its scheme: those with the same essence are the same run."""
+        scheme = self.scheme
+        sharing, number = (scheme.sharing, scheme.weights) if self.weights else (_FLOAT.sharing, _FLOAT.weights)
+        activations = scheme.activations if self.activations else None
+        return Experiment(
+            Scheme("", sharing, number, activations), self.weights, self.activations if activations else _NONE
+        )
+
+
+_FLOAT = Scheme("", PER_TENSOR, activations=None)
+UNCHANGED = Experiment(_FLOAT, _NONE, _NONE)
+"""Nothing is quantised."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSqnr:
+    """One layer under one scheme: SQNR at the model's output in dB, None where it was not determined.
+
+    Attributes:
+        weight_sqnr_db: only this layer's weight is quantised.
+        sqnr_db: its weight and its output activation are.
+        activation_sqnr_db: only its output activation is.
+        weight_share, activation_share: fraction of the noise power at the output, everything quantised, that comes
+            from its weight and from rounding its output; None where it was not determined.
+    """
+
+    weight_sqnr_db: float | None
+    sqnr_db: float | None = None
+    weight_share: float | None = None
+    activation_share: float | None = None
+    activation_sqnr_db: float | None = None
+
+    @property
+    def share(self) -> float:
+        """Fraction of the noise power that comes from its weight and its output activation, as far as determined."""
+        return (self.weight_share or 0.0) + (self.activation_share or 0.0)

@@ -1,0 +1,99 @@
+"""What running a model may take: memory, sessions, time."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of runs.
+
+    Attributes:
+        seconds_per_run: an untrusted graph may loop for ever; a single sample that takes longer is stopped.
+        sessions: variants that are open at once.
+        session_bytes: their weights together, but one variant is always open.
+        tensor_bytes: what the largest tensor of a graph with many variants may take in all of them; a run holds a few
+            such tensors at once.
+        weight_bytes: what all quantised weights of such a graph may take.
+        fewest_variants: a network whose single activations are larger still gets so many a graph.
+    """
+
+    seconds_per_run: float = 120.0
+    sessions: int = 12
+    session_bytes: int = 512 << 20
+    tensor_bytes: int = 256 << 20
+    weight_bytes: int = 256 << 20
+    fewest_variants: int = 4
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class Allowance:
+    """Time for a set of runs, shared evenly among the parts that they are done in.
+
+    Each part runs on as many samples as fit its share, so that none is left out because an earlier one was thorough.
+
+    Attributes:
+        fewest: samples that a part runs on whatever its share, as long as there is any time.
+        estimate: seconds that all parts would take on every sample, as the first sample of the first part has it; None
+            before that, and where it is not known how many samples there are.
+    """
+
+    def __init__(self, seconds: float = math.inf, samples: int | None = None, fewest: int = 1) -> None:
+        """The time starts now.
+
+        Args:
+            seconds: until all is over.
+            samples: how many each part would like to run on.
+            fewest: how many it runs on whatever its share, as long as there is any time.
+        """
+        self._end = time.monotonic() + seconds
+        self._samples = samples
+        self.fewest = fewest
+        self.estimate: float | None = None
+
+    @property
+    def left(self) -> float:
+        """Seconds until all is over."""
+        return max(self._end - time.monotonic(), 0.0)
+
+    def share(self, parts: int) -> Share:
+        """That of the part which starts now, `parts` being left with it."""
+        return Share(self, parts)
+
+    def learn(self, seconds: float, parts: int) -> None:
+        """The first sample of one of so many parts took so long."""
+        if self.estimate is None and self._samples is not None:
+            self.estimate = seconds * self._samples * parts
+
+
+class Share:
+    """The time of one part, which starts when it is made.
+
+    Attributes:
+        most: seconds that all is over after, and this part with it.
+    """
+
+    def __init__(self, allowance: Allowance, parts: int) -> None:
+        """One of so many parts that are left."""
+        self.most = allowance.left
+        self._allowance = allowance
+        self._parts = parts
+        self._start = self._first = time.monotonic()
+
+    def begin(self) -> None:
+        """All is prepared, the first sample is next."""
+        self._first = time.monotonic()
+
+    def fits(self, done: int) -> bool:
+        """Whether one more sample fits, `done` of them having been run."""
+        now = time.monotonic()
+        each = (now - self._first) / done
+        self._allowance.learn(each, self._parts)
+        if done < self._allowance.fewest:
+            return self._allowance.left > 0
+        return now + each - self._start <= self.most / self._parts

@@ -1,0 +1,68 @@
+"""Run experiments beside the float model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.execute.batch.batch_tensors import MixesBatchError
+from onnxlint_q.execute.limits import Allowance
+from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.session import NotRunnableError
+from onnxlint_q.execute.variants.layer_graphs import groups, run_together
+from onnxlint_q.execute.variants.output_error import OutputError
+from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
+from onnxlint_q.execute.variants.workbench import Workbench
+from onnxlint_q.graph.names import ROOT
+
+Errors = Mapping[Experiment, OutputError]
+
+
+def run_experiments(
+    bench: Workbench,
+    experiments: Iterable[Experiment],
+    samples: Samples,
+    progress: Progress = silent,
+    allowance: Allowance | None = None,
+) -> dict[Experiment, OutputError]:
+    """Error of each experiment at the outputs.
+
+    Experiments that come to the same run once. Those on single layers share graphs where the network allows it, all
+    others run as models of their own. What an allowance of time does not reach is left out.
+
+    Args:
+        bench: the network; it can run all of the experiments.
+        experiments: what to run.
+        samples: starts a fresh pass over the same samples each time it is called.
+        progress: told how many experiments are done.
+        allowance: of time; without it every experiment runs on every sample.
+
+    Raises:
+        NotRunnableError: ONNX Runtime cannot load or run one of them.
+        DataError: a sample cannot be read.
+    """
+    essences = {experiment: experiment.essence for experiment in experiments}
+    distinct = list(dict.fromkeys(essences.values()))
+    allowance = allowance or Allowance()
+    single = [experiment for experiment in distinct if _is_on_a_layer(bench, experiment)]
+    alone = [experiment for experiment in distinct if experiment not in set(single)]
+    errors: dict[Experiment, OutputError] = {}
+    parts = list(groups(bench, single))
+    for number, group in enumerate(parts):
+        tick = partial(progress, "layer by layer", len(errors), len(distinct))
+        tick()
+        if not allowance.left:
+            break
+        try:
+            errors |= run_together(bench, group, samples, allowance.share(len(parts) - number + bool(alone)), tick)
+        except (MixesBatchError, NotRunnableError):
+            alone += group
+    variants = {experiment: partial(bench.executable, experiment) for experiment in alone}
+    errors |= run_variants(bench.float_model, variants, samples, progress, bench.limits, allowance)
+    return {experiment: errors[essence] for experiment, essence in essences.items() if essence in errors}
+
+
+def _is_on_a_layer(bench: Workbench, experiment: Experiment) -> bool:
+    layer = bench.layer_of(experiment)
+    return layer is not None and layer.folded.layer.node.graph == ROOT

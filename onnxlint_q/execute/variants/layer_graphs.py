@@ -1,0 +1,94 @@
+"""Experiments on single layers, as many together in one graph as fit the memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy.typing as npt
+
+from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
+from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, check_same
+from onnxlint_q.execute.limits import Share
+from onnxlint_q.execute.session import Session, too_long
+from onnxlint_q.execute.variants.fanout import blocks, fan_out
+from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator, Reference
+from onnxlint_q.execute.variants.variant_runs import Samples
+from onnxlint_q.execute.variants.workbench import Workbench
+from onnxlint_q.execute.workers import LateError, cores, in_order
+
+Array = npt.NDArray[Any]
+
+
+def groups(bench: Workbench, experiments: Iterable[Experiment]) -> Iterator[Sequence[Experiment]]:
+    """Experiments that fit one graph, those on one layer together, in the order of the layers.
+
+    Each has to be on a single layer, see `Workbench.layer_of`.
+    """
+    limits, base = bench.limits, bench.float_model
+    shapes = (known.shape for known in bench.measured.model.types.values() if known.shape is not None)
+    largest = max((math.prod(dim or 1 for dim in shape) for shape in shapes), default=1 << 22)
+    room = max(limits.fewest_variants, limits.tensor_bytes // (4 * largest * cores()))
+    on_layer: dict[str, list[Experiment]] = {}
+    for experiment in experiments:
+        layer = bench.layer_of(experiment)
+        assert layer is not None
+        on_layer.setdefault(layer.output, []).append(experiment)
+    group: list[Experiment] = []
+    size = 0
+    for layer_key, own in on_layer.items():
+        weights = len({(e.scheme.weights, e.scheme.sharing) for e in own if e.weights})
+        weight = weights * base.weights[base.layer_weights[layer_key]].nbytes
+        if group and (len(group) + len(own) > room or size + weight > limits.weight_bytes):
+            yield group
+            group, size = [], 0
+        group += own
+        size += weight
+    if group:
+        yield group
+
+
+def run_together(
+    bench: Workbench, experiments: Sequence[Experiment], samples: Samples, share: Share, tick: Callable[[], None]
+) -> dict[Experiment, OutputError]:
+    """Error of each experiment, from one graph that holds all of them, on the samples that fit the share of time.
+
+    There is none where the time was over before the first sample was. `tick` is called after each.
+
+    Raises:
+        MixesBatchError: the network does not keep the elements of a batch apart, or it is not known to.
+        NotRunnableError: ONNX Runtime cannot run the graph.
+        DataError: a sample cannot be read.
+    """
+    fan = fan_out(bench, experiments)
+    outputs = list(fan.order)
+    # Each thread works on a sample of its own, while this one adds up what the others have done.
+    session = Session(fan.executable, 1, bench.limits)
+
+    def run(_number: int, sample: Mapping[str, Array]) -> tuple[Mapping[str, Array], list[Array]]:
+        return sample, session.compute(sample, outputs)
+
+    share.begin()
+    sums = {experiment: OutputErrorAccumulator() for experiment in experiments}
+    patience = min(bench.limits.seconds_per_run, share.most)
+    with closing(in_order(run, samples(), cores(), patience, session.stop)) as stream:
+        try:
+            for done, (sample, made) in enumerate(stream, start=1):
+                if any(array.ndim and array.shape[0] != 1 for array in sample.values()):
+                    raise MixesBatchError("a sample is a batch of several")
+                parts = [blocks(values, fan.order[name]) for name, values in zip(outputs, made, strict=True)]
+                float_parts = [part for part, _ in parts]
+                for exact, own in parts:
+                    check_same(exact, own.get(UNCHANGED, exact))
+                reference = Reference(float_parts)
+                for experiment, accumulator in sums.items():
+                    accumulator.add(reference, [own.get(experiment, part) for part, own in parts])
+                tick()
+                if not share.fits(done):
+                    break
+        except LateError as error:
+            if patience == bench.limits.seconds_per_run:
+                raise too_long(patience) from error
+    return {experiment: accumulator.result() for experiment, accumulator in sums.items() if accumulator.samples}

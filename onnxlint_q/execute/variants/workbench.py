@@ -1,0 +1,139 @@
+"""The workbench: one folded float network, and every experiment on it as a model that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import onnx
+
+from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.measured import Measured
+from onnxlint_q.analysis.number_formats import NumberFormat, activation_qparams, weight_round_trip
+from onnxlint_q.analysis.observed.observations import Observations
+from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
+from onnxlint_q.analysis.placement import Placement
+from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.execute.executable import Array, Executable, folded
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
+from onnxlint_q.execute.variants.rounding import ActivationScale, can_round, with_activations
+
+Scales = Mapping[str, ActivationScale]
+
+
+@dataclass(frozen=True, eq=False)
+class Workbench:
+    """What all experiments on one network share.
+
+    Attributes:
+        measured: the network.
+        float_model: it, folded, with an initializer for each layer's weight.
+        limits: of all runs.
+        observations: what the ranges of activations come from; None where only weights can be quantised.
+        observer: how they come from it, one of analysis.observers.
+    """
+
+    measured: Measured
+    float_model: Executable
+    limits: Limits = DEFAULT_LIMITS
+    observations: Observations | None = None
+    observer: str = DEFAULT_OBSERVER
+
+    def calibrated(self, observations: Observations, observer: str = DEFAULT_OBSERVER) -> Workbench:
+        """The same network with ranges for its activations."""
+        return replace(self, observations=observations, observer=observer)
+
+    @cached_property
+    def _scales(self) -> dict[NumberFormat, Scales]:
+        return {}
+
+    def scales(self, number: NumberFormat | None) -> Scales:
+        """By tensor, in data order, the scale of every activation that is quantised and has a range."""
+        if number is None or self.observations is None or not can_round(self.measured.model.opset, number):
+            return {}
+        if number not in self._scales:
+            found = (self._scale_of(place, number, self.observations) for place in self.measured.placements)
+            self._scales[number] = {scale.tensor: scale for scale in found if scale is not None}
+        return self._scales[number]
+
+    def _scale_of(self, place: Placement, number: NumberFormat, observations: Observations) -> ActivationScale | None:
+        model, seen = self.measured.model, observations.tensors.get(place.like)
+        constant = model.constant(place.like) if seen is None else None
+        if seen is not None:
+            low, high = OBSERVERS[self.observer](seen, number)
+        elif constant is not None and constant.size and np.isfinite(constant.astype(np.float64)).all():
+            low, high = float(constant.min()), float(constant.max())
+        else:
+            return None
+        scale, zero_point = activation_qparams(low, high, number)
+        known = model.types.get(place.tensor)
+        elem_type = known.elem_type if known and known.elem_type else int(onnx.TensorProto.FLOAT)
+        return ActivationScale(place.tensor, scale, zero_point, number, elem_type)
+
+    def weight(self, scheme: Scheme, layer: str) -> Array:
+        """A layer's folded weight after quantisation and back, in its stored layout and type."""
+        folded_layer = self.measured.layer_by_output[layer].folded
+        source = folded_layer.layer
+        matrix = folded_layer.matrix(self.measured.model)
+        stored = source.as_stored(weight_round_trip(matrix, scheme.weights, scheme.sharing, source.scale_sharing))
+        return np.ascontiguousarray(stored, self.float_model.weights[self.float_model.layer_weights[layer]].dtype)
+
+    def weights_of(self, experiment: Experiment) -> tuple[str, ...]:
+        """Keys of the layers whose weights it quantises, in data order."""
+        layers, wanted = self.measured.layers, experiment.weights
+        covered = (layer for layer in layers if experiment.scheme.covers(layer.folded.layer))
+        return tuple(layer.output for layer in covered if wanted == "all" or layer.output in wanted)
+
+    def activations_of(self, experiment: Experiment) -> tuple[ActivationScale, ...]:
+        """The scales of the activations that it quantises, in data order."""
+        if not experiment.activations:
+            return ()
+        scales, wanted = self.scales(experiment.scheme.activations), experiment.activations
+        return tuple(scale for tensor, scale in scales.items() if wanted == "all" or tensor in wanted)
+
+    def can_run(self, experiment: Experiment) -> bool:
+        """Whether it quantises anything, and all that it names."""
+        number, weights = experiment.scheme.activations, self.weights_of(experiment)
+        if experiment.activations == "all" and number is not None:
+            ready = self.observations is not None and can_round(self.measured.model.opset, number)
+        else:
+            ready = experiment.activations == "all" or len(self.activations_of(experiment)) == len(
+                experiment.activations
+            )
+        named = experiment.weights == "all" or len(weights) == len(experiment.weights)
+        return ready and named and bool(weights or self.activations_of(experiment))
+
+    def layer_of(self, experiment: Experiment) -> LayerFacts | None:
+        """The one layer whose weight, result or both it quantises; None if it is about anything else."""
+        weights, activations = experiment.weights, experiment.activations
+        if weights == "all" or activations == "all" or len(weights) > 1 or len(activations) > 1:
+            return None
+        layers = (self._layer_by_result[tensor] for tensor in activations if tensor in self._layer_by_result)
+        behind = next(layers, None)
+        if not weights:
+            return behind
+        layer = self.measured.layer_by_output.get(next(iter(weights)))
+        return layer if not activations or layer is behind else None
+
+    @cached_property
+    def _layer_by_result(self) -> Mapping[str, LayerFacts]:
+        return {self.measured.stored_tensor(layer): layer for layer in self.measured.layers}
+
+    def executable(self, experiment: Experiment) -> Executable:
+        """The model in which just that is quantised."""
+        float_model = self.float_model
+        changed = {
+            float_model.layer_weights[layer]: self.weight(experiment.scheme, layer)
+            for layer in self.weights_of(experiment)
+        }
+        made = float_model.with_weights(changed) if changed else float_model
+        activations = self.activations_of(experiment)
+        return with_activations(made, activations) if activations else made
+
+
+def workbench(measured: Measured, limits: Limits = DEFAULT_LIMITS) -> Workbench:
+    """A workbench for a float network."""
+    return Workbench(measured, folded(measured), limits)

@@ -1,0 +1,281 @@
+"""Two files on the same samples: every value that both have, in one streaming pass.
+
+Memory does not grow with the samples. A network whose activations would take too much at once is run in groups of
+values, once over the samples for each group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.analysis.grid import grid
+from onnxlint_q.analysis.observed.compared import ClassifierError, QparamsReading
+from onnxlint_q.analysis.output_kind import gives_class_scores
+from onnxlint_q.analysis.pairing.match import Pairing
+from onnxlint_q.analysis.pairing.skeleton import Skeleton
+from onnxlint_q.errors import DataError, ModelError
+from onnxlint_q.execute.data.source import Source
+from onnxlint_q.execute.executable import Executable, as_stored
+from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.readout import Readout, fed, matching, readout, watched
+from onnxlint_q.execute.session import NotRunnableError, Session
+from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator, Reference, class_scores
+from onnxlint_q.graph import Model
+from onnxlint_q.proof.comparison.metrics import ClassifierErrorAccumulator, TensorError, TensorErrorAccumulator
+from onnxlint_q.proof.comparison.qparams_error import QparamsAccumulator
+
+Array = npt.NDArray[Any]
+# Values of one sample that are held at once, of both models together about three times as many bytes as 4 each.
+_GROUP_VALUES = 48 << 20
+# A dimension that the file leaves open, other than the first, counts as so many.
+_OPEN_DIMENSION = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairErrors:
+    """What running both files showed.
+
+    Attributes:
+        errors: by value of the quantised skeleton.
+        qparams: of quantised values with one constant scale, by the same.
+        mismatched: values that cannot be compared: of another shape in the other file when run, or codes whose scale
+            comes later.
+        output: over all outputs; `outputs` says how many there are that both have.
+        classifier: None where the model is no classifier.
+    """
+
+    errors: Mapping[int, TensorError]
+    qparams: Mapping[int, QparamsReading]
+    mismatched: frozenset[int]
+    output: OutputError
+    outputs: int
+    classifier: ClassifierError | None
+    samples: int
+
+
+def run_both(
+    pairing: Pairing,
+    source: Source,
+    count: int,
+    labels: Sequence[int] | None = None,
+    progress: Progress = silent,
+) -> PairErrors:
+    """Run `count` samples through both files and compare what they hold.
+
+    Raises:
+        ModelError: ONNX Runtime cannot load or run one of them.
+        DataError: a sample cannot be read or does not fit, or has no label although labels were given.
+    """
+    outputs = _outputs(pairing)
+    groups = list(_groups(pairing))
+    state = _State(labels, gives_class_scores(pairing.reference.model))
+    for number, group in enumerate(groups):
+        _run_group(pairing, group, outputs if number == 0 else [], source, count, state, progress)
+    if not state.output.samples:
+        raise DataError(f"{source.name}: holds no samples; give at least one")
+    return state.result(len(outputs))
+
+
+def _outputs(pairing: Pairing) -> list[tuple[int, int]]:
+    """Values that are outputs of both models, reference first, in the order of the reference's outputs.
+
+    By what is paired; an output that no pair reaches goes by its name.
+    """
+    ours, theirs = pairing.reference, pairing.quantized
+    by_value = {
+        theirs.value_of[value.name]: value.name for value in theirs.model.outputs if value.name in theirs.value_of
+    }
+    partner = {reference: value for value, reference in pairing.values.items()}
+    found = []
+    for output in ours.model.outputs:
+        value = ours.value_of.get(output.name)
+        if value is None:
+            continue
+        other = partner.get(value)
+        if other is None:
+            other = theirs.value_of.get(output.name)
+            other = None if other in pairing.values else other
+        if other in by_value and other is not None:
+            found.append((value, other))
+    return found
+
+
+def _groups(pairing: Pairing) -> Sequence[Sequence[int]]:
+    """The paired values of the quantised skeleton, so many at a time as memory allows."""
+    groups: list[list[int]] = [[]]
+    held = 0
+    for value, reference in pairing.values.items():
+        size = _size(pairing.reference, reference)
+        if groups[-1] and held + size > _GROUP_VALUES:
+            groups.append([])
+            held = 0
+        groups[-1].append(value)
+        held += size
+    return groups
+
+
+def _size(skeleton: Skeleton, value: int) -> int:
+    shape = skeleton.model.shape(skeleton.values[value].tensors[0]) or ()
+    return math.prod((1 if axis == 0 else _OPEN_DIMENSION) if dim is None else dim for axis, dim in enumerate(shape))
+
+
+def _run_group(
+    pairing: Pairing,
+    group: Sequence[int],
+    outputs: Sequence[tuple[int, int]],
+    source: Source,
+    count: int,
+    state: _State,
+    progress: Progress,
+) -> None:
+    first, second = pairing.reference, pairing.quantized
+    values = dict.fromkeys([*group, *(other for _, other in outputs)])
+    partner = {**pairing.values, **{other: value for value, other in outputs}}
+    ours = Runner(first, [partner[value] for value in values])
+    theirs = Runner(second, list(values))
+    inputs = first.model.inputs
+    available = source.available(inputs)
+    planned = count if available is None else min(count, available)
+    for index, sample in enumerate(source.take(inputs, count)):
+        exact = ours.run(sample)
+        other = theirs.run(fed(second.model, pairing.inputs, sample))
+        for value in group:
+            if theirs.integer[value] and not ours.integer[partner[value]]:
+                state.mismatched.add(value)
+            else:
+                state.compare(second, value, exact[partner[value]], other[value])
+        if outputs or not state.output.samples:
+            state.compare_outputs([exact[a] for a, _ in outputs], [other[b] for _, b in outputs], index)
+        progress("comparing", index + 1, planned)
+
+
+class Runner:
+    """A model with a session that gives chosen values.
+
+    Attributes:
+        integer: whether the last run gave a value as integers that no scale makes real, by index.
+    """
+
+    def __init__(self, skeleton: Skeleton, values: Sequence[int]) -> None:
+        self.model: Model = skeleton.model
+        self.readouts: dict[int, Readout] = {v: readout(self.model, skeleton.values[v]) for v in values}
+        self.integer: dict[int, bool] = {}
+        executable, self.names = watched(self.model, self.readouts.values())
+        self.session = _loaded(self.model, executable)
+
+    def run(self, sample: Mapping[str, Array]) -> dict[int, Array]:
+        """Real values by index."""
+        try:
+            fetched = self.session.run(sample, self.names) if self.names else []
+        except NotRunnableError as error:
+            raise ModelError(f"{self.model.name}: ONNX Runtime cannot run it: {_reason(error)}") from error
+        held = {**sample, **dict(zip(self.names, fetched, strict=True))}
+        self.integer = {v: r.pair is None and held[r.tensor].dtype.kind in "iu" for v, r in self.readouts.items()}
+        return {value: reading.read(self.model, held) for value, reading in self.readouts.items()}
+
+
+def check_loads(model: Model) -> None:
+    """Ask ONNX Runtime whether it takes a file.
+
+    Raises:
+        ModelError: it does not; with its reason.
+    """
+    _loaded(model, as_stored(model))
+
+
+def _loaded(model: Model, executable: Executable) -> Session:
+    try:
+        return Session(executable)
+    except NotRunnableError as error:
+        raise ModelError(f"{model.name}: ONNX Runtime cannot load it: {_reason(error)}") from error
+
+
+def _reason(error: NotRunnableError) -> str:
+    return str(error) or "it gives no reason"
+
+
+@dataclass
+class _State:
+    """Sums over the samples."""
+
+    labels: Sequence[int] | None
+    classifies: bool
+    errors: dict[int, TensorErrorAccumulator] = field(default_factory=dict)
+    qparams: dict[int, QparamsAccumulator | None] = field(default_factory=dict)
+    mismatched: set[int] = field(default_factory=set)
+    output: OutputErrorAccumulator = field(default_factory=OutputErrorAccumulator)
+    classifier: ClassifierErrorAccumulator = field(default_factory=ClassifierErrorAccumulator)
+
+    def compare(self, skeleton: Skeleton, value: int, exact: Array, other: Array) -> None:
+        aligned = matching(exact, other)
+        if aligned is None:
+            self.mismatched.add(value)
+            return
+        if value not in self.errors:
+            self.errors[value] = TensorErrorAccumulator()
+            self.qparams[value] = _qparams(skeleton, value)
+        self.errors[value].add(exact, aligned)
+        accumulator = self.qparams[value]
+        if accumulator is not None:
+            accumulator.add(exact)
+
+    def compare_outputs(self, exact: Sequence[Array], other: Sequence[Array], index: int) -> None:
+        aligned = [matching(x, y) for x, y in zip(exact, other, strict=True)]
+        self.output.add(Reference(exact), [y if a is None else a for a, y in zip(aligned, other, strict=True)])
+        scores = class_scores(exact[0]) if self.classifies and len(exact) == 1 else None
+        if scores is None or aligned[0] is None:
+            return
+        label = None
+        if self.labels is not None:
+            if index >= len(self.labels):
+                raise DataError(f"--labels: holds {len(self.labels)} classes, there are more samples; give one each")
+            label = self.labels[index]
+            if label >= scores.shape[1]:
+                raise DataError(
+                    f"--labels: sample {index} has class {label}, the model has {scores.shape[1]} classes "
+                    f"(0 to {scores.shape[1] - 1}); name the label file of this model's classes"
+                )
+        others = np.nan_to_num(aligned[0].reshape(scores.shape))
+        self.classifier.add(np.nan_to_num(scores), others, label)
+
+    def result(self, outputs: int) -> PairErrors:
+        output = self.output.result()
+        readings = {value: sums.result() for value, sums in self.qparams.items() if sums is not None}
+        return PairErrors(
+            errors={v: sums.result() for v, sums in self.errors.items() if v not in self.mismatched},
+            qparams={value: reading for value, reading in readings.items() if reading is not None},
+            mismatched=frozenset(self.mismatched),
+            output=output,
+            outputs=outputs,
+            classifier=_classifier(self.classifier, output),
+            samples=output.samples,
+        )
+
+
+def _classifier(sums: ClassifierErrorAccumulator, output: OutputError) -> ClassifierError | None:
+    if not sums.rows or output.agreement is None:
+        return None
+    right = [hits / sums.labelled for hits in sums.right] if sums.labelled else [None, None]
+    return ClassifierError(
+        agreement=output.agreement,
+        qmse=sums.squared / sums.rows,
+        qce=sums.entropy / sums.rows,
+        qkl=sums.divergence / sums.rows,
+        labelled=sums.labelled,
+        float_accuracy=right[0],
+        quantized_accuracy=right[1],
+    )
+
+
+def _qparams(skeleton: Skeleton, value: int) -> QparamsAccumulator | None:
+    pair = skeleton.values[value].quantized
+    held = grid(skeleton.model, pair) if pair is not None else None
+    if pair is None or held is None or pair.code_range is None:
+        return None
+    return QparamsAccumulator(held, pair.code_range[0])

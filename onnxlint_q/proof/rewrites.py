@@ -1,0 +1,91 @@
+"""The test of each cure: the rewritten float model beside the float model, and the mended weight quantised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+
+from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
+from onnxlint_q.analysis.measured import Measured, measure
+from onnxlint_q.analysis.schemes import SCHEMES
+from onnxlint_q.execute.executable import Executable
+from onnxlint_q.execute.variants.output_error import OutputError
+from onnxlint_q.execute.variants.workbench import Workbench, workbench
+from onnxlint_q.finding import Cure, Finding
+from onnxlint_q.rewrite.candidate import Refusal
+from onnxlint_q.rewrite.constant_channels import ConstantChannels, apply, candidate
+
+# A thousandth of the output's amplitude: a twentieth of the noise of an 8-bit output of full range.
+EXACT_DB = 60.0
+
+Run = tuple[ConstantChannels, Experiment]
+
+
+@dataclass(frozen=True, eq=False)
+class CureRuns:
+    """What has to run to test the cures of some findings.
+
+    Attributes:
+        candidates: the rewrite of each cure, or why there is none.
+        variants: rewritten models, by rewrite and what is quantised in it.
+    """
+
+    candidates: Mapping[Cure, ConstantChannels | Refusal]
+    variants: Mapping[Run, Callable[[], Executable]]
+
+
+def cure_runs(measured: Measured, findings: Sequence[Finding]) -> CureRuns:
+    """Two variants a cure: in float, and with the mended weight alone quantised."""
+    cures = {finding.cure for finding in findings if finding.cure is not None}
+    ordered = sorted(cures, key=lambda cure: (cure.layer, cure.channels, cure.scheme))
+    candidates = {cure: candidate(measured, cure.layer, cure.channels) for cure in ordered}
+
+    @lru_cache(maxsize=1)  # the variants of one rewrite follow each other
+    def rewritten(wanted: ConstantChannels) -> Workbench:
+        return workbench(measure(apply(measured.model, wanted), ()))
+
+    def build(wanted: ConstantChannels, experiment: Experiment) -> Executable:
+        return rewritten(wanted).executable(experiment)
+
+    variants = {
+        (found, experiment): partial(build, found, experiment)
+        for cure, found in candidates.items()
+        if not isinstance(found, Refusal)
+        for experiment in (UNCHANGED, _quantised(cure))
+    }
+    return CureRuns(candidates, variants)
+
+
+def cure_tried(finding: Finding, runs: CureRuns, errors: Mapping[Run, OutputError]) -> Finding:
+    """The finding with what its cure did, where it was tried and the outputs can be compared."""
+    if finding.cure is None:
+        return finding
+    found = runs.candidates[finding.cure]
+    if isinstance(found, Refusal):
+        return replace(finding, note=f"{finding.note} The cure was not tried: {found.reason}.".strip())
+    exact, quantised = errors[found, UNCHANGED], errors[found, _quantised(finding.cure)]
+    if not exact.has_signal:
+        return finding
+    if exact.sqnr_db is None and quantised.sqnr_db is None:
+        # Nothing changed however the layer was treated, as where the branch that it is in did not run.
+        return finding
+    metrics = {**finding.metrics, "cure_float_sqnr_db": exact.sqnr_db, "cured_sqnr_db": quantised.sqnr_db}
+    if exact.sqnr_db is not None and exact.sqnr_db < EXACT_DB:
+        said = (
+            f"The cure fails: with these channels zeroed the float outputs have {exact.sqnr_db:.0f} dB, so on these "
+            "samples the channels are not constant."
+        )
+    else:
+        same = "are identical" if exact.sqnr_db is None else f"have {exact.sqnr_db:.0f} dB"
+        now = f" instead of {finding.measured_db:.1f} dB" if finding.measured_db is not None else ""
+        left = "no noise" if quantised.sqnr_db is None else f"{quantised.sqnr_db:.1f} dB"
+        said = (
+            f"The cure holds: with these channels zeroed the float outputs {same}, and the cured weight quantised "
+            f"alone leaves {left}{now}."
+        )
+    return replace(finding, metrics=metrics, note=f"{finding.note} {said}".strip())
+
+
+def _quantised(cure: Cure) -> Experiment:
+    return Experiment.on_weight(SCHEMES[cure.scheme], cure.layer)

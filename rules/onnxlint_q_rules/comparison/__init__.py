@@ -1,0 +1,1 @@
+"""Rules about a quantised file beside its float original; `compare` runs them."""

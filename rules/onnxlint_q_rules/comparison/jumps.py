@@ -1,0 +1,153 @@
+"""What the rules about a pair share: where the error jumps, who takes part in it, and whether it heals.
+
+A row *jumps* where its SQNR lies below `bad_db` and more than `jump_db` below all that its operator reads. A suspect
+*takes part* where it alone, tried on the float model's values, leaves at most `takes_part_db` more than the row has.
+An operator *inherits* its error where the float operator, on the same inputs, would leave at most `inherited_db` more:
+it amplifies what came with them, because that is what the network does. The error *heals* where every output of the
+model that the row reaches lies at or above `bad_db` again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from onnxlint_q.analysis.observed.compared import JUMP_DB, BiasReading, Compared, ComparedRow, WeightReading
+from onnxlint_q.analysis.pairing.match import STRANGE
+from onnxlint_q.finding import CONFIRM_BELOW_DB, Confidence, Finding, Location, Metric, Severity
+from onnxlint_q.judge.rule import Rule, option
+
+
+@dataclass(frozen=True)
+class JumpRule(Rule):
+    """The base of a rule that looks for one kind of culprit at the rows that jump; not a rule itself."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+    confidence: ClassVar[Confidence] = Confidence.HIGH
+    needs_comparison: ClassVar[bool] = True
+
+    jump_db: float = option(
+        JUMP_DB,
+        doc="SQNR has to fall by more dB in one operator",
+        source="half of the error's amplitude; healthy int8 files lose up to 12 dB in a layer, above bad-db",
+    )
+    bad_db: float = option(
+        CONFIRM_BELOW_DB, doc="SQNR has to lie below so many dB behind it", source="noise of a tenth of the signal"
+    )
+    broken_db: float = option(
+        10.0, doc="SQNR below so many dB is an error", source="noise of a third of the signal's amplitude"
+    )
+    takes_part_db: float = option(
+        6.0,
+        doc="what alone leaves at most so many dB more than is left takes part",
+        source="half of the error's amplitude, so that two equal causes are both named",
+    )
+
+    inherited_db: float = option(
+        3.0,
+        doc="an operator inherits what the float one on the same inputs leaves up to so many dB more of",
+        source="half of the error's power is the operator's own",
+    )
+
+    def jumps(self, compared: Compared | None) -> Iterator[ComparedRow]:
+        """The rows that jump, in data order; none outside of a comparison."""
+        for row in compared.rows if compared is not None else ():
+            if row.falls(self.jump_db, self.bad_db):
+                yield row
+
+    def takes_part(self, row: ComparedRow, alone_db: float | None) -> bool:
+        """Whether what alone leaves `alone_db` explains the SQNR of the row."""
+        return alone_db is not None and row.sqnr_db is not None and alone_db < row.sqnr_db + self.takes_part_db
+
+    def inherits(self, row: ComparedRow) -> bool:
+        """Whether the float operator would have made most of the row's error of what the quantised file has before."""
+        if row.inherited_db is None or row.sqnr_db is None:
+            return False
+        return row.inherited_db < row.sqnr_db + self.inherited_db
+
+    def roundings(self, compared: Compared, row: ComparedRow) -> Iterator[tuple[ComparedRow, str, float | None]]:
+        """Rows whose qparams take part, its own and what it reads: which part that is, and what it alone leaves."""
+        if not row.valid_scale:
+            yield row, "output", -math.inf
+        elif row.qparams is not None and self.takes_part(row, row.qparams.rounding_sqnr_db):
+            yield row, "input" if row.op_type == "Input" else "output", row.qparams.rounding_sqnr_db
+        for read in map(compared.row, row.reads):
+            if read is not None and read.qparams is not None:
+                alone = row.input_db if row.input_db is not None else read.qparams.rounding_sqnr_db
+                if self.takes_part(row, alone):
+                    yield read, "input", alone
+
+    def weight(self, row: ComparedRow) -> tuple[WeightReading, float | None] | None:
+        """The weight of the row's layer if it takes part, with what it alone leaves."""
+        held = row.weight
+        if held is None or held.likeness < STRANGE:
+            return None
+        alone = held.alone_db if held.alone_db is not None else held.sqnr_db
+        return (held, alone) if self.takes_part(row, alone) else None
+
+    def foreign(self, row: ComparedRow) -> WeightReading | None:
+        """The weight of the row's layer if it is not the float one, rounded."""
+        return row.weight if row.weight is not None and row.weight.likeness < STRANGE else None
+
+    def bias(self, row: ComparedRow) -> BiasReading | None:
+        """The bias of the row's layer if it takes part."""
+        return row.bias if row.bias is not None and self.takes_part(row, row.bias.alone_db) else None
+
+    def report(
+        self,
+        compared: Compared,
+        row: ComparedRow,
+        location: Location,
+        message: str,
+        *,
+        part: str,
+        tensor: str,
+        alone_db: float | None,
+        remedy: str,
+        snippet: str = "",
+        metrics: Mapping[str, Metric] | None = None,
+    ) -> Finding:
+        """A finding about what takes part in the jump at `row`, which a run has confirmed."""
+        healed = self.healed(compared, row)
+        broken = row.sqnr_db is not None and row.sqnr_db < self.broken_db
+        made = self.finding(
+            location,
+            message,
+            severity=Severity.INFO if healed else Severity.ERROR if broken else self.severity,
+            remedy=remedy,
+            snippet=snippet,
+            measured=True,
+            metrics={
+                "part": part,
+                "tensor": tensor,
+                "jump_at": row.quantized,
+                "sqnr_db": row.sqnr_db,
+                "reads_db": row.reads_db,
+                "alone_db": alone_db,
+                **(metrics or {}),
+            },
+        )
+        measured = alone_db if alone_db is not None and math.isfinite(alone_db) else None
+        return replace(made, measured_db=measured, note=healed)
+
+    def healed(self, compared: Compared, row: ComparedRow) -> str:
+        """Where the error heals, as a sentence; empty where it does not, or reaches no output."""
+        behind = list(compared.behind(row))
+        outputs = [other for other in behind if other.output]
+        if not outputs or any(other.sqnr_db is None or other.sqnr_db < self.bad_db for other in outputs):
+            return ""
+        where = next(other for other in behind if other.sqnr_db is not None and other.sqnr_db >= self.bad_db)
+        return f"It heals: {decibel(where.sqnr_db)} again at {where.node}, and at the outputs that it reaches."
+
+
+def fall(row: ComparedRow) -> str:
+    """`SQNR falls from 40.1 dB to 9.4 dB at conv`."""
+    before = "a perfect match" if row.reads_db is not None and math.isinf(row.reads_db) else decibel(row.reads_db)
+    return f"SQNR falls from {before} to {decibel(row.sqnr_db)} at {row.node!r}"
+
+
+def decibel(value: float | None) -> str:
+    """`9.4 dB`."""
+    return f"{value:.1f} dB" if value is not None else "an unknown SQNR"

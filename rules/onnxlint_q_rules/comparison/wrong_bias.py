@@ -1,0 +1,104 @@
+"""Quantised biases that make the error jump.
+
+The bias of a layer is compared with the float one, folded the same way. A difference `d_c` in channel `c` moves every
+value of the channel by `d_c`, so that alone it leaves
+
+    alone = 10 log10( mean y^2 / mean_c d_c^2 )
+
+at the layer's result `y`.
+
+Source: ONNX operator specification, QLinearConv (bias codes have the scale `x_scale * w_scale`): the codes are added as
+they are, so any other scale is a constant error a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.finding import Finding
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.rule import Example
+from onnxlint_q_rules.comparison.jumps import JumpRule, fall
+
+_FLOAT = """
+<ir_version: 8, opset_import: ["" : 13]>
+shifted (float[1, 2, 4, 4] x) => (float[1, 2, 4, 4] y)
+<float[2, 2, 1, 1] w = {1.0, 0.2, -0.3, 0.9}, float[2] b = {2.0, -3.0}> {
+  [conv] y = Conv(x, w, b)
+}
+"""
+
+
+def _quantised(bias_scale: str) -> str:
+    return f"""
+<ir_version: 8, opset_import: ["" : 13]>
+shifted (float[1, 2, 4, 4] x) => (float[1, 2, 4, 4] y)
+<int8[2, 2, 1, 1] wq = {{100, 20, -30, 90}}, float sw = {{0.01}}, int8 zw = {{0}},
+ int32[2] bq = {{2000, -3000}}, float sb = {{{bias_scale}}}, int32 zb = {{0}}> {{
+  w = DequantizeLinear(wq, sw, zw)
+  b = DequantizeLinear(bq, sb, zb)
+  [conv] y = Conv(x, w, b)
+}}
+"""
+
+
+def _normal(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    return {"x": random.normal(size=(16, 2, 4, 4)).astype(np.float32)}
+
+
+@dataclass(frozen=True)
+class WrongBias(JumpRule):
+    """Bias that is not the float one.
+
+    ## What it does
+    At each layer where the error jumps, compares the real values of the bias with the float model's. Reports the biases
+    whose difference alone explains the error.
+
+    ## Why it breaks INT8
+    A wrong bias moves whole channels by a constant, which nothing behind takes back.
+
+    ## What to do
+    Quantise the bias again as int32 with the scale of the input times that of the weight.
+
+    ## Sources
+    ONNX operator specification, QLinearConv.
+    """
+
+    code: ClassVar[str] = "QC003"
+    name: ClassVar[str] = "wrong-bias"
+    supersedes: ClassVar[tuple[str, ...]] = ("QP004",)
+
+    good: ClassVar[tuple[Example, ...]] = (Example(_quantised("0.001"), reference=_FLOAT, samples=_normal),)
+    bad: ClassVar[tuple[Example, ...]] = (
+        Example(
+            _quantised("0.0001"),
+            reference=_FLOAT,
+            samples=_normal,
+            flags=("conv",),
+            why="the scale of the bias is ten times too small",
+        ),
+    )
+
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        """Each layer whose bias takes part in a jump."""
+        for row in self.jumps(facts.comparison):
+            bias = self.bias(row)
+            if bias is None or facts.comparison is None:
+                continue
+            yield self.report(
+                facts.comparison,
+                row,
+                row.location,
+                f"the bias {bias.tensor!r} differs from the float one by {bias.difference:.3g} (root mean square): "
+                f"{fall(row)}",
+                part="bias",
+                tensor=bias.tensor,
+                alone_db=bias.alone_db,
+                metrics={"difference": bias.difference},
+                remedy="quantise the bias again as int32 with the scale of the input times that of the weight",
+            )

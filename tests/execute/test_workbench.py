@@ -1,0 +1,158 @@
+"""The workbench: what it can run, what it computes once, and a block-wise scheme by hand."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from onnx_cases import as_model, onnx_text, sqnr_db
+
+from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
+from onnxlint_q.analysis.number_formats import FLOAT8, INT8, UINT8
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES
+from onnxlint_q.execute.data.sources import ArraySource
+from onnxlint_q.execute.session import Session
+from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.experiment_runs import run_experiments
+from onnxlint_q.execute.variants.workbench import Workbench, workbench
+from onnxlint_q.judge.facts import Facts, facts_of
+from onnxlint_q.proof.prove import prove
+from onnxlint_q.proof.sensitivity import layer_experiments, layer_sqnr
+
+BLOCKS = SCHEMES["int4-blocks"]
+SCHEME_LIST = (INT8_PER_TENSOR, INT8_PER_CHANNEL, BLOCKS)
+NETWORK = """
+agraph (float[N, 70] x) => (float[N, 5] y) {
+    h = MatMul(x, v)
+    r = Relu(h)
+    g = Gemm(r, w, c)
+    y = Add(g, b)
+}
+"""
+RANDOM = np.random.default_rng(0)
+V = (RANDOM.standard_normal((70, 40)) * np.geomspace(0.1, 1, 70)[:, None]).astype(np.float32)
+W = RANDOM.standard_normal((40, 5)).astype(np.float32)
+X = RANDOM.standard_normal((6, 70)).astype(np.float32)
+
+
+def known(opset: int = 17) -> Facts:
+    proto = onnx_text(NETWORK, v=V, w=W, b=np.ones(5, np.float32), c=np.zeros(5, np.float32))
+    proto.opset_import[0].version = opset
+    return facts_of(as_model(proto), SCHEME_LIST)
+
+
+def source() -> ArraySource:
+    return ArraySource("s", {"x": X})
+
+
+def calibrated(facts: Facts) -> Workbench:
+    return workbench(facts).calibrated(observe(facts, source(), 6))
+
+
+def test_what_a_bench_can_run() -> None:
+    facts = known()
+    bare, full = workbench(facts), calibrated(facts)
+    weight, activation = Experiment.on_weight(INT8_PER_TENSOR, "h"), Experiment.on_activation(INT8_PER_TENSOR, "r")
+    both = Experiment.on_layer(INT8_PER_TENSOR, "h", "r")
+    assert bare.can_run(weight) and not bare.can_run(activation) and not bare.can_run(both)
+    assert not bare.can_run(Experiment(INT8_PER_TENSOR)) and bare.can_run(Experiment(BLOCKS))
+    assert all(full.can_run(one) for one in (weight, activation, both, Experiment(INT8_PER_TENSOR), Experiment(BLOCKS)))
+    # There is no such layer, and no scale between a layer and the Relu behind it.
+    assert not full.can_run(Experiment.on_weight(INT8_PER_TENSOR, "nowhere"))
+    assert not full.can_run(Experiment.on_activation(INT8_PER_TENSOR, "h"))
+    assert not full.can_run(Experiment.on_activation(BLOCKS, "r")) and not full.can_run(UNCHANGED)
+
+
+def test_float8_activations_need_an_operator_of_opset_11() -> None:
+    for opset, possible in ((10, False), (11, True)):
+        bench = calibrated(known(opset))
+        assert bool(bench.scales(FLOAT8)) is possible and bench.can_run(Experiment(SCHEMES["fp8"])) is possible
+        assert bench.scales(UINT8)
+
+
+def test_which_layer_an_experiment_is_about() -> None:
+    bench = calibrated(known())
+    for experiment in (
+        Experiment.on_weight(INT8_PER_TENSOR, "h"),
+        Experiment.on_activation(INT8_PER_TENSOR, "r"),
+        Experiment.on_layer(INT8_PER_TENSOR, "h", "r"),
+    ):
+        layer = bench.layer_of(experiment)
+        assert layer is not None and layer.output == "h"
+    for experiment in (
+        Experiment(INT8_PER_TENSOR),
+        Experiment.on_activation(INT8_PER_TENSOR, "x"),
+        Experiment.on_layer(INT8_PER_TENSOR, "g", "r"),
+        Experiment(INT8_PER_TENSOR, frozenset({"h", "g"}), frozenset()),
+    ):
+        assert bench.layer_of(experiment) is None
+
+
+def test_scales_are_computed_once_a_format_and_folding_once_a_network() -> None:
+    bench = calibrated(known())
+    scales = bench.scales(UINT8)
+    for experiment in layer_experiments(bench):
+        bench.executable(experiment)
+    assert bench.scales(UINT8) is scales and bench.scales(INT8) is not scales
+    assert list(scales) == ["x", "r", "g", "b", "y"] == list(bench.scales(INT8))
+    assert bench.observations is not None
+    assert bench.calibrated(bench.observations, "mse").float_model is bench.float_model
+
+
+def test_an_unchanged_experiment_is_the_float_model() -> None:
+    bench = calibrated(known())
+    (exact,), (same,) = (
+        Session(executable).run({"x": X}) for executable in (bench.float_model, bench.executable(UNCHANGED))
+    )
+    np.testing.assert_array_equal(exact, same)
+
+
+def by_hand(matrix: np.ndarray) -> np.ndarray:
+    """Int4 codes from -7 to 7, one scale for 32 rows of a column, the last rows fewer."""
+    rounded = np.empty_like(matrix)
+    for start in range(0, len(matrix), 32):
+        block = matrix[start : start + 32]
+        step = np.abs(block).max(axis=0) / np.float32(7)
+        rounded[start : start + 32] = np.rint(block / step) * step
+    return rounded
+
+
+def test_a_block_wise_scheme_is_what_it_is_by_hand() -> None:
+    """Weights alone, through the table, the end-to-end figure and the forecast."""
+    facts = known()
+    bench = calibrated(facts)
+    exact = np.maximum(X @ V, 0) @ W + 1
+    expected = {
+        Experiment.on_weight(BLOCKS, "h"): np.maximum(X @ by_hand(V), 0) @ W + 1,
+        Experiment.on_weight(BLOCKS, "g"): np.maximum(X @ V, 0) @ by_hand(W) + 1,
+        Experiment(BLOCKS): np.maximum(X @ by_hand(V), 0) @ by_hand(W) + 1,
+    }
+    samples = partial(source().take, facts.model.inputs, 6)
+    found = run_experiments(bench, expected, samples)
+    for experiment, outputs in expected.items():
+        assert found[experiment].sqnr_db == pytest.approx(sqnr_db(exact, outputs), abs=0.01)
+    proof = prove(bench, [], source(), 6)
+    assert proof.errors[Experiment(BLOCKS)].sqnr_db == pytest.approx(found[Experiment(BLOCKS)].sqnr_db, abs=1e-6)
+    table = run_experiments(bench, layer_experiments(bench), samples)
+    row = layer_sqnr(facts, BLOCKS, facts.layers[0], table)
+    assert (
+        row is not None
+        and row.activation_sqnr_db is None
+        and row.weight_sqnr_db == pytest.approx(found[Experiment.on_weight(BLOCKS, "h")].sqnr_db, abs=0.01)
+    )
+    forecast = facts.forecasts[BLOCKS.name]
+    assert forecast.rest_share == pytest.approx(0, abs=1e-9)
+    assert sum(entry.share for entry in forecast.layers.values()) == pytest.approx(1)
+    assert forecast.output_sqnr_db == pytest.approx(found[Experiment(BLOCKS)].sqnr_db, abs=6)
+
+
+def test_a_network_without_a_matrix_has_nothing_for_blocks() -> None:
+    proto = onnx_text(
+        "agraph (float[1, 4, 6, 6] x) => (y) { y = Conv(x, v) }", v=np.ones((4, 4, 1, 1), np.float32) * np.float32(0.3)
+    )
+    facts = facts_of(as_model(proto), SCHEME_LIST)
+    assert facts.is_quantisable(INT8_PER_TENSOR) and not facts.is_quantisable(BLOCKS)
+    assert not workbench(facts).can_run(Experiment(BLOCKS))
+    forecast = facts.forecasts[BLOCKS.name]
+    assert forecast.output_sqnr_db is None and forecast.layers["y"].weight_sqnr_db is None
