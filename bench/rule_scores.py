@@ -32,11 +32,11 @@ Key = tuple[str, str]  # network and layer
 
 
 def _depthwise(layer: LayerFacts) -> bool:
-    return layer.folded.layer.depthwise
+    return layer.depthwise
 
 
 def _dense(layer: LayerFacts) -> bool:
-    return not layer.folded.layer.depthwise
+    return not layer.depthwise
 
 
 def _normalised(layer: LayerFacts) -> bool:

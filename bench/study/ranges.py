@@ -101,6 +101,6 @@ def kind(layer: LayerFacts) -> str:
     """What sort of layer it is."""
     if layer.folded.layer.op_type == "Gemm":
         return "dense"
-    if layer.folded.layer.depthwise:
+    if layer.depthwise:
         return "depthwise"
     return "pointwise" if layer.folded.layer.weight_shape[2:] == (1, 1) else "regular"

@@ -101,10 +101,10 @@ def truth(path: Path, calibration: Images, test: Images) -> Mapping[str, Any]:
         "layers": [
             {
                 "output": layer.output,
-                "node": layer.folded.layer.node.name,
+                "node": layer.node.name,
                 "op_type": layer.folded.layer.op_type,
                 "group": layer.folded.layer.group,
-                "depthwise": layer.folded.layer.depthwise,
+                "depthwise": layer.depthwise,
                 "weight_only_sqnr_db": errors[layers[layer.output]].sqnr_db,
             }
             for layer in facts.layers

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.number_formats import decibel, weight_round_trip
 from onnxlint_q.analysis.schemes import Scheme
-from onnxlint_q.graph import Model
+from onnxlint_q.graph import Model, Node
 
 Vector = npt.NDArray[np.float64]
 # Weights that are worked on at a time: 16 MB of float32.
@@ -117,6 +117,16 @@ class LayerFacts:
     def output(self) -> str:
         """The layer's key in every report."""
         return self.folded.output
+
+    @property
+    def node(self) -> Node:
+        """Its operator."""
+        return self.folded.layer.node
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every output channel reads one input channel."""
+        return self.folded.layer.depthwise
 
 
 def measure_layers(model: Model, layers: Sequence[FoldedLayer], schemes: Sequence[Scheme]) -> tuple[LayerFacts, ...]:

@@ -63,8 +63,9 @@ def propagate(model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, T
 
 
 def _varying_share(samples: Samples) -> float:
-    power = float((samples.astype(np.float64) ** 2).mean())
-    return float(samples.var(axis=0, dtype=np.float64).mean()) / power if power > 0 else 1.0
+    with np.errstate(all="ignore"):
+        power = float((samples.astype(np.float64) ** 2).mean())
+        return float(samples.var(axis=0, dtype=np.float64).mean()) / power if power > 0 else 1.0
 
 
 def _forward(

@@ -14,7 +14,6 @@ from onnxlint_q.finding import Location
 from onnxlint_q.graph.constants import Constants
 from onnxlint_q.graph.names import ROOT, local_name
 from onnxlint_q.graph.node import Node, TensorType, Value
-from onnxlint_q.graph.operators import Trait
 from onnxlint_q.graph.tensors import Array
 
 __all__ = ["ROOT", "Model", "Node", "TensorType", "Value"]
@@ -94,39 +93,6 @@ class Model:
     def output_names(self) -> frozenset[str]:
         """Names of the model's outputs."""
         return frozenset(value.name for value in self.outputs)
-
-    def activation_of(self, tensor: str) -> Node | None:
-        """The activation function that alone reads `tensor`, if one does: the layer's activation."""
-        reader = self.sole_consumer(tensor)
-        return reader if reader is not None and reader.operator.has(Trait.ACTIVATION) else None
-
-    def between(self, start: str, end: str) -> tuple[Node, ...]:
-        """The nodes on a shortest way from tensor `start` to tensor `end`; empty if there is none."""
-        try:
-            path = nx.shortest_path(self.graph, start, end)
-        except (nx.NetworkXNoPath, nx.NodeNotFound):
-            return ()
-        return tuple(vertex for vertex in path if isinstance(vertex, Node))
-
-    def downstream(self, tensor: str) -> frozenset[str]:
-        """All tensors that depend on `tensor`."""
-        if tensor not in self.graph:
-            return frozenset()
-        return frozenset(v for v in nx.descendants(self.graph, tensor) if isinstance(v, str))
-
-    def reaches_output(self, tensor: str) -> bool:
-        """Whether any output of the model depends on `tensor`."""
-        return tensor in self.output_names or not self.output_names.isdisjoint(self.downstream(tensor))
-
-    def distance_to_output(self, tensor: str) -> int | None:
-        """Number of nodes on the shortest way to an output; None where no output depends on it."""
-        return self._output_distance.get(tensor)
-
-    @cached_property
-    def _output_distance(self) -> Mapping[str, int]:
-        sources = {name for name in self.output_names if name in self.graph}
-        hops = nx.multi_source_dijkstra_path_length(self.graph.reverse(copy=False), sources) if sources else {}
-        return {vertex: int(length) // 2 for vertex, length in hops.items() if isinstance(vertex, str)}
 
     # -- values and types ----------------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ def linear_db(facts: Facts, layer: LayerFacts, scheme: str) -> float | None:
 
 def locate(facts: Facts, layer: LayerFacts) -> Location:
     """The layer's operator, with the tensor that is the layer's key."""
-    node = layer.folded.layer.node
+    node = layer.node
     return facts.model.locate(node, layer.output)
 
 
@@ -100,7 +100,7 @@ def times(ratio: float) -> str:
 
 def finer_scale(facts: Facts, layer: LayerFacts) -> tuple[str, str]:
     """Remedy and snippet for a layer whose channels need scales of their own."""
-    keep_float = exclude([layer.folded.layer.node])
+    keep_float = exclude([layer.node])
     if facts.model.opset < _PER_CHANNEL_OPSET:
         remedy = (
             f"Give every output channel its own scale; at opset {facts.model.opset} the file format cannot, so export "

@@ -11,31 +11,19 @@ from onnx_cases import as_model, onnx_text
 from onnxlint_q.graph import read_model
 
 
-def test_sole_consumer_and_activation() -> None:
+def test_neighbours() -> None:
     model = as_model(
         onnx_text("g (float[4] x) => (float[4] y, float[4] b) { a = Neg(x) b = Relu(a) c = Abs(b) y = Add(c, c) }")
     )
     relu = model.sole_consumer("a")
     assert relu is not None and relu.op_type == "Relu"
-    assert model.activation_of("a") is relu
     assert model.sole_consumer("b") is None, "it is an output as well"
-    assert model.activation_of("x") is None
     assert [node.op_type for node in model.consumers("x")] == ["Neg"]
     producer = model.producer("a")
     assert producer is not None and producer.op_type == "Neg"
     assert model.producer("x") is None
     assert model.producer("no such tensor") is None
     assert model.consumers("no such tensor") == ()
-
-
-def test_ways() -> None:
-    model = as_model(onnx_text("g (float[4] x) => (float[4] y) { a = Neg(x) b = Relu(a) dead = Abs(a) y = Add(b, x) }"))
-    assert [node.op_type for node in model.between("x", "b")] == ["Neg", "Relu"]
-    assert model.between("b", "x") == ()
-    assert [model.distance_to_output(tensor) for tensor in ("y", "b", "a", "x")] == [0, 1, 2, 1]
-    assert model.distance_to_output("dead") is None
-    assert not model.reaches_output("dead")
-    assert model.downstream("b") == {"y"}
 
 
 def test_types(models: Path) -> None:

@@ -65,4 +65,4 @@ def run_experiments(
 
 def _is_on_a_layer(bench: Workbench, experiment: Experiment) -> bool:
     layer = bench.layer_of(experiment)
-    return layer is not None and layer.folded.layer.node.graph == ROOT
+    return layer is not None and layer.node.graph == ROOT

@@ -88,7 +88,7 @@ class _Builder:
         self.rounded: dict[str, list[int]] = {}
         wanted = [experiment.essence for experiment in experiments]
         layers = [layer for experiment in wanted if (layer := bench.layer_of(experiment)) is not None]
-        first = min(layers, key=lambda layer: layer.folded.layer.node.order)
+        first = min(layers, key=lambda layer: layer.node.order)
         self._reweight(first.output, UNCHANGED)
         for experiment in wanted:
             for key in experiment.weights:

@@ -166,7 +166,7 @@ def _range_before(norm: BatchNorm, after: TensorObservation) -> float:
 
 def _next_range(facts: Facts, tensor: str) -> float:
     """Largest range of what is stored behind the layers that read `tensor`; 0 where none was observed."""
-    by_node = {layer.folded.layer.node: layer for layer in facts.layers}
+    by_node = {layer.node: layer for layer in facts.layers}
     widest = 0.0
     for key in trace_forward(facts.model, tensor, _FORWARD).tensors:
         for reader in facts.model.consumers(key):

@@ -114,7 +114,7 @@ computed (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
     def check(self, facts: Facts) -> Iterator[Finding]:
         """One finding for each type of operator and reason, at the first such node."""
         model = facts.model
-        layers = {layer.folded.layer.node for layer in facts.layers} | {pair.node for pair in facts.quantized}
+        layers = {layer.node for layer in facts.layers} | {pair.node for pair in facts.quantized}
         driven = _depends_on_input(model)
         held: dict[str, list[tuple[Node, int]]] = {}
         computed: dict[str, list[Node]] = {}

@@ -71,7 +71,7 @@ small (float[N, 4] x) => (float[N, 4] y) {
 
     def check(self, facts: Facts) -> Iterator[Finding]:
         """One finding for each unknown type of operator, at the first such node."""
-        understood = {layer.folded.layer.node for layer in facts.layers} | {pair.node for pair in facts.quantized}
+        understood = {layer.node for layer in facts.layers} | {pair.node for pair in facts.quantized}
         strangers: dict[str, list[Node]] = {}
         for node in facts.model.nodes:
             if node not in understood and not _is_known(node, facts.model.opset):

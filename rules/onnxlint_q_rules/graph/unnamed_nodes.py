@@ -91,7 +91,7 @@ small (float[N, 4] x) => (float[N, 4] y) {
         first = next(iter(unnamed or repeated), None)
         if first is None:
             return
-        layers = {layer.folded.layer.node for layer in facts.layers}
+        layers = {layer.node for layer in facts.layers}
         weighty = sum(node in layers for node in (*unnamed, *repeated))
         yield self.finding(
             facts.model.locate(first),

@@ -90,7 +90,7 @@ class BiasScaleMismatch(Rule):
             wrong = int(np.count_nonzero(error > self.tolerance))
             if wrong:
                 worst = int(np.argmax(error))
-                node = layer.folded.layer.node
+                node = layer.node
                 yield self.finding(
                     facts.model.locate(node),
                     f"the bias of {node.op_type} {node.label!r} has {ratio[worst]:.4g} times the scale that integer "

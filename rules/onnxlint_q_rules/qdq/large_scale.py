@@ -326,7 +326,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
             step = held.range / _PIXEL_STEPS
             steps = float(np.median(np.abs(bias[norm > 0]) / (step * norm[norm > 0])))
             if 0 < steps < self.bias_steps:
-                yield pair.codes, (layer.folded.layer.node, steps)
+                yield pair.codes, (layer.node, steps)
 
 
 _AGAIN = "calibrate again with exactly the preprocessing of the deployment (mean, deviation, value range)"

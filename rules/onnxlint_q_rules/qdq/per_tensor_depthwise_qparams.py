@@ -104,14 +104,14 @@ class PerTensorDepthwiseQparams(Rule):
     def check(self, facts: Facts) -> Iterator[Finding]:
         """Each quantised depthwise layer whose weight has one scale."""
         for layer in facts.layers:
-            scale = _one_scale(facts.model, layer) if layer.folded.layer.depthwise else None
+            scale = _one_scale(facts.model, layer) if layer.depthwise else None
             if scale is None or not np.any(layer.weight.absmax > 0):
                 continue
             used = (layer.weight.high - layer.weight.low) / scale + 1
             median, precision = float(np.median(used)), layer.weight.average_precision
             if median >= self.median_codes:
                 continue
-            node = layer.folded.layer.node
+            node = layer.node
             yield self.finding(
                 facts.model.locate(node),
                 f"the weight of depthwise {node.op_type} {node.label!r} has one scale for {used.size} channels, and "

@@ -65,7 +65,7 @@ def _layer_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, Reading]]
             width, what, target = np.maximum(width, range_of_sum), "the range of the sum behind it", result
         levels = float(np.quantile(width[alive] / (held.scale * norm[alive]), 0.25))
         error = held.scale * float(np.sqrt(np.mean(np.square(norm[alive])) / 12))
-        yield source.codes, Reading(layer.folded.layer.node, levels, what, error, target)
+        yield source.codes, Reading(layer.node, levels, what, error, target)
 
 
 def _sum_behind(facts: Facts, pairs: Pairs, target: QuantizedTensor) -> tuple[QuantizedTensor | None, float]:

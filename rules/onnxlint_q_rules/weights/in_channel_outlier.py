@@ -195,7 +195,7 @@ class InChannelOutlier(Rule):
     def _about(
         self, facts: Facts, layer: LayerFacts, view: Outlook, message: str, metrics: Mapping[str, Metric]
     ) -> Finding:
-        keep_float = exclude([layer.folded.layer.node])
+        keep_float = exclude([layer.node])
         return self.finding(
             locate(facts, layer),
             message,

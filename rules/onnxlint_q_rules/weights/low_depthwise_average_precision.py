@@ -130,7 +130,7 @@ class LowDepthwiseAveragePrecision(Rule):
         """Every depthwise layer of a float model against which all three witnesses speak, or the forecast loudly."""
         layers = facts.layers if facts.is_float else ()
         for layer in layers:
-            if layer.folded.layer.depthwise is not self.depthwise or layer.weight.non_finite:
+            if layer.depthwise is not self.depthwise or layer.weight.non_finite:
                 continue
             mean_db, known = layer.weight.mean_channel_sqnr_db(_SCHEME), linear_db(facts, layer, _SCHEME)
             if mean_db is None or not self._suspected(layer.weight.average_precision, mean_db, known):
