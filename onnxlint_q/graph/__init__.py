@@ -1,7 +1,6 @@
 """READ: a file becomes a Model. Nothing is executed, nothing outside the model's folder is opened."""
 
-from onnxlint_q.graph.integer_graph import is_integer_graph
-from onnxlint_q.graph.layers import Layer, find_layers
+from onnxlint_q.graph.layers import Layer, find_layers, is_integer_graph
 from onnxlint_q.graph.loading.load import read_model
 from onnxlint_q.graph.model import Model, Node, TensorType, Value
 from onnxlint_q.graph.operators import Operator, Trait, lookup
