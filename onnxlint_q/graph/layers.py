@@ -20,7 +20,7 @@ _FLOAT_TYPES = frozenset(
     {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
 )
 # A graph computes with codes where weights are whole and fit 16 bits, where those with so many values hold so many
-# different ones at least (a kernel written by hand has up to five magnitudes), and where sums are brought back to codes.
+# different ones at least (a kernel written by hand has up to five magnitudes), and sums are brought back to codes.
 _LARGEST_CODE, _VALUES, _DIFFERENT = 2**15, 64, 12
 _TO_CODES = frozenset({"Floor", "Round", "Ceil", "BitShift"})
 
