@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,8 +14,12 @@ from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.evaluate import check_parameter, dequantize
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.node import Node, TensorType
-from onnxlint_q.graph.operators import LayerInputs, Product
+from onnxlint_q.graph.operators import LayerInputs, Product, Trait
 from onnxlint_q.graph.tensors import Array, is_real
+
+# A graph computes with codes where weights are whole and fit 16 bits, where those with so many values hold so many
+# different ones at least (a kernel written by hand has up to five magnitudes), and sums are brought back to codes.
+_LARGEST_CODE, _VALUES, _DIFFERENT = 2**15, 64, 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,6 +150,34 @@ def find_layers(model: Model) -> Iterator[Layer]:
         layer = _as_layer(model, node, inputs) if inputs is not None and node.output else None
         if layer is not None:
             yield layer
+
+
+def is_integer_graph(model: Model, layers: Iterable[Layer]) -> bool:
+    """Whether these layers, all of the model, compute with integer codes that have no scale in the file.
+
+    Toolchains for microcontrollers export a network so after quantisation: the weights are the codes themselves, whole
+    numbers in float tensors because ONNX's operators want floats, and a layer's sums are brought back to 8 bits by a
+    multiplication and a shift, by operators that round down or one of the toolchain's own.
+
+    Raises:
+        ModelError: a weight cannot be read.
+    """
+    if not any(node.operator.has(Trait.ROUNDS) or not node.operator.known for node in model.nodes):
+        return False
+    different = 0
+    for layer in layers:
+        weight = layer.read_weight(model)
+        if not layer.is_float or not _is_whole(weight):
+            return False
+        if weight.size >= _VALUES:
+            different = np.unique(weight).size
+            if different < _DIFFERENT:
+                return False
+    return different > 0
+
+
+def _is_whole(weight: Array) -> bool:
+    return bool(np.all(np.abs(weight) <= _LARGEST_CODE) and np.all(weight == np.rint(weight)))
 
 
 def _as_layer(model: Model, node: Node, inputs: LayerInputs) -> Layer | None:

@@ -9,8 +9,7 @@ from enum import StrEnum
 import onnx
 
 from onnxlint_q.graph.element_types import CODE_RANGES
-from onnxlint_q.graph.integer_graph import is_integer_graph
-from onnxlint_q.graph.layers import Layer
+from onnxlint_q.graph.layers import Layer, is_integer_graph
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.node import Node
 from onnxlint_q.graph.operators import Codes, Product, Trait

@@ -28,7 +28,7 @@ from onnxlint_q.workflow.results import (
 )
 
 HOSTILE = "</script><img src=x onerror=alert(1)>[bold]\x1b[31m\u202e{{7*7}}\ud800"
-READING = QparamsReading(1.0, -13, -124.0, 151.0, -2.1, 2.6, 0.0, 5.0, 256, 58.0, 9.4)
+READING = QparamsReading(1.0, -13, -124.0, 151.0, -2.1, 2.6, 0.0, 5, 256, 58.0, 9.4)
 INPUT = ComparedRow("x", "Input", False, "x", "x", 9.4, 0.1, 3.0, 2.0, 0.9, math.inf, math.inf, qparams=READING)
 WEIGHT = WeightReading("w", 1.0, math.inf, np.full(4, 150.0), 1, 1.0)
 LAYER = ComparedRow("conv", "Conv", True, "y", "z", 30.0, 0.1, 3.0, 0.0, 1.0, 9.4, -20.6, weight=WEIGHT)

@@ -136,7 +136,7 @@ def test_no_range_is_read_from_few_codes() -> None:
     facts = example_facts(Example(CHAIN.replace("SCALE", "0.3")))
     (finding,) = findings(LargeScale(), observed(facts, {"q": observation(VALUES, (0, 255))}))
     assert finding.severity is Severity.WARNING and "observed_low" not in finding.metrics
-    assert "the data is in" not in finding.message and "codes only" in finding.remedy
+    assert "the data is in" not in finding.message and "no range can be read" in finding.remedy
     assert "rmin" not in finding.snippet and "calibrate_method" in finding.snippet
 
 
@@ -510,3 +510,27 @@ RULES: tuple[type[Rule], ...] = (
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_is_silent_on_a_float_model_without_data(rule: type[Rule]) -> None:
     assert findings(rule(), example_facts(Example(FLOAT))) == []
+
+
+TWICE = """
+<ir_version: 8, opset_import: ["" : 13]>
+twice (float[1, 4] x) => (float[1, 4] y, float[1, 4] z)
+<float[4, 4] w = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1},
+ float s1 = {0.1}, float s2 = {0.02}, uint8 zp = {128}> {
+  n = MatMul(x, w)
+  q1 = QuantizeLinear(n, s1, zp)
+  y = DequantizeLinear(q1, s1, zp)
+  q2 = QuantizeLinear(n, s2, zp)
+  z = DequantizeLinear(q2, s2, zp)
+}
+"""
+
+
+def test_a_tensor_with_two_quantisers_is_judged_for_each() -> None:
+    def samples(random: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+        return {"x": random.uniform(-10, 10, size=(64, 4)).astype(np.float32)}
+
+    (finding,) = findings(Saturation(), example_facts(Example(TWICE, samples=samples)))
+    share, left = (finding.metrics[key] for key in ("clipped_fraction", "clip_sqnr_db"))
+    assert finding.metrics["quantised_high"] == pytest.approx(2.54) and isinstance(share, float) and share > 0.7
+    assert left is not None and "at the ends" in finding.message

@@ -31,7 +31,8 @@ class QparamsReading:
         low, high: smallest and largest value that the codes can represent.
         float_low, float_high: smallest and largest value of the float tensor over all samples.
         clipped_fraction: of the float tensor's values, those more than half a step outside `low` to `high`.
-        used_codes, codes: codes that the float tensor's range spans inside the grid, and how many there are.
+        used_codes, codes: different codes that the float tensor's values get, a thousandth of them at either end left
+            out, and how many there are.
         span_ratio: range of the codes over the range of the float tensor, zero included; above 1 codes are wasted.
         rounding_sqnr_db: SQNR if only this rounding is applied to the float tensor; infinite for none, None if there
             is no signal.
@@ -44,7 +45,7 @@ class QparamsReading:
     float_low: float
     float_high: float
     clipped_fraction: float
-    used_codes: float
+    used_codes: int
     codes: int
     span_ratio: float | None
     rounding_sqnr_db: float | None

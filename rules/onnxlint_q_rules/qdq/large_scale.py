@@ -215,7 +215,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
             if held is None or (origin is not None and origin.codes in found):
                 continue
             if usage is not None and self._is_coarse(usage):
-                found[pair.codes] = self._few_codes(facts, usage, bad)
+                found[pair.codes] = self._few_codes(facts, pairs, usage, bad)
             elif reading is not None and reading.levels < self.warning_levels:
                 told = self._few_levels(facts, pair, held, reading)
                 found[pair.codes] = told if usage is None else self._tested(told, usage, reading, seen)
@@ -270,7 +270,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
             return replace(finding, metrics=metrics)
         return replace(finding, metrics=metrics).tested(evidence, None, note)
 
-    def _few_codes(self, facts: Facts, usage: Usage, bad: Mapping[str, Usage]) -> Finding:
+    def _few_codes(self, facts: Facts, pairs: Pairs, usage: Usage, bad: Mapping[str, Usage]) -> Finding:
         pair, held = usage.pair, usage.grid
         message = (
             f"the calibration data uses {usage.used_codes} of the {_count(held)} codes of {pair.tensor!r} "
@@ -286,7 +286,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
             message += f", the data is in {low:.3g} to {high:.3g}"
             metrics |= {"observed_low": low, "observed_high": high}
         how, snippet = usage.recalibration(facts.model, bad)
-        again = _INPUT if Pairs(facts).from_input(pair) else _AGAIN
+        again = _INPUT if pairs.from_input(pair) else _AGAIN
         return self.finding(
             where(facts.model, pair),
             message,

@@ -120,7 +120,7 @@ class Saturation(Rule):
         message = (
             f"{below + above:.2%} of the values of {pair.tensor!r} lie beyond its range {held.low:.3g} to "
             f"{held.high:.3g} ({below:.2%} below, {above:.2%} above), so they are clipped"
-            if usage.real is not None
+            if usage.counts_beyond
             else f"{below + above:.2%} of the values of {pair.tensor!r} lie at the ends of its range {held.low:.3g} to "
             f"{held.high:.3g} ({below:.2%} at the lower, {above:.2%} at the upper end), so they were clipped"
         )

@@ -13,7 +13,7 @@ Clipping is what the tensor loses beyond its range, more than half a step away f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import networkx as nx
@@ -90,14 +90,21 @@ class Usage:
         low, high = (self.grid.low + self.grid.scale * (code - lowest) for code in (self.codes.low, self.codes.high))
         return low, high
 
+    @property
+    def counts_beyond(self) -> bool:
+        """Whether `clipped` counts what lies beyond the range, and not what lies at its ends."""
+        return self.real is not None and self.real.ends is not None
+
     @cached_property
     def clipped(self) -> tuple[float, float]:
         """Fraction of values that the range cuts off below and above, what a fused Relu or Relu6 cuts off aside.
 
         Of codes alone it is known how many are the last one; a single one may be what the range was made for.
         """
-        seen = self.real if self.real is not None and self.real.ends is not None else self.codes
-        below, above = ((end if seen is self.real or end * seen.size >= 2 else 0.0) for end in seen.ends or (0.0, 0.0))
+        if self.real is not None and self.real.ends is not None:
+            below, above = self.real.ends
+        else:
+            below, above = (end if end * self.codes.size >= 2 else 0.0 for end in self.codes.ends or (0.0, 0.0))
         relu, relu6 = self._fused
         return (0.0 if relu else below), (0.0 if relu6 else above)
 
@@ -133,6 +140,11 @@ class Usage:
 
     def recalibration(self, model: Model, spoiled: Mapping[str, Usage]) -> tuple[str, str]:
         """How the float model gets a better range here: a clause, and the call; no call while others come first."""
+        if self.real is None:
+            integer = self.pair.node.operator.codes is not None
+            options = ["quant_format=QuantFormat.QOperator"] * integer + ["calibrate_method=CalibrationMethod.MinMax"]
+            why = "" if self.span is not None else ": from the codes, all that this file has here, no range can be read"
+            return f"as below{why}", quantize_static(*options)
         first = spoiled_by(model, self, spoiled)
         if first is not None:
             return (
@@ -140,14 +152,9 @@ class Usage:
                 "computed from it",
                 "",
             )
-        if self.real is None or self.span is None:
-            return (
-                "as below: this file holds codes only, from which the range that would be right cannot be read",
-                quantize_static("quant_format=QuantFormat.QOperator", "calibrate_method=CalibrationMethod.MinMax"),
-            )
         if self.made_up:
             return "with data: the range of random values is not the right one either", ""
-        low, high = min(self.span[0], 0.0), max(self.span[1], 0.0)
+        low, high = min(self.real.low, 0.0), max(self.real.high, 0.0)
         if not self._is_better(low, high):
             return (
                 "and clip outliers by a percentile: a range for all that the data has here would be no better",
@@ -183,8 +190,9 @@ def usages(facts: Facts, pairs: Pairs) -> Mapping[str, Usage]:
         if pair.unrounded and (pair.unrounded, held) in known:
             continue
         known.add((pair.unrounded, held))
-        first = pairs.by_tensor.get(pair.tensor) is pair
-        real = seen.get(pair.unrounded) if first else None
+        real = seen.get(pair.unrounded)
+        if real is not None and pairs.by_tensor.get(pair.tensor) is not pair:
+            real = replace(real, ends=None)  # counted beyond the bounds of the first pair that reads the tensor
         found[codes] = Usage(pair, held, seen[codes], real, facts.observations.synthetic)
     return found
 
