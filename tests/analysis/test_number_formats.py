@@ -23,6 +23,7 @@ from onnxlint_q.analysis.number_formats import (
     NumberFormat,
     Sharing,
     activation_qparams,
+    codes,
     decibel,
     round_trip,
     symmetric_scale,
@@ -63,6 +64,17 @@ def through_onnx_runtime(
     return run(proto, {"x": values})[0]
 
 
+def test_codes_are_those_of_the_operator_channel_by_channel() -> None:
+    values = np.random.default_rng(5).normal(0, 40, (64, 3)).astype(np.float32)
+    scale, zero_point = np.array([0.5, 0.25, 1.0], np.float32), np.array([0, 128, 200], np.uint8)
+    text = "g (float[N,M] x) => (uint8[N,M] y) { y = QuantizeLinear<axis = 1>(x, s, z) }"
+    (wanted,) = run(versioned_text(21, "", text, s=scale, z=zero_point), {"x": values})
+    found = codes(values, scale, UINT8, zero_point)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, wanted)
+    assert {0, 255} <= set(np.unique(wanted))
+
+
 def test_a_format_is_what_onnx_says_of_its_type() -> None:
     named = {number.name: number for number in FORMATS}
     assert list(named) == ["int4", "int8", "uint8", "uint16", "float8e4m3fn"]
@@ -77,9 +89,9 @@ def test_a_format_is_what_onnx_says_of_its_type() -> None:
     ]
     assert (FLOAT8.mantissa_bits, FLOAT8.smallest_normal) == (3, 2**-6)
     assert NumberFormat(T.INT8, symmetric=False).lowest == -128
-    for elem_type, codes in CODE_RANGES.items():
+    for elem_type, span in CODE_RANGES.items():
         held = IINFO(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
-        assert codes == (held.min, held.max)
+        assert span == (held.min, held.max)
 
 
 def test_ties_round_to_even() -> None:
