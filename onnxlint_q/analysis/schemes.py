@@ -29,6 +29,11 @@ class Scheme:
     weights: NumberFormat = INT8
     activations: NumberFormat | None = UINT8
 
+    def __post_init__(self) -> None:
+        """Weights have no zero point, so an unsigned format would lose every negative one."""
+        if self.weights.lowest >= 0:
+            raise ValueError(f"scheme {self.name!r} has unsigned weights ({self.weights.name}); take a signed format")
+
     @property
     def per_channel(self) -> bool:
         """Whether there is one weight scale an output channel."""

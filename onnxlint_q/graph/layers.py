@@ -72,6 +72,11 @@ class Layer:
         return math.prod(self.weight_shape[2:]) if self.inputs.convolves else 1
 
     @property
+    def factor(self) -> float:
+        """What the product of input and weight is multiplied by: alpha of a Gemm, else 1."""
+        return self.node.float("alpha", 1.0) if self.inputs.product is Product.GEMM else 1.0
+
+    @property
     def channel_axis(self) -> int:
         """Axis of the stored weight along which per-channel qparams run."""
         match self.inputs.product:

@@ -109,6 +109,9 @@ class Config:
             if type(value) is not type(default) and not number:
                 errors.append(f"[rules.{rule.name}] {key} must be a {type(default).__name__}, not {value!r}")
                 continue
+            if isinstance(default, float) and not math.isfinite(value):
+                errors.append(f"[rules.{rule.name}] {key} must be a finite number, not {value!r}")
+                continue
             accepted[name] = float(value) if number else value
         return accepted
 
@@ -279,7 +282,11 @@ class _Reader:
                 values[names[key]] = self._finite(f"verdict.{key}", value, getattr(standard, names[key]))
             else:
                 self.errors.append(f"unknown key {key!r} in [verdict]{did_you_mean(key, names)}")
-        return VerdictLevels(**values)
+        levels = VerdictLevels(**values)
+        for name in ("breaks_agreement", "survives_agreement"):
+            if not 0 <= getattr(levels, name) <= 1:
+                self.errors.append(f"verdict.{name.replace('_', '-')} must be a fraction from 0 to 1")
+        return levels
 
     def severities(self) -> Mapping[str, Severity]:
         found = {}

@@ -285,7 +285,8 @@ def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
     full = any(known.output_db is not None for _, known in worst)
     stages = {words.how_known(known) for _, known in worst}
     stage = next(iter(stages)) if len(stages) == 1 else ""
-    shares = [noise_share(row, scheme) for row, _ in worst]
+    # Where the run contradicts the forecast of a layer, its share of the noise is as wrong.
+    shares = [None if known.floor_db is not None else noise_share(row, scheme) for row, known in worst]
     budget = any(share is not None for share in shares)
     levels = [f"{stage or 'weight'}\ndB", *(["result\ndB", "both\ndB"] if full else [])]
     for title in ("range", "average\nprecision", *levels):
@@ -309,7 +310,7 @@ def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
     legend = "dB: SQNR at the model's output if this weight alone is quantised. dw: depthwise"
     if full:
         legend += ". Result, both: if the layer's result alone is, and if both are"
-    if any(known.floor_db is not None for _, known in worst):
+    if any(known.floor_db is not None and known.weight_db is None for _, known in worst):
         legend += f". {words.NOT_MEASURED.capitalize()}: {words.CONTRADICTED}"
     if budget:
         legend += ". Share of noise: forecast, weight and result of the layer together, everything quantised"

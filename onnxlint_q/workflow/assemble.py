@@ -102,12 +102,14 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
     if not facts.is_quantisable(scheme):
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=NOTHING_TO_QUANTISE)
     ran = facts.observations is not None or record.probe is not None
+    data = record.request.data
+    by_class = data is not None and not data.source.synthetic
     unmeasured: list[str] = []
     for basis, stage in ((Basis.MEASURED, record.proof), (Basis.PROBE, record.probe)):
         error = stage.errors.get(Experiment(scheme)) if stage is not None else None
         if error is None:
             continue
-        result = result_of_run(scheme.name, error, basis, levels)
+        result = result_of_run(scheme.name, error, basis, levels, by_class=by_class)
         if result.verdict is not None:
             return result
         unmeasured.append(result.note)
@@ -135,7 +137,9 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
     )
 
 
-def result_of_run(scheme: str, error: OutputError, basis: Basis, levels: VerdictLevels) -> SchemeResult:
+def result_of_run(
+    scheme: str, error: OutputError, basis: Basis, levels: VerdictLevels, *, by_class: bool
+) -> SchemeResult:
     """The verdict on what a run left at the outputs; none, with the reason, where that is no figure.
 
     Args:
@@ -143,13 +147,14 @@ def result_of_run(scheme: str, error: OutputError, basis: Basis, levels: Verdict
         error: against the float model.
         basis: what was run on.
         levels: where the verdict changes.
+        by_class: whether it counts which class is the largest. On made-up inputs that is chance, and so is whether it
+            stays the largest.
     """
     if not error.has_signal:
         return SchemeResult(scheme, None, None, basis, note=NO_SIGNAL, ran=True)
     if error.sqnr_db is not None and not _is_figure(error.sqnr_db):
         return SchemeResult(scheme, None, None, basis, note="the run gave no finite figure", ran=True)
-    # On made-up inputs the largest class is chance, and so is whether it stays the largest.
-    agreement = error.agreement if basis is Basis.MEASURED else None
+    agreement = error.agreement if by_class and basis is Basis.MEASURED else None
     note = "" if error.sqnr_db is not None else "the outputs are identical"
     return SchemeResult(
         scheme, levels.verdict(error.sqnr_db, agreement), error.sqnr_db, basis, agreement, note, ran=True

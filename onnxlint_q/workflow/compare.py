@@ -101,7 +101,7 @@ def compare(
         ),
         quantized=replace(
             told,
-            schemes=(_verdict(theirs, found.errors, config.levels),),
+            schemes=(_verdict(theirs, found.errors, config.levels, by_class=not request.source.synthetic),),
             findings=findings,
             calibration=_calibration(request.source, found.errors),
             notes=tuple(_notes(ours, pairing, found.errors, labels)),
@@ -136,9 +136,9 @@ def _check_order(reference: Path, quantized: Path, ours: Facts, theirs: Facts) -
     )
 
 
-def _verdict(theirs: Facts, errors: PairErrors, levels: VerdictLevels) -> SchemeResult:
+def _verdict(theirs: Facts, errors: PairErrors, levels: VerdictLevels, *, by_class: bool) -> SchemeResult:
     """The verdict on the outputs; none where nothing could be measured."""
-    return result_of_run(theirs.format.value, errors.output, Basis.MEASURED, levels)
+    return result_of_run(theirs.format.value, errors.output, Basis.MEASURED, levels, by_class=by_class)
 
 
 def _calibration(source: Source, errors: PairErrors) -> CalibrationSummary:

@@ -36,6 +36,7 @@ from onnxlint_q.analysis.schemes import (
     PER_CHANNEL,
     PER_TENSOR,
     SCHEMES,
+    Scheme,
 )
 from onnxlint_q.graph import find_layers
 from onnxlint_q.graph.element_types import CODE_RANGES
@@ -62,6 +63,11 @@ def through_onnx_runtime(
     zeros = np.full(np.shape(scale), zero_point, number.dtype)
     proto.graph.initializer.append(onnx.numpy_helper.from_array(zeros, "z"))
     return run(proto, {"x": values})[0]
+
+
+def test_a_scheme_has_no_unsigned_weights() -> None:
+    with pytest.raises(ValueError, match="unsigned weights"):
+        Scheme("odd", weights=UINT8)
 
 
 def test_codes_are_those_of_the_operator_channel_by_channel() -> None:

@@ -136,11 +136,11 @@ def test_sources_that_are_not_there_or_not_data(tmp_path: Path) -> None:
     for name, part in (("nowhere", "no such file or folder"), ("empty", "holds no images and no .npz or .npy files")):
         with pytest.raises(UsageError, match=f"^--calibrate .*{name}: {part}"):
             open_source(str(tmp_path / name), RAW)
-    for name in ("x.npz", "p.npy"):
+    for name, said in (("x.npz", r"is no \.npz and no \.npy file"), ("p.npy", r"cannot be read as \.npz or \.npy")):
         # What is there is read when it is wanted, and what cannot be read is then told each time.
         source = open_source(str(tmp_path / name), RAW)
         for _ in range(2):
-            with pytest.raises(DataError, match=r"cannot be read as \.npz or \.npy"):
+            with pytest.raises(DataError, match=said):
                 source.available([value("x", None, 2)])
 
 

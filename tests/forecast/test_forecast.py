@@ -85,6 +85,18 @@ def test_scaling_a_layer_and_undoing_it_in_the_next_changes_nothing(seed: int, e
         assert weight_db(scaled, layer) == pytest.approx(weight_db(plain, layer), abs=0.2)
 
 
+@pytest.mark.parametrize("alpha", [1e-3, 0.125, 50.0])
+def test_a_factor_on_the_product_changes_no_relative_error(alpha: float) -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((32, 8)).astype(np.float32)
+
+    def made(alpha: float) -> Forecast:
+        text = f"agraph (float[N, 32] x) => (float[N, 8] y) {{ y = Gemm <alpha = {alpha!r}> (x, w) }}"
+        return forecasts(as_model(onnx_text(text, w=weight)))[INT8_PER_TENSOR.name]
+
+    assert weight_db(made(alpha), "y") == pytest.approx(weight_db(made(1.0), "y"), abs=1e-3)
+
+
 def test_an_outlier_channel_breaks_per_tensor_and_not_per_channel() -> None:
     made = forecasts(as_model(perceptron(np.random.default_rng(3), outlier=300.0)))
     per_tensor, per_channel = (made[scheme.name] for scheme in SCHEMES)

@@ -65,6 +65,14 @@ def test_what_stands_under_the_name_of_a_rule_goes_over_what_stands_under_its_co
         ({"ignore": "QW001"}, "x.toml: 'ignore' must be a list of words, not 'QW001'"),
         ({"confirm-below-db": True}, "x.toml: 'confirm-below-db' must be a finite number, not True"),
         ({"verdict": {"breaks-db": "a"}}, "x.toml: 'verdict.breaks-db' must be a finite number, not 'a'"),
+        (
+            {"verdict": {"survives-agreement": 3}},
+            "x.toml: verdict.survives-agreement must be a fraction from 0 to 1",
+        ),
+        (
+            {"rules": {"QW001": {"average-precision": float("nan")}}},
+            "x.toml: [rules.low-depthwise-average-precision] average-precision must be a finite number, not nan",
+        ),
         ({"verdict": {"breaks": 1}}, "x.toml: unknown key 'breaks' in [verdict] (did you mean 'breaks-db'?)"),
         ({"verdict": 3}, "x.toml: 'verdict' must be a table, not 3"),
         ({"rules": {"QW001": 3}}, "x.toml: 'rules.QW001' must be a table, not 3"),

@@ -90,7 +90,7 @@ def test_a_quantised_model_is_run_but_neither_probed_nor_quantised_again(models:
         ("wrong.npz", {"images": np.zeros((4, 3, 8, 8), np.float32)}, "has shape"),
         ("nan.npz", {"images": np.full((4, 3, 32, 32), np.nan, np.float32)}, "NaN or infinity"),
         ("other.npz", {"a": np.zeros(3), "b": np.zeros(3)}, "holds 'a', 'b' but nothing for input 'images'"),
-        ("broken.npz", None, "cannot be read as .npz or .npy"),
+        ("broken.npz", None, "is no .npz and no .npy file"),
     ],
 )
 def test_data_that_cannot_be_used_costs_the_run_and_not_what_the_file_tells(
@@ -137,6 +137,12 @@ def test_a_weight_that_nobody_reads_does_not_stop_the_run(tmp_path: Path) -> Non
     result = lint(tmp_path / "m.onnx", [], Config(), NOISE)
     assert not missing(result)
     assert [(s.basis, s.verdict) for s in result.schemes] == [(Basis.MEASURED, Verdict.SURVIVES)] * 2
+
+
+def test_which_class_is_the_largest_on_made_up_inputs_decides_nothing(models: Path) -> None:
+    for scheme in lint(models / HEALTHY, [], Config(), NOISE).schemes:
+        assert scheme.basis is Basis.MEASURED and scheme.agreement is None
+        assert scheme.verdict is Config().levels.verdict(scheme.output_sqnr_db, None)
 
 
 def test_the_configured_schemes_are_judged(models: Path) -> None:

@@ -30,6 +30,7 @@ def read_arrays(path: Path, limits: Limits = DEFAULT_LIMITS) -> Mapping[str, Arr
     """
     try:
         if not zipfile.is_zipfile(path):
+            _check_magic(path)
             # A map of the file: whatever shape its header claims, nothing is read yet, and the file must be as long.
             return {"data": np.load(path, allow_pickle=False, mmap_mode="r")}
         _check_archive(path, limits.archive_bytes)
@@ -40,6 +41,13 @@ def read_arrays(path: Path, limits: Limits = DEFAULT_LIMITS) -> Mapping[str, Arr
     except Exception as error:  # numpy, zipfile and zlib raise a dozen unrelated types on a damaged file
         raise DataError(f"{path}: cannot be read as .npz or .npy ({error}); write it with numpy.savez") from error
     return arrays
+
+
+def _check_magic(path: Path) -> None:
+    """Refuse what is no .npy; numpy would take it for pickled objects and say how to load those."""
+    with path.open("rb") as file:
+        if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+            raise DataError(f"{path}: is no .npz and no .npy file; write it with numpy.savez")
 
 
 def _check_archive(path: Path, most_bytes: int) -> None:

@@ -200,7 +200,7 @@ def layer_rule(site: Site, layer: Layer) -> Step:
     bounded((layer.channels,))
     frame = frame_of(layer, samples.shape[1:])
     is_gemm = layer.inputs.product is Product.GEMM
-    scale = np.float32(node.float("alpha", 1.0) if is_gemm else 1.0)
+    scale = np.float32(layer.factor)
     kernel = kernel_of(site.model, layer, layer.by_channel(layer.read_weight(site.model)))
     values = frame.read(samples, kernel.inputs)
     places = values.shape[1]
