@@ -69,7 +69,7 @@ class Cause:
     inputs: bool = False
 
 
-def find_causes(layer: LayerFacts, seen: TensorObservation | None = None) -> tuple[Cause, ...]:
+def find_causes(layer: LayerFacts, observation: TensorObservation | None = None) -> tuple[Cause, ...]:
     """The chain behind a layer's weight under one int8 scale, often empty.
 
     `seen` is what a run observed of the activation that is stored behind the layer. A weight with NaN or infinity in it
@@ -77,10 +77,10 @@ def find_causes(layer: LayerFacts, seen: TensorObservation | None = None) -> tup
     """
     if layer.weight.non_finite or not layer.weight.absmax.any():
         return ()
-    return tuple(_links(layer, seen))
+    return tuple(_links(layer, observation))
 
 
-def _links(layer: LayerFacts, seen: TensorObservation | None) -> Iterator[Cause]:
+def _links(layer: LayerFacts, observation: TensorObservation | None) -> Iterator[Cause]:
     folded = layer.folded
     if folded.before is not None:
         # Which input channel widened which output channel cannot be told from the ranges of the outputs.
@@ -100,8 +100,8 @@ def _links(layer: LayerFacts, seen: TensorObservation | None) -> Iterator[Cause]
         yield _range_owners(layer.weight, after)
     if lost.size:
         yield Cause(CauseKind.COLLAPSED_CHANNELS, _indices(lost), {"channels": float(layer.weight.absmax.size)})
-    if folded.after is not None and seen is not None:
-        yield from _wide_activation(folded.after, seen)
+    if folded.after is not None and observation is not None:
+        yield from _wide_activation(folded.after, observation)
 
 
 def widest_over_median(weight: WeightStatistics) -> float:
@@ -200,7 +200,7 @@ def _range_owners(weight: WeightStatistics, ratio: float) -> Cause:
     return Cause(CauseKind.RANGE_OWNERS, _indices(owners), numbers)
 
 
-def _wide_activation(norm: BatchNorm, seen: TensorObservation) -> Iterator[Cause]:
+def _wide_activation(norm: BatchNorm, observation: TensorObservation) -> Iterator[Cause]:
     """The channels from which the statistics expect half of the range that was observed, if any.
 
     `low`, `high`: what was observed. `ratio`: its range over the part of it in which the median channel is expected,
@@ -208,14 +208,14 @@ def _wide_activation(norm: BatchNorm, seen: TensorObservation) -> Iterator[Cause
     """
     swing = DEVIATIONS * np.abs(norm.gain) * np.sqrt(np.maximum(norm.variance, 0.0))
     # Within what was seen: an activation such as Relu6 cuts off the rest.
-    low, high = (np.clip(edge, seen.low, seen.high) for edge in (norm.beta - swing, norm.beta + swing))
+    low, high = (np.clip(edge, observation.low, observation.high) for edge in (norm.beta - swing, norm.beta + swing))
     span = high - low
     if not (span > 0).any() or not np.isfinite(span).all():
         return
     median = float(np.median(span[span > 0]))
-    if seen.range >= WIDE * median:
-        wide = _descending(np.flatnonzero(span >= OWNER_SHARE * seen.range), span)
-        numbers = {"low": seen.low, "high": seen.high, "ratio": seen.range / median}
+    if observation.range >= WIDE * median:
+        wide = _descending(np.flatnonzero(span >= OWNER_SHARE * observation.range), span)
+        numbers = {"low": observation.low, "high": observation.high, "ratio": observation.range / median}
         yield Cause(CauseKind.WIDE_ACTIVATION, _indices(wide), numbers)
 
 

@@ -72,10 +72,10 @@ def compare(
         (job,) = plan([quantised], overrides)
         keep_apart(reports, [float_model, quantised, calibrate, labels, job.config.source])
         with progress_line() as progress:
-            found = compare_files(float_model, job, CompareRequest(data.source, data.samples, labels), progress)
+            comparison = compare_files(float_model, job, CompareRequest(data.source, data.samples, labels), progress)
         for report_format, destination in reports:
-            deliver(render(found, report_format, terminal_look()), destination)
-    fails = found.quantized.fails
-    if found.quantized.rule_crashed or (found.result.verdict is None and not fails):
+            deliver(render(comparison, report_format, terminal_look()), destination)
+    fails = comparison.quantized.fails
+    if comparison.quantized.rule_crashed or (comparison.result.verdict is None and not fails):
         raise typer.Exit(NO_ANSWER)
     raise typer.Exit(FINDINGS if fails and not exit_zero else CLEAN)

@@ -23,5 +23,5 @@ def config(
         from onnxlint_q.judge.explain import settings
         from onnxlint_q.judge.registry import load_rules
 
-        found = read_config(config) if config else find_config(model)
-        say(settings(found, [entry.rule for entry in load_rules()]) + "\n")
+        chosen = read_config(config) if config else find_config(model)
+        say(settings(chosen, [entry.rule for entry in load_rules()]) + "\n")

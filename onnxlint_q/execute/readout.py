@@ -13,7 +13,7 @@ from onnx import helper
 
 from onnxlint_q.analysis.number_formats import NumberFormat, codes
 from onnxlint_q.analysis.pairing.match import channels_moved
-from onnxlint_q.analysis.pairing.skeleton import Held
+from onnxlint_q.analysis.pairing.skeleton import StoredValue
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.data.source import Sample, dtype_of
 from onnxlint_q.execute.executable import Executable, as_stored
@@ -51,12 +51,12 @@ class Readout:
         return np.asarray(dequantize(held, scale, zero_point, self.pair.axis, self.pair.block_size), np.float32)
 
 
-def readout(model: Model, held: Held) -> Readout:
+def readout(model: Model, value: StoredValue) -> Readout:
     """How to read `held` as the operators behind it see it: rounded, where it is quantised."""
-    pair = held.quantized
+    pair = value.quantized
     if pair is None:
-        return Readout(held.tensors[0], None, held.tensors[:1])
-    for tensor in held.tensors:
+        return Readout(value.tensors[0], None, value.tensors[:1])
+    for tensor in value.tensors:
         producer = model.producer(tensor)
         if producer is not None and producer.op_type == "DequantizeLinear":
             return Readout(tensor, None, (tensor,))

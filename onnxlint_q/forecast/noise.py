@@ -35,9 +35,9 @@ def weight_noise(
         step = int(np.clip(error.size // _WIDE, 1, IMAGES // _FEWEST))
         values, rows = (a.reshape(IMAGES, -1, a.shape[1])[::step].reshape(-1, a.shape[1]) for a in (values, rows))
         images = -(-IMAGES // step)
-    made = kernel.push(values) * np.float32(layer.factor)
-    shift = made.mean(axis=0)
-    varying = made - shift
+    output_error = kernel.push(values) * np.float32(layer.factor)
+    shift = output_error.mean(axis=0)
+    varying = output_error - shift
     alone = _averaged(varying.reshape(images, -1, layer.channels), cost.share)
     return _power(rows, shift[None], images) + alone * _power(rows, varying, images)
 

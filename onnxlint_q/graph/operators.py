@@ -239,8 +239,8 @@ class Operator:
 def lookup(name: str, domain: str = "") -> Operator:
     """The row of an operator; one without traits, and not `known`, for any that the table does not have."""
     domain = "" if domain == "ai.onnx" else domain
-    found = _TABLE.get((domain, name))
-    return Operator(name, domain=domain, form=name, known=False) if found is None else found
+    row = _TABLE.get((domain, name))
+    return Operator(name, domain=domain, form=name, known=False) if row is None else row
 
 
 def operators() -> Sequence[Operator]:

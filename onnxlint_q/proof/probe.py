@@ -125,16 +125,16 @@ def _with_estimate(progress: Progress, allowance: Allowance, seconds: float) -> 
 
 
 def _cut_short(
-    layers: Sequence[Experiment], found: Errors, samples: int, allowance: Allowance, seconds: float
+    layers: Sequence[Experiment], errors: Errors, samples: int, allowance: Allowance, seconds: float
 ) -> Iterator[str]:
     """What the time did not reach."""
-    left = {key for experiment in layers if experiment not in found for key in experiment.weights}
+    left = {key for experiment in layers if experiment not in errors for key in experiment.weights}
     every = {key for experiment in layers for key in experiment.weights}
     about = (
         f"all would have taken about {allowance.estimate:.0f} s" if allowance.estimate is not None else "it was slow"
     )
     reason = f"{about}, and the limit is {seconds:g} s"
-    yield from _on_fewer("layers", found, samples, reason)
+    yield from _on_fewer("layers", errors, samples, reason)
     if left:
         yield f"{len(left)} of {len(every)} layers were not probed: {reason}"
 

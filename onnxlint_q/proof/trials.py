@@ -78,8 +78,8 @@ def run_trials(
     order = np.random.default_rng(_SEED).permutation((count + 1) * size if available is None else available)
     held_out = sorted(int(number) for number in order[:size])
     groups = _groups(order[size : (count + 1) * size], count, parts)
-    seen = observe_groups(measured, source, groups, progress, bench.limits)
-    benches = _calibrated(bench, seen, len(parts))
+    observations = observe_groups(measured, source, groups, progress, bench.limits)
+    benches = _calibrated(bench, observations, len(parts))
     errors = _measure(bench, source, held_out, benches, progress)
     return _told(errors, Trials(count, size, size, (), ()), bench.observer, levels)
 
@@ -99,12 +99,12 @@ def _groups(numbers: npt.NDArray[Any], count: int, parts: Sequence[int]) -> dict
     return {int(number): int(index) for number, index in zip(numbers, group, strict=True)}
 
 
-def _calibrated(bench: Workbench, seen: Sequence[Observations], parts: int) -> dict[_Calibration, Workbench]:
+def _calibrated(bench: Workbench, observations: Sequence[Observations], parts: int) -> dict[_Calibration, Workbench]:
     """The bench after each calibration: every size with the observer of the run, the full size with all of them."""
     benches = {}
-    for start in range(0, len(seen), parts):
+    for start in range(0, len(observations), parts):
         for end in range(1, parts + 1):
-            together = merged(seen[start : start + end])
+            together = merged(observations[start : start + end])
             for observer in OBSERVERS if end == parts else (bench.observer,):
                 calibration = _Calibration(start // parts, together.samples, observer)
                 benches[calibration] = bench.calibrated(together, observer)

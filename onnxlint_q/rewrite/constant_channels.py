@@ -77,10 +77,10 @@ def match(measured: Measured) -> Iterator[ConstantChannels | Refusal]:
 
 def candidate(measured: Measured, layer: str, channels: Sequence[int]) -> ConstantChannels | Refusal:
     """The rewrite of channels that somebody else names, where it can be applied."""
-    found = measured.layer_by_output.get(layer)
-    if found is None:
+    layer_facts = measured.layer_by_output.get(layer)
+    if layer_facts is None:
         return Refusal(layer, "there is no such layer")
-    norm = found.folded.after
+    norm = layer_facts.folded.after
     if norm is None:
         return Refusal(layer, "no BatchNormalization folds into the layer")
     if any(not 0 <= channel < norm.gamma.size for channel in channels):

@@ -184,7 +184,7 @@ def _share(value: float | None) -> float | None:
 def _row(record: Record, layer: LayerFacts) -> LayerRow:
     facts = record.facts
     source, weight = layer.folded.layer, layer.weight
-    seen = facts.stored(layer)
+    observation = facts.stored(layer)
     forecast = {
         name: _figures(
             replace(entry, weight_sqnr_db=scheme.bounded(entry.weight_sqnr_db), sqnr_db=scheme.bounded(entry.sqnr_db))
@@ -201,8 +201,8 @@ def _row(record: Record, layer: LayerFacts) -> LayerRow:
         range=weight.range,
         average_precision=weight.average_precision,
         channel_sqnr_db=weight.mean_channel_sqnr_db(INT8_PER_TENSOR.name),
-        activation_low=seen.low if seen else None,
-        activation_high=seen.high if seen else None,
+        activation_low=observation.low if observation else None,
+        activation_high=observation.high if observation else None,
         forecast=forecast or None,
         probe=_rows(facts.schemes, facts, layer, record.probe.errors if record.probe else {}),
         measured=_measured(record, layer),

@@ -166,9 +166,9 @@ def _inspect(record: Record, progress: Progress) -> Record:
 
 def _observe(record: Record, progress: Progress) -> Record:
     data = _data(record)
-    seen = observe(record.facts, data.source, data.samples, progress)
-    bench = record.bench.calibrated(seen, data.observer) if record.bench is not None else None
-    return replace(record, facts=record.facts.observed(seen), bench=bench)
+    observations = observe(record.facts, data.source, data.samples, progress)
+    bench = record.bench.calibrated(observations, data.observer) if record.bench is not None else None
+    return replace(record, facts=record.facts.observed(observations), bench=bench)
 
 
 def _judge(record: Record, _: Progress) -> Record:

@@ -75,7 +75,7 @@ def compare(
     clock.append(time.perf_counter())
     labels = read_labels(request.labels, request.source) if request.labels is not None else None
     jump_db, bad_db = _loosest(quantized.rules)
-    found = compare_files(
+    comparison = compare_files(
         pairing,
         theirs,
         request.source,
@@ -87,11 +87,11 @@ def compare(
         limits=limits,
     )
     clock.append(time.perf_counter())
-    facts = theirs.compared(found.compared)
+    facts = theirs.compared(comparison.compared)
     rules, config = quantized.rules, quantized.config
     judged, on_reference = judge(facts, rules, config), judge(ours, rules, config)
     crashed = [finding for finding in on_reference if finding.code == RULE_CRASHED.code and finding not in judged]
-    findings = settle([*judged, *crashed], on_reference, rules, found.compared, config.confirm_below_db)
+    findings = settle([*judged, *crashed], on_reference, rules, comparison.compared, config.confirm_below_db)
     clock.append(time.perf_counter())
     names = {value: held.tensors[0] for value, held in enumerate(pairing.quantized.values)}
     told = assemble(Record(CheckRequest(), rules, config, facts, judged=findings, seconds=_stages(clock)))
@@ -101,16 +101,16 @@ def compare(
         ),
         quantized=replace(
             told,
-            schemes=(_verdict(theirs, found.errors, config.levels, by_class=not request.source.synthetic),),
+            schemes=(_verdict(theirs, comparison.errors, config.levels, by_class=not request.source.synthetic),),
             findings=findings,
-            calibration=_calibration(request.source, found.errors),
-            notes=tuple(_notes(ours, pairing, found.errors, labels)),
+            calibration=_calibration(request.source, comparison.errors),
+            notes=tuple(_notes(ours, pairing, comparison.errors, labels)),
         ),
-        classifier=found.errors.classifier,
-        rows=found.compared.rows,
+        classifier=comparison.errors.classifier,
+        rows=comparison.compared.rows,
         unpaired_reference=tuple(map(_label, pairing.lost_reference)),
         unpaired_quantized=tuple(map(_label, pairing.lost_quantized)),
-        not_compared=tuple(names[value] for value in sorted(found.errors.mismatched)),
+        not_compared=tuple(names[value] for value in sorted(comparison.errors.mismatched)),
         levels=_levels(rules),
     )
 

@@ -47,10 +47,10 @@ def outlook(
     known = linear_db(facts, layer, scheme)
     if known is None:
         return Outlook(None, blind)
-    told = facts.forecasts[scheme].bounded(known)
+    bounded_db = facts.forecasts[scheme].bounded(known)
     if known < warn_db:
-        return Outlook(told, Severity.WARNING)
-    return Outlook(told, Severity.INFO if known < drop_db else None)
+        return Outlook(bounded_db, Severity.WARNING)
+    return Outlook(bounded_db, Severity.INFO if known < drop_db else None)
 
 
 def linear_db(facts: Facts, layer: LayerFacts, scheme: str) -> float | None:

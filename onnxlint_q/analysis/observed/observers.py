@@ -45,27 +45,27 @@ _SHRINKS = 2.0 ** (-np.arange(49) / 8)
 _ROUNDS = 4
 
 
-def min_max(seen: TensorObservation, _number: NumberFormat = UINT8) -> Range:
+def min_max(observation: TensorObservation, _number: NumberFormat = UINT8) -> Range:
     """Smallest and largest value."""
-    return seen.low, seen.high
+    return observation.low, observation.high
 
 
-def moving_average(seen: TensorObservation, constant: float = TORCH_CONSTANT) -> Range:
+def moving_average(observation: TensorObservation, constant: float = TORCH_CONSTANT) -> Range:
     """Exponential moving average of the extremes of the samples, in their order."""
     # Unrolled: the first sample keeps (1 - c)^(n - 1), sample i > 0 has c (1 - c)^(n - 1 - i).
-    weights = constant * (1 - constant) ** np.arange(seen.lows.size - 1, -1, -1.0)
+    weights = constant * (1 - constant) ** np.arange(observation.lows.size - 1, -1, -1.0)
     weights[0] /= constant
-    return float(weights @ seen.lows.astype(np.float64)), float(weights @ seen.highs.astype(np.float64))
+    return float(weights @ observation.lows.astype(np.float64)), float(weights @ observation.highs.astype(np.float64))
 
 
-def percentile(seen: TensorObservation, tail: float = TAIL) -> Range:
+def percentile(observation: TensorObservation, tail: float = TAIL) -> Range:
     """All but the fraction `tail` of the values at either end."""
-    return seen.quantile(tail), seen.quantile(1 - tail)
+    return observation.quantile(tail), observation.quantile(1 - tail)
 
 
-def tf_percentile(seen: TensorObservation, percent: float = TF_PERCENT) -> Range:
+def tf_percentile(observation: TensorObservation, percent: float = TF_PERCENT) -> Range:
     """All but `percent` of the samples' minima, and of their maxima."""
-    lows, highs = np.sort(seen.lows), np.sort(seen.highs)
+    lows, highs = np.sort(observation.lows), np.sort(observation.highs)
     last = lows.size - 1
     # std::round, as there: halves away from zero.
     first = int(np.floor(lows.size * percent / 100 + 0.5)) - 1
@@ -73,19 +73,19 @@ def tf_percentile(seen: TensorObservation, percent: float = TF_PERCENT) -> Range
     return float(lows[min(max(first, 0), last)]), float(highs[min(max(final, 0), last)])
 
 
-def entropy(seen: TensorObservation, _number: NumberFormat = UINT8) -> Range:
+def entropy(observation: TensorObservation, _number: NumberFormat = UINT8) -> Range:
     """The range with the least information lost."""
-    top = max(-seen.low, seen.high)
-    if not (top > 0 and seen.counted):
-        return seen.low, seen.high
+    top = max(-observation.low, observation.high)
+    if not (top > 0 and observation.counted):
+        return observation.low, observation.high
     edges = np.linspace(0, top, _KL_BINS + 1)
-    positive = seen.histogram.below(edges)
+    positive = observation.histogram.below(edges)
     # What lies at -0 or 0 exactly is counted once, by the positive side's first bin.
-    negative = seen.histogram.below(-edges)
+    negative = observation.histogram.below(-edges)
     counts = np.diff(positive) - np.diff(negative)
     counts[0] += positive[0] - negative[0]
     threshold = top * kl_threshold(np.maximum(counts, 0), _KL_LEVELS, _KL_STRIDE) / _KL_BINS
-    return max(seen.low, -threshold), min(seen.high, threshold)
+    return max(observation.low, -threshold), min(observation.high, threshold)
 
 
 def kl_threshold(counts: Vector, levels: int, stride: int = 1) -> int:
@@ -120,14 +120,14 @@ def kl_threshold(counts: Vector, levels: int, stride: int = 1) -> int:
     return best
 
 
-def mse(seen: TensorObservation, number: NumberFormat = UINT8) -> Range:
+def mse(observation: TensorObservation, number: NumberFormat = UINT8) -> Range:
     """The range with the smallest mean squared error under `number`."""
-    if not (seen.counted and (seen.low < 0 or seen.high > 0)):
-        return seen.low, seen.high
-    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+    if not (observation.counted and (observation.low < 0 or observation.high > 0)):
+        return observation.low, observation.high
+    low, high = min(observation.low, 0.0), max(observation.high, 0.0)
 
     def loss(a: float, b: float) -> float:
-        return squared_error(seen.histogram, low * a, high * b, number)
+        return squared_error(observation.histogram, low * a, high * b, number)
 
     both = [loss(shrink, shrink) for shrink in _SHRINKS]
     a = b = float(_SHRINKS[int(np.argmin(both))])

@@ -207,8 +207,8 @@ class _Aligner:
             return None
         key = (ours, theirs)
         if key not in self._alike:
-            found = likeness(self.reference.model, [ours.layer], self.quantized.model, [theirs.layer])
-            self._alike[key] = float(found[0, 0])
+            score = likeness(self.reference.model, [ours.layer], self.quantized.model, [theirs.layer])
+            self._alike[key] = float(score[0, 0])
         return self._alike[key]
 
     # -- anchors -------------------------------------------------------------------------------------------------

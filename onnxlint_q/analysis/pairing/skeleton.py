@@ -60,7 +60,7 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
+class StoredValue:
     """A value and where the file holds it.
 
     Attributes:
@@ -81,7 +81,7 @@ class Skeleton:
     """
 
     model: Model
-    values: tuple[Held, ...]
+    values: tuple[StoredValue, ...]
     operations: tuple[Operation, ...]
     value_of: Mapping[str, int]
 
@@ -147,7 +147,7 @@ class _Builder:
             if value is not None and pair.role is Role.ACTIVATION and pair.codes in self.tensors[value]:
                 pairs.setdefault(value, pair)
         self._hand_on(pairs)
-        values = tuple(Held(tuple(keys), pairs.get(index)) for index, keys in enumerate(self.tensors))
+        values = tuple(StoredValue(tuple(keys), pairs.get(index)) for index, keys in enumerate(self.tensors))
         return Skeleton(self.model, values, tuple(self.operations), self.value_of)
 
     def _hand_on(self, pairs: dict[int, QuantizedTensor]) -> None:

@@ -26,14 +26,14 @@ class MixesBatchError(Exception):
     """The graph does not, or is not known to, treat the elements of a batch alike."""
 
 
-def check_same(alone: Array, made: Array) -> None:
+def check_same(alone: Array, array: Array) -> None:
     """Raise MixesBatchError if an element of a batch is not, up to the order of sums, what it is alone."""
-    if alone.shape != made.shape:
+    if alone.shape != array.shape:
         raise MixesBatchError("a tensor has another shape in a batch")
     if np.issubdtype(alone.dtype, np.floating) and alone.size:
         power = float(np.square(alone, dtype=np.float64).sum())
         # Infinity less infinity would tell nothing.
-        if np.isfinite(power) and not np.square(made.astype(np.float64) - alone).sum() <= _SAME**2 * power:
+        if np.isfinite(power) and not np.square(array.astype(np.float64) - alone).sum() <= _SAME**2 * power:
             raise MixesBatchError("a tensor has other values in a batch")
 
 

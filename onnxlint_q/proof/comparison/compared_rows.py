@@ -176,7 +176,7 @@ class _Rows:
     def _sources(self, maker: Operation | None) -> Iterator[int]:
         """Compared values that `maker` reads; through operations that were not compared to those before them."""
         frontier = list(maker.inputs) if maker is not None else []
-        seen = set(frontier)
+        visited = set(frontier)
         while frontier:
             read = frontier.pop()
             if read in self.errors.errors:
@@ -184,8 +184,8 @@ class _Rows:
                 continue
             before = self.makers.get(read)
             for further in before.inputs if before is not None else ():
-                if further not in seen:
-                    seen.add(further)
+                if further not in visited:
+                    visited.add(further)
                     frontier.append(further)
 
 

@@ -77,8 +77,8 @@ def isolate(pairing: Pairing, operation: Paired, before: Paired | None, source: 
         return None
     layer_before = _alone(pairing, before) if before is not None and before.weights is not None else None
     read = operation.entry.quantized.inputs[0]
-    held = pairing.quantized.values[read].quantized
-    rounding = grid(pairing.quantized.model, held) if held is not None else None
+    value = pairing.quantized.values[read].quantized
+    rounding = grid(pairing.quantized.model, value) if value is not None else None
     wanted = [alone.read, alone.made, *([layer_before.read] if layer_before is not None else [])]
     runner = Runner(pairing.reference, list(dict.fromkeys(wanted)))
     their_runner = Runner(pairing.quantized, [read])

@@ -273,7 +273,7 @@ def _classifier(sums: ClassifierErrorAccumulator, output: OutputError) -> Classi
 
 def _qparams(skeleton: Skeleton, value: int) -> QparamsAccumulator | None:
     pair = skeleton.values[value].quantized
-    held = grid(skeleton.model, pair) if pair is not None else None
-    if pair is None or held is None or pair.code_range is None:
+    code_grid = grid(skeleton.model, pair) if pair is not None else None
+    if pair is None or code_grid is None or pair.code_range is None:
         return None
-    return QparamsAccumulator(held, pair.code_range[0])
+    return QparamsAccumulator(code_grid, pair.code_range[0])

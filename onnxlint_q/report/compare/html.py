@@ -64,7 +64,7 @@ def _chart(comparison: Comparison) -> Markup:
 
 
 def _cells(row: ComparedRow, comparison: Comparison) -> tuple[Cell, ...]:
-    held = row.qparams
+    qparams = row.qparams
     level = ""
     if row.sqnr_db is not None and row.sqnr_db < comparison.levels.get("bad_db", -math.inf):
         level = "bad" if row.sqnr_db < comparison.levels.get("broken_db", -math.inf) else "poor"
@@ -73,11 +73,11 @@ def _cells(row: ComparedRow, comparison: Comparison) -> tuple[Cell, ...]:
         _decibel(row.reads_db),
         _decibel(row.drop_db if row.reads_db != math.inf else None, "bad" if comparison.faults(row) else ""),
         _decibel(row.weight_sqnr_db),
-        _decibel(held.rounding_sqnr_db if held is not None else None),
+        _decibel(qparams.rounding_sqnr_db if qparams is not None else None),
         *(_plain(value) for value in (row.qmse, row.qce, row.qkl, row.cosine)),
-        _plain(held.scale if held is not None else None),
-        _plain(held.span_ratio if held is not None else None),
-        _plain(100 * held.clipped_fraction if held is not None else None),
+        _plain(qparams.scale if qparams is not None else None),
+        _plain(qparams.span_ratio if qparams is not None else None),
+        _plain(100 * qparams.clipped_fraction if qparams is not None else None),
     )
 
 

@@ -263,7 +263,7 @@ def _figures(model: ModelResult) -> Iterable[Figure]:
 
 
 def _sqnr_figure(model: ModelResult, scheme: str) -> Figure:
-    told = [known(model, row, scheme) for row in model.layers]
+    figures = [known(model, row, scheme) for row in model.layers]
     points = tuple(
         Point(
             f"{n} {words.name(words.layer_label(row), 80)}",
@@ -271,7 +271,7 @@ def _sqnr_figure(model: ModelResult, scheme: str) -> Figure:
             row.depthwise,
             style=entry.basis.value if entry is not None else "",
         )
-        for n, (row, entry) in enumerate(zip(model.layers, told, strict=True), start=1)
+        for n, (row, entry) in enumerate(zip(model.layers, figures, strict=True), start=1)
     )
     drawn = {point.style for point in points if point.finite}
     title = f"Output SQNR by layer, {words.name(scheme, 40)}"

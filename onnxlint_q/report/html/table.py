@@ -67,13 +67,13 @@ def columns(model: ModelResult) -> Iterable[Column]:
 
 def _scheme(model: ModelResult, scheme: str) -> Iterable[Column]:
     """What is known of each layer under one scheme; the heading names the stage where all figures are of one."""
-    told = [known(model, row, scheme) for row in model.layers]
-    stages = {entry.basis for entry in told if entry is not None and entry.weight_db is not None}
+    figures = [known(model, row, scheme) for row in model.layers]
+    stages = {entry.basis for entry in figures if entry is not None and entry.weight_db is not None}
     mixed = len(stages) > 1
     over = words.name(scheme, 40) + ("" if mixed else "".join(f", {basis.value}" for basis in stages))
     for heading, help_text, figure in _FIGURES:
-        if any(entry is not None and figure(entry) is not None for entry in told):
-            cells = tuple(_sqnr_cell(entry, figure, model.levels, mixed=mixed) for entry in told)
+        if any(entry is not None and figure(entry) is not None for entry in figures):
+            cells = tuple(_sqnr_cell(entry, figure, model.levels, mixed=mixed) for entry in figures)
             yield Column(heading, over, help_text, cells)
     yield from _shares(model, scheme)
 

@@ -107,18 +107,19 @@ class HeavyTailedActivation(Rule):
             known.add(key)
             if copied:
                 continue
-            seen = facts.observations.tensors[key]
+            observation = facts.observations.tensors[key]
             yield self.finding(
                 facts.model.locate(producer, key) if producer is not None else Location(output=key),
-                f"{key!r} runs from {seen.low:.3g} to {seen.high:.3g}, {ratio:.1f} times the range {low:.3g} to "
+                f"{key!r} runs from {observation.low:.3g} to {observation.high:.3g}, "
+                f"{ratio:.1f} times the range {low:.3g} to "
                 f"{high:.3g} that holds all but {2 * tail:.2%} of its values: {np.log2(ratio):.1f} bits go to "
                 "outliers",
                 severity=Severity.ERROR if ratio >= self.error_ratio else None,
                 metrics={
                     "range_ratio": ratio,
                     "lost_bits": float(np.log2(ratio)),
-                    "low": seen.low,
-                    "high": seen.high,
+                    "low": observation.low,
+                    "high": observation.high,
                     "bulk_low": low,
                     "bulk_high": high,
                     "tail_fraction": tail,
@@ -134,11 +135,11 @@ class HeavyTailedActivation(Rule):
                 claim=Claim(Subject.ACTIVATION, key, INT8_PER_TENSOR.name),
             )
 
-    def _ratio(self, seen: TensorObservation) -> tuple[float, float, float, float]:
+    def _ratio(self, observation: TensorObservation) -> tuple[float, float, float, float]:
         """Range over bulk range (0 where nothing can be said), the bulk's ends, the tail left out."""
-        counted = seen.counted
+        counted = observation.counted
         tail = max(self.tail, 4 / max(counted, 1))
         if counted < _LEAST_COUNTED:
-            return 0.0, seen.low, seen.high, tail
-        low, high = seen.quantile(tail), seen.quantile(1 - tail)
-        return (seen.range / (high - low) if high > low else 0.0), low, high, tail
+            return 0.0, observation.low, observation.high, tail
+        low, high = observation.quantile(tail), observation.quantile(1 - tail)
+        return (observation.range / (high - low) if high > low else 0.0), low, high, tail

@@ -94,13 +94,13 @@ class InfiniteMask(Rule):
         if not facts.is_float:
             return
         rounded = {place.tensor for place in facts.placements}
-        seen = set[str]()
+        visited = set[str]()
         for softmax in (node for node in facts.model.nodes if node.operator.has(Trait.SCORES)):
             scores = softmax.input(0)
             producer = facts.model.producer(scores)
-            if producer is None or scores in seen or scores not in rounded:
+            if producer is None or scores in visited or scores not in rounded:
                 continue
-            seen.add(scores)
+            visited.add(scores)
             lowest = min(_constants(facts.model, scores), default=0.0)
             if -lowest < self.magnitude:
                 continue

@@ -145,21 +145,23 @@ class RangeAmplification(Rule):
             )
 
 
-def _middle(seen: TensorObservation) -> tuple[float, float]:
+def _middle(observation: TensorObservation) -> tuple[float, float]:
     """A range for all but a thousandth of the values at either end, zero included."""
-    return min(seen.quantile(1e-3), 0.0), max(seen.quantile(1 - 1e-3), 0.0)
+    return min(observation.quantile(1e-3), 0.0), max(observation.quantile(1 - 1e-3), 0.0)
 
 
 def _range_before(norm: BatchNorm, after: TensorObservation) -> float:
     """Range of what a BatchNormalization read, from what is stored of its result; 0 where that cannot be told."""
-    seen = after.channels
-    if seen is None or seen.low.size != norm.gamma.size:
+    observation = after.channels
+    if observation is None or observation.low.size != norm.gamma.size:
         return 0.0
     # A span that float32 does not resolve beside its own value is rounding, which a small gain would blow up.
-    told = (seen.high - seen.low > _RESOLVED * np.maximum(np.abs(seen.low), np.abs(seen.high))) & (norm.gain != 0)
+    told = (
+        observation.high - observation.low > _RESOLVED * np.maximum(np.abs(observation.low), np.abs(observation.high))
+    ) & (norm.gain != 0)
     if not told.any():
         return 0.0
-    ends = [(edge[told] - norm.shift[told]) / norm.gain[told] for edge in (seen.low, seen.high)]
+    ends = [(edge[told] - norm.shift[told]) / norm.gain[told] for edge in (observation.low, observation.high)]
     spread = float(np.max(ends) - np.min(ends))
     return spread if np.isfinite(spread) else 0.0
 

@@ -149,7 +149,7 @@ class NearZeroVariance(Rule):
                 if wide.size
                 else "; folded, they stay narrow, but under scales of their own their int32 bias may overflow"
             )
-            found = self.finding(
+            finding = self.finding(
                 facts.model.locate(norm.node),
                 f"{lifted.size} of {norm.variance.size} channels {'has' if lifted.size == 1 else 'have'} next to no "
                 f"variance (running variance from {norm.variance[lifted].min():.2g}, epsilon {norm.epsilon:.0e}) and "
@@ -168,7 +168,7 @@ class NearZeroVariance(Rule):
                 claim=Claim(Subject.WEIGHT, layer.output, _SCHEME) if wide.size else None,
                 severity=view.severity if wide.size else Severity.INFO,
             )
-            yield explained(found, facts, layer) if wide.size else found
+            yield explained(finding, facts, layer) if wide.size else finding
 
     def _width(self, layer: LayerFacts, norm: BatchNorm, gains: Gains) -> npt.NDArray[np.float64]:
         """Width of each folded channel over that of an ordinary one; before a layer, that of its gain."""

@@ -117,7 +117,7 @@ class OutlierGamma(Rule):
             view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.WARNING)
             listed = outliers[np.argsort(-gains.ratio[outliers], kind="stable")]
             remedy, snippet = finer_scale(facts, layer)
-            found = self.finding(
+            finding = self.finding(
                 facts.model.locate(norm.node),
                 f"The gain of {channels(listed)} is up to {times(float(gains.ratio[listed[0]]))} times that of an "
                 "ordinary channel; folded into the layer, mean channel SQNR under one int8 scale falls from "
@@ -135,4 +135,4 @@ class OutlierGamma(Rule):
                 claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
                 severity=view.severity,
             )
-            yield explained(found, facts, layer)
+            yield explained(finding, facts, layer)

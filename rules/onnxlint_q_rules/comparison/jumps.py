@@ -112,7 +112,7 @@ class JumpRule(Rule):
         """A finding about what takes part in the jump at `row`, which a run has confirmed."""
         healed = self.healed(compared, row)
         broken = row.sqnr_db is not None and row.sqnr_db < self.broken_db
-        made = self.finding(
+        finding = self.finding(
             location,
             message,
             severity=Severity.INFO if healed else Severity.ERROR if broken else self.severity,
@@ -130,7 +130,7 @@ class JumpRule(Rule):
             },
         )
         measured = alone_db if alone_db is not None and math.isfinite(alone_db) else None
-        return replace(made, measured_db=measured, note=healed)
+        return replace(finding, measured_db=measured, note=healed)
 
     def healed(self, compared: Compared, row: ComparedRow) -> str:
         """Where the error heals, as a sentence; empty where it does not, or reaches no output."""

@@ -133,8 +133,8 @@ class LossyActivationQparams(JumpRule):
         )
 
 
-def _reading(held: ComparedRow) -> tuple[str, Mapping[str, Metric]]:
-    reading = held.qparams
+def _reading(row: ComparedRow) -> tuple[str, Mapping[str, Metric]]:
+    reading = row.qparams
     if reading is None:
         return "has a scale that is not a positive number", {}
     clipped = f", {100 * reading.clipped_fraction:.3g} % of it clipped" if reading.clipped_fraction else ""
@@ -154,11 +154,11 @@ def _reading(held: ComparedRow) -> tuple[str, Mapping[str, Metric]]:
     }
 
 
-def _override(held: ComparedRow) -> str:
-    reading = held.qparams
+def _override(row: ComparedRow) -> str:
+    reading = row.qparams
     if reading is None:
         return ""
-    return quantize_static(override(held.reference, min(reading.float_low, 0.0), max(reading.float_high, 0.0)))
+    return quantize_static(override(row.reference, min(reading.float_low, 0.0), max(reading.float_high, 0.0)))
 
 
 def _place(facts: Facts, held: ComparedRow) -> Location:

@@ -82,8 +82,8 @@ class ChannelOrderMismatch(Rule):
     def check(self, facts: Facts) -> Iterator[Finding]:
         """The input that the first layer reads."""
         data, stem = facts.data, facts.stem
-        seen = data.inputs.get(stem.input) if data is not None and stem is not None else None
-        image = seen.image if seen is not None else None
+        summary = data.inputs.get(stem.input) if data is not None and stem is not None else None
+        image = summary.image if summary is not None else None
         if data is None or stem is None or image is None or image.patches is None or not smooth(image):
             return
         actual = encoding_of(image)

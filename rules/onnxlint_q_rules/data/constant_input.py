@@ -47,15 +47,15 @@ def _coloured(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float3
 
 
 def _blank(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
-    made = pictures(random, 8)
-    made[5] = 0
-    return {"x": made}
+    images = pictures(random, 8)
+    images[5] = 0
+    return {"x": images}
 
 
 def _no_blue(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
-    made = pictures(random, 8)
-    made[:, 2] = 0
-    return {"x": made}
+    images = pictures(random, 8)
+    images[:, 2] = 0
+    return {"x": images}
 
 
 def _zero_state(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:

@@ -43,8 +43,8 @@ def _repeated(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float3
 
 
 def _brighter(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
-    made = pictures(random, 6)
-    return {"x": np.concatenate([made, made[:2] * np.float32(0.9)])}
+    images = pictures(random, 6)
+    return {"x": np.concatenate([images, images[:2] * np.float32(0.9)])}
 
 
 @dataclass(frozen=True)

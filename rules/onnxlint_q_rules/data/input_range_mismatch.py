@@ -142,23 +142,26 @@ class InputRangeMismatch(Rule):
         pair = next(
             (q for q in facts.quantized if q.tensor == name and q.role is Role.ACTIVATION and not q.dynamic), None
         )
-        held = grid(facts.model, pair) if pair is not None and pair.codes != name else None
-        if held is None or not seen.floating or not held.high > held.low or seen.high == seen.low:
+        code_grid = grid(facts.model, pair) if pair is not None and pair.codes != name else None
+        if code_grid is None or not seen.floating or not code_grid.high > code_grid.low or seen.high == seen.low:
             return
-        ratio = (seen.high - seen.low) / (held.high - held.low)
-        inside = max(min(seen.high, held.high) - max(seen.low, held.low), 0.0) / (held.high - held.low)
+        ratio = (seen.high - seen.low) / (code_grid.high - code_grid.low)
+        inside = max(min(seen.high, code_grid.high) - max(seen.low, code_grid.low), 0.0) / (
+            code_grid.high - code_grid.low
+        )
         if ratio <= self.overflow and inside >= self.fill:
             return
         clipped = "what is outside is clipped" if ratio > self.overflow else f"{inside:.0%} of it is used"
         yield self.finding(
             at_input(name),
-            f"the data runs from {seen.low:.3g} to {seen.high:.3g}, but {name!r} is quantised for {held.low:.3g} to "
-            f"{held.high:.3g}: {clipped}",
+            f"the data runs from {seen.low:.3g} to {seen.high:.3g}, but {name!r} is quantised for "
+            f"{code_grid.low:.3g} to "
+            f"{code_grid.high:.3g}: {clipped}",
             metrics={
                 "low": seen.low,
                 "high": seen.high,
-                "quantised_low": held.low,
-                "quantised_high": held.high,
+                "quantised_low": code_grid.low,
+                "quantised_high": code_grid.high,
                 "filled_fraction": inside,
             },
             remedy=(

@@ -58,13 +58,14 @@ nothing (float[1] x) => (float[1] y) {
 
     def check(self, facts: Facts) -> Iterator[Finding]:
         """The one pass over the data."""
-        seen = facts.observations
-        if seen is not None and seen.synthetic:
+        observations = facts.observations
+        if observations is not None and observations.synthetic:
             yield self.finding(
                 whole_model(facts),
-                f"no data: {seen.samples} samples of {seen.source} were generated, so every range, tail and "
+                f"no data: {observations.samples} samples of {observations.source} were generated, so every range, "
+                f"tail and "
                 "saturation in this report is that of random values",
-                metrics={"samples": seen.samples},
+                metrics={"samples": observations.samples},
                 remedy="calibrate with samples of the deployment before a range is believed",
                 snippet="--calibrate PATH --preprocess NAME",
             )

@@ -69,22 +69,22 @@ class TooFewSamples(Rule):
 
     def check(self, facts: Facts) -> Iterator[Finding]:
         """The one pass over the data; random values are another rule's matter."""
-        seen = facts.data
-        if seen is None or seen.synthetic or seen.samples >= self.info_samples:
+        data = facts.data
+        if data is None or data.synthetic or data.samples >= self.info_samples:
             return
-        few = seen.samples < self.warning_samples
-        more = seen.available is not None and seen.available > seen.samples
-        count = "1 calibration sample was" if seen.samples == 1 else f"{seen.samples} calibration samples were"
-        beaten = 1 / (seen.samples + 1)
+        few = data.samples < self.warning_samples
+        more = data.available is not None and data.available > data.samples
+        count = "1 calibration sample was" if data.samples == 1 else f"{data.samples} calibration samples were"
+        beaten = 1 / (data.samples + 1)
         yield self.finding(
             whole_model(facts),
             f"{count} taken: enough {'to try' if few else 'for a verdict'}, not for ranges that ship, because each end "
             f"of a tensor's range is exceeded by about {100 * beaten:.1f} % of new inputs",
             severity=None if few else Severity.INFO,
-            metrics={"samples": seen.samples, "available": seen.available},
+            metrics={"samples": data.samples, "available": data.available},
             remedy=(
                 "calibrate with at least 100 samples like those of the deployment, better 300"
-                + (f"; {seen.available} are there" if more else "")
+                + (f"; {data.available} are there" if more else "")
             ),
-            snippet=f"--samples {min(seen.available or 300, 300)}" if more else "",
+            snippet=f"--samples {min(data.available or 300, 300)}" if more else "",
         )

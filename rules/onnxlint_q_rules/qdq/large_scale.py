@@ -315,13 +315,13 @@ gate (float[1, 8] x) => (float[1, 8] y)
     def _raw_pixels(self, facts: Facts, pairs: Pairs) -> Iterator[tuple[str, tuple[Node, float]]]:
         for layer in facts.layers:
             pair = pairs.source(layer.folded.layer.input)
-            held = grid(facts.model, pair) if pair is not None and pairs.from_input(pair) else None
-            if pair is None or held is None or not _PIXELS[0] <= held.range <= _PIXELS[1]:
+            code_grid = grid(facts.model, pair) if pair is not None and pairs.from_input(pair) else None
+            if pair is None or code_grid is None or not _PIXELS[0] <= code_grid.range <= _PIXELS[1]:
                 continue
             norm, bias = channel_norm(layer), layer.folded.real_bias(facts.model)
             if bias is None or norm.shape != bias.shape or not np.any(norm > 0):
                 continue
-            step = held.range / _PIXEL_STEPS
+            step = code_grid.range / _PIXEL_STEPS
             steps = float(np.median(np.abs(bias[norm > 0]) / (step * norm[norm > 0])))
             if 0 < steps < self.bias_steps:
                 yield pair.codes, (layer.node, steps)

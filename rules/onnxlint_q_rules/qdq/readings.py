@@ -49,9 +49,9 @@ def _layer_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, Reading]]
     for layer in facts.layers:
         source = pairs.source(layer.folded.layer.input)
         target = pairs.destination(layer.folded.layer.output)
-        held = grid(facts.model, source) if source is not None else None
+        code_grid = grid(facts.model, source) if source is not None else None
         stored = grid(facts.model, target) if target is not None else None
-        if source is None or held is None or target is None or stored is None:
+        if source is None or code_grid is None or target is None or stored is None:
             continue
         norm, bias = channel_norm(layer), layer.folded.real_bias(facts.model)
         if bias is None or bias.shape != norm.shape:
@@ -64,8 +64,8 @@ def _layer_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, Reading]]
         result, range_of_sum = _sum_behind(facts, pairs, target)
         if range_of_sum > stored.range:
             width, what, target = np.maximum(width, range_of_sum), "the range of the sum behind it", result
-        levels = float(np.quantile(width[alive] / (held.scale * norm[alive]), 0.25))
-        error = held.scale * float(np.sqrt(np.mean(np.square(norm[alive])) / 12))
+        levels = float(np.quantile(width[alive] / (code_grid.scale * norm[alive]), 0.25))
+        error = code_grid.scale * float(np.sqrt(np.mean(np.square(norm[alive])) / 12))
         yield source.codes, Reading(layer.node, levels, what, error, target)
 
 
@@ -94,17 +94,17 @@ def _other_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, Reading]]
         )
         if width is not None:
             source = pairs.source(node.input(0))
-            held = grid(facts.model, source) if source is not None else None
-            if source is not None and held is not None and not _gates_itself(facts, source):
-                yield source.codes, Reading(node, abs(width) / held.scale, "all that matters to the result")
+            code_grid = grid(facts.model, source) if source is not None else None
+            if source is not None and code_grid is not None and not _gates_itself(facts, source):
+                yield source.codes, Reading(node, abs(width) / code_grid.scale, "all that matters to the result")
         elif node.operator.has(Trait.ADDS):
             target = pairs.destination(node.output)
             stored = grid(facts.model, target) if target is not None else None
             for key in node.inputs:
                 source = pairs.source(key) if stored is not None else None
-                held = grid(facts.model, source) if source is not None else None
-                if source is not None and held is not None and stored is not None:
-                    levels, error = stored.range / held.scale, held.scale / float(np.sqrt(12))
+                code_grid = grid(facts.model, source) if source is not None else None
+                if source is not None and code_grid is not None and stored is not None:
+                    levels, error = stored.range / code_grid.scale, code_grid.scale / float(np.sqrt(12))
                     yield source.codes, Reading(node, levels, "the whole output range", error, target)
 
 

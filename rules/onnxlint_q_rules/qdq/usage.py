@@ -184,16 +184,16 @@ def usages(facts: Facts, pairs: Pairs) -> Mapping[str, Usage]:
     found: dict[str, Usage] = {}
     known: set[tuple[str, Grid]] = set()
     for codes, pair in pairs.by_codes.items():
-        held = grid(facts.model, pair)
-        if held is None or codes not in seen or pair.unrounded in broken or pairs.moved_from(pair) is not None:
+        code_grid = grid(facts.model, pair)
+        if code_grid is None or codes not in seen or pair.unrounded in broken or pairs.moved_from(pair) is not None:
             continue
-        if pair.unrounded and (pair.unrounded, held) in known:
+        if pair.unrounded and (pair.unrounded, code_grid) in known:
             continue
-        known.add((pair.unrounded, held))
+        known.add((pair.unrounded, code_grid))
         real = seen.get(pair.unrounded)
         if real is not None and pairs.by_tensor.get(pair.tensor) is not pair:
             real = replace(real, ends=None)  # counted beyond the bounds of the first pair that reads the tensor
-        found[codes] = Usage(pair, held, seen[codes], real, facts.observations.synthetic)
+        found[codes] = Usage(pair, code_grid, seen[codes], real, facts.observations.synthetic)
     return found
 
 

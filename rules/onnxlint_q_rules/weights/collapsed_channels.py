@@ -113,7 +113,7 @@ class CollapsedChannels(Rule):
                 continue
             view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.INFO)
             remedy, snippet = finer_scale(facts, layer)
-            found = self.finding(
+            finding = self.finding(
                 locate(facts, layer),
                 f"One int8 scale rounds every weight of {lost.size} of {total} output channels to zero "
                 f"({channels(lost)}){_besides(int(idle.size), total - int(lost.size))}.",
@@ -128,7 +128,7 @@ class CollapsedChannels(Rule):
                 claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
                 severity=view.severity,
             )
-            yield explained(found, facts, layer)
+            yield explained(finding, facts, layer)
 
 
 def _besides(idle: int, others: int) -> str:

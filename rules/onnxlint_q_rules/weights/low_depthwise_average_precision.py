@@ -147,7 +147,7 @@ class LowDepthwiseAveragePrecision(Rule):
                 continue
             clause, metrics = shared_scale(layer)
             remedy, snippet = finer_scale(facts, layer)
-            found = self.finding(
+            finding = self.finding(
                 locate(facts, layer),
                 f"One int8 scale serves {metrics['channels']} {'depthwise' if self.depthwise else 'output'} channels, "
                 f"{clause}.",
@@ -157,7 +157,7 @@ class LowDepthwiseAveragePrecision(Rule):
                 claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
                 severity=view.severity,
             )
-            yield explained(found, facts, layer)
+            yield explained(finding, facts, layer)
 
     def _suspected(self, average_precision: float, mean_db: float, known_db: float | None) -> bool:
         """Whether the weight speaks against the layer, loudly on its own or softly beside a very low forecast."""

@@ -114,13 +114,13 @@ class NonFiniteWeight(Rule):
 
 def _constants(model: Model) -> Iterator[tuple[str, Node]]:
     """Every stored float constant that is read, with the first node that reads it."""
-    seen: set[str] = set()
+    names: set[str] = set()
     for node in model.nodes:
         for position, key in enumerate(node.inputs):
-            stored = key not in seen and key in model.constants and model.constants.origin(key) == key
+            stored = key not in names and key in model.constants and model.constants.origin(key) == key
             if not stored or (node.is_standard and position in _BOUNDS.get(node.op_type, ())):
                 continue
-            seen.add(key)
+            names.add(key)
             if _is_float(model, key):
                 yield key, node
 
