@@ -58,8 +58,10 @@ def through_onnx_runtime(
         21,
         "",
         f"g (float[N,M] x) => (float[N,M] y) {{ q = QuantizeLinear{how}(x, s, z) y = DequantizeLinear{how}(q, s, z) }}",
-        s=np.asarray(scale, np.float32),
     )
+    # Not by `from_array`, which writes the weights of a varied machine: scales of blocks have two axes as weights have.
+    exact = np.asarray(scale, np.float32)
+    proto.graph.initializer.append(onnx.helper.make_tensor("s", onnx.TensorProto.FLOAT, exact.shape, exact.ravel()))
     zeros = np.full(np.shape(scale), zero_point, number.dtype)
     proto.graph.initializer.append(onnx.numpy_helper.from_array(zeros, "z"))
     return run(proto, {"x": values})[0]
