@@ -81,11 +81,8 @@ class DeviatingOperator(JumpRule):
         Example(_quantised("1.0"), reference=_FLOAT, samples=_normal, flags=("bend",), why="the slope was lost"),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding]:
         """Each jump that nothing explains."""
-        compared = facts.comparison
-        if compared is None:
-            return
         for row in self.jumps(compared):
             if self._unexplained(compared, row):
                 yield self.report(

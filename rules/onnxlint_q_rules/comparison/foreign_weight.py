@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.observed.compared import Compared
 from onnxlint_q.finding import Finding, Severity
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example
@@ -96,14 +97,14 @@ class ForeignWeight(JumpRule):
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding]:
         """Each layer that jumps and has another weight."""
-        for row in self.jumps(facts.comparison):
+        for row in self.jumps(compared):
             weight = self.foreign(row)
-            if weight is None or facts.comparison is None:
+            if weight is None:
                 continue
             yield self.report(
-                facts.comparison,
+                compared,
                 row,
                 row.location,
                 f"the weight {weight.tensor!r} is not the float one, their cosine is {weight.likeness:.2f}: "

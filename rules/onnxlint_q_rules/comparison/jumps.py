@@ -10,6 +10,7 @@ model that the row reaches lies at or above `bad_db` again.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -17,6 +18,7 @@ from typing import ClassVar
 from onnxlint_q.analysis.observed.compared import JUMP_DB, BiasReading, Compared, ComparedRow, WeightReading
 from onnxlint_q.analysis.pairing.match import STRANGE
 from onnxlint_q.finding import CONFIRM_BELOW_DB, Confidence, Finding, Location, Metric, Severity
+from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Rule, option
 
 
@@ -51,11 +53,18 @@ class JumpRule(Rule):
         source="half of the error's power is the operator's own",
     )
 
-    def jumps(self, compared: Compared | None) -> Iterator[ComparedRow]:
-        """The rows that jump, in data order; none outside of a comparison."""
-        for row in compared.rows if compared is not None else ():
-            if row.falls(self.jump_db, self.bad_db):
-                yield row
+    def check(self, facts: Facts) -> Iterator[Finding]:
+        """The culprits of a comparison; outside of one there are none."""
+        if facts.comparison is not None:
+            yield from self.culprits(facts, facts.comparison)
+
+    @abstractmethod
+    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding]:
+        """What takes part in a jump and is of the kind that the rule looks for."""
+
+    def jumps(self, compared: Compared) -> Iterator[ComparedRow]:
+        """The rows that jump, in data order."""
+        return (row for row in compared.rows if row.falls(self.jump_db, self.bad_db))
 
     def takes_part(self, row: ComparedRow, alone_db: float | None) -> bool:
         """Whether what alone leaves `alone_db` explains the SQNR of the row."""

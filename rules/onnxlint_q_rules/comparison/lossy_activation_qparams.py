@@ -92,11 +92,8 @@ class LossyActivationQparams(JumpRule):
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding]:
         """One finding a tensor, told at the first jump that does not heal."""
-        compared = facts.comparison
-        if compared is None:
-            return
         found: dict[str, list[tuple[ComparedRow, ComparedRow, str, float | None]]] = {}
         for row in self.jumps(compared):
             for held, part, alone in self.roundings(compared, row):

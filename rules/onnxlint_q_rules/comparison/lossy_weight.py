@@ -112,11 +112,8 @@ class LossyWeight(JumpRule):
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding]:
         """Each layer whose weight takes part in a jump."""
-        compared = facts.comparison
-        if compared is None:
-            return
         for row in self.jumps(compared):
             taking = self.weight(row)
             if taking is not None:

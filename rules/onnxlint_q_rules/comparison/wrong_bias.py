@@ -20,6 +20,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.observed.compared import Compared
 from onnxlint_q.finding import Finding
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example
@@ -84,14 +85,14 @@ class WrongBias(JumpRule):
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding]:
         """Each layer whose bias takes part in a jump."""
-        for row in self.jumps(facts.comparison):
+        for row in self.jumps(compared):
             bias = self.bias(row)
-            if bias is None or facts.comparison is None:
+            if bias is None:
                 continue
             yield self.report(
-                facts.comparison,
+                compared,
                 row,
                 row.location,
                 f"the bias {bias.tensor!r} differs from the float one by {bias.difference:.3g} (root mean square): "
