@@ -5,7 +5,8 @@
 TRUTH holds one JSON file a model: `layers` with `output` and `weight_only_sqnr_db`, the SQNR at the model's output with
 that weight alone in int8 per tensor. The images are the first by name, as many as the file says (24, or 12 where the
 input is over 400 pixels high); with --skip others than those, which shows what the choice of images does. Prints for
-each model the share of layers within 0.5 dB, the worst difference and the Spearman correlation.
+each model the share of layers within 0.5 dB, the worst difference and the Spearman correlation. A model that reads
+anything but one image is named and passed over.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from onnxlint_q.analysis.image.inputs import is_image
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.execute.data.preprocess import Preprocessing, preset
 from onnxlint_q.execute.data.source import Sample
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.graph import Value, read_model
-from onnxlint_q.judge.facts import facts_of
+from onnxlint_q.judge.facts import Facts, facts_of
 from onnxlint_q.proof.sensitivity import measure_sensitivity
 
 _RAW = preset("raw")
@@ -60,13 +62,12 @@ def pictures(images: Path, how: Preprocessing, inputs: Sequence[Value], count: i
         yield {value.name: how.apply(image, height, width, 3)[None]}
 
 
-def differences(model: Path, truth: Path, images: Path, skip: int) -> tuple[list[float], list[float], int]:
+def differences(facts: Facts, truth: Path, images: Path, skip: int) -> tuple[list[float], list[float], int]:
     """Figures of the table and of the truth for the layers both know, and the number of images."""
     said = json.loads(truth.read_text())
     expected = {layer["output"]: float(layer["weight_only_sqnr_db"]) for layer in said["layers"]}
-    facts = facts_of(read_model(model), [INT8_PER_TENSOR])
     count = int(said["images"])
-    how = HOW.get(model.stem, preset("imagenet"))
+    how = HOW.get(truth.stem, preset("imagenet"))
     samples = partial(pictures, images, how, facts.model.inputs, count, skip)
     table = measure_sensitivity(workbench(facts), samples)
     found = {layer: error for experiment, error in table.items() if error.has_signal for layer in experiment.weights}
@@ -95,8 +96,11 @@ def main() -> None:
         if chosen.only is not None and truth.stem not in chosen.only:
             continue
         start = time.perf_counter()
-        model = chosen.models / f"{truth.stem}.onnx"
-        ours, theirs, count = differences(model, truth, chosen.images, chosen.skip)
+        facts = facts_of(read_model(chosen.models / f"{truth.stem}.onnx"), [INT8_PER_TENSOR])
+        if len(facts.model.inputs) != 1 or not is_image(facts.model.inputs[0].type.shape):
+            print(f"{truth.stem:<28} reads anything but one image", flush=True)
+            continue
+        ours, theirs, count = differences(facts, truth, chosen.images, chosen.skip)
         apart = np.abs(np.subtract(ours, theirs))
         print(
             f"{truth.stem:<28} {count:6d}  {len(ours):6d}  {np.mean(apart <= 0.5):13.0%}  {apart.max():8.2f}  "
