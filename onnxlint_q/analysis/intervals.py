@@ -16,7 +16,7 @@ CONFIDENCE = 0.95
 MOST_SAMPLES = 100_000
 
 
-def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def wilson(successes: float, trials: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The Wilson score interval of a proportion: every rate that a score test does not reject; `(0, 1)` without trials.
 
     With `z` of the normal distribution, `s` of `n`: `(s + z²/2 ± z sqrt(s (n - s) / n + z²/4)) / (n + z²)`.
@@ -35,7 +35,7 @@ def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple
     return low, high
 
 
-def samples_to_decide(successes: int, trials: int, level: float, confidence: float = CONFIDENCE) -> int | None:
+def samples_to_decide(successes: float, trials: float, level: float, confidence: float = CONFIDENCE) -> int | None:
     """The smallest number of samples whose `wilson` interval, at the same rate `p`, does not hold `level`.
 
     The interval holds the level as long as `(p - level)² <= z² level (1 - level) / n`. None where the rate is the
