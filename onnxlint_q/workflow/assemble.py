@@ -18,7 +18,7 @@ from onnxlint_q.graph import Format
 from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
-from onnxlint_q.judge.verdict import VerdictLevels, worst
+from onnxlint_q.judge.verdict import Verdict, VerdictLevels, worst
 from onnxlint_q.proof.prove import NO_SIGNAL, experiment_of
 from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
@@ -130,12 +130,14 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
             if forecast is not None and _has_run_away(forecast)
             else "no layer of this model could be forecast"
         )
-        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note="; ".join([*unmeasured, why]), ran=ran)
+        note = "; ".join([*unmeasured, why])
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts))
     weaker = [f"weaker: it passes through {', '.join(forecast.unknown)}"] if forecast.unknown else []
     failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
+    held = levels.verdict(sqnr_db, forecast.agreement)
     return SchemeResult(
         scheme=scheme.name,
-        verdict=levels.verdict(sqnr_db, forecast.agreement),
+        verdict=held,
         output_sqnr_db=sqnr_db,
         basis=Basis.FORECAST,
         agreement=forecast.agreement,
@@ -143,7 +145,18 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         uncertainty_db=forecast.uncertainty_db,
         rest_share=_share(forecast.rest_share),
         ran=ran,
+        outputs=_foreseen(facts, sqnr_db, forecast.agreement, held),
     )
+
+
+def _foreseen(
+    facts: Facts, sqnr_db: float | None = None, agreement: float | None = None, verdict: Verdict | None = None
+) -> tuple[OutputResult, ...]:
+    """What each output holds; the forecast is for all of them together, so only one alone has its figures."""
+    outputs = tuple(OutputResult(output.name, output.holds.value) for output in facts.outputs)
+    if len(outputs) != 1:
+        return outputs
+    return (replace(outputs[0], sqnr_db=sqnr_db, agreement=agreement, verdict=verdict),)
 
 
 def result_of_run(
