@@ -264,7 +264,7 @@ def reason(result: SchemeResult) -> str:
         text, about = f"{decibel(result.output_sqnr_db)} at the output", ""
     judged = [output for output in result.outputs if output.verdict is not None]
     if len(judged) > 1 and result.worst is not None:
-        return f"{output_figures(result.worst)} at the worst output {name(result.worst.name, 40)!r}"
+        return f"worst output {name(result.worst.name, 40)!r}: {output_figures(result.worst)}"
     if result.agreement is not None:
         agreed = percent(round(result.agreement, 2 if about else 3))
         text = f"{text}, top-1 agrees with float on {about}{agreed} of samples{_interval(result.interval)}"
@@ -280,20 +280,24 @@ def output_figures(output: OutputResult) -> str:
 
 
 def outputs(result: SchemeResult) -> tuple[str, ...]:
-    """A line an output where there are several that were run: `'hidden_out' survives: 35.8 dB`."""
-    if len(result.outputs) < 2 or all(output.verdict is None for output in result.outputs):
+    """What is to be said of outputs where several were run: the note of the worst, a line for each other one."""
+    worst = result.worst
+    if len(result.outputs) < 2 or worst is None:
         return ()
-    return tuple(
-        f"{name(output.name, 40)!r} ({output.holds}) "
-        + (f"{output.verdict}: {output_figures(output)}" if output.verdict else "")
-        + (("; " if output.verdict else "") + shown(output.note) if output.note else "")
+    lines = (
+        f"{name(output.name, 40)!r} ({output.holds}) {output.verdict}: {output_figures(output)}"
+        + (f"; {shown(output.note)}" if output.note else "")
+        if output.verdict is not None
+        else f"{name(output.name, 40)!r}: {shown(output.note)}"
         for output in result.outputs
+        if output is not worst
     )
+    return (*filter(None, [shown(worst.note)]), *lines)
 
 
 def _interval(interval: tuple[float, float] | None) -> str:
-    """` (95 %: 55 to 84 %)`; empty without one."""
-    return "" if interval is None else f" (95 %: {100 * interval[0]:.0f} to {100 * interval[1]:.0f} %)"
+    """` (55 to 84 % …)`; empty without one."""
+    return "" if interval is None else f" (95 % interval: {100 * interval[0]:.0f} to {100 * interval[1]:.0f} %)"
 
 
 def note(result: SchemeResult) -> str:

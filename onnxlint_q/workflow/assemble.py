@@ -221,8 +221,8 @@ def _undecided(agreement: float, rows: float, levels: Sequence[float]) -> str:
     lie = "lie" if len(levels) > 1 else "lies"
     needed = [samples_to_decide(agreement * rows, rows, level) for level in levels]
     known = [number for number in needed if number is not None]
-    more = f"; about {max(known)} would decide" if known and len(known) == len(needed) else ""
-    return f"too few samples to be sure, {crossed} {lie} in the interval{more}"
+    more = f" About {max(known)} would decide." if known and len(known) == len(needed) else ""
+    return f"Too few samples to be sure: {crossed} {lie} in the interval.{more}"
 
 
 def _not_judged(figures: OutputFigures) -> str:
