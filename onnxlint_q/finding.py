@@ -156,8 +156,8 @@ class Tried:
 
     Attributes:
         said: in words, one sentence or two.
-        before_db, after_db: SQNR (dB) at the output without and with it; None where the outputs are identical, or for
-            a conversion, which nothing is compared with.
+        before_db, after_db: SQNR (dB) at the worst output without and with it; None where that is identical. A
+            conversion has nothing before it: after it is what the converted model has beside the file's.
         scheme: under which everything was quantised; empty where nothing was.
     """
 

@@ -19,12 +19,12 @@ from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.variants.conversion import NotConvertibleError, converted, lines
 from onnxlint_q.execute.variants.experiment_runs import Errors
-from onnxlint_q.execute.variants.output_error import OutputError
+from onnxlint_q.execute.variants.output_error import Comparable, OutputError
 from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.finding import Conversion, Finding, Requantisation, Tried
 from onnxlint_q.judge.quantizer_options import requantised
-from onnxlint_q.judge.verdict import Verdict, VerdictLevels
+from onnxlint_q.judge.verdict import Verdict, VerdictLevels, worst
 
 # A ten-thousandth of the output's amplitude: what other kernels of the same operators differ by at most.
 SAME_DB = 80.0
@@ -101,9 +101,9 @@ def try_conversions(bench: Workbench, findings: Sequence[Finding], samples: Samp
     Raises:
         DataError: a sample cannot be read.
     """
-    if as_stored(bench.measured.model).weight_bytes > bench.limits.converted_bytes:
-        return tuple(findings)
     wanted = {finding.change for finding in findings if isinstance(finding.change, Conversion) and finding.counts}
+    if not wanted or as_stored(bench.measured.model).weight_bytes > bench.limits.converted_bytes:
+        return tuple(findings)
     outcomes: dict[Change, Outcome] = {change: _conversion(bench, change, samples) for change in wanted}
     return tuple(_with(finding, outcomes) for finding in findings)
 
@@ -135,9 +135,11 @@ def _finer_scales(
 
 
 def _survives(bench: Workbench, levels: VerdictLevels, error: OutputError) -> bool:
-    """Whether the model survives with this error; on made-up inputs it is chance which class is the largest."""
+    """Whether the worst output survives with this error; on made-up inputs it is chance which class is the largest."""
     made_up = bench.observations is not None and bench.observations.synthetic
-    return levels.verdict(error.sqnr_db, None if made_up else error.agreement) is Verdict.SURVIVES
+    compared = (figures for figures in error.outputs if figures.comparable is Comparable.YES)
+    verdicts = (levels.verdict(figures.sqnr_db, None if made_up else figures.agreement) for figures in compared)
+    return worst(verdicts) is Verdict.SURVIVES
 
 
 def _best(bench: Workbench, whole: Mapping[Scheme, OutputError]) -> Scheme | None:
@@ -146,9 +148,9 @@ def _best(bench: Workbench, whole: Mapping[Scheme, OutputError]) -> Scheme | Non
     possible = [
         scheme
         for scheme, error in whole.items()
-        if error.has_signal and error.sqnr_db is not None and (opset >= _LOWEST or not scheme.per_channel)
+        if error.has_signal and error.worst_db is not None and (opset >= _LOWEST or not scheme.per_channel)
     ]
-    return max(possible, key=lambda scheme: whole[scheme].sqnr_db or -math.inf, default=None)
+    return max(possible, key=lambda scheme: whole[scheme].worst_db or -math.inf, default=None)
 
 
 def _ranges(
@@ -161,11 +163,11 @@ def _ranges(
     progress: Progress,
 ) -> dict[Change, Outcome]:
     """Each change of ranges alone."""
-    worst = sorted(
+    listed = sorted(
         (finding for finding in findings if isinstance(finding.change, Requantisation) and finding.change.ranges),
         key=lambda finding: math.inf if finding.measured_db is None else finding.measured_db,
     )
-    changes = list(dict.fromkeys(f.change for f in worst if isinstance(f.change, Requantisation)))[:RANGES_TRIED]
+    changes = list(dict.fromkeys(f.change for f in listed if isinstance(f.change, Requantisation)))[:RANGES_TRIED]
     variants = {change: partial(_with_ranges, bench, scheme, change) for change in changes}
     errors = run_variants(bench, variants, samples, progress, Allowance(RANGE_SECONDS))
     return {
@@ -200,20 +202,22 @@ def _of_ranges(
 
 
 def _decibels(before: OutputError, after: OutputError) -> tuple[float | None, float | None]:
-    return before.sqnr_db, after.sqnr_db
+    return before.worst_db, after.worst_db
 
 
 def _gain(before: OutputError, after: OutputError) -> float:
     """Decibels gained; infinite where nothing is lost any more."""
-    if after.sqnr_db is None:
+    if after.worst_db is None:
         return math.inf
-    return after.sqnr_db - before.sqnr_db if before.sqnr_db is not None else -math.inf
+    return after.worst_db - before.worst_db if before.worst_db is not None else -math.inf
 
 
 def _figures(before: OutputError, after: OutputError) -> str:
     """`3.1 -> 8.2 dB`."""
-    ends = ("no noise" if error.sqnr_db is None else f"{error.sqnr_db:.1f}" for error in (before, after))
-    return f"{' -> '.join(ends)} dB"
+    if before.worst_db is None or after.worst_db is None:
+        ends = ("no noise" if db is None else f"{db:.1f} dB" for db in _decibels(before, after))
+        return " -> ".join(ends)
+    return f"{before.worst_db:.1f} -> {after.worst_db:.1f} dB"
 
 
 def _conversion(bench: Workbench, change: Conversion, samples: Samples) -> Outcome:
@@ -227,10 +231,10 @@ def _conversion(bench: Workbench, change: Conversion, samples: Samples) -> Outco
             if isinstance(found, str):
                 reasons.append(found)
                 continue
-            same = "are identical" if found.sqnr_db is None else f"agree to {found.sqnr_db:.0f} dB"
+            same = "are identical" if found.worst_db is None else f"agree to {found.worst_db:.0f} dB"
             said = f"Converting was tried: at opset {target} ONNX Runtime runs it, and the outputs {same}."
             beside = str(model.path.with_name(f"{model.path.stem}-opset{target}.onnx"))
-            return Outcome(Tried(said, after_db=found.sqnr_db), made, lines(model.name, beside, made))
+            return Outcome(Tried(said, after_db=found.worst_db), made, lines(model.name, beside, made))
     return Outcome(Tried(f"Converting to opset {change.opset} was tried and fails: {reasons[0].rstrip('.')}."))
 
 
@@ -247,6 +251,6 @@ def _converted(bench: Workbench, change: Conversion, samples: Samples) -> Output
         return f"ONNX Runtime refuses it: {failed}"
     if not error.has_signal:
         return "no output could be compared"
-    if error.sqnr_db is not None and error.sqnr_db < SAME_DB:
-        return f"its outputs differ from those of the file ({error.sqnr_db:.0f} dB)"
+    if error.worst_db is not None and error.worst_db < SAME_DB:
+        return f"its outputs differ from those of the file ({error.worst_db:.0f} dB)"
     return error

@@ -12,10 +12,11 @@ import pytest
 from conftest import public_network
 
 from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.outputs.output_kind import Holds
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.execute.limits import Limits
 from onnxlint_q.execute.variants.conversion import NotConvertibleError, converted
-from onnxlint_q.execute.variants.output_error import OutputError
+from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputFigures
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.finding import (
     Confidence,
@@ -66,7 +67,9 @@ def finding(change: Requantisation | Conversion, measured_db: float = 5.0) -> Fi
 
 
 def error(sqnr_db: float | None, agreement: float | None = None) -> OutputError:
-    return OutputError(sqnr_db, agreement, has_signal=True, samples=4)
+    holds = Holds.CLASS_SCORES if agreement is not None else Holds.VALUES
+    figures = OutputFigures("y", holds, Comparable.YES, sqnr_db, agreement, 4.0)
+    return OutputError(sqnr_db, agreement, has_signal=True, samples=4, outputs=(figures,))
 
 
 def bench_of(text: str) -> tuple[Workbench, Example]:
@@ -97,8 +100,9 @@ def try_ranges(last: str, *changes: Requantisation) -> tuple[Finding, ...]:
         (error(3.1), error(25.7), "Do this. Tried: 3.1 -> 25.7 dB, everything quantised.", True),
         (error(3.1), error(8.2), "Do that. One scale a channel helps, not enough: 3.1 -> 8.2 dB", False),
         (error(8.2), error(8.4), "Do that. One scale a channel was tried and does not help: 8.2 -> 8.4 dB", False),
-        (error(3.1), error(None), "Do this. Tried: 3.1 -> no noise dB", True),
-        (error(3.1, 0.2), error(9.0, 0.95), "Do this. Tried: 3.1 -> 9.0 dB", True),
+        (error(3.1), error(None), "Do this. Tried: 3.1 dB -> no noise, everything quantised.", True),
+        (error(3.1, 0.2), error(20.0, 0.7), "Do that. One scale a channel helps, not enough: 3.1 -> 20.0 dB", False),
+        (error(3.1, 0.2), error(9.0, 0.95), "Do this. Tried: 3.1 -> 9.0 dB, everything quantised.", True),
     ],
 )
 def test_one_scale_a_channel_is_a_remedy_where_the_model_survives_it(
