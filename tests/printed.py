@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import EllipsisType
 from typing import Any
@@ -23,35 +23,39 @@ CALL = "quantize_static("
 _TYPES = {onnx.TensorProto.INT64: np.int64, onnx.TensorProto.INT32: np.int32, onnx.TensorProto.FLOAT16: np.float16}
 
 
-class _Noise(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    """Two samples of noise for a model."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        random = np.random.default_rng(7)
-        constants = {tensor.name for tensor in model.graph.initializer}
-        inputs = {value.name: value.type.tensor_type for value in model.graph.input if value.name not in constants}
-        self._samples: Iterator[dict[str, Any]] = iter(
-            {
-                name: random.normal(size=[dim.dim_value or 1 for dim in kind.shape.dim]).astype(
-                    _TYPES.get(kind.elem_type, np.float32)
-                )
-                for name, kind in inputs.items()
-            }
-            for _ in range(2)
-        )
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
+    def __init__(self, samples: Iterable[Mapping[str, Any]]) -> None:
+        self._samples = iter(samples)
 
     def get_next(self) -> dict[str, Any] | None:
-        return next(self._samples, None)
+        sample = next(self._samples, None)
+        return dict(sample) if sample is not None else None
 
 
-def quantised(call: str, model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
-    """What a printed call of `quantize_static` makes of a float model; ONNX Runtime loads it."""
+def noise(model: onnx.ModelProto) -> Iterator[dict[str, Any]]:
+    """Two samples of noise for a model."""
+    random = np.random.default_rng(7)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = {value.name: value.type.tensor_type for value in model.graph.input if value.name not in constants}
+    for _ in range(2):
+        yield {
+            name: random.normal(size=[dim.dim_value or 1 for dim in kind.shape.dim]).astype(
+                _TYPES.get(kind.elem_type, np.float32)
+            )
+            for name, kind in inputs.items()
+        }
+
+
+def quantised(
+    call: str, model: onnx.ModelProto, folder: Path, samples: Iterable[Mapping[str, Any]] | None = None
+) -> onnx.ModelProto:
+    """What a printed call of `quantize_static` makes of a float model on samples; ONNX Runtime loads it."""
     source, target = folder / "float.onnx", folder / "int8.onnx"
     onnx.save(model, source)
 
     def quantize(rest: EllipsisType, **options: Any) -> None:
         assert rest is ...
-        quantize_static(source, target, _Noise(model), **options)
+        quantize_static(source, target, _Reader(noise(model) if samples is None else samples), **options)
 
     names: dict[str, Any] = {"CalibrationMethod": CalibrationMethod, "QuantFormat": QuantFormat, "np": np}
     exec(call, {**names, "quantize_static": quantize})

@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import public_network
+from printed import quantised
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.outputs.output_kind import Holds
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR
+from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.limits import Limits
 from onnxlint_q.execute.variants.conversion import NotConvertibleError, converted
 from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputFigures
+from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.finding import (
     Confidence,
@@ -31,7 +34,7 @@ from onnxlint_q.finding import (
 from onnxlint_q.graph import Model, read_model
 from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.judge.rule import Example
-from onnxlint_q.judge.testing import example_facts, example_source
+from onnxlint_q.judge.testing import example_facts, example_model, example_source
 from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.probe import made_up
 from onnxlint_q.proof.prove import prove
@@ -138,6 +141,16 @@ def test_a_range_that_gains_stands_with_the_scheme_that_it_was_tried_under() -> 
     assert "'t': [{'rmin': np.float32(0), 'rmax': np.float32(1.5)}]" in told.snippet
     assert ("per_channel=True" in told.snippet) is (told.tried.scheme == INT8_PER_CHANNEL.name)
     assert told.advice == f"Do this. {told.tried.said}" and "Tried: " in told.advice
+
+
+def test_what_the_printed_call_makes_has_the_figure_that_is_told(tmp_path: Path) -> None:
+    text = TAILED.replace("LAST", "Sigmoid(t)")
+    (told,) = try_ranges("Sigmoid(t)", Requantisation(ranges=(TensorRange("t", 0.0, 1.5),)))
+    bench, example = bench_of(text)
+    take = partial(example_source(example).take, bench.measured.model.inputs, 16)
+    made = quantised(told.snippet, example_model(example), tmp_path, take())
+    errors = run_variants(bench, {"made": lambda: Executable(made, {}, {})}, take)
+    assert told.tried is not None and errors["made"].worst_db == pytest.approx(told.tried.after_db, abs=0.5)
 
 
 def test_a_range_that_cuts_what_carries_the_answer_is_not_printed() -> None:
