@@ -77,9 +77,7 @@ def probe(bench: Workbench, progress: Progress = silent, seconds: float = PROBE_
     end = time.monotonic() + seconds
     bench = replace(bench, observations=None)
     measured = bench.measured
-    source = SyntheticSource(
-        input_scale(measured.model, [layer.folded for layer in measured.layers]), limits=bench.limits
-    )
+    source = made_up(bench)
     count = _sample_count(measured)
     outputs = list(_float_outputs(bench, source, count, _FLOAT_SHARE * seconds))
     planned, count = count, max(len(outputs), 1)
@@ -103,6 +101,13 @@ def probe(bench: Workbench, progress: Progress = silent, seconds: float = PROBE_
     found = run_experiments(bench, layers, samples, _with_estimate(progress, allowance, seconds), allowance)
     notes += _cut_short(layers, found, planned, allowance, seconds)
     return Probe(planned, {**errors, **found}, tuple(notes))
+
+
+def made_up(bench: Workbench) -> Source:
+    """Synthetic inputs of a network, of the size that its first layer expects."""
+    measured = bench.measured
+    scale = input_scale(measured.model, [layer.folded for layer in measured.layers])
+    return SyntheticSource(scale, limits=bench.limits)
 
 
 def _float_outputs(

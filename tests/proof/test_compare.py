@@ -103,7 +103,7 @@ def test_a_coarse_input_is_the_first_jump_and_says_its_true_range(run: Callable[
     assert row.qparams.used_codes == 7 and row.qparams.zero_point == -1
     (fault,) = found.faults(row)
     assert (fault.code, fault.metrics["part"], fault.location.node) == ("QC001", "input", "images_quantize")
-    assert '"images": [{"rmin": np.float32(-1), "rmax": np.float32(1)}]' in fault.snippet
+    assert "'images': [{'rmin': np.float32(-1), 'rmax': np.float32(1)}]" in fault.snippet
     assert not found.unpaired_quantized and not found.unpaired_reference
 
 

@@ -215,7 +215,7 @@ def _block(model: ModelResult, group: digest.Group, anchors: _Anchors) -> RuleBl
     return RuleBlock(
         group=group,
         message=shared(lambda finding: finding.message),
-        remedy=shared(lambda finding: finding.remedy),
+        remedy=shared(lambda finding: finding.advice),
         snippet=shared(lambda finding: finding.snippet),
         first=places[:OPEN],
         rest=places[OPEN:],

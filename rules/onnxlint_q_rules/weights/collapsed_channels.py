@@ -112,13 +112,13 @@ class CollapsedChannels(Rule):
             if lost.size <= self.share * alive:
                 continue
             view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.INFO)
-            remedy, snippet = finer_scale(facts, layer)
             finding = self.finding(
                 locate(facts, layer),
                 f"One int8 scale rounds every weight of {lost.size} of {total} output channels to zero "
                 f"({channels(lost)}){_besides(int(idle.size), total - int(lost.size))}.",
-                remedy=f"{remedy} If the float model gives the same output without these channels, prune them.",
-                snippet=snippet,
+                remedy=finer_scale(facts, layer).within(
+                    tail="If the float model gives the same output without these channels, prune them."
+                ),
                 metrics={
                     "collapsed_channels": int(lost.size),
                     "collapsed_fraction": float(lost.size / alive),

@@ -146,13 +146,11 @@ class LowDepthwiseAveragePrecision(Rule):
             if view.severity is None:
                 continue
             clause, metrics = shared_scale(layer)
-            remedy, snippet = finer_scale(facts, layer)
             finding = self.finding(
                 locate(facts, layer),
                 f"One int8 scale serves {metrics['channels']} {'depthwise' if self.depthwise else 'output'} channels, "
                 f"{clause}.",
-                remedy=remedy,
-                snippet=snippet,
+                remedy=finer_scale(facts, layer),
                 metrics={**metrics, "forecast_db": view.forecast_db},
                 claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
                 severity=view.severity,
