@@ -124,21 +124,31 @@ def extreme(site: Site) -> Step:
 
 
 def norm(site: Site) -> Step:
-    """ReduceL2: the root of a sum of squares over some axes; its slope is `x / norm`."""
+    """ReduceL2: the root of a sum of squares over some axes; its slope is `x / norm`.
+
+    Along axes without places of their own, the squares are those of the positions of the image.
+    """
     samples = site.varying()
     rank = site.rank()
     axes = axes_in(site.integers(1, "axes") or range(rank), rank)
     inner = tuple(a + 1 for a in axes)
-    terms = np.float32(max(site.count(0, axes, LAST_SIDE) / np.prod([samples.shape[a] for a in inner]), 1.0))
-    length = np.sqrt((samples**2).sum(axis=inner, keepdims=True) * terms)
-    slope = samples * np.sqrt(terms) / np.maximum(length, np.float32(1e-12))
+    places = int(np.prod([samples.shape[a] for a in inner]))
+    terms = np.float32(max(site.count(0, axes, LAST_SIDE) / places, 1.0))
+    pooled = places == 1 and terms > 1
+    squares = (samples**2).sum(axis=inner, keepdims=True) * terms
+    length = np.sqrt(image_mean(squares) if pooled else squares)
+    inverse = np.asarray(1 / np.maximum(length, np.float32(1e-12)), np.float32)
     kept = length.shape
     shape = kept if site.node.int("keepdims", 1) else tuple(n for a, n in enumerate(kept) if a not in inner)
 
     def back(rows: Samples) -> Samples:
-        return np.asarray(rows.reshape(kept) * slope, np.float32)
+        rows = np.asarray(rows.reshape(kept) * inverse, np.float32)
+        if pooled:
+            return np.asarray(image_mean(rows) * samples * terms, np.float32)
+        return np.asarray(rows * samples * np.sqrt(terms), np.float32)
 
-    return Step((finite(length).reshape(shape),), (Edge(site.node.input(0), Adjoint(back)),))
+    share = min(POSITIONS / float(terms), 1.0) if pooled else 1.0
+    return Step((finite(length).reshape(shape),), (Edge(site.node.input(0), Adjoint(back, share)),))
 
 
 def _spatial(site: Site) -> tuple[int, ...]:
