@@ -66,6 +66,7 @@ class LayerSqnr:
         activation_sqnr_db: only its output activation is.
         weight_share, activation_share: fraction of the noise power at the output, everything quantised, that comes
             from its weight and from rounding its output; None where it was not determined.
+        uncertainty_db: two thirds of such figures lie within plus or minus this of a measured one; None for a run's.
     """
 
     weight_sqnr_db: float | None
@@ -73,6 +74,7 @@ class LayerSqnr:
     weight_share: float | None = None
     activation_share: float | None = None
     activation_sqnr_db: float | None = None
+    uncertainty_db: float | None = None
 
     @property
     def share(self) -> float:

@@ -198,6 +198,10 @@ def weight_round_trip(
     return round_trip(matrix, symmetric_scale(largest, number), number)
 
 
+OVERFLOWN_DB = -150.0
+"""SQNR of a tensor that is not finite where the float one is: infinitely bad, as a figure. No run gives a lower one."""
+
+
 def decibel(signal: float, noise: float) -> float | None:
     """`10 log10(signal / noise)` in dB; None for a perfect match or where there is no signal."""
     if not (noise > 0 and signal > 0 and np.isfinite(signal) and np.isfinite(noise)):

@@ -37,12 +37,12 @@ IMAGE_CORRELATION = 0.9
 IMAGE_SHARE = 0.1
 _SEED = 20211
 # Powers and exponentials can overflow float32 squares; beyond this a value carries no information.
-_HUGE = np.float32(1e15)
+HUGE = np.float32(1e15)
 
 
 def finite(values: npt.NDArray[Any]) -> Samples:
     """Samples in float32 without NaN and infinities."""
-    values = np.clip(values, -_HUGE, _HUGE)
+    values = np.clip(values, -HUGE, HUGE)
     if not np.isfinite(values).all():
         values = np.nan_to_num(values, nan=0.0)
     return np.asarray(values, np.float32)

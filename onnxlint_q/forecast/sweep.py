@@ -12,7 +12,7 @@ from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.errors import OnnxlintError, with_place
 from onnxlint_q.forecast.operators import elementwise, pooling, structure
 from onnxlint_q.forecast.operators.layers import layer_rule
-from onnxlint_q.forecast.population import POSITIONS, SIZE, Samples, field
+from onnxlint_q.forecast.population import HUGE, POSITIONS, SIZE, Samples, field
 from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
 from onnxlint_q.forecast.transfer import Adjoint, Mixed, OutputCost, random_signs
@@ -43,6 +43,7 @@ class Propagation:
         unknown: operators that no rule could model, each with the first reason.
         failures: places where a rule of the forecast itself failed, in words; a fault of this program, not of the file.
         varying: share of the power of the outputs that is variance, averaged over them.
+        overflown: an output is larger than samples can be, so noise beside it means nothing.
     """
 
     samples: Mapping[str, Samples]
@@ -50,6 +51,7 @@ class Propagation:
     unknown: Mapping[str, str]
     failures: tuple[str, ...] = ()
     varying: float = 1.0
+    overflown: bool = False
 
 
 def propagate(model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, TransferRule] = RULES) -> Propagation:
@@ -107,12 +109,10 @@ def _forward(
             known.update(
                 (key, made) for key, made in zip(node.outputs, step.outputs, strict=False) if key and made.size
             )
-    return Propagation(known, tuple(steps), unknown, tuple(failures), _varying(model, known))
-
-
-def _varying(model: Model, known: Mapping[str, Samples]) -> float:
-    shares = [_varying_share(known[value.name]) for value in model.outputs if value.name in known]
-    return float(np.mean(shares)) if shares else 1.0
+    outputs = [known[value.name] for value in model.outputs if value.name in known]
+    varying = float(np.mean([_varying_share(samples) for samples in outputs])) if outputs else 1.0
+    overflown = any(bool((np.abs(samples) >= HUGE).any()) for samples in outputs)
+    return Propagation(known, tuple(steps), unknown, tuple(failures), varying, overflown)
 
 
 def _shape_of(model: Model, known: Mapping[str, Samples], key: str) -> tuple[int | None, ...] | None:

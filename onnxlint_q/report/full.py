@@ -310,6 +310,8 @@ def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
     legend = "dB: SQNR at the model's output if this weight alone is quantised. dw: depthwise"
     if full:
         legend += ". Result, both: if the layer's result alone is, and if both are"
+    if spread := words.give_or_take(known for _, known in worst):
+        legend += f". Forecast: {spread}"
     if any(known.floor_db is not None and known.weight_db is None for _, known in worst):
         legend += f". {words.NOT_MEASURED.capitalize()}: {words.CONTRADICTED}"
     if budget:

@@ -125,6 +125,8 @@ def _sqnr(sqnr: LayerSqnr) -> Iterator[tuple[str, Json]]:
     if sqnr.weight_share is not None:
         yield "weight_share", number(sqnr.weight_share)
         yield "activation_share", number(sqnr.activation_share)
+    if sqnr.uncertainty_db is not None:
+        yield "uncertainty_db", number(sqnr.uncertainty_db)
     if math.inf in (sqnr.weight_sqnr_db, sqnr.activation_sqnr_db, sqnr.sqnr_db):
         yield "reason", PERFECT
 

@@ -25,6 +25,7 @@ class Known:
         weight_db: SQNR at the output (dB) if its weight alone is quantised; infinite for a perfect match.
         output_db, both_db: if its result alone is, and if both are; None where not determined.
         floor_db: the figure of the whole, where it contradicts one of this layer; None where nothing is contradicted.
+        uncertainty_db: two thirds of such figures lie within plus or minus this; None for those of a run.
     """
 
     basis: Basis
@@ -32,6 +33,7 @@ class Known:
     output_db: float | None
     both_db: float | None
     floor_db: float | None = None
+    uncertainty_db: float | None = None
 
 
 def known(model: ModelResult, row: LayerRow, scheme: str) -> Known | None:
@@ -43,7 +45,8 @@ def known(model: ModelResult, row: LayerRow, scheme: str) -> Known | None:
         floor = _floor(model, scheme, basis)
         figures = [_figure(value) for value in (said.weight_sqnr_db, said.activation_sqnr_db, said.sqnr_db)]
         weight, output, both = (None if value is not None and value < floor else value for value in figures)
-        return Known(basis, weight, output, both, None if [weight, output, both] == figures else floor)
+        contradicted = None if [weight, output, both] == figures else floor
+        return Known(basis, weight, output, both, contradicted, said.uncertainty_db)
     return None
 
 
@@ -72,6 +75,15 @@ def of_claim(model: ModelResult, finding: Finding) -> Known | None:
         return None
     row = next((row for row in model.layers if row.output == claim.tensor), None)
     return known(model, row, claim.scheme) if row is not None else None
+
+
+def of_place(model: ModelResult, finding: Finding) -> Known | None:
+    """What is known of the weight of the layer at which a finding stands, under the scheme where most is known."""
+    row = next((row for row in model.layers if row.output == finding.location.output), None)
+    if row is None:
+        return None
+    told = [entry for result in model.schemes if (entry := known(model, row, result.scheme)) is not None]
+    return min(told, key=lambda entry: TRUST.index(entry.basis), default=None)
 
 
 def worst_layers(model: ModelResult, scheme: str, limit: int) -> tuple[tuple[LayerRow, Known], ...]:

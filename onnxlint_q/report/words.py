@@ -97,6 +97,13 @@ def figure(value: float | None) -> str:
     return number(value) if math.isfinite(value) else "exact" if value > 0 else "lost"
 
 
+def give_or_take(entries: Iterable[Known | None]) -> str:
+    """`give or take 9 dB`: how far the forecasts among figures of layers are usually off; empty without any."""
+    told = (entry for entry in entries if entry is not None and entry.weight_db is not None)
+    spread = max((entry.uncertainty_db for entry in told if entry.uncertainty_db is not None), default=None)
+    return "" if spread is None else f"give or take {significant(spread, 2)} dB"
+
+
 def how_known(known: Known) -> str:
     """The stage of a layer's figures, or that there is none to tell."""
     return known.basis.value if known.weight_db is not None else NOT_MEASURED
@@ -172,16 +179,21 @@ def claim(finding: Finding, known: Known | None = None) -> str:
     if finding.evidence is not Evidence.UNTESTED:
         return f"{sentence} A run {finding.evidence.value} it."
     if known is not None and known.weight_db is not None:
-        sentence = f"{sentence} {BASIS_WORDS[known.basis]}: {decibel(known.weight_db)}."
+        spread = f", {about}" if (about := give_or_take([known])) else ""
+        sentence = f"{sentence} {BASIS_WORDS[known.basis]}: {decibel(known.weight_db)}{spread}."
     cured = finding.metrics.get(CURED_FORECAST) if finding.cure is not None else None
     if isinstance(cured, float):
         sentence = f"{sentence} Forecast of the cured weight: {decibel(cured)}."
     return f"{sentence} Not tested."
 
 
-def metrics(finding: Finding) -> Mapping[str, object]:
-    """The metrics to show: a forecast only as long as no run has measured the claim."""
-    if finding.measured_db is None:
+def metrics(finding: Finding, known: Known | None = None) -> Mapping[str, object]:
+    """The metrics to show: a forecast only as long as no run has given a figure.
+
+    `known` is what is known of the layer that the finding is about.
+    """
+    ran = known is not None and known.basis is not Basis.FORECAST
+    if finding.measured_db is None and not ran:
         return finding.metrics
     return {key: value for key, value in finding.metrics.items() if not key.endswith(FORECAST)}
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.intervals import samples_to_decide, wilson
+from onnxlint_q.analysis.number_formats import OVERFLOWN_DB
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.execute.variants.experiment_runs import Errors
-from onnxlint_q.execute.variants.output_error import OVERFLOWN_DB, Comparable, OutputError, OutputFigures
+from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputFigures
 from onnxlint_q.finding import Finding
-from onnxlint_q.forecast.forecast import Forecast
 from onnxlint_q.graph import Format
 from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.facts import Facts
@@ -124,13 +124,9 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         unmeasured.append(result.note)
     forecast = facts.forecasts.get(scheme.name)
     sqnr_db = forecast.output_sqnr_db if forecast is not None else None
-    if forecast is None or sqnr_db is None or not _is_figure(sqnr_db) or _has_run_away(forecast):
-        why = (
-            _RUN_AWAY
-            if forecast is not None and _has_run_away(forecast)
-            else "no layer of this model could be forecast"
-        )
-        note = "; ".join([*unmeasured, why])
+    if forecast is None or sqnr_db is None or not _is_figure(sqnr_db):
+        ran_away = forecast is not None and forecast.ran_away
+        note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else "no layer of this model could be forecast"])
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts))
     weaker = [f"weaker: it passes through {', '.join(forecast.unknown)}"] if forecast.unknown else []
     failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
@@ -242,12 +238,6 @@ def _decibel(value: float | None) -> float | None:
     return value if value is not None and (value == math.inf or _is_figure(value)) else None
 
 
-def _has_run_away(forecast: Forecast) -> bool:
-    """Whether the forecast of some layer is beyond what a run can give, so that none of its figures means anything."""
-    figures = (entry.weight_sqnr_db for entry in forecast.layers.values())
-    return any(figure is not None and not _is_figure(figure) for figure in figures)
-
-
 def _share(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
@@ -257,11 +247,9 @@ def _row(record: Record, layer: LayerFacts) -> LayerRow:
     source, weight = layer.folded.layer, layer.weight
     observation = facts.stored(layer)
     forecast = {
-        name: _figures(
-            replace(entry, weight_sqnr_db=scheme.bounded(entry.weight_sqnr_db), sqnr_db=scheme.bounded(entry.sqnr_db))
-        )
+        name: _figures(told)
         for name, scheme in facts.forecasts.items()
-        if not _has_run_away(scheme) and (entry := scheme.layers.get(layer.output)) is not None
+        if (told := scheme.told(layer.output)) is not None
     }
     return LayerRow(
         node=source.node.name,
@@ -304,6 +292,7 @@ def _figures(row: LayerSqnr) -> LayerSqnr:
         weight_share=_share(row.weight_share),
         activation_share=_share(row.activation_share),
         activation_sqnr_db=_decibel(row.activation_sqnr_db),
+        uncertainty_db=row.uncertainty_db,
     )
 
 

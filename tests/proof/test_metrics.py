@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onnxlint_q.analysis.number_formats import OVERFLOWN_DB
 from onnxlint_q.execute.stream.paired_histogram import PairedHistogram
-from onnxlint_q.execute.variants.output_error import OVERFLOWN_DB
 from onnxlint_q.proof.comparison.metrics import (
     ClassifierErrorAccumulator,
     TensorErrorAccumulator,

@@ -242,6 +242,10 @@ def test_a_claim_is_told_with_the_best_figure_and_the_forecast_of_its_cure() -> 
         "falls below 10.0 dB. Probed: 7.5 dB. Forecast of the cured weight: 33.0 dB. Not tested."
     )
     assert words.metrics(finding) == finding.metrics
+    assert words.metrics(finding, probed) == {"channels": 3}
+    forecast = Known(Basis.FORECAST, 10.3, None, None, uncertainty_db=9.0)
+    assert "Forecast: 10.3 dB, give or take 9 dB. " in words.claim(finding, forecast)
+    assert words.metrics(finding, forecast) == finding.metrics
     tested = finding.tested(Evidence.CONFIRMED, 4.71)
     assert words.claim(tested, probed).endswith("falls below 10.0 dB. Measured: 4.7 dB.")
     assert words.metrics(tested) == {"channels": 3}

@@ -17,11 +17,12 @@ from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.sources import ArraySource, RandomSource, open_source
 from onnxlint_q.finding import Evidence, Finding, Severity
-from onnxlint_q.forecast.forecast import Forecast
+from onnxlint_q.forecast.forecast import LAYER_UNCERTAINTY_DB, Forecast
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.config import Config, Overrides
 from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.judge.own_findings import NOT_RUN, RULE_CRASHED
+from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.workflow import check as workflow
 from onnxlint_q.workflow.assemble import assemble
@@ -205,7 +206,8 @@ def test_figures_are_those_of_the_forecast(models: Path) -> None:
     assert (result.schemes[0].verdict, result.schemes[0].output_sqnr_db) == (SURVIVES, 20.0)
     bounded = Forecast(20.0).bounded(30.0)
     assert bounded == pytest.approx(30.0, abs=0.01)
-    assert result.layers[0].forecast == {"fp8": LayerSqnr(bounded, bounded, 0.1, 0.1)}
+    told = LayerSqnr(bounded, bounded, 0.1, 0.1, uncertainty_db=LAYER_UNCERTAINTY_DB)
+    assert result.layers[0].forecast == {"fp8": told}
 
 
 @pytest.mark.parametrize("output_db", [math.nan, -math.inf, math.inf, -705.5, None])
@@ -214,16 +216,32 @@ def test_an_output_without_a_possible_figure_is_unknown_with_a_reason(models: Pa
     assert (scheme.verdict, scheme.output_sqnr_db, scheme.rest_share) == (None, None, None) and scheme.note
 
 
-@pytest.mark.parametrize("layer_db", [math.nan, -math.inf, -705.5])
-def test_a_forecast_that_ran_away_tells_nothing_of_any_layer(models: Path, layer_db: float) -> None:
-    result = forecast_result(models, 20.0, layer_db, math.nan)
-    assert all(row.forecast is None for row in result.layers)
-    assert result.schemes[0].verdict is None
-    assert result.schemes[0].note == "the forecast gives figures that no run can give, so it says nothing of this model"
+def told_in_findings(result: ModelResult) -> list[Any]:
+    """The forecasts among the metrics of the findings."""
+    return [finding.metrics["forecast_db"] for finding in result.findings if "forecast_db" in finding.metrics]
+
+
+def test_a_forecast_that_ran_away_tells_nothing_and_no_finding_rests_on_it(models: Path, tmp_path: Path) -> None:
+    proto = onnx.load(models / BROKEN)
+    for tensor in proto.graph.initializer:
+        if len(tensor.dims) > 1:
+            wide = onnx.numpy_helper.to_array(tensor) * np.float32(1e12)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(wide, tensor.name))
+    onnx.save(proto, tmp_path / "huge.onnx")
+    rules = [entry.rule() for entry in load_rules()]
+    plain, huge = (lint(path, rules, Config(), STATIC) for path in (models / BROKEN, tmp_path / "huge.onnx"))
+    assert any(row.forecast is not None for row in plain.layers)
+    assert all(row.forecast is None for row in huge.layers)
+    for scheme in huge.schemes:
+        assert scheme.verdict is None
+        assert scheme.note == "the forecast gives figures that no run can give, so it says nothing of this model"
+    assert any(value is not None for value in told_in_findings(plain))
+    assert told_in_findings(huge) and all(value is None for value in told_in_findings(huge))
 
 
 def test_shares_that_are_no_numbers_are_left_out(models: Path) -> None:
     result = forecast_result(models, 20.0, 30.0, math.nan)
     assert result.schemes[0].rest_share is None
     bounded = Forecast(20.0).bounded(30.0)
-    assert result.layers[0].forecast == {"fp8": LayerSqnr(bounded, bounded, None, None)}
+    told = LayerSqnr(bounded, bounded, None, None, uncertainty_db=LAYER_UNCERTAINTY_DB)
+    assert result.layers[0].forecast == {"fp8": told}

@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.number_formats import decibel
+from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, decibel
 from onnxlint_q.analysis.outputs.output_kind import Holds, Output
 
 Array = npt.NDArray[Any]
 Kept = Mapping[int, npt.NDArray[np.bool_]]
-OVERFLOWN_DB = -150.0
-"""SQNR of a tensor that is not finite where the float one is: infinitely bad, as a figure."""
 # No decision is taken on a probability below this, so an output that never passes it has found nothing.
 RESTING_FRACTION = 0.01
 

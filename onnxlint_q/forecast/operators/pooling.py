@@ -27,6 +27,12 @@ _MAX_TAPS = 9
 # Share, in decibels, of what a signal is too large by that the errors in it are too large by. Compared on 51 networks:
 # none of it ranks layers as well but puts the errors 10 dB too high in small networks, all of it ranks those worse.
 _TAKEN_BACK = 2 / 3
+# Mean probability that a trained classifier gives its first class. Three networks of 1000 classes give 0.64, 0.71 and
+# 0.82 on photographs that they may have seen in training; on others it is less, but hardly less than the share that
+# they get right (Guo et al. 2017), which is 0.5 to 0.75 for such networks.
+_SURE = 0.65
+# A lead of so many units leaves all others together less than a millionth, for any number of classes.
+_FAR_AHEAD = 32.0
 
 
 def batch_norm(site: Site) -> Step:
@@ -118,21 +124,31 @@ def extreme(site: Site) -> Step:
 
 
 def norm(site: Site) -> Step:
-    """ReduceL2: the root of a sum of squares over some axes; its slope is `x / norm`."""
+    """ReduceL2: the root of a sum of squares over some axes; its slope is `x / norm`.
+
+    Along axes without places of their own, the squares are those of the positions of the image.
+    """
     samples = site.varying()
     rank = site.rank()
     axes = axes_in(site.integers(1, "axes") or range(rank), rank)
     inner = tuple(a + 1 for a in axes)
-    terms = np.float32(max(site.count(0, axes, LAST_SIDE) / np.prod([samples.shape[a] for a in inner]), 1.0))
-    length = np.sqrt((samples**2).sum(axis=inner, keepdims=True) * terms)
-    slope = samples * np.sqrt(terms) / np.maximum(length, np.float32(1e-12))
+    places = int(np.prod([samples.shape[a] for a in inner]))
+    terms = np.float32(max(site.count(0, axes, LAST_SIDE) / places, 1.0))
+    pooled = places == 1 and terms > 1
+    squares = (samples**2).sum(axis=inner, keepdims=True) * terms
+    length = np.sqrt(image_mean(squares) if pooled else squares)
+    inverse = np.asarray(1 / np.maximum(length, np.float32(1e-12)), np.float32)
     kept = length.shape
     shape = kept if site.node.int("keepdims", 1) else tuple(n for a, n in enumerate(kept) if a not in inner)
 
     def back(rows: Samples) -> Samples:
-        return np.asarray(rows.reshape(kept) * slope, np.float32)
+        rows = np.asarray(rows.reshape(kept) * inverse, np.float32)
+        if pooled:
+            return np.asarray(image_mean(rows) * samples * terms, np.float32)
+        return np.asarray(rows * samples * np.sqrt(terms), np.float32)
 
-    return Step((finite(length).reshape(shape),), (Edge(site.node.input(0), Adjoint(back)),))
+    share = min(POSITIONS / float(terms), 1.0) if pooled else 1.0
+    return Step((finite(length).reshape(shape),), (Edge(site.node.input(0), Adjoint(back, share)),))
 
 
 def _spatial(site: Site) -> tuple[int, ...]:
@@ -174,7 +190,11 @@ def max_pool(site: Site) -> Step:
 
 
 def softmax(site: Site) -> Step:
-    """`p = exp(x) / Σ exp(x)`; along an axis without places of its own, the n terms are the positions of the image."""
+    """`p = exp(x) / Σ exp(x)`; along an axis without places of its own, the n terms are the positions of the image.
+
+    A model that gives probabilities was trained to be sure of one class, which scores of the right mean and variance
+    alone do not show: among a thousand Gaussian ones none leads. So where it ends in this node the first class leads.
+    """
     samples = site.varying()
     axis = axis_in(site.node.int("axis", -1 if site.model.opset >= 13 else 1), site.rank()) + 1
     # Without a known length, places that are told apart are all there are.
@@ -183,6 +203,8 @@ def softmax(site: Site) -> Step:
     length = next((length for length in known if length), OPEN_LENGTH if apart == 1 else apart)
     terms = max(length / apart, 1.0)
     pooled = apart == 1 and terms > 1
+    if terms == 1 and any(site.node.output == value.name for value in site.model.outputs):
+        samples = _with_lead(samples, axis)
     top = samples.max(axis=0) if pooled else samples.max(axis=axis, keepdims=True)
     weight = np.exp(np.maximum(samples - top, -60))
     total = image_mean(weight) * terms if pooled else weight.sum(axis=axis, keepdims=True) * terms
@@ -194,6 +216,21 @@ def softmax(site: Site) -> Step:
         return np.asarray(inner - result * shared * np.float32(terms), np.float32)
 
     return Step((finite(result),), (Edge(site.node.input(0), Adjoint(back)),))
+
+
+def _with_lead(scores: Samples, axis: int) -> Samples:
+    """The scores with the highest of each sample raised by one amount, so that its mean probability is `_SURE`."""
+    best = scores.argmax(axis=axis, keepdims=True)
+    highest = np.take_along_axis(scores, best, axis=axis)
+    others = np.exp(np.maximum(scores - highest, -60)).sum(axis=axis, dtype=np.float64) - 1
+    least, most = 0.0, _FAR_AHEAD
+    while most - least > 1e-3:
+        lead = (least + most) / 2
+        sure = float((1 / (1 + others * np.exp(-lead))).mean()) >= _SURE
+        least, most = (least, lead) if sure else (lead, most)
+    raised = scores.copy()
+    np.put_along_axis(raised, best, highest + np.float32(least), axis=axis)
+    return raised
 
 
 def normalise(site: Site, axes: tuple[int, ...]) -> Step:

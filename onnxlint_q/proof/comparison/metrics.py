@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.number_formats import sqnr_db
+from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, sqnr_db
 from onnxlint_q.execute.stream.paired_histogram import PairedHistogram
-from onnxlint_q.execute.variants.output_error import OVERFLOWN_DB
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -14,7 +14,7 @@ from onnxlint_q.report import digest, words
 from onnxlint_q.report.html import charts
 from onnxlint_q.report.html.charts import Point
 from onnxlint_q.report.html.table import ESTIMATE, Column, columns
-from onnxlint_q.report.layers import TRUST, known, of_claim, worst_layers
+from onnxlint_q.report.layers import TRUST, known, of_claim, of_place, worst_layers
 from onnxlint_q.workflow.results import LayerRow, ModelResult, Run, SchemeResult, VerdictLevels
 
 OPEN = 6
@@ -42,12 +42,14 @@ class Place:
 
     Attributes:
         evidence, claim: what stands behind it, in a few words and as sentences.
+        metrics: its figures, but no forecast of what was run.
     """
 
     finding: Finding
     anchor: str
     evidence: str
     claim: str
+    metrics: Mapping[str, object]
     same: tuple[Place, ...] = ()
 
 
@@ -194,7 +196,8 @@ def _weakest(model: ModelResult, scheme: str) -> str:
     if told.weight_db is None:
         return f"Weakest layer: perhaps {label}, not measured. {words.CONTRADICTED.capitalize()}."
     alone = words.decibel(told.weight_db)
-    return f"Weakest layer: {label}, {alone} if its weight alone is quantised ({told.basis.value})."
+    how = ", ".join(filter(None, (told.basis.value, words.give_or_take([told]))))
+    return f"Weakest layer: {label}, {alone} if its weight alone is quantised ({how})."
 
 
 def _blocks(model: ModelResult, groups: Iterable[digest.Group], anchors: _Anchors) -> tuple[RuleBlock, ...]:
@@ -209,7 +212,8 @@ def _block(model: ModelResult, group: digest.Group, anchors: _Anchors) -> RuleBl
     def place(finding: Finding, others: Iterable[Finding] = ()) -> Place:
         told = of_claim(model, finding)
         anchor, evidence, claim = anchors(finding), words.evidence(finding, told), words.claim(finding, told)
-        return Place(finding, anchor, evidence, claim, tuple(place(other) for other in others))
+        metrics = words.metrics(finding, told or of_place(model, finding))
+        return Place(finding, anchor, evidence, claim, metrics, tuple(place(other) for other in others))
 
     places = tuple(place(finding, group.same_as(index)) for index, finding in enumerate(group.findings))
     return RuleBlock(
@@ -284,10 +288,11 @@ def _sqnr_figure(model: ModelResult, scheme: str) -> Figure:
     )
     drawn = {point.style for point in points if point.finite}
     title = f"Output SQNR by layer, {words.name(scheme, 40)}"
+    spread = f" A forecast is one {about}." if (about := words.give_or_take(figures)) else ""
     return Figure(
         title,
         "SQNR at the model's output if the weight of this layer alone is quantised, the best figure that is known. "
-        "Lower is worse.",
+        f"Lower is worse.{spread}",
         charts.sqnr_chart(points, title, charts.levels_db(model.levels)),
         tuple((f"{basis.value}-key", basis.value) for basis in TRUST if basis.value in drawn),
     )

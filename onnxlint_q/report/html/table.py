@@ -73,8 +73,9 @@ def _scheme(model: ModelResult, scheme: str) -> Iterable[Column]:
     over = words.name(scheme, 40) + ("" if mixed else "".join(f", {basis.value}" for basis in stages))
     for heading, help_text, figure in _FIGURES:
         if any(entry is not None and figure(entry) is not None for entry in figures):
+            spread = f"; a forecast {about}" if (about := words.give_or_take(figures)) else ""
             cells = tuple(_sqnr_cell(entry, figure, model.levels, mixed=mixed) for entry in figures)
-            yield Column(heading, over, help_text, cells)
+            yield Column(heading, over, f"{help_text}{spread}", cells)
     yield from _shares(model, scheme)
 
 
