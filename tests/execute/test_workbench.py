@@ -71,22 +71,27 @@ def test_float8_activations_need_an_operator_of_opset_11() -> None:
         assert bench.scales(UINT8)
 
 
-def test_which_layer_an_experiment_is_about() -> None:
+def test_where_an_experiment_parts_from_the_float_network() -> None:
     bench = calibrated(known())
-    for experiment in (
-        Experiment.on_weight(INT8_PER_TENSOR, "h"),
-        Experiment.on_activation(INT8_PER_TENSOR, "r"),
-        Experiment.on_layer(INT8_PER_TENSOR, "h", "r"),
-    ):
-        layer = bench.layer_of(experiment)
-        assert layer is not None and layer.output == "h"
+    places = {
+        Experiment.on_activation(INT8_PER_TENSOR, "x"): "x",
+        Experiment.on_weight(INT8_PER_TENSOR, "h"): "h",
+        Experiment.on_activation(INT8_PER_TENSOR, "r"): "h",  # the quantiser has no scale between them
+        Experiment.on_layer(INT8_PER_TENSOR, "h", "r"): "h",
+        Experiment.on_activation(INT8_PER_TENSOR, "y"): "y",
+    }
+    for experiment, tensor in places.items():
+        place = bench.starts_at(experiment)
+        assert place is not None and bench.computed[place] == (tensor,)
     for experiment in (
         Experiment(INT8_PER_TENSOR),
-        Experiment.on_activation(INT8_PER_TENSOR, "x"),
+        UNCHANGED,
+        Experiment.on_activation(INT8_PER_TENSOR, "b"),  # a constant
+        Experiment.on_activation(INT8_PER_TENSOR, "nowhere"),
         Experiment.on_layer(INT8_PER_TENSOR, "g", "r"),
         Experiment(INT8_PER_TENSOR, frozenset({"h", "g"}), frozenset()),
     ):
-        assert bench.layer_of(experiment) is None
+        assert bench.starts_at(experiment) is None
 
 
 def test_scales_are_computed_once_a_format_and_folding_once_a_network() -> None:
