@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.observed.compared import ClassifierError, ComparedRow, QparamsReading
-from onnxlint_q.finding import Evidence, Finding, Severity
+from onnxlint_q.analysis.observed.costs import MOST
+from onnxlint_q.finding import Evidence, Finding, Severity, Subject
 from onnxlint_q.judge.own_findings import NOT_RUN
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels
 from onnxlint_q.proof.trial_figures import TrialFigure, Trials
@@ -27,6 +28,7 @@ __all__ = [
     "QparamsReading",
     "Run",
     "SchemeResult",
+    "TensorRow",
     "TrialFigure",
     "Trials",
     "Verdict",
@@ -72,6 +74,26 @@ class LayerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class TensorRow:
+    """One weight or one activation in a report, quantised alone.
+
+    Attributes:
+        tensor: for a weight the key of its layer, else the activation.
+        kind: which of the two it is.
+        node, op_type: the operator that has the weight, or makes the activation; empty for an input of the model.
+        sqnr_db: at the model's output; infinite where the outputs stay identical.
+        share: fraction of the noise of all tensors, each alone.
+    """
+
+    tensor: str
+    kind: Subject
+    node: str
+    op_type: str
+    sqnr_db: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class SchemeResult:
     """The verdict on one scheme.
 
@@ -83,6 +105,7 @@ class SchemeResult:
         uncertainty_db: two thirds of such figures lie within plus or minus this of a measurement; None for one.
         rest_share: fraction of the noise power from activations that are no layer's output; None unless forecast.
         ran: the model was run, whether or not that gave the figure.
+        tensors: every weight and activation alone, in data order, where a run showed that the model does not survive.
     """
 
     scheme: str
@@ -94,6 +117,17 @@ class SchemeResult:
     uncertainty_db: float | None = None
     rest_share: float | None = None
     ran: bool = False
+    tensors: tuple[TensorRow, ...] = ()
+
+    @property
+    def noise(self) -> tuple[TensorRow, ...]:
+        """The fewest tensors that make up most of the noise, at least nine tenths, the most costly first."""
+        found: list[TensorRow] = []
+        for row in sorted(self.tensors, key=lambda row: row.sqnr_db):
+            if row.share <= 0 or sum(one.share for one in found) >= MOST:
+                break
+            found.append(row)
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

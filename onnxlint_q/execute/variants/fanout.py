@@ -263,7 +263,7 @@ class _Builder:
             twin.CopyFrom(node)
             twin.name, twin.output[0] = "", self._new()
             experiment = self.experiments[number]
-            (layer,) = experiment.weights
+            layer = next(iter(experiment.weights))
             weight = self._add_weight(self.bench.weight(experiment.scheme, layer))
             twin.input[:] = [weight if name == old else name for name in node.input]
             self.nodes.append(twin)
