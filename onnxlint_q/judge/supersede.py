@@ -29,7 +29,7 @@ def without_superseded(
         for code in rule.supersedes:
             superseding.setdefault(code, set()).add(rule.code)
     tensors = {pair.codes: pair.tensor for pair in quantized}
-    told: dict[str, list[Finding]] = {}
+    told: dict[Hashable, list[Finding]] = {}
     for finding in findings:
         if finding.counts:
             told.setdefault(_matter(finding, tensors), []).append(finding)

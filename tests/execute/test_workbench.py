@@ -17,8 +17,8 @@ from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.experiment_runs import run_experiments
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.judge.facts import Facts, facts_of
-from onnxlint_q.proof.prove import prove
 from onnxlint_q.proof.sensitivity import layer_experiments, layer_sqnr
+from onnxlint_q.proof.whole import measure_schemes
 
 BLOCKS = SCHEMES["int4-blocks"]
 SCHEME_LIST = (INT8_PER_TENSOR, INT8_PER_CHANNEL, BLOCKS)
@@ -137,8 +137,8 @@ def test_a_block_wise_scheme_is_what_it_is_by_hand() -> None:
     found = run_experiments(bench, expected, samples)
     for experiment, outputs in expected.items():
         assert found[experiment].sqnr_db == pytest.approx(sqnr_db(exact, outputs), abs=0.01)
-    proof = prove(bench, [], source(), 6)
-    assert proof.errors[Experiment(BLOCKS)].sqnr_db == pytest.approx(found[Experiment(BLOCKS)].sqnr_db, abs=1e-6)
+    whole = measure_schemes(bench, source(), 6)
+    assert whole.errors[Experiment(BLOCKS)].sqnr_db == pytest.approx(found[Experiment(BLOCKS)].sqnr_db, abs=1e-6)
     table = run_experiments(bench, layer_experiments(bench), samples)
     row = layer_sqnr(facts, BLOCKS, facts.layers[0], table)
     assert (

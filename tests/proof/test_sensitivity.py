@@ -303,7 +303,7 @@ def test_claims_rest_on_the_table(models: Path, calibration: Path) -> None:
         for layer in facts.layers
         for scheme in DEFAULT_SCHEMES
     ]
-    proof = prove(bench, findings, source, 2, known=table)
+    proof = prove(bench, findings, samples_of(facts, source), known=table)
     for finding in proof.findings:
         assert finding.claim is not None and finding.evidence is Evidence.REFUTED
         assert finding.measured_db == table[experiment_of(finding.claim)].sqnr_db
