@@ -17,6 +17,7 @@ from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import Samples
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.finding import Subject
+from onnxlint_q.proof.whole import Whole
 
 Tensor = tuple[Subject, str]
 COSTS_SECONDS = 60.0
@@ -31,7 +32,7 @@ class Costs:
 
     Attributes:
         by_scheme: by name of the scheme.
-        errors: of each tensor alone.
+        errors: of each tensor alone, on the samples that ranges were taken from.
         notes: what the time did not reach, in words.
     """
 
@@ -49,7 +50,8 @@ def cost_db(error: OutputError) -> float | None:
 
 def measure_costs(
     bench: Workbench,
-    whole: Mapping[Scheme, OutputError],
+    whole: Whole,
+    lost: Sequence[Scheme],
     samples: Samples,
     known: Errors | None = None,
     progress: Progress = silent,
@@ -62,7 +64,8 @@ def measure_costs(
 
     Args:
         bench: the network, with the ranges of its activations.
-        whole: the schemes that it does not survive, and what they leave of its outputs.
+        whole: what the schemes leave of its outputs.
+        lost: those that it does not survive.
         samples: those that ranges were taken from.
         known: what was measured on all of these samples already; it is not run again.
         progress: told how many tensors are done.
@@ -72,18 +75,18 @@ def measure_costs(
         NotRunnableError: ONNX Runtime cannot load or run the folded model.
         DataError: a sample cannot be read.
     """
-    if not whole:
+    if not lost:
         return Costs()
     assert bench.observations is not None
     count, end = bench.observations.samples, time.monotonic() + seconds
-    alone = {scheme: _alone(bench, scheme) for scheme in whole}
+    alone = {scheme: _alone(bench, scheme) for scheme in lost}
     every = list(dict.fromkeys(one for tensors in alone.values() for one in tensors.values()))
     errors = {one: known[one] for one in every if known and one in known}
     first = Allowance(seconds, count, aim=_AIM_SECONDS)
     errors |= run_experiments(bench, [one for one in every if one not in errors], samples, progress, first)
 
     def table() -> Mapping[Scheme, SchemeCosts]:
-        return {scheme: _costs(scheme, alone[scheme], errors, error) for scheme, error in whole.items()}
+        return {scheme: _costs(scheme, alone[scheme], errors, whole) for scheme in lost}
 
     most = [alone[scheme][cost.kind, cost.tensor] for scheme, costs in table().items() for cost in costs.most()]
     again = [one for one in most if errors[one].samples < count]
@@ -91,6 +94,9 @@ def measure_costs(
     for one, error in run_experiments(bench, again, samples, progress, left).items():
         if error.samples > errors[one].samples:
             errors[one] = error
+    if whole.held_out:
+        unexplained = [Experiment(scheme) for scheme, costs in table().items() if not costs.explained]
+        errors |= run_experiments(bench, unexplained, samples, progress, Allowance(end - time.monotonic(), count))
     return Costs(
         {scheme.name: costs for scheme, costs in table().items()},
         errors,
@@ -110,10 +116,16 @@ def _alone(bench: Workbench, scheme: Scheme) -> Mapping[Tensor, Experiment]:
     return {tensor: found[tensor] for tensor in ordered}
 
 
-def _costs(scheme: Scheme, alone: Mapping[Tensor, Experiment], errors: Errors, whole: OutputError) -> SchemeCosts:
+def _costs(scheme: Scheme, alone: Mapping[Tensor, Experiment], errors: Errors, whole: Whole) -> SchemeCosts:
     found = tuple(_found(scheme, alone, errors))
-    whole_db = cost_db(whole)
-    return SchemeCosts(scheme.name, math.inf if whole_db is None else whole_db, found, len(alone) - len(found))
+    whole_db, fitted = cost_db(whole.errors[Experiment(scheme)]), errors.get(Experiment(scheme))
+    return SchemeCosts(
+        scheme.name,
+        math.inf if whole_db is None else whole_db,
+        found,
+        len(alone) - len(found),
+        cost_db(fitted) if fitted is not None else None,
+    )
 
 
 def _found(scheme: Scheme, alone: Mapping[Tensor, Experiment], errors: Errors) -> Iterator[TensorCost]:

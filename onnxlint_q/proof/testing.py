@@ -28,13 +28,13 @@ def calibrated_facts(example: Example) -> Facts:
         return facts
     source, bench, levels = example_source(example), workbench(facts).calibrated(facts.observations), VerdictLevels()
     samples = partial(source.take, facts.model.inputs, facts.observations.samples)
-    whole = measure_schemes(bench, source, facts.observations.samples).errors
-    lost = {
-        experiment.scheme: error
-        for experiment, error in whole.items()
+    whole = measure_schemes(bench, source, facts.observations.samples)
+    lost = [
+        experiment.scheme
+        for experiment, error in whole.errors.items()
         if error.has_signal and levels.verdict(error.sqnr_db) is not Verdict.SURVIVES
-    }
-    return facts.costed(measure_costs(bench, lost, samples).by_scheme)
+    ]
+    return facts.costed(measure_costs(bench, whole, lost, samples).by_scheme)
 
 
 def pair_facts(example: Example) -> Facts:

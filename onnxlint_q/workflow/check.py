@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.errors import DataError, OnnxlintError, UsageError, as_one_line
 from onnxlint_q.execute.data.inspection import inspect
@@ -196,10 +195,8 @@ def _measure_schemes(record: Record, progress: Progress) -> Record:
 
 def _measure_costs(record: Record, progress: Progress) -> Record:
     assert record.bench is not None and record.whole is not None
-    lost = {
-        scheme: record.whole.errors[Experiment(scheme)] for scheme in record.facts.schemes if is_lost(record, scheme)
-    }
-    costs = measure_costs(record.bench, lost, _samples(record), record.table, progress)
+    lost = [scheme for scheme in record.facts.schemes if is_lost(record, scheme)]
+    costs = measure_costs(record.bench, record.whole, lost, _samples(record), record.table, progress)
     return replace(record, costs=costs, facts=record.facts.costed(costs.by_scheme))
 
 

@@ -19,7 +19,14 @@ def tensor_rows(facts: Facts, costs: SchemeCosts) -> tuple[TensorRow, ...]:
 
 def unexplained(costs: SchemeCosts) -> Iterator[str]:
     """That the tensors, each alone, do not make up for the loss of the whole; nothing where they do."""
-    if costs.tensors and not costs.explained:
+    if not costs.tensors or costs.explained:
+        return
+    if costs.ill_fitted:
+        yield (
+            "the loss is in ranges that do not hold for other samples: on those that they were taken from "
+            f"{costs.fitted_db:.1f} dB are left"
+        )
+    else:
         yield (
             f"no tensor explains the loss: quantised alone, the noise of all {len(costs.tensors)} together leaves "
             f"{costs.together_db:.1f} dB"

@@ -55,12 +55,15 @@ class SchemeCosts:
         whole_db: SQNR at the output (dB) with everything quantised.
         tensors: each alone, in data order, the weight of a layer before its result.
         missing: how many were not measured.
+        fitted_db: the same as `whole_db` on the samples that ranges were taken from, as the tensors alone; None where
+            that was not needed to explain it, or `whole_db` is of these samples.
     """
 
     scheme: str
     whole_db: float
     tensors: tuple[TensorCost, ...]
     missing: int = 0
+    fitted_db: float | None = None
 
     @cached_property
     def noise(self) -> float:
@@ -77,6 +80,11 @@ class SchemeCosts:
     def explained(self) -> bool:
         """Whether the tensors, each alone, make up for the loss of the whole, to half of its amplitude."""
         return self.together_db < self.whole_db + _UNEXPLAINED_DB
+
+    @property
+    def ill_fitted(self) -> bool:
+        """Whether most of the loss is that ranges do not hold for other samples than those they were taken from."""
+        return self.fitted_db is not None and self.fitted_db > self.whole_db + _UNEXPLAINED_DB
 
     def share(self, cost: TensorCost) -> float:
         """Fraction of the summed noise that one of the tensors makes."""
