@@ -22,8 +22,9 @@ from onnxlint_q.proof.whole import Whole
 Tensor = tuple[Subject, str]
 COSTS_SECONDS = 60.0
 """What all of it takes at most, give or take a run."""
-# What every tensor takes, on more than one sample each, and again the most costly ones on all samples.
-_AIM_SECONDS = 8.0
+# What running every tensor on more than one sample may take, and what running the most costly ones on all may.
+_EVERY_SECONDS = 8.0
+_AGAIN_SECONDS = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,7 @@ def measure_costs(
     alone = {scheme: _alone(bench, scheme) for scheme in lost}
     every = list(dict.fromkeys(one for tensors in alone.values() for one in tensors.values()))
     errors = {one: known[one] for one in every if known and one in known}
-    first = Allowance(seconds, count, aim=_AIM_SECONDS)
+    first = Allowance(seconds, count, aim=_EVERY_SECONDS)
     errors |= run_experiments(bench, [one for one in every if one not in errors], samples, progress, first)
 
     def table() -> Mapping[Scheme, SchemeCosts]:
@@ -90,7 +91,7 @@ def measure_costs(
 
     most = [alone[scheme][cost.kind, cost.tensor] for scheme, costs in table().items() for cost in costs.most()]
     again = [one for one in most if errors[one].samples < count]
-    left = Allowance(end - time.monotonic(), count, aim=_AIM_SECONDS)
+    left = Allowance(end - time.monotonic(), count, aim=_AGAIN_SECONDS)
     for one, error in run_experiments(bench, again, samples, progress, left).items():
         if error.samples > errors[one].samples:
             errors[one] = error
