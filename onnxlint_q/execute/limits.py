@@ -84,15 +84,20 @@ class Allowance:
             before that, and where it is not known how many samples there are.
     """
 
-    def __init__(self, seconds: float = math.inf, samples: int | None = None, fewest: int = 1) -> None:
+    def __init__(
+        self, seconds: float = math.inf, samples: int | None = None, fewest: int = 1, aim: float = math.inf
+    ) -> None:
         """The time starts now.
 
         Args:
             seconds: until all is over.
             samples: how many each part would like to run on.
             fewest: how many it runs on whatever its share, as long as there is any time.
+            aim: seconds that the parts share; what is beyond is there for the fewest samples alone.
         """
-        self._end = time.monotonic() + seconds
+        start = time.monotonic()
+        self._end = start + seconds
+        self._aim = start + min(seconds, aim)
         self._samples = samples
         self.fewest = fewest
         self.estimate: float | None = None
@@ -101,6 +106,11 @@ class Allowance:
     def left(self) -> float:
         """Seconds until all is over."""
         return max(self._end - time.monotonic(), 0.0)
+
+    @property
+    def shared(self) -> float:
+        """Seconds that the parts that are left share."""
+        return max(self._aim - time.monotonic(), 0.0)
 
     def share(self, parts: int) -> Share:
         """That of the part which starts now, `parts` being left with it."""
@@ -122,6 +132,7 @@ class Share:
     def __init__(self, allowance: Allowance, parts: int) -> None:
         """One of so many parts that are left."""
         self.most = allowance.left
+        self._own = allowance.shared / parts
         self._allowance = allowance
         self._parts = parts
         self._start = self._first = time.monotonic()
@@ -137,4 +148,4 @@ class Share:
         self._allowance.learn(each, self._parts)
         if done < self._allowance.fewest:
             return self._allowance.left > 0
-        return now + each - self._start <= self.most / self._parts
+        return now + each - self._start <= self._own

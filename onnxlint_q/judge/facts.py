@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.analysis.observed.compared import Compared
+from onnxlint_q.analysis.observed.costs import SchemeCosts
 from onnxlint_q.analysis.observed.data_summary import DataSummary
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
@@ -43,6 +44,8 @@ class Facts(Measured):
         data: what the calibration data looks like; None without `--calibrate`.
         observations: what a run on calibration data saw; None without `--calibrate` or where it could not run.
         comparison: what running the file beside its float original showed; None outside of `compare`.
+        costs: what each tensor alone costs the output, by name of the scheme, under those that a run on calibration
+            data showed the model not to survive.
     """
 
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
@@ -50,6 +53,7 @@ class Facts(Measured):
     data: DataSummary | None = None
     observations: Observations | None = None
     comparison: Compared | None = None
+    costs: Mapping[str, SchemeCosts] = field(default_factory=dict)
 
     def stored(self, layer: LayerFacts) -> TensorObservation | None:
         """What a run saw of the tensor that holds a layer's result; None without a run, or if it gets no scale."""
@@ -62,6 +66,10 @@ class Facts(Measured):
     def observed(self, observations: Observations) -> Facts:
         """The same facts with what a run saw."""
         return replace(self, observations=observations)
+
+    def costed(self, costs: Mapping[str, SchemeCosts]) -> Facts:
+        """The same facts with what each tensor alone costs the output."""
+        return replace(self, costs=costs)
 
     def compared(self, comparison: Compared) -> Facts:
         """The same facts with what running the file beside its float original showed."""

@@ -62,7 +62,7 @@ class Rule(ABC):
         needs_calibration: it reads `facts.data` or `facts.observations` and is silent without them.
         needs_comparison: it reads `facts.comparison` and is silent without; only `compare` makes findings of it.
         supersedes: codes of rules about one file that tell a fault less well than this one: where both speak of one
-            tensor, theirs gives way.
+            tensor, or make one claim, theirs gives way.
         good, bad: examples.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 from onnxlint_q.finding import Confidence, Finding
 from onnxlint_q.graph import QuantizedTensor
@@ -14,6 +14,8 @@ def without_superseded(
     findings: Sequence[Finding], rules: Iterable[Rule], quantized: Iterable[QuantizedTensor]
 ) -> Iterator[Finding]:
     """The findings that do not give way to another one of them about the same tensor.
+
+    Those that make claims are about the same only if one experiment decides on both.
 
     Only findings that are there and count supersede, so a rule that does not run hides nothing.
 
@@ -27,13 +29,13 @@ def without_superseded(
         for code in rule.supersedes:
             superseding.setdefault(code, set()).add(rule.code)
     tensors = {pair.codes: pair.tensor for pair in quantized}
-    told: dict[str, list[Finding]] = {}
+    told: dict[Hashable, list[Finding]] = {}
     for finding in findings:
         if finding.counts:
-            told.setdefault(_place(finding, tensors), []).append(finding)
+            told.setdefault(_matter(finding, tensors), []).append(finding)
     for finding in findings:
         stronger = superseding.get(finding.code, set())
-        if not any(o.code in stronger and gives_way(finding, o) for o in told.get(_place(finding, tensors), ())):
+        if not any(o.code in stronger and gives_way(finding, o) for o in told.get(_matter(finding, tensors), ())):
             yield finding
 
 
@@ -42,6 +44,9 @@ def gives_way(finding: Finding, other: Finding) -> bool:
     return finding.confidence is not Confidence.HIGH or other.severity.rank >= finding.severity.rank
 
 
-def _place(finding: Finding, tensors: Mapping[str, str]) -> str:
+def _matter(finding: Finding, tensors: Mapping[str, str]) -> Hashable:
+    """What a finding is about: what its claim quantises, else the tensor where it is."""
+    if finding.claim is not None:
+        return finding.claim.subject, finding.claim.tensor, finding.claim.scheme
     key = tensor_key(finding.location.output, finding.location.graph)
     return tensors.get(key, key)

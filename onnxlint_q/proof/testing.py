@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.finding import Finding
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule
 from onnxlint_q.judge.testing import example_facts, example_source, reference_facts
+from onnxlint_q.judge.verdict import Verdict, VerdictLevels
 from onnxlint_q.proof.comparison.compare import compare_files, pair_files
+from onnxlint_q.proof.costs import measure_costs
+from onnxlint_q.proof.whole import measure_schemes
 
 
 def run_example(rule: Rule, example: Example) -> Sequence[Finding]:
     """The rule's findings on the example; two files are compared where it has a `reference`."""
-    facts = pair_facts(example) if example.reference else example_facts(example)
-    return list(rule.check(facts))
+    return list(rule.check(pair_facts(example) if example.reference else calibrated_facts(example)))
+
+
+def calibrated_facts(example: Example) -> Facts:
+    """All that a rule about one file sees of an example, run and measured where it brings samples."""
+    facts = example_facts(example)
+    if facts.observations is None or not facts.is_float:
+        return facts
+    source, bench, levels = example_source(example), workbench(facts).calibrated(facts.observations), VerdictLevels()
+    samples = partial(source.take, facts.model.inputs, facts.observations.samples)
+    whole = measure_schemes(bench, source, facts.observations.samples)
+    lost = [
+        experiment.scheme
+        for experiment, error in whole.errors.items()
+        if error.has_signal and levels.verdict(error.sqnr_db) is not Verdict.SURVIVES
+    ]
+    return facts.costed(measure_costs(bench, whole, lost, samples).by_scheme)
 
 
 def pair_facts(example: Example) -> Facts:

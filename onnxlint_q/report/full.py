@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxlint_q.finding import Evidence, Finding, Severity
-from onnxlint_q.report import digest, words
+from onnxlint_q.report import digest, tensors, words
 from onnxlint_q.report.layers import noise_share, of_claim, worst_layers
 from onnxlint_q.report.trial_tables import heading, trial_tables
-from onnxlint_q.workflow.results import LayerRow, ModelResult, Run, Verdict
+from onnxlint_q.workflow.results import LayerRow, LayerSqnr, ModelResult, Run, SchemeResult, Verdict
 
 WORST = 10
 """Rows of the table of worst layers."""
@@ -97,7 +97,11 @@ def _model(model: ModelResult, width: int) -> Iterator[RenderableType]:
         yield Text()
         yield Text(f"{mark}{words.nothing_found(model, clean)}", style)
     yield from findings_of(model, width)
-    yield from _worst_layers(model)
+    lost = [result for result in model.schemes if result.noise]
+    for result in lost:
+        yield from _costly_tensors(result)
+    if not lost or any(row.measured and _has_both(row.measured.values()) for row in model.layers):
+        yield from _worst_layers(model)
     yield from _trials(model)
     if model.notes:
         yield Text()
@@ -266,6 +270,31 @@ def _refuted(findings: tuple[Finding, ...], width: int) -> Iterator[RenderableTy
             table.add_row(*(Text(cell, "dim") for cell in ("·", words.evidence(finding), where)))
         yield indented(table, 2)
         yield from _more(len(group.findings) - PLACES)
+
+
+def _has_both(measured: Iterable[LayerSqnr]) -> bool:
+    """Whether layers were measured as a whole, which is what a table of them was asked for."""
+    return any(sqnr.sqnr_db is not None for sqnr in measured)
+
+
+def _costly_tensors(result: SchemeResult) -> Iterator[RenderableType]:
+    rows = result.noise[:WORST]
+    yield Text()
+    yield Text(tensors.title(result), "bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    labels = [words.name(tensors.label(row), 96) for row in rows]
+    table.add_column("operator", min_width=min(16, max(map(len, labels))), overflow="fold")
+    table.add_column("", no_wrap=True)
+    table.add_column("tensor", no_wrap=True)
+    for column in ("dB", "share of\nnoise"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row, label in zip(rows, labels, strict=True):
+        cells = (label, words.name(row.op_type, 12), tensors.part(row), words.figure(row.sqnr_db), tensors.share(row))
+        table.add_row(*map(Text, cells))
+    yield indented(table, 2)
+    if more := tensors.more(result, len(rows)):
+        yield indented(Text(more, "dim"), 2)
+    yield indented(Text(tensors.LEGEND, "dim"), 2)
 
 
 def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:

@@ -20,6 +20,7 @@ from onnxlint_q.workflow.results import (
     OutputResult,
     Run,
     SchemeResult,
+    TensorRow,
     TrialFigure,
     Trials,
 )
@@ -78,6 +79,18 @@ def _scheme(result: SchemeResult) -> Json:
         "note": text(result.note),
         "uncertainty_db": number(result.uncertainty_db),
         "rest_share": number(result.rest_share),
+        "noise": [_tensor(row) for row in result.noise],
+    }
+
+
+def _tensor(row: TensorRow) -> Json:
+    return {
+        "tensor": text(row.tensor),
+        "kind": row.kind.value,
+        "share": number(row.share),
+        "sqnr_db": number(row.sqnr_db),
+        "node": text(row.node),
+        "op_type": text(row.op_type),
     }
 
 

@@ -31,6 +31,7 @@ from onnxlint_q.workflow.results import (
     OutputResult,
     SchemeResult,
 )
+from onnxlint_q.workflow.tensors import tensor_rows, unexplained
 
 CODES_ONLY = "the layers compute with integer codes whose scales are not in the file"
 NOTHING_TO_QUANTISE = "nothing to quantise: no weight that the scheme covers and no activation that gets a scale"
@@ -50,15 +51,16 @@ def assemble(record: Record) -> ModelResult:
     """The result of one model, findings most important first."""
     facts, config = record.facts, record.config
     findings = (*record.findings, *(_not_run(record, missing) for missing in record.not_run))
+    measured = {**(record.proof.errors if record.proof is not None else {}), **record.alone}
     return ModelResult(
         path=facts.model.name,
         sha256=facts.model.sha256,
         opset=facts.model.opset,
         format=facts.format.value,
-        schemes=tuple(_scheme_result(record, scheme) for scheme in facts.schemes)
+        schemes=tuple(_with_causes(record, _scheme_result(record, scheme)) for scheme in facts.schemes)
         if facts.is_float or facts.coded
         else (),
-        layers=tuple(_row(record, layer) for layer in facts.layers),
+        layers=tuple(_row(record, layer, measured) for layer in facts.layers),
         findings=tuple(sorted(findings, key=lambda finding: _importance(record, finding))),
         calibration=_calibration(record),
         untested_because=next((m.reason for m in record.not_run if m.kind is not PROBE_FAILED), ""),
@@ -70,6 +72,12 @@ def assemble(record: Record) -> ModelResult:
         fail_on_verdict=config.fail_on_verdict,
         trials=record.trials,
     )
+
+
+def is_lost(record: Record, scheme: Scheme) -> bool:
+    """Whether a run on data showed that the model does not survive a scheme."""
+    result = _scheme_result(record, scheme)
+    return result.basis is Basis.MEASURED and result.verdict not in (None, Verdict.SURVIVES)
 
 
 def _not_run(record: Record, missing: NotRun) -> Finding:
@@ -103,6 +111,15 @@ def _importance(record: Record, finding: Finding) -> tuple[bool, int, float, str
     )
 
 
+def _with_causes(record: Record, result: SchemeResult) -> SchemeResult:
+    """The verdict with what each tensor alone costs, where that was measured."""
+    costs = record.facts.costs.get(result.scheme)
+    if costs is None:
+        return result
+    note = "; ".join(filter(None, [result.note, *unexplained(costs)]))
+    return replace(result, note=note, tensors=tensor_rows(record.facts, costs))
+
+
 def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
     """The strongest basis there is: measured on data, else probed, else forecast."""
     facts, levels = record.facts, record.config.levels
@@ -114,7 +131,7 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
     data = record.request.data
     by_class = data is not None and not data.source.synthetic
     unmeasured: list[str] = []
-    for basis, stage in ((Basis.MEASURED, record.proof), (Basis.PROBE, record.probe)):
+    for basis, stage in ((Basis.MEASURED, record.whole), (Basis.PROBE, record.probe)):
         error = stage.errors.get(Experiment(scheme)) if stage is not None else None
         if error is None:
             continue
@@ -242,7 +259,7 @@ def _share(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _row(record: Record, layer: LayerFacts) -> LayerRow:
+def _row(record: Record, layer: LayerFacts, measured: Errors) -> LayerRow:
     facts = record.facts
     source, weight = layer.folded.layer, layer.weight
     observation = facts.stored(layer)
@@ -264,18 +281,13 @@ def _row(record: Record, layer: LayerFacts) -> LayerRow:
         activation_high=observation.high if observation else None,
         forecast=forecast or None,
         probe=_rows(facts.schemes, facts, layer, record.probe.errors if record.probe else {}),
-        measured=_measured(record, layer),
+        measured=_rows(_weighed(facts, layer, measured), facts, layer, measured),
     )
 
 
-def _measured(record: Record, layer: LayerFacts) -> dict[str, LayerSqnr] | None:
-    """The row of the sensitivity table, or what the claims about the weight of this layer needed."""
-    facts = record.facts
-    if record.table is not None:
-        return _rows(facts.schemes, facts, layer, record.table)
-    errors = record.proof.errors if record.proof is not None else {}
-    claimed = [scheme for scheme in facts.schemes if Experiment.on_weight(scheme, layer.output) in errors]
-    return _rows(claimed, facts, layer, errors)
+def _weighed(facts: Facts, layer: LayerFacts, errors: Errors) -> Sequence[Scheme]:
+    """The schemes under which the weight of a layer alone was measured."""
+    return [scheme for scheme in facts.schemes if Experiment.on_weight(scheme, layer.output) in errors]
 
 
 def _rows(schemes: Sequence[Scheme], facts: Facts, layer: LayerFacts, errors: Errors) -> dict[str, LayerSqnr] | None:
@@ -304,7 +316,7 @@ def _calibration(record: Record) -> CalibrationSummary | None:
         source=seen.source,
         preprocessing=data.source.preprocessing,
         samples=seen.samples,
-        held_out=record.proof.held_out if record.proof is not None else 0,
+        held_out=record.whole.held_out if record.whole is not None else 0,
         synthetic=seen.synthetic,
         observer=data.observer,
     )
@@ -323,5 +335,7 @@ def _notes(record: Record) -> Iterator[str]:
         bad = facts.observations.non_finite
         names = ", ".join(map(repr, bad[:4])) + (", …" if len(bad) > 4 else "")
         yield f"NaN or infinity while calibrating in {len(bad)} tensor{'s' * (len(bad) > 1)}: {names}"
+    if record.costs is not None:
+        yield from record.costs.notes
     if record.probe is not None:
         yield from (f"probe: {note}" for note in record.probe.notes)

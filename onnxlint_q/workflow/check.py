@@ -1,8 +1,8 @@
 """The use case of `check`: files in, one result for each out.
 
 A model goes once through the stages below, top to bottom: read, measure and foresee what the file tells; probe, inspect
-and observe what runs show; judge; quantise layer by layer, prove the claims, try the remedies, try other samples;
-assemble the result.
+and observe what runs show; quantise layer by layer, whole, and tensor by tensor what the model does not survive; judge,
+prove the claims, try the remedies, try other samples; assemble the result.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from onnxlint_q.execute.data.inspection import inspect
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.variant_runs import Samples
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.finding import Evidence, Finding
 from onnxlint_q.graph import read_model
@@ -28,12 +29,14 @@ from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRAS
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.judge.supersede import without_superseded
+from onnxlint_q.proof.costs import measure_costs
 from onnxlint_q.proof.probe import made_up, probe
 from onnxlint_q.proof.prove import prove
 from onnxlint_q.proof.remedies import CONVERSION_SAMPLES, try_conversions, try_requantisations
 from onnxlint_q.proof.sensitivity import measure_sensitivity
 from onnxlint_q.proof.trials import run_trials
-from onnxlint_q.workflow.assemble import assemble
+from onnxlint_q.proof.whole import measure_schemes
+from onnxlint_q.workflow.assemble import assemble, is_lost
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, CheckRequest, DataRequest, NotRun, Record
 from onnxlint_q.workflow.results import Failure, ModelResult, Run
 
@@ -173,21 +176,38 @@ def _observe(record: Record, progress: Progress) -> Record:
     return replace(record, facts=record.facts.observed(observations), bench=bench)
 
 
+def _samples(record: Record) -> Samples:
+    """Those that ranges were taken from."""
+    seen = record.facts.observations
+    assert seen is not None
+    return partial(_data(record).source.take, record.facts.model.inputs, seen.samples)
+
+
+def _measure_layers(record: Record, progress: Progress) -> Record:
+    assert record.bench is not None
+    return replace(record, table=measure_sensitivity(record.bench, _samples(record), progress))
+
+
+def _measure_schemes(record: Record, progress: Progress) -> Record:
+    data = _data(record)
+    assert record.bench is not None
+    return replace(record, whole=measure_schemes(record.bench, data.source, data.samples, progress))
+
+
+def _measure_costs(record: Record, progress: Progress) -> Record:
+    assert record.bench is not None and record.whole is not None
+    lost = [scheme for scheme in record.facts.schemes if is_lost(record, scheme)]
+    costs = measure_costs(record.bench, record.whole, lost, _samples(record), record.table, progress)
+    return replace(record, costs=costs, facts=record.facts.costed(costs.by_scheme))
+
+
 def _judge(record: Record, _: Progress) -> Record:
     return replace(record, judged=tuple(judge(record.facts, record.rules, record.config)))
 
 
-def _measure_layers(record: Record, progress: Progress) -> Record:
-    data, seen = _data(record), record.facts.observations
-    assert seen is not None and record.bench is not None
-    samples = partial(data.source.take, record.facts.model.inputs, seen.samples)
-    return replace(record, table=measure_sensitivity(record.bench, samples, progress))
-
-
 def _prove(record: Record, progress: Progress) -> Record:
-    data = _data(record)
     assert record.bench is not None
-    proof = prove(record.bench, record.judged, data.source, data.samples, progress, record.table)
+    proof = prove(record.bench, record.judged, _samples(record), progress, record.alone)
     findings = tuple(_restored(proof.findings, record.rules, record.config))
     return replace(record, proof=replace(proof, findings=findings))
 
@@ -199,10 +219,10 @@ def _try_remedies(record: Record, progress: Progress) -> Record:
     source = data.source if data is not None and seen is not None else made_up(bench)
     take = partial(source.take, bench.measured.model.inputs)
     findings = try_conversions(bench, findings, partial(take, CONVERSION_SAMPLES))
-    if record.proof is not None and seen is not None:
-        held_out, levels = record.proof.held_out, record.config.levels
+    if record.whole is not None and seen is not None:
+        held_out, levels = record.whole.held_out, record.config.levels
         same = partial(take, held_out, seen.samples) if held_out else partial(take, seen.samples)
-        findings = try_requantisations(bench, findings, record.proof.errors, levels, same, progress)
+        findings = try_requantisations(bench, findings, record.whole.errors, levels, same, progress)
     return replace(record, advised=findings)
 
 
@@ -247,7 +267,6 @@ STAGES = (
         option="--calibrate",
         missing="The model was not run on the data",
     ),
-    Stage("judge", wanted=lambda record: True, fill=_judge),
     Stage(
         "layers",
         wanted=lambda record: _observed(record) and _data(record).layers,
@@ -257,11 +276,26 @@ STAGES = (
         float_only=True,
     ),
     Stage(
-        "prove",
+        "schemes",
         wanted=lambda record: _observed(record) and record.facts.is_float,
-        fill=_prove,
+        fill=_measure_schemes,
         option="--calibrate",
         missing="No claim was tested and no scheme was measured",
+    ),
+    Stage(
+        "costs",
+        wanted=lambda record: record.whole is not None,
+        fill=_measure_costs,
+        option="--calibrate",
+        missing="The tensors were not quantised one by one",
+    ),
+    Stage("judge", wanted=lambda record: True, fill=_judge),
+    Stage(
+        "prove",
+        wanted=lambda record: record.whole is not None,
+        fill=_prove,
+        option="--calibrate",
+        missing="No claim was tested",
     ),
     Stage(
         "remedies",

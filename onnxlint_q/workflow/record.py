@@ -14,8 +14,10 @@ from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import OwnFinding
 from onnxlint_q.judge.rule import Rule
+from onnxlint_q.proof.costs import Costs
 from onnxlint_q.proof.probe import Probe
 from onnxlint_q.proof.prove import Proof
+from onnxlint_q.proof.whole import Whole
 from onnxlint_q.workflow.results import Trials
 
 QUANTISED_ALREADY = "the model is quantised already"
@@ -80,9 +82,11 @@ class Record:
         facts: what the file tells; the stages `inspect` and `observe` add what they saw to it.
         bench: the folded float model that experiments change; `observe` adds the ranges that it saw.
         probe: the run on synthetic inputs.
-        judged: the findings of all rules, before any of their claims was tested.
         table: every layer alone, quantised on the data.
-        proof: the findings tested, and the schemes measured.
+        whole: the schemes, measured end to end.
+        costs: every tensor alone, under the schemes that the model does not survive.
+        judged: the findings of all rules, before any of their claims was tested.
+        proof: the findings tested.
         advised: the findings with what came of trying their remedies.
         trials: calibrations on disjoint subsets.
         not_run: what was asked for and did not happen.
@@ -95,8 +99,10 @@ class Record:
     facts: Facts
     bench: Workbench | None = None
     probe: Probe | None = None
-    judged: tuple[Finding, ...] = ()
     table: Errors | None = None
+    whole: Whole | None = None
+    costs: Costs | None = None
+    judged: tuple[Finding, ...] = ()
     proof: Proof | None = None
     advised: tuple[Finding, ...] | None = None
     trials: Trials | None = None
@@ -109,3 +115,8 @@ class Record:
         if self.advised is not None:
             return self.advised
         return self.proof.findings if self.proof is not None else self.judged
+
+    @property
+    def alone(self) -> Errors:
+        """What tensors cost alone, as far as it was measured before any claim."""
+        return {**(self.costs.errors if self.costs is not None else {}), **(self.table or {})}

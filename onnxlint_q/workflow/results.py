@@ -9,7 +9,8 @@ from enum import StrEnum
 
 from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.observed.compared import ClassifierError, ComparedRow, QparamsReading
-from onnxlint_q.finding import Evidence, Finding, Severity
+from onnxlint_q.analysis.observed.costs import MOST
+from onnxlint_q.finding import Evidence, Finding, Severity, Subject
 from onnxlint_q.judge.own_findings import NOT_RUN
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels
 from onnxlint_q.proof.trial_figures import TrialFigure, Trials
@@ -29,6 +30,7 @@ __all__ = [
     "QparamsReading",
     "Run",
     "SchemeResult",
+    "TensorRow",
     "TrialFigure",
     "Trials",
     "Verdict",
@@ -74,6 +76,26 @@ class LayerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class TensorRow:
+    """One weight or one activation in a report, quantised alone.
+
+    Attributes:
+        tensor: for a weight the key of its layer, else the activation.
+        kind: which of the two it is.
+        node, op_type: the operator that has the weight, or makes the activation; empty for an input of the model.
+        sqnr_db: at the model's output; infinite where the outputs stay identical.
+        share: fraction of the noise of all tensors, each alone.
+    """
+
+    tensor: str
+    kind: Subject
+    node: str
+    op_type: str
+    sqnr_db: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class OutputResult:
     """One output of the model under one scheme.
 
@@ -109,6 +131,7 @@ class SchemeResult:
         uncertainty_db: two thirds of such figures lie within plus or minus this of a measurement; None for one.
         rest_share: fraction of the noise power from activations that are no layer's output; None unless forecast.
         ran: the model was run, whether or not that gave the figure.
+        tensors: every weight and activation alone, in data order, where a run showed that the model does not survive.
     """
 
     scheme: str
@@ -121,6 +144,7 @@ class SchemeResult:
     rest_share: float | None = None
     ran: bool = False
     outputs: tuple[OutputResult, ...] = ()
+    tensors: tuple[TensorRow, ...] = ()
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -133,6 +157,16 @@ class SchemeResult:
         """The output that decides the verdict: of those with the worst verdict the one that lost most."""
         judged = [output for output in self.outputs if output.verdict is not None and output.verdict is self.verdict]
         return min(judged, key=_standing, default=None)
+
+    @property
+    def noise(self) -> tuple[TensorRow, ...]:
+        """The fewest tensors that make up most of the noise, at least nine tenths, the most costly first."""
+        found: list[TensorRow] = []
+        for row in sorted(self.tensors, key=lambda row: row.sqnr_db):
+            if row.share <= 0 or sum(one.share for one in found) >= MOST:
+                break
+            found.append(row)
+        return tuple(found)
 
 
 def _standing(output: OutputResult) -> float:

@@ -17,8 +17,8 @@ from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.experiment_runs import run_experiments
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.judge.facts import Facts, facts_of
-from onnxlint_q.proof.prove import prove
 from onnxlint_q.proof.sensitivity import layer_experiments, layer_sqnr
+from onnxlint_q.proof.whole import measure_schemes
 
 BLOCKS = SCHEMES["int4-blocks"]
 SCHEME_LIST = (INT8_PER_TENSOR, INT8_PER_CHANNEL, BLOCKS)
@@ -71,22 +71,27 @@ def test_float8_activations_need_an_operator_of_opset_11() -> None:
         assert bench.scales(UINT8)
 
 
-def test_which_layer_an_experiment_is_about() -> None:
+def test_where_an_experiment_parts_from_the_float_network() -> None:
     bench = calibrated(known())
-    for experiment in (
-        Experiment.on_weight(INT8_PER_TENSOR, "h"),
-        Experiment.on_activation(INT8_PER_TENSOR, "r"),
-        Experiment.on_layer(INT8_PER_TENSOR, "h", "r"),
-    ):
-        layer = bench.layer_of(experiment)
-        assert layer is not None and layer.output == "h"
+    places = {
+        Experiment.on_activation(INT8_PER_TENSOR, "x"): "x",
+        Experiment.on_weight(INT8_PER_TENSOR, "h"): "h",
+        Experiment.on_activation(INT8_PER_TENSOR, "r"): "h",  # the quantiser has no scale between them
+        Experiment.on_layer(INT8_PER_TENSOR, "h", "r"): "h",
+        Experiment.on_activation(INT8_PER_TENSOR, "y"): "y",
+    }
+    for experiment, tensor in places.items():
+        place = bench.starts_at(experiment)
+        assert place is not None and bench.computed[place] == (tensor,)
     for experiment in (
         Experiment(INT8_PER_TENSOR),
-        Experiment.on_activation(INT8_PER_TENSOR, "x"),
+        UNCHANGED,
+        Experiment.on_activation(INT8_PER_TENSOR, "b"),  # a constant
+        Experiment.on_activation(INT8_PER_TENSOR, "nowhere"),
         Experiment.on_layer(INT8_PER_TENSOR, "g", "r"),
         Experiment(INT8_PER_TENSOR, frozenset({"h", "g"}), frozenset()),
     ):
-        assert bench.layer_of(experiment) is None
+        assert bench.starts_at(experiment) is None
 
 
 def test_scales_are_computed_once_a_format_and_folding_once_a_network() -> None:
@@ -132,8 +137,8 @@ def test_a_block_wise_scheme_is_what_it_is_by_hand() -> None:
     found = run_experiments(bench, expected, samples)
     for experiment, outputs in expected.items():
         assert found[experiment].sqnr_db == pytest.approx(sqnr_db(exact, outputs), abs=0.01)
-    proof = prove(bench, [], source(), 6)
-    assert proof.errors[Experiment(BLOCKS)].sqnr_db == pytest.approx(found[Experiment(BLOCKS)].sqnr_db, abs=1e-6)
+    whole = measure_schemes(bench, source(), 6)
+    assert whole.errors[Experiment(BLOCKS)].sqnr_db == pytest.approx(found[Experiment(BLOCKS)].sqnr_db, abs=1e-6)
     table = run_experiments(bench, layer_experiments(bench), samples)
     row = layer_sqnr(facts, BLOCKS, facts.layers[0], table)
     assert (

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity
+from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, Severity, Subject
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule
 from onnxlint_q.judge.supersede import without_superseded
@@ -34,6 +34,7 @@ class Weak(Strong):
 
 
 RULES = (Strong(), Weak())
+CLAIM = Claim(Subject.WEIGHT, "t", "int8-per-tensor")
 STRONG, WEAK = (rule.finding(Location(output="t"), "wrong", remedy="mend it") for rule in RULES)
 
 
@@ -47,8 +48,24 @@ STRONG, WEAK = (rule.finding(Location(output="t"), "wrong", remedy="mend it") fo
         (STRONG, replace(WEAK, severity=Severity.ERROR), ["QZ001"]),
         (STRONG, replace(WEAK, severity=Severity.ERROR, confidence=Confidence.HIGH), ["QZ001", "QZ002"]),
         (STRONG, replace(WEAK, confidence=Confidence.HIGH), ["QZ001"]),
+        (replace(STRONG, claim=CLAIM), replace(WEAK, claim=CLAIM, location=Location(output="u")), ["QZ001"]),
+        (replace(STRONG, claim=CLAIM), replace(WEAK, claim=replace(CLAIM, below_db=5.0)), ["QZ001"]),
+        (replace(STRONG, claim=CLAIM), replace(WEAK, claim=replace(CLAIM, scheme="other")), ["QZ001", "QZ002"]),
+        (replace(STRONG, claim=CLAIM), WEAK, ["QZ001", "QZ002"]),
     ],
-    ids=["same tensor", "another", "another graph", "refuted", "severe suspicion", "sure and more severe", "sure"],
+    ids=[
+        "same tensor",
+        "another",
+        "another graph",
+        "refuted",
+        "severe suspicion",
+        "sure and more severe",
+        "sure",
+        "same claim elsewhere",
+        "same claim at another level",
+        "another scheme",
+        "a claim and none",
+    ],
 )
 def test_a_finding_gives_way(strong: Finding, weak: Finding, left: list[str]) -> None:
     assert [finding.code for finding in without_superseded([weak, strong], RULES, ())] == left[::-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import ml_dtypes
@@ -31,6 +32,7 @@ from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, S
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import Facts, facts_of
 from onnxlint_q.proof.prove import Proof, prove
+from onnxlint_q.proof.whole import Whole, measure_schemes
 
 SCHEME_LIST = DEFAULT_SCHEMES
 SCORES = (Output("y", Holds.CLASS_SCORES),)
@@ -51,8 +53,13 @@ def claim(tensor: str, scheme: str = "int8-per-tensor", subject: Subject = Subje
     return Finding("QW001", "x", Severity.WARNING, Confidence.HIGH, "m", Location(output=tensor), claim=wanted)
 
 
-def proven(facts: Facts, seen: Observations, findings: Sequence[Finding], source: Source, count: int) -> Proof:
-    return prove(workbench(facts).calibrated(seen), findings, source, count)
+def proven(facts: Facts, seen: Observations, findings: Sequence[Finding], source: Source) -> Proof:
+    bench = workbench(facts).calibrated(seen)
+    return prove(bench, findings, partial(source.take, facts.model.inputs, seen.samples))
+
+
+def whole(facts: Facts, seen: Observations, source: Source, count: int) -> Whole:
+    return measure_schemes(workbench(facts).calibrated(seen), source, count)
 
 
 @pytest.mark.parametrize("name", FLOAT_MODELS)
@@ -82,7 +89,7 @@ def test_end_to_end_figures_are_those_of_onnxruntime_quantize_static(
     facts = facts_at(models / f"{name}.onnx")
     images = np.load(calibration)["images"]
     source = ArraySource("images", {"images": images[:16]})
-    mine = proven(facts, observe(facts, source, 16), [], source, 16).errors
+    mine = whole(facts, observe(facts, source, 16), source, 16).errors
     scheme = INT8_PER_CHANNEL if per_channel else INT8_PER_TENSOR
 
     plain = tmp_path / "folded.onnx"
@@ -113,7 +120,7 @@ def test_a_weight_claim_is_the_damage_of_that_weight_alone(models: Path, calibra
     layer = facts.layers[0]
     images = np.load(calibration)["images"][:4]
     source = ArraySource("s", {"images": images})
-    proof = proven(facts, observe(facts, source, 4), [claim(layer.output)], source, 4)
+    proof = proven(facts, observe(facts, source, 4), [claim(layer.output)], source)
 
     weight = layer.folded.weight(facts.model)
     step = np.abs(weight).max() / np.float32(127)
@@ -142,20 +149,19 @@ def test_claims_are_confirmed_refuted_or_left_with_a_reason(models: Path, calibr
         claim("no such layer"),
         claim("images", subject=Subject.ACTIVATION),
     ]
-    proof = proven(facts, observe(facts, source, 8), asked, source, 8)
+    proof = proven(facts, observe(facts, source, 8), asked, source)
     bad, good, missing, image = proof.findings
     assert bad.evidence is Evidence.CONFIRMED and bad.measured_db is not None and bad.measured_db < 20
     assert good.evidence is Evidence.REFUTED and good.measured_db is not None and good.measured_db > 20
     assert missing.evidence is Evidence.UNTESTED and missing.note
     assert image.evidence is Evidence.REFUTED and image.measured_db is not None
-    assert proof.held_out == 8
 
 
 def test_samples_that_ranges_were_not_taken_from_are_used_where_there_are_some(models: Path, calibration: Path) -> None:
     facts = facts_at(models / "external_data.onnx")
     source = open_source(str(calibration), PRESETS["raw"])
-    assert proven(facts, observe(facts, source, 24), [], source, 24).held_out == 8
-    assert proven(facts, observe(facts, source, 32), [], source, 32).held_out == 0
+    assert whole(facts, observe(facts, source, 24), source, 24).held_out == 8
+    assert whole(facts, observe(facts, source, 32), source, 32).held_out == 0
 
 
 def test_an_output_without_signal_proves_nothing() -> None:
@@ -167,7 +173,7 @@ def test_an_output_without_signal_proves_nothing() -> None:
     )
     facts = facts_of(as_model(proto), SCHEME_LIST)
     source = ArraySource("s", {"x": np.ones((2, 4), np.float32)})
-    (finding,) = proven(facts, observe(facts, source, 2), [claim("h")], source, 2).findings
+    (finding,) = proven(facts, observe(facts, source, 2), [claim("h")], source).findings
     assert finding.evidence is Evidence.UNTESTED and "no error could be measured" in finding.note
 
 
@@ -215,7 +221,7 @@ def test_schemes_rank_as_their_formats_do(models: Path, calibration: Path) -> No
     """A network whose weights and activations both cost something, so that each format shows."""
     facts = facts_of(read_model(models / "silu_gate.onnx"), tuple(SCHEMES.values()))
     source = open_source(str(calibration), PRESETS["raw"])
-    errors = proven(facts, observe(facts, source, 32), [], source, 32).errors
+    errors = whole(facts, observe(facts, source, 32), source, 32).errors
     found = {experiment.scheme.name: error.sqnr_db or 0 for experiment, error in errors.items()}
     ranked = sorted(found, key=lambda name: -found[name])
     kept = ("int16-activations", "int8-per-channel", "int8-symmetric", "fp8", "int4-weights")
@@ -283,7 +289,7 @@ def test_sequence_outputs_are_not_compared() -> None:
     )
     facts = facts_of(as_model(proto), SCHEME_LIST)
     source = open_source("random", PRESETS["raw"])
-    shown = proven(facts, observe(facts, source, 2), [], source, 2).errors[Experiment(INT8_PER_TENSOR)]
+    shown = whole(facts, observe(facts, source, 2), source, 2).errors[Experiment(INT8_PER_TENSOR)]
     assert shown.has_signal and shown.sqnr_db is not None
 
 
@@ -297,8 +303,8 @@ def test_held_out_samples_are_counted_in_samples_not_rows() -> None:
     for count, held_out in ((4, 0), (3, 1), (2, 2)):
         seen = observe(facts, source, count)
         assert (seen.samples, seen.available) == (count, 4)
-        proof = proven(facts_of(facts.model, SCHEME_LIST), seen, [], source, count)
-        assert proof.held_out == held_out and proof.errors[Experiment(INT8_PER_TENSOR)].has_signal
+        found = whole(facts_of(facts.model, SCHEME_LIST), seen, source, count)
+        assert found.held_out == held_out and found.errors[Experiment(INT8_PER_TENSOR)].has_signal
 
 
 def test_a_run_without_end_is_stopped_and_said() -> None:

@@ -37,8 +37,8 @@ from onnxlint_q.judge.rule import Example
 from onnxlint_q.judge.testing import example_facts, example_model, example_source
 from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.probe import made_up
-from onnxlint_q.proof.prove import prove
 from onnxlint_q.proof.remedies import RANGES_TRIED, try_conversions, try_requantisations
+from onnxlint_q.proof.whole import measure_schemes
 
 PER_CHANNEL = Requantisation(per_channel=True)
 # One value is 4 where the others are at most 1, so that the fourth powers run to 256; Sigmoid needs none of that.
@@ -91,7 +91,7 @@ def _one_outlier(random: np.random.Generator) -> Mapping[str, np.ndarray]:
 def try_ranges(last: str, *changes: Requantisation) -> tuple[Finding, ...]:
     bench, example = bench_of(TAILED.replace("LAST", last))
     source = example_source(example)
-    errors = prove(bench, [], source, 16).errors
+    errors = measure_schemes(bench, source, 16).errors
     samples = partial(source.take, bench.measured.model.inputs, 16)
     findings = [finding(change) for change in changes]
     return try_requantisations(bench, findings, errors, VerdictLevels(), samples)

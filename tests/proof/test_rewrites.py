@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ def samples(still: float) -> Array:
 
 def tried(facts: Facts, source: Source, count: int, *findings: Finding) -> tuple[Finding, ...]:
     bench = workbench(facts).calibrated(observe(facts, source, count))
-    return prove(bench, findings, source, count).findings
+    return prove(bench, findings, partial(source.take, facts.model.inputs, count)).findings
 
 
 def test_a_cure_of_a_constant_channel_holds(models: Path, calibration: Path) -> None:

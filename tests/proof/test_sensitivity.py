@@ -23,7 +23,7 @@ from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Allowance, Limits
 from onnxlint_q.execute.stream.observe import observe
-from onnxlint_q.execute.variants.experiment_runs import Errors
+from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
 from onnxlint_q.execute.variants.fanout import fan_out
 from onnxlint_q.execute.variants.layer_graphs import groups, run_together
 from onnxlint_q.execute.variants.rounding import with_activations
@@ -128,6 +128,54 @@ def test_where_results_are_rounded(body: str) -> None:
     found = together(facts, source, 3)
     same(facts, found, alone(facts, source, 3))
     assert len(found) == 3 * len(schemes) * len(facts.layers)
+
+
+ANY: Mapping[str, str] = {
+    "an input, a gate, a sum and a joint": (
+        "{ h = Conv(x, v)\n s = Sigmoid(h)\n m = Mul(h, s)\n a = Add(m, x)\n c = Concat <axis = 1> (a, m)\n"
+        " g = Conv(a, w)\n y = Softmax <axis = 1> (g)\n z = Relu(c) }"
+    ),
+    "shapes that are computed": (
+        "{ h = Conv(x, v)\n k = Shape(h)\n f = Flatten(h)\n s = Softmax(f)\n u = Reshape(s, k)\n"
+        " y = Mul(u, h)\n z = Conv(y, w) }"
+    ),
+    "a scale that is shared": (
+        "{ h = Conv(x, v)\n p = MaxPool <kernel_shape = [2, 2]> (h)\n a, b = Split <axis = 1> (p)\n"
+        " y = Add(a, b)\n z = Sigmoid(p) }"
+    ),
+}
+
+
+@pytest.mark.parametrize("body", ANY.values(), ids=ANY.keys())
+def test_any_activation_in_one_graph_gives_what_it_gives_alone(body: str) -> None:
+    random = np.random.default_rng(0)
+    weights = {key: random.standard_normal((4, 4, 1, 1)).astype(np.float32) for key in "vw"}
+    facts = facts_of(as_model(onnx_text(f"agraph (float[N, 4, H, 6] x) => (y, z) {body}", **weights)), DEFAULT_SCHEMES)
+    source = ArraySource("s", {"x": random.standard_normal((2, 4, 6, 6)).astype(np.float32)})
+    bench, samples = bench_of(facts, source), samples_of(facts, source)
+    tensors = [place.tensor for place in facts.placements if not place.constant]
+    experiments = [Experiment.on_activation(INT8_PER_TENSOR, tensor).essence for tensor in tensors]
+    experiments += [Experiment.on_weight(INT8_PER_TENSOR, layer.output).essence for layer in facts.layers]
+    assert "x" in tensors and all(bench.starts_at(experiment) is not None for experiment in experiments)
+    found = run_together(bench, experiments, samples, Allowance().share(1), lambda: None, {"x": (1, 4, 6, 6)})
+    variants = {experiment: partial(bench.executable, experiment) for experiment in experiments}
+    same(facts, found, run_variants(bench, variants, samples))
+
+
+def test_a_graph_for_one_shape_is_not_run_on_another() -> None:
+    """Samples of several sizes run alone where shapes are computed."""
+    weights = {key: np.random.default_rng(0).standard_normal((4, 4, 1, 1)).astype(np.float32) for key in "vw"}
+    text = f"agraph (float[N, 4, H, 6] x) => (y, z) {ANY['shapes that are computed']}"
+    facts = facts_of(as_model(onnx_text(text, **weights)), DEFAULT_SCHEMES)
+    sizes = [{"x": np.random.default_rng(n).standard_normal((1, 4, n, 6)).astype(np.float32)} for n in (6, 8)]
+    bench = workbench(facts)
+    weight = Experiment.on_weight(INT8_PER_TENSOR, "h").essence
+    with pytest.raises(MixesBatchError):
+        fan_out(bench, [weight])
+    found = run_experiments(bench, [weight], lambda: iter(sizes))
+    expected = run_variants(bench, {weight: partial(bench.executable, weight)}, lambda: iter(sizes))
+    same(facts, found, expected)
+    assert found[weight].samples == 2
 
 
 def test_variants_that_meet_after_all_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +303,7 @@ def test_claims_rest_on_the_table(models: Path, calibration: Path) -> None:
         for layer in facts.layers
         for scheme in DEFAULT_SCHEMES
     ]
-    proof = prove(bench, findings, source, 2, known=table)
+    proof = prove(bench, findings, samples_of(facts, source), known=table)
     for finding in proof.findings:
         assert finding.claim is not None and finding.evidence is Evidence.REFUTED
         assert finding.measured_db == table[experiment_of(finding.claim)].sqnr_db

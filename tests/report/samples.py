@@ -17,6 +17,7 @@ from onnxlint_q.workflow.results import (
     ModelResult,
     Run,
     SchemeResult,
+    TensorRow,
     TrialFigure,
     Trials,
 )
@@ -379,7 +380,31 @@ def hostile() -> Run:
     return Run(tuple(models), (Failure(HOSTILE[0], HOSTILE[1]),))
 
 
+def costly() -> Run:
+    """A model whose loss is made where there is no layer."""
+    (model,) = small().models
+    alone = (
+        ("image", Subject.ACTIVATION, "", "", 40.0),
+        ("stem/bn_out", Subject.WEIGHT, "stem", "Conv", 33.0),
+        ("stem/bn_out", Subject.ACTIVATION, "stem", "Conv", math.inf),
+        ("masked", Subject.ACTIVATION, "attention/Add", "Add", 3.0),
+        ("chosen", Subject.ACTIVATION, "", "Softmax", 12.0),
+        ("head/bn_out", Subject.WEIGHT, "head", "Conv", 10.0),
+    )
+    noise = sum(10 ** (-row[-1] / 10) for row in alone)
+    rows = tuple(TensorRow(*row, 10 ** (-row[-1] / 10) / noise) for row in alone)
+    broken, degraded = model.schemes
+    schemes = (replace(broken, verdict=Verdict.SURVIVES), replace(degraded, tensors=rows))
+    # The whole of a layer is measured only where that is asked for.
+    alone_only = {
+        row.output: {k: replace(v, sqnr_db=None) for k, v in (row.measured or {}).items()} for row in model.layers
+    }
+    layers = tuple(replace(row, measured=alone_only[row.output]) for row in model.layers)
+    return Run((replace(model, schemes=schemes, layers=layers),))
+
+
 ALL = {
+    "costly": costly,
     "small": small,
     "large": large,
     "chained": chained,

@@ -318,3 +318,17 @@ def test_names_in_charts_are_escaped() -> None:
     svg = charts.log_chart([Point("<b>&", 1.0, depthwise=True)], '"><script>')
     assert "&lt;b&gt;&amp;: 1" in svg
     assert "<script>" not in svg
+
+
+def test_tensors_without_a_layer_are_drawn_and_listed(rendered: dict[str, str]) -> None:
+    text = rendered["costly"]
+    shown = " ".join("".join(Page(text).text).split())
+    assert "Costs most: the result of attention/Add, 3.0 dB if it alone is quantised, 75.4 % of the noise." in shown
+    assert "Weakest layer" in shown, "the scheme that survives"
+    assert "Output SQNR by operator, int8-per-channel" in shown and "Output SQNR by layer, int8-per-tensor" in shown
+    # One point an operator, by its worse tensor; the softmax has no name.
+    for said in ("3 attention/Add (result 3.0 dB): 3.0 dB", "4 chosen (result 12.0 dB): 12.0 dB"):
+        assert f"<title>{said}, measured</title>" in text
+    assert "<title>2 stem (weight 33.0 dB, result perfect match): 33.0 dB, measured</title>" in text
+    table = shown[shown.index("Tensors that cost the output most under int8-per-channel") :]
+    assert "1 attention/Add Add result 3.0 75.4 2 head Conv weight 10.0 15.0" in table

@@ -139,3 +139,26 @@ def test_the_same_run_gives_the_same_bytes(name: str, report_format: ReportForma
     first, second = (render(samples.ALL[name](), report_format) for _ in range(2))
     assert first == second
     assert first.endswith("\n")
+
+
+def test_most_of_the_noise_is_named() -> None:
+    survives, degrades = (scheme for scheme in parse(samples.costly())["models"][0]["schemes"].values())
+    assert survives["noise"] == []
+    assert degrades["noise"] == [
+        {
+            "tensor": "masked",
+            "kind": "activation",
+            "share": pytest.approx(0.754, abs=1e-3),
+            "sqnr_db": 3.0,
+            "node": "attention/Add",
+            "op_type": "Add",
+        },
+        {
+            "tensor": "head/bn_out",
+            "kind": "weight",
+            "share": pytest.approx(0.15, abs=1e-3),
+            "sqnr_db": 10.0,
+            "node": "head",
+            "op_type": "Conv",
+        },
+    ]

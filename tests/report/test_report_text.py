@@ -10,11 +10,11 @@ import pytest
 import samples
 
 from onnxlint_q.finding import Cure, Evidence
-from onnxlint_q.report import ReportFormat, render, terminal_look, words
+from onnxlint_q.report import ReportFormat, render, tensors, terminal_look, words
 from onnxlint_q.report.digest import clean, group_by_damage, summary
 from onnxlint_q.report.formats import Look
 from onnxlint_q.report.layers import Known
-from onnxlint_q.workflow.results import Basis, Run, SchemeResult, Verdict
+from onnxlint_q.workflow.results import Basis, LayerSqnr, Run, SchemeResult, Verdict
 
 CONCISE = """\
 small.onnx: int8-per-tensor breaks (-4.0 dB, top-1 5.2 %, measured), int8-per-channel degrades (13.2 dB, top-1 75 %, \
@@ -370,3 +370,36 @@ def test_a_forecast_after_a_run_that_gave_nothing_does_not_say_that_nothing_was_
     result = samples.forecast_only().models[0].schemes[0]
     assert words.basis(result, None) == "forecast from the file alone, nothing was run"
     assert words.basis(replace(result, ran=True), None) == "forecast from the file alone, the run gave no figure"
+
+
+def test_full_tells_the_tensors_of_a_scheme_that_does_not_survive() -> None:
+    text = full(samples.costly())
+    assert "Layers that cost" not in text and text.count("Tensors that cost the output most") == 1
+    table = text[text.index("Tensors that cost the output most under int8-per-channel") :].splitlines()
+    assert [line.split() for line in table[3:5]] == [
+        ["attention/Add", "Add", "result", "3.0", "75.4", "%"],
+        ["head", "Conv", "weight", "10.0", "15", "%"],
+    ]
+    assert table[5].strip().startswith("dB: SQNR at the model's output")
+
+
+def test_full_has_the_table_of_layers_that_was_asked_for_beside_it() -> None:
+    run = samples.costly()
+    (model,) = run.models
+    both = {samples.TENSOR: LayerSqnr(20.0, 15.0)}
+    asked = replace(model, layers=(replace(model.layers[0], measured=both), *model.layers[1:]))
+    text = full(replace(run, models=(asked,)))
+    assert text.index("Tensors that cost") < text.index("Layers that cost")
+
+
+def test_tensors_beyond_the_table_are_counted() -> None:
+    result = samples.costly().models[0].schemes[1]
+    rows = tuple(replace(result.tensors[0], tensor=f"t{n}", sqnr_db=20.0, share=1 / 15) for n in range(15))
+    many = replace(result, tensors=rows)
+    assert len(many.noise) == 14
+    assert tensors.more(many, 10) == "and 4 more; all of them make 93 % of the noise"
+    assert tensors.more(many, 14) == ""
+    assert (
+        tensors.most_costly(many) == "Costs most: the input t0, 20.0 dB if it alone is quantised, 6.7 % of the noise."
+    )
+    assert tensors.most_costly(replace(result, tensors=())) == ""

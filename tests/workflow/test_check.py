@@ -13,10 +13,11 @@ import pytest
 from onnx_cases import onnx_text
 
 from onnxlint_q.analysis.experiment import LayerSqnr
+from onnxlint_q.analysis.observed.costs import SchemeCosts, TensorCost
 from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.sources import ArraySource, RandomSource, open_source
-from onnxlint_q.finding import Evidence, Finding, Severity
+from onnxlint_q.finding import Evidence, Finding, Severity, Subject
 from onnxlint_q.forecast.forecast import LAYER_UNCERTAINTY_DB, Forecast
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.config import Config, Overrides
@@ -29,6 +30,7 @@ from onnxlint_q.workflow.assemble import assemble
 from onnxlint_q.workflow.check import lint
 from onnxlint_q.workflow.record import CheckRequest, DataRequest, Record
 from onnxlint_q.workflow.results import Basis, ModelResult, SchemeResult
+from onnxlint_q.workflow.tensors import unexplained
 
 HEALTHY, BROKEN, QUANTISED = "healthy_resnet.onnx", "depthwise_spread.onnx", "qdq_good.onnx"
 STATIC = CheckRequest()
@@ -245,3 +247,54 @@ def test_shares_that_are_no_numbers_are_left_out(models: Path) -> None:
     bounded = Forecast(20.0).bounded(30.0)
     told = LayerSqnr(bounded, bounded, None, None, uncertainty_db=LAYER_UNCERTAINTY_DB)
     assert result.layers[0].forecast == {"fp8": told}
+
+
+def test_a_scheme_that_does_not_survive_has_its_tensors_and_findings(models: Path, calibration: Path) -> None:
+    source = open_source(str(calibration), PRESETS["raw"])
+    rules = Config().build([entry.rule for entry in load_rules()])
+    result = lint(models / BROKEN, rules, Config(), CheckRequest(DataRequest(source, 16)))
+    lost, whole = result.schemes
+    assert lost.verdict is Verdict.BREAKS and whole.verdict is Verdict.SURVIVES
+    assert whole.tensors == () == whole.noise
+    assert {row.kind.value for row in lost.tensors} == {"weight", "activation"}
+    assert sum(row.share for row in lost.tensors) == pytest.approx(1)
+    assert sum(row.share for row in lost.noise) >= 0.9 > sum(row.share for row in lost.noise[:-1])
+    # Layers have their figures from the same runs; each of the costly ones is told by the rule that knows its cause.
+    by_layer = {row.output: (row.measured or {})[lost.scheme] for row in result.layers}
+    for row in lost.noise:
+        assert by_layer[row.tensor].weight_sqnr_db == row.sqnr_db
+        claims = [f for f in result.findings if f.claim is not None and f.claim.tensor == row.tensor]
+        assert claims and all(f.evidence is Evidence.CONFIRMED and f.measured_db == row.sqnr_db for f in claims)
+        assert "QW006" not in {finding.code for finding in claims}
+
+
+def test_a_costly_tensor_that_no_rule_explains_is_a_finding_of_each_scheme(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    text = "agraph (float[N, 8] x, float[N, 8] far) => (float[N, 8] y) { s = Add(x, far)\n y = Sub(s, far) }"
+    onnx.save(onnx_text(text), path)
+    random = np.random.default_rng(0)
+    far = np.full((16, 8), 300, np.float32)
+    source = ArraySource("s", {"x": random.uniform(-1, 1, (16, 8)).astype(np.float32), "far": far})
+    rules = Config().build([entry.rule for entry in load_rules()])
+    result = lint(path, rules, Config(), CheckRequest(DataRequest(source, 8)))
+    told = [finding for finding in result.findings if finding.code == "QA004"]
+    assert {finding.claim.scheme for finding in told if finding.claim} == {row.scheme for row in result.schemes}
+    for finding in told:
+        assert finding.location.output == "s" and finding.location.op_type == "Add"
+        assert finding.evidence is Evidence.CONFIRMED and finding.measured_db == finding.metrics["sqnr_db"]
+        assert finding.message.endswith(
+            f"rounding the result of s to uint8 alone leaves {finding.measured_db:.1f} dB at the output."
+        )
+
+
+def test_a_loss_that_no_tensor_explains_is_said() -> None:
+    alone = TensorCost("t", Subject.WEIGHT, "int8-per-tensor", 20.0, 4)
+    costs = SchemeCosts("int8-per-tensor", 15.0, (alone,))
+    assert list(unexplained(costs)) == []
+    assert list(unexplained(replace(costs, whole_db=3.0))) == [
+        "no tensor explains the loss: quantised alone, the noise of all 1 together leaves 20.0 dB"
+    ]
+    assert list(unexplained(replace(costs, whole_db=3.0, fitted_db=18.0))) == [
+        "the loss is in ranges that do not hold for other samples: on those that they were taken from 18.0 dB are left"
+    ]
+    assert list(unexplained(replace(costs, whole_db=3.0, tensors=()))) == []

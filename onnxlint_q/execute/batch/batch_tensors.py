@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from onnxlint_q.graph.settled import Settled, is_known
 
 Array = npt.NDArray[Any]
 Shape = tuple[int | None, ...]
+Shapes = Mapping[str, tuple[int, ...]]
+"""Of the inputs of a graph, by name."""
 # What the order of sums may change, relative to what there is.
 _SAME = 1e-3
 _INTEGERS = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.INT32})
@@ -45,10 +47,10 @@ class Tensors:
         front: tensors that carry the batch as an axis of its own in front of their axes.
     """
 
-    def __init__(self, model: Model, proto: onnx.ModelProto) -> None:
+    def __init__(self, model: Model, proto: onnx.ModelProto, shapes: Shapes | None = None) -> None:
         """Compute integer tensors that only constants and shapes decide, and take their nodes out of `proto`.
 
-        Inputs of `proto` whose first axis is open get a batch of one.
+        Inputs of `proto` get the shapes that are given; one whose first axis is open then gets a batch of one.
 
         Raises:
             MixesBatchError: the model uses names that are added here.
@@ -58,13 +60,13 @@ class Tensors:
         self.model = model
         self.added: list[onnx.TensorProto] = []
         self.front: set[str] = set()
-        # An open first axis is the batch at an input only; of what is computed it may be any number.
-        self.types: Mapping[str, TensorType] = model.types
-        if sum(_close(value) for value in proto.graph.input):
-            self.types = infer_types(proto, model.constants)
+        self.types = _closed(model, proto, shapes or {})
         self._made: dict[str, Array] = {}
         self._values = self._computed()
-        self._settle(proto)
+        # What is settled tells shapes that settle more.
+        while self._settle(proto):
+            self.types = infer_types(proto, model.constants)
+            self._values = self._computed()
 
     def _computed(self) -> Mapping[str, Array]:
         """Values of tensors that constants and shapes alone decide."""
@@ -73,7 +75,8 @@ class Tensors:
             settled.add(node)
         return settled.values
 
-    def _settle(self, proto: onnx.ModelProto) -> None:
+    def _settle(self, proto: onnx.ModelProto) -> bool:
+        """Put values in the place of the nodes that compute them, and say whether there were any."""
         settled: list[onnx.TensorProto] = []
         outputs = {value.name for value in proto.graph.output}
         known = {node.outputs[0]: node for node in self.model.nodes if node.graph == ROOT and len(node.outputs) == 1}
@@ -90,7 +93,7 @@ class Tensors:
             del proto.graph.node[:]
             proto.graph.node.extend(kept)
             proto.graph.initializer.extend(settled)
-            self.types = infer_types(proto, self.model.constants)
+        return bool(settled)
 
     def _settled(self, node: Node) -> Array | None:
         """Value of an integer tensor that is the same for every input of this shape, computed from integers alone."""
@@ -141,13 +144,29 @@ class Tensors:
         return name
 
 
-def _close(value: onnx.ValueInfoProto) -> bool:
-    """Make an open first axis one of length 1, and say whether it was open."""
-    first = value.type.tensor_type.shape.dim[:1]
-    is_open = bool(first) and (not first[0].HasField("dim_value") or first[0].dim_value < 0)
-    if is_open:
-        first[0].dim_value = 1
-    return is_open
+def typed(model: Model, proto: onnx.ModelProto, shapes: Shapes) -> Mapping[str, TensorType]:
+    """Types of the tensors of a graph of `model` where its inputs have these shapes."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    return _closed(model, copy, shapes)
+
+
+def _closed(model: Model, proto: onnx.ModelProto, shapes: Shapes) -> Mapping[str, TensorType]:
+    """Give open axes of the inputs of `proto` their lengths, a first one else 1; types of all tensors with that.
+
+    An open first axis is the batch at an input only; of what is computed it may be any number.
+    """
+    closed = [_close(value, shapes.get(value.name, (1,))) for value in proto.graph.input]
+    return infer_types(proto, model.constants) if any(closed) else model.types
+
+
+def _close(value: onnx.ValueInfoProto, lengths: Sequence[int]) -> bool:
+    """Give open axes these lengths, from the first one on, and say whether there were any."""
+    axes = zip(value.type.tensor_type.shape.dim, lengths, strict=False)
+    opened = [(dim, length) for dim, length in axes if not dim.HasField("dim_value") or dim.dim_value < 0]
+    for dim, length in opened:
+        dim.dim_value = length
+    return bool(opened)
 
 
 def _names(graph: onnx.GraphProto) -> Iterator[str]:

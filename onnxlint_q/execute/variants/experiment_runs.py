@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 
 from onnxlint_q.analysis.experiment import Experiment
-from onnxlint_q.execute.batch.batch_tensors import MixesBatchError
+from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, Shapes
 from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
@@ -14,7 +14,6 @@ from onnxlint_q.execute.variants.layer_graphs import groups, run_together
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
 from onnxlint_q.execute.variants.workbench import Workbench
-from onnxlint_q.graph.names import ROOT
 
 Errors = Mapping[Experiment, OutputError]
 
@@ -28,7 +27,7 @@ def run_experiments(
 ) -> dict[Experiment, OutputError]:
     """Error of each experiment at the outputs.
 
-    Experiments that come to the same run once. Those on single layers share graphs where the network allows it, all
+    Experiments that come to the same run once. Those on single tensors share graphs where the network allows it, all
     others run as models of their own. What an allowance of time does not reach is left out.
 
     Args:
@@ -45,17 +44,19 @@ def run_experiments(
     essences = {experiment: experiment.essence for experiment in experiments}
     distinct = list(dict.fromkeys(essences.values()))
     allowance = allowance or Allowance()
-    single = [experiment for experiment in distinct if _is_on_a_layer(bench, experiment)]
-    alone = [experiment for experiment in distinct if experiment not in set(single)]
+    single = [experiment for experiment in distinct if bench.starts_at(experiment) is not None]
+    alone = [experiment for experiment in distinct if bench.starts_at(experiment) is None]
     errors: dict[Experiment, OutputError] = {}
-    parts = list(groups(bench, single))
+    shapes = _shapes(samples) if single else {}
+    parts = list(groups(bench, single, shapes))
     for number, group in enumerate(parts):
-        tick = partial(progress, "layer by layer", len(errors), len(distinct))
+        tick = partial(progress, "tensor by tensor", len(errors), len(distinct))
         tick()
         if not allowance.left:
             break
         try:
-            errors |= run_together(bench, group, samples, allowance.share(len(parts) - number + bool(alone)), tick)
+            share = allowance.share(len(parts) - number + bool(alone))
+            errors |= run_together(bench, group, samples, share, tick, shapes)
         except (MixesBatchError, NotRunnableError):
             alone += group
     variants = {experiment: partial(bench.executable, experiment) for experiment in alone}
@@ -63,6 +64,6 @@ def run_experiments(
     return {experiment: errors[essence] for experiment, essence in essences.items() if essence in errors}
 
 
-def _is_on_a_layer(bench: Workbench, experiment: Experiment) -> bool:
-    layer = bench.layer_of(experiment)
-    return layer is not None and layer.node.graph == ROOT
+def _shapes(samples: Samples) -> Shapes:
+    """Those of the first sample; none where there is no sample."""
+    return {name: array.shape for name, array in next(samples(), {}).items()}

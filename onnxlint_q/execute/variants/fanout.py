@@ -1,9 +1,9 @@
-"""Many variants of single layers in one run, each computed only from its own layer on.
+"""Many variants of single tensors in one run, each computed only from its own tensor on.
 
 The float network stays as it is. At the layer of variant `v` its float input is convolved once more with the quantised
 weight; from there on `v` travels beside the float result, and so do variants whose activation is quantised, from where
-the layer's result is rounded. A layer late in the network so costs little, nothing upstream of a layer is computed
-twice, and one session serves all layers.
+it is rounded: an input of the graph, the result of a layer or of any other operator. A tensor late in the network so
+costs little, nothing upstream of it is computed twice, and one session serves all of them.
 
 Variants travel together as elements of a batch, in pieces: what has joined last is small, and is put together with
 what came before once it is as large. So there are few pieces, and an element is copied few times on its way.
@@ -27,7 +27,7 @@ from onnx import helper
 
 from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
 from onnxlint_q.execute.batch.batch_rules import closed, keep_apart
-from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, Tensors
+from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, Shapes, Tensors
 from onnxlint_q.execute.executable import PREFIX, Executable, declare_external
 from onnxlint_q.execute.variants.rounding import ActivationScale, add_domain, rounding_constants, rounding_nodes
 from onnxlint_q.execute.variants.workbench import Workbench
@@ -52,18 +52,19 @@ class FanOut:
     order: Mapping[str, tuple[Experiment, ...]]
 
 
-def fan_out(bench: Workbench, experiments: Iterable[Experiment]) -> FanOut:
-    """Put experiments on single layers into one graph.
+def fan_out(bench: Workbench, experiments: Iterable[Experiment], shapes: Shapes | None = None) -> FanOut:
+    """Put experiments on single tensors into one graph.
 
     Args:
         bench: the network; takes a batch of one.
-        experiments: what to put in, each on a single layer of the main graph, see `Workbench.layer_of`.
+        experiments: what to put in, each about a place of the main graph, see `Workbench.starts_at`.
+        shapes: of the inputs, for a graph that takes no others; without, open axes stay open.
 
     Raises:
-        MixesBatchError: an operator behind one of the layers does not keep batch elements apart, or a layer is not
+        MixesBatchError: an operator behind one of the tensors does not keep batch elements apart, or a tensor is not
             in the main graph.
     """
-    return _Builder(bench, experiments).build()
+    return _Builder(bench, experiments, shapes or {}).build()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +76,22 @@ class _Piece:
 
 
 class _Builder:
-    def __init__(self, bench: Workbench, experiments: Iterable[Experiment]) -> None:
+    def __init__(self, bench: Workbench, experiments: Iterable[Experiment], shapes: Shapes) -> None:
         model, executable = bench.measured.model, bench.float_model
         self.bench = bench
         self.proto = onnx.ModelProto()
         self.proto.CopyFrom(executable.proto)
-        self.tensors = Tensors(model, self.proto)
+        self.tensors = Tensors(model, self.proto, shapes)
         self.base = executable
         self.numbers: dict[Experiment, int] = {}
         # The variants with another weight, by the name of the weight, and those that are rounded, by tensor.
         self.reweighted: dict[str, list[int]] = {}
         self.rounded: dict[str, list[int]] = {}
         wanted = [experiment.essence for experiment in experiments]
-        layers = [layer for experiment in wanted if (layer := bench.layer_of(experiment)) is not None]
-        first = min(layers, key=lambda layer: layer.node.order)
-        self._reweight(first.output, UNCHANGED)
+        # UNCHANGED travels the whole way, from where the first variant starts.
+        places = [place for place in map(bench.starts_at, wanted) if place is not None]
+        self.first = bench.computed[min(places)][0]
+        self._number(UNCHANGED)
         for experiment in wanted:
             for key in experiment.weights:
                 # What an experiment on a whole layer rounds is what the one on its weight alone computes.
@@ -122,14 +124,17 @@ class _Builder:
     def build(self) -> FanOut:
         source = self.proto.graph
         add_domain(self.proto)
+        for value in source.input:
+            self._start(value.name)
+            self._put_together(value.name)
         for node in source.node:
             self._visit(node)
         joined = {variant for pieces in self.pieces.values() for piece in pieces for variant in piece.variants}
         if len(joined) != len(self.experiments):
-            raise MixesBatchError("a layer is not in the main graph")
+            raise MixesBatchError("a tensor is not in the main graph")
         for graph in (graph for path, graph in walk_graphs(source) if path != ROOT):
             if any(name in self.pieces for node in graph.node for name in node.input):
-                raise MixesBatchError("a subgraph reads what depends on a layer")
+                raise MixesBatchError("a subgraph reads what is quantised")
         order = {value.name: self._join_output(value.name) for value in source.output}
         del source.node[:]
         source.node.extend(self.nodes)
@@ -147,18 +152,26 @@ class _Builder:
             return
         self._carry(node)
         weight = next((name for name in node.input if name in self.reweighted), None)
-        result = node.output[0]
-        new = self._twins(node, weight) if weight is not None else []
-        if result in self.rounded:
-            new += self._rounded(result, new)
+        twins = self._twins(node, weight) if weight is not None else []
+        # An identity that a fold leaves is no end.
+        ends = lookup(node.op_type, node.domain).has(Trait.FUSED)
+        for result in filter(None, node.output):
+            self._start(result, twins if result == node.output[0] else ())
+            if ends or result not in self.activated:
+                self._put_together(result)
+
+    def _start(self, tensor: str, twins: Sequence[_Piece] = ()) -> None:
+        """Let the variants join that part from the float network at `tensor`."""
+        new = list(twins)
+        if tensor == self.first:
+            new.insert(0, _Piece(self._new(), (self.numbers[UNCHANGED],)))
+            self.nodes.append(helper.make_node("Identity", [tensor], [new[0].name]))
+        if tensor in self.rounded:
+            new += self._rounded(tensor, twins)
         if new:
-            if not self.tensors.has_batch(result):
-                raise MixesBatchError(f"{result!r} does not have the batch in front")
-            self.pieces.setdefault(result, []).extend(new)
-        if result not in self.activated or lookup(node.op_type, node.domain).has(
-            Trait.FUSED
-        ):  # an identity that a fold leaves is no end
-            self._put_together(result)
+            if not self.tensors.has_batch(tensor):
+                raise MixesBatchError(f"{tensor!r} does not have the batch in front")
+            self.pieces.setdefault(tensor, []).extend(new)
 
     def _carry(self, node: onnx.NodeProto) -> None:
         """Compute `node` for the variants that its inputs carry, piece by piece."""
@@ -249,16 +262,13 @@ class _Builder:
             twin = onnx.NodeProto()
             twin.CopyFrom(node)
             twin.name, twin.output[0] = "", self._new()
-            weight = self._add_weight(self._weight(self.experiments[number], old))
+            experiment = self.experiments[number]
+            layer = next(iter(experiment.weights))
+            weight = self._add_weight(self.bench.weight(experiment.scheme, layer))
             twin.input[:] = [weight if name == old else name for name in node.input]
             self.nodes.append(twin)
             made.append(_Piece(twin.output[0], (number,)))
         return made
-
-    def _weight(self, experiment: Experiment, old: str) -> Array:
-        for layer in experiment.weights:
-            return self.bench.weight(experiment.scheme, layer)
-        return self.base.weights[old]
 
     def _add_weight(self, array: Array) -> str:
         name = f"{PREFIX}v{len(self.weights)}"

@@ -1,4 +1,4 @@
-"""Experiments on single layers, as many together in one graph as fit the memory."""
+"""Experiments on single tensors, as many together in one graph as fit the memory."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import numpy.typing as npt
 
 from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
-from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, check_same
+from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, Shapes, check_same, typed
 from onnxlint_q.execute.limits import Share
 from onnxlint_q.execute.session import Session, too_long
-from onnxlint_q.execute.variants.fanout import blocks, fan_out
+from onnxlint_q.execute.variants.fanout import FanOut, blocks, fan_out
 from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator
 from onnxlint_q.execute.variants.references import References
 from onnxlint_q.execute.variants.variant_runs import Samples
@@ -23,25 +23,27 @@ from onnxlint_q.execute.workers import LateError, cores, in_order
 Array = npt.NDArray[Any]
 
 
-def groups(bench: Workbench, experiments: Iterable[Experiment]) -> Iterator[Sequence[Experiment]]:
-    """Experiments that fit one graph, those on one layer together, in the order of the layers.
+def groups(
+    bench: Workbench, experiments: Iterable[Experiment], shapes: Shapes | None = None
+) -> Iterator[Sequence[Experiment]]:
+    """Experiments that fit one graph, those that start at one place together, in data order.
 
-    Each has to be on a single layer, see `Workbench.layer_of`.
+    Each has to start at a place of the main graph, see `Workbench.starts_at`. `shapes` are those of the inputs.
     """
     limits, base = bench.limits, bench.float_model
-    shapes = (known.shape for known in bench.measured.model.types.values() if known.shape is not None)
-    largest = max((math.prod(dim or 1 for dim in shape) for shape in shapes), default=1 << 22)
-    room = max(limits.fewest_variants, limits.tensor_bytes // (4 * largest * cores()))
-    on_layer: dict[str, list[Experiment]] = {}
+    types = typed(bench.measured.model, base.proto, shapes or {})
+    sizes = (math.prod(dim or 1 for dim in known.shape) for known in types.values() if known.shape is not None)
+    room = max(limits.fewest_variants, limits.tensor_bytes // (4 * max(sizes, default=1 << 22) * cores()))
+    by_place: dict[int, list[Experiment]] = {}
     for experiment in experiments:
-        layer = bench.layer_of(experiment)
-        assert layer is not None
-        on_layer.setdefault(layer.output, []).append(experiment)
+        place = bench.starts_at(experiment)
+        assert place is not None
+        by_place.setdefault(place, []).append(experiment)
     group: list[Experiment] = []
     size = 0
-    for layer_key, own in on_layer.items():
-        weights = len({(e.scheme.weights, e.scheme.sharing) for e in own if e.weights})
-        weight = weights * base.weights[base.layer_weights[layer_key]].nbytes
+    for _, own in sorted(by_place.items()):
+        weights = {(e.scheme.weights, e.scheme.sharing, layer) for e in own for layer in e.weights}
+        weight = sum(base.weights[base.layer_weights[layer]].nbytes for *_, layer in weights)
         if group and (len(group) + len(own) > room or size + weight > limits.weight_bytes):
             yield group
             group, size = [], 0
@@ -52,18 +54,24 @@ def groups(bench: Workbench, experiments: Iterable[Experiment]) -> Iterator[Sequ
 
 
 def run_together(
-    bench: Workbench, experiments: Sequence[Experiment], samples: Samples, share: Share, tick: Callable[[], None]
+    bench: Workbench,
+    experiments: Sequence[Experiment],
+    samples: Samples,
+    share: Share,
+    tick: Callable[[], None],
+    shapes: Shapes | None = None,
 ) -> dict[Experiment, OutputError]:
     """Error of each experiment, from one graph that holds all of them, on the samples that fit the share of time.
 
-    There is none where the time was over before the first sample was. `tick` is called after each.
+    There is none where the time was over before the first sample was. `tick` is called after each. A graph that
+    computes shapes is made for inputs of `shapes` alone.
 
     Raises:
         MixesBatchError: the network does not keep the elements of a batch apart, or it is not known to.
         NotRunnableError: ONNX Runtime cannot run the graph.
         DataError: a sample cannot be read.
     """
-    fan = fan_out(bench, experiments)
+    fan = _any_size_or(bench, experiments, shapes or {})
     outputs = list(fan.order)
     # Each thread works on a sample of its own, while this one adds up what the others have done.
     session = Session(fan.executable, 1, bench.limits)
@@ -94,3 +102,13 @@ def run_together(
             if patience == bench.limits.seconds_per_run:
                 raise too_long(patience) from error
     return {experiment: accumulator.result() for experiment, accumulator in sums.items() if accumulator.samples}
+
+
+def _any_size_or(bench: Workbench, experiments: Sequence[Experiment], shapes: Shapes) -> FanOut:
+    """A graph for samples of any size, or where that cannot be, for those of one size."""
+    try:
+        return fan_out(bench, experiments)
+    except MixesBatchError:
+        if not shapes:
+            raise
+        return fan_out(bench, experiments, shapes)

@@ -17,7 +17,6 @@ from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.analysis.outputs.output_kind import Output
 from onnxlint_q.analysis.placement import Placement
 from onnxlint_q.analysis.schemes import Scheme
-from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.execute.executable import Array, Executable, folded
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.variants.rounding import ActivationScale, can_round, with_activations
@@ -117,21 +116,47 @@ class Workbench:
         named = experiment.weights == "all" or len(weights) == len(experiment.weights)
         return ready and named and bool(weights or self.activations_of(experiment))
 
-    def layer_of(self, experiment: Experiment) -> LayerFacts | None:
-        """The one layer whose weight, result or both it quantises; None if it is about anything else."""
+    def starts_at(self, experiment: Experiment) -> int | None:
+        """When the run of an experiment on one tensor parts from the float one, as a place in `computed`.
+
+        It is about one weight, one activation, or the weight of a layer and its result, which part at the layer. None
+        if it is about anything else, or about what is not computed from the inputs in the main graph.
+        """
         weights, activations = experiment.weights, experiment.activations
         if weights == "all" or activations == "all" or len(weights) > 1 or len(activations) > 1:
             return None
-        layers = (self._layer_by_result[tensor] for tensor in activations if tensor in self._layer_by_result)
-        behind = next(layers, None)
-        if not weights:
-            return behind
-        layer = self.measured.layer_by_output.get(next(iter(weights)))
-        return layer if not activations or layer is behind else None
+        places = {self._place_by_layer.get(layer) for layer in weights}
+        places |= {self._place_by_tensor.get(tensor) for tensor in activations}
+        return places.pop() if len(places) == 1 else None
 
     @cached_property
-    def _layer_by_result(self) -> Mapping[str, LayerFacts]:
-        return {self.measured.stored_tensor(layer): layer for layer in self.measured.layers}
+    def computed(self) -> tuple[tuple[str, ...], ...]:
+        """Tensors of the main graph in the order in which they come to be: each input, the results of each node."""
+        graph = self.float_model.proto.graph
+        results = (tuple(filter(None, node.output)) for node in graph.node)
+        return (*((value.name,) for value in graph.input), *results)
+
+    @cached_property
+    def _place_by_layer(self) -> Mapping[str, int]:
+        places = {tensor: place for place, tensors in enumerate(self.computed) for tensor in tensors}
+        found = ((layer.output, places.get(layer.node.outputs[0])) for layer in self.measured.layers)
+        return {layer: place for layer, place in found if place is not None}
+
+    @cached_property
+    def _place_by_tensor(self) -> Mapping[str, int]:
+        model, layers = self.measured.model, self.measured.layers
+        places = {
+            tensor: place
+            for place, tensors in enumerate(self.computed)
+            for tensor in tensors
+            if not model.is_constant(tensor)
+        }
+        results = {
+            self.measured.stored_tensor(layer): self._place_by_layer[layer.output]
+            for layer in layers
+            if layer.output in self._place_by_layer
+        }
+        return {**places, **results}
 
     def executable(self, experiment: Experiment) -> Executable:
         """The model in which just that is quantised."""

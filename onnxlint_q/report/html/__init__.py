@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from onnxlint_q import __version__
-from onnxlint_q.report import digest, words
+from onnxlint_q.report import digest, tensors, words
 from onnxlint_q.report.html.page import pages
 from onnxlint_q.report.html.published import published
 from onnxlint_q.report.html.table import ESTIMATE
@@ -62,7 +62,7 @@ def environment() -> Environment:
         count=words.count,
     )
     made.globals.update(words=words, severity_mark=words.SEVERITY_MARK, verdict_mark=words.VERDICT_MARK)
-    made.globals.update(estimate=ESTIMATE, trials_heading=heading, trial_tables=trial_tables)
+    made.globals.update(tensors=tensors, estimate=ESTIMATE, trials_heading=heading, trial_tables=trial_tables)
     return made
 
 

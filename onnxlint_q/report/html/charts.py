@@ -97,12 +97,16 @@ def fraction_chart(points: Sequence[Point], title: str) -> Markup:
 
 
 def sqnr_chart(
-    points: Sequence[Point], title: str, levels: Sequence[float] = LEVELS_DB, marks: Mapping[int, str] | None = None
+    points: Sequence[Point],
+    title: str,
+    levels: Sequence[float] = LEVELS_DB,
+    marks: Mapping[int, str] | None = None,
+    axis: str = "layer",
 ) -> Markup:
-    """A line over depth in dB with the levels where verdicts change, broken where a layer has no figure.
+    """A line over depth in dB with the levels where verdicts change, broken where a point has no figure.
 
     What lies above the axis is drawn at its end. `marks` are places, counted from 0, that a vertical line and a word
-    point out.
+    point out. `axis` is what the points are.
     """
     values = [point.value for point in points if point.value is not None and point.finite]
     if not values:
@@ -115,7 +119,7 @@ def sqnr_chart(
     body += [_level(y(level), f"{level:g} dB") for level in levels if bottom <= level <= top]
     x = _positions(len(points))
     body += [_mark(x(place), said) for place, said in (marks or {}).items()]
-    return _svg(title, [*body, _line(points, x, y), _depth_axis(len(points))])
+    return _svg(title, [*body, _line(points, x, y), _depth_axis(len(points), axis)])
 
 
 def span_chart(points: Sequence[Point], title: str) -> Markup:
@@ -240,15 +244,15 @@ def _level(y: float, label: str) -> str:
     )
 
 
-def _depth_axis(count: int) -> str:
-    """Layer numbers, those of the table."""
+def _depth_axis(count: int, axis: str = "layer") -> str:
+    """Numbers in data order; of layers, those of the table."""
     if not count:
         return ""
     every = next(n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, count) if count / n <= 14 or n >= count)
     x = _positions(count)
     numbers = [1, *(n for n in range(every, count + 1, every) if n > 1)]
     labels = "".join(f'<text class="x" x="{_n(x(n - 1))}" y="{HEIGHT - 10}">{n}</text>' for n in numbers)
-    return f'{labels}<text class="x" x="{WIDTH - RIGHT + 34}" y="{HEIGHT - 10}">layer</text>'
+    return f'{labels}<text class="x" x="{WIDTH - RIGHT + 34}" y="{HEIGHT - 10}">{axis}</text>'
 
 
 def _stem(x: float, y0: float, y1: float, depthwise: bool) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from onnxlint_q.finding import Finding, Severity
-from onnxlint_q.report import digest, words
+from onnxlint_q.report import digest, tensors, words
 from onnxlint_q.report.html import charts
 from onnxlint_q.report.html.charts import Point
 from onnxlint_q.report.html.table import ESTIMATE, Column, columns
@@ -172,7 +172,7 @@ def _card(model: ModelResult, result: SchemeResult) -> Card:
         basis=words.basis(result, model.calibration),
         outputs=words.outputs(result),
         note=words.note(result),
-        weakest=_weakest(model, result.scheme),
+        weakest=tensors.most_costly(result) or _weakest(model, result.scheme),
         gauge=_gauge(result, model.levels),
     )
 
@@ -239,7 +239,7 @@ def _figures(model: ModelResult) -> Iterable[Figure]:
         )
 
     for result in model.schemes:
-        yield _sqnr_figure(model, result.scheme)
+        yield _sqnr_figure(model, result)
     title = "Average precision by layer"
     yield Figure(
         title,
@@ -275,7 +275,27 @@ def _figures(model: ModelResult) -> Iterable[Figure]:
         )
 
 
-def _sqnr_figure(model: ModelResult, scheme: str) -> Figure:
+def _sqnr_figure(model: ModelResult, result: SchemeResult) -> Figure:
+    return _places_figure(model, result) if result.noise else _layers_figure(model, result.scheme)
+
+
+def _places_figure(model: ModelResult, result: SchemeResult) -> Figure:
+    """Every tensor that was quantised alone, those without a layer included."""
+    points = tuple(
+        Point(f"{n} {words.name(place.label, 80)} ({place.said})", place.sqnr_db)
+        for n, place in enumerate(tensors.places(result), start=1)
+    )
+    title = f"Output SQNR by operator, {words.name(result.scheme, 40)}"
+    return Figure(
+        title,
+        "SQNR at the model's output if the weight or the result of this operator alone is quantised, the worse of the "
+        "two. Every operator that the scheme rounds at is there, numbered in data order. Lower is worse.",
+        charts.sqnr_chart(points, title, charts.levels_db(model.levels), axis="operator"),
+        (("measured-key", "measured"),),
+    )
+
+
+def _layers_figure(model: ModelResult, scheme: str) -> Figure:
     figures = [known(model, row, scheme) for row in model.layers]
     points = tuple(
         Point(

@@ -87,6 +87,7 @@ class HeavyTailedActivation(Rule):
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
     needs_calibration: ClassVar[bool] = True
+    supersedes: ClassVar[tuple[str, ...]] = ("QA004",)
 
     warning_ratio: float = option(4.0, doc="range over bulk range that is reported", source="two bits lost")
     error_ratio: float = option(16.0, doc="range over bulk range that is an error", source="four bits lost")

@@ -76,6 +76,7 @@ class InfiniteMask(Rule):
     name: ClassVar[str] = "infinite-mask"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
+    supersedes: ClassVar[tuple[str, ...]] = ("QA004",)
 
     magnitude: float = option(
         1000.0, doc="magnitude of a negative constant that is reported", source="a step of 4 at 8 bits, e^4 = 50"

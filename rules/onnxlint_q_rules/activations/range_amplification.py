@@ -104,6 +104,7 @@ class RangeAmplification(Rule):
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.LOW
     needs_calibration: ClassVar[bool] = True
+    supersedes: ClassVar[tuple[str, ...]] = ("QA004",)
 
     amplification: float = option(
         4.0,

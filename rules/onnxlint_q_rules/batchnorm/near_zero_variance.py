@@ -83,6 +83,7 @@ class NearZeroVariance(Rule):
     name: ClassVar[str] = "near-zero-variance"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
+    supersedes: ClassVar[tuple[str, ...]] = ("QW006",)
 
     epsilons: float = option(
         EPSILONS,

@@ -76,6 +76,7 @@ class OutlierGamma(Rule):
     name: ClassVar[str] = "outlier-gamma"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
+    supersedes: ClassVar[tuple[str, ...]] = ("QW006",)
 
     gain_ratio: float = option(
         8.0,

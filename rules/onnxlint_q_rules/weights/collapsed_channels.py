@@ -74,6 +74,7 @@ class CollapsedChannels(Rule):
     name: ClassVar[str] = "collapsed-channels"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
+    supersedes: ClassVar[tuple[str, ...]] = ("QW006",)
 
     share: float = option(
         0.1,

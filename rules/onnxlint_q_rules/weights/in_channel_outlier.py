@@ -100,6 +100,7 @@ class InChannelOutlier(Rule):
     name: ClassVar[str] = "in-channel-outlier"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
+    supersedes: ClassVar[tuple[str, ...]] = ("QW006",)
 
     channel_sqnr_db: float = option(
         20.0,

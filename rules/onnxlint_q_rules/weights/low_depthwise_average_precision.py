@@ -78,6 +78,7 @@ class LowDepthwiseAveragePrecision(Rule):
     name: ClassVar[str] = "low-depthwise-average-precision"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
+    supersedes: ClassVar[tuple[str, ...]] = ("QW006",)
 
     average_precision: float = option(
         0.25,

@@ -1,0 +1,150 @@
+"""What each weight and each activation alone costs the output, under schemes that the network does not survive."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.observed.costs import SchemeCosts, TensorCost
+from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.execute.limits import Allowance
+from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
+from onnxlint_q.execute.variants.output_error import OutputError
+from onnxlint_q.execute.variants.variant_runs import Samples
+from onnxlint_q.execute.variants.workbench import Workbench
+from onnxlint_q.finding import Subject
+from onnxlint_q.proof.whole import Whole
+
+Tensor = tuple[Subject, str]
+COSTS_SECONDS = 60.0
+"""What all of it takes at most, give or take a run."""
+# What running every tensor on more than one sample may take, and what running the most costly ones on all may.
+_EVERY_SECONDS = 8.0
+_AGAIN_SECONDS = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """What the runs showed.
+
+    Attributes:
+        by_scheme: by name of the scheme.
+        errors: of each tensor alone, on the samples that ranges were taken from.
+        notes: what the time did not reach, in words.
+    """
+
+    by_scheme: Mapping[str, SchemeCosts] = field(default_factory=dict)
+    errors: Errors = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def cost_db(error: OutputError) -> float | None:
+    """SQNR (dB) of the worst output: infinite where the outputs are identical, None where there is none."""
+    if not error.has_signal:
+        return None
+    return math.inf if error.worst_db is None else error.worst_db
+
+
+def measure_costs(
+    bench: Workbench,
+    whole: Whole,
+    lost: Sequence[Scheme],
+    samples: Samples,
+    known: Errors | None = None,
+    progress: Progress = silent,
+    seconds: float = COSTS_SECONDS,
+) -> Costs:
+    """Quantise every weight and every activation alone.
+
+    Each runs on as many samples as a few seconds allow, and on one in any case. The tensors that then make up most of
+    the noise run on all samples, as far as a few more seconds reach.
+
+    Args:
+        bench: the network, with the ranges of its activations.
+        whole: what the schemes leave of its outputs.
+        lost: those that it does not survive.
+        samples: those that ranges were taken from.
+        known: what was measured on all of these samples already; it is not run again.
+        progress: told how many tensors are done.
+        seconds: after which all is over.
+
+    Raises:
+        NotRunnableError: ONNX Runtime cannot load or run the folded model.
+        DataError: a sample cannot be read.
+    """
+    if not lost:
+        return Costs()
+    assert bench.observations is not None
+    count, end = bench.observations.samples, time.monotonic() + seconds
+    alone = {scheme: _alone(bench, scheme) for scheme in lost}
+    every = list(dict.fromkeys(one for tensors in alone.values() for one in tensors.values()))
+    errors = {one: known[one] for one in every if known and one in known}
+    first = Allowance(seconds, count, aim=_EVERY_SECONDS)
+    errors |= run_experiments(bench, [one for one in every if one not in errors], samples, progress, first)
+
+    def table() -> Mapping[Scheme, SchemeCosts]:
+        return {scheme: _costs(scheme, alone[scheme], errors, whole) for scheme in lost}
+
+    most = [alone[scheme][cost.kind, cost.tensor] for scheme, costs in table().items() for cost in costs.most()]
+    again = [one for one in most if errors[one].samples < count]
+    left = Allowance(end - time.monotonic(), count, aim=_AGAIN_SECONDS)
+    for one, error in run_experiments(bench, again, samples, progress, left).items():
+        if error.samples > errors[one].samples:
+            errors[one] = error
+    if whole.held_out:
+        unexplained = [Experiment(scheme) for scheme, costs in table().items() if not costs.explained]
+        errors |= run_experiments(bench, unexplained, samples, progress, Allowance(end - time.monotonic(), count))
+    return Costs(
+        {scheme.name: costs for scheme, costs in table().items()},
+        errors,
+        tuple(_cut_short(every, errors, count, seconds)),
+    )
+
+
+def _alone(bench: Workbench, scheme: Scheme) -> Mapping[Tensor, Experiment]:
+    """Every tensor that the bench can quantise alone under a scheme, in data order, a weight before its result."""
+    weights = (layer.output for layer in bench.measured.layers)
+    activations = (place.tensor for place in bench.measured.placements if not place.constant)
+    found = {(Subject.WEIGHT, layer): Experiment.on_weight(scheme, layer) for layer in weights}
+    found |= {(Subject.ACTIVATION, tensor): Experiment.on_activation(scheme, tensor) for tensor in activations}
+    places = {tensor: bench.starts_at(one) for tensor, one in found.items() if bench.can_run(one)}
+    last = len(bench.computed)
+    ordered = sorted(places, key=lambda tensor: last if (place := places[tensor]) is None else place)
+    return {tensor: found[tensor] for tensor in ordered}
+
+
+def _costs(scheme: Scheme, alone: Mapping[Tensor, Experiment], errors: Errors, whole: Whole) -> SchemeCosts:
+    found = tuple(_found(scheme, alone, errors))
+    whole_db, fitted = cost_db(whole.errors[Experiment(scheme)]), errors.get(Experiment(scheme))
+    return SchemeCosts(
+        scheme.name,
+        math.inf if whole_db is None else whole_db,
+        found,
+        len(alone) - len(found),
+        cost_db(fitted) if fitted is not None else None,
+    )
+
+
+def _found(scheme: Scheme, alone: Mapping[Tensor, Experiment], errors: Errors) -> Iterator[TensorCost]:
+    for (kind, tensor), one in alone.items():
+        error = errors.get(one)
+        sqnr_db = cost_db(error) if error is not None else None
+        if error is not None and sqnr_db is not None:
+            yield TensorCost(tensor, kind, scheme.name, sqnr_db, error.samples)
+
+
+def _cut_short(every: Sequence[Experiment], errors: Errors, count: int, seconds: float) -> Iterator[str]:
+    runs = {one.essence: errors.get(one) for one in every}
+    missing = sum(error is None for error in runs.values())
+    fewer = [error.samples for error in runs.values() if error is not None and error.samples < count]
+    if missing:
+        yield f"{missing} of {len(runs)} tensors were not quantised alone: all of them may take {seconds:g} s"
+    if fewer:
+        yield (
+            f"{len(fewer)} of {len(runs)} tensors were quantised alone on as few as {min(fewer)} of {count} samples, "
+            "to save time"
+        )

@@ -1,0 +1,82 @@
+"""What each tensor alone costs under a scheme that the model does not survive, ready to be laid out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from onnxlint_q.finding import Subject
+from onnxlint_q.report import words
+from onnxlint_q.workflow.results import SchemeResult, TensorRow
+
+LEGEND = (
+    "dB: SQNR at the model's output if this tensor alone is quantised, measured. Share: of the noise of all tensors, "
+    "each alone"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One operator, or one input of the model, with the tensors there that were quantised alone.
+
+    Attributes:
+        label: its name.
+        sqnr_db: of its most costly tensor; None where nothing is lost.
+        said: each tensor with its figure.
+    """
+
+    label: str
+    sqnr_db: float | None
+    said: str
+
+
+def title(result: SchemeResult) -> str:
+    """The heading over the tensors of a scheme."""
+    return f"Tensors that cost the output most under {words.name(result.scheme, 40)}"
+
+
+def label(row: TensorRow) -> str:
+    """The name to show: that of the operator, else of the tensor, as in `Location.label`."""
+    return row.node or row.tensor
+
+
+def part(row: TensorRow) -> str:
+    """Which tensor of the operator it is."""
+    if row.kind is Subject.WEIGHT:
+        return "weight"
+    return "result" if row.op_type else "input"
+
+
+def share(row: TensorRow) -> str:
+    """Its share of the noise."""
+    return words.percent(round(row.share, 3))
+
+
+def most_costly(result: SchemeResult) -> str:
+    """The tensor that makes most of the noise, as a sentence; empty where none was measured."""
+    if not result.noise:
+        return ""
+    row = result.noise[0]
+    name = words.name(label(row), 70)
+    what = f"the {part(row)} of {name}" if row.op_type else f"the input {name}"
+    return f"Costs most: {what}, {words.decibel(row.sqnr_db)} if it alone is quantised, {share(row)} of the noise."
+
+
+def more(result: SchemeResult, shown: int) -> str:
+    """How many tensors of those that make most of the noise are not among so many; empty where none."""
+    hidden = len(result.noise) - shown
+    if hidden <= 0:
+        return ""
+    told = words.percent(round(sum(row.share for row in result.noise), 2))
+    return f"and {hidden} more; all of them make {told} of the noise"
+
+
+def places(result: SchemeResult) -> Iterator[Place]:
+    """The operators along the network."""
+    for _, group in groupby(result.tensors, key=lambda row: (row.node, row.op_type) if row.node else row.tensor):
+        rows = list(group)
+        worst = min(row.sqnr_db for row in rows)
+        said = ", ".join(f"{part(row)} {words.decibel(row.sqnr_db)}" for row in rows)
+        yield Place(label(rows[0]), worst if math.isfinite(worst) else None, said)

@@ -1,0 +1,49 @@
+"""What the two rules about measured costs share: which tensors they tell, and what they say of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from onnxlint_q.analysis.observed.costs import SchemeCosts, TensorCost
+from onnxlint_q.finding import Claim, Metric, Subject
+from onnxlint_q.judge.facts import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One tensor that a rule tells.
+
+    Attributes:
+        cost: what it costs alone.
+        costs: what all tensors cost under its scheme.
+    """
+
+    cost: TensorCost
+    costs: SchemeCosts
+
+    def message(self, what: str, form: str) -> str:
+        """What is rounded to which form, and what that leaves."""
+        left = f"{self.cost.sqnr_db:.1f} dB at the output"
+        return f"under {self.cost.scheme}, rounding {what} to {form} alone leaves {left}"
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """The numbers behind the message."""
+        return {
+            "sqnr_db": self.cost.sqnr_db,
+            "noise_share": self.costs.share(self.cost),
+            "scheme_sqnr_db": self.costs.whole_db,
+            "samples": self.cost.samples,
+        }
+
+    @property
+    def claim(self) -> Claim:
+        """What the run has shown already."""
+        return Claim(self.cost.kind, self.cost.tensor, self.cost.scheme)
+
+
+def told(facts: Facts, kind: Subject, share: float, below_db: float) -> Iterator[Told]:
+    """The tensors of one kind among those that make up this share of the noise of a scheme, and matter alone."""
+    for costs in facts.costs.values():
+        yield from (Told(cost, costs) for cost in costs.most(share) if cost.kind is kind and cost.sqnr_db < below_db)
