@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.observed.costs import SchemeCosts, TensorCost
-from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.analysis.schemes import SCHEMES, Scheme
 from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
@@ -103,6 +103,18 @@ def measure_costs(
         errors,
         tuple(_cut_short(every, errors, count, seconds)),
     )
+
+
+def refined(costs: SchemeCosts, errors: Errors) -> SchemeCosts:
+    """The same tensors with the figures of runs on more samples, where there are any."""
+    return replace(costs, tensors=tuple(_refined(cost, errors) for cost in costs.tensors))
+
+
+def _refined(cost: TensorCost, errors: Errors) -> TensorCost:
+    made = Experiment.on_weight if cost.kind is Subject.WEIGHT else Experiment.on_activation
+    error = errors.get(made(SCHEMES[cost.scheme], cost.tensor))
+    sqnr_db = cost_db(error) if error is not None and error.samples > cost.samples else None
+    return cost if error is None or sqnr_db is None else replace(cost, sqnr_db=sqnr_db, samples=error.samples)
 
 
 def _alone(bench: Workbench, scheme: Scheme) -> Mapping[Tensor, Experiment]:

@@ -19,6 +19,7 @@ from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels, worst
+from onnxlint_q.proof.costs import refined
 from onnxlint_q.proof.prove import NO_SIGNAL, experiment_of
 from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
@@ -51,13 +52,13 @@ def assemble(record: Record) -> ModelResult:
     """The result of one model, findings most important first."""
     facts, config = record.facts, record.config
     findings = (*record.findings, *(_not_run(record, missing) for missing in record.not_run))
-    measured = {**(record.proof.errors if record.proof is not None else {}), **record.alone}
+    measured = _measured(record)
     return ModelResult(
         path=facts.model.name,
         sha256=facts.model.sha256,
         opset=facts.model.opset,
         format=facts.format.value,
-        schemes=tuple(_with_causes(record, _scheme_result(record, scheme)) for scheme in facts.schemes)
+        schemes=tuple(_with_causes(record, _scheme_result(record, scheme), measured) for scheme in facts.schemes)
         if facts.is_float or facts.coded
         else (),
         layers=tuple(_row(record, layer, measured) for layer in facts.layers),
@@ -111,11 +112,18 @@ def _importance(record: Record, finding: Finding) -> tuple[bool, int, float, str
     )
 
 
-def _with_causes(record: Record, result: SchemeResult) -> SchemeResult:
+def _measured(record: Record) -> Errors:
+    """What was measured of tensors alone: of each the run on the most samples."""
+    quick = record.costs.errors if record.costs is not None else {}
+    return {**quick, **record.alone, **(record.proof.errors if record.proof is not None else {})}
+
+
+def _with_causes(record: Record, result: SchemeResult, measured: Errors) -> SchemeResult:
     """The verdict with what each tensor alone costs, where that was measured."""
     costs = record.facts.costs.get(result.scheme)
     if costs is None:
         return result
+    costs = refined(costs, measured)
     note = "; ".join(filter(None, [result.note, *unexplained(costs)]))
     return replace(result, note=note, tensors=tensor_rows(record.facts, costs))
 

@@ -118,5 +118,8 @@ class Record:
 
     @property
     def alone(self) -> Errors:
-        """What tensors cost alone, as far as it was measured before any claim."""
-        return {**(self.costs.errors if self.costs is not None else {}), **(self.table or {})}
+        """What tensors cost alone, as far as it was measured before any claim on all samples that claims run on."""
+        seen = self.facts.observations
+        count = seen.samples if seen is not None else 0
+        found = {**(self.costs.errors if self.costs is not None else {}), **(self.table or {})}
+        return {one: error for one, error in found.items() if error.samples >= count}

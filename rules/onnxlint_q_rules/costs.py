@@ -17,14 +17,18 @@ class Told:
     Attributes:
         cost: what it costs alone.
         costs: what all tensors cost under its scheme.
+        samples: how many there are to measure on.
     """
 
     cost: TensorCost
     costs: SchemeCosts
+    samples: int
 
     def message(self, what: str, form: str) -> str:
         """What is rounded to which form, and what that leaves."""
         left = f"{self.cost.sqnr_db:.1f} dB at the output"
+        if self.cost.samples < self.samples:
+            left += f", on the first {self.cost.samples} of {self.samples} samples"
         return f"under {self.cost.scheme}, rounding {what} to {form} alone leaves {left}"
 
     @property
@@ -45,5 +49,8 @@ class Told:
 
 def told(facts: Facts, kind: Subject, share: float, below_db: float) -> Iterator[Told]:
     """The tensors of one kind among those that make up this share of the noise of a scheme, and matter alone."""
+    samples = facts.observations.samples if facts.observations is not None else 0
     for costs in facts.costs.values():
-        yield from (Told(cost, costs) for cost in costs.most(share) if cost.kind is kind and cost.sqnr_db < below_db)
+        yield from (
+            Told(cost, costs, samples) for cost in costs.most(share) if cost.kind is kind and cost.sqnr_db < below_db
+        )

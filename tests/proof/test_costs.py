@@ -18,7 +18,7 @@ from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.finding import Subject
 from onnxlint_q.judge.facts import Facts, facts_of
-from onnxlint_q.proof.costs import Costs, cost_db, measure_costs
+from onnxlint_q.proof.costs import Costs, cost_db, measure_costs, refined
 from onnxlint_q.proof.whole import Whole, measure_schemes
 
 # Attention whose mask is far below the scores: the sum gets a step that swallows them.
@@ -130,3 +130,14 @@ def test_the_figure_of_one_run() -> None:
     assert cost_db(OutputError(12.0, None, has_signal=True, samples=1)) == 12.0
     assert cost_db(OutputError(None, None, has_signal=True, samples=1)) == float("inf")
     assert cost_db(OutputError(None, None, has_signal=False, samples=1)) is None
+
+
+def test_a_run_on_more_samples_tells_better() -> None:
+    facts = known()
+    costs = measured(facts).by_scheme[INT8_PER_TENSOR.name]
+    quick = replace(costs, tensors=tuple(replace(cost, samples=1, sqnr_db=9.0) for cost in costs.tensors))
+    masked = Experiment.on_activation(INT8_PER_TENSOR, "masked")
+    fuller = {masked: OutputError(4.0, None, has_signal=True, samples=SAMPLES)}
+    told = {cost.tensor: (cost.sqnr_db, cost.samples) for cost in refined(quick, fuller).tensors}
+    assert told == {cost.tensor: (9.0, 1) for cost in costs.tensors} | {"masked": (4.0, SAMPLES)}
+    assert refined(costs, fuller) == costs, "as many are no more"

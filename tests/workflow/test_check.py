@@ -25,6 +25,7 @@ from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.judge.own_findings import NOT_RUN, RULE_CRASHED
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.verdict import Verdict
+from onnxlint_q.proof import costs as costs_module
 from onnxlint_q.workflow import check as workflow
 from onnxlint_q.workflow.assemble import assemble
 from onnxlint_q.workflow.check import lint
@@ -298,3 +299,24 @@ def test_a_loss_that_no_tensor_explains_is_said() -> None:
         "the loss is in ranges that do not hold for other samples: on those that they were taken from 18.0 dB are left"
     ]
     assert list(unexplained(replace(costs, whole_db=3.0, tensors=()))) == []
+
+
+def test_claims_do_not_rest_on_the_few_samples_of_a_quick_look(
+    models: Path, calibration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little time there was for all tensors, a claim is tested on every sample, and every table tells that."""
+    source = open_source(str(calibration), PRESETS["raw"])
+    rules = Config().build([entry.rule for entry in load_rules()])
+    request = CheckRequest(DataRequest(source, 16))
+    full = lint(models / BROKEN, rules, Config(), request)
+    monkeypatch.setattr(costs_module, "_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(costs_module, "_AGAIN_SECONDS", 0.0)
+    quick = lint(models / BROKEN, rules, Config(), request)
+    assert any("on as few as" in note for note in quick.notes) and not full.notes
+    tested = [[(f.code, f.evidence) for f in result.findings if f.claim is not None] for result in (full, quick)]
+    assert tested[0] == tested[1]
+    told = {row.tensor: row.sqnr_db for row in quick.schemes[0].tensors if row.kind is Subject.WEIGHT}
+    for first, second in zip(full.findings, quick.findings, strict=True):
+        if second.claim is not None:
+            assert second.measured_db == pytest.approx(first.measured_db, abs=0.2)
+            assert told[second.claim.tensor] == second.measured_db
