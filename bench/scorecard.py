@@ -23,6 +23,7 @@ from onnxlint_q.graph import read_model
 from onnxlint_q.judge.verdict import VerdictLevels
 
 SCHEMES = (INT8_PER_TENSOR, INT8_PER_CHANNEL)
+LOW_DB = 20.0
 
 
 def ranks(values: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -67,6 +68,12 @@ def score(model_path: Path, truth: dict[str, Any]) -> dict[str, Any]:
     errors = [v - measured[k] for k in common if (v := per_layer[k]["forecast"]) is not None]
     row["layers"], row["matched"] = len(measured), len(errors)
     row["layer_error_db"] = float(np.median(errors)) if errors else float("nan")
+    told = {key: made[INT8_PER_TENSOR.name].told(key) for key in common}
+    row["told"] = [
+        (figures.weight_sqnr_db, measured[key])
+        for key, figures in told.items()
+        if figures is not None and figures.weight_sqnr_db is not None
+    ]
     levels = VerdictLevels()
     for scheme, key in ((INT8_PER_TENSOR, "per_tensor"), (INT8_PER_CHANNEL, "per_channel")):
         real = truth["end_to_end"][key]
@@ -79,6 +86,23 @@ def score(model_path: Path, truth: dict[str, Any]) -> dict[str, Any]:
         )
     row["unknown"] = made[INT8_PER_TENSOR.name].unknown
     return row
+
+
+def spread(pairs: Sequence[Sequence[tuple[float, float]]]) -> str:
+    """How far told figures of single layers are off, over networks: dB, and where two thirds are, by network."""
+    errors = [np.array([said - was for said, was in own]) for own in pairs if own]
+    if not errors:
+        return "none"
+    every = np.concatenate(errors)
+    size = np.abs(every)
+    order = np.argsort(size)
+    weight = np.concatenate([np.full(own.size, 1 / own.size) for own in errors])[order].cumsum()
+    thirds = float(size[order][np.searchsorted(weight, weight[-1] * 2 / 3)])
+    low, high = np.quantile(every, (0.1, 0.9))
+    return (
+        f"{every.size:4} figures, median {np.median(every):.1f}, median size {np.median(size):.1f}, four fifths from "
+        f"{low:.1f} to {high:.1f}, two thirds within {thirds:.1f} dB, each network counting the same"
+    )
 
 
 def main(models: Path, truths: Path, names: Sequence[str]) -> None:
@@ -98,7 +122,9 @@ def main(models: Path, truths: Path, names: Sequence[str]) -> None:
             + f"  {' '.join(row['unknown'])}"
         )
     print(f"{'mean':28}" + "".join(f"{np.mean([r[c] for r in rows]):14.3f}" for c in columns))
-    print()
+    print("layers, as told            ", spread([row["told"] for row in rows]))
+    low = [[(said, was) for said, was in row["told"] if was < LOW_DB] for row in rows]
+    print(f"layers measured under {LOW_DB:g} dB", spread(low), end="\n\n")
     for key in ("per_tensor", "per_channel"):
         print(f"{key:28}{'predicted dB':>14}{'measured dB':>14}  predicted verdict / measured verdict")
         differences, right = [], 0

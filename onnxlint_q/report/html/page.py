@@ -308,7 +308,7 @@ def _layers_figure(model: ModelResult, scheme: str) -> Figure:
     )
     drawn = {point.style for point in points if point.finite}
     title = f"Output SQNR by layer, {words.name(scheme, 40)}"
-    spread = f" A forecast is one {about}." if (about := words.give_or_take(figures)) else ""
+    spread = f" Forecast: {about}." if (about := words.give_or_take(figures)) else ""
     return Figure(
         title,
         "SQNR at the model's output if the weight of this layer alone is quantised, the best figure that is known. "
