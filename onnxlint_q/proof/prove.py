@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import SCHEMES
-from onnxlint_q.execute.data.source import Sample, Source
+from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
 from onnxlint_q.execute.variants.variant_runs import run_variants
@@ -49,44 +48,34 @@ def experiment_of(claim: Claim) -> Experiment:
 def prove(
     bench: Workbench,
     findings: Sequence[Finding],
-    source: Source,
-    count: int,
+    split: Split,
     progress: Progress = silent,
     known: Errors | None = None,
 ) -> Proof:
     """Test every claim, every cure and every scheme on a float model.
 
     Claims run on the calibration samples, and not again where `known` has measured them there; the end-to-end figures
-    on as many others where the source has them, because ranges fit the samples that they were taken from.
+    on those that were held out.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run the folded model.
         DataError: a sample cannot be read.
     """
-    assert bench.observations is not None
-    calibrated = bench.observations.samples
-    samples = partial(_samples, bench, source, calibrated, 0)
     claimed = dict.fromkeys(experiment_of(finding.claim) for finding in findings if finding.claim is not None)
     errors = {experiment: known[experiment] for experiment in claimed if known and experiment in known}
     untested = [experiment for experiment in claimed if experiment not in errors and bench.can_run(experiment)]
-    errors |= run_experiments(bench, untested, samples, progress)
+    errors |= run_experiments(bench, untested, split.for_ranges, progress)
     cures = cure_runs(bench.measured, findings)
-    tried = run_variants(bench, cures.variants, samples, progress)
+    tried = run_variants(bench, cures.variants, split.for_ranges, progress)
     tested = (_tested(finding, errors) for finding in findings)
 
-    unseen = partial(_samples, bench, source, count, calibrated)
-    more = next(unseen(), None) is not None
     whole = [Experiment(scheme) for scheme in bench.measured.schemes if bench.can_run(Experiment(scheme))]
-    schemes = run_experiments(bench, whole, unseen if more else samples, progress)
+    schemes = run_experiments(bench, whole, split.for_verdict, progress)
     return Proof(
         findings=tuple(cure_tried(finding, cures, tried) for finding in tested),
         errors={**errors, **schemes},
-        held_out=max((error.samples for error in schemes.values()), default=0) if more else 0,
+        held_out=max((error.samples for error in schemes.values()), default=0) if split.held_out else 0,
     )
-
-
-def _samples(bench: Workbench, source: Source, count: int, skip: int) -> Iterator[Sample]:
-    return source.take(bench.measured.model.inputs, count, skip)
 
 
 def _tested(finding: Finding, errors: Errors) -> Finding:

@@ -226,7 +226,7 @@ def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
     kind = "synthetic sample" if calibration.synthetic else "sample"
     if calibration.held_out:
         return f"measured on {count(calibration.held_out, f'held-out {kind}')}"
-    return f"measured on the same {count(calibration.samples, kind)} the ranges were taken from"
+    return f"measured on {count(calibration.samples, kind)} that the ranges were taken from too: there are no others"
 
 
 def missing_sqnr(result: SchemeResult) -> str | None:
@@ -267,10 +267,10 @@ def note(result: SchemeResult) -> str:
 
 def calibration_words(calibration: CalibrationSummary) -> str:
     """What the run was fed, on one line."""
-    held_out = f", verdict on {count(calibration.held_out, 'other')}" if calibration.held_out else ""
+    divided = f" for ranges, {count(calibration.held_out, 'other')} for the verdict" if calibration.held_out else ""
     preprocessing = f", {shown(calibration.preprocessing)}" if calibration.preprocessing else ""
     ranges = f", ranges by {name(calibration.observer, 40)}" if calibration.observer != "min-max" else ""
-    return f"{name(calibration.source)}: {count(calibration.samples, 'sample')}{held_out}{preprocessing}{ranges}"
+    return f"{name(calibration.source)}: {count(calibration.samples, 'sample')}{divided}{preprocessing}{ranges}"
 
 
 SYNTHETIC = (

@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.errors import DataError, OnnxlintError, UsageError, as_one_line
 from onnxlint_q.execute.data.inspection import inspect
+from onnxlint_q.execute.data.split import Split, split
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
@@ -150,6 +150,11 @@ def _data(record: Record) -> DataRequest:
     return record.request.data
 
 
+def _split(record: Record) -> Split:
+    assert record.split is not None
+    return record.split
+
+
 def _fold(record: Record, _: Progress) -> Record:
     return replace(record, bench=workbench(record.facts))
 
@@ -160,13 +165,15 @@ def _probe(record: Record, progress: Progress) -> Record:
 
 
 def _inspect(record: Record, progress: Progress) -> Record:
-    data = _data(record)
-    return replace(record, facts=record.facts.inspected(inspect(record.facts, data.source, data.samples, progress)))
+    data, facts = _data(record), record.facts
+    divided = split(data.source, facts.model.inputs, data.samples, judged=facts.is_float)
+    seen = inspect(facts, data.source, divided.used, progress)
+    return replace(record, split=divided, facts=facts.inspected(replace(seen, for_ranges=divided.calibrating)))
 
 
 def _observe(record: Record, progress: Progress) -> Record:
     data = _data(record)
-    observations = observe(record.facts, data.source, data.samples, progress)
+    observations = observe(record.facts, data.source, _split(record).calibrating, progress)
     bench = record.bench.calibrated(observations, data.observer) if record.bench is not None else None
     return replace(record, facts=record.facts.observed(observations), bench=bench)
 
@@ -176,16 +183,13 @@ def _judge(record: Record, _: Progress) -> Record:
 
 
 def _measure_layers(record: Record, progress: Progress) -> Record:
-    data, seen = _data(record), record.facts.observations
-    assert seen is not None and record.bench is not None
-    samples = partial(data.source.take, record.facts.model.inputs, seen.samples)
-    return replace(record, table=measure_sensitivity(record.bench, samples, progress))
+    assert record.bench is not None
+    return replace(record, table=measure_sensitivity(record.bench, _split(record).for_ranges, progress))
 
 
 def _prove(record: Record, progress: Progress) -> Record:
-    data = _data(record)
     assert record.bench is not None
-    proof = prove(record.bench, record.judged, data.source, data.samples, progress, record.table)
+    proof = prove(record.bench, record.judged, _split(record), progress, record.table)
     findings = tuple(_restored(proof.findings, record.rules, record.config))
     return replace(record, proof=replace(proof, findings=findings))
 

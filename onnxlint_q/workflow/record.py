@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.execute.data.source import Source
+from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.finding import Finding
@@ -28,7 +29,7 @@ class DataRequest:
 
     Attributes:
         source: where samples come from.
-        samples: how many to calibrate on.
+        samples: how many to calibrate on, and how many others to judge on, at most.
         observer: how ranges are taken from them, one of analysis.observed.observers.
         layers: quantise every layer alone as well, weight, result and both.
         trials: on how many disjoint subsets to calibrate again; 0 for none.
@@ -78,6 +79,7 @@ class Record:
     Attributes:
         request, rules, config: what was asked for.
         facts: what the file tells; the stages `inspect` and `observe` add what they saw to it.
+        split: which samples ranges are taken from and which the verdict is measured on; of the stage `inspect`.
         bench: the folded float model that experiments change; `observe` adds the ranges that it saw.
         probe: the run on synthetic inputs.
         judged: the findings of all rules, before any of their claims was tested.
@@ -92,6 +94,7 @@ class Record:
     rules: tuple[Rule, ...]
     config: Config
     facts: Facts
+    split: Split | None = None
     bench: Workbench | None = None
     probe: Probe | None = None
     judged: tuple[Finding, ...] = ()

@@ -14,6 +14,7 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.sources import ArraySource, open_source
+from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.finding import Confidence, Cure, Evidence, Finding, Location, Severity
@@ -68,7 +69,7 @@ def samples(still: float) -> Array:
 
 def tried(facts: Facts, source: Source, count: int, *findings: Finding) -> tuple[Finding, ...]:
     bench = workbench(facts).calibrated(observe(facts, source, count))
-    return prove(bench, findings, source, count).findings
+    return prove(bench, findings, Split(source, facts.model.inputs, count, 0)).findings
 
 
 def test_a_cure_of_a_constant_channel_holds(models: Path, calibration: Path) -> None:

@@ -21,6 +21,7 @@ from onnxlint_q.execute.batch import batch_rules
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.sources import ArraySource
+from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Allowance, Limits
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.experiment_runs import Errors
@@ -255,7 +256,7 @@ def test_claims_rest_on_the_table(models: Path, calibration: Path) -> None:
         for layer in facts.layers
         for scheme in DEFAULT_SCHEMES
     ]
-    proof = prove(bench, findings, source, 2, known=table)
+    proof = prove(bench, findings, Split(source, facts.model.inputs, 2, 2), known=table)
     for finding in proof.findings:
         assert finding.claim is not None and finding.evidence is Evidence.REFUTED
         assert finding.measured_db == table[experiment_of(finding.claim)].sqnr_db
