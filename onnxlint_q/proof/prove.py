@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.variants.accuracy import Accuracy
 from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
 from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench
@@ -30,11 +32,13 @@ class Proof:
         findings: with their claims tested.
         errors: of the claims, on the samples that ranges were taken from, and of whole schemes.
         held_out: samples of the end-to-end figures that ranges were not taken from; 0 if it had to be the same ones.
+        top1: how often whole schemes and the float model are right on those, where there are labels.
     """
 
     findings: tuple[Finding, ...]
     errors: Errors = field(default_factory=dict)
     held_out: int = 0
+    top1: Mapping[Experiment, Top1] = field(default_factory=dict)
 
 
 def experiment_of(claim: Claim) -> Experiment:
@@ -51,15 +55,16 @@ def prove(
     split: Split,
     progress: Progress = silent,
     known: Errors | None = None,
+    labels: Sequence[int] | None = None,
 ) -> Proof:
     """Test every claim, every cure and every scheme on a float model.
 
     Claims run on the calibration samples, and not again where `known` has measured them there; the end-to-end figures
-    on those that were held out.
+    on those that were held out; with `labels`, the class of each sample, also how often they have a classifier right.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run the folded model.
-        DataError: a sample cannot be read.
+        DataError: a sample cannot be read, or has no class that the model has although labels were given.
     """
     claimed = dict.fromkeys(experiment_of(finding.claim) for finding in findings if finding.claim is not None)
     errors = {experiment: known[experiment] for experiment in claimed if known and experiment in known}
@@ -70,11 +75,14 @@ def prove(
     tested = (_tested(finding, errors) for finding in findings)
 
     whole = [Experiment(scheme) for scheme in bench.measured.schemes if bench.can_run(Experiment(scheme))]
-    schemes = run_experiments(bench, whole, split.for_verdict, progress)
+    counts = Accuracy(labels, split.first_of_verdict) if labels and bench.measured.is_classifier else None
+    schemes = run_experiments(bench, whole, split.for_verdict, progress, watch=counts)
+    right = counts.found if counts is not None else {}
     return Proof(
         findings=tuple(cure_tried(finding, cures, tried) for finding in tested),
         errors={**errors, **schemes},
         held_out=max((error.samples for error in schemes.values()), default=0) if split.held_out else 0,
+        top1={experiment: right[experiment.essence] for experiment in whole if experiment.essence in right},
     )
 
 

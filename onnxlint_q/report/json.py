@@ -19,6 +19,7 @@ from onnxlint_q.workflow.results import (
     ModelResult,
     Run,
     SchemeResult,
+    Top1,
     TrialFigure,
     Trials,
 )
@@ -75,6 +76,19 @@ def _scheme(result: SchemeResult) -> Json:
         "note": text(result.note),
         "uncertainty_db": number(result.uncertainty_db),
         "rest_share": number(result.rest_share),
+        "top1": top1_document(result.top1) if result.top1 is not None else None,
+    }
+
+
+def top1_document(top1: Top1) -> Json:
+    """How often the float and the quantised model are right, and what that lost with its 95 % interval."""
+    low, high = top1.interval
+    return {
+        "float": number(top1.float_accuracy),
+        "quantised": number(top1.quantised_accuracy),
+        "lost": number(top1.loss),
+        "interval": [number(low), number(high)],
+        "samples": top1.rows,
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import PureWindowsPath
 
 from onnxlint_q.finding import Evidence, Finding, Location, Severity, Subject
 from onnxlint_q.report.layers import Known
-from onnxlint_q.workflow.results import Basis, CalibrationSummary, LayerRow, ModelResult, SchemeResult, Verdict
+from onnxlint_q.workflow.results import Basis, CalibrationSummary, LayerRow, ModelResult, SchemeResult, Top1, Verdict
 
 SEVERITY_MARK = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "●"}
 VERDICT_MARK = {Verdict.BREAKS: "✖", Verdict.DEGRADES: "▲", Verdict.SURVIVES: "✔", None: "?"}
@@ -258,6 +258,17 @@ def reason(result: SchemeResult) -> str:
         agreed = percent(round(result.agreement, 2 if about else 3))
         text = f"{text}, top-1 agrees with float on {about}{agreed} of samples"
     return text
+
+
+def accuracy(top1: Top1) -> str:
+    """`top-1 right on 71.9 % of 32 labelled samples, float 75 %: 3.1 % lost (95 % interval: -5 to 11 %)`."""
+    low, high = (f"{round(100 * end) + 0:d}" for end in top1.interval)
+    changed = f"{percent(round(abs(top1.loss), 3))} {'gained' if top1.loss < 0 else 'lost'}"
+    interval = f"{low} to {high} % lost" if top1.loss < 0 else f"{low} to {high} %"
+    return (
+        f"top-1 right on {percent(round(top1.quantised_accuracy, 3))} of {count(top1.rows, 'labelled sample')}, float "
+        f"{percent(round(top1.float_accuracy, 3))}: {changed} (95 % interval: {interval})"
+    )
 
 
 def note(result: SchemeResult) -> str:

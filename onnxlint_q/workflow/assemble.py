@@ -24,6 +24,7 @@ from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
 from onnxlint_q.workflow.results import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult
 
 CODES_ONLY = "the layers compute with integer codes whose scales are not in the file"
+NO_CLASSES = "labels were given, but the output does not look like a classifier's"
 NOTHING_TO_QUANTISE = "nothing to quantise: no weight that the scheme covers and no activation that gets a scale"
 _REMEDIES: Mapping[OwnFinding, str] = {
     RUN_FAILED: "Run the model in ONNX Runtime on the same inputs to see the whole message, and mend what it names.",
@@ -111,7 +112,8 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
             continue
         result = result_of_run(scheme.name, error, basis, levels, by_class=by_class)
         if result.verdict is not None:
-            return result
+            top1 = record.proof.top1.get(Experiment(scheme)) if basis is Basis.MEASURED and record.proof else None
+            return replace(result, top1=top1)
         unmeasured.append(result.note)
     forecast = facts.forecasts.get(scheme.name)
     sqnr_db = forecast.output_sqnr_db if forecast is not None else None
@@ -263,5 +265,7 @@ def _notes(record: Record) -> Iterator[str]:
         bad = facts.observations.non_finite
         names = ", ".join(map(repr, bad[:4])) + (", …" if len(bad) > 4 else "")
         yield f"NaN or infinity while calibrating in {len(bad)} tensor{'s' * (len(bad) > 1)}: {names}"
+    if record.labels is not None and not facts.is_classifier:
+        yield NO_CLASSES
     if record.probe is not None:
         yield from (f"probe: {note}" for note in record.probe.notes)

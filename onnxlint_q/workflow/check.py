@@ -14,6 +14,7 @@ from pathlib import Path
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.errors import DataError, OnnxlintError, UsageError, as_one_line
 from onnxlint_q.execute.data.inspection import inspect
+from onnxlint_q.execute.data.labels import check_labels, read_labels
 from onnxlint_q.execute.data.split import Split, split
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
@@ -182,6 +183,15 @@ def _judge(record: Record, _: Progress) -> Record:
     return replace(record, judged=tuple(judge(record.facts, record.rules, record.config)))
 
 
+def _labels(record: Record, _: Progress) -> Record:
+    data, model = _data(record), record.facts.model
+    assert data.labels is not None
+    labels = read_labels(data.labels, data.source)
+    if record.facts.is_classifier:
+        check_labels(labels, _split(record).used, (model.outputs[0].type.shape or ())[1:2])
+    return replace(record, labels=labels)
+
+
 def _measure_layers(record: Record, progress: Progress) -> Record:
     assert record.bench is not None
     return replace(record, table=measure_sensitivity(record.bench, _split(record).for_ranges, progress))
@@ -189,7 +199,7 @@ def _measure_layers(record: Record, progress: Progress) -> Record:
 
 def _prove(record: Record, progress: Progress) -> Record:
     assert record.bench is not None
-    proof = prove(record.bench, record.judged, _split(record), progress, record.table)
+    proof = prove(record.bench, record.judged, _split(record), progress, record.table, record.labels)
     findings = tuple(_restored(proof.findings, record.rules, record.config))
     return replace(record, proof=replace(proof, findings=findings))
 
@@ -242,6 +252,14 @@ STAGES = (
         fill=_measure_layers,
         option="--measure layers",
         missing="The layers were not quantised one by one",
+        float_only=True,
+    ),
+    Stage(
+        "labels",
+        wanted=lambda record: _observed(record) and _data(record).labels is not None,
+        fill=_labels,
+        option="--labels",
+        missing="How often the model is right was not measured",
         float_only=True,
     ),
     Stage(

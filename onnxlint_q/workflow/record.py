@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.execute.data.source import Source
@@ -33,6 +34,7 @@ class DataRequest:
         observer: how ranges are taken from them, one of analysis.observed.observers.
         layers: quantise every layer alone as well, weight, result and both.
         trials: on how many disjoint subsets to calibrate again; 0 for none.
+        labels: file with the class of each sample; None without.
     """
 
     source: Source
@@ -40,6 +42,7 @@ class DataRequest:
     observer: str = DEFAULT_OBSERVER
     layers: bool = False
     trials: int = 0
+    labels: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Record:
         bench: the folded float model that experiments change; `observe` adds the ranges that it saw.
         probe: the run on synthetic inputs.
         judged: the findings of all rules, before any of their claims was tested.
+        labels: the class of each sample, where a file says it.
         table: every layer alone, quantised on the data.
         proof: the findings tested, and the schemes measured.
         trials: calibrations on disjoint subsets.
@@ -98,6 +102,7 @@ class Record:
     bench: Workbench | None = None
     probe: Probe | None = None
     judged: tuple[Finding, ...] = ()
+    labels: Sequence[int] | None = None
     table: Errors | None = None
     proof: Proof | None = None
     trials: Trials | None = None

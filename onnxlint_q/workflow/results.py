@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.observed.compared import ClassifierError, ComparedRow, QparamsReading
+from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.finding import Evidence, Finding, Severity
 from onnxlint_q.judge.own_findings import NOT_RUN
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels
@@ -27,6 +28,7 @@ __all__ = [
     "QparamsReading",
     "Run",
     "SchemeResult",
+    "Top1",
     "TrialFigure",
     "Trials",
     "Verdict",
@@ -83,6 +85,7 @@ class SchemeResult:
         uncertainty_db: two thirds of such figures lie within plus or minus this of a measurement; None for one.
         rest_share: fraction of the noise power from activations that are no layer's output; None unless forecast.
         ran: the model was run, whether or not that gave the figure.
+        top1: how often the float and the quantised model are right; None without labels.
     """
 
     scheme: str
@@ -94,6 +97,7 @@ class SchemeResult:
     uncertainty_db: float | None = None
     rest_share: float | None = None
     ran: bool = False
+    top1: Top1 | None = None
 
 
 @dataclass(frozen=True, slots=True)

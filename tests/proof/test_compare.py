@@ -254,8 +254,8 @@ def test_groups_of_values_give_the_same_figures(run: Callable[..., Comparison]) 
 def test_labels_give_accuracies(run: Callable[..., Comparison], tmp_path: Path) -> None:
     np.save(tmp_path / "l.npy", np.zeros(8, np.int64))
     found = run("qdq_good.onnx", labels=tmp_path / "l.npy").classifier
-    assert found is not None and found.labelled == 8 and found.float_accuracy is not None
-    assert 0 <= found.float_accuracy <= 1
+    assert found is not None and found.top1 is not None and found.top1.rows == 8
+    assert 0 <= found.top1.float_accuracy <= 1
     np.save(tmp_path / "l.npy", np.zeros(3, np.int64))
     with pytest.raises(DataError, match="holds 3 classes, there are more samples"):
         run("qdq_good.onnx", labels=tmp_path / "l.npy")

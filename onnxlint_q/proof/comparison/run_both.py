@@ -21,6 +21,7 @@ from onnxlint_q.analysis.output_kind import gives_class_scores
 from onnxlint_q.analysis.pairing.match import Pairing
 from onnxlint_q.analysis.pairing.skeleton import Skeleton
 from onnxlint_q.errors import DataError, ModelError
+from onnxlint_q.execute.data.labels import label_of
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.executable import Executable, as_stored
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
@@ -229,16 +230,7 @@ class _State:
             return
         _, shape, _ = reference.classes
         scores = exact[0].reshape(shape)
-        label = None
-        if self.labels is not None:
-            if index >= len(self.labels):
-                raise DataError(f"--labels: holds {len(self.labels)} classes, there are more samples; give one each")
-            label = self.labels[index]
-            if label >= scores.shape[1]:
-                raise DataError(
-                    f"--labels: sample {index} has class {label}, the model has {scores.shape[1]} classes "
-                    f"(0 to {scores.shape[1] - 1}); name the label file of this model's classes"
-                )
+        label = None if self.labels is None else label_of(self.labels, index, scores.shape[1])
         others = np.nan_to_num(aligned[0].reshape(scores.shape))
         self.classifier.add(np.nan_to_num(scores), others, label)
 
@@ -259,15 +251,12 @@ class _State:
 def _classifier(sums: ClassifierErrorAccumulator, output: OutputError) -> ClassifierError | None:
     if not sums.rows or output.agreement is None:
         return None
-    right = [hits / sums.labelled for hits in sums.right] if sums.labelled else [None, None]
     return ClassifierError(
         agreement=output.agreement,
         qmse=sums.squared / sums.rows,
         qce=sums.entropy / sums.rows,
         qkl=sums.divergence / sums.rows,
-        labelled=sums.labelled,
-        float_accuracy=right[0],
-        quantized_accuracy=right[1],
+        top1=sums.top1 if sums.top1.rows else None,
     )
 
 
