@@ -9,6 +9,7 @@ from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.analysis.observed.compared import Compared
 from onnxlint_q.analysis.observed.data_summary import DataSummary
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
+from onnxlint_q.analysis.observed.unprepared import Unprepared
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.forecast.forecast import Forecast, NoiseModel, forecast, noise_model
@@ -42,6 +43,8 @@ class Facts(Measured):
         cures: layers that can be cured without changing what the float model computes, by their key.
         data: what the calibration data looks like; None without `--calibrate`.
         observations: what a run on calibration data saw; None without `--calibrate` or where it could not run.
+        unprepared: what the model leaves at its output where it is quantised without `quant_pre_process`; empty where
+            that was not measured, as it is where the preparation changes nothing.
         comparison: what running the file beside its float original showed; None outside of `compare`.
     """
 
@@ -49,6 +52,7 @@ class Facts(Measured):
     cures: Mapping[str, Cured] = field(default_factory=dict)
     data: DataSummary | None = None
     observations: Observations | None = None
+    unprepared: tuple[Unprepared, ...] = ()
     comparison: Compared | None = None
 
     def stored(self, layer: LayerFacts) -> TensorObservation | None:
@@ -62,6 +66,10 @@ class Facts(Measured):
     def observed(self, observations: Observations) -> Facts:
         """The same facts with what a run saw."""
         return replace(self, observations=observations)
+
+    def quantised_unprepared(self, unprepared: tuple[Unprepared, ...]) -> Facts:
+        """The same facts with what quantising the model as it is showed."""
+        return replace(self, unprepared=unprepared)
 
     def compared(self, comparison: Compared) -> Facts:
         """The same facts with what running the file beside its float original showed."""

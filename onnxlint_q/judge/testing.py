@@ -12,7 +12,10 @@ import onnx.parser
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.execute.data.inspection import inspect
 from onnxlint_q.execute.data.sources import ArraySource
+from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.unprepared import can_differ, measure_unprepared
+from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.graph.loading.build import build_model
 from onnxlint_q.graph.loading.functions import inline_functions
 from onnxlint_q.graph.tensors import TensorStore
@@ -39,7 +42,11 @@ def example_facts(example: Example) -> Facts:
         return facts
     source = example_source(example)
     facts = facts.inspected(inspect(facts, source))
-    return facts.observed(observe(facts, source))
+    seen = observe(facts, source)
+    facts, bench = facts.observed(seen), workbench(facts).calibrated(seen) if facts.is_float else None
+    if bench is None or not can_differ(bench):
+        return facts
+    return facts.quantised_unprepared(measure_unprepared(bench, Split(source, facts.model.inputs, seen.samples, 0)))
 
 
 def reference_facts(example: Example) -> Facts:

@@ -1,7 +1,8 @@
 """The use case of `check`: files in, one result for each out.
 
 A model goes once through the stages below, top to bottom: read, measure and foresee what the file tells; probe, inspect
-and observe what runs show; judge; quantise layer by layer, prove the claims, try other samples; assemble the result.
+and observe what runs show; quantise the model as it is, where preparing it makes a difference; judge; quantise layer by
+layer, prove the claims, try other samples; assemble the result.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from onnxlint_q.execute.data.split import Split, split
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.unprepared import can_differ, measure_unprepared
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.finding import Evidence, Finding
 from onnxlint_q.graph import read_model
@@ -179,6 +181,12 @@ def _observe(record: Record, progress: Progress) -> Record:
     return replace(record, facts=record.facts.observed(observations), bench=bench)
 
 
+def _unprepared(record: Record, progress: Progress) -> Record:
+    assert record.bench is not None
+    found = measure_unprepared(record.bench, _split(record), progress)
+    return replace(record, facts=record.facts.quantised_unprepared(found))
+
+
 def _judge(record: Record, _: Progress) -> Record:
     return replace(record, judged=tuple(judge(record.facts, record.rules, record.config)))
 
@@ -244,6 +252,13 @@ STAGES = (
         fill=_observe,
         option="--calibrate",
         missing="The model was not run on the data",
+    ),
+    Stage(
+        "unprepared",
+        wanted=lambda record: _observed(record) and record.bench is not None and can_differ(record.bench),
+        fill=_unprepared,
+        option="--calibrate",
+        missing="The model was not quantised as it is, without quant_pre_process",
     ),
     Stage("judge", wanted=lambda record: True, fill=_judge),
     Stage(
