@@ -219,14 +219,16 @@ def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
     if result.basis is Basis.FORECAST:
         ran = "the run gave no figure" if result.ran or calibration is not None else "nothing was run"
         return f"forecast from the file alone, {ran}" if result.verdict else ran
+    ran = f": {visible(result.measured_as)}" if result.measured_as else ""
     if result.basis is Basis.PROBE:
-        return "probed by running the model on synthetic inputs"
+        return f"probed by running the model on synthetic inputs{ran}"
     if calibration is None:
-        return "measured by running the model"
+        return f"measured by running the model{ran}"
     kind = "synthetic sample" if calibration.synthetic else "sample"
     if calibration.held_out:
-        return f"measured on {count(calibration.held_out, f'held-out {kind}')}"
-    return f"measured on {count(calibration.samples, kind)} that the ranges were taken from too: there are no others"
+        return f"measured on {count(calibration.held_out, f'held-out {kind}')}{ran}"
+    same = f"measured on {count(calibration.samples, kind)} that ranges were taken from too, as there are no others"
+    return f"{same}{ran}"
 
 
 def missing_sqnr(result: SchemeResult) -> str | None:

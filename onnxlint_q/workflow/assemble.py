@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.execute.variants.experiment_runs import Errors
@@ -29,7 +30,7 @@ NOTHING_TO_QUANTISE = "nothing to quantise: no weight that the scheme covers and
 _REMEDIES: Mapping[OwnFinding, str] = {
     RUN_FAILED: "Run the model in ONNX Runtime on the same inputs to see the whole message, and mend what it names.",
     PROBE_FAILED: "Give real inputs with --calibrate, or leave out --probe.",
-    DATA_UNUSABLE: "Mend the data, or leave out --calibrate.",
+    DATA_UNUSABLE: "Mend what the message names, or leave out {option}.",
 }
 _RUN_AWAY = "the forecast gives figures that no run can give, so it says nothing of this model"
 _RANDOM_FAILED = (
@@ -66,7 +67,7 @@ def assemble(record: Record) -> ModelResult:
 
 def _not_run(record: Record, missing: NotRun) -> Finding:
     data = record.request.data
-    remedy = _REMEDIES[missing.kind]
+    remedy = _REMEDIES[missing.kind].format(option=missing.option)
     if missing.reason == QUANTISED_ALREADY:
         remedy = f"Leave out {missing.option}; `onnxlint-q compare` measures a quantised model beside its float one."
     elif missing.kind is RUN_FAILED and data is not None and data.source.synthetic:
@@ -113,7 +114,8 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         result = result_of_run(scheme.name, error, basis, levels, by_class=by_class)
         if result.verdict is not None:
             top1 = record.proof.top1.get(Experiment(scheme)) if basis is Basis.MEASURED and record.proof else None
-            return replace(result, top1=top1)
+            observer = data.observer if data is not None and basis is Basis.MEASURED else DEFAULT_OBSERVER
+            return replace(result, top1=top1, measured_as=scheme.as_measured(observer))
         unmeasured.append(result.note)
     forecast = facts.forecasts.get(scheme.name)
     sqnr_db = forecast.output_sqnr_db if forecast is not None else None

@@ -85,6 +85,7 @@ class SchemeResult:
         uncertainty_db: two thirds of such figures lie within plus or minus this of a measurement; None for one.
         rest_share: fraction of the noise power from activations that are no layer's output; None unless forecast.
         ran: the model was run, whether or not that gave the figure.
+        measured_as: what the run stands for, in words: quantiser, ranges, formats; empty where nothing was run.
         top1: how often the float and the quantised model are right; None without labels.
     """
 
@@ -97,6 +98,7 @@ class SchemeResult:
     uncertainty_db: float | None = None
     rest_share: float | None = None
     ran: bool = False
+    measured_as: str = ""
     top1: Top1 | None = None
 
 
