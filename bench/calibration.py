@@ -55,7 +55,7 @@ class Ready(Source):
         self.ready = samples
         self.count = count
 
-    def available(self, inputs: Sequence[Value]) -> int:
+    def available(self, inputs: Sequence[Value], enough: int = 0) -> int:
         return self.count
 
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:

@@ -46,7 +46,7 @@ class Pictures(Source):
         self._taken = partial(pictures, images, HOW.get(name, preset("imagenet")), count=count, skip=skip)
         self._count = count
 
-    def available(self, inputs: Sequence[Value]) -> int:
+    def available(self, inputs: Sequence[Value], enough: int = 0) -> int:
         return self._count
 
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:

@@ -44,6 +44,11 @@ class NumberFormat:
         return str(onnx.TensorProto.DataType.Name(self.elem_type)).lower()
 
     @property
+    def short_name(self) -> str:
+        """As quantisers write it: `U8`, `S4`, `F8`."""
+        return f"{'F' if self.is_float else 'S' if self.signed else 'U'}{self.bits}"
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """The numpy type of the codes."""
         return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self.elem_type))

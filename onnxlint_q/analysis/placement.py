@@ -73,6 +73,11 @@ def is_quantized(node: Node) -> bool:
     return _treated(node) is not None
 
 
+def is_taken_away(node: Node) -> bool:
+    """Whether the static quantiser takes a node of this type away, where it alone reads what is rounded before it."""
+    return _treated(node) is StaticScale.ABSORBED
+
+
 def _treated(node: Node) -> StaticScale | None:
     return node.operator.static if node.is_standard else None
 

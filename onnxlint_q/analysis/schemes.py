@@ -39,6 +39,16 @@ class Scheme:
         """Whether there is one weight scale an output channel."""
         return self.sharing == PER_CHANNEL
 
+    def as_measured(self, observer: str) -> str:
+        """What a run with ranges by this observer stands for, in the words of ONNX Runtime's quantiser.
+
+        `quantize_static after quant_pre_process, min-max, U8S8 QDQ`: activations, then weights.
+        """
+        if self.activations is None:
+            return f"weights in {self.weights.name}, activations in float"
+        kinds = "".join(number.short_name for number in (self.activations, self.weights))
+        return f"quantize_static after quant_pre_process, {observer}, {kinds} QDQ"
+
     def covers(self, layer: Layer) -> bool:
         """Whether the layer's weight is quantised.
 

@@ -27,6 +27,7 @@ def check(
         str | None,
         typer.Option(help="Test the findings on data: an .npz, an .npy, a folder of images or of .npz, or `random`."),
     ] = None,
+    labels: shared.Labels = None,
     preprocess: shared.Preprocess = None,
     mean: shared.Mean = None,
     std: shared.Std = None,
@@ -36,7 +37,12 @@ def check(
     crop: shared.Crop = None,
     layout: shared.Layout = None,
     samples: Annotated[
-        int | None, typer.Option(min=1, max=1_000_000, help="How many samples to take; 32 by default.")
+        int | None,
+        typer.Option(
+            min=1,
+            max=1_000_000,
+            help="How many samples to take ranges from, and as many others for the verdict; 32 by default.",
+        ),
     ] = None,
     observer: Annotated[
         str | None,
@@ -94,7 +100,9 @@ def check(
 
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html)
-        data = parse_data(calibrate, images, samples=samples, observer=observer, trials=trials, measure=measure)
+        data = parse_data(
+            calibrate, images, samples=samples, observer=observer, trials=trials, measure=measure, labels=labels
+        )
         overrides = parse_overrides(
             config,
             no_config=no_config,
@@ -106,7 +114,7 @@ def check(
             fail_on_verdict=fail_on_verdict,
         )
         jobs = workflow.plan(find_models(models), overrides)
-        keep_apart(reports, [*(job.path for job in jobs), calibrate, *(job.config.source for job in jobs)])
+        keep_apart(reports, [*(job.path for job in jobs), calibrate, labels, *(job.config.source for job in jobs)])
         with progress_line() as progress:
             run = workflow.check(jobs, CheckRequest(data, probe), progress)
         for failure in run.failures:

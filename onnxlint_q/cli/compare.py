@@ -19,10 +19,7 @@ def compare(
     calibrate: Annotated[
         str, typer.Option(help="Samples to run: an .npz, an .npy, a folder of images or of .npz, or `random`.")
     ],
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="Classes of the samples: lines of `file name, class index`, or an .npy of integers."),
-    ] = None,
+    labels: shared.Labels = None,
     preprocess: shared.Preprocess = None,
     mean: shared.Mean = None,
     std: shared.Std = None,

@@ -20,6 +20,10 @@ def one_of(words: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
+Labels = Annotated[
+    Path | None,
+    typer.Option(help="Classes of the samples: lines of `file name, class index`, or an .npy of integers."),
+]
 Preprocess = Annotated[
     str | None, typer.Option(help=f"Preprocessing of images: {one_of(PRESETS)}; {DEFAULT_PRESET} by default.")
 ]

@@ -47,6 +47,7 @@ def parse_data(
     observer: str | None = None,
     trials: int | None = None,
     measure: Sequence[str] | None = None,
+    labels: Path | None = None,
 ) -> DataRequest | None:
     """What to do with calibration data; None where none was named.
 
@@ -72,7 +73,13 @@ def parse_data(
     if trials == 1:
         raise UsageError("--trials 1 has no spread; ask for at least 2")
     if calibrate is None:
-        said = {"samples": samples, "observer": observer, "trials": trials, "measure": measure or None}
+        said = {
+            "samples": samples,
+            "observer": observer,
+            "trials": trials,
+            "measure": measure or None,
+            "labels": labels,
+        }
         useless = [*images.given, *(_option(name) for name, value in said.items() if value is not None)]
         if useless:
             instead = ", or use --probe without data" if "--measure" in useless else ""
@@ -84,7 +91,9 @@ def parse_data(
             f"{_have(images.given)} no effect on --calibrate {calibrate}, which is no folder of images; leave out what "
             "is for images"
         )
-    return DataRequest(source, samples or 32, observer or DEFAULT_OBSERVER, bool(words), trials or 0)
+    if labels is not None and source.synthetic:
+        raise UsageError("--labels has no effect on --calibrate random: noise has no class; give samples")
+    return DataRequest(source, samples or 32, observer or DEFAULT_OBSERVER, bool(words), trials or 0, labels)
 
 
 def parse_overrides(

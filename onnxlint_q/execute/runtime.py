@@ -22,6 +22,14 @@ def _module() -> Any:
     return onnxruntime
 
 
+def quantization() -> Any:
+    """`onnxruntime.quantization`, which has to be imported by itself."""
+    _module()
+    import onnxruntime.quantization  # noqa: PLC0415
+
+    return onnxruntime.quantization
+
+
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)

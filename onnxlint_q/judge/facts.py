@@ -10,6 +10,7 @@ from onnxlint_q.analysis.observed.compared import Compared
 from onnxlint_q.analysis.observed.costs import SchemeCosts
 from onnxlint_q.analysis.observed.data_summary import DataSummary
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
+from onnxlint_q.analysis.observed.unprepared import Unprepared
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.forecast.forecast import Forecast, NoiseModel, forecast, noise_model
@@ -43,6 +44,8 @@ class Facts(Measured):
         cures: layers that can be cured without changing what the float model computes, by their key.
         data: what the calibration data looks like; None without `--calibrate`.
         observations: what a run on calibration data saw; None without `--calibrate` or where it could not run.
+        unprepared: what the model leaves at its output where it is quantised without `quant_pre_process`; empty where
+            that was not measured, as it is where the preparation changes nothing.
         comparison: what running the file beside its float original showed; None outside of `compare`.
         costs: what each tensor alone costs the output, by name of the scheme, under those that a run on calibration
             data showed the model not to survive.
@@ -52,6 +55,7 @@ class Facts(Measured):
     cures: Mapping[str, Cured] = field(default_factory=dict)
     data: DataSummary | None = None
     observations: Observations | None = None
+    unprepared: tuple[Unprepared, ...] = ()
     comparison: Compared | None = None
     costs: Mapping[str, SchemeCosts] = field(default_factory=dict)
 
@@ -70,6 +74,10 @@ class Facts(Measured):
     def costed(self, costs: Mapping[str, SchemeCosts]) -> Facts:
         """The same facts with what each tensor alone costs the output."""
         return replace(self, costs=costs)
+
+    def quantised_unprepared(self, unprepared: tuple[Unprepared, ...]) -> Facts:
+        """The same facts with what quantising the model as it is showed."""
+        return replace(self, unprepared=unprepared)
 
     def compared(self, comparison: Compared) -> Facts:
         """The same facts with what running the file beside its float original showed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onnxlint_q.finding import Confidence, Finding, Location, Severity
+from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class OwnFinding:
         return Severity.ERROR
 
     def finding(self, about: str, message: str, remedy: str) -> Finding:
-        """One finding; `about` is the rule or the option that it is about."""
+        """One finding, of what happened in this run; `about` is the rule or the option that it is about."""
         return Finding(
             code=self.code,
             name=self.name,
@@ -37,6 +37,7 @@ class OwnFinding:
             message=message,
             location=Location(output=about),
             remedy=remedy,
+            evidence=Evidence.CONFIRMED,
         )
 
 

@@ -55,7 +55,7 @@ def prove(
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run the folded model.
-        DataError: a sample cannot be read.
+        DataError: a sample cannot be read, or has no class that the model has although labels were given.
     """
     claimed = dict.fromkeys(experiment_of(finding.claim) for finding in findings if finding.claim is not None)
     errors = {experiment: known[experiment] for experiment in claimed if known and experiment in known}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
+from onnxlint_q.execute.data.split import Split
+from onnxlint_q.execute.variants.unprepared import can_differ, measure_unprepared
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.finding import Finding
 from onnxlint_q.judge.facts import Facts
@@ -27,14 +28,17 @@ def calibrated_facts(example: Example) -> Facts:
     if facts.observations is None or not facts.is_float:
         return facts
     source, bench, levels = example_source(example), workbench(facts).calibrated(facts.observations), VerdictLevels()
-    samples = partial(source.take, facts.model.inputs, facts.observations.samples)
-    whole = measure_schemes(bench, source, facts.observations.samples)
+    everything = Split(source, facts.model.inputs, facts.observations.samples, 0)
+    whole = measure_schemes(bench, everything)
     lost = [
         experiment.scheme
         for experiment, error in whole.errors.items()
         if error.has_signal and levels.verdict(error.sqnr_db) is not Verdict.SURVIVES
     ]
-    return facts.costed(measure_costs(bench, whole, lost, samples).by_scheme)
+    facts = facts.costed(measure_costs(bench, whole, lost, everything.for_ranges).by_scheme)
+    if not can_differ(bench):
+        return facts
+    return facts.quantised_unprepared(measure_unprepared(bench, everything, whole.errors))
 
 
 def pair_facts(example: Example) -> Facts:

@@ -69,7 +69,7 @@ def run_trials(
         DataError: there are fewer samples than subsets and one more, or one cannot be read.
     """
     measured = bench.measured
-    available = source.available(measured.model.inputs)
+    available = source.available(measured.model.inputs, enough=(count + 1) * samples)
     size = samples if available is None else min(samples, available // (count + 1))
     if size < 1:
         raise DataError(

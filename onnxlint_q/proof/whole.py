@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from onnxlint_q.analysis.experiment import Experiment
-from onnxlint_q.execute.data.source import Sample, Source
+from onnxlint_q.analysis.observed.top1 import Top1
+from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.variants.accuracy import Accuracy, scored_output
 from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
 from onnxlint_q.execute.variants.workbench import Workbench
 
@@ -20,32 +21,36 @@ class Whole:
     Attributes:
         errors: by whole scheme.
         held_out: samples that ranges were not taken from; 0 if it had to be the same ones.
+        top1: how often whole schemes and the float model are right on those, where there are labels.
     """
 
     errors: Errors
     held_out: int = 0
+    top1: Mapping[Experiment, Top1] = field(default_factory=dict)
 
 
-def measure_schemes(bench: Workbench, source: Source, count: int, progress: Progress = silent) -> Whole:
-    """Run every scheme that quantises anything as a whole.
+def measure_schemes(
+    bench: Workbench, split: Split, progress: Progress = silent, labels: Sequence[int] | None = None
+) -> Whole:
+    """Run every scheme that quantises anything as a whole, on the samples that were held out.
 
-    On `count` samples behind those that ranges were taken from, where the source has them, because ranges fit the
-    samples that they were taken from.
+    Args:
+        bench: the network, with the ranges of its activations.
+        split: which samples those are.
+        progress: told how many runs are done.
+        labels: the class of each sample of the source.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run the folded model.
-        DataError: a sample cannot be read.
+        DataError: a sample cannot be read, or has no class although labels were given.
     """
-    assert bench.observations is not None
-    calibrated = bench.observations.samples
-    unseen = partial(_samples, bench, source, count, calibrated)
-    more = next(unseen(), None) is not None
     whole = [Experiment(scheme) for scheme in bench.measured.schemes if bench.can_run(Experiment(scheme))]
-    errors = run_experiments(
-        bench, whole, unseen if more else partial(_samples, bench, source, calibrated, 0), progress
+    scored = scored_output(bench.outputs)
+    counts = Accuracy(labels, split.first_of_verdict, scored) if labels and scored is not None else None
+    errors = run_experiments(bench, whole, split.for_verdict, progress, watch=counts)
+    right = counts.found if counts is not None else {}
+    return Whole(
+        errors,
+        held_out=max((error.samples for error in errors.values()), default=0) if split.held_out else 0,
+        top1={experiment: right[experiment.essence] for experiment in whole if experiment.essence in right},
     )
-    return Whole(errors, max((error.samples for error in errors.values()), default=0) if more else 0)
-
-
-def _samples(bench: Workbench, source: Source, count: int, skip: int) -> Iterator[Sample]:
-    return source.take(bench.measured.model.inputs, count, skip)

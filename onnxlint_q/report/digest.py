@@ -69,6 +69,38 @@ def group_by_damage(findings: Iterable[Finding]) -> tuple[Group, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What one or more findings tell: the same damage, by the highest of their severities."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def severity(self) -> Severity:
+        """The highest of its findings."""
+        return max((finding.severity for finding in self.findings), key=lambda severity: severity.rank)
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether a run confirmed it."""
+        return any(finding.evidence is Evidence.CONFIRMED for finding in self.findings)
+
+
+def faults(findings: Iterable[Finding]) -> tuple[Fault, ...]:
+    """The findings that count, each damage once."""
+    return tuple(
+        Fault((finding, *group.same_as(index)))
+        for group in group_by_damage(counted(findings))
+        for index, finding in enumerate(group.findings)
+    )
+
+
+def tally(told: Iterable[Fault]) -> tuple[tuple[Severity, int], ...]:
+    """How many faults there are of each severity that occurs, highest first."""
+    found = Counter(fault.severity for fault in told)
+    return tuple((severity, found[severity]) for severity in Severity if found[severity])
+
+
 def counted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Those that count."""
     return tuple(finding for finding in findings if finding.counts)
@@ -90,15 +122,22 @@ def clean(model: ModelResult) -> bool:
 
 
 def summary(run: Run) -> str:
-    """`12 findings (3 errors, 9 warnings; 4 confirmed) and 2 refuted in 1 model`."""
+    """`12 faults in 18 findings (3 errors, 9 warnings; 4 confirmed) and 2 refuted in 1 model`.
+
+    What several findings tell of one damage is one fault; where each tells its own, findings are all that is spoken of.
+    """
     findings = [finding for model in run.models for finding in model.findings]
     kept = counted(findings)
-    severities = ((sum(f.severity is severity for f in kept), severity.value) for severity in Severity)
-    parts = ", ".join(count(total, noun, noun if noun == Severity.INFO else "") for total, noun in severities if total)
-    confirmed = sum(finding.evidence is Evidence.CONFIRMED for finding in kept)
+    told = [fault for model in run.models for fault in faults(model.findings)]
+    parts = ", ".join(
+        count(total, severity.value, severity.value if severity is Severity.INFO else "")
+        for severity, total in tally(told)
+    )
+    confirmed = sum(fault.confirmed for fault in told)
     if confirmed:
         parts += f"; {confirmed} confirmed"
-    text = f"{count(len(kept), 'finding')} ({parts})" if kept else "no findings"
+    several = f"{count(len(told), 'fault')} in " if len(told) < len(kept) else ""
+    text = f"{several}{count(len(kept), 'finding')} ({parts})" if kept else "no findings"
     if len(findings) > len(kept):
         text += f" and {len(findings) - len(kept)} refuted"
     text += f" in {count(len(run.models), 'model')}"

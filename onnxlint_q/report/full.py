@@ -134,6 +134,8 @@ def _verdicts(model: ModelResult) -> RenderableType:
             Text(words.marked_verdict(result.verdict), VERDICT_STYLE[result.verdict]),
             Text(f"{words.reason(result)}; {words.basis(result, model.calibration)}"),
         )
+        if result.top1 is not None:
+            table.add_row("", "", Text(_capitalised(words.accuracy(result.top1))))
         for line in (*words.outputs(result), *filter(None, [words.note(result)])):
             table.add_row("", "", Text(line, "dim"))
     return indented(table, 2)

@@ -9,7 +9,8 @@ import math
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 
-from onnxlint_q.finding import Claim, Cure, Finding, Tried
+from onnxlint_q.finding import Claim, Cure, Finding, Severity, Tried
+from onnxlint_q.report import digest
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.words import PERFECT, missing_sqnr
 from onnxlint_q.workflow.results import (
@@ -21,6 +22,7 @@ from onnxlint_q.workflow.results import (
     Run,
     SchemeResult,
     TensorRow,
+    Top1,
     TrialFigure,
     Trials,
 )
@@ -57,6 +59,7 @@ def _model(model: ModelResult) -> Json:
         "schemes": {text(result.scheme): _scheme(result) for result in model.schemes},
         "layers": [_layer(row) for row in model.layers],
         "findings": [finding_document(finding) for finding in model.findings],
+        "faults": faults_document(model),
         "suppressed": [finding_document(finding) for finding in model.suppressed],
         "calibration": calibration_document(model.calibration) if model.calibration else None,
         "untested_because": text(model.untested_because),
@@ -64,6 +67,13 @@ def _model(model: ModelResult) -> Json:
         "rule_crashed": model.rule_crashed,
         "trials": _trials(model.trials) if model.trials else None,
     }
+
+
+def faults_document(model: ModelResult) -> Json:
+    """How many faults the findings that count tell, one damage once, by severity."""
+    told = digest.faults(model.findings)
+    by_severity = dict(digest.tally(told))
+    return {"total": len(told), **{severity.value: by_severity.get(severity, 0) for severity in Severity}}
 
 
 def _scheme(result: SchemeResult) -> Json:
@@ -79,6 +89,8 @@ def _scheme(result: SchemeResult) -> Json:
         "note": text(result.note),
         "uncertainty_db": number(result.uncertainty_db),
         "rest_share": number(result.rest_share),
+        "measured_as": text(result.measured_as) or None,
+        "top1": top1_document(result.top1) if result.top1 is not None else None,
         "noise": [_tensor(row) for row in result.noise],
     }
 
@@ -103,6 +115,18 @@ def _output(output: OutputResult) -> Json:
         "agreement_interval": None if output.interval is None else [number(end) for end in output.interval],
         "verdict": output.verdict.value if output.verdict else None,
         "note": text(output.note),
+    }
+
+
+def top1_document(top1: Top1) -> Json:
+    """How often the float and the quantised model are right, and what that lost with its 95 % interval."""
+    low, high = top1.interval
+    return {
+        "float": number(top1.float_accuracy),
+        "quantised": number(top1.quantised_accuracy),
+        "lost": number(top1.loss),
+        "interval": [number(low), number(high)],
+        "samples": top1.rows,
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.intervals import samples_to_decide, wilson
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB
+from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.execute.variants.experiment_runs import Errors
@@ -35,11 +36,12 @@ from onnxlint_q.workflow.results import (
 from onnxlint_q.workflow.tensors import tensor_rows, unexplained
 
 CODES_ONLY = "the layers compute with integer codes whose scales are not in the file"
+NO_CLASSES = "labels were given, but the output does not look like a classifier's"
 NOTHING_TO_QUANTISE = "nothing to quantise: no weight that the scheme covers and no activation that gets a scale"
 _REMEDIES: Mapping[OwnFinding, str] = {
     RUN_FAILED: "Run the model in ONNX Runtime on the same inputs to see the whole message, and mend what it names.",
     PROBE_FAILED: "Give real inputs with --calibrate, or leave out --probe.",
-    DATA_UNUSABLE: "Mend the data, or leave out --calibrate.",
+    DATA_UNUSABLE: "Mend what the message names, or leave out {option}.",
 }
 _RUN_AWAY = "the forecast gives figures that no run can give, so it says nothing of this model"
 _RANDOM_FAILED = (
@@ -83,7 +85,7 @@ def is_lost(record: Record, scheme: Scheme) -> bool:
 
 def _not_run(record: Record, missing: NotRun) -> Finding:
     data = record.request.data
-    remedy = _REMEDIES[missing.kind]
+    remedy = _REMEDIES[missing.kind].format(option=missing.option)
     if missing.reason == QUANTISED_ALREADY:
         remedy = f"Leave out {missing.option}; `onnxlint-q compare` measures a quantised model beside its float one."
     elif missing.kind is RUN_FAILED and data is not None and data.source.synthetic:
@@ -145,7 +147,9 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
             continue
         result = result_of_run(scheme.name, error, basis, levels, by_class=by_class)
         if result.verdict is not None:
-            return result
+            top1 = record.whole.top1.get(Experiment(scheme)) if basis is Basis.MEASURED and record.whole else None
+            observer = data.observer if data is not None and basis is Basis.MEASURED else DEFAULT_OBSERVER
+            return replace(result, top1=top1, measured_as=scheme.as_measured(observer))
         unmeasured.append(result.note)
     forecast = facts.forecasts.get(scheme.name)
     sqnr_db = forecast.output_sqnr_db if forecast is not None else None
@@ -345,5 +349,7 @@ def _notes(record: Record) -> Iterator[str]:
         yield f"NaN or infinity while calibrating in {len(bad)} tensor{'s' * (len(bad) > 1)}: {names}"
     if record.costs is not None:
         yield from record.costs.notes
+    if record.labels is not None and not facts.is_classifier:
+        yield NO_CLASSES
     if record.probe is not None:
         yield from (f"probe: {note}" for note in record.probe.notes)

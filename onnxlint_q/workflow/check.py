@@ -1,8 +1,9 @@
 """The use case of `check`: files in, one result for each out.
 
 A model goes once through the stages below, top to bottom: read, measure and foresee what the file tells; probe, inspect
-and observe what runs show; quantise layer by layer, whole, and tensor by tensor what the model does not survive; judge,
-prove the claims, try the remedies, try other samples; assemble the result.
+and observe what runs show; quantise layer by layer, whole, as the file is where preparing it makes a difference, and
+tensor by tensor what the model does not survive; judge, prove the claims, try the remedies, try other samples; assemble
+the result.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from pathlib import Path
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.errors import DataError, OnnxlintError, UsageError, as_one_line
 from onnxlint_q.execute.data.inspection import inspect
+from onnxlint_q.execute.data.labels import check_labels, read_labels
+from onnxlint_q.execute.data.split import Split, split
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
-from onnxlint_q.execute.variants.variant_runs import Samples
+from onnxlint_q.execute.variants.unprepared import can_differ, measure_unprepared
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.finding import Evidence, Finding
 from onnxlint_q.graph import read_model
@@ -155,6 +158,11 @@ def _data(record: Record) -> DataRequest:
     return record.request.data
 
 
+def _split(record: Record) -> Split:
+    assert record.split is not None
+    return record.split
+
+
 def _fold(record: Record, _: Progress) -> Record:
     return replace(record, bench=workbench(record.facts))
 
@@ -165,40 +173,49 @@ def _probe(record: Record, progress: Progress) -> Record:
 
 
 def _inspect(record: Record, progress: Progress) -> Record:
-    data = _data(record)
-    return replace(record, facts=record.facts.inspected(inspect(record.facts, data.source, data.samples, progress)))
+    data, facts = _data(record), record.facts
+    divided = split(data.source, facts.model.inputs, data.samples, judged=facts.is_float)
+    seen = inspect(facts, data.source, divided.used, progress)
+    return replace(record, split=divided, facts=facts.inspected(replace(seen, for_ranges=divided.calibrating)))
 
 
 def _observe(record: Record, progress: Progress) -> Record:
     data = _data(record)
-    observations = observe(record.facts, data.source, data.samples, progress)
+    observations = observe(record.facts, data.source, _split(record).calibrating, progress)
     bench = record.bench.calibrated(observations, data.observer) if record.bench is not None else None
     return replace(record, facts=record.facts.observed(observations), bench=bench)
 
 
-def _samples(record: Record) -> Samples:
-    """Those that ranges were taken from."""
-    seen = record.facts.observations
-    assert seen is not None
-    return partial(_data(record).source.take, record.facts.model.inputs, seen.samples)
+def _labels(record: Record, _: Progress) -> Record:
+    data, model = _data(record), record.facts.model
+    assert data.labels is not None
+    labels = read_labels(data.labels, data.source)
+    if record.facts.is_classifier:
+        check_labels(labels, _split(record).used, (model.outputs[0].type.shape or ())[1:2])
+    return replace(record, labels=labels)
 
 
 def _measure_layers(record: Record, progress: Progress) -> Record:
     assert record.bench is not None
-    return replace(record, table=measure_sensitivity(record.bench, _samples(record), progress))
+    return replace(record, table=measure_sensitivity(record.bench, _split(record).for_ranges, progress))
 
 
 def _measure_schemes(record: Record, progress: Progress) -> Record:
-    data = _data(record)
     assert record.bench is not None
-    return replace(record, whole=measure_schemes(record.bench, data.source, data.samples, progress))
+    return replace(record, whole=measure_schemes(record.bench, _split(record), progress, record.labels))
 
 
 def _measure_costs(record: Record, progress: Progress) -> Record:
     assert record.bench is not None and record.whole is not None
     lost = [scheme for scheme in record.facts.schemes if is_lost(record, scheme)]
-    costs = measure_costs(record.bench, record.whole, lost, _samples(record), record.table, progress)
+    costs = measure_costs(record.bench, record.whole, lost, _split(record).for_ranges, record.table, progress)
     return replace(record, costs=costs, facts=record.facts.costed(costs.by_scheme))
+
+
+def _unprepared(record: Record, progress: Progress) -> Record:
+    assert record.bench is not None and record.whole is not None
+    found = measure_unprepared(record.bench, _split(record), record.whole.errors, progress)
+    return replace(record, facts=record.facts.quantised_unprepared(found))
 
 
 def _judge(record: Record, _: Progress) -> Record:
@@ -207,7 +224,7 @@ def _judge(record: Record, _: Progress) -> Record:
 
 def _prove(record: Record, progress: Progress) -> Record:
     assert record.bench is not None
-    proof = prove(record.bench, record.judged, _samples(record), progress, record.alone)
+    proof = prove(record.bench, record.judged, _split(record).for_ranges, progress, record.alone)
     findings = tuple(_restored(proof.findings, record.rules, record.config))
     return replace(record, proof=replace(proof, findings=findings))
 
@@ -219,9 +236,8 @@ def _try_remedies(record: Record, progress: Progress) -> Record:
     source = data.source if data is not None and seen is not None else made_up(bench)
     take = partial(source.take, bench.measured.model.inputs)
     findings = try_conversions(bench, findings, partial(take, CONVERSION_SAMPLES))
-    if record.whole is not None and seen is not None:
-        held_out, levels = record.whole.held_out, record.config.levels
-        same = partial(take, held_out, seen.samples) if held_out else partial(take, seen.samples)
+    if record.whole is not None:
+        same, levels = _split(record).for_verdict, record.config.levels
         findings = try_requantisations(bench, findings, record.whole.errors, levels, same, progress)
     return replace(record, advised=findings)
 
@@ -276,6 +292,14 @@ STAGES = (
         float_only=True,
     ),
     Stage(
+        "labels",
+        wanted=lambda record: _observed(record) and _data(record).labels is not None,
+        fill=_labels,
+        option="--labels",
+        missing="How often the model is right was not measured",
+        float_only=True,
+    ),
+    Stage(
         "schemes",
         wanted=lambda record: _observed(record) and record.facts.is_float,
         fill=_measure_schemes,
@@ -288,6 +312,13 @@ STAGES = (
         fill=_measure_costs,
         option="--calibrate",
         missing="The tensors were not quantised one by one",
+    ),
+    Stage(
+        "unprepared",
+        wanted=lambda record: record.whole is not None and record.bench is not None and can_differ(record.bench),
+        fill=_unprepared,
+        option="--calibrate",
+        missing="The model was not quantised as it is, without quant_pre_process",
     ),
     Stage("judge", wanted=lambda record: True, fill=_judge),
     Stage(

@@ -25,7 +25,7 @@ from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.comparison.compare import compare_files, pair_files
 from onnxlint_q.proof.comparison.run_both import PairErrors, check_loads
 from onnxlint_q.proof.comparison.settle import settle
-from onnxlint_q.workflow.assemble import assemble, result_of_run
+from onnxlint_q.workflow.assemble import NO_CLASSES, assemble, result_of_run
 from onnxlint_q.workflow.check import Job, judge
 from onnxlint_q.workflow.record import CheckRequest, Record
 from onnxlint_q.workflow.results import Basis, CalibrationSummary, ComparedFile, Comparison, SchemeResult
@@ -180,7 +180,7 @@ def _notes(ours: Facts, pairing: Pairing, errors: PairErrors, labels: Sequence[i
     if pairing.contradictions:
         yield f"{pairing.contradictions} times two ways through the graphs led to different partners; the first holds"
     if labels is not None and errors.classifier is None:
-        yield "labels were given, but the output does not look like a classifier's"
+        yield NO_CLASSES
 
 
 def _stages(clock: Sequence[float]) -> Mapping[str, float]:

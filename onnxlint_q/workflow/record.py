@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.execute.data.source import Source
+from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.finding import Finding
@@ -30,10 +32,11 @@ class DataRequest:
 
     Attributes:
         source: where samples come from.
-        samples: how many to calibrate on.
+        samples: how many to calibrate on, and how many others to judge on, at most.
         observer: how ranges are taken from them, one of analysis.observed.observers.
         layers: quantise every layer alone as well, weight, result and both.
         trials: on how many disjoint subsets to calibrate again; 0 for none.
+        labels: file with the class of each sample; None without.
     """
 
     source: Source
@@ -41,6 +44,7 @@ class DataRequest:
     observer: str = DEFAULT_OBSERVER
     layers: bool = False
     trials: int = 0
+    labels: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,10 @@ class Record:
     Attributes:
         request, rules, config: what was asked for.
         facts: what the file tells; the stages `inspect` and `observe` add what they saw to it.
+        split: which samples ranges are taken from and which the verdict is measured on; of the stage `inspect`.
         bench: the folded float model that experiments change; `observe` adds the ranges that it saw.
         probe: the run on synthetic inputs.
+        labels: the class of each sample, where a file says it.
         table: every layer alone, quantised on the data.
         whole: the schemes, measured end to end.
         costs: every tensor alone, under the schemes that the model does not survive.
@@ -97,8 +103,10 @@ class Record:
     rules: tuple[Rule, ...]
     config: Config
     facts: Facts
+    split: Split | None = None
     bench: Workbench | None = None
     probe: Probe | None = None
+    labels: Sequence[int] | None = None
     table: Errors | None = None
     whole: Whole | None = None
     costs: Costs | None = None

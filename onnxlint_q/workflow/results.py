@@ -10,6 +10,7 @@ from enum import StrEnum
 from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.observed.compared import ClassifierError, ComparedRow, QparamsReading
 from onnxlint_q.analysis.observed.costs import MOST
+from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.finding import Evidence, Finding, Severity, Subject
 from onnxlint_q.judge.own_findings import NOT_RUN
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels
@@ -31,6 +32,7 @@ __all__ = [
     "Run",
     "SchemeResult",
     "TensorRow",
+    "Top1",
     "TrialFigure",
     "Trials",
     "Verdict",
@@ -132,6 +134,8 @@ class SchemeResult:
         rest_share: fraction of the noise power from activations that are no layer's output; None unless forecast.
         ran: the model was run, whether or not that gave the figure.
         tensors: every weight and activation alone, in data order, where a run showed that the model does not survive.
+        measured_as: what the run stands for, in words: quantiser, ranges, formats; empty where nothing was run.
+        top1: how often the float and the quantised model are right; None without labels.
     """
 
     scheme: str
@@ -144,6 +148,8 @@ class SchemeResult:
     rest_share: float | None = None
     ran: bool = False
     outputs: tuple[OutputResult, ...] = ()
+    measured_as: str = ""
+    top1: Top1 | None = None
     tensors: tuple[TensorRow, ...] = ()
 
     @property

@@ -240,7 +240,8 @@ def test_data_that_cannot_be_read_is_a_finding_and_data_that_is_not_there_a_wron
     (tmp_path / "bad.npz").write_bytes(b"no archive")
     done = lint(models / HEALTHY, "--calibrate", "bad.npz", "--output-format", "concise", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
-    assert "--calibrate: QX004 data-unusable error [static] The model was not run on the data: bad.npz: " in done.stdout
+    said = "--calibrate: QX004 data-unusable error [confirmed] The model was not run on the data: bad.npz: "
+    assert said in done.stdout
     done = lint(models / HEALTHY, "--calibrate", "none.npz", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "") and "--calibrate none.npz: no such file" in done.stderr
 

@@ -36,6 +36,7 @@ def pictures(tmp_path: Path) -> Path:
         ({"observer": DEFAULT_OBSERVER}, "--observer has no effect without data; name it with --calibrate"),
         ({"trials": 3}, "--trials has no effect without data; name it with --calibrate"),
         ({"samples": 1, "trials": 3}, "--samples and --trials have no effect without data; name it with --calibrate"),
+        ({"labels": Path("l.npy")}, "--labels has no effect without data; name it with --calibrate"),
         (
             {"measure": ["layers"]},
             "--measure has no effect without data; name it with --calibrate, or use --probe without data",
@@ -46,6 +47,11 @@ def test_an_option_that_needs_data_says_so(given: dict[str, Any], message: str) 
     with pytest.raises(UsageError) as caught:
         parse_data(None, NO_WORDS, **given)
     assert str(caught.value) == message
+
+
+def test_noise_has_no_classes() -> None:
+    with pytest.raises(UsageError, match=r"^--labels has no effect on --calibrate random: "):
+        parse_data("random", NO_WORDS, labels=Path("l.npy"))
 
 
 def test_every_word_about_images_needs_images(calibration: Path, pictures: Path) -> None:

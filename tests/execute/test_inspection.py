@@ -151,7 +151,7 @@ class Endless(Source):
     name = "endless"
     given = 0
 
-    def available(self, inputs: Sequence[Value]) -> int | None:
+    def available(self, inputs: Sequence[Value], enough: int = 0) -> int | None:
         return None
 
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:

@@ -12,6 +12,7 @@ from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
 from onnxlint_q.analysis.number_formats import FLOAT8, INT8, UINT8
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES
 from onnxlint_q.execute.data.sources import ArraySource
+from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.session import Session
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.experiment_runs import run_experiments
@@ -137,7 +138,7 @@ def test_a_block_wise_scheme_is_what_it_is_by_hand() -> None:
     found = run_experiments(bench, expected, samples)
     for experiment, outputs in expected.items():
         assert found[experiment].sqnr_db == pytest.approx(sqnr_db(exact, outputs), abs=0.01)
-    whole = measure_schemes(bench, source(), 6)
+    whole = measure_schemes(bench, Split(source(), facts.model.inputs, 6, 0))
     assert whole.errors[Experiment(BLOCKS)].sqnr_db == pytest.approx(found[Experiment(BLOCKS)].sqnr_db, abs=1e-6)
     table = run_experiments(bench, layer_experiments(bench), samples)
     row = layer_sqnr(facts, BLOCKS, facts.layers[0], table)

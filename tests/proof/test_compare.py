@@ -15,20 +15,27 @@ from onnx import helper
 from onnx_cases import detector
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.errors import DataError, ModelError, UsageError
 from onnxlint_q.execute.data.preprocess import preset
 from onnxlint_q.execute.data.sources import ArraySource, open_source
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.finding import Evidence, Finding, Severity
+from onnxlint_q.graph import read_model
 from onnxlint_q.judge.config import Config, parse_config
+from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.verdict import Verdict
+from onnxlint_q.proof.comparison.compare import compare_files, pair_files
 from onnxlint_q.proof.testing import pair_facts
 from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.compare import CompareRequest, compare
 from onnxlint_q.workflow.results import Comparison
 from onnxlint_q_rules.comparison.deviating_operator import DeviatingOperator
+from onnxlint_q_rules.qdq.pairs import Pairs
+from onnxlint_q_rules.qdq.usage import usages
 
 RULES = [entry.rule for entry in load_rules()]
 FLOAT = "opset11.onnx"  # BatchNormalization kept; the quantised files below were made of it, folded
@@ -254,8 +261,8 @@ def test_groups_of_values_give_the_same_figures(run: Callable[..., Comparison]) 
 def test_labels_give_accuracies(run: Callable[..., Comparison], tmp_path: Path) -> None:
     np.save(tmp_path / "l.npy", np.zeros(8, np.int64))
     found = run("qdq_good.onnx", labels=tmp_path / "l.npy").classifier
-    assert found is not None and found.labelled == 8 and found.float_accuracy is not None
-    assert 0 <= found.float_accuracy <= 1
+    assert found is not None and found.top1 is not None and found.top1.rows == 8
+    assert 0 <= found.top1.float_accuracy <= 1
     np.save(tmp_path / "l.npy", np.zeros(3, np.int64))
     with pytest.raises(DataError, match="holds 3 classes, there are more samples"):
         run("qdq_good.onnx", labels=tmp_path / "l.npy")
@@ -412,3 +419,15 @@ def test_codes_whose_scale_comes_later_are_no_values(tmp_path: Path) -> None:
     found = compare(tmp_path / "float.onnx", job, CompareRequest(source, 8))
     assert found.not_compared == ("e",) and not told(found)
     assert {row.node for row in found.rows} == {"ids", "mm"}
+
+
+def test_check_and_compare_count_the_same_codes(models: Path, calibration: Path) -> None:
+    """The input holds the same values in both, so the codes that it uses are as many in either report."""
+    source = open_source(str(calibration), preset("raw"))
+    facts = facts_of(read_model(models / "qdq_coarse_input.onnx"), DEFAULT_SCHEMES)
+    seen = usages(facts.observed(observe(facts, source, 32)), Pairs(facts))
+    original = facts_of(read_model(models / FLOAT), DEFAULT_SCHEMES)
+    compared = compare_files(pair_files(original, facts), facts, source, 32).compared
+    (row,) = (row for row in compared.rows if row.quantized == "images")
+    (usage,) = (usage for usage in seen.values() if usage.pair.tensor == "images")
+    assert row.qparams is not None and row.qparams.used_codes == usage.used_codes == 7

@@ -12,6 +12,7 @@ from onnx_cases import as_model, onnx_text
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.execute.data.sources import ArraySource
+from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
@@ -50,6 +51,10 @@ def source(scale: float = 1.0) -> ArraySource:
     return ArraySource("s", {"x": values, "drop": drop})
 
 
+def both_parts(scale: float = 1.0) -> Split:
+    return Split(source(scale), known().model.inputs, SAMPLES, SAMPLES)
+
+
 def calibrated(facts: Facts) -> tuple[Workbench, Samples]:
     bench = workbench(facts).calibrated(observe(facts, source(), SAMPLES))
     return bench, partial(source().take, facts.model.inputs, SAMPLES)
@@ -57,7 +62,7 @@ def calibrated(facts: Facts) -> tuple[Workbench, Samples]:
 
 def measured(facts: Facts, seconds: float = 60.0) -> Costs:
     bench, samples = calibrated(facts)
-    return measure_costs(bench, measure_schemes(bench, source(), SAMPLES), DEFAULT_SCHEMES, samples, seconds=seconds)
+    return measure_costs(bench, measure_schemes(bench, both_parts()), DEFAULT_SCHEMES, samples, seconds=seconds)
 
 
 def test_every_weight_and_every_activation_in_data_order() -> None:
@@ -96,17 +101,17 @@ def test_nothing_runs_for_a_scheme_that_survives() -> None:
     facts = known()
     bench, samples = calibrated(facts)
     assert measure_costs(bench, Whole({}), (), samples).by_scheme == {}
-    one = measure_costs(bench, measure_schemes(bench, source(), SAMPLES), [INT8_PER_CHANNEL], samples)
+    one = measure_costs(bench, measure_schemes(bench, both_parts()), [INT8_PER_CHANNEL], samples)
     assert list(one.by_scheme) == [INT8_PER_CHANNEL.name]
 
 
 def test_what_was_measured_is_not_run_again() -> None:
     facts = known()
     bench, samples = calibrated(facts)
-    first = measure_costs(bench, measure_schemes(bench, source(), SAMPLES), [INT8_PER_TENSOR], samples)
+    first = measure_costs(bench, measure_schemes(bench, both_parts()), [INT8_PER_TENSOR], samples)
     # Figures that no run gives.
     table = {one: replace(error, sqnr_db=1.0 + number) for number, (one, error) in enumerate(first.errors.items())}
-    again = measure_costs(bench, measure_schemes(bench, source(), SAMPLES), [INT8_PER_TENSOR], samples, table)
+    again = measure_costs(bench, measure_schemes(bench, both_parts()), [INT8_PER_TENSOR], samples, table)
     assert again.errors == table
 
 
@@ -121,7 +126,7 @@ def test_ranges_that_do_not_hold_for_other_samples_are_told_from_costly_tensors(
     facts = known(mask=-10.0)
     bench, samples = calibrated(facts)
     for scale, ill_fitted in ((1.0, False), (20.0, True)):
-        whole = measure_schemes(bench, source(scale), SAMPLES)
+        whole = measure_schemes(bench, both_parts(scale))
         (costs,) = measure_costs(bench, whole, [INT8_PER_TENSOR], samples).by_scheme.values()
         assert (costs.explained, costs.ill_fitted) == (not ill_fitted, ill_fitted)
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB
+from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.execute.stream.paired_histogram import PairedHistogram
 from onnxlint_q.proof.comparison.metrics import (
     ClassifierErrorAccumulator,
@@ -107,4 +108,4 @@ def test_a_classifier_is_compared_by_its_softmax() -> None:
     assert sums.squared == pytest.approx(float(np.square(p - q).mean()))
     assert sums.entropy == pytest.approx(float(-(p * np.log(q)).sum()))
     assert sums.divergence == pytest.approx(float((p * np.log(p / q)).sum()))
-    assert (sums.rows, sums.labelled, sums.right) == (1, 1, (1, 0))
+    assert (sums.rows, sums.top1) == (1, Top1(1, 1, 1, 0))

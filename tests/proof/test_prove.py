@@ -22,6 +22,7 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.sources import ArraySource, open_source
+from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.executable import as_stored, folded
 from onnxlint_q.execute.limits import Limits
 from onnxlint_q.execute.session import NotRunnableError, Session
@@ -59,7 +60,11 @@ def proven(facts: Facts, seen: Observations, findings: Sequence[Finding], source
 
 
 def whole(facts: Facts, seen: Observations, source: Source, count: int) -> Whole:
-    return measure_schemes(workbench(facts).calibrated(seen), source, count)
+    """All samples behind those of `seen` are held out, at most `count`; none may be left."""
+    inputs = facts.model.inputs
+    available = source.available(inputs)
+    held_out = count if available is None else min(count, available - seen.samples)
+    return measure_schemes(workbench(facts).calibrated(seen), Split(source, inputs, seen.samples, held_out))
 
 
 @pytest.mark.parametrize("name", FLOAT_MODELS)

@@ -15,6 +15,7 @@ from printed import quantised
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.outputs.output_kind import Holds
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR
+from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.limits import Limits
 from onnxlint_q.execute.variants.conversion import NotConvertibleError, converted
@@ -91,8 +92,8 @@ def _one_outlier(random: np.random.Generator) -> Mapping[str, np.ndarray]:
 def try_ranges(last: str, *changes: Requantisation) -> tuple[Finding, ...]:
     bench, example = bench_of(TAILED.replace("LAST", last))
     source = example_source(example)
-    errors = measure_schemes(bench, source, 16).errors
-    samples = partial(source.take, bench.measured.model.inputs, 16)
+    parts = Split(source, bench.measured.model.inputs, 16, 0)
+    errors, samples = measure_schemes(bench, parts).errors, parts.for_verdict
     findings = [finding(change) for change in changes]
     return try_requantisations(bench, findings, errors, VerdictLevels(), samples)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from onnxlint_q.analysis.observed.compared import WeightReading
+from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report import ReportFormat
@@ -65,7 +66,7 @@ def comparison(
     return Comparison(
         reference=ComparedFile(HOSTILE, "0" * 64, 13, "float", 1),
         quantized=model,
-        classifier=ClassifierError(0.25, 0.001, 3.0, 2.5, 8, 0.75, 0.375),
+        classifier=ClassifierError(0.25, 0.001, 3.0, 2.5, Top1(8, 6, 4, 1)),
         rows=rows,
         unpaired_quantized=(HOSTILE,),
         levels={**LEVELS, "inherited_db": 3.0},
@@ -105,7 +106,8 @@ def test_json_has_every_figure_and_nothing_infinite() -> None:
     assert (fault["what"], fault["alone_db"], fault["message"]) == ("input", 9.4, document["findings"][0]["message"])
     assert document["findings"][0]["code"] == "QC001" and document["levels"] == LEVELS
     assert second["weight_sqnr_db"] is None and second["faults"] == [] and second["jumps"] is False
-    assert document["classifier"]["quantised_accuracy"] == 0.375
+    assert document["classifier"]["quantised_accuracy"] == 0.375 and document["classifier"]["labelled"] == 8
+    assert document["classifier"]["top1"]["lost"] == 0.375
     perfect = json.loads(render(comparison(replace(LAYER, sqnr_db=math.inf)), ReportFormat.JSON))
     assert perfect["tensors"][0]["sqnr_db"] is None and perfect["tensors"][0]["reason"] == "perfect match"
 

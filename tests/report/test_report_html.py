@@ -13,11 +13,18 @@ from onnxlint_q.report import ReportFormat, render
 from onnxlint_q.report.html import charts, environment
 from onnxlint_q.report.html.charts import Point
 from onnxlint_q.report.html.published import published
-from onnxlint_q.workflow.results import CalibrationSummary, Failure, Run, Verdict
+from onnxlint_q.workflow.results import CalibrationSummary, Failure, Run, Verdict, VerdictLevels
 
 VOID = {"meta", "input", "br", "wbr", "img", "link", "hr"}
 RAW = {"script", "style"}
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+LEVELS = (5.0, 14.0)
+
+
+def render_html(run: Run) -> str:
+    return render(run, ReportFormat.HTML)
 
 
 class Page(HTMLParser):
@@ -284,18 +291,36 @@ def test_contrast_of_text_is_at_least_4_5(theme: str) -> None:
         assert contrast(mark, "sheet") >= 3.0
 
 
+def test_charts_have_the_levels_of_the_verdict_and_no_others() -> None:
+    (model,) = samples.small().models
+    text = render_html(Run((replace(model, levels=VerdictLevels(breaks_db=7.5, survives_db=23.5)),)))
+    drawn = set(re.findall(r'class="level-label"[^>]*>([^<]*)<', text))
+    assert drawn == {"7.5 dB", "23.5 dB"}
+    assert re.findall(r'class="tick"[^>]*/><text[^>]*>([^<]*)<', text)[:2] == ["7.5", "23.5 dB"]
+
+
+def test_the_headline_counts_a_damage_once() -> None:
+    """Three findings of one claim are one fault in the page, in the line of totals, and in the JSON."""
+    run = samples.chained()
+    text = render_html(run)
+    assert "1 fault in 3 findings (1 error; 1 confirmed)" in text
+    assert "✖ 1 error<" in text and "✖ 3 errors" not in text
+    (model,) = json.loads(render(run, ReportFormat.JSON))["models"]
+    assert model["faults"] == {"total": 1, "error": 1, "warning": 0, "info": 0} and len(model["findings"]) == 3
+
+
 def test_a_chart_without_values_is_empty() -> None:
     points = [Point("a", None), Point("b", float("nan")), Point("c", float("inf"), low=float("-inf"))]
     assert charts.log_chart(points, "t") == ""
     assert charts.fraction_chart(points, "t") == ""
     assert charts.span_chart(points, "t") == ""
-    assert charts.sqnr_chart(points, "t") == ""
+    assert charts.sqnr_chart(points, "t", LEVELS) == ""
 
 
 def test_a_line_breaks_where_a_layer_has_no_figure() -> None:
     values = (10.0, 20.0, None, 30.0)
     points = [Point(str(v), v) for v in values]
-    path = re.search(r'class="line"><path d="([^"]*)"', charts.sqnr_chart(points, "t"))
+    path = re.search(r'class="line"><path d="([^"]*)"', charts.sqnr_chart(points, "t", LEVELS))
     assert path
     assert [char for char in path[1] if char.isalpha()] == ["M", "L", "M"]
 
@@ -306,7 +331,7 @@ def test_charts_stay_inside_their_frame() -> None:
         charts.log_chart(points, "t"),
         charts.fraction_chart(points, "t"),
         charts.span_chart(points, "t"),
-        charts.sqnr_chart([Point("a", -90.0), Point("b", 140.0, style="probe")], "t"),
+        charts.sqnr_chart([Point("a", -90.0), Point("b", 140.0, style="probe")], "t", LEVELS),
     ]
     for svg in drawn:
         ys = [float(y) for y in re.findall(r' c?y="([-0-9.]+)"', svg)]

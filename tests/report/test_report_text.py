@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +9,10 @@ from typing import Any
 
 import pytest
 import samples
+from samples import TENSOR
 
+from onnxlint_q.analysis.observed.top1 import Top1
+from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, SCHEMES
 from onnxlint_q.finding import Cure, Evidence
 from onnxlint_q.report import ReportFormat, render, tensors, terminal_look, words
 from onnxlint_q.report.digest import clean, group_by_damage, summary
@@ -31,7 +35,7 @@ The channels' ranges differ by a factor of 214.7; one int8 scale leaves 27 of 96
 FULL = """\
 small.onnx
 float model, opset 13, 4 layers
-calibration photos: 32 samples, verdict on 16 others, imagenet preprocessing
+calibration photos: 32 samples for ranges, 16 others for the verdict, imagenet preprocessing
 
   int8-per-tensor   ✖ breaks    -4.0 dB at the output, top-1 agrees with float on 5.2 % of samples;
                                 measured on 16 held-out samples
@@ -128,7 +132,7 @@ def test_full_tells_one_damage_once() -> None:
     assert "Eighteen" not in text
     assert "  QW009: Something else.\n" in text
     assert text.count(samples.SNIPPET.splitlines()[1].strip()) == 1 and "other=True" in text
-    assert text.endswith("\n3 findings (3 errors; 3 confirmed) in 1 model; breaks under int8-per-tensor\n")
+    assert text.endswith("\n1 fault in 3 findings (1 error; 1 confirmed) in 1 model; breaks under int8-per-tensor\n")
 
 
 def test_full_shows_the_chain_of_the_first_place_of_a_group() -> None:
@@ -155,6 +159,54 @@ def test_full_says_synthetic_calibration_and_a_crash_before_any_verdict() -> Non
     text = full(samples.hostile())
     crash, synthetic, verdict = (text.index(part) for part in ("A rule crashed", "Synthetic", "✖ breaks"))
     assert crash < synthetic < verdict
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        (Top1(32, 24, 2, 1), "71.9 % of 32 labelled samples, float 75 %: 3.1 % lost (95 % interval: -10 to 16 %)"),
+        (
+            Top1(32, 24, 1, 2),
+            "78.1 % of 32 labelled samples, float 75 %: 3.1 % gained (95 % interval: -16 to 10 % lost)",
+        ),
+    ],
+)
+def test_top1_lost_stands_beside_the_verdict_in_every_report(counts: Top1, said: str) -> None:
+    (model,) = samples.small().models
+    run = Run((replace(model, schemes=(replace(model.schemes[0], top1=counts), *model.schemes[1:])),))
+    for text in (full(run), render(run, ReportFormat.HTML)):
+        assert f"Top-1 right on {said}" in " ".join(text.split())
+    first, second = json.loads(render(run, ReportFormat.JSON))["models"][0]["schemes"].values()
+    assert first["top1"]["samples"] == 32 and first["top1"]["lost"] == counts.loss and second["top1"] is None
+    assert first["top1"]["interval"] == pytest.approx(counts.interval, abs=1e-6)
+
+
+def test_what_was_measured_stands_beside_the_figure() -> None:
+    (model,) = samples.small().models
+    said = INT8_PER_TENSOR.as_measured("percentile")
+    assert said == "quantize_static after quant_pre_process, percentile, U8S8 QDQ"
+    run = Run((replace(model, schemes=(replace(model.schemes[0], measured_as=said),)),))
+    assert f"measured on 16 held-out samples: {said}" in " ".join(full(run).split())
+    assert f"measured on 16 held-out samples: {said}." in render(run, ReportFormat.HTML)
+    assert json.loads(render(run, ReportFormat.JSON))["models"][0]["schemes"][TENSOR]["measured_as"] == said
+
+
+@pytest.mark.parametrize(
+    ("scheme", "formats"),
+    [
+        ("int8-per-channel", "U8S8"),
+        ("int8-symmetric", "S8S8"),
+        ("int16-activations", "U16S8"),
+        ("int4-weights", "U8S4"),
+        ("fp8", "F8F8"),
+    ],
+)
+def test_formats_are_written_as_quantisers_write_them(scheme: str, formats: str) -> None:
+    assert SCHEMES[scheme].as_measured("min-max").endswith(f", min-max, {formats} QDQ")
+
+
+def test_a_scheme_of_weights_alone_names_no_static_quantiser() -> None:
+    assert SCHEMES["int4-blocks"].as_measured("min-max") == "weights in int4, activations in float"
 
 
 def test_full_says_that_nothing_ran() -> None:

@@ -15,9 +15,11 @@ from onnxlint_q.analysis.observed.observations import Observations, TensorObserv
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.execute.data.inspection import inspect
 from onnxlint_q.execute.data.preprocess import PRESETS
-from onnxlint_q.execute.data.sources import open_source
+from onnxlint_q.execute.data.sources import ArraySource, open_source
+from onnxlint_q.execute.data.split import split
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.finding import Evidence, Finding, Severity, Subject
+from onnxlint_q.graph import Format
 from onnxlint_q.graph.loading.load import read_model
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import Facts, facts_of
@@ -484,7 +486,31 @@ def test_the_default_number_of_samples_does_not_fail_a_build(samples: int, sever
 def test_more_samples_at_hand_are_offered() -> None:
     facts = example_facts(Example(FLOAT)).inspected(DataSummary("photos", False, 32, 5000))
     (finding,) = findings(TooFewSamples(), facts)
-    assert finding.snippet == "--samples 300"
+    assert finding.snippet == "--samples 300" and finding.severity is Severity.INFO
+    assert finding.remedy == "Take more of the 5000 samples that are there: --samples 300."
+
+
+@pytest.mark.parametrize(
+    ("taken", "available", "samples", "enough"),
+    [(32, 300, 150, True), (32, 301, 150, True), (16, 33, None, False), (10, 150, 75, False), (1, 1, None, False)],
+)
+def test_the_samples_to_give_leave_as_many_for_the_verdict(
+    taken: int, available: int, samples: int | None, enough: bool
+) -> None:
+    facts = example_facts(Example(FLOAT)).inspected(DataSummary("photos", False, taken, available))
+    (finding,) = findings(TooFewSamples(), facts)
+    assert finding.snippet == (f"--samples {samples}" if samples else "")
+    assert ("at least 200 samples" in finding.remedy) is not enough
+    if samples is not None:
+        after = split(ArraySource("photos", {"x": np.zeros((available, 2, 4, 4))}), facts.model.inputs, samples)
+        assert (after.calibrating, after.held_out) == (samples, samples)
+
+
+def test_of_a_quantised_file_nothing_is_kept_for_a_verdict() -> None:
+    facts = replace(example_facts(Example(FLOAT)), format=Format.QDQ)
+    (finding,) = findings(TooFewSamples(), facts.inspected(DataSummary("photos", False, 32, 90)))
+    assert finding.snippet == "--samples 90" and "at least 100 samples" in finding.remedy
+    assert "verdict" not in finding.remedy
 
 
 def test_random_data_is_said_and_counted_once() -> None:

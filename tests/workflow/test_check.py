@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx_cases import onnx_text
+from onnx_cases import onnx_text, run
 
 from onnxlint_q.analysis.experiment import LayerSqnr
+from onnxlint_q.analysis.intervals import paired_loss
 from onnxlint_q.analysis.observed.costs import SchemeCosts, TensorCost
 from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.execute.data.preprocess import PRESETS
@@ -27,7 +28,7 @@ from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.proof import costs as costs_module
 from onnxlint_q.workflow import check as workflow
-from onnxlint_q.workflow.assemble import assemble
+from onnxlint_q.workflow.assemble import NO_CLASSES, assemble
 from onnxlint_q.workflow.check import lint
 from onnxlint_q.workflow.record import CheckRequest, DataRequest, Record
 from onnxlint_q.workflow.results import Basis, ModelResult, SchemeResult
@@ -128,6 +129,62 @@ def test_too_little_data_for_trials_costs_the_trials(models: Path, calibration: 
         )
     ]
     assert [scheme.basis for scheme in result.schemes] == [Basis.MEASURED] * 2 and result.trials is None
+
+
+def own_classes(models: Path, images: np.ndarray) -> list[int]:
+    """What the float model takes each image for."""
+    return [int(run(models / BROKEN, {"images": image[None]})[0].argmax()) for image in images]
+
+
+def labelled(models: Path, images: np.ndarray, labels: Path, samples: int = 8) -> ModelResult:
+    request = DataRequest(ArraySource("images", {"images": images}), samples, labels=labels)
+    return lint(models / BROKEN, [], Config(), CheckRequest(request))
+
+
+def test_with_labels_top1_lost_is_measured_on_the_held_out_samples(
+    models: Path, calibration: Path, tmp_path: Path
+) -> None:
+    """Labels of the float model, the first held-out one made wrong: it is right on seven of eight."""
+    images = np.load(calibration)["images"][:20]
+    classes = own_classes(models, images)
+    scores = len(run(models / BROKEN, {"images": images[:1]})[0][0])
+    labels = [(label + 1) % scores if number == 8 else label for number, label in enumerate(classes)]
+    np.save(tmp_path / "labels.npy", np.asarray(labels))
+    broken, healthy = labelled(models, images, tmp_path / "labels.npy").schemes
+    assert broken.top1 is not None and healthy.top1 is not None
+    assert broken.top1.rows == healthy.top1.rows == 8
+    assert broken.top1.float_right == healthy.top1.float_right == 7
+    assert broken.top1.loss > 0.5 and broken.top1.interval == paired_loss(broken.top1.lost, broken.top1.gained, 8)
+    # The float model is wrong on one sample alone, so where it is right agreement and being right are the same.
+    assert healthy.agreement is not None and abs(healthy.top1.quantised_accuracy - healthy.agreement) <= 1 / 8
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [([0] * 15, "holds 15 classes, there are more samples"), ([0] * 15 + [99], "sample 15 has class 99")],
+)
+def test_labels_that_do_not_fit_cost_the_accuracy_alone(
+    models: Path, calibration: Path, tmp_path: Path, labels: list[int], reason: str
+) -> None:
+    np.save(tmp_path / "labels.npy", np.asarray(labels))
+    result = labelled(models, np.load(calibration)["images"], tmp_path / "labels.npy")
+    ((code, option, message),) = missing(result)
+    assert (code, option) == ("QX004", "--labels") and reason in message
+    assert [scheme.basis for scheme in result.schemes] == [Basis.MEASURED] * 2
+    assert all(scheme.top1 is None for scheme in result.schemes)
+
+
+def test_labels_of_what_is_no_classifier_are_said_to_be_of_no_use(tmp_path: Path) -> None:
+    proto = onnx_text(
+        "agraph (float[N, 4] x) => (float[N, 3] y) { h = MatMul(x, w)\n y = Tanh(h) }",
+        w=np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32),
+    )
+    onnx.save(proto, tmp_path / "m.onnx")
+    np.save(tmp_path / "labels.npy", np.zeros(4, np.int64))
+    data = ArraySource("x", {"x": np.random.default_rng(1).standard_normal((4, 4)).astype(np.float32)})
+    result = lint(tmp_path / "m.onnx", [], Config(), CheckRequest(DataRequest(data, 2, labels=tmp_path / "labels.npy")))
+    assert NO_CLASSES in result.notes and not missing(result)
+    assert all(scheme.top1 is None for scheme in result.schemes)
 
 
 def test_a_weight_that_nobody_reads_does_not_stop_the_run(tmp_path: Path) -> None:

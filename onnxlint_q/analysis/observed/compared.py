@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.finding import Location
 
 JUMP_DB = 6.0
@@ -204,14 +205,11 @@ class ClassifierError:
     Attributes:
         agreement: fraction of samples with the same top-1.
         qmse, qce, qkl: between the softmax outputs, mean over the samples, nats.
-        labelled: samples with a known class.
-        float_accuracy, quantized_accuracy: top-1 on those; None without.
+        top1: how often either is right; None without labels.
     """
 
     agreement: float
     qmse: float
     qce: float
     qkl: float
-    labelled: int = 0
-    float_accuracy: float | None = None
-    quantized_accuracy: float | None = None
+    top1: Top1 | None = None

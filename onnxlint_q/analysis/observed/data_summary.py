@@ -83,8 +83,9 @@ class DataSummary:
     Attributes:
         source: what the data is, for people.
         synthetic: random values, not data; then nothing is measured of them.
-        samples: how many were inspected, the first of those that calibration uses.
+        samples: how many were inspected, the first of those that the run uses.
         available: how many the source holds at least, None if unbounded.
+        for_ranges: how many of those that the run uses ranges are taken from; None for all.
         names: what to call each sample: its file, else its index.
         duplicates: groups of indices of samples that are equal in every input.
         alike: groups of indices of images that nearly coincide, `duplicates` counted once.
@@ -95,6 +96,7 @@ class DataSummary:
     synthetic: bool
     samples: int
     available: int | None
+    for_ranges: int | None = None
     names: tuple[str, ...] = ()
     duplicates: tuple[tuple[int, ...], ...] = ()
     alike: tuple[tuple[int, ...], ...] = ()

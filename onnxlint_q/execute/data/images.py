@@ -35,7 +35,7 @@ class ImageFolder(Source):
         self.how = preprocessing
         self.preprocessing = preprocessing.describe()
 
-    def available(self, inputs: Sequence[Value]) -> int:
+    def available(self, inputs: Sequence[Value], enough: int = 0) -> int:
         """One an image."""
         return len(self.files)
 

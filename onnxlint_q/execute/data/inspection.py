@@ -43,7 +43,7 @@ def inspect(measured: Measured, source: Source, count: int = 32, progress: Progr
         DataError: the data does not fit the model or there is none.
     """
     inputs = measured.model.inputs
-    available = source.available(inputs)
+    available = source.available(inputs, enough=count)
     if source.synthetic:
         return DataSummary(source.name, True, count, available)
     planned = min(count, INSPECTED, count if available is None else max(available, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -37,6 +38,33 @@ def read_labels(path: Path, source: Source) -> Sequence[int]:
             + "; add what is missing, or remove the images"
         )
     return [by_name[image.name] for image in source.files]
+
+
+def label_of(labels: Sequence[int], index: int, classes: int) -> int:
+    """The class of a sample of a model with so many classes.
+
+    Raises:
+        DataError: it has none, or none that the model has.
+    """
+    if index >= len(labels):
+        raise DataError(f"--labels: holds {len(labels)} classes, there are more samples; give one each")
+    if labels[index] >= classes:
+        raise DataError(
+            f"--labels: sample {index} has class {labels[index]}, the model has {classes} classes "
+            f"(0 to {classes - 1}); name the label file of this model's classes"
+        )
+    return labels[index]
+
+
+def check_labels(labels: Sequence[int], samples: int, classes: Sequence[int | None] = ()) -> None:
+    """Check that each of the first samples has a class that the model has, as far as the number of those is known.
+
+    Raises:
+        DataError: one has not.
+    """
+    known = next(iter(classes), None) or sys.maxsize
+    for index in range(samples):
+        label_of(labels, index, known)
 
 
 def _from_array(path: Path) -> list[int]:

@@ -32,8 +32,10 @@ class Source(ABC):
     synthetic: bool = False
 
     @abstractmethod
-    def available(self, inputs: Sequence[Value]) -> int | None:
-        """How many samples of `inputs` there are, at least; None if there is no end.
+    def available(self, inputs: Sequence[Value], enough: int = 0) -> int | None:
+        """How many samples of `inputs` there are; None if there is no end.
+
+        Where they have to be read to be counted, it may be fewer than there are, but not fewer than `enough`.
 
         Raises:
             DataError: the data does not fit.

@@ -33,7 +33,7 @@ class ArraySource(Source):
         self.name = name
         self.arrays = arrays
 
-    def available(self, inputs: Sequence[Value]) -> int:
+    def available(self, inputs: Sequence[Value], enough: int = 0) -> int:
         """The largest number of samples of any input."""
         return max(map(len, self._columns(inputs).values()), default=0)
 
@@ -71,7 +71,7 @@ class ArrayFile(Source):
         self.path = path
         self.limits = limits
 
-    def available(self, inputs: Sequence[Value]) -> int:
+    def available(self, inputs: Sequence[Value], enough: int = 0) -> int:
         """The largest number of samples of any input."""
         return self._arrays.available(inputs)
 
@@ -92,9 +92,14 @@ class ArrayFolder(Source):
         self.files = files
         self.limits = limits
 
-    def available(self, inputs: Sequence[Value]) -> int:
-        """One a file; there may be more in each."""
-        return len(self.files)
+    def available(self, inputs: Sequence[Value], enough: int = 0) -> int:
+        """What the first files hold, until that is enough, and one for each of the others."""
+        counted = 0
+        for read, path in enumerate(self.files):
+            if counted >= enough:
+                return counted + len(self.files) - read
+            counted += ArraySource(str(path), read_arrays(path, self.limits)).available(inputs)
+        return counted
 
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
         """The samples of each file after those of the one before."""
@@ -109,7 +114,7 @@ class RandomSource(Source):
     preprocessing = "standard normal noise, seed 0"
     synthetic = True
 
-    def available(self, inputs: Sequence[Value]) -> None:
+    def available(self, inputs: Sequence[Value], enough: int = 0) -> None:
         """There is no end."""
 
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:

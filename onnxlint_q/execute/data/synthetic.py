@@ -85,7 +85,7 @@ class SyntheticSource(Source):
         self._kept: list[Sample] = []
         self._next: Iterator[Sample] = iter(())
 
-    def available(self, inputs: Sequence[Value]) -> None:
+    def available(self, inputs: Sequence[Value], enough: int = 0) -> None:
         """There is no end."""
 
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:

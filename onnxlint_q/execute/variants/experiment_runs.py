@@ -12,7 +12,7 @@ from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.variants.layer_graphs import groups, run_together
 from onnxlint_q.execute.variants.output_error import OutputError
-from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
+from onnxlint_q.execute.variants.variant_runs import Samples, Watch, run_variants
 from onnxlint_q.execute.variants.workbench import Workbench
 
 Errors = Mapping[Experiment, OutputError]
@@ -24,6 +24,7 @@ def run_experiments(
     samples: Samples,
     progress: Progress = silent,
     allowance: Allowance | None = None,
+    watch: Watch | None = None,
 ) -> dict[Experiment, OutputError]:
     """Error of each experiment at the outputs.
 
@@ -36,6 +37,7 @@ def run_experiments(
         samples: starts a fresh pass over the same samples each time it is called.
         progress: told how many experiments are done.
         allowance: of time; without it every experiment runs on every sample.
+        watch: told of each run of a model of its own, by the essence of the experiment.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run one of them.
@@ -60,7 +62,7 @@ def run_experiments(
         except (MixesBatchError, NotRunnableError):
             alone += group
     variants = {experiment: partial(bench.executable, experiment) for experiment in alone}
-    errors |= run_variants(bench, variants, samples, progress, allowance)
+    errors |= run_variants(bench, variants, samples, progress, allowance, watch)
     return {experiment: errors[essence] for experiment, essence in essences.items() if essence in errors}
 
 

@@ -17,6 +17,8 @@ from onnxlint_q.execute.variants.workbench import Workbench
 
 Samples = Callable[[], Iterator[Mapping[str, npt.NDArray[Any]]]]
 Key = TypeVar("Key", bound=Hashable)
+Watch = Callable[[Hashable, int, Sequence[npt.NDArray[Any]], Sequence[npt.NDArray[Any]]], None]
+"""Is told of each run: the variant, the number of the sample, outputs of the float model, outputs of the variant."""
 
 
 def run_variants(
@@ -25,6 +27,7 @@ def run_variants(
     samples: Samples,
     progress: Progress = silent,
     allowance: Allowance | None = None,
+    watch: Watch | None = None,
 ) -> dict[Key, OutputError]:
     """Error of each variant of a network against its float model, by the variant's key.
 
@@ -45,7 +48,7 @@ def run_variants(
     for done, chosen in enumerate(rounds):
         progress("testing claims", done, len(rounds))
         if exact is not None and allowance.left > 0:
-            errors |= _one_round(bench, exact, chosen, variants, samples, allowance, len(rounds) - done)
+            errors |= _one_round(bench, exact, chosen, variants, samples, allowance, len(rounds) - done, watch)
     progress("testing claims", len(rounds), len(rounds))
     return errors
 
@@ -58,6 +61,7 @@ def _one_round(
     samples: Samples,
     allowance: Allowance,
     rounds: int,
+    watch: Watch | None,
 ) -> dict[Key, OutputError]:
     share = allowance.share(rounds)
     sessions = {key: Session(variants[key](), limits=bench.limits) for key in keys}
@@ -65,11 +69,15 @@ def _one_round(
     references = References(bench.measured.model, bench.outputs, bench.limits)
     share.begin()
     for done, sample in enumerate(samples(), start=1):
-        outputs = references.of(sample, exact.run(sample))
+        values = exact.run(sample)
+        outputs = references.of(sample, values)
         for key, session in sessions.items():
             if not allowance.left:
                 break
-            sums[key].add(outputs, session.run(sample))
+            found = session.run(sample)
+            sums[key].add(outputs, found)
+            if watch is not None:
+                watch(key, done - 1, values, found)
         if not share.fits(done):
             break
     return {key: accumulator.result() for key, accumulator in sums.items() if accumulator.samples}

@@ -8,13 +8,14 @@ of a hidden tensor the distribution is a histogram over all samples, of a classi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, sqnr_db
+from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.execute.stream.paired_histogram import PairedHistogram
 
 Array = npt.NDArray[Any]
@@ -133,8 +134,7 @@ class ClassifierErrorAccumulator:
     squared: float = 0.0
     entropy: float = 0.0
     divergence: float = 0.0
-    labelled: int = 0
-    right: tuple[int, int] = (0, 0)
+    top1: Top1 = field(default_factory=Top1)
 
     def add(self, exact: Array, other: Array, label: int | None = None) -> None:
         """Compare the scores `[rows, classes]` of one sample, whose class is `label` if it is known."""
@@ -146,6 +146,4 @@ class ClassifierErrorAccumulator:
         self.entropy += cross_entropy(p, q)
         self.divergence += divergence(p, q)
         if label is not None:
-            self.labelled += len(p)
-            hits = [int(np.count_nonzero(scores.argmax(axis=1) == label)) for scores in (p, q)]
-            self.right = self.right[0] + hits[0], self.right[1] + hits[1]
+            self.top1 = self.top1.with_sample(p, q, label)

@@ -21,6 +21,7 @@ from onnxlint_q.analysis.outputs.output_kind import Output, find_outputs
 from onnxlint_q.analysis.pairing.match import Pairing
 from onnxlint_q.analysis.pairing.skeleton import Skeleton
 from onnxlint_q.errors import DataError, ModelError
+from onnxlint_q.execute.data.labels import label_of
 from onnxlint_q.execute.data.source import Sample, Source
 from onnxlint_q.execute.executable import Executable, as_stored
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
@@ -235,16 +236,7 @@ class _State:
         others = None if found is None else reference.scores(place, found)
         if scores is None or others is None:
             return
-        label = None
-        if self.labels is not None:
-            if index >= len(self.labels):
-                raise DataError(f"--labels: holds {len(self.labels)} classes, there are more samples; give one each")
-            label = self.labels[index]
-            if label >= scores.shape[1]:
-                raise DataError(
-                    f"--labels: sample {index} has class {label}, the model has {scores.shape[1]} classes "
-                    f"(0 to {scores.shape[1] - 1}); name the label file of this model's classes"
-                )
+        label = None if self.labels is None else label_of(self.labels, index, scores.shape[1])
         self.classifier.add(np.nan_to_num(scores), np.nan_to_num(others), label)
 
     def result(self, outputs: int) -> PairErrors:
@@ -264,15 +256,12 @@ class _State:
 def _classifier(sums: ClassifierErrorAccumulator, output: OutputError) -> ClassifierError | None:
     if not sums.rows or output.agreement is None:
         return None
-    right = [hits / sums.labelled for hits in sums.right] if sums.labelled else [None, None]
     return ClassifierError(
         agreement=output.agreement,
         qmse=sums.squared / sums.rows,
         qce=sums.entropy / sums.rows,
         qkl=sums.divergence / sums.rows,
-        labelled=sums.labelled,
-        float_accuracy=right[0],
-        quantized_accuracy=right[1],
+        top1=sums.top1 if sums.top1.rows else None,
     )
 
 

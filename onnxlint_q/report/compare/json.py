@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from onnxlint_q.finding import Finding
-from onnxlint_q.report.json import calibration_document, finding_document
+from onnxlint_q.report.json import calibration_document, finding_document, top1_document
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.words import PERFECT
 from onnxlint_q.workflow.results import ComparedFile, ComparedRow, Comparison, ModelResult, QparamsReading
@@ -41,9 +41,10 @@ def document(comparison: Comparison) -> dict[str, Json]:
             "qmse": number(classifier.qmse),
             "qce": number(classifier.qce),
             "qkl": number(classifier.qkl),
-            "labelled": classifier.labelled,
-            "float_accuracy": number(classifier.float_accuracy),
-            "quantised_accuracy": number(classifier.quantized_accuracy),
+            "labelled": classifier.top1.rows if classifier.top1 else 0,
+            "float_accuracy": number(classifier.top1.float_accuracy) if classifier.top1 else None,
+            "quantised_accuracy": number(classifier.top1.quantised_accuracy) if classifier.top1 else None,
+            "top1": top1_document(classifier.top1) if classifier.top1 else None,
         }
         if classifier is not None
         else None,

@@ -40,13 +40,7 @@ def paired(comparison: Comparison) -> str:
 def classifier(error: ClassifierError) -> str:
     """Accuracy and the softmax figures."""
     softmax = f"softmax QMSE {error.qmse:.3g}, QCE {error.qce:.3g}, QKL {error.qkl:.3g} (nats)"
-    if error.float_accuracy is None or error.quantized_accuracy is None:
-        return softmax
-    return (
-        f"top-1 right on {words.percent(round(error.quantized_accuracy, 3))} of "
-        f"{words.count(error.labelled, 'labelled sample')}, float {words.percent(round(error.float_accuracy, 3))}; "
-        f"{softmax}"
-    )
+    return softmax if error.top1 is None else f"{words.accuracy(error.top1)}; {softmax}"
 
 
 def warnings(comparison: Comparison) -> Iterator[str]:

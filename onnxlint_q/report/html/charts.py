@@ -17,19 +17,14 @@ from onnxlint_q.workflow.results import VerdictLevels
 
 WIDTH, HEIGHT = 1040, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 64, 14, 30
-REGRESSION_DB = 20.0
-"""What detectors and regressors usually need."""
-
 CEILING_DB = 60.0
 """Where the axis of output SQNR ends: noise of a thousandth of the signal, which nobody has to look at."""
 
 
 def levels_db(levels: VerdictLevels) -> tuple[float, ...]:
-    """Where lines are drawn on a scale of output SQNR."""
-    return tuple(sorted({levels.breaks_db, levels.survives_db, REGRESSION_DB}))
+    """Where lines are drawn on a scale of output SQNR: where the verdict changes."""
+    return (levels.breaks_db, levels.survives_db)
 
-
-LEVELS_DB = levels_db(VerdictLevels())
 
 Scale = Callable[[float], float]
 
@@ -99,7 +94,7 @@ def fraction_chart(points: Sequence[Point], title: str) -> Markup:
 def sqnr_chart(
     points: Sequence[Point],
     title: str,
-    levels: Sequence[float] = LEVELS_DB,
+    levels: Sequence[float],
     marks: Mapping[int, str] | None = None,
     axis: str = "layer",
 ) -> Markup:

@@ -148,7 +148,6 @@ class _Anchors:
 
 def _page(model: ModelResult, index: int, anchors: _Anchors, *, unique: bool) -> Page:
     kept = digest.counted(model.findings)
-    counts = ((severity, sum(finding.severity is severity for finding in kept)) for severity in Severity)
     return Page(
         result=model,
         anchor=f"m-{index}",
@@ -156,7 +155,7 @@ def _page(model: ModelResult, index: int, anchors: _Anchors, *, unique: bool) ->
         clean=digest.clean(model),
         warnings=words.warnings(model),
         cards=tuple(_card(model, result) for result in model.schemes),
-        tally=tuple((severity, total) for severity, total in counts if total),
+        tally=digest.tally(digest.faults(kept)),
         blocks=_blocks(model, digest.group_by_damage(kept), anchors),
         refuted=_blocks(model, digest.group_by_rule(digest.refuted(model.findings)), anchors),
         suppressed=_blocks(model, digest.group_by_rule(model.suppressed), anchors),

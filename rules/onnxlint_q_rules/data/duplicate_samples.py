@@ -103,7 +103,7 @@ class DuplicateSamples(Rule):
         many = copies + alike >= self.warning_fraction * data.samples
         yield self.finding(
             whole_model(facts),
-            f"{', and '.join(parts)}, so the ranges rest on {data.samples - copies - alike} different samples",
+            f"{', and '.join(parts)}, so all figures rest on {data.samples - copies - alike} different samples",
             severity=None if many else Severity.INFO,
             metrics={
                 "samples": data.samples,

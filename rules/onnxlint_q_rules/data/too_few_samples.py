@@ -5,6 +5,10 @@ the min-max range of a tensor at its upper end with a probability of 3 % after 3
 300, and at its lower end as often. Statistics for a verdict need fewer samples than ranges that go into production, so
 under 100 the rule only tells, and under 32 it warns.
 
+Of a float model the data is divided: ranges get at most half of it, the verdict is measured on others. What counts here
+is what ranges got. Where the data holds more, nothing is wrong with it, and the advice is the `--samples` that takes
+most and leaves as many for the verdict; the number that is taken where none is given is large enough not to warn.
+
 Sources: PyTorch quantisation guide (at least 100), NNCF and OpenVINO (300); ZeroQ issue 11 (ResNet-18 keeps
 71 % with one image, so few samples are a doubt and no proof).
 """
@@ -22,6 +26,9 @@ from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.advice import whole_model
+
+# What the guides take for ranges that ship.
+_SHIPPED = 300
 
 _NETWORK = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -41,13 +48,15 @@ class TooFewSamples(Rule):
     """Too few calibration samples.
 
     ## What it does
-    Looks at the number of samples that the model is calibrated on.
+    Looks at the number of samples that ranges are taken from. Of a float model that is at most half of the data: the
+    other half is kept for the verdict.
 
     ## Why it breaks INT8
     Ranges that are learned from few samples are exceeded in use, and what exceeds them is clipped.
 
     ## What to do
-    Use at least 100 samples like those of the deployment, 300 for ranges that ship.
+    Take ranges from at least 100 samples like those of the deployment, 300 for ranges that ship: have twice as many for
+    a float model. Where the data holds more than were taken, give the `--samples` that the finding names.
 
     ## Sources
     PyTorch quantisation guide; NNCF; ZeroQ issue 11.
@@ -70,21 +79,32 @@ class TooFewSamples(Rule):
     def check(self, facts: Facts) -> Iterator[Finding]:
         """The one pass over the data; random values are another rule's matter."""
         data = facts.data
-        if data is None or data.synthetic or data.samples >= self.info_samples:
+        if data is None or data.synthetic:
             return
-        few = data.samples < self.warning_samples
-        more = data.available is not None and data.available > data.samples
-        count = "1 calibration sample was" if data.samples == 1 else f"{data.samples} calibration samples were"
-        beaten = 1 / (data.samples + 1)
+        samples = data.samples if data.for_ranges is None else data.for_ranges
+        if samples >= self.info_samples:
+            return
+        parts = 2 if facts.is_float else 1
+        most = min((data.available or 0) // parts, _SHIPPED)
+        more = most > samples
+        few = samples < self.warning_samples
+        taken = "1 sample" if samples == 1 else f"{samples} samples"
+        beaten = 1 / (samples + 1)
+        advice = []
+        if more:
+            advice.append(f"take more of the {data.available} samples that are there: --samples {most}")
+        if most < self.info_samples:
+            kept = ", half of which are kept for the verdict" if parts > 1 else ""
+            advice.append(
+                f"have at least {parts * self.info_samples} samples like those of the deployment, better "
+                f"{parts * _SHIPPED}{kept}"
+            )
         yield self.finding(
             whole_model(facts),
-            f"{count} taken: enough {'to try' if few else 'for a verdict'}, not for ranges that ship, because each end "
-            f"of a tensor's range is exceeded by about {100 * beaten:.1f} % of new inputs",
+            f"ranges were taken from {taken}: enough {'to try' if few else 'for a verdict'}, not for ranges that ship, "
+            f"because each end of a tensor's range is exceeded by about {100 * beaten:.1f} % of new inputs",
             severity=None if few else Severity.INFO,
-            metrics={"samples": data.samples, "available": data.available},
-            remedy=(
-                "calibrate with at least 100 samples like those of the deployment, better 300"
-                + (f"; {data.available} are there" if more else "")
-            ),
-            snippet=f"--samples {min(data.available or 300, 300)}" if more else "",
+            metrics={"samples": samples, "available": data.available},
+            remedy="; ".join(advice),
+            snippet=f"--samples {most}" if more else "",
         )

@@ -1,0 +1,68 @@
+"""Which samples ranges are taken from, and which others the verdict is measured on.
+
+Ranges fit the samples that they were taken from, so a figure on the same samples is too good. The data is therefore
+divided before anything runs: the first samples, at most half of them, for ranges; those that follow for the verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from onnxlint_q.execute.data.source import Sample, Source
+from onnxlint_q.graph import Value
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The samples of a source in two parts.
+
+    Attributes:
+        source: where they come from.
+        inputs: of the model that they are for.
+        calibrating: how many of the first samples ranges are taken from, and claims tested on.
+        held_out: how many of those behind them the verdict is measured on; 0 where none is measured, and where there is
+            but one sample, which then has to serve both.
+    """
+
+    source: Source
+    inputs: Sequence[Value]
+    calibrating: int
+    held_out: int
+
+    @property
+    def used(self) -> int:
+        """How many there are in both parts."""
+        return self.calibrating + self.held_out
+
+    def for_ranges(self) -> Iterator[Sample]:
+        """A fresh pass over the samples that ranges are taken from."""
+        return self.source.take(self.inputs, self.calibrating)
+
+    def for_verdict(self) -> Iterator[Sample]:
+        """A fresh pass over the samples that the verdict is measured on."""
+        return self.source.take(self.inputs, self.held_out or self.calibrating, self.first_of_verdict)
+
+    @property
+    def first_of_verdict(self) -> int:
+        """The number of the first of them in the source."""
+        return self.calibrating if self.held_out else 0
+
+
+def split(source: Source, inputs: Sequence[Value], count: int, *, judged: bool = True) -> Split:
+    """At most `count` samples for ranges and as many others for the verdict; of an odd number ranges get one more.
+
+    Args:
+        source: where they come from.
+        inputs: of the model.
+        count: most for either.
+        judged: whether a verdict is measured; without one, nothing is held out.
+
+    Raises:
+        DataError: the data does not fit the inputs.
+    """
+    available = source.available(inputs, enough=2 * count)
+    if available is None:
+        return Split(source, inputs, count, count if judged else 0)
+    calibrating = min(count, available - available // 2 if judged else available)
+    return Split(source, inputs, calibrating, min(count, available - calibrating) if judged else 0)

@@ -1,0 +1,58 @@
+"""Top-1 of variants beside the float model, where the class of each sample is known."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.analysis.observed.top1 import Top1
+from onnxlint_q.analysis.outputs.output_kind import Holds, Output
+from onnxlint_q.execute.data.labels import label_of
+
+Array = npt.NDArray[Any]
+
+
+class Accuracy:
+    """Counts what each variant has right; told of each run, as `run_variants` tells its watcher.
+
+    Attributes:
+        found: by variant, those that gave scores.
+
+    Args:
+        labels: of all samples of the source.
+        first: number of the sample that comes first.
+        scored: place and kind of the output that holds the class scores.
+    """
+
+    def __init__(self, labels: Sequence[int], first: int, scored: tuple[int, Output]) -> None:
+        self._labels = labels
+        self._first = first
+        self._place, self._output = scored
+        self._found: dict[Hashable, Top1] = {}
+
+    @property
+    def found(self) -> Mapping[Hashable, Top1]:
+        """Counts so far."""
+        return self._found
+
+    def __call__(self, variant: Hashable, number: int, exact: Sequence[Array], other: Sequence[Array]) -> None:
+        """Count one sample.
+
+        Raises:
+            DataError: it has no class, or one that the model does not have.
+        """
+        found = [self._output.scores(np.nan_to_num(values[self._place])) for values in (exact, other)]
+        scores, others = found
+        if scores is None or others is None or others.shape != scores.shape:
+            return
+        label = label_of(self._labels, self._first + number, scores.shape[1])
+        self._found[variant] = self._found.get(variant, Top1()).with_sample(scores, others, label)
+
+
+def scored_output(outputs: Sequence[Output]) -> tuple[int, Output] | None:
+    """Place and kind of the one output that holds class scores; None where there is none, or several."""
+    scored = [(place, output) for place, output in enumerate(outputs) if output.holds is Holds.CLASS_SCORES]
+    return scored[0] if len(scored) == 1 else None
