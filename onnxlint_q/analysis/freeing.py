@@ -4,7 +4,8 @@ A tensor has a scale because the node that makes it asks for one, or any node th
 excluded, and those that ask for a scale of the same values elsewhere: behind what only moves them. Where a Relu or Clip
 is absorbed, it is the layer before it that asks.
 
-A weight stays in float where every layer that reads it does.
+A weight stays in float where every layer that reads it does, and where its input or its result does too: the weight of
+a convolution or a Gemm between two scales is quantised by ONNX Runtime when it loads the file, excluded or not.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.placement import Placement, scaled_tensors
+from onnxlint_q.analysis.placement import Placement, becomes_gemm, float_weights, scaled_tensors, stored_tensor
 from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.operators import Product
 
@@ -51,7 +52,11 @@ class Freer:
     def weight(self, layer: str) -> Freeing:
         """The smallest set of nodes that keeps the weight of a layer, given by its key, in float."""
         origin = self._origin[layer]
-        return _freeing(folded.layer.node for folded in self.layers if self._origin[folded.output] == origin)
+        readers = [folded for folded in self.layers if self._origin[folded.output] == origin]
+        alone = _freeing(folded.layer.node for folded in readers)
+        if alone.unnamed or layer in float_weights(self.model, self.layers, {node.name for node in alone.nodes}):
+            return alone
+        return _freeing((*alone.nodes, *(node for folded in readers for node in self._result(folded.output).nodes)))
 
     def activation(self, tensor: str) -> Freeing:
         """The smallest set of nodes that keeps an activation in float, and its values wherever they are moved to."""
@@ -66,6 +71,10 @@ class Freer:
             places = {place.tensor: place for place in scaled_tensors(self.model, self.layers, excluded)}
         return _freeing(found)
 
+    def layer(self, layer: str) -> Freeing:
+        """The smallest set of nodes that keeps both the weight and the result of a layer in float."""
+        return _freeing((*self.weight(layer).nodes, *self._result(layer).nodes))
+
     def names(self, nodes: Iterable[Node]) -> tuple[str, ...]:
         """The list that excludes these nodes, from the file as it is and after ONNX Runtime's pre-processing alike.
 
@@ -73,6 +82,9 @@ class Freer:
         Add of its bias, which has another. A name that is in one of the files only changes nothing for the other.
         """
         return tuple(dict.fromkeys(name for node in nodes for name in self._names(node) if name))
+
+    def _result(self, layer: str) -> Freeing:
+        return self.activation(stored_tensor(self.model, layer))
 
     @cached_property
     def _places(self) -> Mapping[str, Placement]:
@@ -104,16 +116,8 @@ class Freer:
         yield from (norm.node.name for norm in (folded.before, folded.after) if norm is not None)
         if folded.bias_add is not None:
             yield folded.bias_add.name
-        if folded.layer.inputs.product is Product.MATMUL and self._becomes_gemm(node):
+        if folded.layer.inputs.product is Product.MATMUL and becomes_gemm(self.model, node):
             yield f"{node.name}{_FUSED}"
-
-    def _becomes_gemm(self, node: Node) -> bool:
-        """Whether a constant vector is added to the product alone, and the shapes are known that a Gemm needs."""
-        add, shape = self.model.sole_consumer(node.output), self.model.shape(node.output)
-        if add is None or add.op_type != "Add" or shape is None or (len(shape) != 2 and None in shape):
-            return False
-        others = (self.model.shape(key) for key in add.inputs if self.model.is_constant(key))
-        return any(other is not None and len(other) == 1 for other in others)
 
 
 def _why(places: Iterable[Placement]) -> tuple[Node, ...]:

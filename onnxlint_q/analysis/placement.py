@@ -26,7 +26,7 @@ import onnx
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.names import ROOT
-from onnxlint_q.graph.operators import StaticScale
+from onnxlint_q.graph.operators import Product, StaticScale
 
 # Of these the gain is marked as well; shift, mean and variance get no scale of 8 bits.
 _NORMALISATIONS = frozenset({"BatchNormalization", "InstanceNormalization", "LayerNormalization"})
@@ -81,11 +81,42 @@ def quantized_activations(
 def float_weights(model: Model, layers: Sequence[FoldedLayer], excluded: Collection[str]) -> frozenset[str]:
     """Keys of the layers whose weights stay in float where these nodes are excluded.
 
-    A weight that several layers read is quantised for all of them as soon as one of them is.
+    A weight that several layers read is quantised for all of them as soon as one of them is. And where both sides of a
+    convolution or a Gemm have scales, ONNX Runtime quantises its weight when it loads the file, excluded or not
+    (weight_bias_quantization.cc), with one scale for the tensor.
     """
+    scaled = {place.tensor for place in scaled_tensors(model, layers, excluded)}
     origin = {folded.output: model.constants.origin(folded.layer.weight) for folded in layers}
     quantised = {origin[folded.output] for folded in layers if folded.layer.node.name not in excluded}
-    return frozenset(key for key, weight in origin.items() if weight not in quantised)
+    return frozenset(
+        folded.output
+        for folded in layers
+        if origin[folded.output] not in quantised
+        and not (_is_fused(model, folded) and {folded.layer.input, stored_tensor(model, folded.output)} <= scaled)
+    )
+
+
+def _is_fused(model: Model, folded: FoldedLayer) -> bool:
+    """Whether ONNX Runtime makes one integer operator of a layer between two scales, however its weight is stored.
+
+    Of a product of matrices only where that becomes a Gemm.
+    """
+    layer = folded.layer
+    if layer.inputs.product is not Product.MATMUL:
+        return True
+    return folded.is_folded or becomes_gemm(model, layer.node)
+
+
+def becomes_gemm(model: Model, product: Node) -> bool:
+    """Whether ONNX Runtime makes one Gemm of a MatMul and the Add behind it.
+
+    It does where a constant vector is added and nothing else reads the product, if the shapes are known.
+    """
+    add, shape = model.sole_consumer(product.output), model.shape(product.output)
+    if add is None or add.op_type != "Add" or shape is None or (len(shape) != 2 and None in shape):
+        return False
+    others = (model.shape(key) for key in add.inputs if model.is_constant(key))
+    return any(other is not None and len(other) == 1 for other in others)
 
 
 def stored_tensor(model: Model, result: str) -> str:
@@ -129,9 +160,9 @@ class _Placer:
 
     def place(self) -> Iterator[Placement]:
         for node in self.model.nodes:
-            if node.graph == ROOT and node.is_standard and node not in self.folded_away and node.output:
-                if node.name not in self.excluded:
-                    self._visit(node)
+            stays = node in self.folded_away or node.name in self.excluded
+            if node.graph == ROOT and node.is_standard and node.output and not stays:
+                self._visit(node)
         for tensor, like in self.scale_of.items():
             yield Placement(
                 tensor,

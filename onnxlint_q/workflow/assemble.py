@@ -17,10 +17,11 @@ from onnxlint_q.graph import Format
 from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
-from onnxlint_q.judge.verdict import VerdictLevels
+from onnxlint_q.judge.verdict import Verdict, VerdictLevels
 from onnxlint_q.proof.prove import NO_SIGNAL, experiment_of
 from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
+from onnxlint_q.workflow.remedies import Judge, notes, remedies, with_advice
 from onnxlint_q.workflow.results import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult
 
 CODES_ONLY = "the layers compute with integer codes whose scales are not in the file"
@@ -40,7 +41,10 @@ _RANDOM_FAILED = (
 def assemble(record: Record) -> ModelResult:
     """The result of one model, findings most important first."""
     facts, config = record.facts, record.config
-    findings = (*record.findings, *(_not_run(record, missing) for missing in record.not_run))
+    findings = (
+        *with_advice(record.findings, record.remedies),
+        *(_not_run(record, missing) for missing in record.not_run),
+    )
     return ModelResult(
         path=facts.model.name,
         sha256=facts.model.sha256,
@@ -60,6 +64,7 @@ def assemble(record: Record) -> ModelResult:
         fail_on=config.fail_on,
         fail_on_verdict=config.fail_on_verdict,
         trials=record.trials,
+        remedies=tuple(remedies(record, judge_of(record))),
     )
 
 
@@ -71,6 +76,17 @@ def _not_run(record: Record, missing: NotRun) -> Finding:
     elif missing.kind is RUN_FAILED and data is not None and data.source.synthetic:
         remedy = _RANDOM_FAILED
     return missing.kind.finding(missing.option, f"{missing.what}: {missing.reason.rstrip('.')}.", remedy)
+
+
+def judge_of(record: Record) -> Judge:
+    """The verdict on what a run on the data left at the outputs, by the name of the scheme."""
+    levels, data = record.config.levels, record.request.data
+    by_class = data is not None and not data.source.synthetic
+
+    def judge(scheme: str, error: OutputError) -> Verdict | None:
+        return result_of_run(scheme, error, Basis.MEASURED, levels, by_class=by_class).verdict
+
+    return judge
 
 
 def _importance(record: Record, finding: Finding) -> tuple[bool, int, float, str, str]:
@@ -263,5 +279,6 @@ def _notes(record: Record) -> Iterator[str]:
         bad = facts.observations.non_finite
         names = ", ".join(map(repr, bad[:4])) + (", …" if len(bad) > 4 else "")
         yield f"NaN or infinity while calibrating in {len(bad)} tensor{'s' * (len(bad) > 1)}: {names}"
+    yield from notes(record)
     if record.probe is not None:
         yield from (f"probe: {note}" for note in record.probe.notes)

@@ -1,7 +1,8 @@
 """The use case of `check`: files in, one result for each out.
 
 A model goes once through the stages below, top to bottom: read, measure and foresee what the file tells; probe, inspect
-and observe what runs show; judge; quantise layer by layer, prove the claims, try other samples; assemble the result.
+and observe what runs show; judge; quantise layer by layer, prove the claims, try remedies, try other samples; assemble
+the result.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from onnxlint_q.proof.probe import probe
 from onnxlint_q.proof.prove import prove
 from onnxlint_q.proof.sensitivity import measure_sensitivity
 from onnxlint_q.proof.trials import run_trials
-from onnxlint_q.workflow.assemble import assemble
+from onnxlint_q.workflow.assemble import assemble, judge_of
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, CheckRequest, DataRequest, NotRun, Record
+from onnxlint_q.workflow.remedies import try_remedies
 from onnxlint_q.workflow.results import Failure, ModelResult, Run
 
 
@@ -190,6 +192,10 @@ def _prove(record: Record, progress: Progress) -> Record:
     return replace(record, proof=replace(proof, findings=findings))
 
 
+def _remedies(record: Record, progress: Progress) -> Record:
+    return replace(record, remedies=try_remedies(record, _data(record), judge_of(record), progress))
+
+
 def _trials(record: Record, progress: Progress) -> Record:
     data = _data(record)
     assert record.bench is not None
@@ -246,6 +252,13 @@ STAGES = (
         fill=_prove,
         option="--calibrate",
         missing="No claim was tested and no scheme was measured",
+    ),
+    Stage(
+        "remedies",
+        wanted=lambda record: record.proof is not None and not _data(record).source.synthetic,
+        fill=_remedies,
+        option="--calibrate",
+        missing="No remedy was tried",
     ),
     Stage(
         "trials",

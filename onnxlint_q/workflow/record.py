@@ -14,6 +14,7 @@ from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import OwnFinding
 from onnxlint_q.judge.rule import Rule
+from onnxlint_q.proof.joint_remedy import JointTrial
 from onnxlint_q.proof.probe import Probe
 from onnxlint_q.proof.prove import Proof
 from onnxlint_q.workflow.results import Trials
@@ -83,6 +84,7 @@ class Record:
         judged: the findings of all rules, before any of their claims was tested.
         table: every layer alone, quantised on the data.
         proof: the findings tested, and the schemes measured.
+        remedies: by scheme that does not survive, what leaving nodes in float together does.
         trials: calibrations on disjoint subsets.
         not_run: what was asked for and did not happen.
         seconds: wall time by stage.
@@ -97,6 +99,7 @@ class Record:
     judged: tuple[Finding, ...] = ()
     table: Errors | None = None
     proof: Proof | None = None
+    remedies: Mapping[str, JointTrial] | None = None
     trials: Trials | None = None
     not_run: tuple[NotRun, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -12,9 +12,7 @@ from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import CONFIRM_BELOW_DB, Location, Metric, Severity
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import exclude, quantize_static
-
-_PER_CHANNEL_OPSET = 13
+from onnxlint_q.judge.quantizer_options import PER_CHANNEL_OPSET, keep_float, quantize_static
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +98,13 @@ def times(ratio: float) -> str:
 
 def finer_scale(facts: Facts, layer: LayerFacts) -> tuple[str, str]:
     """Remedy and snippet for a layer whose channels need scales of their own."""
-    keep_float = exclude([layer.node])
-    if facts.model.opset < _PER_CHANNEL_OPSET:
+    if facts.model.opset < PER_CHANNEL_OPSET:
         remedy = (
             f"Give every output channel its own scale; at opset {facts.model.opset} the file format cannot, so export "
-            f"the model at opset {_PER_CHANNEL_OPSET} or higher first. Else keep the layer in float, or equalise it "
+            f"the model at opset {PER_CHANNEL_OPSET} or higher first. Else keep the layer in float, or equalise it "
             "with its neighbours (cross-layer equalisation)."
         )
-        return remedy, quantize_static(keep_float)
+        return remedy, quantize_static(keep_float(facts.freer, facts.freer.layer(layer.output)))
     remedy = (
         "Give every output channel its own scale. Where the hardware allows one scale for the tensor only, equalise "
         "the layer with its neighbours (cross-layer equalisation) or keep it in float."

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx_cases import Array, as_model, versioned_text
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
@@ -121,8 +122,8 @@ def test_a_node_without_a_name_cannot_be_excluded() -> None:
 
 
 class OneSample(CalibrationDataReader):  # type: ignore[misc]  # the base class has no types
-    def __init__(self) -> None:
-        self.left = [{"x": np.ones((1, 4), np.float32)}]
+    def __init__(self, sample: dict[str, Array]) -> None:
+        self.left = [sample]
 
     def get_next(self) -> dict[str, Array] | None:
         return self.left.pop() if self.left else None
@@ -136,7 +137,7 @@ def test_a_weight_that_several_read_stays_in_float_only_with_all_of_them(
     measured = named(f"{VECTOR} {{ {body} }}", w=SQUARE, v=SQUARE)
     onnx.save(measured.model.proto, tmp_path / "float.onnx")
     files = (str(tmp_path / "float.onnx"), str(tmp_path / "int8.onnx"))
-    quantize_static(*files, OneSample(), nodes_to_exclude=list(excluded))
+    quantize_static(*files, OneSample({"x": np.ones((1, 4), np.float32)}), nodes_to_exclude=list(excluded))
     left = {tensor.name for tensor in onnx.load(files[1]).graph.initializer} & {"w", "v"}
     weights = {folded.output: folded.layer.weight for folded in measured.folded}
     assert {weights[key] for key in float_weights(measured.model, measured.folded, excluded)} == left
@@ -162,5 +163,31 @@ def test_a_list_works_on_the_file_as_it_is_and_after_folding() -> None:
 
 def test_the_sum_that_becomes_a_bias_is_named_as_the_pre_processing_names_it() -> None:
     measured = named(f"{VECTOR} {{ a = MatMul(x, w)\n b = Add(a, bias)\n y = Sigmoid(b) }}", w=SQUARE, bias=SQUARE[0])
-    found = measured.freer.weight("a")
-    assert measured.freer.names(found.nodes) == ("a", "a/MatMulAddFusion")
+    product = [node for node in measured.freer.weight("a").nodes if node.name == "a"]
+    assert measured.freer.names(product) == ("a", "a/MatMulAddFusion")
+
+
+@pytest.mark.parametrize("between", ["", "b = Relu(a)\n", "b = Clip(a, zero, six)\n"])
+def test_the_weight_of_a_convolution_between_two_scales_does_not_stay_in_float(between: str, tmp_path: Path) -> None:
+    """ONNX Runtime quantises it when it loads the file."""
+    result = "b" if between else "a"
+    body = f"s = Sigmoid(x)\n a = {CONV}(s, w)\n {between} y = {CONV}({result}, w2)"
+    ends = {"zero": np.zeros((), np.float32), "six": np.full((), 6, np.float32)} if "Clip" in between else {}
+    measured = named(f"{IMAGE} {{ {body} }}", w=KERNEL, w2=KERNEL, **ends)
+    freed = measured.freer.weight("a")
+    assert {node.name for node in freed.nodes} == {"a", "y"}
+    assert not measured.float_weights({"a"}) and measured.float_weights({"a", "y"}) == {"a", "y"}
+    assert float_convolutions(measured, ["a"], tmp_path) == 0
+    assert float_convolutions(measured, ["a", "y"], tmp_path) == 2
+
+
+def float_convolutions(measured: Measured, excluded: list[str], folder: Path) -> int:
+    """How many ONNX Runtime computes in float, in a file with these nodes excluded."""
+    onnx.save(measured.model.proto, folder / "float.onnx")
+    sample = {"x": np.random.default_rng(1).normal(size=(1, 2, 8, 8)).astype(np.float32)}
+    quantize_static(folder / "float.onnx", folder / "int8.onnx", OneSample(sample), nodes_to_exclude=excluded)
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(folder / "loaded.onnx")
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    ort.InferenceSession(folder / "int8.onnx", options, providers=["CPUExecutionProvider"])
+    return sum(node.op_type in {"Conv", "FusedConv"} for node in onnx.load(folder / "loaded.onnx").graph.node)
