@@ -59,7 +59,7 @@ def quantised(call: str, source: Path, target: Path, samples: Samples) -> None:
 
 
 def sqnr_db(exact: Path, other: Path, samples: Samples) -> float:
-    """SQNR over the samples, noise to signal averaged over the outputs."""
+    """SQNR over the samples of the worst output."""
     sessions = [ort.InferenceSession(path, providers=["CPUExecutionProvider"]) for path in (exact, other)]
     signal: dict[int, float] = {}
     noise: dict[int, float] = {}
@@ -70,7 +70,7 @@ def sqnr_db(exact: Path, other: Path, samples: Samples) -> float:
                 signal[index] = signal.get(index, 0.0) + float(np.square(real).sum())
                 noise[index] = noise.get(index, 0.0) + float(np.square(two - real).sum())
     ratios = [noise[index] / power for index, power in signal.items() if power > 0]
-    return float(-10 * np.log10(np.mean(ratios)))
+    return float(-10 * np.log10(max(ratios)))
 
 
 def by_hand(model: Path, source: Path, remedy: Remedy, samples: tuple[Samples, Samples]) -> tuple[float, float]:
@@ -105,7 +105,8 @@ def main() -> None:
         print(f"{chosen.model.stem}: {scheme.scheme} {scheme.verdict} {scheme.output_sqnr_db}", flush=True)
     take = partial(source.take, read_model(chosen.model).inputs)
     calibration = partial(take, chosen.samples)
-    judged = partial(take, chosen.samples, chosen.samples) if result.calibration.held_out else calibration
+    held_out = result.calibration is not None and result.calibration.held_out
+    judged = partial(take, chosen.samples, chosen.samples) if held_out else calibration
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         symbolic = importlib.util.find_spec("sympy") is not None

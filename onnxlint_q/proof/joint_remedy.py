@@ -22,7 +22,7 @@ from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
-from onnxlint_q.execute.variants.output_error import OutputError
+from onnxlint_q.execute.variants.output_error import OutputError, OutputFigures
 from onnxlint_q.execute.variants.variant_runs import Samples
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.graph import Node
@@ -66,13 +66,13 @@ class JointTrial:
     @property
     def helps(self) -> bool:
         """Whether it gains what a remedy gains at least."""
-        gains = self.before.sqnr_db is not None and worst_db(self.after) - self.before.sqnr_db >= GAIN_DB
-        return self.after.has_signal and gains
+        before_db = self.before.worst_db
+        return self.after.has_signal and before_db is not None and _worst_db(self.after) - before_db >= GAIN_DB
 
 
-def worst_db(error: OutputError) -> float:
-    """SQNR of the output that an error is judged by; infinite where nothing is lost."""
-    return error.sqnr_db if error.sqnr_db is not None else math.inf
+def _worst_db(error: OutputError) -> float:
+    """SQNR of the worst output; infinite where nothing is lost."""
+    return error.worst_db if error.worst_db is not None else math.inf
 
 
 def tensor_costs(
@@ -135,7 +135,7 @@ def try_joint_remedy(
 def _by_cost(scheme: Scheme, costs: Errors) -> list[Experiment]:
     """The experiments on single tensors under a scheme that cost anything, the worst first."""
     alone = {
-        experiment: worst_db(error)
+        experiment: _worst_db(error)
         for experiment, error in costs.items()
         if experiment.scheme == scheme and error.has_signal and error.sqnr_db is not None and _is_on_one(experiment)
     }
@@ -197,8 +197,8 @@ class _Search:
     def _fewest(self, errors: Mapping[int, OutputError]) -> int:
         """The smallest number with which the scheme survives, or else is about as good as with any."""
         surviving = [number for number, error in errors.items() if self._survives(error)]
-        best = max(map(worst_db, errors.values()))
-        return min(surviving or [number for number, error in errors.items() if worst_db(error) > best - GAIN_DB])
+        best = max(map(_worst_db, errors.values()))
+        return min(surviving or [number for number, error in errors.items() if _worst_db(error) > best - GAIN_DB])
 
     def _without_idle(self, steps: Sequence[Step], error: OutputError) -> tuple[Node, ...]:
         """The nodes of these steps but for parts without which the result is as good."""
@@ -217,13 +217,11 @@ class _Search:
     def _is_as_good(self, error: OutputError, other: OutputError) -> bool:
         if self._survives(other):
             return self._survives(error)
-        return worst_db(error) >= worst_db(other) - MARGIN_DB
+        return _worst_db(error) >= _worst_db(other) - MARGIN_DB
 
     def _survives(self, error: OutputError) -> bool:
-        """With something in hand: a little noise, and one sample that comes out otherwise."""
-        spared_db = None if error.sqnr_db is None else error.sqnr_db - MARGIN_DB
-        agreement = None if error.agreement is None else error.agreement - 1 / error.samples
-        return self.judge(replace(error, sqnr_db=spared_db, agreement=agreement)) is Verdict.SURVIVES
+        """With something in hand: a little noise, and one row of class scores that comes out otherwise."""
+        return self.judge(replace(error, outputs=tuple(map(_a_little_worse, error.outputs)))) is Verdict.SURVIVES
 
     def _prefixes(self, steps: Sequence[Step], numbers: Iterable[int]) -> dict[int, OutputError]:
         sets = {number: frozenset(node for step in steps[:number] for node in step) for number in numbers}
@@ -241,3 +239,11 @@ class _Search:
             for nodes, experiment in wanted.items()
             if experiment in errors and errors[experiment].has_signal
         }
+
+
+def _a_little_worse(figures: OutputFigures) -> OutputFigures:
+    return replace(
+        figures,
+        sqnr_db=None if figures.sqnr_db is None else figures.sqnr_db - MARGIN_DB,
+        agreement=None if figures.agreement is None else figures.agreement - 1 / max(figures.rows, 1.0),
+    )

@@ -15,6 +15,7 @@ import onnx
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.open_dimensions import OPEN_SIDE
+from onnxlint_q.analysis.outputs.output_kind import Output
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.synthetic import SyntheticSource
 from onnxlint_q.execute.executable import Executable
@@ -87,7 +88,9 @@ def probe(bench: Workbench, progress: Progress = silent, seconds: float = PROBE_
     if _is_empty(measured, outputs):
         note = "the outputs are empty on synthetic inputs: layers are compared at the input of the final "
         notes.append(f"{note}{' and '.join(_score_functions(measured))}, schemes are not judged")
-        bench = replace(bench, float_model=_before_scores(bench.float_model))
+        before = _before_scores(bench.float_model)
+        names = (value.name for value in before.proto.graph.output)
+        bench = replace(bench, float_model=before, outputs=tuple(map(Output, names)))
     else:
         more = max(count, _FEWEST_WHOLE)
         whole = bench.calibrated(observe(measured, source, more, progress, limits=bench.limits))

@@ -131,8 +131,8 @@ def _verdicts(model: ModelResult) -> RenderableType:
             Text(words.marked_verdict(result.verdict), VERDICT_STYLE[result.verdict]),
             Text(f"{words.reason(result)}; {words.basis(result, model.calibration)}"),
         )
-        if note := words.note(result):
-            table.add_row("", "", Text(note, "dim"))
+        for line in (*words.outputs(result), *filter(None, [words.note(result)])):
+            table.add_row("", "", Text(line, "dim"))
     return indented(table, 2)
 
 

@@ -17,6 +17,7 @@ from onnxlint_q.workflow.results import (
     LayerRow,
     LayerSqnr,
     ModelResult,
+    OutputResult,
     Remedy,
     Run,
     SchemeResult,
@@ -94,9 +95,23 @@ def _scheme(result: SchemeResult) -> Json:
         "reason": None if missing is None else text(missing),
         "basis": result.basis.value,
         "agreement": number(result.agreement),
+        "agreement_interval": None if result.interval is None else [number(end) for end in result.interval],
+        "outputs": [_output(output) for output in result.outputs],
         "note": text(result.note),
         "uncertainty_db": number(result.uncertainty_db),
         "rest_share": number(result.rest_share),
+    }
+
+
+def _output(output: OutputResult) -> Json:
+    return {
+        "name": text(output.name),
+        "holds": output.holds,
+        "sqnr_db": number(output.sqnr_db),
+        "agreement": number(output.agreement),
+        "agreement_interval": None if output.interval is None else [number(end) for end in output.interval],
+        "verdict": output.verdict.value if output.verdict else None,
+        "note": text(output.note),
     }
 
 

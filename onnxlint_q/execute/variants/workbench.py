@@ -14,6 +14,7 @@ from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import NumberFormat, activation_qparams, weight_round_trip
 from onnxlint_q.analysis.observed.observations import Observations
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
+from onnxlint_q.analysis.outputs.output_kind import Output
 from onnxlint_q.analysis.placement import Placement, scaled_tensors
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
@@ -31,6 +32,7 @@ class Workbench:
     Attributes:
         measured: the network.
         float_model: it, folded, with an initializer for each layer's weight.
+        outputs: what its outputs hold, in their order.
         limits: of all runs.
         observations: what the ranges of activations come from; None where only weights can be quantised.
         observer: how they come from it, one of analysis.observed.observers.
@@ -38,6 +40,7 @@ class Workbench:
 
     measured: Measured
     float_model: Executable
+    outputs: tuple[Output, ...]
     limits: Limits = DEFAULT_LIMITS
     observations: Observations | None = None
     observer: str = DEFAULT_OBSERVER
@@ -154,4 +157,4 @@ class Workbench:
 
 def workbench(measured: Measured, limits: Limits = DEFAULT_LIMITS) -> Workbench:
     """A workbench for a float network."""
-    return Workbench(measured, folded(measured), limits)
+    return Workbench(measured, folded(measured), measured.outputs, limits)

@@ -17,8 +17,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.causes.gains import EPSILONS, SHARE_OF_MEDIAN, Gains, compare_gains
 from onnxlint_q.analysis.folding import BatchNorm
-from onnxlint_q.analysis.gains import EPSILONS, SHARE_OF_MEDIAN, Gains, compare_gains
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject

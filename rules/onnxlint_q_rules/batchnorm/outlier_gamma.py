@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.gains import compare_gains
+from onnxlint_q.analysis.causes.gains import compare_gains
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.judge.facts import Facts
