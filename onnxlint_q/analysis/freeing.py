@@ -59,8 +59,12 @@ class Freer:
         return _freeing((*alone.nodes, *(node for folded in readers for node in self._result(folded.output).nodes)))
 
     def activation(self, tensor: str) -> Freeing:
-        """The smallest set of nodes that keeps an activation in float, and its values wherever they are moved to."""
-        values = set(self._values_of(tensor))
+        """The smallest set of nodes that keeps an activation in float, and its values wherever they are moved to.
+
+        In front of a Relu or Clip that is absorbed, which is what gets the scale, it is that of the result behind it.
+        """
+        rounded = tensor if tensor in self._places else stored_tensor(self.model, tensor)
+        values = set(self._values_of(rounded))
         found: dict[Node, None] = {}
         places = self._places
         while fresh := _why(places[key] for key in values if key in places):

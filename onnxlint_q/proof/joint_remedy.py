@@ -30,7 +30,7 @@ from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.verdict import Verdict
 
 FLOAT_SHARE = 0.25
-"""Fraction of the layers, and of all quantised operators, that a remedy leaves in float at most; one layer always."""
+"""Fraction of the layers, and of all quantised operators, that a remedy leaves in float at most."""
 GAIN_DB = 1.0
 """What a remedy gains at least."""
 MARGIN_DB = 0.5
@@ -40,6 +40,8 @@ MOST_TENSORS = 48
 COST_SECONDS, SEARCH_SECONDS = 90.0, 60.0
 """Time for what each tensor costs, of all schemes, and for the search, of one."""
 _FEWEST = 4
+# Of a small network as many in any case: a layer and the one that reads it, with what may stand between.
+_LAYERS_ALWAYS, _NODES_ALWAYS = 2, 4
 # Runs between the last number of tensors that fails and the first that survives, and runs without a part of them.
 _BETWEEN, _WITHOUT = 2, 3
 
@@ -154,7 +156,8 @@ def _steps(measured: Measured, freed: Iterable[Freeing]) -> Iterator[Step]:
     """
     layers = {layer.node for layer in measured.layers}
     quantised = sum(is_quantized(node) for node in measured.model.nodes if node.graph == ROOT)
-    most_layers, most_nodes = max(FLOAT_SHARE * len(layers), 1), max(FLOAT_SHARE * quantised, 1)
+    most_layers = max(FLOAT_SHARE * len(layers), _LAYERS_ALWAYS)
+    most_nodes = max(FLOAT_SHARE * quantised, _NODES_ALWAYS)
     chosen: set[Node] = set()
     for entry in freed:
         fresh = tuple(node for node in entry.nodes if node not in chosen)
@@ -245,5 +248,5 @@ def _a_little_worse(figures: OutputFigures) -> OutputFigures:
     return replace(
         figures,
         sqnr_db=None if figures.sqnr_db is None else figures.sqnr_db - MARGIN_DB,
-        agreement=None if figures.agreement is None else figures.agreement - 1 / max(figures.rows, 1.0),
+        agreement=None if figures.agreement is None else max(figures.agreement - 1 / max(figures.rows, 1.0), 0.0),
     )

@@ -13,7 +13,7 @@ from onnx_cases import Array, as_model, versioned_text
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
 from onnxlint_q.analysis.measured import Measured, measure
-from onnxlint_q.analysis.placement import float_weights, scaled_tensors
+from onnxlint_q.analysis.placement import float_weights, scaled_tensors, stored_tensor
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.graph import read_model
 
@@ -31,6 +31,7 @@ CASES = {
         "b",
         {"a", "y"},
     ),
+    "in front of that rectifier": (IMAGE, f"a = {CONV}(x, w)\n b = Relu(a)\n y = {CONV}(b, w)", "a", {"a", "y"}),
     "in front of a rectifier that others read beside": (
         IMAGE,
         f"a = {CONV}(x, w)\n b = Relu(a)\n y = Add(a, b)",
@@ -99,8 +100,9 @@ def test_the_nodes_free_the_tensor_and_no_fewer_do(name: str) -> None:
     assert tensor not in rounded(measured, names)
     moved = {"p", "t"} & {key for node in measured.model.nodes for key in node.outputs}
     assert not moved & rounded(measured, names)
+    behind = {stored_tensor(measured.model, tensor)}
     for fewer in combinations(names, len(names) - 1):
-        assert {tensor, *moved} & rounded(measured, set(fewer))
+        assert {tensor, *moved, *behind} & rounded(measured, set(fewer))
 
 
 @pytest.mark.parametrize("name", ["healthy_resnet", "depthwise_spread", "silu_gate", "two_inputs"])

@@ -139,6 +139,13 @@ def test_one_damage_is_one_place_with_its_chain_and_the_other_rules_under_it(ren
     assert shown.count("The cure holds.") == 1
 
 
+def test_remedies_stand_once_between_verdicts_and_findings(rendered: dict[str, str]) -> None:
+    page = rendered["remedied"].split('<script type="application/json"')[0]
+    assert page.count("nodes_to_exclude=[&#39;stem/Conv&#39;, &#39;stem/Relu&#39;]") == 1
+    assert page.index("Verdicts") < page.index("What to do, tried") < page.index("Findings")
+    assert "What to do, tried" not in rendered["small"]
+
+
 def test_two_findings_with_one_fingerprint_have_two_anchors(rendered: dict[str, str]) -> None:
     fingerprint = samples.hostile().models[0].findings[0].fingerprint
     ids = Page(rendered["hostile"]).ids

@@ -138,3 +138,26 @@ def test_the_same_run_gives_the_same_bytes(name: str, report_format: ReportForma
     first, second = (render(samples.ALL[name](), report_format) for _ in range(2))
     assert first == second
     assert first.endswith("\n")
+
+
+def test_remedies_are_written_with_both_figures() -> None:
+    finer, coarse = parse(samples.remedied())["models"][0]["remedies"]
+    assert coarse == {
+        "scheme": "int8-per-tensor",
+        "nodes_to_exclude": ["stem/Conv", "stem/Relu"],
+        "snippet": "quantize_static(..., nodes_to_exclude=['stem/Conv', 'stem/Relu'])",
+        "tried": True,
+        "before_db": 4.7,
+        "after_db": 9.1,
+        "before_agreement": 0.3,
+        "after_agreement": 0.5,
+        "verdict_before": "breaks",
+        "verdict_after": "breaks",
+        "samples": 32,
+        "held_out": True,
+        "reason": None,
+        "coarse_only": True,
+        "opset": None,
+    }
+    assert (finer["nodes_to_exclude"], finer["verdict_after"]) == ([], "survives")
+    assert parse(samples.small())["models"][0]["remedies"] == []
