@@ -26,9 +26,12 @@ import onnxruntime as ort
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from onnxlint_q.analysis.measured import measure
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.source import Sample
 from onnxlint_q.execute.data.sources import open_source
+from onnxlint_q.execute.variants.output_error import OutputErrorAccumulator
+from onnxlint_q.execute.variants.references import References
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.registry import load_rules
@@ -59,18 +62,15 @@ def quantised(call: str, source: Path, target: Path, samples: Samples) -> None:
 
 
 def sqnr_db(exact: Path, other: Path, samples: Samples) -> float:
-    """SQNR over the samples of the worst output."""
+    """SQNR over the samples of the worst output, positions left out that a mask rules out."""
     sessions = [ort.InferenceSession(path, providers=["CPUExecutionProvider"]) for path in (exact, other)]
-    signal: dict[int, float] = {}
-    noise: dict[int, float] = {}
+    measured = measure(read_model(exact), ())
+    references, error = References(measured.model, measured.outputs), OutputErrorAccumulator()
     for sample in samples():
-        for index, (one, two) in enumerate(zip(*(session.run(None, sample) for session in sessions), strict=True)):
-            if np.issubdtype(one.dtype, np.floating):
-                real = one.astype(np.float64)
-                signal[index] = signal.get(index, 0.0) + float(np.square(real).sum())
-                noise[index] = noise.get(index, 0.0) + float(np.square(two - real).sum())
-    ratios = [noise[index] / power for index, power in signal.items() if power > 0]
-    return float(-10 * np.log10(max(ratios)))
+        one, two = (session.run(None, sample) for session in sessions)
+        error.add(references.of(sample, one), two)
+    worst_db = error.result().worst_db
+    return float("inf") if worst_db is None else worst_db
 
 
 def by_hand(model: Path, source: Path, remedy: Remedy, samples: tuple[Samples, Samples]) -> tuple[float, float]:
