@@ -19,11 +19,13 @@ class Experiment:
         scheme: how.
         weights: keys of the layers whose weights are quantised, or all that the scheme covers.
         activations: keys of the tensors that are, or all that the scheme gives a scale.
+        excluded: names of nodes that stay in float: their weights, and activations that no other node asks a scale for.
     """
 
     scheme: Scheme
     weights: Keys = "all"
     activations: Keys = "all"
+    excluded: frozenset[str] = _NONE
 
     @staticmethod
     def on_weight(scheme: Scheme, layer: str) -> Experiment:
@@ -47,7 +49,10 @@ class Experiment:
         sharing, number = (scheme.sharing, scheme.weights) if self.weights else (_FLOAT.sharing, _FLOAT.weights)
         activations = scheme.activations if self.activations else None
         return Experiment(
-            Scheme("", sharing, number, activations), self.weights, self.activations if activations else _NONE
+            Scheme("", sharing, number, activations),
+            self.weights,
+            self.activations if activations else _NONE,
+            self.excluded,
         )
 
 

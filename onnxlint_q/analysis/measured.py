@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from onnxlint_q.analysis.folding import Blocked, fold_batch_norms
+from onnxlint_q.analysis.folding import Blocked, FoldedLayer, fold_batch_norms
+from onnxlint_q.analysis.freeing import Freer
 from onnxlint_q.analysis.image.stem import Stem, find_stem
 from onnxlint_q.analysis.outputs.output_kind import Holds, Output, find_outputs
-from onnxlint_q.analysis.placement import Placement, quantized_activations, stored_tensor
+from onnxlint_q.analysis.placement import Placement, float_weights, quantized_activations, stored_tensor
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
 from onnxlint_q.graph import (
@@ -46,6 +47,24 @@ class Measured:
     placements: tuple[Placement, ...]
     coded: int = 0
 
+    @cached_property
+    def folded(self) -> tuple[FoldedLayer, ...]:
+        """The layers with what folds into them."""
+        return tuple(layer.folded for layer in self.layers)
+
+    @cached_property
+    def freer(self) -> Freer:
+        """Says which nodes to exclude so that a tensor stays in float."""
+        return Freer(self.model, self.folded)
+
+    def placements_without(self, excluded: Collection[str]) -> tuple[Placement, ...]:
+        """What `placements` would be if the nodes with these names were excluded."""
+        return quantized_activations(self.model, self.folded, excluded) if excluded else self.placements
+
+    def float_weights(self, excluded: Collection[str]) -> frozenset[str]:
+        """Keys of the layers whose weights would stay in float if the nodes with these names were excluded."""
+        return float_weights(self.model, self.folded, excluded) if excluded else frozenset()
+
     @property
     def is_float(self) -> bool:
         """Whether nothing in the file is quantised yet."""
@@ -74,7 +93,7 @@ class Measured:
     @cached_property
     def stem(self) -> Stem | None:
         """The convolution that reads the image input of a float model."""
-        return find_stem(self.model, [layer.folded for layer in self.layers]) if self.is_float else None
+        return find_stem(self.model, self.folded) if self.is_float else None
 
     def stored_tensor(self, layer: LayerFacts) -> str:
         """Key of the tensor that holds a layer's result at run time: behind a Relu or Clip that is absorbed."""

@@ -10,20 +10,23 @@ marks tensors when its turn comes, in data order:
 - an operator that moves values marks nothing by itself: where its input is marked, its outputs take the same scale;
 - of a normalisation its mean, variance and shift keep their values, its gain is marked.
 
-Subgraphs are not quantised. The oracle of this module is the quantiser itself, on every float model at hand.
+Subgraphs are not quantised. Nodes can be excluded, by name and as `nodes_to_exclude` does it: they mark nothing, and
+their weights stay in float unless another layer reads the same; what stands beside them still marks the tensors
+between. The oracle of this module is the quantiser itself, on every float model at hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import onnx
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.names import ROOT
-from onnxlint_q.graph.operators import StaticScale
+from onnxlint_q.graph.operators import Product, StaticScale
 
 # Of these the gain is marked as well; shift, mean and variance get no scale of 8 bits.
 _NORMALISATIONS = frozenset({"BatchNormalization", "InstanceNormalization", "LayerNormalization"})
@@ -43,22 +46,77 @@ class Placement:
         like: key of the tensor whose scale it uses; itself unless the quantiser makes it share one.
         constant: an operand that does not depend on the inputs.
         moved: it holds values of `like`, rearranged, so that rounding it again changes nothing.
+        asked: nodes that ask for the scale; while one of them is quantised, the tensor has one.
+        given: nodes that give it one only because another tensor has one.
     """
 
     tensor: str
     like: str
     constant: bool = False
     moved: bool = False
+    asked: tuple[Node, ...] = field(default=(), compare=False, repr=False)
+    given: tuple[Node, ...] = field(default=(), compare=False, repr=False)
 
 
-def scaled_tensors(model: Model, layers: Sequence[FoldedLayer]) -> tuple[Placement, ...]:
-    """Every activation and constant operand of the folded model that gets a scale, in data order."""
-    return tuple(_Placer(model, layers).place())
+def scaled_tensors(
+    model: Model, layers: Sequence[FoldedLayer], excluded: Collection[str] = ()
+) -> tuple[Placement, ...]:
+    """Every activation and constant operand of the folded model that gets a scale, in data order.
+
+    Args:
+        model: the graph.
+        layers: its layers with what folds into them.
+        excluded: names of nodes that stay in float; a folded layer has the name of its operator.
+    """
+    return tuple(_Placer(model, layers, excluded).place())
 
 
-def quantized_activations(model: Model, layers: Sequence[FoldedLayer]) -> tuple[Placement, ...]:
+def quantized_activations(
+    model: Model, layers: Sequence[FoldedLayer], excluded: Collection[str] = ()
+) -> tuple[Placement, ...]:
     """Those of `scaled_tensors` that rounding changes."""
-    return tuple(place for place in scaled_tensors(model, layers) if not place.moved)
+    return tuple(place for place in scaled_tensors(model, layers, excluded) if not place.moved)
+
+
+def float_weights(model: Model, layers: Sequence[FoldedLayer], excluded: Collection[str]) -> frozenset[str]:
+    """Keys of the layers whose weights stay in float where these nodes are excluded.
+
+    A weight that several layers read is quantised for all of them as soon as one of them is. And where both sides of a
+    convolution or a Gemm have scales, ONNX Runtime quantises its weight when it loads the file, excluded or not
+    (weight_bias_quantization.cc), with one scale for the tensor.
+    """
+    scaled = {place.tensor for place in scaled_tensors(model, layers, excluded)}
+    origin = {folded.output: model.constants.origin(folded.layer.weight) for folded in layers}
+    quantised = {origin[folded.output] for folded in layers if folded.layer.node.name not in excluded}
+    return frozenset(
+        folded.output
+        for folded in layers
+        if origin[folded.output] not in quantised
+        and not (_is_fused(model, folded) and {folded.layer.input, stored_tensor(model, folded.output)} <= scaled)
+    )
+
+
+def _is_fused(model: Model, folded: FoldedLayer) -> bool:
+    """Whether ONNX Runtime makes one integer operator of a layer between two scales, however its weight is stored.
+
+    Of a product of matrices only where that becomes a Gemm.
+    """
+    layer = folded.layer
+    if layer.inputs.product is not Product.MATMUL:
+        return True
+    return folded.is_folded or becomes_gemm(model, layer.node)
+
+
+def becomes_gemm(model: Model, product: Node) -> bool:
+    """Whether ONNX Runtime makes one Gemm of a MatMul and the Add behind it.
+
+    It does where a constant vector is added and nothing else reads the product, if the shapes are known.
+    """
+    add, shape = model.sole_consumer(product.output), model.shape(product.output)
+    if add is None or add.op_type != "Add" or shape is None or (len(shape) != 2 and None in shape):
+        return False
+    others = (model.shape(key) for key in add.inputs if model.is_constant(key))
+    return any(other is not None and len(other) == 1 for other in others)
 
 
 def stored_tensor(model: Model, result: str) -> str:
@@ -83,8 +141,9 @@ def _treated(node: Node) -> StaticScale | None:
 
 
 class _Placer:
-    def __init__(self, model: Model, layers: Sequence[FoldedLayer]) -> None:
+    def __init__(self, model: Model, layers: Sequence[FoldedLayer], excluded: Collection[str]) -> None:
         self.model = model
+        self.excluded = frozenset(filter(None, excluded))
         self.renamed = {folded.layer.output: folded.output for folded in layers}
         self.folded_away = {
             node
@@ -100,23 +159,34 @@ class _Placer:
         # Key of a tensor to the key of the tensor whose scale it has, and what only moves values of that.
         self.scale_of: dict[str, str] = {}
         self.moved: set[str] = set()
+        # By tensor, the nodes that make it have one; a dict for its order.
+        self.asked: dict[str, dict[Node, None]] = defaultdict(dict)
+        self.given: dict[str, dict[Node, None]] = defaultdict(dict)
 
     def place(self) -> Iterator[Placement]:
         for node in self.model.nodes:
-            if node.graph == ROOT and node.is_standard and node not in self.folded_away and node.output:
+            stays = node in self.folded_away or node.name in self.excluded
+            if node.graph == ROOT and node.is_standard and node.output and not stays:
                 self._visit(node)
         for tensor, like in self.scale_of.items():
-            yield Placement(tensor, like, self.model.is_constant(tensor), tensor in self.moved)
+            yield Placement(
+                tensor,
+                like,
+                self.model.is_constant(tensor),
+                tensor in self.moved,
+                tuple(self.asked[tensor]),
+                tuple(self.given[tensor]),
+            )
 
     def _visit(self, node: Node) -> None:
         treated = _treated(node) if self.model.opset >= node.operator.static_since else None
         if treated is StaticScale.OWN:
-            self._mark(*self._read(node), *self._results(node))
+            self._ask(node, *self._read(node), *self._results(node))
         elif treated is StaticScale.ABSORBED:
             self._absorb(node)
         elif treated is StaticScale.ALL:
             if all(key in self.scale_of for key in node.operator.data_of(node.inputs)):
-                self._mark(*self._results(node))
+                self._give(node, *self._results(node))
         elif node.op_type == "Pad":
             self._pad(node)
         elif treated is not None:
@@ -137,39 +207,50 @@ class _Placer:
         source = node.input(0)
         looks_up = node.op_type in _LOOKUPS and self.model.constants.initializer(source) is not None
         if looks_up or treated is StaticScale.ASKED:
-            self._mark(source)
+            self._ask(node, source)
         if source in self.scale_of:
-            self._give_scale_of(source, self._results(node), moves=treated is not StaticScale.LENT)
+            self._give_scale_of(node, source, moves=treated is not StaticScale.LENT)
 
     def _pad(self, node: Node) -> None:
-        self._mark(*filter(None, node.inputs))
+        self._ask(node, *filter(None, node.inputs))
         value = self.model.constant(node.input(2)) if node.input(2) else None
         zero = node.float("value", 0.0) == 0 if not node.input(2) else value is not None and not value.any()
         mode = node.text("mode", "constant")
         if node.input(0) in self.scale_of and (mode in _PADS_OWN_VALUES or (mode == "constant" and zero)):
-            self._give_scale_of(node.input(0), self._results(node), moves=True)
+            self._give_scale_of(node, node.input(0), moves=True)
         else:
-            self._mark(*self._results(node))
+            self._ask(node, *self._results(node))
 
     def _absorb(self, node: Node) -> None:
         """A Relu or Clip goes, and its result takes the place of its input, where it is the only reader."""
-        key = node.input(0)
+        key, results = node.input(0), tuple(self._results(node))
         if key not in self.scale_of:
             return
         if self.model.sole_consumer(key) is node and self.model.producer(key) is not None:
             del self.scale_of[key]
             self.moved.discard(key)
-        self._mark(*self._results(node))
+            # Who asked for the scale of the tensor that goes asks for that of the result.
+            for asking in self.asked.pop(key, ()):
+                self._ask(asking, *results)
+        self._give(node, *results)
 
-    def _give_scale_of(self, source: str, results: Iterator[str], *, moves: bool) -> None:
-        for key in filter(self._is_float, results):
+    def _give_scale_of(self, node: Node, source: str, *, moves: bool) -> None:
+        for key in filter(self._is_float, self._results(node)):
             self.scale_of[key] = self.scale_of[source]
+            self.given[key][node] = None
             if moves:
                 self.moved.add(key)
 
-    def _mark(self, *keys: str) -> None:
+    def _ask(self, node: Node, *keys: str) -> None:
+        self._mark(node, keys, self.asked)
+
+    def _give(self, node: Node, *keys: str) -> None:
+        self._mark(node, keys, self.given)
+
+    def _mark(self, node: Node, keys: Iterable[str], why: dict[str, dict[Node, None]]) -> None:
         for key in filter(self._is_float, keys):
             self.scale_of.setdefault(key, key)
+            why[key][node] = None
 
     def _is_float(self, key: str) -> bool:
         """Shape arithmetic runs through the same operators; a tensor of unknown type is taken for a float one."""

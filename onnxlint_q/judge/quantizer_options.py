@@ -1,20 +1,48 @@
 """Remedies as calls of ONNX Runtime's `quantize_static`, to be typed as they stand.
 
-They need `import numpy as np` and, from `onnxruntime.quantization`, `CalibrationMethod`, `QuantFormat` and
-`quantize_static`; the three dots stand for the float model, the file to write and the calibration data.
+They need `import numpy as np` and, from `onnxruntime.quantization`, `CalibrationMethod`, `QuantFormat`, `QuantType`
+and `quantize_static`; the three dots stand for the float model, the file to write and the calibration data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from onnxlint_q.analysis.freeing import Freeing, Freer
+from onnxlint_q.analysis.number_formats import INT4, INT8, UINT8, UINT16
+from onnxlint_q.analysis.schemes import PER_CHANNEL, PER_TENSOR, Scheme
 from onnxlint_q.finding import Requantisation, TensorRange
 from onnxlint_q.graph import Node
+
+PER_CHANNEL_OPSET = 13
+"""The opset from which on a file can hold one scale a channel."""
+_EXCLUDE = "nodes_to_exclude"
+_ACTIVATIONS = {
+    UINT8: (),
+    INT8: ("activation_type=QuantType.QInt8", 'extra_options={"ActivationSymmetric": True}'),
+    UINT16: ("activation_type=QuantType.QUInt16",),
+}
+_WEIGHTS = {INT8: (), INT4: ("weight_type=QuantType.QInt4",)}
+_SHARING = {PER_TENSOR: (), PER_CHANNEL: ("per_channel=True",)}
+# Columns of a list before it goes on in the next line.
+_WIDTH = 88
 
 
 def quantize_static(*options: str) -> str:
     """The call with these options; empty if one of them is, because there is then no way to say it."""
     return f"quantize_static(..., {', '.join(options)})" if all(options) else ""
+
+
+def scheme_options(scheme: Scheme) -> tuple[str, ...] | None:
+    """The options that quantise under a scheme; None where `quantize_static` has no such scheme."""
+    if scheme.activations not in _ACTIVATIONS or scheme.weights not in _WEIGHTS or scheme.sharing not in _SHARING:
+        return None
+    return (*_SHARING[scheme.sharing], *_ACTIVATIONS[scheme.activations], *_WEIGHTS[scheme.weights])
+
+
+def keep_float(freer: Freer, freeing: Freeing) -> str:
+    """The option that keeps what these nodes free in float; empty if one of them has no name to say it with."""
+    return "" if freeing.unnamed else exclude_named(freer.names(freeing.nodes))
 
 
 def exclude(nodes: Iterable[Node]) -> str:
@@ -24,7 +52,29 @@ def exclude(nodes: Iterable[Node]) -> str:
 
 def exclude_named(names: Sequence[str]) -> str:
     """The option that keeps the nodes with these names in float; empty if one of the names is."""
-    return f"nodes_to_exclude={list(names)!a}" if names and all(names) else ""
+    return f"{_EXCLUDE}=[{_list(names)}]" if names and all(names) else ""
+
+
+def excludes(snippet: str) -> bool:
+    """Whether a call keeps nodes in float."""
+    return _EXCLUDE in snippet
+
+
+def _list(names: Iterable[str]) -> str:
+    """The names as Python writes them, on one line if they fit, else on as many as they need."""
+    quoted = [ascii(name) for name in names]
+    line = ", ".join(quoted)
+    return line if len(line) <= _WIDTH else "".join(f"\n    {row}" for row in _rows(quoted)) + "\n"
+
+
+def _rows(words: Iterable[str]) -> Iterator[str]:
+    row = ""
+    for word in words:
+        if row and len(row) + len(word) > _WIDTH:
+            yield row.rstrip()
+            row = ""
+        row += f"{word}, "
+    yield row.rstrip()
 
 
 def requantised(change: Requantisation) -> str:

@@ -91,6 +91,7 @@ def _model(model: ModelResult, width: int) -> Iterator[RenderableType]:
     if model.schemes:
         yield Text()
         yield _verdicts(model)
+    yield from _remedies(model)
     if not digest.counted(model.findings):
         clean = digest.clean(model)
         mark, style = ("✔ ", "green") if clean else ("", "")
@@ -139,6 +140,15 @@ def _verdicts(model: ModelResult) -> RenderableType:
         for line in (*words.outputs(result), *filter(None, [words.note(result)])):
             table.add_row("", "", Text(line, "dim"))
     return indented(table, 2)
+
+
+def _remedies(model: ModelResult) -> Iterator[RenderableType]:
+    """What to do, tried; the calls in full, because they are to be typed."""
+    for remedy in model.remedies:
+        yield Text()
+        yield Text(f"→ {words.joint_remedy(remedy)}", "bold")
+        for line in remedy.snippet.splitlines():
+            yield indented(Text(words.shown(line, 300), "cyan", overflow="fold"), 4)
 
 
 def _title(severity: Severity, code: str, name: str, right: str) -> Text:

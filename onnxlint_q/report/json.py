@@ -15,6 +15,7 @@ from onnxlint_q.report.json_values import Json, compact, indented, number, text,
 from onnxlint_q.report.words import PERFECT, missing_sqnr
 from onnxlint_q.workflow.results import (
     CalibrationSummary,
+    JointRemedy,
     LayerRow,
     LayerSqnr,
     ModelResult,
@@ -66,6 +67,27 @@ def _model(model: ModelResult) -> Json:
         "notes": [text(note) for note in model.notes],
         "rule_crashed": model.rule_crashed,
         "trials": _trials(model.trials) if model.trials else None,
+        "remedies": [_remedy(remedy) for remedy in model.remedies],
+    }
+
+
+def _remedy(remedy: JointRemedy) -> Json:
+    return {
+        "scheme": text(remedy.scheme),
+        "nodes_to_exclude": [text(name) for name in remedy.nodes_to_exclude],
+        "snippet": text(remedy.snippet),
+        "tried": True,
+        "before_db": number(remedy.before_db),
+        "after_db": number(remedy.after_db),
+        "before_agreement": number(remedy.before_agreement),
+        "after_agreement": number(remedy.after_agreement),
+        "verdict_before": remedy.verdict_before.value if remedy.verdict_before else None,
+        "verdict_after": remedy.verdict_after.value if remedy.verdict_after else None,
+        "samples": remedy.samples,
+        "held_out": remedy.held_out,
+        "reason": PERFECT if remedy.after_db is None else None,
+        "coarse_only": remedy.coarse_only,
+        "opset": remedy.opset,
     }
 
 

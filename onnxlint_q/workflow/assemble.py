@@ -23,6 +23,7 @@ from onnxlint_q.judge.verdict import Verdict, VerdictLevels, worst
 from onnxlint_q.proof.costs import refined
 from onnxlint_q.proof.prove import NO_SIGNAL, experiment_of
 from onnxlint_q.proof.sensitivity import layer_sqnr
+from onnxlint_q.workflow.joint_remedies import Judge, notes, remedies, with_advice
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
 from onnxlint_q.workflow.results import (
     Basis,
@@ -53,7 +54,10 @@ _RANDOM_FAILED = (
 def assemble(record: Record) -> ModelResult:
     """The result of one model, findings most important first."""
     facts, config = record.facts, record.config
-    findings = (*record.findings, *(_not_run(record, missing) for missing in record.not_run))
+    findings = (
+        *with_advice(record.findings, record.joint),
+        *(_not_run(record, missing) for missing in record.not_run),
+    )
     measured = _measured(record)
     return ModelResult(
         path=facts.model.name,
@@ -74,6 +78,7 @@ def assemble(record: Record) -> ModelResult:
         fail_on=config.fail_on,
         fail_on_verdict=config.fail_on_verdict,
         trials=record.trials,
+        remedies=tuple(remedies(record, judge_of(record))),
     )
 
 
@@ -91,6 +96,17 @@ def _not_run(record: Record, missing: NotRun) -> Finding:
     elif missing.kind is RUN_FAILED and data is not None and data.source.synthetic:
         remedy = _RANDOM_FAILED
     return missing.kind.finding(missing.option, f"{missing.what}: {missing.reason.rstrip('.')}.", remedy)
+
+
+def judge_of(record: Record) -> Judge:
+    """The verdict on what a run on the data left at the outputs, by the name of the scheme."""
+    levels, data = record.config.levels, record.request.data
+    by_class = data is not None and not data.source.synthetic
+
+    def judge(scheme: str, error: OutputError) -> Verdict | None:
+        return result_of_run(scheme, error, Basis.MEASURED, levels, by_class=by_class).verdict
+
+    return judge
 
 
 def _importance(record: Record, finding: Finding) -> tuple[bool, int, float, str, str]:
@@ -351,5 +367,6 @@ def _notes(record: Record) -> Iterator[str]:
         yield from record.costs.notes
     if record.labels is not None and not facts.is_classifier:
         yield NO_CLASSES
+    yield from notes(record)
     if record.probe is not None:
         yield from (f"probe: {note}" for note in record.probe.notes)

@@ -39,7 +39,8 @@ from onnxlint_q.proof.remedies import CONVERSION_SAMPLES, try_conversions, try_r
 from onnxlint_q.proof.sensitivity import measure_sensitivity
 from onnxlint_q.proof.trials import run_trials
 from onnxlint_q.proof.whole import measure_schemes
-from onnxlint_q.workflow.assemble import assemble, is_lost
+from onnxlint_q.workflow.assemble import assemble, is_lost, judge_of
+from onnxlint_q.workflow.joint_remedies import try_joint_remedies
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, CheckRequest, DataRequest, NotRun, Record
 from onnxlint_q.workflow.results import Failure, ModelResult, Run
 
@@ -242,6 +243,10 @@ def _try_remedies(record: Record, progress: Progress) -> Record:
     return replace(record, advised=findings)
 
 
+def _leave_in_float(record: Record, progress: Progress) -> Record:
+    return replace(record, joint=try_joint_remedies(record, judge_of(record), progress))
+
+
 def _trials(record: Record, progress: Progress) -> Record:
     data = _data(record)
     assert record.bench is not None
@@ -334,6 +339,13 @@ STAGES = (
         fill=_try_remedies,
         option="--calibrate",
         missing="Remedies were not tried",
+    ),
+    Stage(
+        "joint remedy",
+        wanted=lambda record: record.whole is not None and not _data(record).source.synthetic,
+        fill=_leave_in_float,
+        option="--calibrate",
+        missing="No list of nodes to leave in float was tried",
     ),
     Stage(
         "trials",

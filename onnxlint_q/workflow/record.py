@@ -17,6 +17,7 @@ from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import OwnFinding
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.proof.costs import Costs
+from onnxlint_q.proof.joint_remedy import JointTrial
 from onnxlint_q.proof.probe import Probe
 from onnxlint_q.proof.prove import Proof
 from onnxlint_q.proof.whole import Whole
@@ -94,6 +95,7 @@ class Record:
         judged: the findings of all rules, before any of their claims was tested.
         proof: the findings tested.
         advised: the findings with what came of trying their remedies.
+        joint: by scheme that does not survive, what leaving nodes in float together does.
         trials: calibrations on disjoint subsets.
         not_run: what was asked for and did not happen.
         seconds: wall time by stage.
@@ -113,6 +115,7 @@ class Record:
     judged: tuple[Finding, ...] = ()
     proof: Proof | None = None
     advised: tuple[Finding, ...] | None = None
+    joint: Mapping[str, JointTrial] | None = None
     trials: Trials | None = None
     not_run: tuple[NotRun, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)

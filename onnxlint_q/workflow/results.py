@@ -24,6 +24,7 @@ __all__ = [
     "ComparedRow",
     "Comparison",
     "Failure",
+    "JointRemedy",
     "LayerRow",
     "LayerSqnr",
     "ModelResult",
@@ -180,6 +181,37 @@ def _standing(output: OutputResult) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class JointRemedy:
+    """What makes a scheme fare better, tried as a whole.
+
+    Attributes:
+        scheme: the one that it is for.
+        nodes_to_exclude: names of nodes that stay in float, all of them together; empty where it is something else.
+        snippet: the call of `quantize_static`, as typed.
+        before_db, after_db: SQNR of the worst output without and with it, on the same samples; None if it is perfect.
+        before_agreement, after_agreement: top-1 agreement with float; None if the model is no classifier.
+        samples: how many that were.
+        held_out: they are no samples that ranges were taken from.
+        coarse_only: only for hardware that has one scale a tensor; there is another remedy for all others.
+        opset: export the model at this opset first; None if its own will do.
+    """
+
+    scheme: str
+    nodes_to_exclude: tuple[str, ...]
+    snippet: str
+    before_db: float | None
+    after_db: float | None
+    before_agreement: float | None
+    after_agreement: float | None
+    verdict_before: Verdict | None
+    verdict_after: Verdict | None
+    samples: int
+    held_out: bool
+    coarse_only: bool = False
+    opset: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CalibrationSummary:
     """What the calibration pass ran on.
 
@@ -216,6 +248,7 @@ class ModelResult:
         rule_crashed: a rule failed, so the answer is incomplete.
         fail_on, fail_on_verdict: lowest severity and best verdict that fail a build; None for never.
         trials: None unless they were asked for.
+        remedies: what helps schemes that do not survive, tried.
     """
 
     path: str
@@ -235,6 +268,7 @@ class ModelResult:
     fail_on: Severity | None = Severity.WARNING
     fail_on_verdict: Verdict | None = Verdict.BREAKS
     trials: Trials | None = None
+    remedies: tuple[JointRemedy, ...] = ()
 
     def count(self, evidence: Evidence) -> int:
         """How many findings have this evidence."""

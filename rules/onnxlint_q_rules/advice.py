@@ -12,10 +12,7 @@ from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import CONFIRM_BELOW_DB, Location, Metric, Remedy, Requantisation, Severity
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import exclude, quantize_static
-
-PER_CHANNEL_OPSET = 13
-"""From here on a file can hold one scale a channel."""
+from onnxlint_q.judge.quantizer_options import PER_CHANNEL_OPSET, keep_float, quantize_static
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +104,7 @@ def finer_scale(facts: Facts, layer: LayerFacts) -> Remedy:
             f"the model at opset {PER_CHANNEL_OPSET} or higher first. Else keep the layer in float, or equalise it "
             "with its neighbours (cross-layer equalisation)."
         )
-        return Remedy(text, snippet=quantize_static(exclude([layer.node])))
+        return Remedy(text, snippet=quantize_static(keep_float(facts.freer, facts.freer.layer(layer.output))))
     text = (
         "Give every output channel its own scale. Where the hardware allows one scale for the tensor only, equalise "
         "the layer with its neighbours (cross-layer equalisation) or keep it in float."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -80,13 +82,20 @@ def folded_proto(measured: Measured) -> onnx.ModelProto:
     return proto
 
 
-def scaled_by_quantiser(measured: Measured, folder: Path) -> dict[str, str]:
-    """Tensor to the tensor whose scale it has; layer weights, and biases of 32 bits, left out."""
+def quantised(measured: Measured, folder: Path, excluded: Collection[str] = ()) -> onnx.ModelProto:
+    """What the quantiser makes of the folded model."""
     onnx.save(folded_proto(measured), folder / "float.onnx")
-    quantize_static(str(folder / "float.onnx"), str(folder / "qdq.onnx"), OneSample(dict(sample_of(measured))))
+    sample = OneSample(dict(sample_of(measured)))
+    files = (str(folder / "float.onnx"), str(folder / "qdq.onnx"))
+    quantize_static(*files, sample, nodes_to_exclude=list(excluded))
+    return onnx.load(folder / "qdq.onnx")
+
+
+def scaled_by_quantiser(measured: Measured, folder: Path, excluded: Collection[str] = ()) -> dict[str, str]:
+    """Tensor to the tensor whose scale it has; layer weights, and biases of 32 bits, left out."""
     weights = {key for layer in measured.layers for key in (layer.folded.layer.weight, layer.folded.layer.bias)}
     scaled = {}
-    for node in onnx.load(folder / "qdq.onnx").graph.node:
+    for node in quantised(measured, folder, excluded).graph.node:
         if node.op_type == "QuantizeLinear":
             tensor = node.input[0].removesuffix("_QuantizeLinear_Input")
         elif node.op_type == "DequantizeLinear" and not node.input[1].endswith("_quantized_scale"):
@@ -98,9 +107,17 @@ def scaled_by_quantiser(measured: Measured, folder: Path) -> dict[str, str]:
     return scaled
 
 
-def placed(measured: Measured) -> dict[str, str]:
-    layers = [layer.folded for layer in measured.layers]
-    return {place.tensor: place.like for place in scaled_tensors(measured.model, layers)}
+def placed(measured: Measured, excluded: Collection[str] = ()) -> dict[str, str]:
+    return {place.tensor: place.like for place in scaled_tensors(measured.model, measured.folded, excluded)}
+
+
+def some_nodes(measured: Measured, every: int) -> set[str]:
+    """Names of some of the nodes that can be excluded: from each kind of operator every so many-th."""
+    kinds: dict[str, list[str]] = {}
+    for node in measured.model.nodes:
+        if node.name and node.op_type != "BatchNormalization":
+            kinds.setdefault(node.op_type, []).append(node.name)
+    return {name for names in kinds.values() for name in names[every // 2 :: every]}
 
 
 def float_models(folder: Path) -> list[Path]:
@@ -117,13 +134,25 @@ def test_scales_stand_where_the_quantiser_puts_them(path: Path, tmp_path: Path) 
 
 
 @shares_flatten
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("path", float_models(FIXTURES), ids=lambda path: path.stem)
+def test_excluded_nodes_of_fixtures_ask_for_no_scale(path: Path, every: int, tmp_path: Path) -> None:
+    measured = measure(read_model(path), DEFAULT_SCHEMES)
+    excluded = some_nodes(measured, every)
+    assert placed(measured, excluded) == scaled_by_quantiser(measured, tmp_path, excluded)
+
+
+@shares_flatten
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public networks are not beside this checkout")
 @pytest.mark.parametrize("path", float_models(SHARED), ids=lambda path: path.stem)
 def test_scales_of_public_networks_stand_where_the_quantiser_puts_them(path: Path, tmp_path: Path) -> None:
     measured = measure(read_model(path), DEFAULT_SCHEMES)
     assert placed(measured) == scaled_by_quantiser(measured, tmp_path)
+    excluded = some_nodes(measured, 3)
+    assert placed(measured, excluded) == scaled_by_quantiser(measured, tmp_path, excluded)
 
 
+CONV = "Conv <pads = [1, 1, 1, 1]>"
 IMAGE, VECTOR = "agraph (float[1, 2, 8, 8] x) => (float[N, C, H, W] y)", "agraph (float[1, 4] x) => (float[N, M] y)"
 CASES = {
     "a sum behind a rectifier": (VECTOR, "a = Relu(x)\n b = Add(x, a)\n y = Relu(b)", 13),
@@ -142,6 +171,17 @@ CASES = {
     "a gain": ("agraph (float[1, 4] x) => (float[N, M] y)", "y = LayerNormalization(x, gain, shift)", 17),
     "a table": ("agraph (int64[1, 4] x) => (float[N, M, K] y)", "a = Gather(table, x)\n y = Relu(a)", 13),
     "shape arithmetic": (VECTOR, "s = Shape(x)\n t = Mul(s, twos)\n a = Sigmoid(x)\n y = Expand(a, t)", 13),
+    "a layer with a rectifier": (IMAGE, f"a = {CONV}(x, w)\n b = Relu(a)\n y = {CONV}(b, v)", 13),
+    "a layer with its own gate": (IMAGE, f"a = {CONV}(x, w)\n s = Sigmoid(a)\n b = Mul(a, s)\n y = {CONV}(b, v)", 13),
+    "a sum around a layer": (IMAGE, f"a = Relu(x)\n c = {CONV}(a, w)\n s = Add(a, c)\n y = Relu(s)", 13),
+    "values side by side": (IMAGE, f"a = {CONV}(x, w)\n c = {CONV}(x, v)\n y = Concat <axis = 1> (a, c)", 13),
+    "scores behind a mask": (VECTOR, "a = Add(x, one)\n s = Softmax(a)\n y = Mul(s, x)", 13),
+    "a scale that goes on": (
+        IMAGE,
+        f"a = {CONV}(x, w)\n p = MaxPool <kernel_shape = [2, 2]> (a)\n t = Transpose <perm = [0, 2, 3, 1]> (p)\n"
+        " r = Reshape(t, flat)\n y = Softmax(r)",
+        13,
+    ),
     "an index": ("agraph (float[1, 4] x) => (int64[N, M] y)", "y = ArgMax(x)", 13),
 }
 CONSTANTS: Mapping[str, Array] = {
@@ -151,15 +191,35 @@ CONSTANTS: Mapping[str, Array] = {
     "shift": np.zeros(4, np.float32),
     "table": np.arange(12, dtype=np.float32).reshape(6, 2),
     "twos": np.asarray([2, 1], np.int64),
+    "flat": np.asarray([1, -1], np.int64),
+    "w": np.arange(36, dtype=np.float32).reshape(2, 2, 3, 3) - 17,
+    "v": 20 - np.arange(36, dtype=np.float32).reshape(2, 2, 3, 3),
 }
+
+
+def case(name: str) -> Measured:
+    """One of the cases; nodes are called like their results."""
+    head, body, opset = CASES[name]
+    read = {key: value for key, value in CONSTANTS.items() if re.search(rf"\b{key}\b", body)}
+    proto = onnx.ModelProto()
+    proto.CopyFrom(versioned_text(opset, "", f"{head} {{ {body} }}", **read))
+    for node in proto.graph.node:
+        node.name = node.output[0]
+    return measure(as_model(proto), DEFAULT_SCHEMES)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_each_kind_of_operator_is_placed_as_the_quantiser_places_it(name: str, tmp_path: Path) -> None:
-    head, body, opset = CASES[name]
-    read = {key: value for key, value in CONSTANTS.items() if key in body}
-    measured = measure(as_model(versioned_text(opset, "", f"{head} {{ {body} }}", **read)), DEFAULT_SCHEMES)
+    measured = case(name)
     assert placed(measured) == scaled_by_quantiser(measured, tmp_path)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_any_one_or_two_nodes_are_excluded_as_the_quantiser_excludes_them(name: str, tmp_path: Path) -> None:
+    measured = case(name)
+    names = [node.name for node in measured.model.nodes]
+    for excluded in (*combinations(names, 1), *combinations(names, 2)):
+        assert placed(measured, excluded) == scaled_by_quantiser(measured, tmp_path, excluded), excluded
 
 
 def test_what_only_moves_values_is_not_rounded_again() -> None:

@@ -12,6 +12,7 @@ from onnxlint_q.workflow.results import (
     Basis,
     CalibrationSummary,
     Failure,
+    JointRemedy,
     LayerRow,
     LayerSqnr,
     ModelResult,
@@ -22,6 +23,7 @@ from onnxlint_q.workflow.results import (
     Trials,
 )
 
+BREAKS, SURVIVES = Verdict.BREAKS, Verdict.SURVIVES
 TENSOR, CHANNEL = "int8-per-tensor", "int8-per-channel"
 SNIPPET = "quantize_static(\n    ...,\n    per_channel=True,\n)"
 
@@ -158,6 +160,25 @@ def chained(layers: int = 1) -> Run:
         ]
     (model,) = small().models
     return Run((replace(model, findings=tuple(findings)),))
+
+
+def remedied() -> Run:
+    """One scale a channel, and lists of nodes for both kinds of hardware."""
+    model = small().models[0]
+    finer = JointRemedy(
+        TENSOR, (), "quantize_static(..., per_channel=True)", 4.7, 18.2, 0.3, 0.95, BREAKS, SURVIVES, 32, held_out=True
+    )
+    nodes = ("stem/Conv", "stem/Relu")
+    coarse = replace(
+        finer,
+        nodes_to_exclude=nodes,
+        snippet=f"quantize_static(..., nodes_to_exclude={list(nodes)})",
+        after_db=9.1,
+        after_agreement=0.5,
+        verdict_after=BREAKS,
+        coarse_only=True,
+    )
+    return Run((replace(model, remedies=(finer, coarse)),))
 
 
 def large(layers: int = 113, seed: int = 7) -> Run:
@@ -409,6 +430,7 @@ ALL = {
     "large": large,
     "chained": chained,
     "tried": tried,
+    "remedied": remedied,
     "quantised": quantised,
     "forecast_only": forecast_only,
     "contested": contested,

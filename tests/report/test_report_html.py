@@ -146,6 +146,13 @@ def test_one_damage_is_one_place_with_its_chain_and_the_other_rules_under_it(ren
     assert shown.count("The cure holds.") == 1
 
 
+def test_remedies_stand_once_between_verdicts_and_findings(rendered: dict[str, str]) -> None:
+    page = rendered["remedied"].split('<script type="application/json"')[0]
+    assert page.count("nodes_to_exclude=[&#39;stem/Conv&#39;, &#39;stem/Relu&#39;]") == 1
+    assert page.index("Verdicts") < page.index("What to do, tried") < page.index("Findings")
+    assert "What to do, tried" not in rendered["small"]
+
+
 def test_two_findings_with_one_fingerprint_have_two_anchors(rendered: dict[str, str]) -> None:
     fingerprint = samples.hostile().models[0].findings[0].fingerprint
     ids = Page(rendered["hostile"]).ids
@@ -293,10 +300,13 @@ def test_contrast_of_text_is_at_least_4_5(theme: str) -> None:
 
 def test_charts_have_the_levels_of_the_verdict_and_no_others() -> None:
     (model,) = samples.small().models
-    text = render_html(Run((replace(model, levels=VerdictLevels(breaks_db=7.5, survives_db=23.5)),)))
+    schemes = tuple(replace(scheme, agreement=None) for scheme in model.schemes)
+    text = render_html(Run((replace(model, schemes=schemes, levels=VerdictLevels(breaks_db=7.5, survives_db=23.5)),)))
     drawn = set(re.findall(r'class="level-label"[^>]*>([^<]*)<', text))
     assert drawn == {"7.5 dB", "23.5 dB"}
     assert re.findall(r'class="tick"[^>]*/><text[^>]*>([^<]*)<', text)[:2] == ["7.5", "23.5 dB"]
+    by_class = render_html(Run((model,)))
+    assert re.findall(r'class="tick"[^>]*/><text[^>]*>([^<]*)<', by_class)[:2] == ["60", "90 %"], "agreement decides"
 
 
 def test_the_headline_counts_a_damage_once() -> None:

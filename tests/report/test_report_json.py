@@ -162,3 +162,26 @@ def test_most_of_the_noise_is_named() -> None:
             "op_type": "Conv",
         },
     ]
+
+
+def test_remedies_are_written_with_both_figures() -> None:
+    finer, coarse = parse(samples.remedied())["models"][0]["remedies"]
+    assert coarse == {
+        "scheme": "int8-per-tensor",
+        "nodes_to_exclude": ["stem/Conv", "stem/Relu"],
+        "snippet": "quantize_static(..., nodes_to_exclude=['stem/Conv', 'stem/Relu'])",
+        "tried": True,
+        "before_db": 4.7,
+        "after_db": 9.1,
+        "before_agreement": 0.3,
+        "after_agreement": 0.5,
+        "verdict_before": "breaks",
+        "verdict_after": "breaks",
+        "samples": 32,
+        "held_out": True,
+        "reason": None,
+        "coarse_only": True,
+        "opset": None,
+    }
+    assert (finer["nodes_to_exclude"], finer["verdict_after"]) == ([], "survives")
+    assert parse(samples.small())["models"][0]["remedies"] == []

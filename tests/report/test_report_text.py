@@ -143,6 +143,25 @@ def test_full_shows_the_chain_of_the_first_place_of_a_group() -> None:
     assert text.count(samples.CHAIN[1]) == 1 and text.count("The cure holds.") == 1
 
 
+def test_full_prints_each_remedy_once_below_the_verdicts() -> None:
+    text = full(samples.remedied(), width=400)
+    said = "→ Do this for int8-per-tensor. It survives: 4.7 → 18.2 dB, top-1 agreement 30 % → 95 %, tried on 32"
+    assert text.count(f"{said} held-out samples.\n    quantize_static(..., per_channel=True)\n") == 1
+    assert text.count("→ Where the hardware has one scale a tensor only, do all of this for int8-per-tensor. It ") == 1
+    said = "helps, not enough: 4.7 → 9.1 dB, top-1 agreement 30 % → 50 %, still breaks, tried on 32 held-out samples."
+    assert text.count(said) == 1
+    assert text.count("nodes_to_exclude=['stem/Conv', 'stem/Relu']") == 1
+    assert text.index("int8-per-channel") < text.index("→ Do this") < text.index("QW001")
+
+
+def test_words_of_a_remedy_follow_its_figures() -> None:
+    finer, coarse = samples.remedied().models[0].remedies
+    assert "It survives: 4.7 → perfect match, " in words.joint_remedy(replace(finer, after_db=None))
+    better = replace(coarse, verdict_after=Verdict.DEGRADES, before_agreement=None, held_out=False, samples=1)
+    assert "It helps, not enough: 4.7 → 9.1 dB, degrades, tried on 1 sample." in words.joint_remedy(better)
+    assert words.joint_remedy(replace(finer, opset=13)).endswith(" Export the model at opset 13 or higher first.")
+
+
 def test_findings_of_one_rule_and_facts_of_the_file_are_never_one_damage() -> None:
     first, *_ = samples.chained().models[0].findings
     again, fact = replace(first, message="Again."), samples.static("bn")

@@ -121,6 +121,7 @@ def test_what_is_printed_for_the_fixtures_runs(
     rules = Overrides(search=False).config_for(file).build([entry.rule for entry in load_rules()])
     requests = (CheckRequest(), CheckRequest(DataRequest(source, samples=4)))
     findings = [f for request in requests for f in lint(file, rules, Config(), request).findings]
+    monkeypatch.chdir(tmp_path)
     # A file without pairs is the float model itself.
     run_all(findings, as_float(onnx.load(file)), tmp_path, monkeypatch, capsys)
 

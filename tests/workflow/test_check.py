@@ -15,21 +15,25 @@ from onnx_cases import onnx_text, run
 from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.intervals import paired_loss
 from onnxlint_q.analysis.observed.costs import SchemeCosts, TensorCost
-from onnxlint_q.analysis.schemes import SCHEMES
+from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, SCHEMES
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.sources import ArraySource, RandomSource, open_source
-from onnxlint_q.finding import Evidence, Finding, Severity, Subject
+from onnxlint_q.execute.variants.output_error import OutputError
+from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, Severity, Subject
 from onnxlint_q.forecast.forecast import LAYER_UNCERTAINTY_DB, Forecast
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.config import Config, Overrides
 from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.judge.own_findings import NOT_RUN, RULE_CRASHED
+from onnxlint_q.judge.quantizer_options import excludes
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.proof import costs as costs_module
+from onnxlint_q.proof.joint_remedy import JointTrial
 from onnxlint_q.workflow import check as workflow
 from onnxlint_q.workflow.assemble import NO_CLASSES, assemble
 from onnxlint_q.workflow.check import lint
+from onnxlint_q.workflow.joint_remedies import with_advice
 from onnxlint_q.workflow.record import CheckRequest, DataRequest, Record
 from onnxlint_q.workflow.results import Basis, ModelResult, SchemeResult
 from onnxlint_q.workflow.tensors import unexplained
@@ -377,3 +381,47 @@ def test_claims_do_not_rest_on_the_few_samples_of_a_quick_look(
         if second.claim is not None:
             assert second.measured_db == pytest.approx(first.measured_db, abs=0.2)
             assert told[second.claim.tensor] == second.measured_db
+
+
+def test_a_scheme_that_does_not_survive_has_its_remedies_and_findings_point_to_them(
+    models: Path, calibration: Path
+) -> None:
+    rules = [entry.rule() for entry in load_rules()]
+    data = DataRequest(open_source(str(calibration), PRESETS["raw"]), 16)
+    result = lint(models / BROKEN, rules, Config(), CheckRequest(data))
+    verdicts = {scheme.scheme: scheme for scheme in result.schemes}
+    assert verdicts["int8-per-tensor"].verdict is Verdict.BREAKS and verdicts["int8-per-channel"].verdict is SURVIVES
+    finer, *lists = result.remedies
+    assert finer.snippet == "quantize_static(..., per_channel=True)" and not finer.nodes_to_exclude
+    assert finer.verdict_after is SURVIVES and finer.before_db == verdicts["int8-per-tensor"].output_sqnr_db
+    assert finer.after_db == verdicts["int8-per-channel"].output_sqnr_db
+    assert all(remedy.coarse_only and "nodes_to_exclude=[" in remedy.snippet for remedy in lists)
+    assert not any(excludes(finding.snippet) for finding in result.findings)
+
+
+def test_a_list_of_nodes_that_nobody_tried_is_said_to_be_untried(models: Path) -> None:
+    rules = [entry.rule() for entry in load_rules()]
+    result = lint(models / "unfolded_bn.onnx", rules, Config(), STATIC)
+    lists = [finding for finding in result.findings if excludes(finding.snippet)]
+    assert lists and all(finding.remedy.endswith("The list of nodes is untried.") for finding in lists)
+
+
+TRIAL = JointTrial(INT8_PER_TENSOR, ("a",), OutputError(4.0, None, True, 4), OutputError(9.0, None, True, 4))
+
+
+@pytest.mark.parametrize(
+    ("trial", "said"),
+    [
+        (TRIAL, "Which nodes to leave in float together is said once, under the verdict on int8-per-tensor."),
+        (replace(TRIAL, after=TRIAL.before), "Leaving the worst nodes in float was tried for int8-per-tensor"),
+    ],
+)
+def test_where_a_list_was_tried_no_finding_has_its_own(trial: JointTrial, said: str) -> None:
+    claim = Claim(Subject.WEIGHT, "y", "int8-per-tensor")
+    call = "quantize_static(..., nodes_to_exclude=['a'])"
+    own = Finding("QW004", "x", Severity.WARNING, Confidence.LOW, "m", Location(), snippet=call, claim=claim)
+    finer = replace(own, snippet="quantize_static(..., per_channel=True)")
+    elsewhere = replace(own, claim=replace(claim, scheme="int8-per-channel"))
+    told, kept, other = with_advice([own, finer, elsewhere], {"int8-per-tensor": trial})
+    assert not told.snippet and told.remedy.startswith(said)
+    assert kept == finer and other.snippet == call and "untried" in other.remedy

@@ -15,7 +15,7 @@ from onnxlint_q.analysis.number_formats import NumberFormat, activation_qparams,
 from onnxlint_q.analysis.observed.observations import Observations
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.analysis.outputs.output_kind import Output
-from onnxlint_q.analysis.placement import Placement
+from onnxlint_q.analysis.placement import Placement, scaled_tensors
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.execute.executable import Array, Executable, folded
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
@@ -55,21 +55,29 @@ class Workbench:
         return replace(self, ranges={**self.ranges, **ranges})
 
     @cached_property
-    def _scales(self) -> dict[NumberFormat, Scales]:
+    def _scales(self) -> dict[tuple[NumberFormat, frozenset[str]], Scales]:
         return {}
 
-    def scales(self, number: NumberFormat | None) -> Scales:
-        """By tensor, in data order, the scale of every activation that is quantised and has a range."""
+    def scales(self, number: NumberFormat | None, excluded: frozenset[str] = frozenset()) -> Scales:
+        """By tensor, in data order, the scale of every activation that is quantised and has a range.
+
+        Args:
+            number: format of activations; None if they stay in float.
+            excluded: names of nodes that do.
+        """
         if number is None or self.observations is None or not can_round(self.measured.model.opset, number):
             return {}
-        if number not in self._scales:
-            found = (self._scale_of(place, number, self.observations) for place in self.measured.placements)
-            self._scales[number] = {scale.tensor: scale for scale in found if scale is not None}
-        return self._scales[number]
+        key = (number, excluded)
+        if key not in self._scales:
+            places = self.measured.placements_without(excluded)
+            found = (self._scale_of(place, number, self.observations) for place in places)
+            self._scales[key] = {scale.tensor: scale for scale in found if scale is not None}
+        return self._scales[key]
 
     def _scale_of(self, place: Placement, number: NumberFormat, observations: Observations) -> ActivationScale | None:
-        model, seen = self.measured.model, observations.tensors.get(place.like)
-        constant = model.constant(place.like) if seen is None else None
+        model, source = self.measured.model, self._observed_as.get(place.like, place.like)
+        seen = observations.tensors.get(place.like) or observations.tensors.get(source)
+        constant = model.constant(source) if seen is None else None
         if place.like in self.ranges:
             low, high = self.ranges[place.like]
         elif seen is not None:
@@ -83,6 +91,15 @@ class Workbench:
         elem_type = known.elem_type if known and known.elem_type else int(onnx.TensorProto.FLOAT)
         return ActivationScale(place.tensor, scale, zero_point, number, elem_type)
 
+    @cached_property
+    def _observed_as(self) -> Mapping[str, str]:
+        """Tensors that hold values of others, and have their scale as long as no node is excluded.
+
+        They were not observed; the others have their range, or a little more where only some of the values are left.
+        """
+        places = scaled_tensors(self.measured.model, self.measured.folded)
+        return {place.tensor: place.like for place in places if place.moved}
+
     def weight(self, scheme: Scheme, layer: str) -> Array:
         """A layer's folded weight after quantisation and back, in its stored layout and type."""
         folded_layer = self.measured.layer_by_output[layer].folded
@@ -94,14 +111,15 @@ class Workbench:
     def weights_of(self, experiment: Experiment) -> tuple[str, ...]:
         """Keys of the layers whose weights it quantises, in data order."""
         layers, wanted = self.measured.layers, experiment.weights
-        covered = (layer for layer in layers if experiment.scheme.covers(layer.folded.layer))
-        return tuple(layer.output for layer in covered if wanted == "all" or layer.output in wanted)
+        left = self.measured.float_weights(experiment.excluded)
+        covered = (layer.output for layer in layers if experiment.scheme.covers(layer.folded.layer))
+        return tuple(key for key in covered if key not in left and (wanted == "all" or key in wanted))
 
     def activations_of(self, experiment: Experiment) -> tuple[ActivationScale, ...]:
         """The scales of the activations that it quantises, in data order."""
         if not experiment.activations:
             return ()
-        scales, wanted = self.scales(experiment.scheme.activations), experiment.activations
+        scales, wanted = self.scales(experiment.scheme.activations, experiment.excluded), experiment.activations
         return tuple(scale for tensor, scale in scales.items() if wanted == "all" or tensor in wanted)
 
     def can_run(self, experiment: Experiment) -> bool:

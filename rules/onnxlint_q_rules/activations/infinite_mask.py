@@ -25,7 +25,7 @@ from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
 from onnxlint_q.graph import Model, Trait, trace_back
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import exclude, quantize_static
+from onnxlint_q.judge.quantizer_options import keep_float, quantize_static
 from onnxlint_q.judge.rule import Example, Rule, option
 
 _ATTENTION = """
@@ -113,7 +113,7 @@ class InfiniteMask(Rule):
                 metrics={"mask": lowest, "step": step},
                 remedy="mask with about -100 instead, of which Softmax makes zero as well, or leave these nodes in "
                 "float",
-                snippet=quantize_static(exclude([producer, softmax])),
+                snippet=quantize_static(keep_float(facts.freer, facts.freer.activation(scores))),
                 claim=Claim(Subject.ACTIVATION, scores, INT8_PER_TENSOR.name),
             )
 

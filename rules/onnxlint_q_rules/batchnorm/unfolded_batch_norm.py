@@ -15,7 +15,7 @@ from typing import ClassVar
 from onnxlint_q.analysis.folding import Blocker
 from onnxlint_q.finding import Confidence, Finding, Severity
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import exclude
+from onnxlint_q.judge.quantizer_options import keep_float, quantize_static
 from onnxlint_q.judge.rule import Example, Rule
 
 _REMEDIES: Mapping[Blocker, str] = {
@@ -111,11 +111,10 @@ block (float[N, 1, 4, 4] x) => (float[N, 2, 4, 4] y)
         blocked = facts.blocked if facts.is_float else ()
         for item in blocked:
             other = f" (the {item.other.op_type} node {item.other.label!r})" if item.other is not None else ""
-            keep_float = exclude([item.node])
             yield self.finding(
                 facts.model.locate(item.node),
                 f"This BatchNormalization does not fold: {item.reason.value}{other}.",
                 remedy=_REMEDIES[item.reason],
-                snippet=f"quantize_static(..., {keep_float})" if keep_float else "",
+                snippet=quantize_static(keep_float(facts.freer, facts.freer.activation(item.node.output))),
                 metrics={"reason": item.reason.name.lower()},
             )

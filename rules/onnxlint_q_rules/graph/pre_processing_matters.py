@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import ClassVar
 
 import numpy as np
@@ -31,9 +32,17 @@ from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.advice import whole_model
 
-_PREPARE = """\
-from onnxruntime.quantization.shape_inference import quant_pre_process
-quant_pre_process("model.onnx", "prepared.onnx", skip_symbolic_shape=True)"""
+
+def _prepare(path: str) -> str:
+    """Lines that write the prepared model beside its file."""
+    file = PurePath(path)
+    return (
+        "import onnx\n"
+        "from onnxruntime.quantization.shape_inference import quant_pre_process\n"
+        # By path it does not find data that the model keeps in another file.
+        f"quant_pre_process(onnx.load({file.name!a}), {f'{file.stem}-prepared{file.suffix}'!a}, "
+        "skip_symbolic_shape=True)"
+    )
 
 
 def _network(norm: str) -> str:
@@ -126,7 +135,7 @@ class PreProcessingMatters(Rule):
             + " and ".join(map(_figures, changed))
             + f" at the output: {'; '.join(reasons)}",
             remedy="; ".join(_advice(changed)),
-            snippet=_PREPARE if worse else "",
+            snippet=_prepare(facts.model.name) if worse else "",
             metrics=metrics,
             severity=None if warns else Severity.INFO,
         )

@@ -115,9 +115,9 @@ def _name_them(path: str) -> str:
     file = PurePath(path)
     return "\n".join(
         (
-            f"model = onnx.load({path!a})",
+            f"model = onnx.load({file.name!a})",
             "for i, node in enumerate(model.graph.node): node.name = f'{node.op_type}_{i}'",
-            f"onnx.save(model, {str(file.with_name(f'{file.stem}-named{file.suffix}'))!a})",
+            f"onnx.save(model, {f'{file.stem}-named{file.suffix}'!a})",
         )
     )
 

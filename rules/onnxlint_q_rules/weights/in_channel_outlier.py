@@ -26,7 +26,7 @@ from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import Claim, Confidence, Finding, Metric, Severity, Subject
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import exclude
+from onnxlint_q.judge.quantizer_options import keep_float, quantize_static
 from onnxlint_q.judge.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import (
     Outlook,
@@ -196,13 +196,12 @@ class InChannelOutlier(Rule):
     def _about(
         self, facts: Facts, layer: LayerFacts, view: Outlook, message: str, metrics: Mapping[str, Metric]
     ) -> Finding:
-        keep_float = exclude([layer.node])
         return self.finding(
             locate(facts, layer),
             message,
             remedy="Keep the layer in float or give it 16-bit weights; if the float model does not need the outlier, "
             "clip it.",
-            snippet=f"quantize_static(..., {keep_float})" if keep_float else "",
+            snippet=quantize_static(keep_float(facts.freer, facts.freer.layer(layer.output))),
             metrics={**metrics, "forecast_db": view.forecast_db},
             claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
             severity=view.severity,

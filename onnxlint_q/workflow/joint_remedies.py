@@ -1,0 +1,144 @@
+"""Remedies of the schemes that do not survive: tried once for the model, and what findings then say of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
+from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.variants.output_error import OutputError
+from onnxlint_q.finding import Finding
+from onnxlint_q.judge.quantizer_options import (
+    PER_CHANNEL_OPSET,
+    exclude_named,
+    excludes,
+    quantize_static,
+    scheme_options,
+)
+from onnxlint_q.proof.joint_remedy import GAIN_DB, JointTrial, try_joint_remedy
+from onnxlint_q.workflow.record import Record
+from onnxlint_q.workflow.results import JointRemedy, Verdict
+
+Judge = Callable[[str, OutputError], Verdict | None]
+"""The verdict on what a run of a scheme left at the outputs."""
+
+
+def failing(record: Record, judge: Judge) -> tuple[Scheme, ...]:
+    """The schemes that were measured not to survive, and that ONNX Runtime has a call for."""
+    errors = record.whole.errors if record.whole is not None else {}
+    return tuple(
+        scheme
+        for scheme in record.facts.schemes
+        if scheme_options(scheme) is not None
+        and (error := errors.get(Experiment(scheme))) is not None
+        and judge(scheme.name, error) in (Verdict.BREAKS, Verdict.DEGRADES)
+    )
+
+
+def try_joint_remedies(record: Record, judge: Judge, progress: Progress = silent) -> Mapping[str, JointTrial]:
+    """By scheme, what leaving nodes in float together does, on the samples of the verdicts.
+
+    Raises:
+        NotRunnableError: ONNX Runtime cannot run the folded model.
+        DataError: a sample cannot be read.
+    """
+    schemes = failing(record, judge)
+    bench, whole, split = record.bench, record.whole, record.split
+    if not schemes:
+        return {}
+    assert bench is not None and whole is not None and split is not None
+    costs = record.costs.errors if record.costs is not None else {}
+    return {
+        scheme.name: try_joint_remedy(
+            bench,
+            scheme,
+            whole.errors[Experiment(scheme)],
+            costs,
+            partial(judge, scheme.name),
+            (split.for_ranges, split.for_verdict),
+            progress,
+        )
+        for scheme in schemes
+    }
+
+
+def remedies(record: Record, judge: Judge) -> Iterator[JointRemedy]:
+    """What helps, in the order of the schemes; one scale a channel before a list of nodes."""
+    for scheme in record.facts.schemes:
+        trial = (record.joint or {}).get(scheme.name)
+        if trial is None:
+            continue
+        finer = _one_scale_a_channel(record, trial, judge) if scheme == INT8_PER_TENSOR else None
+        if finer is not None:
+            yield finer
+        if trial.helps:
+            yield replace(_of_nodes(record, trial, judge), coarse_only=finer is not None)
+
+
+def notes(record: Record) -> Iterator[str]:
+    """Why no list of nodes is given where one was looked for."""
+    for name, trial in (record.joint or {}).items():
+        if trial.unnamed and not trial.helps:
+            yield (
+                f"{name}: {trial.unnamed} of the tensors that cost most cannot be kept in float, because nodes beside "
+                "them have no name; name the nodes first (QG002)"
+            )
+
+
+def with_advice(findings: Sequence[Finding], tried: Mapping[str, JointTrial] | None) -> tuple[Finding, ...]:
+    """Findings without lists of their own where one was tried for the model; else with the word that none was."""
+    return tuple(_with_advice(finding, tried or {}) if excludes(finding.snippet) else finding for finding in findings)
+
+
+def _with_advice(finding: Finding, tried: Mapping[str, JointTrial]) -> Finding:
+    names = [name for name in tried if finding.claim is None or finding.claim.scheme == name]
+    if not names:
+        return replace(finding, remedy=_sentence(finding.remedy, "The list of nodes is untried."))
+    helping = [name for name in names if tried[name].helps]
+    if helping:
+        said = f"Which nodes to leave in float together is said once, under the verdict on {' and '.join(helping)}."
+    else:
+        said = f"Leaving the worst nodes in float was tried for {' and '.join(names)} and gains under {GAIN_DB:g} dB."
+    return replace(finding, remedy=_sentence(finding.remedy, said), snippet="")
+
+
+def _sentence(text: str, said: str) -> str:
+    return f"{text.rstrip('.')}. {said}" if text else said
+
+
+def _of_nodes(record: Record, trial: JointTrial, judge: Judge) -> JointRemedy:
+    options = scheme_options(trial.scheme) or ()
+    return _remedy(record, trial.scheme, trial.scheme, (*options, exclude_named(trial.nodes)), trial, judge)
+
+
+def _one_scale_a_channel(record: Record, trial: JointTrial, judge: Judge) -> JointRemedy | None:
+    """The scheme with one scale a channel, where that was measured to survive on the same samples."""
+    assert record.whole is not None
+    after = record.whole.errors.get(Experiment(INT8_PER_CHANNEL))
+    if after is None or judge(INT8_PER_CHANNEL.name, after) is not Verdict.SURVIVES:
+        return None
+    made = replace(trial, nodes=(), after=after)
+    return _remedy(record, trial.scheme, INT8_PER_CHANNEL, scheme_options(INT8_PER_CHANNEL) or (), made, judge)
+
+
+def _remedy(
+    record: Record, scheme: Scheme, after: Scheme, options: Sequence[str], trial: JointTrial, judge: Judge
+) -> JointRemedy:
+    assert record.whole is not None
+    return JointRemedy(
+        scheme=scheme.name,
+        nodes_to_exclude=trial.nodes,
+        snippet=quantize_static(*options),
+        before_db=trial.before.worst_db,
+        after_db=trial.after.worst_db,
+        before_agreement=trial.before.agreement,
+        after_agreement=trial.after.agreement,
+        verdict_before=judge(scheme.name, trial.before),
+        verdict_after=judge(after.name, trial.after),
+        samples=trial.after.samples,
+        held_out=bool(record.whole.held_out),
+        opset=PER_CHANNEL_OPSET if after.per_channel and record.facts.model.opset < PER_CHANNEL_OPSET else None,
+    )
