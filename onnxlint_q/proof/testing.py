@@ -14,7 +14,7 @@ from onnxlint_q.proof.comparison.compare import compare_files, pair_files
 def run_example(rule: Rule, example: Example) -> Sequence[Finding]:
     """The rule's findings on the example; two files are compared where it has a `reference`."""
     facts = pair_facts(example) if example.reference else example_facts(example)
-    return list(rule.check(facts))
+    return list(rule.findings(facts))
 
 
 def pair_facts(example: Example) -> Facts:

@@ -307,9 +307,9 @@ def test_what_a_rule_with_other_options_asks_about_was_tried(run: Callable[..., 
 def test_an_operator_that_was_not_tried_is_not_accused() -> None:
     example = DeviatingOperator.bad[0]
     facts = pair_facts(example)
-    assert facts.comparison is not None and len(list(DeviatingOperator().check(facts))) == 1
+    assert facts.comparison is not None and len(list(DeviatingOperator().findings(facts))) == 1
     untried = tuple(replace(row, inherited_db=None) for row in facts.comparison.rows)
-    assert not list(DeviatingOperator().check(facts.compared(replace(facts.comparison, rows=untried))))
+    assert not list(DeviatingOperator().findings(facts.compared(replace(facts.comparison, rows=untried))))
 
 
 def test_what_cannot_be_compared_is_refused(run: Callable[..., Comparison], models: Path) -> None:

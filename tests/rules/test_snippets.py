@@ -140,7 +140,7 @@ def test_calls_printed_for_the_fixtures_run(name: str, models: Path, calibration
     facts = facts_of(read_model(models / f"{name}.onnx"), DEFAULT_SCHEMES)
     source = open_source(str(calibration), PRESETS["raw"])
     seen = facts.inspected(inspect(facts, source, 8)).observed(observe(facts, source, 8))
-    findings = [finding for rule in RULES for finding in rule().check(seen)]
+    findings = [finding for rule in RULES for finding in rule().findings(seen)]
     assert check(findings, as_float(onnx.load(models / f"{name}.onnx")), tmp_path)
 
 
