@@ -60,6 +60,7 @@ def assemble(record: Record) -> ModelResult:
         fail_on=config.fail_on,
         fail_on_verdict=config.fail_on_verdict,
         trials=record.trials,
+        debug=record.debug,
     )
 
 

@@ -48,10 +48,19 @@ class CheckRequest:
     Attributes:
         data: run the model on calibration data; None for a static run.
         probe: run it on synthetic inputs.
+        ended: how an earlier attempt to run the model ended its process, so that none is made again; empty without.
+        debug: stay in this process, and keep why rules did not fire.
     """
 
     data: DataRequest | None = None
     probe: bool = False
+    ended: str = ""
+    debug: bool = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether the model is to be run at all."""
+        return (self.data is not None or self.probe) and not self.ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,7 @@ class Record:
         table: every layer alone, quantised on the data.
         proof: the findings tested, and the schemes measured.
         trials: calibrations on disjoint subsets.
+        debug: why rules did not fire, a line each; empty unless asked for.
         not_run: what was asked for and did not happen.
         seconds: wall time by stage.
     """
@@ -95,6 +105,7 @@ class Record:
     bench: Workbench | None = None
     probe: Probe | None = None
     judged: tuple[Finding, ...] = ()
+    debug: tuple[str, ...] = ()
     table: Errors | None = None
     proof: Proof | None = None
     trials: Trials | None = None

@@ -133,6 +133,7 @@ class ModelResult:
         rule_crashed: a rule failed, so the answer is incomplete.
         fail_on, fail_on_verdict: lowest severity and best verdict that fail a build; None for never.
         trials: None unless they were asked for.
+        debug: for who debugs a rule, a line each: why it did not fire where it looked; empty unless asked for.
     """
 
     path: str
@@ -152,6 +153,7 @@ class ModelResult:
     fail_on: Severity | None = Severity.WARNING
     fail_on_verdict: Verdict | None = Verdict.BREAKS
     trials: Trials | None = None
+    debug: tuple[str, ...] = ()
 
     def count(self, evidence: Evidence) -> int:
         """How many findings have this evidence."""
@@ -174,10 +176,15 @@ class ModelResult:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A model that could not be linted: one line for stderr."""
+    """A model that could not be linted: one line for stderr.
+
+    Attributes:
+        traceback: of what should not happen, where it happened in this process; empty otherwise.
+    """
 
     path: str
     message: str
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
