@@ -75,7 +75,7 @@ def score(model_path: Path, truth: dict[str, Any]) -> dict[str, Any]:
             predicted,
             real["sqnr_db"],
             str(levels.verdict(predicted, made[scheme.name].agreement)),
-            str(levels.verdict(real["sqnr_db"], real.get("agreement"))),
+            str(levels.verdict(real.get("sqnr_worst_db", real["sqnr_db"]), real.get("agreement"))),
         )
     row["unknown"] = made[INT8_PER_TENSOR.name].unknown
     return row

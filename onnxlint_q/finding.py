@@ -89,6 +89,85 @@ class Cure:
 
 
 @dataclass(frozen=True, slots=True)
+class TensorRange:
+    """The range that a tensor is to be quantised for, whatever the data has."""
+
+    tensor: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Requantisation:
+    """What a remedy changes in how the float model is quantised statically.
+
+    Attributes:
+        per_channel: one scale an output channel of each weight.
+        ranges: of single tensors.
+        options: others of ONNX Runtime's `quantize_static`, as they are typed; a change with any cannot be tried here.
+    """
+
+    per_channel: bool = False
+    ranges: tuple[TensorRange, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """The float model converted to another opset.
+
+    Attributes:
+        opset: of the default operator domain.
+        without_defaults: inputs with a default value become constants before; the converter trips over some.
+    """
+
+    opset: int
+    without_defaults: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What a rule advises.
+
+    Attributes:
+        text: what to do, in words.
+        otherwise: what to do where the change was tried and is not enough; the text is then no longer told.
+        change: what a run can try of it.
+        snippet: the exact call for it, where the change does not give it.
+    """
+
+    text: str
+    otherwise: str = ""
+    change: Requantisation | Conversion | None = None
+    snippet: str = ""
+
+    def within(self, lead: str = "", tail: str = "") -> Remedy:
+        """The same with sentences before and after it, whatever comes of trying it."""
+
+        def told(text: str) -> str:
+            return " ".join(filter(None, (lead, text, tail))) if text else ""
+
+        return replace(self, text=told(self.text), otherwise=told(self.otherwise))
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of trying a remedy.
+
+    Attributes:
+        said: in words, one sentence or two.
+        before_db, after_db: SQNR (dB) at the worst output without and with it; None where that is identical. A
+            conversion has nothing before it: after it is what the converted model has beside the file's.
+        scheme: under which everything was quantised; empty where nothing was.
+    """
+
+    said: str
+    before_db: float | None = None
+    after_db: float | None = None
+    scheme: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Location:
     """Where in the model: names may be empty or repeated, `graph` + `output` is the identity.
 
@@ -139,8 +218,11 @@ class Finding:
         message: what is wrong here, one sentence, with the numbers.
         location: where.
         metrics: the numbers behind the message; units are in the key (`_db`, `_codes`, `_fraction`).
-        remedy: what to do, in words.
+        remedy: what to do, in words; `advice` adds what came of trying it.
         snippet: the exact ONNX Runtime options for it, where there are any.
+        otherwise: the remedy where that was tried and is not enough.
+        change: what a run can try of the remedy.
+        tried: what came of it; None where it was not tried.
         claim: what a run can test.
         evidence: what stands behind it so far.
         measured_db: output SQNR (dB) that the test of the claim found.
@@ -167,6 +249,9 @@ class Finding:
     note: str = ""
     causes: tuple[str, ...] = ()
     cure: Cure | None = None
+    otherwise: str = ""
+    change: Requantisation | Conversion | None = None
+    tried: Tried | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -174,6 +259,15 @@ class Finding:
         where = self.location
         parts = (self.code, where.graph, where.output, where.op_type)
         return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    @property
+    def advice(self) -> str:
+        """The remedy, and what came of trying it or that nobody has."""
+        if self.tried is not None:
+            return f"{self.remedy} {self.tried.said}".strip()
+        if isinstance(self.change, Conversion):
+            return f"{self.remedy} Untried: --probe and --calibrate try it."
+        return f"{self.remedy} Untried." if self.change is not None else self.remedy
 
     @property
     def counts(self) -> bool:

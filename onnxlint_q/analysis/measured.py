@@ -8,7 +8,7 @@ from functools import cached_property
 
 from onnxlint_q.analysis.folding import Blocked, fold_batch_norms
 from onnxlint_q.analysis.image.stem import Stem, find_stem
-from onnxlint_q.analysis.output_kind import gives_class_scores
+from onnxlint_q.analysis.outputs.output_kind import Holds, Output, find_outputs
 from onnxlint_q.analysis.placement import Placement, quantized_activations, stored_tensor
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
@@ -57,9 +57,14 @@ class Measured:
         return {layer.output: layer for layer in self.layers}
 
     @cached_property
+    def outputs(self) -> tuple[Output, ...]:
+        """What each output holds, in their order."""
+        return find_outputs(self.model)
+
+    @property
     def is_classifier(self) -> bool:
         """Whether the one output holds the scores of classes, so that it matters which is the largest."""
-        return gives_class_scores(self.model)
+        return [output.holds for output in self.outputs] == [Holds.CLASS_SCORES]
 
     def is_quantisable(self, scheme: Scheme) -> bool:
         """Whether there is a weight or an activation that the scheme would quantise."""

@@ -53,6 +53,7 @@ class Limits:
         kept_bytes: samples that a synthetic source keeps, as they are asked for again and again.
         compared_values: values of one sample that a comparison of two files holds at once; in both files together they
             take about three times 4 bytes each.
+        converted_bytes: weights of the largest model that is tried at another opset: onnx holds several copies.
         stream: bounds of a streaming pass.
     """
 
@@ -65,6 +66,7 @@ class Limits:
     archive_bytes: int = 4 << 30
     kept_bytes: int = 256 << 20
     compared_values: int = 48 << 20
+    converted_bytes: int = 256 << 20
     stream: StreamLimits = StreamLimits()
 
 

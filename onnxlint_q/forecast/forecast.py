@@ -15,7 +15,7 @@ from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import decibel, weight_round_trip
-from onnxlint_q.analysis.output_kind import holds_scores
+from onnxlint_q.analysis.outputs.output_kind import holds_scores
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.forecast.noise import saturated, weight_noise

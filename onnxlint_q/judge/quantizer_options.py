@@ -6,9 +6,9 @@ They need `import numpy as np` and, from `onnxruntime.quantization`, `Calibratio
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 
+from onnxlint_q.finding import Requantisation, TensorRange
 from onnxlint_q.graph import Node
 
 
@@ -24,12 +24,21 @@ def exclude(nodes: Iterable[Node]) -> str:
 
 def exclude_named(names: Sequence[str]) -> str:
     """The option that keeps the nodes with these names in float; empty if one of the names is."""
-    return f"nodes_to_exclude={list(names)!r}" if names and all(names) else ""
+    return f"nodes_to_exclude={list(names)!a}" if names and all(names) else ""
 
 
-def override(tensor: str, low: float, high: float) -> str:
-    """The option that gives one tensor another range."""
-    name = json.dumps(tensor, ensure_ascii=False)
+def requantised(change: Requantisation) -> str:
+    """The call that makes this change."""
+    per_channel = ["per_channel=True"] if change.per_channel else []
+    return quantize_static(*per_channel, *([overrides(change.ranges)] if change.ranges else []), *change.options)
+
+
+def overrides(ranges: Iterable[TensorRange]) -> str:
+    """The option that gives tensors other ranges."""
+    given = ", ".join(f"{one.tensor!a}: [{{{_ends(one)}}}]" for one in ranges)
+    return f"extra_options={{'TensorQuantOverrides': {{{given}}}}}"
+
+
+def _ends(one: TensorRange) -> str:
     # The quantiser asks the ends for their element type, which a plain number does not have.
-    ends = f'"rmin": np.float32({low:.6g}), "rmax": np.float32({high:.6g})'
-    return f'extra_options={{"TensorQuantOverrides": {{{name}: [{{{ends}}}]}}}}'
+    return f"'rmin': np.float32({one.low:.6g}), 'rmax': np.float32({one.high:.6g})"

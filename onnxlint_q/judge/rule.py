@@ -14,8 +14,20 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, Metric, Severity, Silence
+from onnxlint_q.finding import (
+    Claim,
+    Confidence,
+    Evidence,
+    Finding,
+    Location,
+    Metric,
+    Remedy,
+    Requantisation,
+    Severity,
+    Silence,
+)
 from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.quantizer_options import requantised
 
 Weights = Callable[[np.random.Generator], Mapping[str, npt.NDArray[Any]]]
 
@@ -91,7 +103,7 @@ class Rule(ABC):
         location: Location,
         message: str,
         *,
-        remedy: str,
+        remedy: str | Remedy,
         metrics: Mapping[str, Metric] | None = None,
         snippet: str = "",
         claim: Claim | None = None,
@@ -103,8 +115,11 @@ class Rule(ABC):
         With a claim it starts as untested. What the data showed, that is all findings of a rule that needs calibration
         and those `measured`, is confirmed; anything else is a fact of the file.
 
-        Message and remedy become sentences: a capital first, a full stop last.
+        Message and remedy become sentences: a capital first, a full stop last. A change of how the model is quantised
+        gives the snippet.
         """
+        advised = remedy if isinstance(remedy, Remedy) else Remedy(remedy, snippet=snippet)
+        change = advised.change
         of_data = measured or self.needs_calibration
         return Finding(
             code=self.code,
@@ -114,8 +129,10 @@ class Rule(ABC):
             message=_sentence(message),
             location=location,
             metrics=dict(metrics or {}),
-            remedy=_sentence(remedy),
-            snippet=snippet,
+            remedy=_sentence(advised.text),
+            snippet=requantised(change) if isinstance(change, Requantisation) else advised.snippet,
+            otherwise=_sentence(advised.otherwise),
+            change=change,
             claim=claim,
             evidence=Evidence.UNTESTED if claim else Evidence.CONFIRMED if of_data else Evidence.STATIC,
         )

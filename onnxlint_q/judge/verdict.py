@@ -1,7 +1,12 @@
-"""Does the network survive a scheme, end to end?"""
+"""Does the network survive a scheme, end to end?
+
+Each output is judged by what it holds: class scores by how often the largest class stays what it was, everything else
+by its SQNR. The verdict on the model is that on its worst output.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,11 +41,28 @@ class VerdictLevels:
     survives_agreement: float = 0.90
 
     def verdict(self, sqnr_db: float | None, agreement: float | None = None) -> Verdict:
-        """The verdict for an output SQNR (dB, None for a perfect match) and, for a classifier, a top-1 agreement."""
-        if sqnr_db is None:
-            return Verdict.SURVIVES
-        if sqnr_db < self.breaks_db or (agreement is not None and agreement < self.breaks_agreement):
-            return Verdict.BREAKS
-        if sqnr_db > self.survives_db or (agreement is not None and agreement > self.survives_agreement):
-            return Verdict.SURVIVES
-        return Verdict.DEGRADES
+        """The verdict on one output.
+
+        Args:
+            sqnr_db: in dB, None for a perfect match.
+            agreement: of class scores, top-1 with float. Where it is known it alone decides: scores may lose much and
+                keep their order, or lose little and change it.
+        """
+        if agreement is not None:
+            return _between(agreement, self.breaks_agreement, self.survives_agreement)
+        return Verdict.SURVIVES if sqnr_db is None else _between(sqnr_db, self.breaks_db, self.survives_db)
+
+    def crossed(self, low: float, high: float) -> tuple[float, ...]:
+        """The levels of agreement that lie within an interval, so that it does not decide between two verdicts."""
+        return tuple(level for level in (self.breaks_agreement, self.survives_agreement) if low <= level <= high)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict | None:
+    """The verdict on a model by those on its outputs; None where none was judged."""
+    return min(verdicts, key=lambda verdict: verdict.rank, default=None)
+
+
+def _between(value: float, breaks: float, survives: float) -> Verdict:
+    if value < breaks:
+        return Verdict.BREAKS
+    return Verdict.SURVIVES if value > survives else Verdict.DEGRADES

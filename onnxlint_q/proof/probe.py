@@ -15,6 +15,7 @@ import onnx
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.open_dimensions import OPEN_SIDE
+from onnxlint_q.analysis.outputs.output_kind import Output
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.synthetic import SyntheticSource
 from onnxlint_q.execute.executable import Executable
@@ -76,9 +77,7 @@ def probe(bench: Workbench, progress: Progress = silent, seconds: float = PROBE_
     end = time.monotonic() + seconds
     bench = replace(bench, observations=None)
     measured = bench.measured
-    source = SyntheticSource(
-        input_scale(measured.model, [layer.folded for layer in measured.layers]), limits=bench.limits
-    )
+    source = made_up(bench)
     count = _sample_count(measured)
     outputs = list(_float_outputs(bench, source, count, _FLOAT_SHARE * seconds))
     planned, count = count, max(len(outputs), 1)
@@ -87,7 +86,9 @@ def probe(bench: Workbench, progress: Progress = silent, seconds: float = PROBE_
     if _is_empty(measured, outputs):
         note = "the outputs are empty on synthetic inputs: layers are compared at the input of the final "
         notes.append(f"{note}{' and '.join(_score_functions(measured))}, schemes are not judged")
-        bench = replace(bench, float_model=_before_scores(bench.float_model))
+        before = _before_scores(bench.float_model)
+        names = (value.name for value in before.proto.graph.output)
+        bench = replace(bench, float_model=before, outputs=tuple(map(Output, names)))
     else:
         more = max(count, _FEWEST_WHOLE)
         whole = bench.calibrated(observe(measured, source, more, progress, limits=bench.limits))
@@ -100,6 +101,13 @@ def probe(bench: Workbench, progress: Progress = silent, seconds: float = PROBE_
     found = run_experiments(bench, layers, samples, _with_estimate(progress, allowance, seconds), allowance)
     notes += _cut_short(layers, found, planned, allowance, seconds)
     return Probe(planned, {**errors, **found}, tuple(notes))
+
+
+def made_up(bench: Workbench) -> Source:
+    """Synthetic inputs of a network, of the size that its first layer expects."""
+    measured = bench.measured
+    scale = input_scale(measured.model, [layer.folded for layer in measured.layers])
+    return SyntheticSource(scale, limits=bench.limits)
 
 
 def _float_outputs(

@@ -12,7 +12,7 @@ from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
-from onnxlint_q.finding import Cure, Finding
+from onnxlint_q.finding import CONFIRM_BELOW_DB, Cure, Finding
 from onnxlint_q.rewrite.candidate import Refusal
 from onnxlint_q.rewrite.constant_channels import ConstantChannels, apply, candidate
 
@@ -72,6 +72,7 @@ def cure_tried(finding: Finding, runs: CureRuns, errors: Mapping[Run, OutputErro
         return finding
     metrics = {**finding.metrics, "cure_float_sqnr_db": exact.sqnr_db, "cured_sqnr_db": quantised.sqnr_db}
     if exact.sqnr_db is not None and exact.sqnr_db < EXACT_DB:
+        works = False
         said = (
             f"The cure fails: with these channels zeroed the float outputs have {exact.sqnr_db:.0f} dB, so on these "
             "samples the channels are not constant."
@@ -80,11 +81,24 @@ def cure_tried(finding: Finding, runs: CureRuns, errors: Mapping[Run, OutputErro
         same = "are identical" if exact.sqnr_db is None else f"have {exact.sqnr_db:.0f} dB"
         now = f" instead of {finding.measured_db:.1f} dB" if finding.measured_db is not None else ""
         left = "no noise" if quantised.sqnr_db is None else f"{quantised.sqnr_db:.1f} dB"
+        works, word = _worth(finding, quantised.sqnr_db)
         said = (
-            f"The cure holds: with these channels zeroed the float outputs {same}, and the cured weight quantised "
+            f"The cure {word}: with these channels zeroed the float outputs {same}, and the cured weight quantised "
             f"alone leaves {left}{now}."
         )
-    return replace(finding, metrics=metrics, note=f"{finding.note} {said}".strip())
+    # Where the remedy is another one than the cure it still stands.
+    remedy = finding.remedy if works or finding.change is not None else finding.otherwise or finding.remedy
+    return replace(finding, metrics=metrics, note=f"{finding.note} {said}".strip(), remedy=remedy)
+
+
+def _worth(finding: Finding, cured_db: float | None) -> tuple[bool, str]:
+    """Whether the cured weight is better than the one in the file, and what to say of it."""
+    enough_db = finding.claim.below_db if finding.claim is not None else CONFIRM_BELOW_DB
+    if cured_db is None or cured_db >= enough_db:
+        return True, "holds"
+    if finding.measured_db is None or cured_db > finding.measured_db:
+        return True, "helps, not enough"
+    return False, "does not help"
 
 
 def _quantised(cure: Cure) -> Experiment:

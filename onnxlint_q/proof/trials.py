@@ -27,7 +27,8 @@ from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import Session
 from onnxlint_q.execute.stream.observe import observe_groups
-from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator, Reference
+from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator
+from onnxlint_q.execute.variants.references import References
 from onnxlint_q.execute.variants.rounding import scale_inputs
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.judge.verdict import VerdictLevels
@@ -120,6 +121,7 @@ def _measure(
 ) -> dict[Setting, OutputErrorAccumulator]:
     """The error of each calibration and scheme on the held-out samples."""
     exact = Session(bench.float_model, limits=bench.limits)
+    references = References(bench.measured.model, bench.outputs, bench.limits)
     sums: dict[Setting, OutputErrorAccumulator] = {}
     first = next(iter(benches.values()))
     schemes = [scheme for scheme in bench.measured.schemes if scheme.activations and first.can_run(Experiment(scheme))]
@@ -131,7 +133,7 @@ def _measure(
         feeds = {key: scale_inputs(own.activations_of(experiment)) for key, own in benches.items()}
         for done, sample in enumerate(source.pick(bench.measured.model.inputs, held_out)):
             progress("calibrating on other samples", number * len(held_out) + done, len(schemes) * len(held_out))
-            expected = Reference(exact.run(sample), classifies=bench.measured.is_classifier)
+            expected = references.of(sample, exact.run(sample))
             for calibration, values in feeds.items():
                 accumulator = sums.setdefault((calibration, scheme), OutputErrorAccumulator())
                 accumulator.add(expected, session.run({**sample, **values}))

@@ -130,8 +130,8 @@ def _verdicts(model: ModelResult) -> RenderableType:
             Text(words.marked_verdict(result.verdict), VERDICT_STYLE[result.verdict]),
             Text(f"{words.reason(result)}; {words.basis(result, model.calibration)}"),
         )
-        if note := words.note(result):
-            table.add_row("", "", Text(note, "dim"))
+        for line in (*words.outputs(result), *filter(None, [words.note(result)])):
+            table.add_row("", "", Text(line, "dim"))
     return indented(table, 2)
 
 
@@ -146,9 +146,9 @@ def _title(severity: Severity, code: str, name: str, right: str) -> Text:
 
 def _advice(finding: Finding) -> Iterator[RenderableType]:
     """The remedy, and the options for it as they are typed."""
-    if finding.remedy:
+    if finding.advice:
         table = Table.grid(padding=(0, 1))
-        table.add_row(Text("→", "bold"), Text(words.shown(finding.remedy)))
+        table.add_row(Text("→", "bold"), Text(words.shown(finding.advice)))
         yield indented(table, 2)
     if finding.snippet:
         lines = finding.snippet.splitlines()
@@ -234,9 +234,9 @@ def _group(model: ModelResult, group: digest.Group, width: int) -> Iterator[Rend
 
 def _remedy(findings: tuple[Finding, ...]) -> Iterator[RenderableType]:
     """The remedy that most places share, and for which places it is where others have another."""
-    common, _ = Counter(finding.remedy for finding in findings).most_common(1)[0]
-    first, *rest = (finding for finding in findings if finding.remedy == common)
-    if len({(finding.remedy, finding.snippet) for finding in findings}) > 1:
+    common, _ = Counter(finding.advice for finding in findings).most_common(1)[0]
+    first, *rest = (finding for finding in findings if finding.advice == common)
+    if len({(finding.advice, finding.snippet) for finding in findings}) > 1:
         label = words.name(first.location.label, 60) + (f" and {len(rest)} more" if rest else "")
         yield indented(Text(f"For {label}; the json and html reports say it for each:"), 2)
     yield from _advice(first)

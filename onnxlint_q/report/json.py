@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 
-from onnxlint_q.finding import Claim, Cure, Finding
+from onnxlint_q.finding import Claim, Cure, Finding, Tried
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.words import PERFECT, missing_sqnr
 from onnxlint_q.workflow.results import (
@@ -17,6 +17,7 @@ from onnxlint_q.workflow.results import (
     LayerRow,
     LayerSqnr,
     ModelResult,
+    OutputResult,
     Run,
     SchemeResult,
     TrialFigure,
@@ -72,9 +73,23 @@ def _scheme(result: SchemeResult) -> Json:
         "reason": None if missing is None else text(missing),
         "basis": result.basis.value,
         "agreement": number(result.agreement),
+        "agreement_interval": None if result.interval is None else [number(end) for end in result.interval],
+        "outputs": [_output(output) for output in result.outputs],
         "note": text(result.note),
         "uncertainty_db": number(result.uncertainty_db),
         "rest_share": number(result.rest_share),
+    }
+
+
+def _output(output: OutputResult) -> Json:
+    return {
+        "name": text(output.name),
+        "holds": output.holds,
+        "sqnr_db": number(output.sqnr_db),
+        "agreement": number(output.agreement),
+        "agreement_interval": None if output.interval is None else [number(end) for end in output.interval],
+        "verdict": output.verdict.value if output.verdict else None,
+        "note": text(output.note),
     }
 
 
@@ -131,7 +146,7 @@ def finding_document(finding: Finding) -> Json:
             "output": text(where.output),
         },
         "metrics": {text(key): _metric(value) for key, value in finding.metrics.items()},
-        "remedy": text(finding.remedy),
+        "remedy": text(finding.advice),
         "fingerprint": finding.fingerprint,
         "snippet": text(finding.snippet),
         "claim": _claim(finding.claim) if finding.claim else None,
@@ -139,6 +154,7 @@ def finding_document(finding: Finding) -> Json:
         "note": text(finding.note),
         "causes": [text(cause) for cause in finding.causes],
         "cure": _cure(finding.cure) if finding.cure else None,
+        "remedy_tried": _tried(finding.tried) if finding.tried else None,
     }
 
 
@@ -153,6 +169,15 @@ def _claim(claim: Claim) -> Json:
 
 def _cure(cure: Cure) -> Json:
     return {"layer": text(cure.layer), "channels": list(cure.channels), "scheme": text(cure.scheme)}
+
+
+def _tried(tried: Tried) -> Json:
+    return {
+        "scheme": text(tried.scheme),
+        "before_db": number(tried.before_db),
+        "after_db": number(tried.after_db),
+        "said": text(tried.said),
+    }
 
 
 def calibration_document(calibration: CalibrationSummary) -> Json:

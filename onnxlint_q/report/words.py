@@ -9,7 +9,15 @@ from pathlib import PureWindowsPath
 
 from onnxlint_q.finding import Evidence, Finding, Location, Severity, Subject
 from onnxlint_q.report.layers import Known
-from onnxlint_q.workflow.results import Basis, CalibrationSummary, LayerRow, ModelResult, SchemeResult, Verdict
+from onnxlint_q.workflow.results import (
+    Basis,
+    CalibrationSummary,
+    LayerRow,
+    ModelResult,
+    OutputResult,
+    SchemeResult,
+    Verdict,
+)
 
 SEVERITY_MARK = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "●"}
 VERDICT_MARK = {Verdict.BREAKS: "✖", Verdict.DEGRADES: "▲", Verdict.SURVIVES: "✔", None: "?"}
@@ -254,15 +262,49 @@ def reason(result: SchemeResult) -> str:
         about = "about "
     else:
         text, about = f"{decibel(result.output_sqnr_db)} at the output", ""
+    judged = [output for output in result.outputs if output.verdict is not None]
+    if len(judged) > 1 and result.worst is not None:
+        return f"worst output {name(result.worst.name, 40)!r}: {output_figures(result.worst)}"
     if result.agreement is not None:
         agreed = percent(round(result.agreement, 2 if about else 3))
-        text = f"{text}, top-1 agrees with float on {about}{agreed} of samples"
+        text = f"{text}, top-1 agrees with float on {about}{agreed} of samples{_interval(result.interval)}"
     return text
 
 
+def output_figures(output: OutputResult) -> str:
+    """`35.8 dB`, with the agreement where there is one."""
+    text = PERFECT if output.sqnr_db is None else decibel(output.sqnr_db)
+    if output.agreement is not None:
+        text = f"top-1 agrees with float on {percent(round(output.agreement, 3))}{_interval(output.interval)}, {text}"
+    return text
+
+
+def outputs(result: SchemeResult) -> tuple[str, ...]:
+    """What is to be said of outputs where several were run: the note of the worst, a line for each other one."""
+    worst = result.worst
+    if len(result.outputs) < 2 or worst is None:
+        return ()
+    lines = (
+        f"{name(output.name, 40)!r} ({output.holds}) {output.verdict}: {output_figures(output)}"
+        + (f"; {shown(output.note)}" if output.note else "")
+        if output.verdict is not None
+        else f"{name(output.name, 40)!r}: {shown(output.note)}"
+        for output in result.outputs
+        if output is not worst
+    )
+    return (*filter(None, [shown(worst.note)]), *lines)
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    """` (55 to 84 % …)`; empty without one."""
+    return "" if interval is None else f" (95 % interval: {100 * interval[0]:.0f} to {100 * interval[1]:.0f} %)"
+
+
 def note(result: SchemeResult) -> str:
-    """What weakens the verdict, where `reason` has not said it already."""
-    return "" if missing_sqnr(result) == result.note else shown(result.note)
+    """What weakens the verdict, where `reason` and `outputs` have not said it already."""
+    if missing_sqnr(result) == result.note or outputs(result):
+        return ""
+    return shown(result.note)
 
 
 def calibration_words(calibration: CalibrationSummary) -> str:

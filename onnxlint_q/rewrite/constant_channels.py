@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q.analysis.causes import lifted_channels
-from onnxlint_q.analysis.gains import compare_gains
+from onnxlint_q.analysis.causes.chain import lifted_channels
+from onnxlint_q.analysis.causes.gains import compare_gains
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers

@@ -7,21 +7,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.intervals import samples_to_decide, wilson
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.execute.variants.experiment_runs import Errors
-from onnxlint_q.execute.variants.output_error import OVERFLOWN_DB, OutputError
+from onnxlint_q.execute.variants.output_error import OVERFLOWN_DB, Comparable, OutputError, OutputFigures
 from onnxlint_q.finding import Finding
 from onnxlint_q.forecast.forecast import Forecast
 from onnxlint_q.graph import Format
 from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
-from onnxlint_q.judge.verdict import VerdictLevels
+from onnxlint_q.judge.verdict import Verdict, VerdictLevels, worst
 from onnxlint_q.proof.prove import NO_SIGNAL, experiment_of
 from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
-from onnxlint_q.workflow.results import Basis, CalibrationSummary, LayerRow, LayerSqnr, ModelResult, SchemeResult
+from onnxlint_q.workflow.results import (
+    Basis,
+    CalibrationSummary,
+    LayerRow,
+    LayerSqnr,
+    ModelResult,
+    OutputResult,
+    SchemeResult,
+)
 
 CODES_ONLY = "the layers compute with integer codes whose scales are not in the file"
 NOTHING_TO_QUANTISE = "nothing to quantise: no weight that the scheme covers and no activation that gets a scale"
@@ -122,12 +131,14 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
             if forecast is not None and _has_run_away(forecast)
             else "no layer of this model could be forecast"
         )
-        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note="; ".join([*unmeasured, why]), ran=ran)
+        note = "; ".join([*unmeasured, why])
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts))
     weaker = [f"weaker: it passes through {', '.join(forecast.unknown)}"] if forecast.unknown else []
     failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
+    held = levels.verdict(sqnr_db, forecast.agreement)
     return SchemeResult(
         scheme=scheme.name,
-        verdict=levels.verdict(sqnr_db, forecast.agreement),
+        verdict=held,
         output_sqnr_db=sqnr_db,
         basis=Basis.FORECAST,
         agreement=forecast.agreement,
@@ -135,7 +146,18 @@ def _scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         uncertainty_db=forecast.uncertainty_db,
         rest_share=_share(forecast.rest_share),
         ran=ran,
+        outputs=_foreseen(facts, sqnr_db, forecast.agreement, held),
     )
+
+
+def _foreseen(
+    facts: Facts, sqnr_db: float | None = None, agreement: float | None = None, verdict: Verdict | None = None
+) -> tuple[OutputResult, ...]:
+    """What each output holds; the forecast is for all of them together, so only one alone has its figures."""
+    outputs = tuple(OutputResult(output.name, output.holds.value) for output in facts.outputs)
+    if len(outputs) != 1:
+        return outputs
+    return (replace(outputs[0], sqnr_db=sqnr_db, agreement=agreement, verdict=verdict),)
 
 
 def result_of_run(
@@ -151,15 +173,64 @@ def result_of_run(
         by_class: whether it counts which class is the largest. On made-up inputs that is chance, and so is whether it
             stays the largest.
     """
-    if not error.has_signal:
-        return SchemeResult(scheme, None, None, basis, note=NO_SIGNAL, ran=True)
-    if error.sqnr_db is not None and not _is_figure(error.sqnr_db):
-        return SchemeResult(scheme, None, None, basis, note="the run gave no finite figure", ran=True)
-    agreement = error.agreement if by_class and basis is Basis.MEASURED else None
-    note = "" if error.sqnr_db is not None else "the outputs are identical"
-    return SchemeResult(
-        scheme, levels.verdict(error.sqnr_db, agreement), error.sqnr_db, basis, agreement, note, ran=True
+    outputs = tuple(
+        judge_output(figures, levels, by_class=by_class and basis is Basis.MEASURED) for figures in error.outputs
     )
+    if not error.has_signal:
+        note = "; ".join(dict.fromkeys(output.note for output in outputs if output.note)) or NO_SIGNAL
+        return SchemeResult(scheme, None, None, basis, note=note, ran=True, outputs=outputs)
+    if error.sqnr_db is not None and not _is_figure(error.sqnr_db):
+        return SchemeResult(scheme, None, None, basis, note="the run gave no finite figure", ran=True, outputs=outputs)
+    identical = ["the outputs are identical"] if error.sqnr_db is None else []
+    held = worst(output.verdict for output in outputs if output.verdict is not None)
+    agreements = [output.agreement for output in outputs if output.agreement is not None]
+    told = [output for output in outputs if output.note]
+    notes = [output.note if len(outputs) == 1 else f"{output.name!r}: {output.note}" for output in told]
+    return SchemeResult(
+        scheme,
+        held,
+        error.sqnr_db,
+        basis,
+        min(agreements, default=None),
+        "; ".join([*identical, *notes]),
+        ran=True,
+        outputs=outputs,
+    )
+
+
+def judge_output(figures: OutputFigures, levels: VerdictLevels, *, by_class: bool) -> OutputResult:
+    """The verdict on one output."""
+    holds = figures.holds.value
+    if figures.comparable is not Comparable.YES:
+        return OutputResult(figures.name, holds, note=_not_judged(figures))
+    agreement = figures.agreement if by_class else None
+    held = levels.verdict(figures.sqnr_db, agreement)
+    if agreement is None:
+        return OutputResult(figures.name, holds, figures.sqnr_db, verdict=held)
+    interval = wilson(agreement * figures.rows, figures.rows)
+    # What is identical is so on every sample.
+    crossed = levels.crossed(*interval) if figures.sqnr_db is not None else ()
+    note = _undecided(agreement, figures.rows, crossed)
+    return OutputResult(figures.name, holds, figures.sqnr_db, agreement, interval, held, note)
+
+
+def _undecided(agreement: float, rows: float, levels: Sequence[float]) -> str:
+    """That an interval holds a level, and how many samples would tell."""
+    if not levels:
+        return ""
+    crossed = " and ".join(f"{100 * level:g} %" for level in levels)
+    lie = "lie" if len(levels) > 1 else "lies"
+    needed = [samples_to_decide(agreement * rows, rows, level) for level in levels]
+    known = [number for number in needed if number is not None]
+    more = f" About {max(known)} would decide." if known and len(known) == len(needed) else ""
+    return f"Too few samples to be sure: {crossed} {lie} in the interval.{more}"
+
+
+def _not_judged(figures: OutputFigures) -> str:
+    if figures.comparable is not Comparable.RESTING:
+        return f"not judged, {figures.comparable}"
+    passed = f", the float model's values never pass {figures.largest:.1g}" if figures.largest < 1 else ""
+    return f"not judged, {figures.comparable}{passed}; give samples that hold what the model looks for"
 
 
 def _is_figure(sqnr_db: float) -> bool:

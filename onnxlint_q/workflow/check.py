@@ -1,7 +1,8 @@
 """The use case of `check`: files in, one result for each out.
 
 A model goes once through the stages below, top to bottom: read, measure and foresee what the file tells; probe, inspect
-and observe what runs show; judge; quantise layer by layer, prove the claims, try other samples; assemble the result.
+and observe what runs show; judge; quantise layer by layer, prove the claims, try the remedies, try other samples;
+assemble the result.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRAS
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.judge.supersede import without_superseded
-from onnxlint_q.proof.probe import probe
+from onnxlint_q.proof.probe import made_up, probe
 from onnxlint_q.proof.prove import prove
+from onnxlint_q.proof.remedies import CONVERSION_SAMPLES, try_conversions, try_requantisations
 from onnxlint_q.proof.sensitivity import measure_sensitivity
 from onnxlint_q.proof.trials import run_trials
 from onnxlint_q.workflow.assemble import assemble
@@ -255,6 +257,20 @@ def _prove(record: Record, progress: Progress) -> Record:
     return replace(record, proof=replace(proof, findings=findings))
 
 
+def _try_remedies(record: Record, progress: Progress) -> Record:
+    bench, findings, data = record.bench, record.findings, record.request.data
+    assert bench is not None
+    seen = bench.observations
+    source = data.source if data is not None and seen is not None else made_up(bench)
+    take = partial(source.take, bench.measured.model.inputs)
+    findings = try_conversions(bench, findings, partial(take, CONVERSION_SAMPLES))
+    if record.proof is not None and seen is not None:
+        held_out, levels = record.proof.held_out, record.config.levels
+        same = partial(take, held_out, seen.samples) if held_out else partial(take, seen.samples)
+        findings = try_requantisations(bench, findings, record.proof.errors, levels, same, progress)
+    return replace(record, advised=findings)
+
+
 def _trials(record: Record, progress: Progress) -> Record:
     data = _data(record)
     assert record.bench is not None
@@ -317,6 +333,14 @@ STAGES = (
         fill=_prove,
         option="--calibrate",
         missing="No claim was tested and no scheme was measured",
+    ),
+    Stage(
+        "remedies",
+        "trying remedies",
+        wanted=lambda record: record.facts.is_float and (record.probe is not None or _observed(record)),
+        fill=_try_remedies,
+        option="--calibrate",
+        missing="Remedies were not tried",
     ),
     Stage(
         "trials",

@@ -92,6 +92,7 @@ class Record:
         judged: the findings of all rules, before any of their claims was tested.
         table: every layer alone, quantised on the data.
         proof: the findings tested, and the schemes measured.
+        advised: the findings with what came of trying their remedies.
         trials: calibrations on disjoint subsets.
         debug: why rules did not fire, a line each; empty unless asked for.
         not_run: what was asked for and did not happen.
@@ -108,11 +109,14 @@ class Record:
     debug: tuple[str, ...] = ()
     table: Errors | None = None
     proof: Proof | None = None
+    advised: tuple[Finding, ...] | None = None
     trials: Trials | None = None
     not_run: tuple[NotRun, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What the rules said, tested where that could be done."""
+        """What the rules said, tested and their remedies tried where that could be done."""
+        if self.advised is not None:
+            return self.advised
         return self.proof.findings if self.proof is not None else self.judged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -24,6 +25,7 @@ __all__ = [
     "LayerRow",
     "LayerSqnr",
     "ModelResult",
+    "OutputResult",
     "QparamsReading",
     "Run",
     "SchemeResult",
@@ -72,13 +74,37 @@ class LayerRow:
 
 
 @dataclass(frozen=True, slots=True)
-class SchemeResult:
-    """The verdict on one scheme.
+class OutputResult:
+    """One output of the model under one scheme.
 
     Attributes:
-        output_sqnr_db: at the model's output with everything quantised, finite; None with the reason in `note`.
-        agreement: fraction of samples whose top-1 agrees with float, measured or forecast; None if the model is no
-            classifier.
+        holds: `class scores`, `values` or `no floats`.
+        sqnr_db: None where the output equals the float model's, or is not judged.
+        agreement: of class scores, fraction of rows whose largest class is the float model's; else None.
+        interval: 95 % of such intervals hold the true agreement; None without an agreement.
+        verdict: None where it is not judged.
+        note: why it is not judged, or what would decide; empty else.
+    """
+
+    name: str
+    holds: str
+    sqnr_db: float | None = None
+    agreement: float | None = None
+    interval: tuple[float, float] | None = None
+    verdict: Verdict | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemeResult:
+    """The verdict on one scheme, which is that on its worst output.
+
+    Attributes:
+        output_sqnr_db: with everything quantised, pooled over the outputs that are judged, finite; None with the reason
+            in `note`.
+        agreement: fraction of samples whose top-1 agrees with float, measured or forecast, of the worst output that
+            holds class scores; None if none does.
+        outputs: one by one, where the model was run.
         note: what weakens the figure, in words.
         uncertainty_db: two thirds of such figures lie within plus or minus this of a measurement; None for one.
         rest_share: fraction of the noise power from activations that are no layer's output; None unless forecast.
@@ -94,6 +120,23 @@ class SchemeResult:
     uncertainty_db: float | None = None
     rest_share: float | None = None
     ran: bool = False
+    outputs: tuple[OutputResult, ...] = ()
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of `agreement`; None for a forecast."""
+        known = [output for output in self.outputs if output.agreement is not None]
+        return min(known, key=lambda output: output.agreement or 0.0).interval if known else None
+
+    @property
+    def worst(self) -> OutputResult | None:
+        """The output that decides the verdict: of those with the worst verdict the one that lost most."""
+        judged = [output for output in self.outputs if output.verdict is not None and output.verdict is self.verdict]
+        return min(judged, key=_standing, default=None)
+
+
+def _standing(output: OutputResult) -> float:
+    return math.inf if output.sqnr_db is None else output.sqnr_db
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.finding import CONFIRM_BELOW_DB, Location, Metric, Severity
+from onnxlint_q.finding import CONFIRM_BELOW_DB, Location, Metric, Remedy, Requantisation, Severity
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.quantizer_options import exclude, quantize_static
 
-_PER_CHANNEL_OPSET = 13
+PER_CHANNEL_OPSET = 13
+"""From here on a file can hold one scale a channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,28 +106,28 @@ def times(ratio: float) -> str:
     return f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
 
 
-def finer_scale(facts: Facts, layer: LayerFacts) -> tuple[str, str]:
-    """Remedy and snippet for a layer whose channels need scales of their own."""
-    keep_float = exclude([layer.node])
-    if facts.model.opset < _PER_CHANNEL_OPSET:
-        remedy = (
+def finer_scale(facts: Facts, layer: LayerFacts) -> Remedy:
+    """What to do with a layer whose channels need scales of their own."""
+    if facts.model.opset < PER_CHANNEL_OPSET:
+        text = (
             f"Give every output channel its own scale; at opset {facts.model.opset} the file format cannot, so export "
-            f"the model at opset {_PER_CHANNEL_OPSET} or higher first. Else keep the layer in float, or equalise it "
+            f"the model at opset {PER_CHANNEL_OPSET} or higher first. Else keep the layer in float, or equalise it "
             "with its neighbours (cross-layer equalisation)."
         )
-        return remedy, quantize_static(keep_float)
-    remedy = (
+        return Remedy(text, snippet=quantize_static(exclude([layer.node])))
+    text = (
         "Give every output channel its own scale. Where the hardware allows one scale for the tensor only, equalise "
         "the layer with its neighbours (cross-layer equalisation) or keep it in float."
     )
     per_channel = linear_db(facts, layer, INT8_PER_CHANNEL.name)
     if per_channel is not None and per_channel < CONFIRM_BELOW_DB and facts.observations is None:
         # A forecast is no measurement: it may say what to look at, not what to give up.
-        remedy += (
+        text += (
             " Even that may not be enough here: measure int8-per-channel with --calibrate, and keep the layer in float "
             "if it costs too much."
         )
-    return remedy, "quantize_static(..., per_channel=True)"
+    otherwise = "Equalise the layer with its neighbours (cross-layer equalisation), or keep it in float."
+    return Remedy(text, otherwise, Requantisation(per_channel=True))
 
 
 def shared_scale(layer: LayerFacts) -> tuple[str, dict[str, Metric]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onnxlint_q.analysis.causes import Cause, CauseKind, find_causes
+from onnxlint_q.analysis.causes.chain import Cause, CauseKind, find_causes
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import Cure, Finding

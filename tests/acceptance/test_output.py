@@ -123,7 +123,7 @@ def _slack(figure: re.Match[str], run: Sequence[str]) -> float:
 
 def _lasting(text: str) -> str:
     """The output without its timings, the version of onnx that is installed and the way that pytest was started."""
-    text = re.sub(r"(?m)^time: .*\n", "", text)
+    text = re.sub(r"(?m)^time: (?:.+\n)+", "", text)
     text = text.replace("python -m pytest.onnxlint-q", "onnxlint-q")
     text = text.replace(f"onnx {onnx.__version__} knows", "onnx VERSION knows")
     return re.sub(rf"\b{onnx.defs.onnx_opset_version()}\b(?=: what is new| or lower)", "NEWEST", text)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx_cases import Array, as_model, onnx_text
 
-from onnxlint_q.analysis.causes import Cause, CauseKind, constant_channels, find_causes
-from onnxlint_q.analysis.gains import compare_gains
+from onnxlint_q.analysis.causes.chain import Cause, CauseKind, constant_channels, find_causes
+from onnxlint_q.analysis.causes.gains import compare_gains
 from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_TENSOR
 from onnxlint_q.graph import read_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onnxlint_q.judge.verdict import Verdict, VerdictLevels
+from onnxlint_q.judge.verdict import Verdict, VerdictLevels, worst
 
 
 @pytest.mark.parametrize(
@@ -23,8 +23,8 @@ from onnxlint_q.judge.verdict import Verdict, VerdictLevels
         (9.0, 0.60, Verdict.DEGRADES),
         (9.0, 0.59, Verdict.BREAKS),
         (30.0, 0.50, Verdict.BREAKS),
-        (4.0, 0.99, Verdict.BREAKS),
-        (30.0, 0.70, Verdict.SURVIVES),
+        (4.0, 0.99, Verdict.SURVIVES),
+        (30.0, 0.70, Verdict.DEGRADES),
     ],
 )
 def test_default_levels(sqnr_db: float | None, agreement: float | None, expected: Verdict) -> None:
@@ -33,6 +33,16 @@ def test_default_levels(sqnr_db: float | None, agreement: float | None, expected
 
 def test_a_detector_needs_more() -> None:
     assert VerdictLevels(breaks_db=15, survives_db=30).verdict(20.0) is Verdict.DEGRADES
+
+
+def test_the_levels_that_an_interval_holds() -> None:
+    assert VerdictLevels().crossed(0.55, 0.84) == (0.6,)
+    assert VerdictLevels().crossed(0.5, 0.95) == (0.6, 0.9) and VerdictLevels().crossed(0.7, 0.8) == ()
+
+
+def test_the_worst_output_decides() -> None:
+    assert worst([Verdict.SURVIVES, Verdict.BREAKS, Verdict.DEGRADES]) is Verdict.BREAKS
+    assert worst([]) is None
 
 
 def test_more_signal_is_never_a_worse_verdict() -> None:

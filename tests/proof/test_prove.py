@@ -16,6 +16,7 @@ from onnxruntime.quantization.preprocess import quant_pre_process
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.observed.observations import Observations
+from onnxlint_q.analysis.outputs.output_kind import Holds, Output
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES, Scheme
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.source import Source
@@ -32,6 +33,8 @@ from onnxlint_q.judge.facts import Facts, facts_of
 from onnxlint_q.proof.prove import Proof, prove
 
 SCHEME_LIST = DEFAULT_SCHEMES
+SCORES = (Output("y", Holds.CLASS_SCORES),)
+VALUES = (Output("y"),)
 FLOAT_MODELS = (
     "healthy_resnet healthy_mobilenet depthwise_spread near_zero_variance outlier_gamma collapsed_channels heavy_tail "
     "unfolded_bn silu_gate dynamic_shape opset11 unnamed_nodes subgraph_if local_function external_data "
@@ -95,7 +98,7 @@ def test_end_to_end_figures_are_those_of_onnxruntime_quantize_static(
     )
     errors = OutputErrorAccumulator()
     for image in images[:16]:
-        exact = Reference(run(plain, {"images": image[None]}), classifies=True)
+        exact = Reference(run(plain, {"images": image[None]}), SCORES)
         errors.add(exact, run(tmp_path / "q.onnx", {"images": image[None]}))
     theirs = errors.result().sqnr_db
     # Two folds in float, two ways to round a bias, one placement and one set of ranges.
@@ -222,33 +225,34 @@ def test_schemes_rank_as_their_formats_do(models: Path, calibration: Path) -> No
 
 def test_metrics_pool_outputs_and_count_agreement() -> None:
     errors = OutputErrorAccumulator()
-    errors.add(Reference([np.asarray([[3.0, 4.0]])], classifies=True), [np.asarray([[3.0, 4.5]])])
-    errors.add(Reference([np.asarray([[5.0, 0.0]])], classifies=True), [np.asarray([[0.0, 5.0]])])
+    errors.add(Reference([np.asarray([[3.0, 4.0]])], SCORES), [np.asarray([[3.0, 4.5]])])
+    errors.add(Reference([np.asarray([[5.0, 0.0]])], SCORES), [np.asarray([[0.0, 5.0]])])
     result = errors.result()
     assert result.agreement == 0.5 and result.samples == 2
     assert result.sqnr_db == pytest.approx(10 * np.log10(50 / 50.25))
 
     other = OutputErrorAccumulator()
-    other.add(Reference([np.asarray([[3.0, 4.0]])], classifies=False), [np.asarray([[3.0, 4.5]])])
+    other.add(Reference([np.asarray([[3.0, 4.0]])], VALUES), [np.asarray([[3.0, 4.5]])])
     assert other.result().agreement is None, "values of no classes"
 
     two = OutputErrorAccumulator()
+    three = [np.asarray([0.0, 1.0]), np.asarray([0.0, 1.0]), np.asarray([7])]
     two.add(
-        Reference([np.asarray([1.0]), np.asarray([1.0]), np.asarray([7])], classifies=False),
-        [np.asarray([1.1]), np.asarray([1.0]), np.asarray([0])],
+        Reference(three, (*VALUES, *VALUES, Output("n", Holds.NO_FLOATS))),
+        [np.asarray([0.0, 1.1]), np.asarray([0.0, 1.0]), np.asarray([0])],
     )
     assert two.result().agreement is None
     assert two.result().sqnr_db == pytest.approx(10 * np.log10(200))
     two.add(
-        Reference([np.asarray([1.0]), np.asarray([1.0]), np.asarray([7])], classifies=False),
-        [np.asarray([np.nan]), np.asarray([1.0]), np.asarray([0])],
+        Reference(three, (*VALUES, *VALUES, Output("n", Holds.NO_FLOATS))),
+        [np.asarray([0.0, np.nan]), np.asarray([0.0, 1.0]), np.asarray([0])],
     )
     assert two.result().sqnr_db == pytest.approx(-150 + 10 * np.log10(2))
 
 
 def outputs_of(*, exact: list[float], other: list[float]) -> OutputErrorAccumulator:
     errors = OutputErrorAccumulator()
-    errors.add(Reference([np.asarray(exact)], classifies=False), [np.asarray(other)])
+    errors.add(Reference([np.asarray(exact)], VALUES), [np.asarray(other)])
     return errors
 
 
@@ -265,7 +269,7 @@ def test_a_float_model_without_finite_outputs_measures_nothing() -> None:
 
 def test_outputs_that_change_their_shape_are_left_out() -> None:
     errors = outputs_of(exact=[1.0, 2.0], other=[1.0, 2.5])
-    errors.add(Reference([np.ones(3)], classifies=False), [np.ones(4)])
+    errors.add(Reference([np.ones(3)], VALUES), [np.ones(4)])
     assert not errors.result().has_signal
 
 

@@ -55,7 +55,7 @@ def test_each_figure_is_that_of_a_calibration_of_its_own(models: Path, calibrati
             session = Session(bench.calibrated(seen, figure.observer).executable(Experiment(scheme)))
             errors = OutputErrorAccumulator()
             for sample in held_out:
-                errors.add(Reference(exact.run(sample), classifies=facts.is_classifier), session.run(sample))
+                errors.add(Reference(exact.run(sample), facts.outputs), session.run(sample))
             decibels.append(errors.result().sqnr_db)
             agreements.append(errors.result().agreement)
         key = (figure.scheme, figure.observer, figure.samples)

@@ -74,6 +74,7 @@ def test_a_finding_as_it_is_written() -> None:
         "note": "",
         "causes": [],
         "cure": None,
+        "remedy_tried": None,
     }
 
 

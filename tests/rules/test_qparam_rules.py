@@ -127,8 +127,8 @@ def test_few_codes_are_told_with_the_range_in_front_of_the_rounding() -> None:
     assert (finding.metrics["observed_low"], finding.metrics["observed_high"]) == pytest.approx((-8.35, 0.65))
     assert finding.metrics["rounding_sqnr_db"] == pytest.approx(20 * np.log10(real.std() * np.sqrt(12) / 0.3), rel=0.01)
     assert finding.snippet == (
-        'quantize_static(..., extra_options={"TensorQuantOverrides": '
-        '{"n": [{"rmin": np.float32(-8.35), "rmax": np.float32(0.65)}]}})'
+        "quantize_static(..., extra_options={'TensorQuantOverrides': "
+        "{'n': [{'rmin': np.float32(-8.35), 'rmax': np.float32(0.65)}]}})"
     )
 
 
@@ -394,7 +394,7 @@ def test_clipping_is_judged_by_what_it_costs(beyond: float, severity: Severity) 
     lost = np.square(real - real.clip(-12.8, 12.7)).sum()
     assert finding.metrics["clip_sqnr_db"] == pytest.approx(10 * np.log10(np.square(real).sum() / lost), abs=0.2)
     assert finding.severity is severity and finding.metrics["clipped_fraction"] == pytest.approx(0.01)
-    assert f'"rmin": np.float32(-10), "rmax": np.float32({beyond:g})' in finding.snippet
+    assert f"'rmin': np.float32(-10), 'rmax': np.float32({beyond:g})" in finding.snippet
 
 
 def test_extremes_that_made_the_range_are_not_clipped() -> None:
@@ -435,7 +435,7 @@ def test_an_output_is_called_what_the_float_model_calls_it() -> None:
     real = np.linspace(0, 5, 1000)
     tensors = {"q": observation(np.rint(real / 0.1), (0, 255)), "n": observation(real)}
     (finding,) = findings(WastedRange(), observed(pair(0.1, 0), tensors))
-    assert '{"y": [{"rmin": np.float32(0), "rmax": np.float32(5)}]}' in finding.snippet
+    assert "{'y': [{'rmin': np.float32(0), 'rmax': np.float32(5)}]}" in finding.snippet
 
 
 FLOAT = """

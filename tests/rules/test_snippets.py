@@ -1,122 +1,63 @@
-"""Every call of `quantize_static` that a rule prints runs as it is printed."""
+"""Everything that a rule prints to be typed runs as it is printed: for its examples, and for all fixtures."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shutil
+import tomllib
+from collections.abc import Iterable
 from pathlib import Path
-from types import EllipsisType
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx_cases import as_model
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, quantize_static
+from conftest import FIXTURES, ROOT
+from printed import CALL, as_float, command, photos, quantised, shape, written
 
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
-from onnxlint_q.execute.data.inspection import inspect
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.sources import open_source
-from onnxlint_q.execute.stream.observe import observe
-from onnxlint_q.finding import Finding
-from onnxlint_q.graph import read_model
-from onnxlint_q.judge.facts import facts_of
-from onnxlint_q.judge.quantizer_options import exclude, override
-from onnxlint_q.judge.quantizer_options import quantize_static as call
+from onnxlint_q.finding import Finding, Requantisation, TensorRange
+from onnxlint_q.judge.config import Config, Overrides
+from onnxlint_q.judge.quantizer_options import exclude, exclude_named, overrides, quantize_static, requantised
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Example, Rule
 from onnxlint_q.judge.testing import example_model, reference_model
 from onnxlint_q.proof.testing import run_example
+from onnxlint_q.workflow.check import lint
+from onnxlint_q.workflow.record import CheckRequest, DataRequest
 
-RULES = [entry.rule for entry in load_rules() if entry.rule.code[:2] in {"QP", "QA", "QC"}]
 EXAMPLES = [
-    pytest.param(rule, example, id=f"{rule.code}-bad{number}")
-    for rule in RULES
-    for number, example in enumerate(rule.bad)
+    pytest.param(entry.rule, example, id=f"{entry.rule.code}-bad{number}")
+    for entry in load_rules()
+    for number, example in enumerate(entry.rule.bad)
 ]
-MODELS = ("qdq_coarse_input", "qdq_per_tensor_depthwise", "qdq_bad_bias_scale", "qdq_invalid_scale")
-_CALL = "quantize_static("
-_OVERRIDE = re.compile(r'\{"([^"]*)": \[\{"rmin": np\.float32\((.*)\), "rmax": np\.float32\((.*)\)\}')
+# Options do not depend on the model whose finding prints them: each set of them is run once.
+RAN: set[str] = set()
+NAMES = ('say "x"', "back\\slash", "line\nbreak", "größe", "😀", "/a/b'c")
+_RANGE = re.compile(r"'([^']*)': \[\{'rmin': np\.float32\(([^)]*)\), 'rmax': np\.float32\(([^)]*)\)\}")
 
 
-class _Noise(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    """Two samples of noise for a model."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        random = np.random.default_rng(7)
-        shapes = {
-            value.name: [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim] for value in model.graph.input
-        }
-        self._samples: Iterator[dict[str, Any]] = iter(
-            [{name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()} for _ in range(2)]
-        )
-
-    def get_next(self) -> dict[str, Any] | None:
-        return next(self._samples, None)
-
-
-def as_float(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The float model that a QDQ file was made of: activations without their pairs, weights dequantised."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    known = as_model(model)
-    wire: dict[str, str] = {}
-    outputs = {value.name for value in made.graph.output}
-    nodes = list(made.graph.node)
-    del made.graph.node[:]
-    for node in nodes:
-        if node.op_type == "QuantizeLinear":
-            wire[node.output[0]] = wire.get(node.input[0], node.input[0])
-        elif node.op_type == "DequantizeLinear":
-            value = known.constant(node.output[0])
-            if value is None:
-                wire[node.output[0]] = wire.get(node.input[0], node.input[0])
-            else:
-                made.graph.initializer.append(onnx.numpy_helper.from_array(value, node.output[0]))
+def run_all(
+    findings: Iterable[Finding],
+    model: onnx.ModelProto,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Run what some findings about the float `model` print, once for each shape of it."""
+    snippets = {shape(finding.snippet): finding.snippet for finding in findings if finding.snippet}
+    for snippet in snippets.values():
+        if snippet.startswith(CALL):
+            made = quantised(snippet, model, folder)
+            for tensor, low, high in _RANGE.findall(snippet):
+                assert scale_of(made, tensor) == pytest.approx((float(high) - float(low)) / 255, rel=1e-4)
+        elif snippet.startswith("--"):
+            run_with_options(snippet, folder, monkeypatch, capsys)
+        elif snippet.startswith("pip "):
+            check_install(snippet)
         else:
-            made.graph.node.append(node)
-    inputs = {value.name for value in made.graph.input}
-    for name in [name for name in outputs & wire.keys() if wire[name] in inputs]:
-        made.graph.node.append(onnx.helper.make_node("Identity", [wire[name]], [name]))
-    back = {wire[name]: name for name in outputs & wire.keys() if wire[name] not in inputs}
-    for node in made.graph.node:
-        for slot, name in enumerate(node.input):
-            node.input[slot] = back.get(wire.get(name, name), wire.get(name, name))
-        for slot, name in enumerate(node.output):
-            node.output[slot] = back.get(name, name)
-    read = {name for node in made.graph.node for name in node.input}
-    kept = [tensor for tensor in made.graph.initializer if tensor.name in read]
-    del made.graph.initializer[:]
-    made.graph.initializer.extend(kept)
-    return made
-
-
-def execute(snippet: str, model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
-    """What a printed call makes of a float model."""
-    source, target = folder / "float.onnx", folder / "int8.onnx"
-    onnx.save(model, source)
-
-    def quantize(rest: EllipsisType, **options: Any) -> None:
-        assert rest is ...
-        quantize_static(source, target, _Noise(model), **options)
-
-    names: dict[str, Any] = {"CalibrationMethod": CalibrationMethod, "QuantFormat": QuantFormat, "np": np}
-    exec(snippet, {**names, "quantize_static": quantize})
-    return onnx.load(target)
-
-
-def check(findings: list[Finding], model: onnx.ModelProto, folder: Path) -> int:
-    """Execute the calls of some findings; how many there were."""
-    calls = [finding.snippet for finding in findings if finding.snippet.startswith(_CALL)]
-    for snippet in calls:
-        made = execute(snippet, model, folder)
-        onnx.checker.check_model(made)
-        given = _OVERRIDE.search(snippet)
-        if given is not None:
-            low, high = float(given[2]), float(given[3])
-            assert scale_of(made, given[1]) == pytest.approx((high - low) / 255, rel=1e-4)
-    return len(calls)
+            written(snippet, folder)
 
 
 def scale_of(model: onnx.ModelProto, tensor: str) -> float:
@@ -127,30 +68,80 @@ def scale_of(model: onnx.ModelProto, tensor: str) -> float:
     return float(values[rounding[0].input[1]])
 
 
+def run_with_options(
+    options: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Options are added to a lint of a fixture on pictures; `PATH` and `NAME` stand for the reader's."""
+    if options in RAN:
+        return
+    RAN.add(options)
+    data = str(photos(folder / "photos"))
+    given = [{"PATH": data, "NAME": "tf"}.get(word, word) for word in options.split()]
+    words = [str(FIXTURES / "models" / "healthy_resnet.onnx"), "--calibrate", data, "--preprocess", "tf"]
+    words = [*words[: 1 if "--calibrate" in given else 3 if "--preprocess" in given else 5], *given]
+    code, out, err = command(words, monkeypatch, capsys)
+    assert code in {0, 1} and "measured on" in out and not err, err
+
+
+def check_install(words: str) -> None:
+    """Nothing is installed by a test: the packages are those that the project needs itself."""
+    pip, install, upgrade, *names = words.split()
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert (pip, install, upgrade) == ("pip", "install", "--upgrade")
+    assert set(names) <= {re.split(r"[<>=]", name)[0] for name in needed}
+
+
 @pytest.mark.parametrize(("rule", "example"), EXAMPLES)
-def test_calls_printed_for_the_examples_run(rule: type[Rule], example: Example, tmp_path: Path) -> None:
+def test_what_is_printed_for_the_examples_runs(
+    rule: type[Rule],
+    example: Example,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     findings = list(run_example(rule(), example))
     model = reference_model(example) if example.reference else as_float(example_model(example))
-    printed = check(findings, model, tmp_path)
-    assert printed == sum(bool(finding.snippet) for finding in findings) or rule.code == "QP003"
+    monkeypatch.chdir(tmp_path)
+    onnx.save(model, tmp_path / "example.onnx")
+    run_all(findings, model, tmp_path, monkeypatch, capsys)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_calls_printed_for_the_fixtures_run(name: str, models: Path, calibration: Path, tmp_path: Path) -> None:
-    facts = facts_of(read_model(models / f"{name}.onnx"), DEFAULT_SCHEMES)
-    source = open_source(str(calibration), PRESETS["raw"])
-    seen = facts.inspected(inspect(facts, source, 8)).observed(observe(facts, source, 8))
-    findings = [finding for rule in RULES for finding in rule().findings(seen)]
-    assert check(findings, as_float(onnx.load(models / f"{name}.onnx")), tmp_path)
+@pytest.mark.parametrize("name", sorted(path.stem for path in (FIXTURES / "models").glob("*.onnx")))
+def test_what_is_printed_for_the_fixtures_runs(
+    name: str,
+    models: Path,
+    calibration: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for path in models.glob(f"{name}.*"):
+        shutil.copy(path, tmp_path)
+    file, source = tmp_path / f"{name}.onnx", open_source(str(calibration), PRESETS["raw"])
+    rules = Overrides(search=False).config_for(file).build([entry.rule for entry in load_rules()])
+    requests = (CheckRequest(), CheckRequest(DataRequest(source, samples=4)))
+    findings = [f for request in requests for f in lint(file, rules, Config(), request).findings]
+    # A file without pairs is the float model itself.
+    run_all(findings, as_float(onnx.load(file)), tmp_path, monkeypatch, capsys)
 
 
-def test_names_are_quoted_so_that_python_reads_them_back(tmp_path: Path) -> None:
-    for name in ('say "x"', "back\\slash", "line\nbreak", "größe", "😀", "/a/b'c"):
+def test_names_are_written_so_that_python_reads_them_back() -> None:
+    for name in NAMES:
         seen: dict[str, Any] = {}
-        exec(f"keep({override(name, -1, 2.5)})", {"np": np, "keep": seen.update})
+        option = overrides([TensorRange(name, -1, 2.5)])
+        exec(f"keep({option}, {exclude_named([name])})", {"np": np, "keep": seen.update})
         (ends,) = seen["extra_options"]["TensorQuantOverrides"][name]
         assert (ends["rmin"], ends["rmax"]) == (-1, 2.5) and ends["rmin"].dtype == np.float32
+        assert seen["nodes_to_exclude"] == [name] and option.isascii()
 
 
 def test_what_cannot_be_said_is_not_printed_in_part() -> None:
-    assert exclude([]) == "" and call(exclude([])) == "" and call("per_channel=True", "") == ""
+    assert exclude([]) == "" and quantize_static(exclude([])) == "" and quantize_static("per_channel=True", "") == ""
+
+
+def test_a_change_is_one_call() -> None:
+    change = Requantisation(True, (TensorRange("t", 0, 1), TensorRange("u", -1, 1)), ("op_types_to_quantize=['Conv']",))
+    seen: dict[str, Any] = {}
+    exec(requantised(change), {"np": np, "quantize_static": lambda _, **options: seen.update(options)})
+    assert seen["per_channel"] is True and seen["op_types_to_quantize"] == ["Conv"]
+    assert list(seen["extra_options"]["TensorQuantOverrides"]) == ["t", "u"]

@@ -14,7 +14,8 @@ from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, check_same
 from onnxlint_q.execute.limits import Share
 from onnxlint_q.execute.session import Session, too_long
 from onnxlint_q.execute.variants.fanout import blocks, fan_out
-from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator, Reference
+from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator
+from onnxlint_q.execute.variants.references import References
 from onnxlint_q.execute.variants.variant_runs import Samples
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.execute.workers import LateError, cores, in_order
@@ -70,6 +71,7 @@ def run_together(
     def run(_number: int, sample: Mapping[str, Array]) -> tuple[Mapping[str, Array], list[Array]]:
         return sample, session.compute(sample, outputs)
 
+    references = References(bench.measured.model, bench.outputs, bench.limits)
     share.begin()
     sums = {experiment: OutputErrorAccumulator() for experiment in experiments}
     patience = min(bench.limits.seconds_per_run, share.most)
@@ -82,7 +84,7 @@ def run_together(
                 float_parts = [part for part, _ in parts]
                 for exact, own in parts:
                     check_same(exact, own.get(UNCHANGED, exact))
-                reference = Reference(float_parts, classifies=bench.measured.is_classifier)
+                reference = references.of(sample, float_parts)
                 for experiment, accumulator in sums.items():
                     accumulator.add(reference, [own.get(experiment, part) for part, own in parts])
                 tick()

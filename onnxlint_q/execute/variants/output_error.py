@@ -3,19 +3,55 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.number_formats import decibel
-from onnxlint_q.analysis.output_kind import holds_scores
+from onnxlint_q.analysis.outputs.output_kind import Holds, Output
 
 Array = npt.NDArray[Any]
+Kept = Mapping[int, npt.NDArray[np.bool_]]
 OVERFLOWN_DB = -150.0
 """SQNR of a tensor that is not finite where the float one is: infinitely bad, as a figure."""
+# No decision is taken on a probability below this, so an output that never passes it has found nothing.
+RESTING_FRACTION = 0.01
+
+
+class Comparable(StrEnum):
+    """Whether an output could be compared."""
+
+    YES = "compared"
+    NO_FLOATS = "it holds no floats"
+    RESHAPED = "its shape changes when the model is quantised"
+    SILENT = "the float model's is zero or not finite"
+    RESTING = "the samples do not exercise it"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFigures:
+    """The error at one output.
+
+    Attributes:
+        name, holds: of the output.
+        comparable: whether there are figures, or why not.
+        sqnr_db: None where the values are identical or there are no figures.
+        agreement: fraction of rows whose largest class is the float model's; None if it holds no class scores.
+        rows: rows that were compared, as many as they are worth where those of one sample err together; 0 for none.
+        largest: largest magnitude in the float model, for one that rests.
+    """
+
+    name: str
+    holds: Holds
+    comparable: Comparable
+    sqnr_db: float | None = None
+    agreement: float | None = None
+    rows: float = 0.0
+    largest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,93 +59,197 @@ class OutputError:
     """Error at the model's outputs over some samples.
 
     Attributes:
-        sqnr_db: `10 log10` of the inverse of the noise-to-signal power ratio, averaged over the outputs; None if the
-            outputs are identical or carry no signal. An output that is not finite where the float model's is counts
-            as -150 dB; one that ever changes its shape (detections, for example) cannot be compared and is left out.
-        agreement: fraction of rows whose largest class is the float model's; None if the model is no classifier.
-        has_signal: whether any output can be compared, and is ever finite and different from zero in the float model.
+        sqnr_db: `10 log10` of the inverse of the noise-to-signal power ratio, averaged over the outputs that could be
+            compared; None if they are identical or there are none. An output that is not finite where the float
+            model's is counts as -150 dB; one that ever changes its shape (detections, for example) is left out, and so
+            is one that the samples do not exercise.
+        worst_db: that of the worst of them.
+        agreement: the lowest of the outputs that hold class scores; None if none does.
+        has_signal: whether any output could be compared.
         samples: how many were compared.
+        outputs: one by one, in the order of the model.
     """
 
     sqnr_db: float | None
     agreement: float | None
     has_signal: bool
     samples: int
+    outputs: tuple[OutputFigures, ...] = ()
+
+    @property
+    def worst_db(self) -> float | None:
+        """SQNR of the worst output; None where all that could be compared are identical, or none could be."""
+        known = [figures.sqnr_db for figures in self.outputs if figures.sqnr_db is not None]
+        return min(known, default=self.sqnr_db)
 
 
 class Reference:
     """The float model's outputs of one sample, made ready to compare many variants with.
 
     Attributes:
-        exact: the floating-point outputs in float64, by position.
+        outputs: what they hold, by position.
+        exact: the floating-point outputs in float64, by position; zero where a position does not count.
+        kept: of outputs with positions that do not count, which values do; broadcasts against the output.
         power: their sums of squares; only of those that are finite.
-        classes: position and shape `[rows, classes]` of a classifier's scores, and the largest class of each row; None
-            if it is none.
+        largest: of each, smallest and largest value.
+        classes: of outputs that hold class scores, shape `[rows, classes]` and the largest class of each row.
 
     Args:
-        outputs: by position.
-        classifies: whether they are a classifier's, so that it matters which entry is the largest.
+        values: by position.
+        outputs: what they hold, as many as there are values.
+        kept: by position, which values count; all of an output that is not named.
     """
 
-    def __init__(self, outputs: Sequence[Array], *, classifies: bool) -> None:
-        floating = {i: array for i, array in enumerate(outputs) if np.issubdtype(array.dtype, np.floating)}
-        self.exact = {index: array.astype(np.float64) for index, array in floating.items()}
+    def __init__(self, values: Sequence[Array], outputs: Sequence[Output], kept: Kept | None = None) -> None:
+        self.outputs = tuple(outputs)
+        self.kept = kept or {}
+        floating = {i: array for i, array in enumerate(values) if np.issubdtype(array.dtype, np.floating)}
+        self.exact = {index: self.counted(index, array) for index, array in floating.items()}
         powers = {index: _power(array) for index, array in self.exact.items()}
         self.power = {index: power for index, power in powers.items() if math.isfinite(power)}
-        self.classes: tuple[int, tuple[int, ...], Array] | None = None
-        if classifies and len(floating) == 1:
-            ((index, array),) = floating.items()
-            scores = _class_scores(array)
-            self.classes = None if scores is None else (index, scores.shape, scores.argmax(axis=1))
+        self.range = {
+            index: (float(array.min()), float(array.max())) for index, array in self.exact.items() if array.size
+        }
+        self.classes: dict[int, tuple[tuple[int, ...], Array]] = {}
+        for index, array in self.exact.items():
+            scores = self.scores(index, array)
+            if scores is not None:
+                self.classes[index] = (scores.shape, scores.argmax(axis=1))
+
+    def counted(self, index: int, values: Array) -> Array:
+        """Values of an output as float64 with zero at every position that does not count."""
+        values = values.astype(np.float64)
+        return values if index not in self.kept else np.where(self.kept[index], values, 0.0)
+
+    def agreeing(self, index: int, other: Array) -> int:
+        """Rows in which another model's output, made ready by `counted`, has the same largest class."""
+        shape, classes = self.classes[index]
+        scores = self.scores(index, other)
+        return 0 if scores is None or scores.shape != shape else int(np.count_nonzero(classes == scores.argmax(axis=1)))
+
+    def scores(self, index: int, values: Array) -> Array | None:
+        """An output of that position as class scores, the rows that count; None where it holds none."""
+        scores = self.outputs[index].scores(values)
+        if scores is None or index not in self.kept:
+            return scores
+        counts = self.outputs[index].scores(np.broadcast_to(self.kept[index], values.shape).astype(np.float64))
+        assert counts is not None
+        return scores[counts.any(axis=1)]
+
+
+@dataclass
+class _Sums:
+    """Of one output over the samples so far."""
+
+    signal: float = 0.0
+    noise: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+    reshaped: bool = False
+    # A pair of agreeing rows and rows a sample.
+    rows: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def agreed(self) -> tuple[int, int]:
+        return sum(agreed for agreed, _ in self.rows), sum(rows for _, rows in self.rows)
 
 
 @dataclass
 class OutputErrorAccumulator:
     """Sums of signal and noise power, one entry an output."""
 
-    signal: dict[int, float] = field(default_factory=dict)
-    noise: dict[int, float] = field(default_factory=dict)
-    reshaped: set[int] = field(default_factory=set)
-    agreed: int = 0
-    rows: int = 0
+    outputs: tuple[Output, ...] = ()
+    sums: dict[int, _Sums] = field(default_factory=dict)
     samples: int = 0
 
     def add(self, reference: Reference, other: Sequence[Array]) -> None:
         """Compare the outputs of one sample."""
         self.samples += 1
+        self.outputs = reference.outputs
         for index, exact in reference.exact.items():
+            sums = self.sums.setdefault(index, _Sums())
             if other[index].shape != exact.shape:
-                self.reshaped.add(index)
-            elif index in reference.power:
-                self.signal[index] = self.signal.get(index, 0.0) + reference.power[index]
-                self.noise[index] = self.noise.get(index, 0.0) + _power(other[index] - exact)
-        if reference.classes is not None:
-            index, shape, classes = reference.classes
-            self.rows += len(classes)
-            others = _class_scores(other[index])
-            if others is not None and others.shape == shape:
-                self.agreed += int(np.count_nonzero(classes == others.argmax(axis=1)))
+                sums.reshaped = True
+                continue
+            low, high = reference.range.get(index, (math.inf, -math.inf))
+            sums.low, sums.high = min(sums.low, low), max(sums.high, high)
+            counted = reference.counted(index, other[index])
+            if index in reference.power:
+                sums.signal += reference.power[index]
+                sums.noise += _power(counted - exact)
+            if index in reference.classes:
+                (rows, _), _ = reference.classes[index]
+                sums.rows.append((reference.agreeing(index, counted), rows))
 
     def result(self) -> OutputError:
         """The error so far."""
-        live = [index for index, power in self.signal.items() if power > 0 and index not in self.reshaped]
-        ratios = [self.noise[index] / self.signal[index] for index in live]
-        # A variant that overflows has no finite error: infinitely bad is a figure here, not a missing one.
-        ratios = [ratio if np.isfinite(ratio) else 10 ** (-OVERFLOWN_DB / 10) for ratio in ratios]
+        figures = tuple(self._figures(index, output) for index, output in enumerate(self.outputs))
+        live = [index for index, found in enumerate(figures) if found.comparable is Comparable.YES]
+        ratios = [_ratio(self.sums[index]) for index in live]
+        agreements = [figures[index].agreement for index in live]
         return OutputError(
             sqnr_db=decibel(1.0, float(np.mean(ratios))) if ratios else None,
-            agreement=self.agreed / self.rows if self.rows else None,
+            agreement=min((value for value in agreements if value is not None), default=None),
             has_signal=bool(live),
             samples=self.samples,
+            outputs=figures,
         )
+
+    def _figures(self, index: int, output: Output) -> OutputFigures:
+        sums = self.sums.get(index)
+        why = Comparable.NO_FLOATS if sums is None else _comparable(sums, output, self.samples)
+        if sums is None or why is not Comparable.YES:
+            largest = 0.0 if sums is None else max(abs(sums.low), abs(sums.high), 0.0)
+            return OutputFigures(output.name, output.holds, why, largest=largest if math.isfinite(largest) else 0.0)
+        agreed, rows = sums.agreed
+        return OutputFigures(
+            output.name,
+            output.holds,
+            why,
+            sqnr_db=decibel(1.0, _ratio(sums)),
+            agreement=agreed / rows if rows else None,
+            rows=_worth(sums.rows) if rows else 0.0,
+        )
+
+
+def _comparable(sums: _Sums, output: Output, samples: int) -> Comparable:
+    if sums.reshaped:
+        return Comparable.RESHAPED
+    if not sums.signal > 0:
+        return Comparable.SILENT
+    if output.fraction and output.holds is Holds.VALUES and sums.high < RESTING_FRACTION:
+        return Comparable.RESTING
+    if samples > 1 and sums.low == sums.high:
+        return Comparable.RESTING
+    return Comparable.YES
+
+
+def _ratio(sums: _Sums) -> float:
+    """Noise over signal; that of a variant that overflows is infinitely bad as a figure, not a missing one."""
+    ratio = sums.noise / sums.signal
+    return ratio if math.isfinite(ratio) else float(10 ** (-OVERFLOWN_DB / 10))
+
+
+def _worth(rows: Sequence[tuple[int, int]]) -> float:
+    """How many independent rows as sure a share of agreement would take.
+
+    Rows of one sample err together. The design effect (Kish, Survey Sampling, 1965, section 5.4) compares the
+    variance of the ratio over samples with that of as many independent rows; where nothing varies, a sample is worth
+    one row.
+    """
+    agreed, total = (np.asarray(column, np.float64) for column in zip(*rows, strict=True))
+    count, everything = len(rows), float(total.sum())
+    if everything == count:
+        return everything
+    share = float(agreed.sum()) / everything
+    if count < 2 or share in {0.0, 1.0}:
+        return float(count)
+    clustered = count / (count - 1) * float(np.square(agreed - share * total).sum()) / everything**2
+    independent = share * (1 - share) / everything
+    return float(np.clip(everything * independent / clustered, 1.0, everything)) if clustered > 0 else float(count)
 
 
 def _power(values: Array) -> float:
     """Sum of squares; infinite where it passes the largest double, NaN where a value is NaN."""
     with np.errstate(over="ignore"):
         return float(np.square(values).sum())
-
-
-def _class_scores(output: Array) -> Array | None:
-    """A classifier's scores as `[rows, classes]`; None if they have another shape."""
-    return output.reshape(output.shape[:2]) if holds_scores(output.shape) else None

@@ -11,7 +11,8 @@ from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import Session
-from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator, Reference
+from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator
+from onnxlint_q.execute.variants.references import References
 from onnxlint_q.execute.variants.workbench import Workbench
 
 Samples = Callable[[], Iterator[Mapping[str, npt.NDArray[Any]]]]
@@ -61,9 +62,10 @@ def _one_round(
     share = allowance.share(rounds)
     sessions = {key: Session(variants[key](), limits=bench.limits) for key in keys}
     sums = {key: OutputErrorAccumulator() for key in keys}
+    references = References(bench.measured.model, bench.outputs, bench.limits)
     share.begin()
     for done, sample in enumerate(samples(), start=1):
-        outputs = Reference(exact.run(sample), classifies=bench.measured.is_classifier)
+        outputs = references.of(sample, exact.run(sample))
         for key, session in sessions.items():
             if not allowance.left:
                 break

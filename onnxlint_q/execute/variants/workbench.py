@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,7 @@ from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import NumberFormat, activation_qparams, weight_round_trip
 from onnxlint_q.analysis.observed.observations import Observations
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
+from onnxlint_q.analysis.outputs.output_kind import Output
 from onnxlint_q.analysis.placement import Placement
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
@@ -31,20 +32,28 @@ class Workbench:
     Attributes:
         measured: the network.
         float_model: it, folded, with an initializer for each layer's weight.
+        outputs: what its outputs hold, in their order.
         limits: of all runs.
         observations: what the ranges of activations come from; None where only weights can be quantised.
         observer: how they come from it, one of analysis.observed.observers.
+        ranges: smallest and largest value of tensors whose range does not come from it.
     """
 
     measured: Measured
     float_model: Executable
+    outputs: tuple[Output, ...]
     limits: Limits = DEFAULT_LIMITS
     observations: Observations | None = None
     observer: str = DEFAULT_OBSERVER
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def calibrated(self, observations: Observations, observer: str = DEFAULT_OBSERVER) -> Workbench:
         """The same network with ranges for its activations."""
         return replace(self, observations=observations, observer=observer)
+
+    def with_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> Workbench:
+        """The same network with other ranges for these tensors, and for those that share their scale."""
+        return replace(self, ranges={**self.ranges, **ranges})
 
     @cached_property
     def _scales(self) -> dict[NumberFormat, Scales]:
@@ -62,7 +71,9 @@ class Workbench:
     def _scale_of(self, place: Placement, number: NumberFormat, observations: Observations) -> ActivationScale | None:
         model, seen = self.measured.model, observations.tensors.get(place.like)
         constant = model.constant(place.like) if seen is None else None
-        if seen is not None:
+        if place.like in self.ranges:
+            low, high = self.ranges[place.like]
+        elif seen is not None:
             low, high = OBSERVERS[self.observer](seen, number)
         elif constant is not None and constant.size and np.isfinite(constant.astype(np.float64)).all():
             low, high = float(constant.min()), float(constant.max())
@@ -136,4 +147,4 @@ class Workbench:
 
 def workbench(measured: Measured, limits: Limits = DEFAULT_LIMITS) -> Workbench:
     """A workbench for a float network."""
-    return Workbench(measured, folded(measured), limits)
+    return Workbench(measured, folded(measured), measured.outputs, limits)

@@ -17,17 +17,18 @@ import numpy.typing as npt
 from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.observed.compared import ClassifierError, QparamsReading
 from onnxlint_q.analysis.open_dimensions import INNER_LENGTH
-from onnxlint_q.analysis.output_kind import gives_class_scores
+from onnxlint_q.analysis.outputs.output_kind import Output, find_outputs
 from onnxlint_q.analysis.pairing.match import Pairing
 from onnxlint_q.analysis.pairing.skeleton import Skeleton
 from onnxlint_q.errors import DataError, ModelError
-from onnxlint_q.execute.data.source import Source
+from onnxlint_q.execute.data.source import Sample, Source
 from onnxlint_q.execute.executable import Executable, as_stored
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.readout import Readout, fed, matching, readout, with_fetched_outputs
 from onnxlint_q.execute.session import NotRunnableError, Session
-from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator, Reference
+from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator
+from onnxlint_q.execute.variants.references import References
 from onnxlint_q.graph import Model
 from onnxlint_q.proof.comparison.metrics import ClassifierErrorAccumulator, TensorError, TensorErrorAccumulator
 from onnxlint_q.proof.comparison.qparams_error import QparamsAccumulator
@@ -71,9 +72,10 @@ def run_both(
         ModelError: ONNX Runtime cannot load or run one of them.
         DataError: a sample cannot be read or does not fit, or has no label although labels were given.
     """
-    outputs = _outputs(pairing)
+    found = _outputs(pairing)
+    outputs = [(value, other) for _, value, other in found]
     groups = list(_groups(pairing, limits.compared_values))
-    state = _State(labels, gives_class_scores(pairing.reference.model))
+    state = _State(labels, References(pairing.reference.model, [output for output, _, _ in found], limits))
     for number, group in enumerate(groups):
         _run_group(pairing, group, outputs if number == 0 else [], source, count, state, progress, limits)
     if not state.output.samples:
@@ -81,8 +83,8 @@ def run_both(
     return state.result(len(outputs))
 
 
-def _outputs(pairing: Pairing) -> list[tuple[int, int]]:
-    """Values that are outputs of both models, reference first, in the order of the reference's outputs.
+def _outputs(pairing: Pairing) -> list[tuple[Output, int, int]]:
+    """What is an output of both models, with the value of each, reference first, in the order of its outputs.
 
     By what is paired; an output that no pair reaches goes by its name.
     """
@@ -92,7 +94,7 @@ def _outputs(pairing: Pairing) -> list[tuple[int, int]]:
     }
     partner = {reference: value for value, reference in pairing.values.items()}
     found = []
-    for output in ours.model.outputs:
+    for output in find_outputs(ours.model):
         value = ours.value_of.get(output.name)
         if value is None:
             continue
@@ -101,7 +103,7 @@ def _outputs(pairing: Pairing) -> list[tuple[int, int]]:
             other = theirs.value_of.get(output.name)
             other = None if other in pairing.values else other
         if other in by_value and other is not None:
-            found.append((value, other))
+            found.append((output, value, other))
     return found
 
 
@@ -151,7 +153,7 @@ def _run_group(
             else:
                 state.compare(second, value, exact[partner[value]], other[value])
         if outputs or not state.output.samples:
-            state.compare_outputs([exact[a] for a, _ in outputs], [other[b] for _, b in outputs], index)
+            state.compare_outputs(sample, [exact[a] for a, _ in outputs], [other[b] for _, b in outputs], index)
         progress("comparing", index + 1, planned)
 
 
@@ -201,7 +203,7 @@ class _State:
     """Sums over the samples."""
 
     labels: Sequence[int] | None
-    classifies: bool
+    references: References
     errors: dict[int, TensorErrorAccumulator] = field(default_factory=dict)
     qparams: dict[int, QparamsAccumulator | None] = field(default_factory=dict)
     mismatched: set[int] = field(default_factory=set)
@@ -221,14 +223,18 @@ class _State:
         if accumulator is not None:
             accumulator.add(exact)
 
-    def compare_outputs(self, exact: Sequence[Array], other: Sequence[Array], index: int) -> None:
+    def compare_outputs(self, sample: Sample, exact: Sequence[Array], other: Sequence[Array], index: int) -> None:
         aligned = [matching(x, y) for x, y in zip(exact, other, strict=True)]
-        reference = Reference(exact, classifies=self.classifies)
+        reference = self.references.of(sample, exact)
         self.output.add(reference, [y if a is None else a for a, y in zip(aligned, other, strict=True)])
-        if reference.classes is None or aligned[0] is None:
+        if len(reference.classes) != 1:
             return
-        _, shape, _ = reference.classes
-        scores = exact[0].reshape(shape)
+        (place,) = reference.classes
+        found = aligned[place]
+        scores = reference.scores(place, exact[place])
+        others = None if found is None else reference.scores(place, found)
+        if scores is None or others is None:
+            return
         label = None
         if self.labels is not None:
             if index >= len(self.labels):
@@ -239,8 +245,7 @@ class _State:
                     f"--labels: sample {index} has class {label}, the model has {scores.shape[1]} classes "
                     f"(0 to {scores.shape[1] - 1}); name the label file of this model's classes"
                 )
-        others = np.nan_to_num(aligned[0].reshape(scores.shape))
-        self.classifier.add(np.nan_to_num(scores), others, label)
+        self.classifier.add(np.nan_to_num(scores), np.nan_to_num(others), label)
 
     def result(self, outputs: int) -> PairErrors:
         output = self.output.result()

@@ -56,6 +56,8 @@ def _verdict(comparison: Comparison) -> RenderableType:
         Text(words.marked_verdict(comparison.result.verdict), VERDICT_STYLE[comparison.result.verdict]),
         Text(words.reason(comparison.result)),
     )
+    for line in (*words.outputs(comparison.result), *filter(None, [words.note(comparison.result)])):
+        table.add_row("", Text(line, "dim"))
     if comparison.classifier is not None:
         table.add_row("", Text(phrases.classifier(comparison.classifier)))
     return indented(table, 2)

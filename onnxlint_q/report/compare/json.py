@@ -117,6 +117,6 @@ def _fault(fault: Finding) -> Json:
         "tensor": text(str(fault.metrics.get("tensor", ""))),
         "alone_db": number(fault.measured_db),
         "message": text(fault.message),
-        "remedy": text(fault.remedy),
+        "remedy": text(fault.advice),
         "snippet": text(fault.snippet),
     }

@@ -147,18 +147,45 @@ def span_chart(points: Sequence[Point], title: str) -> Markup:
     return _svg(title, [*body, _depth_axis(len(points))])
 
 
-def gauge(value: float, levels: Sequence[float] = LEVELS_DB) -> Markup:
-    """Where an output SQNR (dB) lies on a scale from -5 to 40 dB."""
-    width, bottom, top = 280.0, -5.0, 40.0
+@dataclass(frozen=True, slots=True)
+class GaugeScale:
+    """What a gauge goes over.
 
-    def x(decibel: float) -> float:
-        return 6 + (min(max(decibel, bottom), top) - bottom) / (top - bottom) * (width - 12)
+    Attributes:
+        bottom, top: its ends.
+        levels: where it is marked, ascending.
+        unit: written behind the last level.
+    """
+
+    bottom: float
+    top: float
+    levels: tuple[float, ...]
+    unit: str
+
+
+def decibel_scale(levels: VerdictLevels) -> GaugeScale:
+    """The output SQNR in dB, with the levels of the verdict."""
+    return GaugeScale(-5.0, 40.0, levels_db(levels), "dB")
+
+
+def agreement_scale(levels: VerdictLevels) -> GaugeScale:
+    """Top-1 agreement in percent, with the levels of the verdict."""
+    return GaugeScale(0.0, 100.0, (100 * levels.breaks_agreement, 100 * levels.survives_agreement), "%")
+
+
+def gauge(value: float, scale: GaugeScale) -> Markup:
+    """Where a figure lies on a scale."""
+    width = 280.0
+
+    def x(place: float) -> float:
+        share = (min(max(place, scale.bottom), scale.top) - scale.bottom) / (scale.top - scale.bottom)
+        return 6 + share * (width - 12)
 
     def tick(level: float) -> str:
-        label = f"{level:g} dB" if level == levels[-1] else f"{level:g}"
+        label = f"{level:g} {scale.unit}" if level == scale.levels[-1] else f"{level:g}"
         return f'<path class="tick" d="M{_n(x(level))} 10v8"/><text x="{_n(x(level))}" y="30">{label}</text>'
 
-    ticks = "".join(map(tick, levels))
+    ticks = "".join(map(tick, scale.levels))
     return Markup(
         f'<svg class="gauge" viewBox="0 0 {width:g} 34" aria-hidden="true" focusable="false">'
         f'<path class="rail" d="M6 14H{width - 6:g}"/>{ticks}'

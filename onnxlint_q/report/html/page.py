@@ -15,7 +15,7 @@ from onnxlint_q.report.html import charts
 from onnxlint_q.report.html.charts import Point
 from onnxlint_q.report.html.table import ESTIMATE, Column, columns
 from onnxlint_q.report.layers import TRUST, known, of_claim, worst_layers
-from onnxlint_q.workflow.results import LayerRow, ModelResult, Run, SchemeResult
+from onnxlint_q.workflow.results import LayerRow, ModelResult, Run, SchemeResult, VerdictLevels
 
 OPEN = 6
 """Places of one rule that are shown before the rest is folded away."""
@@ -30,6 +30,7 @@ class Card:
     result: SchemeResult
     reason: str
     basis: str
+    outputs: tuple[str, ...]
     note: str
     weakest: str
     gauge: Markup | None
@@ -163,17 +164,25 @@ def _page(model: ModelResult, index: int, anchors: _Anchors, *, unique: bool) ->
 
 
 def _card(model: ModelResult, result: SchemeResult) -> Card:
-    value = result.output_sqnr_db
     return Card(
         result=result,
         reason=words.reason(result),
         basis=words.basis(result, model.calibration),
+        outputs=words.outputs(result),
         note=words.note(result),
         weakest=_weakest(model, result.scheme),
-        gauge=charts.gauge(value, charts.levels_db(model.levels))
-        if value is not None and math.isfinite(value)
-        else None,
+        gauge=_gauge(result, model.levels),
     )
+
+
+def _gauge(result: SchemeResult, levels: VerdictLevels) -> Markup | None:
+    """The figure that decides the verdict on its scale; None where there is none."""
+    worst = result.worst
+    agreement = result.agreement if worst is None else worst.agreement
+    value = result.output_sqnr_db if worst is None else worst.sqnr_db
+    if agreement is not None:
+        return charts.gauge(100 * agreement, charts.agreement_scale(levels))
+    return charts.gauge(value, charts.decibel_scale(levels)) if value is not None and math.isfinite(value) else None
 
 
 def _weakest(model: ModelResult, scheme: str) -> str:
@@ -206,7 +215,7 @@ def _block(model: ModelResult, group: digest.Group, anchors: _Anchors) -> RuleBl
     return RuleBlock(
         group=group,
         message=shared(lambda finding: finding.message),
-        remedy=shared(lambda finding: finding.remedy),
+        remedy=shared(lambda finding: finding.advice),
         snippet=shared(lambda finding: finding.snippet),
         first=places[:OPEN],
         rest=places[OPEN:],

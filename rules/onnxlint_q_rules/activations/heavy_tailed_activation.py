@@ -26,10 +26,20 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.finding import Claim, Confidence, Finding, Location, Severity, Silence, Subject
+from onnxlint_q.finding import (
+    Claim,
+    Confidence,
+    Finding,
+    Location,
+    Remedy,
+    Requantisation,
+    Severity,
+    Silence,
+    Subject,
+    TensorRange,
+)
 from onnxlint_q.graph import Trait
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import override, quantize_static
 from onnxlint_q.judge.rule import Example, Rule, option
 
 _LEAST_COUNTED = 1000
@@ -127,14 +137,15 @@ class HeavyTailedActivation(Rule):
                     "bulk_high": high,
                     "tail_fraction": tail,
                 },
-                remedy=(
-                    "calibrate with CalibrationMethod.Percentile or override the range as below; if clipping hurts, "
-                    "keep the tensor in 16 bits or exclude the layers that read it"
-                ),
+                remedy=Remedy(
+                    f"clip the tensor: {min(low, 0.0):.3g} to {max(high, 0.0):.3g} holds its bulk; where the outliers "
+                    "carry the answer, keep it in 16 bits, or the layers that read it in float",
+                    "keep the tensor in 16 bits, or the layers that read it in float",
+                    Requantisation(ranges=(TensorRange(key, min(low, 0.0), max(high, 0.0)),)),
+                )
+                if not facts.observations.synthetic
                 # The range of random values is none to set.
-                snippet=""
-                if facts.observations.synthetic
-                else quantize_static(override(key, min(low, 0.0), max(high, 0.0))),
+                else "calibrate on data of the deployment, which tells whether the tail is real",
                 claim=Claim(Subject.ACTIVATION, key, INT8_PER_TENSOR.name),
             )
 

@@ -29,10 +29,19 @@ import numpy.typing as npt
 from onnxlint_q.analysis.folding import BatchNorm
 from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Silence, Subject
+from onnxlint_q.finding import (
+    Claim,
+    Confidence,
+    Finding,
+    Remedy,
+    Requantisation,
+    Severity,
+    Silence,
+    Subject,
+    TensorRange,
+)
 from onnxlint_q.graph import Trait, followed_by
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import override, quantize_static
 from onnxlint_q.judge.rule import Example, Rule, option
 
 _NETWORK = """
@@ -146,19 +155,22 @@ class RangeAmplification(Rule):
                     "range": after.range,
                     "next_range": next_range,
                 },
-                remedy=(
-                    "equalise this layer and the next, clip the range by a percentile, or keep the tensor in 16 "
-                    "bits; when training, regularise gamma"
-                ),
-                # The range of random values is none to set.
-                snippet="" if facts.observations.synthetic else quantize_static(override(rounded, *_middle(after))),
+                remedy=_remedy(rounded, after, synthetic=facts.observations.synthetic),
                 claim=Claim(Subject.ACTIVATION, rounded, INT8_PER_TENSOR.name),
             )
 
 
-def _middle(observation: TensorObservation) -> tuple[float, float]:
-    """A range for all but a thousandth of the values at either end, zero included."""
-    return min(observation.quantile(1e-3), 0.0), max(observation.quantile(1 - 1e-3), 0.0)
+def _remedy(tensor: str, observation: TensorObservation, *, synthetic: bool) -> Remedy:
+    """A range for all but a thousandth of the values at either end, zero included; that of random values is none."""
+    otherwise = "equalise this layer and the next, or keep the tensor in 16 bits; when training, regularise gamma"
+    if synthetic:
+        return Remedy(otherwise)
+    middle = TensorRange(tensor, min(observation.quantile(1e-3), 0.0), max(observation.quantile(1 - 1e-3), 0.0))
+    return Remedy(
+        f"clip the tensor to {middle.low:.3g} to {middle.high:.3g}, or {otherwise}",
+        otherwise,
+        Requantisation(ranges=(middle,)),
+    )
 
 
 def _range_before(norm: BatchNorm, after: TensorObservation) -> float:

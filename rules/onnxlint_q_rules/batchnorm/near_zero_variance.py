@@ -17,11 +17,11 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.causes.gains import EPSILONS, SHARE_OF_MEDIAN, Gains, compare_gains
 from onnxlint_q.analysis.folding import BatchNorm
-from onnxlint_q.analysis.gains import EPSILONS, SHARE_OF_MEDIAN, Gains, compare_gains
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Silence, Subject
+from onnxlint_q.finding import Claim, Confidence, Finding, Remedy, Severity, Silence, Subject
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import channels, finer_scale, outlook, times
@@ -143,7 +143,6 @@ class NearZeroVariance(Rule):
             harmed = mean_db is not None and mean_db < self.blind_below_db
             blind = Severity.WARNING if harmed else Severity.INFO
             view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=blind)
-            remedy, snippet = _advice(facts, layer, norm, lifted, gains)
             effect = (
                 f"; folded, {channels(wide)} {'take' if wide.size > 1 else 'takes'} the int8 scale, up to "
                 f"{times(float(width.max()))} times as wide as an ordinary channel"
@@ -156,8 +155,7 @@ class NearZeroVariance(Rule):
                 f"variance (running variance from {norm.variance[lifted].min():.2g}, epsilon {norm.epsilon:.0e}) and "
                 f"yet a gain up to {times(float(gains.ratio[lifted[0]]))} times that of an ordinary channel: "
                 f"{channels(lifted)} with gain {', '.join(f'{gain:.3g}' for gain in norm.gain[lifted[:4]])}{effect}.",
-                remedy=remedy,
-                snippet=snippet,
+                remedy=_advice(facts, layer, norm, lifted, gains),
                 metrics={
                     "still_channels": int(lifted.size),
                     "wide_channels": int(wide.size),
@@ -187,22 +185,19 @@ class NearZeroVariance(Rule):
         return np.asarray(absmax / np.median(ordinary), np.float64) if ordinary.size else gains.ratio
 
 
-def _advice(
-    facts: Facts, layer: LayerFacts, norm: BatchNorm, lifted: npt.NDArray[np.intp], gains: Gains
-) -> tuple[str, str]:
-    """Remedy and snippet; a channel is only to be zeroed if it is constant behind the normalisation too."""
+def _advice(facts: Facts, layer: LayerFacts, norm: BatchNorm, lifted: npt.NDArray[np.intp], gains: Gains) -> Remedy:
+    """A channel is only to be zeroed if it is constant behind the normalisation too."""
     constant = lifted[gains.constant[lifted]]
     if norm is layer.folded.before or not constant.size:
-        remedy, snippet = finer_scale(facts, layer)
         swing = times(float(gains.swing[lifted].max()))
-        lead = (
+        return finer_scale(facts, layer).within(
             f"Do not remove these channels: amplified, they vary by up to {swing} times as much as an ordinary one."
             if not constant.size
             else "These channels are constant for nearly all inputs; the layer behind can take them into its bias."
         )
-        return f"{lead} {remedy}", snippet
     who = "These channels are" if constant.size == lifted.size else f"Of these, {channels(constant)} are"
-    return (
+    return Remedy(
         f"{who} constant for nearly all inputs. Set their weights to zero and their folded bias to beta, check that "
-        "the output in float stays the same, then quantise."
-    ), ""
+        "the output in float stays the same, then quantise.",
+        finer_scale(facts, layer).text,
+    )

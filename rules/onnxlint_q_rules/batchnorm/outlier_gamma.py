@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.gains import compare_gains
+from onnxlint_q.analysis.causes.gains import compare_gains
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Silence, Subject
 from onnxlint_q.judge.facts import Facts
@@ -129,15 +129,13 @@ class OutlierGamma(Rule):
                 continue
             view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.WARNING)
             listed = outliers[np.argsort(-gains.ratio[outliers], kind="stable")]
-            remedy, snippet = finer_scale(facts, layer)
             finding = self.finding(
                 facts.model.locate(norm.node),
                 f"The gain of {channels(listed)} is up to {times(float(gains.ratio[listed[0]]))} times that of an "
                 "ordinary channel; folded into the layer, mean channel SQNR under one int8 scale falls from "
                 f"{before:.0f} to {after:.0f} dB and average precision from {layer.before.average_precision:.3f} to "
                 f"{layer.weight.average_precision:.3f}.",
-                remedy=f"{remedy} When training again, put weight decay on gamma.",
-                snippet=snippet,
+                remedy=finer_scale(facts, layer).within(tail="When training again, put weight decay on gamma."),
                 metrics={
                     "largest_gain_ratio": float(gains.ratio[listed[0]]),
                     "outlier_channels": int(outliers.size),

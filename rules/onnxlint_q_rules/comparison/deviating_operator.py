@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.observed.compared import Compared, ComparedRow
-from onnxlint_q.finding import Confidence, Finding
+from onnxlint_q.finding import Confidence, Finding, Remedy
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.quantizer_options import exclude_named, quantize_static
 from onnxlint_q.judge.rule import Example
@@ -94,10 +94,16 @@ class DeviatingOperator(JumpRule):
                     part="operator",
                     tensor=row.node,
                     alone_db=None,
-                    remedy="compare attributes and operands of the operator in the two files"
-                    + (", and of what was fused with it" if row.fused else "; if they are the same, keep it in float"),
-                    # What belongs to the operator is not kept in float with it.
-                    snippet="" if row.fused else quantize_static(exclude_named([row.reference_node])),
+                    remedy=Remedy(
+                        "compare attributes and operands of the operator in the two files"
+                        + (
+                            ", and of what was fused with it"
+                            if row.fused
+                            else "; if they are the same, keep it in float"
+                        ),
+                        # What belongs to the operator is not kept in float with it.
+                        snippet="" if row.fused else quantize_static(exclude_named([row.reference_node])),
+                    ),
                 )
 
     def _unexplained(self, compared: Compared, row: ComparedRow) -> bool:

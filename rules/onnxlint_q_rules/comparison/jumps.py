@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from onnxlint_q.analysis.observed.compared import JUMP_DB, BiasReading, Compared, ComparedRow, WeightReading
 from onnxlint_q.analysis.pairing.match import STRANGE
-from onnxlint_q.finding import CONFIRM_BELOW_DB, Confidence, Finding, Location, Metric, Severity
+from onnxlint_q.finding import CONFIRM_BELOW_DB, Confidence, Finding, Location, Metric, Remedy, Severity
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Rule, option
 
@@ -114,8 +114,7 @@ class JumpRule(Rule):
         part: str,
         tensor: str,
         alone_db: float | None,
-        remedy: str,
-        snippet: str = "",
+        remedy: str | Remedy,
         metrics: Mapping[str, Metric] | None = None,
     ) -> Finding:
         """A finding about what takes part in the jump at `row`, which a run has confirmed."""
@@ -126,7 +125,6 @@ class JumpRule(Rule):
             message,
             severity=Severity.INFO if healed else Severity.ERROR if broken else self.severity,
             remedy=remedy,
-            snippet=snippet,
             measured=True,
             metrics={
                 "part": part,

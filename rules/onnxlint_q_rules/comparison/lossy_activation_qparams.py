@@ -22,9 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.observed.compared import Compared, ComparedRow
-from onnxlint_q.finding import Finding, Location, Metric
+from onnxlint_q.finding import Finding, Location, Metric, Remedy, Requantisation, TensorRange
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import override, quantize_static
 from onnxlint_q.judge.rule import Example
 from onnxlint_q_rules.comparison.jumps import JumpRule, fall
 from onnxlint_q_rules.qdq.pairs import Pairs, where
@@ -123,10 +122,10 @@ class LossyActivationQparams(JumpRule):
             tensor=held.quantized,
             alone_db=alone,
             metrics=metrics,
-            remedy=(
-                "calibrate again with the preprocessing and the data of the deployment, or give the tensor its range"
+            remedy=Remedy(
+                "calibrate again with the preprocessing and the data of the deployment, or give the tensor its range",
+                change=_range(held),
             ),
-            snippet=_override(held),
         )
 
 
@@ -151,11 +150,12 @@ def _reading(row: ComparedRow) -> tuple[str, Mapping[str, Metric]]:
     }
 
 
-def _override(row: ComparedRow) -> str:
+def _range(row: ComparedRow) -> Requantisation | None:
     reading = row.qparams
     if reading is None:
-        return ""
-    return quantize_static(override(row.reference, min(reading.float_low, 0.0), max(reading.float_high, 0.0)))
+        return None
+    own = TensorRange(row.reference, min(reading.float_low, 0.0), max(reading.float_high, 0.0))
+    return Requantisation(ranges=(own,))
 
 
 def _place(facts: Facts, held: ComparedRow) -> Location:

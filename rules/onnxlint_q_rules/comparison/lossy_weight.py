@@ -31,10 +31,11 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.observed.compared import Compared, ComparedRow, WeightReading
-from onnxlint_q.finding import Finding
+from onnxlint_q.finding import Finding, Remedy, Requantisation
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.quantizer_options import exclude_named, quantize_static
 from onnxlint_q.judge.rule import Example, option
+from onnxlint_q_rules.advice import PER_CHANNEL_OPSET
 from onnxlint_q_rules.comparison.jumps import JumpRule, fall
 
 _FLOAT = """
@@ -118,21 +119,21 @@ class LossyWeight(JumpRule):
             taking = self.weight(row)
             if taking is not None:
                 weight, alone = taking
-                yield self._report(compared, row, row, weight, alone)
+                yield self._report(facts, compared, row, row, weight, alone)
             elif self.inherits(row) and self.takes_part(row, row.before_db):
                 before = compared.row(row.reads[0])
                 if before is not None and before.weight is not None:
-                    yield self._report(compared, row, before, before.weight, row.before_db)
+                    yield self._report(facts, compared, row, before, before.weight, row.before_db)
 
     def _report(
         self,
+        facts: Facts,
         compared: Compared,
         row: ComparedRow,
         layer: ComparedRow,
         weight: WeightReading,
         alone: float | None,
     ) -> Finding:
-        remedy, snippet = self._remedy(layer, weight)
         return self.report(
             compared,
             row,
@@ -147,8 +148,7 @@ class LossyWeight(JumpRule):
                 "lost_channels": self._lost(weight),
                 "scale_excess": weight.excess,
             },
-            remedy=remedy,
-            snippet=snippet,
+            remedy=self._remedy(facts, layer, weight),
         )
 
     def _lost(self, weight: WeightReading) -> int:
@@ -165,17 +165,23 @@ class LossyWeight(JumpRule):
             f"{self._lost(weight)} of {weight.channels_db.size} less than {self.lost_db:g} dB{coarse}"
         )
 
-    def _remedy(self, row: ComparedRow, weight: WeightReading) -> tuple[str, str]:
+    def _remedy(self, facts: Facts, row: ComparedRow, weight: WeightReading) -> Remedy:
         excluded = quantize_static(exclude_named([row.reference_node]))
         if weight.excess > self.coarse_ratio:
-            return (
+            return Remedy(
                 "give the weight the scale absmax / 127; quantisers enlarge it where the int32 bias would overflow, "
                 "which a larger scale of the input or a smaller bias avoids; or keep the layer in float",
-                excluded,
+                snippet=excluded,
             )
         if weight.scales > 1:
-            return "every channel has its own scale already: keep the layer in float", excluded
-        return (
+            return Remedy("every channel has its own scale already: keep the layer in float", snippet=excluded)
+        if facts.model.opset < PER_CHANNEL_OPSET:
+            return Remedy(
+                f"give every output channel its own scale, for which the float model has to be of opset "
+                f"{PER_CHANNEL_OPSET} or later, or keep the layer in float",
+                snippet=excluded,
+            )
+        return Remedy(
             "give every output channel its own scale, or keep the layer in float",
-            quantize_static("per_channel=True"),
+            change=Requantisation(per_channel=True),
         )

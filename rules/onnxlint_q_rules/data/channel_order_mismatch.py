@@ -105,6 +105,7 @@ class ChannelOrderMismatch(Rule):
             f"channel from what its BatchNormalization recorded in training, and {nearer:.2f} with the channels in "
             "the other order",
             metrics={"misfit_nats": distance, "swapped_misfit_nats": nearer},
-            remedy="check in which order the network was trained, RGB or BGR, and feed that",
-            snippet="--channel-order bgr (or rgb)",
+            remedy="check in which order the network was trained, RGB or BGR, and feed that: as below where the "
+            "pictures were read as RGB, the default, else with rgb",
+            snippet="--channel-order bgr",
         )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from onnxlint_q.finding import Confidence, Finding, Severity
+from onnxlint_q.finding import Confidence, Conversion, Finding, Remedy, Severity
 from onnxlint_q.graph import Format
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule
@@ -20,6 +20,7 @@ from onnxlint_q_rules.advice import whole_model
 
 _PER_CHANNEL = 13
 _ANY = 10
+_TARGET = 17
 
 
 def _network(opset: int) -> str:
@@ -46,8 +47,9 @@ class OpsetBlocksPerChannel(Rule):
     Runtime's quantiser writes a model that does not load, and others silently use one scale for the tensor.
 
     ## What to do
-    Export the model again at opset 13 or higher (17 is a good choice). onnx.version_converter is the second choice:
-    compare the outputs, because it mistranslates some Resize nodes.
+    Export the model again at opset 13 or higher (17 is a good choice). onnx.version_converter is the second choice,
+    because it mistranslates some Resize nodes: `--probe` and `--calibrate` convert the model, run it, and print the
+    call where its outputs stay the same.
 
     ## Sources
     ONNX operator specification, DequantizeLinear-10 and -13; intel/neural-compressor#819; onnxruntime 1.31.1,
@@ -80,9 +82,20 @@ class OpsetBlocksPerChannel(Rule):
         yield self.finding(
             whole_model(facts),
             f"Opset {opset} {lack}; opset {needed} has them.",
-            remedy="Export the model again at opset 13 or higher. If you cannot, convert it and compare the outputs; "
-            "do not call quantize_static(per_channel=True) on it as it is, the result does not load.",
-            snippet="onnx.version_converter.convert_version(onnx.load(path), 17)",
+            remedy=_remedy(is_float=facts.is_float),
             metrics={"opset": opset, "needed_opset": needed, "layers": len(facts.layers)},
             severity=Severity.WARNING if facts.is_float else Severity.INFO,
         )
+
+
+def _remedy(*, is_float: bool) -> Remedy:
+    """A quantised file is not what is to be converted."""
+    again = "Export the float model again from its framework at opset 13 or higher"
+    as_it_is = "Do not call quantize_static(per_channel=True) on it as it is: the result does not load."
+    if not is_float:
+        return Remedy(f"{again}, and quantise that.")
+    return Remedy(
+        f"{again}. {as_it_is} If you cannot export it, convert it.",
+        f"{again}. {as_it_is}",
+        Conversion(_TARGET),
+    )

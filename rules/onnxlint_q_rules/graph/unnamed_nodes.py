@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import ClassVar
 
 from onnxlint_q.analysis.placement import is_quantized
@@ -98,7 +99,7 @@ small (float[N, 4] x) => (float[N, 4] y) {
             f"Of {len(concerned)} nodes that can be quantised {len(unnamed)} have no name and {len(repeated)} share "
             f"theirs, {weighty} of them layers with weights, so they cannot be put into an exclude list one by one.",
             remedy="Name the nodes and save the file; the model stays the same.",
-            snippet=_NAME_THEM,
+            snippet=_name_them(facts.model.name),
             metrics={
                 "unnamed_nodes": len(unnamed),
                 "repeated_names": len(repeated),
@@ -109,7 +110,16 @@ small (float[N, 4] x) => (float[N, 4] y) {
         )
 
 
-_NAME_THEM = "for i, node in enumerate(model.graph.node): node.name = f'{node.op_type}_{i}'"
+def _name_them(path: str) -> str:
+    """Lines that write the model with names beside its file."""
+    file = PurePath(path)
+    return "\n".join(
+        (
+            f"model = onnx.load({path!a})",
+            "for i, node in enumerate(model.graph.node): node.name = f'{node.op_type}_{i}'",
+            f"onnx.save(model, {str(file.with_name(f'{file.stem}-named{file.suffix}'))!a})",
+        )
+    )
 
 
 def _describe(node: Node) -> str:

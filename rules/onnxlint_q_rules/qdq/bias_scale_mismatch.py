@@ -20,10 +20,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxlint_q.finding import Confidence, Finding, Severity
+from onnxlint_q.finding import Confidence, Finding, Remedy, Requantisation, Severity
 from onnxlint_q.graph import Layer, Model, Node
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import quantize_static
 from onnxlint_q.judge.rule import Example, Rule, option
 from onnxlint_q_rules.qdq.pairs import Vector, dequantizer
 
@@ -96,11 +95,11 @@ class BiasScaleMismatch(Rule):
                     f"the bias of {node.op_type} {node.label!r} has {ratio[worst]:.4g} times the scale that integer "
                     f"kernels take for granted (input scale times weight scale) in {wrong} of {ratio.size} channels",
                     metrics={"worst_ratio": float(ratio[worst]), "worst_channel": worst, "channels": wrong},
-                    remedy=(
+                    remedy=Remedy(
                         "store the bias as round(bias / (s_x * s_w)) in int32 with the scale s_x * s_w and zero "
-                        "point 0, or leave it in float"
+                        "point 0, or leave it in float",
+                        change=Requantisation(options=("extra_options={'QuantizeBias': False}",)),
                     ),
-                    snippet=quantize_static('extra_options={"QuantizeBias": False}'),
                 )
 
 

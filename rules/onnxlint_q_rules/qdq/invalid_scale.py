@@ -20,10 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q.finding import Confidence, Finding, Severity
+from onnxlint_q.finding import Confidence, Finding, Remedy, Requantisation, Severity
 from onnxlint_q.graph import Model, QuantizedTensor
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import quantize_static
 from onnxlint_q.judge.rule import Example, Rule
 
 
@@ -99,11 +98,11 @@ class InvalidScale(Rule):
                     facts.model.locate(pair.node),
                     f"{pair.role.value} {pair.tensor!r}: {what}",
                     metrics={"tensor": pair.tensor, "values": count},
-                    remedy=(
+                    remedy=Remedy(
                         "quantise again; if a dead channel or a constant tensor gave an empty range, remove it or "
-                        "put a floor under the range"
+                        "put a floor under the range",
+                        change=Requantisation(options=("extra_options={'MinimumRealRange': 0.0001}",)),
                     ),
-                    snippet=quantize_static('extra_options={"MinimumRealRange": 0.0001}'),
                 )
 
 

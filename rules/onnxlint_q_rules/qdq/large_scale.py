@@ -285,15 +285,14 @@ gate (float[1, 8] x) => (float[1, 8] y)
             low, high = usage.span
             message += f", the data is in {low:.3g} to {high:.3g}"
             metrics |= {"observed_low": low, "observed_high": high}
-        how, snippet = usage.recalibration(facts.model, bad)
+        how = usage.recalibration(facts.model, bad)
         again = _INPUT if pairs.from_input(pair) else _AGAIN
         return self.finding(
             where(facts.model, pair),
             message,
             severity=Severity.ERROR if usage.used_codes < self.error_codes else None,
             metrics=metrics,
-            remedy=f"{again}, {how}",
-            snippet=snippet,
+            remedy=replace(how, text=f"{again}, {how.text}"),
             measured=True,
         )
 

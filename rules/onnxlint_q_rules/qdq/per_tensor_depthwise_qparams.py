@@ -24,10 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.finding import Confidence, Finding, Severity
+from onnxlint_q.finding import Confidence, Finding, Remedy, Requantisation, Severity
 from onnxlint_q.graph import Model
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, option
+from onnxlint_q_rules.advice import PER_CHANNEL_OPSET
 from onnxlint_q_rules.qdq.pairs import dequantizer
 
 _NETWORK = """
@@ -121,11 +122,11 @@ class PerTensorDepthwiseQparams(Rule):
                     "fraction_under_16_codes": float(np.mean(used < 16)),
                     "average_precision": precision,
                 },
-                remedy=(
-                    "quantise the float model again with one scale a channel (opset 13 or later); where the target "
-                    "has none, equalise the channels across layers first"
+                remedy=Remedy(
+                    f"quantise the float model again with one scale a channel (opset {PER_CHANNEL_OPSET} or later); "
+                    "where the target has none, equalise the channels across layers first",
+                    change=Requantisation(per_channel=True) if facts.model.opset >= PER_CHANNEL_OPSET else None,
                 ),
-                snippet="quantize_static(..., per_channel=True)",
             )
 
 

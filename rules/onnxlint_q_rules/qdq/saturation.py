@@ -24,7 +24,7 @@ percentile for one network, so 0.1 % is where doubt begins).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -126,7 +126,7 @@ class Saturation(Rule):
         )
         if usage.clip_db is not None:
             message += f"; clipping alone leaves {usage.clip_db:.0f} dB"
-        how, snippet = usage.recalibration(facts.model, bad)
+        how = usage.recalibration(facts.model, bad)
         return self.finding(
             where(facts.model, pair),
             message,
@@ -139,11 +139,11 @@ class Saturation(Rule):
                 "quantised_low": held.low,
                 "quantised_high": held.high,
             },
-            remedy=(
-                f"calibrate again with data like that of the deployment and a range that holds it, {how}; if clipping "
-                "was meant, compare the outputs of the float and the quantised model before keeping it"
+            remedy=replace(
+                how,
+                text=f"calibrate again with data like that of the deployment and a range that holds it, {how.text}; if "
+                "clipping was meant, compare the outputs of the float and the quantised model before keeping it",
             ),
-            snippet=snippet,
         )
 
     def _severity(self, fraction: float, clip_db: float | None) -> Severity:

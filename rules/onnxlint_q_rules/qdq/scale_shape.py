@@ -83,10 +83,9 @@ class ScaleShape(Rule):
                     f"{pair.role.value} {pair.tensor!r}: {problem}",
                     metrics={"tensor": pair.tensor, "axis": pair.axis, "block_size": pair.block_size},
                     remedy=(
-                        "quantise again from a model of opset 13 or later, with one scale a slice of the channel "
+                        "quantise again from a float model of opset 13 or later, with one scale a slice of the channel "
                         "axis (0 for Conv, 1 for ConvTranspose, the output axis of Gemm and MatMul)"
                     ),
-                    snippet="onnx.version_converter.convert_version(model, 13)" if facts.model.opset < 13 else "",
                 )
 
 

@@ -22,9 +22,9 @@ import numpy as np
 from onnxlint_q.analysis.grid import Grid, grid
 from onnxlint_q.analysis.number_formats import sqnr_db
 from onnxlint_q.analysis.observed.observations import TensorObservation
+from onnxlint_q.finding import Remedy, Requantisation, TensorRange
 from onnxlint_q.graph import Model, QuantizedTensor
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import override, quantize_static
 from onnxlint_q_rules.qdq.pairs import Pairs
 
 # Five bits of eight: below, an end is known to no better than a thirtieth of the span.
@@ -138,31 +138,31 @@ class Usage:
         relu = self.grid.low == 0
         return relu, relu and bool(np.isclose(self.grid.high, _RELU6, rtol=0.002))
 
-    def recalibration(self, model: Model, spoiled: Mapping[str, Usage]) -> tuple[str, str]:
-        """How the float model gets a better range here: a clause, and the call; no call while others come first."""
+    def recalibration(self, model: Model, spoiled: Mapping[str, Usage]) -> Remedy:
+        """How the float model gets a better range here, its text a clause; no change while others come first."""
         if self.real is None:
             integer = self.pair.node.operator.codes is not None
-            options = ["quant_format=QuantFormat.QOperator"] * integer + ["calibrate_method=CalibrationMethod.MinMax"]
+            options = ("quant_format=QuantFormat.QOperator",) if integer else ()
             why = "" if self.span is not None else ": from the codes, all that this file has here, no range can be read"
-            return f"as below{why}", quantize_static(*options)
+            change = Requantisation(options=(*options, "calibrate_method=CalibrationMethod.MinMax"))
+            return Remedy(f"as below{why}", change=change)
         first = spoiled_by(model, self, spoiled)
         if first is not None:
-            return (
+            return Remedy(
                 f"but mend {first.pair.tensor!r} first: it is too coarse or clipped, and what the file has here is "
-                "computed from it",
-                "",
+                "computed from it"
             )
         if self.made_up:
-            return "with data: the range of random values is not the right one either", ""
+            return Remedy("with data: the range of random values is not the right one either")
         low, high = min(self.real.low, 0.0), max(self.real.high, 0.0)
         if not self._is_better(low, high):
-            return (
+            return Remedy(
                 "and clip outliers by a percentile: a range for all that the data has here would be no better",
-                quantize_static("calibrate_method=CalibrationMethod.Percentile"),
+                change=Requantisation(options=("calibrate_method=CalibrationMethod.Percentile",)),
             )
-        return (
+        return Remedy(
             f"or give it the range that the data has in front of its quantiser, {low:.4g} to {high:.4g}, as below",
-            quantize_static(override(_float_name(model, self.pair), low, high)),
+            change=Requantisation(ranges=(TensorRange(_float_name(model, self.pair), low, high),)),
         )
 
     def _is_better(self, low: float, high: float) -> bool:

@@ -16,7 +16,7 @@ Source: arithmetic, one bit for each factor of two.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -96,12 +96,11 @@ class WastedRange(Rule):
                 low, high = usage.span
                 message += f"{low:.3g} to {high:.3g} "
                 metrics |= {"observed_low": low, "observed_high": high}
-            how, snippet = usage.recalibration(facts.model, bad)
+            how = usage.recalibration(facts.model, bad)
             yield self.finding(
                 where(facts.model, pair),
                 f"{message}that the calibration data uses: {np.log2(ratio):.1f} bits are lost",
                 severity=Severity.ERROR if ratio > self.error_ratio else None,
                 metrics=metrics,
-                remedy=f"calibrate again with data like that of the deployment, {how}",
-                snippet=snippet,
+                remedy=replace(how, text=f"calibrate again with data like that of the deployment, {how.text}"),
             )

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.causes import constant_channels
+from onnxlint_q.analysis.causes.chain import constant_channels
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Silence, Subject
 from onnxlint_q.judge.facts import Facts
@@ -115,13 +115,13 @@ class CollapsedChannels(Rule):
                 yield Silence(place, f"{lost.size} of {alive} channels collapse, no more than {self.share:.0%}")
                 continue
             view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.INFO)
-            remedy, snippet = finer_scale(facts, layer)
             finding = self.finding(
                 place,
                 f"One int8 scale rounds every weight of {lost.size} of {total} output channels to zero "
                 f"({channels(lost)}){_besides(int(idle.size), total - int(lost.size))}.",
-                remedy=f"{remedy} If the float model gives the same output without these channels, prune them.",
-                snippet=snippet,
+                remedy=finer_scale(facts, layer).within(
+                    tail="If the float model gives the same output without these channels, prune them."
+                ),
                 metrics={
                     "collapsed_channels": int(lost.size),
                     "collapsed_fraction": float(lost.size / alive),

@@ -153,13 +153,11 @@ class LowDepthwiseAveragePrecision(Rule):
                 yield Silence(place, drop_reason(known, self.drop_above_db, mean_db, self.blind_below_db))
                 continue
             clause, metrics = shared_scale(layer)
-            remedy, snippet = finer_scale(facts, layer)
             finding = self.finding(
                 place,
                 f"One int8 scale serves {metrics['channels']} {'depthwise' if self.depthwise else 'output'} channels, "
                 f"{clause}.",
-                remedy=remedy,
-                snippet=snippet,
+                remedy=finer_scale(facts, layer),
                 metrics={**metrics, "forecast_db": view.forecast_db},
                 claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
                 severity=view.severity,

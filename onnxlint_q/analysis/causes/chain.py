@@ -16,8 +16,8 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.causes.gains import Gains, compare_gains
 from onnxlint_q.analysis.folding import BatchNorm
-from onnxlint_q.analysis.gains import Gains, compare_gains
 from onnxlint_q.analysis.number_formats import INT8
 from onnxlint_q.analysis.observed.observations import TensorObservation
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR

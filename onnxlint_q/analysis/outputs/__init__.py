@@ -1,0 +1,1 @@
+"""What the outputs of a model hold, and which of their positions count."""

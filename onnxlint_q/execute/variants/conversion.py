@@ -1,0 +1,77 @@
+"""A model converted to another opset by onnx's converter, in a process of its own.
+
+The converter is native code that may crash, or never end, on a model that it does not expect; then the process does.
+What runs there are the lines that a user would type.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from onnxlint_q.execute.executable import Executable
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
+from onnxlint_q.finding import Conversion
+
+
+class NotConvertibleError(Exception):
+    """The converter fails; the text says why, in one line."""
+
+
+def lines(source: str, target: str, change: Conversion) -> str:
+    """Python that writes the converted model of the file `source` to `target`; it needs `import onnx`."""
+    load = f"onnx.load({source!a})"
+    if not change.without_defaults:
+        return f"onnx.save(onnx.version_converter.convert_version({load}, {change.opset}), {target!a})"
+    return "\n".join(
+        (
+            f"model = {load}",
+            "constants = {tensor.name for tensor in model.graph.initializer}",
+            "inputs = [value for value in model.graph.input if value.name not in constants]",
+            "del model.graph.input[:]",
+            "model.graph.input.extend(inputs)",
+            f"onnx.save(onnx.version_converter.convert_version(model, {change.opset}), {target!a})",
+        )
+    )
+
+
+def converted(source: Path, change: Conversion, limits: Limits = DEFAULT_LIMITS) -> Executable:
+    """The model of a file, converted.
+
+    Raises:
+        NotConvertibleError: the converter fails, crashes or takes too long.
+    """
+    with tempfile.TemporaryDirectory(prefix="onnxlint-q-") as folder:
+        target = Path(folder) / "converted.onnx"
+        code = f"import onnx\n{lines(str(source), str(target), change)}"
+        try:
+            done = subprocess.run(
+                # -P: what lies in the working directory is not imported.
+                [sys.executable, "-P", "-c", code],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=limits.seconds_per_run,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise NotConvertibleError(f"the converter took longer than {limits.seconds_per_run:g} seconds") from error
+        if done.returncode:
+            raise NotConvertibleError(_reason(done.returncode, done.stderr))
+        try:
+            return Executable(onnx.load(target), {}, {})
+        except (OSError, DecodeError) as error:
+            raise NotConvertibleError("what the converter writes is no model") from error
+
+
+def _reason(code: int, stderr: bytes) -> str:
+    """The message of the exception that ended the process."""
+    if code < 0:
+        return f"the converter crashed (signal {-code})"
+    said = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    last = said[-1] if said else f"the converter ended with code {code}"
+    return last if len(last) <= 300 else f"{last[:297]}..."

@@ -1,0 +1,256 @@
+"""The trial of each remedy: what it changes is run, and words, figures and the printed call follow from that.
+
+A change of the quantisation is judged by the whole scheme with it beside the whole scheme without, on the same samples;
+a conversion by whether ONNX Runtime loads what the converter writes, and computes the same of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
+from onnxlint_q.execute.executable import Executable, as_stored
+from onnxlint_q.execute.limits import Allowance
+from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.session import NotRunnableError
+from onnxlint_q.execute.variants.conversion import NotConvertibleError, converted, lines
+from onnxlint_q.execute.variants.experiment_runs import Errors
+from onnxlint_q.execute.variants.output_error import Comparable, OutputError
+from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
+from onnxlint_q.execute.variants.workbench import Workbench
+from onnxlint_q.finding import Conversion, Finding, Requantisation, Tried
+from onnxlint_q.judge.quantizer_options import requantised
+from onnxlint_q.judge.verdict import Verdict, VerdictLevels, worst
+
+# A ten-thousandth of the output's amplitude: what other kernels of the same operators differ by at most.
+SAME_DB = 80.0
+# Less is what a handful of samples more or less would change.
+GAIN_DB = 0.5
+CONVERSION_SAMPLES = 4
+"""How many a converted model is compared on."""
+RANGES_TRIED = 4
+"""Findings whose ranges are tried, the worst ones: each costs as much as a whole scheme."""
+RANGE_SECONDS = 60.0
+# Scales per channel came with opset 13. A conversion to it may work where a longer way does not.
+_LOWEST = 13
+
+Change = Requantisation | Conversion
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What becomes of a remedy that was tried.
+
+    Attributes:
+        tried: what a report says of it.
+        change: what was tried; None where it is no remedy.
+        snippet: the call for it.
+    """
+
+    tried: Tried
+    change: Change | None = None
+    snippet: str = ""
+
+
+def try_requantisations(
+    bench: Workbench,
+    findings: Sequence[Finding],
+    errors: Errors,
+    levels: VerdictLevels,
+    samples: Samples,
+    progress: Progress = silent,
+) -> tuple[Finding, ...]:
+    """The findings with what came of remedies that change how the model is quantised.
+
+    Ranges are tried one by one under the better of the two schemes that `quantize_static` makes, those of the worst
+    findings only.
+
+    Args:
+        bench: calibrated.
+        findings: tested already; those that are refuted advise nothing.
+        errors: of whole schemes, on `samples`.
+        levels: what is enough.
+        samples: a fresh pass each time it is called.
+        progress: told how many runs are done.
+
+    Raises:
+        NotRunnableError: ONNX Runtime cannot run a variant.
+        DataError: a sample cannot be read.
+    """
+    whole = {scheme: error for scheme in DEFAULT_SCHEMES if (error := errors.get(Experiment(scheme))) is not None}
+    asked = [f for f in findings if f.counts and isinstance(f.change, Requantisation) and not f.change.options]
+    outcomes: dict[Change, Outcome] = dict(_finer_scales(bench, whole, levels))
+    best = _best(bench, whole)
+    if best is not None:
+        outcomes |= _ranges(bench, asked, best, whole[best], levels, samples, progress)
+    return tuple(_with(finding, outcomes) for finding in findings)
+
+
+def try_conversions(bench: Workbench, findings: Sequence[Finding], samples: Samples) -> tuple[Finding, ...]:
+    """The findings with what came of remedies that convert the model.
+
+    Args:
+        bench: of the model; it needs no ranges.
+        findings: any.
+        samples: a few; a fresh pass each time it is called.
+
+    Raises:
+        DataError: a sample cannot be read.
+    """
+    wanted = {finding.change for finding in findings if isinstance(finding.change, Conversion) and finding.counts}
+    if not wanted or as_stored(bench.measured.model).weight_bytes > bench.limits.converted_bytes:
+        return tuple(findings)
+    outcomes: dict[Change, Outcome] = {change: _conversion(bench, change, samples) for change in wanted}
+    return tuple(_with(finding, outcomes) for finding in findings)
+
+
+def _with(finding: Finding, outcomes: Mapping[Change, Outcome]) -> Finding:
+    outcome = outcomes.get(finding.change) if finding.change is not None and finding.counts else None
+    if outcome is None:
+        return finding
+    remedy = finding.remedy if outcome.change is not None else finding.otherwise
+    return replace(finding, remedy=remedy, snippet=outcome.snippet, change=outcome.change, tried=outcome.tried)
+
+
+def _finer_scales(
+    bench: Workbench, whole: Mapping[Scheme, OutputError], levels: VerdictLevels
+) -> Iterator[tuple[Requantisation, Outcome]]:
+    """One scale a channel instead of one a tensor: both were run as schemes already."""
+    before, after = whole.get(INT8_PER_TENSOR), whole.get(INT8_PER_CHANNEL)
+    if before is None or after is None or not before.has_signal or not after.has_signal:
+        return
+    change = Requantisation(per_channel=True)
+    gain, figures = _gain(before, after), _figures(before, after)
+    if gain >= GAIN_DB and _survives(bench, levels, after):
+        tried = Tried(f"Tried: {figures}, everything quantised.", *_decibels(before, after), INT8_PER_CHANNEL.name)
+        yield change, Outcome(tried, change, requantised(change))
+        return
+    how = "helps, not enough" if gain >= GAIN_DB else "was tried and does not help"
+    said = f"One scale a channel {how}: {figures}, everything quantised."
+    yield change, Outcome(Tried(said, *_decibels(before, after), INT8_PER_CHANNEL.name))
+
+
+def _survives(bench: Workbench, levels: VerdictLevels, error: OutputError) -> bool:
+    """Whether the worst output survives with this error; on made-up inputs it is chance which class is the largest."""
+    made_up = bench.observations is not None and bench.observations.synthetic
+    compared = (figures for figures in error.outputs if figures.comparable is Comparable.YES)
+    verdicts = (levels.verdict(figures.sqnr_db, None if made_up else figures.agreement) for figures in compared)
+    return worst(verdicts) is Verdict.SURVIVES
+
+
+def _best(bench: Workbench, whole: Mapping[Scheme, OutputError]) -> Scheme | None:
+    """The scheme that leaves the most, of those that a file of this opset can hold."""
+    opset = bench.measured.model.opset
+    possible = [
+        scheme
+        for scheme, error in whole.items()
+        if error.has_signal and error.worst_db is not None and (opset >= _LOWEST or not scheme.per_channel)
+    ]
+    return max(possible, key=lambda scheme: whole[scheme].worst_db or -math.inf, default=None)
+
+
+def _ranges(
+    bench: Workbench,
+    findings: Sequence[Finding],
+    scheme: Scheme,
+    before: OutputError,
+    levels: VerdictLevels,
+    samples: Samples,
+    progress: Progress,
+) -> dict[Change, Outcome]:
+    """Each change of ranges alone."""
+    listed = sorted(
+        (finding for finding in findings if isinstance(finding.change, Requantisation) and finding.change.ranges),
+        key=lambda finding: math.inf if finding.measured_db is None else finding.measured_db,
+    )
+    changes = list(dict.fromkeys(f.change for f in listed if isinstance(f.change, Requantisation)))[:RANGES_TRIED]
+    variants = {change: partial(_with_ranges, bench, scheme, change) for change in changes}
+    errors = run_variants(bench, variants, samples, progress, Allowance(RANGE_SECONDS))
+    return {
+        change: _of_ranges(bench, change, scheme, before, after, levels)
+        for change, after in errors.items()
+        if after.samples == before.samples and after.has_signal
+    }
+
+
+def _with_ranges(bench: Workbench, scheme: Scheme, change: Requantisation) -> Executable:
+    ranges = {one.tensor: (one.low, one.high) for one in change.ranges}
+    return bench.with_ranges(ranges).executable(Experiment(scheme))
+
+
+def _of_ranges(
+    bench: Workbench,
+    change: Requantisation,
+    scheme: Scheme,
+    before: OutputError,
+    after: OutputError,
+    levels: VerdictLevels,
+) -> Outcome:
+    gain, under = _gain(before, after), f"{_figures(before, after)}, everything quantised under {scheme.name}"
+    figures = (*_decibels(before, after), scheme.name)
+    if gain >= GAIN_DB:
+        how = "Tried" if _survives(bench, levels, after) else "Helps, not enough"
+        made = replace(change, per_channel=scheme.per_channel)
+        return Outcome(Tried(f"{how}: {under}.", *figures), made, requantised(made))
+    ends = ", ".join(f"{one.low:.3g} to {one.high:.3g}" for one in change.ranges)
+    how = "harms" if gain <= -GAIN_DB else "does not help"
+    return Outcome(Tried(f"Clipping to {ends} was tried and {how}: {under}.", *figures))
+
+
+def _decibels(before: OutputError, after: OutputError) -> tuple[float | None, float | None]:
+    return before.worst_db, after.worst_db
+
+
+def _gain(before: OutputError, after: OutputError) -> float:
+    """Decibels gained; infinite where nothing is lost any more."""
+    if after.worst_db is None:
+        return math.inf
+    return after.worst_db - before.worst_db if before.worst_db is not None else -math.inf
+
+
+def _figures(before: OutputError, after: OutputError) -> str:
+    """`3.1 -> 8.2 dB`."""
+    if before.worst_db is None or after.worst_db is None:
+        ends = ("no noise" if db is None else f"{db:.1f} dB" for db in _decibels(before, after))
+        return " -> ".join(ends)
+    return f"{before.worst_db:.1f} -> {after.worst_db:.1f} dB"
+
+
+def _conversion(bench: Workbench, change: Conversion, samples: Samples) -> Outcome:
+    """The wanted opset, else the lowest that works; where none does, why the wanted one does not."""
+    model, reasons = bench.measured.model, list[str]()
+    defaults = len(model.proto.graph.input) > len(model.inputs)
+    for target in dict.fromkeys((change.opset, *range(_LOWEST, change.opset))):
+        for without in (False, True) if defaults else (False,):
+            made = Conversion(target, without)
+            found = _converted(bench, made, samples)
+            if isinstance(found, str):
+                reasons.append(found)
+                continue
+            same = "are identical" if found.worst_db is None else f"agree to {found.worst_db:.0f} dB"
+            said = f"Converting was tried: at opset {target} ONNX Runtime runs it, and the outputs {same}."
+            beside = str(model.path.with_name(f"{model.path.stem}-opset{target}.onnx"))
+            return Outcome(Tried(said, after_db=found.worst_db), made, lines(model.name, beside, made))
+    return Outcome(Tried(f"Converting to opset {change.opset} was tried and fails: {reasons[0].rstrip('.')}."))
+
+
+def _converted(bench: Workbench, change: Conversion, samples: Samples) -> OutputError | str:
+    """How far the converted model is from the one in the file; words where it is none."""
+    model = bench.measured.model
+    stored = replace(bench, float_model=as_stored(model))
+    try:
+        made = converted(model.path, change, bench.limits)
+        error = run_variants(stored, {change: lambda: made}, samples)[change]
+    except NotConvertibleError as failed:
+        return str(failed)
+    except NotRunnableError as failed:
+        return f"ONNX Runtime refuses it: {failed}"
+    if not error.has_signal:
+        return "no output could be compared"
+    if error.worst_db is not None and error.worst_db < SAME_DB:
+        return f"its outputs differ from those of the file ({error.worst_db:.0f} dB)"
+    return error
