@@ -40,6 +40,10 @@ class DataError(OnnxlintError):
     """The calibration data cannot be read or does not fit the model's inputs."""
 
 
+class DefectError(Exception):
+    """Something that should not happen, and happened in another process; the text is that of `with_place` there."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)` for the nearest known word in any case, empty where none is near."""
     by_fold = {name.casefold(): name for name in known}
@@ -59,6 +63,8 @@ def as_one_line(error: Exception, subject: str = "") -> str:
 
 def with_place(error: Exception) -> str:
     """Kind, text and place of an error that should not happen: `KeyError: 'b' (layers.py:124)`."""
+    if isinstance(error, DefectError):
+        return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{place}"

@@ -189,6 +189,20 @@ class Location:
         return self.node or self.output
 
 
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Why a rule does not fire at a place where it looked; told to who debugs, and nowhere else.
+
+    Attributes:
+        location: where.
+        unmet: the first of its conditions that is not met there, in words and with the number: `average precision 0.31
+            is not under 0.25`.
+    """
+
+    location: Location
+    unmet: str
+
+
 Metric = float | int | str | bool | None
 
 

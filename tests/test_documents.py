@@ -23,8 +23,16 @@ STANDS_FOR = {
     "float.onnx": FIXTURES / "models" / "depthwise_spread.onnx",
     "int8.onnx": FIXTURES / "models" / "qdq_per_tensor_depthwise.onnx",
 }
-# Commands that set up or test the project; `.ci/run` runs them as they are printed, in a fresh environment.
-_SET_UP = ("python3 -m venv .venv", ".venv/bin/python -m pip", ".venv/bin/python -m pytest", "pip install")
+# Commands that set up or test the project; `.ci/run` runs those of `.venv` as they are printed, in a fresh environment.
+_SET_UP = (
+    "python3 -m venv .venv",
+    ".venv/bin/python -m pip",
+    ".venv/bin/python -m pytest",
+    "pip install .",
+    "pip wheel",
+    "pipx install .",
+    "uv tool install .",
+)
 
 
 @dataclass(frozen=True)

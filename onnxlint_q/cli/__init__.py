@@ -1,5 +1,5 @@
 """The door: words to requests, exit codes, streams; no logic."""
 
-from onnxlint_q.cli.app import main
+from onnxlint_q.cli.door import main
 
 __all__ = ["main"]

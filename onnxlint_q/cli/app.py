@@ -1,4 +1,4 @@
-"""The door: which command a word means, and the exit code of the process whatever happens; no logic.
+"""Which command a word means, and the exit code of the process whatever happens.
 
 Exit codes: 0 nothing that fails a build; 1 a finding, a verdict or a run that did not happen does; 2 no trustworthy
 answer; 130 and 143 interrupted.
@@ -7,7 +7,6 @@ answer; 130 and 143 interrupted.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +22,6 @@ from onnxlint_q.cli.streams import (
     drop_output,
     errors_as_one_line,
     say,
-    terminate,
 )
 from onnxlint_q.errors import UsageError, as_one_line, did_you_mean
 
@@ -91,12 +89,10 @@ def _root(
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """The program, exit code included; signals are the door's."""
     # A stream that was closed before we came would be None here, and its descriptor would go to the next open file.
     sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, terminate)
     try:
         app(prog_name="onnxlint-q")
     except OSError as error:  # typer writes the help itself

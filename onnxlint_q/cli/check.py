@@ -18,14 +18,18 @@ from onnxlint_q.cli.streams import (
     deliver,
     errors_as_one_line,
     progress_line,
+    show_crashes,
+    tell,
+    working,
 )
+from onnxlint_q.execute.data.sources import DATA
 
 
 def check(
     models: Annotated[list[str], typer.Argument(help="ONNX files, or folders that are searched for them.")],
     calibrate: Annotated[
         str | None,
-        typer.Option(help="Test the findings on data: an .npz, an .npy, a folder of images or of .npz, or `random`."),
+        typer.Option(help=f"Test the findings on data: {DATA}."),
     ] = None,
     labels: shared.Labels = None,
     preprocess: shared.Preprocess = None,
@@ -83,9 +87,10 @@ def check(
     html: shared.Html = None,
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Lint models: exit 1 if a finding or a verdict fails them, 2 if there is no trustworthy answer."""
-    with errors_as_one_line():
+    with errors_as_one_line(debug):
         from onnxlint_q.cli.requests import (
             ImageWords,
             find_models,
@@ -115,13 +120,16 @@ def check(
         )
         jobs = workflow.plan(find_models(models), overrides)
         keep_apart(reports, [*(job.path for job in jobs), calibrate, labels, *(job.config.source for job in jobs)])
-        with progress_line() as progress:
-            run = workflow.check(jobs, CheckRequest(data, probe), progress)
-        for failure in run.failures:
-            complain(failure.message)
-        if run.models:
-            for report_format, destination in reports:
-                deliver(render(run, report_format, terminal_look()), destination)
-    if not run.trustworthy:
+        show_crashes(debug)
+        with working():
+            with progress_line() as progress:
+                run = workflow.check(jobs, CheckRequest(data, probe, debug=debug), progress)
+            for failure in run.failures:
+                complain(failure.message)
+                tell(failure.traceback)
+            for model in run.models:
+                tell("\n".join(model.debug))
+            delivered = not run.models or deliver(reports, lambda form: render(run, form, terminal_look()), debug)
+    if not (run.trustworthy and delivered):
         raise typer.Exit(NO_ANSWER)
     raise typer.Exit(FINDINGS if run.fails and not exit_zero else CLEAN)

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from onnxlint_q.cli import options as shared
-from onnxlint_q.cli.streams import CLEAN, FINDINGS, NO_ANSWER, deliver, errors_as_one_line, progress_line
+from onnxlint_q.cli.streams import (
+    CLEAN,
+    FINDINGS,
+    NO_ANSWER,
+    deliver,
+    errors_as_one_line,
+    progress_line,
+    show_crashes,
+    tell,
+    working,
+)
+from onnxlint_q.execute.data.sources import DATA
 
 
 def compare(
@@ -16,9 +27,7 @@ def compare(
     quantised: Annotated[
         Path, typer.Argument(metavar="QUANTISED", help="A model that was quantised from it.", show_default=False)
     ],
-    calibrate: Annotated[
-        str, typer.Option(help="Samples to run: an .npz, an .npy, a folder of images or of .npz, or `random`.")
-    ],
+    calibrate: Annotated[str, typer.Option(help=f"Samples to run: {DATA}.")],
     labels: shared.Labels = None,
     preprocess: shared.Preprocess = None,
     mean: shared.Mean = None,
@@ -39,19 +48,27 @@ def compare(
     html: shared.Html = None,
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Compare a quantised model with its float original, layer by layer: SQNR, QMSE, QCE, QKL and where it jumps.
 
     Exits 1 if there are findings that matter or the output breaks, 2 if there is no trustworthy answer.
     """
-    with errors_as_one_line():
-        from onnxlint_q.cli.requests import ImageWords, keep_apart, parse_data, parse_overrides, parse_reports
+    with errors_as_one_line(debug):
+        from onnxlint_q.cli.requests import (
+            ImageWords,
+            check_differ,
+            keep_apart,
+            parse_data,
+            parse_overrides,
+            parse_reports,
+        )
         from onnxlint_q.report import terminal_look
         from onnxlint_q.report.compare import render
+        from onnxlint_q.workflow import compare as workflow
         from onnxlint_q.workflow.check import plan
-        from onnxlint_q.workflow.compare import CompareRequest
-        from onnxlint_q.workflow.compare import compare as compare_files
 
+        check_differ(float_model, quantised)
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html)
         data = parse_data(calibrate, images, samples=samples)
@@ -68,11 +85,15 @@ def compare(
         )
         (job,) = plan([quantised], overrides)
         keep_apart(reports, [float_model, quantised, calibrate, labels, job.config.source])
-        with progress_line() as progress:
-            comparison = compare_files(float_model, job, CompareRequest(data.source, data.samples, labels), progress)
-        for report_format, destination in reports:
-            deliver(render(comparison, report_format, terminal_look()), destination)
+        request = workflow.CompareRequest(data.source, data.samples, labels, debug)
+        show_crashes(debug)
+        with working():
+            with progress_line() as progress:
+                compare_files = workflow.compare if debug else workflow.compare_apart
+                comparison = compare_files(float_model, job, request, progress)
+            tell("\n".join(comparison.quantized.debug))
+            delivered = deliver(reports, lambda form: render(comparison, form, terminal_look()), debug)
     fails = comparison.quantized.fails
-    if comparison.quantized.rule_crashed or (comparison.result.verdict is None and not fails):
+    if not delivered or comparison.quantized.rule_crashed or (comparison.result.verdict is None and not fails):
         raise typer.Exit(NO_ANSWER)
     raise typer.Exit(FINDINGS if fails and not exit_zero else CLEAN)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, PRESETS
+from onnxlint_q.cli.streams import DEBUG_VARIABLE
+from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, PRESETS
 from onnxlint_q.finding import Severity
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report.formats import ReportFormat
@@ -30,10 +31,10 @@ Preprocess = Annotated[
 Mean = Annotated[str | None, typer.Option(help="Mean to subtract after scaling: one value, or one a channel.")]
 Std = Annotated[str | None, typer.Option(help="Standard deviation to divide by: one value, or one a channel.")]
 Scale = Annotated[float | None, typer.Option(help="Factor on the pixels 0-255, before the mean.")]
-ChannelOrder = Annotated[str | None, typer.Option(help="rgb or bgr.")]
+ChannelOrder = Annotated[str | None, typer.Option(help=f"{one_of(CHANNEL_ORDERS)}.")]
 Resize = Annotated[str | None, typer.Option(help="Pixels of the short side, or HEIGHTxWIDTH, before the centre crop.")]
 Crop = Annotated[str | None, typer.Option(help="Centre crop: pixels, or HEIGHTxWIDTH.")]
-Layout = Annotated[str | None, typer.Option(help="nchw or nhwc; seen from the input's shape by default.")]
+Layout = Annotated[str | None, typer.Option(help=f"{one_of(LAYOUTS)}; seen from the input's shape by default.")]
 Select = Annotated[list[str] | None, typer.Option(help="Rules to run instead of all: codes, prefixes, names.")]
 ExtendSelect = Annotated[list[str] | None, typer.Option(help="Rules to run as well.")]
 Ignore = Annotated[list[str] | None, typer.Option(help="Rules not to run.")]
@@ -54,6 +55,14 @@ FailOnVerdict = Annotated[
 ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever was found.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="Configuration file, instead of the one that is found.")]
 NoConfig = Annotated[bool, typer.Option("--no-config", help="Look for no configuration file.")]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug",
+        envvar=DEBUG_VARIABLE,
+        help="Say on stderr why rules did not fire, and show the traceback of what should not happen.",
+    ),
+]
 Samples = Annotated[int, typer.Option(min=1, max=1_000_000, help="How many samples to take.")]
 OutputFormat = Annotated[
     list[str] | None,

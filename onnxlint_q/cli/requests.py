@@ -12,11 +12,11 @@ from typing import Any
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.images import ImageFolder
-from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, Preprocessing, preset
+from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, Preprocessing, preset
 from onnxlint_q.execute.data.sources import open_source
 from onnxlint_q.graph.loading.external import external_files
 from onnxlint_q.judge.config import Overrides
-from onnxlint_q.report import ReportFormat
+from onnxlint_q.report import ReportFormat, check_writable
 from onnxlint_q.workflow.record import DataRequest
 
 
@@ -147,16 +147,17 @@ def parse_reports(wanted: Sequence[str], html: str | None) -> list[tuple[ReportF
 
 
 def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterable[str | Path | None]) -> None:
-    """Check that no report would replace a file that is read, or another report.
+    """Check that every report can be written, and that none would replace a file that is read, or another report.
 
     A folder that is read stands for the files in it, a model also for the files that hold its weights.
 
     Raises:
-        UsageError: one would.
+        UsageError: one cannot, or would.
     """
     sources = [Path(name) for name in read if name is not None]
     taken: set[str] = set()
     for destination in (name for _, name in reports if name is not None):
+        check_writable(destination)
         target = os.path.realpath(destination)
         if target in taken:
             raise UsageError(f"two reports want the file {destination}; name another file for one of them")
@@ -165,6 +166,18 @@ def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterabl
             raise UsageError(f"the report {destination} would replace a file of this run, {what}; name another file")
         if not Path(target).is_char_device():  # /dev/null can be written to twice
             taken.add(target)
+
+
+def check_differ(reference: Path, quantised: Path) -> None:
+    """Check that two files to compare are two.
+
+    Raises:
+        UsageError: they are one, of which a comparison would say that nothing was lost.
+    """
+    if _is_same(reference, str(quantised)):
+        raise UsageError(
+            f"{reference} and {quantised} are the same file; name the float model, and the one that was made from it"
+        )
 
 
 def _lost(source: Path, target: str) -> str:
@@ -221,9 +234,9 @@ def parse_preprocessing(
         pixels = _pixels("--crop", crop)
         changed["crop"] = (pixels[0], pixels[-1])
     if channel_order is not None:
-        changed["channel_order"] = _choice("--channel-order", channel_order, ("rgb", "bgr"))
+        changed["channel_order"] = _choice("--channel-order", channel_order, CHANNEL_ORDERS)
     if layout is not None:
-        changed["layout"] = _choice("--layout", layout, ("nchw", "nhwc"))
+        changed["layout"] = _choice("--layout", layout, LAYOUTS)
     base = preset(name)
     return replace(base, name=f"{name} with changes", **changed) if changed else base
 

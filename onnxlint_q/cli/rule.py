@@ -11,15 +11,17 @@ from onnxlint_q.errors import UsageError
 
 
 def rule(
-    code: Annotated[str | None, typer.Argument(help="Code or name of a rule, in any case.")] = None,
-    all_rules: Annotated[bool, typer.Option("--all", help="List every rule.")] = False,
+    code: Annotated[
+        str | None, typer.Argument(help="Code or name of a rule, or the first letters of codes, in any case.")
+    ] = None,
+    all_rules: Annotated[bool, typer.Option("--all", help="List every rule; so does no code at all.")] = False,
 ) -> None:
-    """Explain a rule, or list all of them."""
+    """Explain a rule, or list a family of them, or all."""
     with errors_as_one_line():
         from onnxlint_q.judge.explain import explain, listing
         from onnxlint_q.judge.registry import load_rules
 
         rules = load_rules()
-        if all_rules == (code is not None):
+        if all_rules and code is not None:
             raise UsageError("name one rule, or pass --all")
         say((listing(rules) if code is None else explain(rules, code)) + "\n")

@@ -2,45 +2,87 @@
 
 from __future__ import annotations
 
+import faulthandler
+import gc
 import os
+import signal
 import sys
-from collections.abc import Iterator
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
 
-from onnxlint_q.errors import UsageError, as_one_line
+from onnxlint_q.cli.signals import ENDINGS, leave
+from onnxlint_q.errors import OnnxlintError, UsageError, as_one_line
 
 if TYPE_CHECKING:
     from onnxlint_q.execute.progress import Progress
+    from onnxlint_q.report import ReportFormat
 
 CLEAN, FINDINGS, NO_ANSWER = 0, 1, 2
-INTERRUPTED, TERMINATED = 130, 143
-"""128 and the number of the signal, as shells have it."""
+DEBUG_VARIABLE = "ONNXLINT_Q_DEBUG"
+"""Environment variable that says the same as `--debug`, for every command."""
+_SECONDS_A_FRAME = 0.1
 
 
-class _TerminatedError(KeyboardInterrupt):
-    """SIGTERM, which ends everything as an interrupt from the keyboard does."""
+class _EndedError(KeyboardInterrupt):
+    """A signal that ends the process came while there was something to clean up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = signal.Signals(number)
 
 
-def terminate(*_: object) -> None:
-    """Handler of SIGTERM."""
-    raise _TerminatedError
+def _raise(number: int, _: FrameType | None) -> None:
+    raise _EndedError(number)
 
 
 @contextmanager
-def errors_as_one_line() -> Iterator[None]:
-    """One sentence on stderr and the exit code for whatever goes wrong inside."""
+def working() -> Iterator[None]:
+    """Inside, the imports being over, there is something to clean up.
+
+    A signal that would end the process at once is an exception, and garbage is collected, of what is made from now on.
+    """
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+    held = [number for number in ENDINGS if signal.getsignal(number) is leave]
+    for number in held:
+        signal.signal(number, _raise)
+    try:
+        yield
+    finally:
+        for number in held:
+            signal.signal(number, leave)
+
+
+@contextmanager
+def errors_as_one_line(debug: bool | None = None) -> Iterator[None]:
+    """One sentence on stderr and the exit code for whatever goes wrong inside.
+
+    Args:
+        debug: tell the traceback of what should not happen, too; None for what the environment says.
+    """
     try:
         yield
     except KeyboardInterrupt as error:
-        terminated = isinstance(error, _TerminatedError)
-        complain("terminated" if terminated else "interrupted", kind="")
-        raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from error
-    except Exception as error:  # exit code 1 would say "findings"; nobody is shown a traceback
-        complain(as_one_line(error))
+        number = error.number if isinstance(error, _EndedError) else signal.SIGINT
+        complain(ENDINGS[number], kind="")
+        raise typer.Exit(128 + number) from error
+    except Exception as error:  # exit code 1 would say "findings"; nobody is shown a traceback unasked
+        confess(error, os.environ.get(DEBUG_VARIABLE, "") not in {"", "0"} if debug is None else debug)
         raise typer.Exit(NO_ANSWER) from error
+
+
+def confess(error: Exception, debug: bool) -> None:
+    """One sentence on stderr for an error; to debug, what should not happen comes with its traceback."""
+    complain(as_one_line(error))
+    if debug and not isinstance(error, OnnxlintError):
+        tell("".join(traceback.format_exception(error)))
 
 
 def say(text: str) -> None:
@@ -56,14 +98,27 @@ def say(text: str) -> None:
         raise UsageError(f"cannot write to standard output: {error.strerror}") from error
 
 
-def deliver(text: str, destination: str | None) -> None:
-    """A report to its file; to standard output if `destination` is None."""
+def deliver(
+    reports: Iterable[tuple[ReportFormat, str | None]], render: Callable[[ReportFormat], str], debug: bool
+) -> bool:
+    """Every report to its file, the one for None to standard output; whether all of them got there.
+
+    One that cannot be written is told on stderr and does not keep the others back.
+    """
     from onnxlint_q.report import write
 
-    if destination is None:
-        say(text)
-    else:
-        write(text, destination)
+    delivered = True
+    for report_format, destination in reports:
+        try:
+            text = render(report_format)
+            if destination is None:
+                say(text)
+            else:
+                write(text, destination)
+        except Exception as error:  # of a disk, or of the format itself
+            confess(error, debug)
+            delivered = False
+    return delivered
 
 
 def drop_output() -> None:
@@ -73,9 +128,30 @@ def drop_output() -> None:
 
 def complain(message: str, kind: str = "error: ") -> None:
     """One line on stderr, whatever the names in it hold."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in message)
+    _to_stderr(f"onnxlint-q: {kind}{_printable(message)}")
+
+
+def show_crashes(debug: bool) -> None:
+    """To debug, have Python say where it is when native code ends the process."""
+    if debug:
+        with suppress(ValueError, OSError):  # a stream without a descriptor
+            faulthandler.enable()
+
+
+def tell(text: str) -> None:
+    """Lines on stderr, for who debugs."""
+    for line in text.splitlines():
+        _to_stderr(_printable(line))
+
+
+def _printable(line: str) -> str:
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in line)
+    return shown.encode("utf-8", "backslashreplace").decode()
+
+
+def _to_stderr(line: str) -> None:
     with suppress(OSError):  # the exit code still tells
-        typer.echo(f"onnxlint-q: {kind}{line.encode('utf-8', 'backslashreplace').decode()}", err=True)
+        typer.echo(line, err=True)
 
 
 @contextmanager
@@ -91,10 +167,17 @@ def progress_line() -> Iterator[Progress]:
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+    # Without a thread of its own: a process that has one cannot be forked.
+    with Bars(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bars:
         task = bars.add_task("reading", total=None)
+        bars.refresh()
+        shown = time.monotonic()
 
         def show(stage: str, done: int, total: int) -> None:
-            bars.update(task, description=stage, completed=done, total=total)
+            nonlocal shown
+            bars.update(task, description=stage, completed=done, total=total or None)
+            if time.monotonic() - shown >= _SECONDS_A_FRAME:
+                bars.refresh()
+                shown = time.monotonic()
 
         yield show

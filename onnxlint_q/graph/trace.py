@@ -7,7 +7,7 @@ visits at most `REACH` of them, so that it may be asked of every tensor of a gra
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from onnxlint_q.graph.model import Model
@@ -19,6 +19,13 @@ REACH = 64
 
 Through = Trait | Callable[[Node], Iterable[str]]
 """Operators with any of these traits, from input to result; or which tensors a walk goes on to through a node."""
+
+
+Wanted = str | Trait | Callable[[Node], bool]
+"""Nodes to look for: of this operator of the default domain, with any of these traits, or of which this is true."""
+
+MOVED = Trait.MOVES | Trait.COPIES
+"""Behind these operators the values are the same, at most in another place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,41 @@ def trace_forward(
                 yield from node.operator.results_of(node.outputs)
 
     return _walk(tensor, behind, until)
+
+
+def followed_by(model: Model, tensor: str, wanted: Wanted, through: Through = MOVED) -> Iterator[Node]:
+    """The nodes wanted that read `tensor`, directly or behind what moves its values, the nearest first.
+
+    Args:
+        model: the graph.
+        tensor: where to begin.
+        wanted: what to look for.
+        through: what may stand between.
+    """
+    readers = (node for key in trace_forward(model, tensor, through).tensors for node in model.consumers(key))
+    return _chosen(readers, wanted)
+
+
+def preceded_by(model: Model, tensor: str, wanted: Wanted, through: Through = MOVED) -> Iterator[Node]:
+    """The nodes wanted that compute `tensor`, directly or in front of what moves its values, the nearest first.
+
+    Args:
+        model: the graph.
+        tensor: where to begin.
+        wanted: what to look for.
+        through: what may stand between.
+    """
+    makers = (model.producer(key) for key in trace_back(model, tensor, through).tensors)
+    return _chosen((node for node in makers if node is not None), wanted)
+
+
+def _chosen(nodes: Iterable[Node], wanted: Wanted) -> Iterator[Node]:
+    """Each of the nodes that is wanted, once."""
+    if isinstance(wanted, str):
+        return (node for node in dict.fromkeys(nodes) if node.is_standard and node.op_type == wanted)
+    if isinstance(wanted, Trait):
+        return (node for node in dict.fromkeys(nodes) if node.operator.has(wanted))
+    return (node for node in dict.fromkeys(nodes) if wanted(node))
 
 
 def _walk(start: str, step: Callable[[str], Iterable[str]], until: Container[str]) -> Trace:

@@ -14,16 +14,17 @@ from onnxlint_q.judge.registry import RegisteredRule
 from onnxlint_q.judge.rule import Rule
 
 
-def listing(rules: Sequence[RegisteredRule]) -> str:
-    """One line a rule, and one for each of the linter's own findings."""
+def listing(rules: Sequence[RegisteredRule], prefix: str = "") -> str:
+    """One line a rule, and one for each of the linter's own findings, whose codes begin with `prefix`."""
     rows = [(entry.rule.code, entry.rule.name, entry.rule.severity, summary(entry.rule)) for entry in rules]
     rows += [(kind.code, kind.name, kind.severity, kind.summary) for kind in OWN_FINDINGS]
-    width = max(len(name) for _, name, _, _ in rows)
+    rows = [row for row in rows if row[0].startswith(prefix)]
+    width = max((len(name) for _, name, _, _ in rows), default=0)
     return "\n".join(f"{code}  {name:<{width}}  {severity:<7}  {said}" for code, name, severity, said in rows)
 
 
 def explain(rules: Sequence[RegisteredRule], wanted: str) -> str:
-    """The page of one rule, by its code or name in any case.
+    """The page of one rule, by its code or name in any case; for the first letters of codes, the list of those rules.
 
     Raises:
         UsageError: there is no such rule.
@@ -34,6 +35,8 @@ def explain(rules: Sequence[RegisteredRule], wanted: str) -> str:
     for entry in rules:
         pages |= dict.fromkeys((entry.rule.code, entry.rule.name), partial(_rule_page, entry))
     page = {name.casefold(): page for name, page in pages.items()}.get(wanted.casefold())
+    if page is None and wanted and (family := listing(rules, wanted.upper())):
+        return family
     if page is None:
         raise UsageError(f"there is no rule {wanted!r}{did_you_mean(wanted, pages)}; see `onnxlint-q rule --all`")
     return page()

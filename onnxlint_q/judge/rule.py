@@ -14,7 +14,18 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, Metric, Remedy, Requantisation, Severity
+from onnxlint_q.finding import (
+    Claim,
+    Confidence,
+    Evidence,
+    Finding,
+    Location,
+    Metric,
+    Remedy,
+    Requantisation,
+    Severity,
+    Silence,
+)
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.quantizer_options import requantised
 
@@ -77,8 +88,15 @@ class Rule(ABC):
     bad: ClassVar[tuple[Example, ...]]
 
     @abstractmethod
-    def check(self, facts: Facts) -> Iterator[Finding]:
-        """Every place where the problem is. Never prints, never runs the model."""
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
+        """Every place where the problem is, and why others are none as far as the rule tells.
+
+        Never prints, never runs the model.
+        """
+
+    def findings(self, facts: Facts) -> Iterator[Finding]:
+        """What `check` found."""
+        return (told for told in self.check(facts) if isinstance(told, Finding))
 
     def finding(
         self,

@@ -57,6 +57,7 @@ class JointTrial:
         nodes: their names, as a list for ONNX Runtime; empty where none could be tried.
         before, after: the error at the outputs without and with it.
         unnamed: how many of the tensors that cost most cannot be freed, because nodes beside them have no name.
+        verdict: on `after`.
     """
 
     scheme: Scheme
@@ -64,10 +65,13 @@ class JointTrial:
     before: OutputError
     after: OutputError
     unnamed: int = 0
+    verdict: Verdict | None = None
 
     @property
     def helps(self) -> bool:
-        """Whether it gains what a remedy gains at least."""
+        """Whether it gains what a remedy gains at least, and does not leave a model that breaks."""
+        if self.verdict is Verdict.BREAKS:
+            return False
         before_db = self.before.worst_db
         return self.after.has_signal and before_db is not None and _worst_db(self.after) - before_db >= GAIN_DB
 
@@ -108,7 +112,8 @@ def try_joint_remedy(
     names = bench.measured.freer.names(nodes)
     whole = Experiment(scheme, excluded=frozenset(names))
     errors = run_experiments(bench, [whole], judged, progress) if names else {}
-    return JointTrial(scheme, names, before, errors.get(whole, before), sum(bool(entry.unnamed) for entry in freed))
+    after = errors.get(whole, before)
+    return JointTrial(scheme, names, before, after, sum(bool(entry.unnamed) for entry in freed), judge(after))
 
 
 def _by_cost(scheme: Scheme, costs: Errors) -> list[Experiment]:

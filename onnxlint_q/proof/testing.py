@@ -19,7 +19,7 @@ from onnxlint_q.proof.whole import measure_schemes
 
 def run_example(rule: Rule, example: Example) -> Sequence[Finding]:
     """The rule's findings on the example; two files are compared where it has a `reference`."""
-    return list(rule.check(pair_facts(example) if example.reference else calibrated_facts(example)))
+    return list(rule.findings(pair_facts(example) if example.reference else calibrated_facts(example)))
 
 
 def calibrated_facts(example: Example) -> Facts:

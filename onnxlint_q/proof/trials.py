@@ -132,7 +132,7 @@ def _measure(
         session = Session(_open(first, experiment), limits=bench.limits)
         feeds = {key: scale_inputs(own.activations_of(experiment)) for key, own in benches.items()}
         for done, sample in enumerate(source.pick(bench.measured.model.inputs, held_out)):
-            progress("trials", number * len(held_out) + done, len(schemes) * len(held_out))
+            progress("calibrating on other samples", number * len(held_out) + done, len(schemes) * len(held_out))
             expected = references.of(sample, exact.run(sample))
             for calibration, values in feeds.items():
                 accumulator = sums.setdefault((calibration, scheme), OutputErrorAccumulator())

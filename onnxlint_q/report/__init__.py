@@ -4,6 +4,6 @@ Importing this package imports neither rich nor jinja2; a format is loaded when 
 """
 
 from onnxlint_q.report.formats import ReportFormat, render
-from onnxlint_q.report.write import terminal_look, write
+from onnxlint_q.report.write import check_writable, terminal_look, write
 
-__all__ = ["ReportFormat", "render", "terminal_look", "write"]
+__all__ = ["ReportFormat", "check_writable", "render", "terminal_look", "write"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -30,16 +32,52 @@ def write(text: str, destination: str | Path | None) -> None:
     if destination is None or str(destination) == STDOUT:
         _to_stream(text, sys.stdout)
         return
-    # A link is followed, so that the report lands where the link points and the link stays.
-    target = Path(os.path.realpath(destination))
+    target = _target(destination)
     data = text.encode("utf-8", "backslashreplace")
-    try:
-        if target.is_dir():
-            raise UsageError(f"cannot write the report {destination}: it is a folder; name a file inside it")
+    with _said_of(destination):
+        _refuse_folder(target)
         if target.exists() and not target.is_file():
             target.write_bytes(data)  # a device or a pipe is written to, never replaced
         else:
             _replace(target, data)
+
+
+def check_writable(destination: str | Path) -> None:
+    """Check that `write` could write a file now; nothing is written.
+
+    Raises:
+        UsageError: it could not.
+    """
+    target = _target(destination)
+    with _said_of(destination):
+        _refuse_folder(target)
+        device = target.exists() and not target.is_file()
+        place = target if device else target.parent
+        place.stat()
+        if not device:
+            with suppress(FileNotFoundError):
+                target.lstat()  # the name may be too long, or the folder a file
+        if not os.access(place, os.W_OK if device else os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _target(destination: str | Path) -> Path:
+    """A link is followed, so that the report lands where the link points and the link stays."""
+    return Path(os.path.realpath(destination))
+
+
+def _refuse_folder(target: Path) -> None:
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
+@contextmanager
+def _said_of(destination: str | Path) -> Iterator[None]:
+    """What is wrong with a destination, as a UsageError that names it and says what would be right."""
+    try:
+        yield
+    except IsADirectoryError as error:
+        raise UsageError(f"cannot write the report {destination}: it is a folder; name a file inside it") from error
     except OSError as error:
         raise UsageError(
             f"cannot write the report {destination}: {error.strerror or error}; name a file in a folder that exists "
@@ -47,9 +85,14 @@ def write(text: str, destination: str | Path | None) -> None:
         ) from error
 
 
+def _beside(target: Path) -> Path:
+    """A name in the same folder that nobody has."""
+    return target.with_name(f".onnxlint-q-{secrets.token_hex(8)}.tmp")
+
+
 def _replace(target: Path, data: bytes) -> None:
     """Put `data` at `target` in one step; the permissions of a file that is there already are kept."""
-    temporary = target.with_name(f".onnxlint-q-{secrets.token_hex(8)}.tmp")
+    temporary = _beside(target)
     # O_EXCL: never write through a link somebody placed under this name.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:

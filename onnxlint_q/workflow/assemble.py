@@ -79,6 +79,7 @@ def assemble(record: Record) -> ModelResult:
         fail_on_verdict=config.fail_on_verdict,
         trials=record.trials,
         remedies=tuple(remedies(record, judge_of(record))),
+        debug=record.debug,
     )
 
 

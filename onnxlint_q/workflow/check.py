@@ -9,13 +9,16 @@ the result.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from onnxlint_q.analysis.measured import measure
-from onnxlint_q.errors import DataError, OnnxlintError, UsageError, as_one_line
+from onnxlint_q.errors import DataError, ModelError, OnnxlintError, UsageError, as_one_line
+from onnxlint_q.execute.child import ChildEndedError, run_each_apart
 from onnxlint_q.execute.data.inspection import inspect
 from onnxlint_q.execute.data.labels import check_labels, read_labels
 from onnxlint_q.execute.data.split import Split, split
@@ -41,6 +44,7 @@ from onnxlint_q.proof.trials import run_trials
 from onnxlint_q.proof.whole import measure_schemes
 from onnxlint_q.workflow.assemble import assemble, is_lost, judge_of
 from onnxlint_q.workflow.joint_remedies import try_joint_remedies
+from onnxlint_q.workflow.overheard import Overhear, given_way, silences_of, trace_of, unheard
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, CheckRequest, DataRequest, NotRun, Record
 from onnxlint_q.workflow.results import Failure, ModelResult, Run
 
@@ -64,39 +68,83 @@ def plan(paths: Sequence[Path], overrides: Overrides) -> tuple[Job, ...]:
     known = [entry.rule for entry in load_rules()]
     overrides.check(known)
     configs = [overrides.config_for(path) for path in paths]
-    return tuple(Job(path, config, config.build(known)) for path, config in zip(paths, configs, strict=True))
+    jobs = tuple(Job(path, config, config.build(known)) for path, config in zip(paths, configs, strict=True))
+    for job in jobs:
+        if not job.rules:
+            raise UsageError(f"{job.path}: no rule is left to run, all of those selected are ignored; keep one")
+    return jobs
 
 
 def check(jobs: Sequence[Job], request: CheckRequest, progress: Progress = silent) -> Run:
-    """Lint every model; whatever one of them brings about, the others are still linted.
+    """Lint every model in a process apart; whatever one of them brings about, the others are still linted.
+
+    A request to debug is served in this process, where a debugger and whoever reads the traces can see it.
 
     Raises:
         UsageError: the request cannot be used.
     """
     results: list[ModelResult] = []
     failures: list[Failure] = []
-    for job in jobs:
-        try:
-            results.append(lint(job.path, job.rules, job.config, request, progress))
-        except UsageError:
-            raise
-        except Exception as error:  # a defect of the tool included: it is told as one
-            failures.append(Failure(str(job.path), as_one_line(error, str(job.path))))
+    with closing(_here(jobs, request, progress) if request.debug else _apart(jobs, request, progress)) as outcomes:
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            match outcome:
+                case ModelResult():
+                    results.append(outcome)
+                case UsageError():
+                    raise outcome
+                case _:  # a defect of the tool included: it is told as one
+                    defect = request.debug and not isinstance(outcome, OnnxlintError)
+                    traced = "".join(traceback.format_exception(outcome)) if defect else ""
+                    failures.append(Failure(str(job.path), as_one_line(outcome, str(job.path)), traced))
     data = request.data.source.name if request.data is not None else ""
     return Run(tuple(results), tuple(failures), data)
+
+
+def _here(
+    jobs: Sequence[Job], request: CheckRequest, progress: Progress
+) -> Generator[ModelResult | Exception, None, None]:
+    """What `lint` makes of each job, or what it raises."""
+    for job in jobs:
+        try:
+            yield lint(job.path, job.rules, job.config, request, progress)
+        except Exception as error:
+            yield error
+
+
+def _apart(
+    jobs: Sequence[Job], request: CheckRequest, progress: Progress
+) -> Generator[ModelResult | Exception, None, None]:
+    """The same in a child process; where one that runs the model is ended, in another that does not.
+
+    A file that ends its reader is a ModelError.
+    """
+    tasks = [partial(lint, job.path, job.rules, job.config, request) for job in jobs]
+    with closing(run_each_apart(tasks, progress)) as outcomes:
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if not isinstance(outcome, ChildEndedError):
+                yield outcome
+            elif request.runs:
+                yield from _apart([job], replace(request, ended=f"the process that did it {outcome}"), progress)
+            else:
+                yield ModelError(
+                    f"{job.path}: could not be linted: the process that did it {outcome}; a library or the system "
+                    "ended it, --debug shows where"
+                )
 
 
 def lint(
     path: Path, rules: Sequence[Rule], config: Config, request: CheckRequest, progress: Progress = silent
 ) -> ModelResult:
-    """Lint one model.
+    """Lint one model, in this process.
 
     Raises:
         ModelError: the file cannot be read or trusted.
     """
+    progress("reading", 0, 0)
     clock = [time.perf_counter()]
     model = read_model(path)
     clock.append(time.perf_counter())
+    progress("measuring", 0, 0)
     facts = foresee(measure(model, config.schemes))
     clock.append(time.perf_counter())
     spent = {name: clock[i + 1] - clock[i] for i, name in enumerate(("read", "measure"))}
@@ -112,6 +160,7 @@ class Stage:
 
     Attributes:
         name: in the list of times.
+        doing: what happens meanwhile, in words that follow `while`.
         wanted: whether it was asked for and what it starts from is there.
         fill: gives the record with the stage's field filled.
         option: what asks for it; empty for a stage that runs nothing.
@@ -121,6 +170,7 @@ class Stage:
     """
 
     name: str
+    doing: str
     wanted: Callable[[Record], bool]
     fill: Callable[[Record, Progress], Record]
     option: str = ""
@@ -135,17 +185,30 @@ def _through(stage: Stage, record: Record, progress: Progress) -> Record:
         return record
     if stage.float_only and not record.facts.is_float:
         return _without(record, stage, stage.kind, QUANTISED_ALREADY)
+    if stage.option and record.request.ended:
+        return _without(record, stage, stage.kind, record.request.ended)
+    progress(stage.doing, 0, 0)
     start = time.perf_counter()
     try:
         record = stage.fill(record, progress)
-    except (NotRunnableError, DataError) as error:
-        if not stage.option:
+    except Exception as error:  # what keeps a run from happening costs that run alone, a defect included
+        if not stage.option or (isinstance(error, OnnxlintError) and not isinstance(error, DataError)):
             raise
-        about_data = isinstance(error, DataError)
-        reason = str(error) if about_data else f"ONNX Runtime cannot run the model: {error}"
-        kind = DATA_UNUSABLE if about_data and stage.kind is RUN_FAILED else stage.kind
-        record = _without(record, stage, kind, reason)
+        record = _failed(record, stage, error)
     return replace(record, seconds={**record.seconds, stage.name: time.perf_counter() - start})
+
+
+def _failed(record: Record, stage: Stage, error: Exception) -> Record:
+    """The record without a run that raised `error`."""
+    match error:
+        case DataError():
+            kind = DATA_UNUSABLE if stage.kind is RUN_FAILED else stage.kind
+            return _without(record, stage, kind, str(error))
+        case NotRunnableError():
+            return _without(record, stage, stage.kind, f"ONNX Runtime cannot run the model: {error}")
+        case _:
+            told = tuple(trace_of(stage.name, error)) if record.request.debug else ()
+            return _without(replace(record, debug=record.debug + told), stage, stage.kind, as_one_line(error))
 
 
 def _without(record: Record, stage: Stage, kind: OwnFinding, reason: str) -> Record:
@@ -220,7 +283,9 @@ def _unprepared(record: Record, progress: Progress) -> Record:
 
 
 def _judge(record: Record, _: Progress) -> Record:
-    return replace(record, judged=tuple(judge(record.facts, record.rules, record.config)))
+    lines: list[str] = []
+    judged = judge(record.facts, record.rules, record.config, lines.extend if record.request.debug else unheard)
+    return replace(record, judged=tuple(judged), debug=(*record.debug, *lines))
 
 
 def _prove(record: Record, progress: Progress) -> Record:
@@ -262,11 +327,13 @@ def _observed(record: Record) -> bool:
 STAGES = (
     Stage(
         "fold",
+        "folding",
         wanted=lambda record: record.facts.is_float and (record.request.probe or record.request.data is not None),
         fill=_fold,
     ),
     Stage(
         "probe",
+        "probing",
         wanted=lambda record: record.request.probe,
         fill=_probe,
         option="--probe",
@@ -276,6 +343,7 @@ STAGES = (
     ),
     Stage(
         "inspect",
+        "inspecting the data",
         wanted=lambda record: record.request.data is not None,
         fill=_inspect,
         option="--calibrate",
@@ -283,6 +351,7 @@ STAGES = (
     ),
     Stage(
         "observe",
+        "running it on the data",
         wanted=lambda record: record.facts.data is not None,
         fill=_observe,
         option="--calibrate",
@@ -290,6 +359,7 @@ STAGES = (
     ),
     Stage(
         "layers",
+        "quantising its layers",
         wanted=lambda record: _observed(record) and _data(record).layers,
         fill=_measure_layers,
         option="--measure layers",
@@ -298,6 +368,7 @@ STAGES = (
     ),
     Stage(
         "labels",
+        "reading the labels",
         wanted=lambda record: _observed(record) and _data(record).labels is not None,
         fill=_labels,
         option="--labels",
@@ -306,6 +377,7 @@ STAGES = (
     ),
     Stage(
         "schemes",
+        "quantising it",
         wanted=lambda record: _observed(record) and record.facts.is_float,
         fill=_measure_schemes,
         option="--calibrate",
@@ -313,6 +385,7 @@ STAGES = (
     ),
     Stage(
         "costs",
+        "quantising its tensors one by one",
         wanted=lambda record: record.whole is not None,
         fill=_measure_costs,
         option="--calibrate",
@@ -320,14 +393,16 @@ STAGES = (
     ),
     Stage(
         "unprepared",
+        "quantising it as it is",
         wanted=lambda record: record.whole is not None and record.bench is not None and can_differ(record.bench),
         fill=_unprepared,
         option="--calibrate",
         missing="The model was not quantised as it is, without quant_pre_process",
     ),
-    Stage("judge", wanted=lambda record: True, fill=_judge),
+    Stage("judge", "judging", wanted=lambda record: True, fill=_judge),
     Stage(
         "prove",
+        "testing claims",
         wanted=lambda record: record.whole is not None,
         fill=_prove,
         option="--calibrate",
@@ -335,6 +410,7 @@ STAGES = (
     ),
     Stage(
         "remedies",
+        "trying remedies",
         wanted=lambda record: record.facts.is_float and (record.probe is not None or _observed(record)),
         fill=_try_remedies,
         option="--calibrate",
@@ -342,6 +418,7 @@ STAGES = (
     ),
     Stage(
         "joint remedy",
+        "trying which nodes to leave in float",
         wanted=lambda record: record.whole is not None and not _data(record).source.synthetic,
         fill=_leave_in_float,
         option="--calibrate",
@@ -349,6 +426,7 @@ STAGES = (
     ),
     Stage(
         "trials",
+        "calibrating on other samples",
         wanted=lambda record: _observed(record) and _data(record).trials > 0,
         fill=_trials,
         option="--trials",
@@ -359,23 +437,36 @@ STAGES = (
 """What follows once the file is known, in this order."""
 
 
-def judge(facts: Facts, rules: Sequence[Rule], config: Config) -> list[Finding]:
+def judge(facts: Facts, rules: Sequence[Rule], config: Config, overhear: Overhear = unheard) -> list[Finding]:
     """The findings of all rules, one a fault; a rule that crashes is one of them and does not stop the others.
 
     What a rule about a pair supersedes is not settled here, but with the comparison.
+
+    Args:
+        facts: of one file.
+        rules: to ask.
+        config: of severities and claims.
+        overhear: told, for who debugs a rule, why it did not fire where it looked.
     """
     findings: list[Finding] = []
     schemes = {scheme.name for scheme in facts.schemes}
     for rule in rules:
         try:
-            found = [_configured(finding, rule, config) for finding in rule.check(facts)]
+            told = tuple(rule.check(facts))
         except OnnxlintError:
             raise
         except Exception as error:  # a rule may come from anybody
-            found = [_crash(rule, error)]
-        findings.extend(f for f in found if f.claim is None or f.claim.scheme in schemes)
+            overhear(trace_of(f"{rule.code} {rule.name}", error))
+            findings.append(_crash(rule, error))
+            continue
+        found = [_configured(finding, rule, config) for finding in told if isinstance(finding, Finding)]
+        kept = [f for f in found if f.claim is None or f.claim.scheme in schemes]
+        findings.extend(kept)
+        overhear(silences_of(rule, facts, told, kept))
     about_files = [rule for rule in rules if not rule.needs_comparison]
-    return list(without_superseded(findings, about_files, facts.quantized))
+    alone = list(without_superseded(findings, about_files, facts.quantized))
+    overhear(given_way(findings, alone))
+    return alone
 
 
 def _configured(finding: Finding, rule: Rule, config: Config) -> Finding:

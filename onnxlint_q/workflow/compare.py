@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from onnxlint_q.analysis.observed.compared import JUMP_DB
 from onnxlint_q.analysis.pairing.match import Pairing
 from onnxlint_q.analysis.pairing.skeleton import Operation
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
-from onnxlint_q.errors import UsageError
+from onnxlint_q.errors import ModelError, UsageError
+from onnxlint_q.execute.child import ChildEndedError, run_apart
 from onnxlint_q.execute.data.labels import read_labels
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
@@ -27,6 +29,7 @@ from onnxlint_q.proof.comparison.run_both import PairErrors, check_loads
 from onnxlint_q.proof.comparison.settle import settle
 from onnxlint_q.workflow.assemble import NO_CLASSES, assemble, result_of_run
 from onnxlint_q.workflow.check import Job, judge
+from onnxlint_q.workflow.overheard import unheard
 from onnxlint_q.workflow.record import CheckRequest, Record
 from onnxlint_q.workflow.results import Basis, CalibrationSummary, ComparedFile, Comparison, SchemeResult
 
@@ -39,11 +42,28 @@ class CompareRequest:
         source: samples to run.
         samples: how many.
         labels: file with the class of each sample; None without.
+        debug: keep why rules did not fire.
     """
 
     source: Source
     samples: int = 32
     labels: Path | None = None
+    debug: bool = False
+
+
+def compare_apart(reference: Path, quantized: Job, request: CompareRequest, progress: Progress = silent) -> Comparison:
+    """`compare` in a process of its own, so that a crash of native code is an error like others.
+
+    Raises:
+        ModelError, DataError, UsageError: as `compare`; the first also where the process is ended.
+    """
+    try:
+        return run_apart(partial(compare, reference, quantized, request), progress)
+    except ChildEndedError as error:
+        raise ModelError(
+            f"{reference} and {quantized.path}: could not be compared: the process that did it {error}; a library or "
+            "the system ended it, --debug shows where"
+        ) from error
 
 
 def compare(
@@ -67,6 +87,7 @@ def compare(
         DataError: the samples or the labels cannot be read or do not fit.
         UsageError: the files are given in the wrong order, or the second one is not quantised.
     """
+    progress("reading", 0, 0)
     clock = [time.perf_counter()]
     ours, theirs = (facts_of(read_model(path), DEFAULT_SCHEMES) for path in (reference, quantized.path))
     _check_order(reference, quantized.path, ours, theirs)
@@ -89,7 +110,9 @@ def compare(
     clock.append(time.perf_counter())
     facts = theirs.compared(comparison.compared)
     rules, config = quantized.rules, quantized.config
-    judged, on_reference = judge(facts, rules, config), judge(ours, rules, config)
+    lines: list[str] = []
+    judged = judge(facts, rules, config, lines.extend if request.debug else unheard)
+    on_reference = judge(ours, rules, config)
     crashed = [finding for finding in on_reference if finding.code == RULE_CRASHED.code and finding not in judged]
     findings = settle([*judged, *crashed], on_reference, rules, comparison.compared, config.confirm_below_db)
     clock.append(time.perf_counter())
@@ -103,6 +126,7 @@ def compare(
             told,
             schemes=(_verdict(theirs, comparison.errors, config.levels, by_class=not request.source.synthetic),),
             findings=findings,
+            debug=tuple(lines),
             calibration=_calibration(request.source, comparison.errors),
             notes=tuple(_notes(ours, pairing, comparison.errors, labels)),
         ),

@@ -18,7 +18,7 @@ from onnxlint_q.judge.quantizer_options import (
     quantize_static,
     scheme_options,
 )
-from onnxlint_q.proof.joint_remedy import GAIN_DB, JointTrial, try_joint_remedy
+from onnxlint_q.proof.joint_remedy import JointTrial, try_joint_remedy
 from onnxlint_q.workflow.record import Record
 from onnxlint_q.workflow.results import JointRemedy, Verdict
 
@@ -101,7 +101,7 @@ def _with_advice(finding: Finding, tried: Mapping[str, JointTrial]) -> Finding:
     if helping:
         said = f"Which nodes to leave in float together is said once, under the verdict on {' and '.join(helping)}."
     else:
-        said = f"Leaving the worst nodes in float was tried for {' and '.join(names)} and gains under {GAIN_DB:g} dB."
+        said = f"Leaving the worst nodes in float was tried for {' and '.join(names)} and does not save it."
     return replace(finding, remedy=_sentence(finding.remedy, said), snippet="")
 
 

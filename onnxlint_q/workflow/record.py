@@ -55,10 +55,19 @@ class CheckRequest:
     Attributes:
         data: run the model on calibration data; None for a static run.
         probe: run it on synthetic inputs.
+        ended: how an earlier attempt to run the model ended its process, so that none is made again; empty without.
+        debug: stay in this process, and keep why rules did not fire.
     """
 
     data: DataRequest | None = None
     probe: bool = False
+    ended: str = ""
+    debug: bool = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether the model is to be run at all."""
+        return (self.data is not None or self.probe) and not self.ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,7 @@ class Record:
         advised: the findings with what came of trying their remedies.
         joint: by scheme that does not survive, what leaving nodes in float together does.
         trials: calibrations on disjoint subsets.
+        debug: why rules did not fire, a line each; empty unless asked for.
         not_run: what was asked for and did not happen.
         seconds: wall time by stage.
     """
@@ -109,6 +119,7 @@ class Record:
     bench: Workbench | None = None
     probe: Probe | None = None
     labels: Sequence[int] | None = None
+    debug: tuple[str, ...] = ()
     table: Errors | None = None
     whole: Whole | None = None
     costs: Costs | None = None

@@ -249,6 +249,7 @@ class ModelResult:
         fail_on, fail_on_verdict: lowest severity and best verdict that fail a build; None for never.
         trials: None unless they were asked for.
         remedies: what helps schemes that do not survive, tried.
+        debug: for who debugs a rule, a line each: why it did not fire where it looked; empty unless asked for.
     """
 
     path: str
@@ -269,6 +270,7 @@ class ModelResult:
     fail_on_verdict: Verdict | None = Verdict.BREAKS
     trials: Trials | None = None
     remedies: tuple[JointRemedy, ...] = ()
+    debug: tuple[str, ...] = ()
 
     def count(self, evidence: Evidence) -> int:
         """How many findings have this evidence."""
@@ -291,10 +293,15 @@ class ModelResult:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A model that could not be linted: one line for stderr."""
+    """A model that could not be linted: one line for stderr.
+
+    Attributes:
+        traceback: of what should not happen, where it happened in this process; empty otherwise.
+    """
 
     path: str
     message: str
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,13 @@ def outlook(
     return Outlook(bounded_db, Severity.INFO if known < drop_db else None)
 
 
+def drop_reason(known_db: float | None, drop_db: float, seen_db: float, blind_db: float) -> str:
+    """Why an outlook leaves nothing to report: the forecast, or without one the figure `seen_db` of the weight."""
+    if known_db is None:
+        return f"there is no forecast, and mean channel SQNR {seen_db:.1f} dB is not under {blind_db:g}"
+    return f"the forecast SQNR at the output, {known_db:.1f} dB, is not under {drop_db:g}"
+
+
 def linear_db(facts: Facts, layer: LayerFacts, scheme: str) -> float | None:
     """Linear forecast of the SQNR at the output if only this layer's weight is quantised: to judge by, not to tell."""
     forecast = facts.forecasts.get(scheme)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onnxlint_q.analysis.observed.costs import SchemeCosts, TensorCost
-from onnxlint_q.finding import Claim, Metric, Subject
+from onnxlint_q.finding import Claim, Location, Metric, Silence, Subject
 from onnxlint_q.judge.facts import Facts
+from onnxlint_q_rules.advice import whole_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,27 @@ class Told:
         return Claim(self.cost.kind, self.cost.tensor, self.cost.scheme)
 
 
-def told(facts: Facts, kind: Subject, share: float, below_db: float) -> Iterator[Told]:
+def told(facts: Facts, kind: Subject, share: float, below_db: float) -> Iterator[Told | Silence]:
     """The tensors of one kind among those that make up this share of the noise of a scheme, and matter alone."""
     samples = facts.observations.samples if facts.observations is not None else 0
+    if not facts.costs:
+        yield Silence(whole_model(facts), "no scheme was measured that the model does not survive")
     for costs in facts.costs.values():
-        yield from (
-            Told(cost, costs, samples) for cost in costs.most(share) if cost.kind is kind and cost.sqnr_db < below_db
-        )
+        most = costs.most(share)
+        for cost in (cost for cost in costs.tensors if cost.kind is kind):
+            alone = f"alone under {costs.scheme} it leaves {cost.sqnr_db:.1f} dB"
+            if cost not in most:
+                yield Silence(place(facts, cost), f"{alone} and is not among those that make {share:.0%} of the noise")
+            elif cost.sqnr_db >= below_db:
+                yield Silence(place(facts, cost), f"{alone}, not under {below_db:g}")
+            else:
+                yield Told(cost, costs, samples)
+
+
+def place(facts: Facts, cost: TensorCost) -> Location:
+    """The operator that has the weight or makes the activation; an input of the model stands for itself."""
+    layer = facts.layer_by_output.get(cost.tensor)
+    if layer is not None and (cost.kind is Subject.WEIGHT or facts.stored_tensor(layer) == cost.tensor):
+        return facts.model.locate(layer.node, cost.tensor)
+    producer = facts.model.producer(cost.tensor)
+    return facts.model.locate(producer, cost.tensor) if producer is not None else Location(output=cost.tensor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -148,9 +149,32 @@ def test_wrong_options_say_what_would_be_right(models: Path, arguments: list[str
     assert done.stdout == "" and done.stderr.count("\n") == 1
 
 
-def test_a_report_that_cannot_be_written_is_said(models: Path, tmp_path: Path) -> None:
-    done = lint(models / HEALTHY, "--html", tmp_path / "no" / "folder" / "r.html")
-    assert done.returncode == 2 and "cannot write the report" in done.stderr
+@pytest.mark.parametrize("place", ["no/folder/r.html", ".", "file/r.html", "x" * 300])
+def test_a_report_that_cannot_be_written_is_said_before_anything_runs(models: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    done = lint(models / HEALTHY, "--html", tmp_path / place)
+    assert (done.returncode, done.stdout) == (2, "") and "cannot write the report" in done.stderr
+    assert done.stderr.count("\n") == 1 and [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_report_that_fails_in_the_end_is_still_seen(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    import onnxlint_q.cli.app as cli
+
+    def full_disk(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    files = [f"json={tmp_path / 'r.json'}", f"html={tmp_path / 'r.html'}"]
+    for wanted, first in (["--output-format", "concise"], f"{models / HEALTHY}: int8"), ([], f"{models / HEALTHY}\n"):
+        options = [word for name in files for word in ("--output-format", name)]
+        done = CliRunner().invoke(cli.app, [str(models / HEALTHY), *options, *wanted])
+        assert done.exit_code == 2 and done.stdout.startswith(first)
+        assert done.stderr.count("cannot write the report") == 2 == done.stderr.count("\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_configuration_is_found_beside_the_model_and_the_command_line_wins(models: Path, tmp_path: Path) -> None:
@@ -290,19 +314,91 @@ def test_streams_that_are_full_closed_or_left_keep_the_exit_code(models: Path, c
     assert done.stderr.splitlines()[-1] == str(code) and "Traceback" not in done.stderr
 
 
+def fail(*_: object) -> None:
+    raise ZeroDivisionError("by nothing")
+
+
 def test_an_error_of_the_tool_itself_is_no_finding(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
     import onnxlint_q.cli.app as cli
     from onnxlint_q.workflow import check as workflow
 
-    def fail(*_: object) -> None:
-        raise ZeroDivisionError("by nothing")
-
     monkeypatch.setattr(workflow, "lint", fail)
     done = CliRunner().invoke(cli.app, [str(models / HEALTHY)])
-    assert done.exit_code == 2 and "an error of onnxlint-q itself, ZeroDivisionError: by nothing" in done.stderr
-    assert done.stderr.count("\n") == 1
+    told = "an error of onnxlint-q itself, ZeroDivisionError: by nothing (test_cli.py:"
+    assert done.exit_code == 2 and told in done.stderr and done.stderr.count("\n") == 1
+    for arguments, environment in (["--debug"], {}), ([], {"ONNXLINT_Q_DEBUG": "1"}):
+        done = CliRunner(env=environment).invoke(cli.app, [str(models / HEALTHY), *arguments])
+        assert done.exit_code == 2 and told in done.stderr
+        assert "Traceback (most recent call last):" in done.stderr and "in fail" in done.stderr
+
+
+def test_debug_says_where_a_rule_did_not_fire_and_why(models: Path) -> None:
+    done = lint(models / BROKEN_NET, "--debug", "--select", "QW001,QA001", "--output-format", "json")
+    flagged = {finding["location"]["node"] for finding in json.loads(done.stdout)["models"][0]["findings"]}
+    assert len(flagged) == 3 and not any(node in done.stderr for node in flagged)
+    lines = done.stderr.splitlines()
+    assert "QW001 low-depthwise-average-precision: not at classifier (Gemm): it is no depthwise layer" in lines
+    assert (
+        "QA001 heavy-tailed-activation: it looks at calibration data, and there is none; give it with --calibrate"
+        in lines
+    )
+    assert lint(models / BROKEN_NET, "--select", "QW001").stderr == ""
+
+
+def test_rules_are_listed_by_family_and_all_of_them_without_a_word() -> None:
+    everything = lint("rule").stdout
+    assert everything == lint("rule", "--all").stdout and everything == lint("rule", "q").stdout
+    family = [line for line in everything.splitlines() if line.startswith("QB")]
+    assert [line.split() for line in lint("rule", "qb").stdout.splitlines()] == [line.split() for line in family]
+    assert lint("rule", "qb001").stdout == lint("rule", "outlier-gamma").stdout
+    assert lint("rule", "").returncode == lint("rule", "QQ").returncode == 2
+
+
+def test_where_no_rule_is_left_nothing_is_clean(models: Path) -> None:
+    done = lint(models / HEALTHY, "--select", "QW001", "--ignore", "QW001")
+    assert (done.returncode, done.stdout) == (2, "") and "no rule is left to run" in done.stderr
+
+
+def child_of(parent: int) -> int:
+    """The first process that another starts, once it is there."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True, check=False)
+        own = [int(word) for word in found.stdout.split()]
+        if own:
+            return own[0]
+        time.sleep(0.1)
+    raise AssertionError("no child")
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.03, 0.1, 0.2, 0.4])
+def test_an_interrupt_while_it_is_being_imported_is_one_line(models: Path, moment: float) -> None:
+    # Python tells a traceback of its own until a line of ours runs.
+    start = """
+import signal, sys
+from onnxlint_q.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+print("ready", flush=True)
+main()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", start, str(models / HEALTHY)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        time.sleep(0.005 + moment)
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+    assert (process.returncode, out, error) == (130, "", "onnxlint-q: interrupted\n") or process.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -320,11 +416,9 @@ def test_an_interrupt_stops_an_endless_model_without_a_report(
         }"""
     )
     onnx.save(proto, tmp_path / "endless.onnx")
-    # A shell may start its background jobs with the signal ignored, and so this test. What is imported first takes
-    # seconds on a slow machine, and an interrupt then is Python's business.
+    # A shell may start its background jobs with the signal ignored, and so this test.
     start = """
 import signal
-from onnxlint_q.execute.runtime import InferenceSession
 from onnxlint_q.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 print("ready", flush=True)
@@ -335,9 +429,11 @@ main()
         [sys.executable, "-c", start, *options], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
-        time.sleep(3)
+        child = child_of(process.pid)
+        time.sleep(1)
         assert process.poll() is None
         process.send_signal(number)
-        out, error = process.communicate(timeout=20)
+        out, error = process.communicate(timeout=30)
     assert (process.returncode, out, error) == (code, "", line)
+    assert not is_running(child)
     assert [path.name for path in tmp_path.iterdir()] == ["endless.onnx"]

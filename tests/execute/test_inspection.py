@@ -104,29 +104,29 @@ def test_blank_pictures_are_no_near_copies_of_each_other() -> None:
 @pytest.mark.parametrize(("copies", "severity"), [(1, Severity.INFO), (5, Severity.WARNING)])
 def test_many_copies_are_a_warning(copies: int, severity: Severity) -> None:
     images = pictures(np.random.default_rng(0), 5)
-    (finding,) = DuplicateSamples().check(facts_of(COLOURS, x=np.concatenate([images, images[:copies]])))
+    (finding,) = DuplicateSamples().findings(facts_of(COLOURS, x=np.concatenate([images, images[:copies]])))
     assert finding.severity is severity
     assert (finding.metrics["copies"], finding.metrics["different"]) == (copies, 5)
 
 
 def test_small_samples_may_be_equal_by_chance() -> None:
     flag = HEAD + "(float[N, 1] x) => (float[N, 1] y) {\n  y = Relu(x)\n}"
-    assert list(DuplicateSamples().check(facts_of(flag, x=np.ones((9, 1), np.float32)))) == []
+    assert list(DuplicateSamples().findings(facts_of(flag, x=np.ones((9, 1), np.float32)))) == []
 
 
 def test_a_data_set_of_nothing_is_a_warning_and_a_mask_of_ones_is_not_told() -> None:
-    (finding,) = ConstantInput().check(facts_of(COLOURS, x=np.zeros((4, 3, 32, 32), np.float32)))
+    (finding,) = ConstantInput().findings(facts_of(COLOURS, x=np.zeros((4, 3, 32, 32), np.float32)))
     assert finding.severity is Severity.WARNING and "nothing to calibrate on" in finding.message
     masked = HEAD + "(float[N, 8] x, int64[N, 8] m) => (float[N, 8] y) {\n  f = Cast<to=1>(m)\n  y = Mul(x, f)\n}"
-    assert list(ConstantInput().check(facts_of(masked, x=noise(9, 8), m=np.ones((9, 8), np.int64)))) == []
+    assert list(ConstantInput().findings(facts_of(masked, x=noise(9, 8), m=np.ones((9, 8), np.int64)))) == []
 
 
 def test_standardised_data_is_not_taken_for_noise() -> None:
     values = np.random.default_rng(0).laplace(size=(64, 128))
     values = ((values - values.mean()) / values.std()).astype(np.float32)
     wide = HEAD + "(float[N, 128] x) => (float[N, 128] y) {\n  y = Relu(x)\n}"
-    assert list(NoiseLikeData().check(facts_of(wide, x=values))) == []
-    (finding,) = NoiseLikeData().check(facts_of(wide, x=noise(64, 128)))
+    assert list(NoiseLikeData().findings(facts_of(wide, x=values))) == []
+    (finding,) = NoiseLikeData().findings(facts_of(wide, x=noise(64, 128)))
     assert "N(0, 1)" in finding.message and finding.severity is Severity.INFO
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import onnx
 from onnx import TensorProto, helper
 from onnx_cases import as_model, onnx_text
 
-from onnxlint_q.graph import Model, Node, Trace, Trait, trace_back, trace_forward
+from onnxlint_q.graph import Model, Node, Trace, Trait, followed_by, preceded_by, trace_back, trace_forward
 from onnxlint_q.graph.trace import REACH
 
 MOVED = """
@@ -46,6 +47,23 @@ def test_forward_through_traits() -> None:
     assert trace_forward(model, "two", through).ends == ("two",), "a shape is no data"
     assert trace_forward(model, "b", through, alone=True).ends == ("q", "s")
     assert trace_forward(model, "x", Trait.COPIES, until={"x"}).ends == ("x",)
+
+
+def test_neighbours_are_found_behind_what_moves_values() -> None:
+    model = moved()
+
+    def names(nodes: Iterator[Node]) -> list[str]:
+        return [node.op_type for node in nodes]
+
+    assert names(followed_by(model, "x", "Concat")) == ["Concat"], "behind the Identity"
+    assert names(followed_by(model, "x", "Relu")) == [], "a Concat joins others"
+    assert names(followed_by(model, "x", Trait.RECTIFIES, Trait.COPIES | Trait.JOINS)) == ["Relu"]
+    assert names(followed_by(model, "c", lambda node: node.output in {"s", "y"})) == ["Reshape", "Neg"]
+    assert names(preceded_by(model, "s", "Relu")) == ["Relu"], "in front of the Split and the Reshape"
+    assert names(preceded_by(model, "s", Trait.MOVES)) == ["Reshape", "Split"]
+    assert names(preceded_by(model, "s", "Concat")) == [] == names(preceded_by(model, "x", "Identity"))
+    diamond = "g (float[4] x) => (float[4] y) { a = Identity(x) y = Add(a, x) }"
+    assert names(followed_by(as_model(onnx_text(diamond)), "x", "Add")) == ["Add"], "once, by two ways"
 
 
 def test_alone_stops_at_several_readers_and_at_outputs() -> None:

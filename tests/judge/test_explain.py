@@ -24,6 +24,15 @@ def test_a_page_is_found_by_code_and_name_in_any_case() -> None:
         explain(RULES, "outlier-gama")
 
 
+def test_the_first_letters_of_codes_list_a_family() -> None:
+    codes = [entry.rule.code for entry in RULES if entry.rule.code.startswith("QB")]
+    for word in ("QB", "qb", "qb0"):
+        assert [line.split()[0] for line in explain(RULES, word).splitlines()] == codes
+    for word in ("", "QB9", "outlier"):
+        with pytest.raises(UsageError, match="there is no rule"):
+            explain(RULES, word)
+
+
 @pytest.mark.parametrize("kind", OWN_FINDINGS, ids=lambda kind: kind.code)
 def test_what_the_linter_says_of_itself_has_a_page_too(kind: OwnFinding) -> None:
     for name in (kind.code, kind.code.lower(), kind.name):

@@ -78,7 +78,7 @@ def test_a_cure_of_a_constant_channel_holds(models: Path, calibration: Path) -> 
     source = open_source(str(calibration), PRESETS["raw"])
     seen = observe(facts, source, 8)
     facts = facts.observed(seen)
-    found = [*NearZeroVariance().check(facts), *LowDepthwiseAveragePrecision().check(facts)]
+    found = [*NearZeroVariance().findings(facts), *LowDepthwiseAveragePrecision().findings(facts)]
     assert {finding.code for finding in found} == {"QB002", "QW001"}
     for finding in tried(facts, source, 8, *found):
         assert finding.cure == Cure("depthwise_bn_out", (7,), "int8-per-tensor")

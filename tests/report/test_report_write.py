@@ -9,7 +9,7 @@ import pytest
 import samples
 
 from onnxlint_q.errors import UsageError
-from onnxlint_q.report import ReportFormat, render, write
+from onnxlint_q.report import ReportFormat, check_writable, render, write
 
 
 @pytest.mark.parametrize("destination", [None, "-"])
@@ -51,6 +51,26 @@ def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
 def test_a_folder_is_not_a_report(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it is a folder"):
         write("text", tmp_path)
+
+
+def test_what_cannot_be_written_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for place, why in (
+        ("missing/r.json", "No such file or directory"),
+        ("file/r.json", "Not a directory"),
+        (".", "it is a folder"),
+        ("x" * 300, "File name too long"),
+    ):
+        with pytest.raises(UsageError, match=f"cannot write the report .*{why}"):
+            check_writable(tmp_path / place)
+    check_writable(tmp_path / "new.json")
+    check_writable(tmp_path / "file")
+    check_writable(os.devnull)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    monkeypatch.setattr("os.access", lambda *_: False)  # a test may run as root, whom nothing stops
+    for name in ("new.json", "file"):
+        with pytest.raises(UsageError, match="Permission denied; name a file in a folder that exists and can be"):
+            check_writable(tmp_path / name)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links and modes are POSIX here")

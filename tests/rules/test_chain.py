@@ -16,7 +16,7 @@ CODES = {"QW001", "QW002", "QW003", "QB001", "QB002"}
 def findings(path: Path) -> dict[str, list[Finding]]:
     facts = facts_of(read_model(path), DEFAULT_SCHEMES)
     return {
-        entry.rule.code: list(entry.rule().check(facts)) for entry in load_rules() if entry.rule.code.startswith("Q")
+        entry.rule.code: list(entry.rule().findings(facts)) for entry in load_rules() if entry.rule.code.startswith("Q")
     }
 
 

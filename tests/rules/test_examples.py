@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from onnxlint_q.finding import Evidence
+from onnxlint_q.finding import Evidence, Silence
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Example, Rule
+from onnxlint_q.judge.testing import example_facts
 from onnxlint_q.proof.testing import flagged, run_example
 
 RULES = [entry.rule for entry in load_rules()]
@@ -19,6 +20,12 @@ BAD = [
     pytest.param(rule, example, id=f"{rule.code}-{rule.name}-bad{number}")
     for rule in RULES
     for number, example in enumerate(rule.bad)
+]
+LOOKING = [
+    pytest.param(rule, example, id=f"{rule.code}-{rule.name}-good{number}")
+    for rule in RULES
+    if rule.code[:2] in {"QW", "QB", "QA"}
+    for number, example in enumerate(rule.good)
 ]
 EACH = [pytest.param(rule, id=f"{rule.code}-{rule.name}") for rule in RULES]
 
@@ -39,6 +46,15 @@ def test_bad_example_flags_its_nodes(rule: type[Rule], example: Example) -> None
         assert finding.message and finding.remedy
         shown = Evidence.CONFIRMED if example.samples is not None else Evidence.STATIC
         assert finding.evidence is (Evidence.UNTESTED if finding.claim else shown)
+
+
+@pytest.mark.parametrize(("rule", "example"), LOOKING)
+def test_a_rule_that_looks_at_nodes_says_why_a_good_one_is_not_flagged(rule: type[Rule], example: Example) -> None:
+    told = list(rule().check(example_facts(example)))
+    assert told and all(isinstance(said, Silence) for said in told)
+    for said in told:
+        assert isinstance(said, Silence) and said.location.label
+        assert said.unmet and not said.unmet[0].isupper() and said.unmet[-1] not in ".?!"
 
 
 @pytest.mark.parametrize("rule", EACH)

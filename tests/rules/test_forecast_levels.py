@@ -27,7 +27,7 @@ def forecast_at(facts: Facts, level_db: float | None) -> Facts:
 
 
 def severities(rule: type[Rule], facts: Facts) -> set[Severity]:
-    return {finding.severity for finding in rule().check(facts)}
+    return {finding.severity for finding in rule().findings(facts)}
 
 
 def block(width: float, narrow: int, *, depthwise: bool) -> Facts:
@@ -110,4 +110,4 @@ def test_without_a_forecast_a_still_channel_that_harms_no_other_is_an_info() -> 
     mean_db = facts.layer_by_output["normal"].weight.mean_channel_sqnr_db(NAME)
     assert mean_db is not None
     for level_db, expected in ((mean_db + 1, Severity.WARNING), (mean_db - 1, Severity.INFO)):
-        assert {found.severity for found in rule(**{"blind_below_db": level_db}).check(facts)} == {expected}
+        assert {found.severity for found in rule(**{"blind_below_db": level_db}).findings(facts)} == {expected}

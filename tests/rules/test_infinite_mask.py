@@ -28,7 +28,7 @@ def found(body: str, low: float) -> list[tuple[str, object]]:
     arrays = {"low": np.float32(low), "zero": np.float32(0), "shape": np.asarray([1, 2, 2], np.int64)}
     used = {name: np.asarray(array) for name, array in arrays.items() if name in body}
     facts = facts_of(as_model(onnx_text(f"{HEAD} {{ {body} }}", **used)), DEFAULT_SCHEMES)
-    return [(finding.location.output, finding.metrics["mask"]) for finding in InfiniteMask().check(facts)]
+    return [(finding.location.output, finding.metrics["mask"]) for finding in InfiniteMask().findings(facts)]
 
 
 @pytest.mark.parametrize("body", MASKED.values(), ids=MASKED)
@@ -48,4 +48,4 @@ def test_a_quantised_model_has_its_scale_already() -> None:
     body += "\n p = Softmax(d)"
     arrays = {"low": np.asarray(-1e4, np.float32), "step": np.asarray(40, np.float32)}
     facts = facts_of(as_model(onnx_text(f"{HEAD} {{ {body} }}", **arrays)), DEFAULT_SCHEMES)
-    assert not list(InfiniteMask().check(facts))
+    assert not list(InfiniteMask().findings(facts))

@@ -44,7 +44,7 @@ QUANTISED = (LargeScale, InvalidScale, ScaleShape, BiasScaleMismatch, PerTensorD
 
 
 def findings(rule: Rule, facts: Facts) -> list[Finding]:
-    return list(rule.check(facts))
+    return list(rule.findings(facts))
 
 
 def public(name: str) -> Facts:

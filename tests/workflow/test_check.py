@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +25,7 @@ from onnxlint_q.analysis.observed.costs import SchemeCosts, TensorCost
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, SCHEMES
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.sources import ArraySource, RandomSource, open_source
+from onnxlint_q.execute.progress import silent
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, Severity, Subject
 from onnxlint_q.forecast.forecast import LAYER_UNCERTAINTY_DB, Forecast
@@ -221,6 +229,96 @@ def test_one_model_that_cannot_be_read_does_not_stop_the_others(models: Path, br
     assert [Path(failure.path).name for failure in run.failures] == ["cyclic.onnx"]
 
 
+def ended_by(path: Path, *arguments: Any) -> ModelResult:
+    """A lint that a crash of native code ends: always for `deadly.onnx`, else where the model is run."""
+    request, progress = arguments[2], arguments[3]
+    if path.stem == "deadly" or request.runs:
+        progress("running it on the data" if request.runs else "reading", 0, 0)
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return lint(path, *arguments)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_a_signal_costs_the_model_that_it_hit(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "lint", ended_by)
+    for name in ("deadly.onnx", "good.onnx"):
+        shutil.copy(models / HEALTHY, tmp_path / name)
+    run = workflow.check(workflow.plan([tmp_path / "deadly.onnx", tmp_path / "good.onnx"], Overrides()), STATIC)
+    assert [Path(model.path).name for model in run.models] == ["good.onnx"] and not run.trustworthy
+    (failure,) = run.failures
+    assert failure.message == (
+        f"{tmp_path / 'deadly.onnx'}: could not be linted: the process that did it was ended by signal SIGSEGV while "
+        "reading; a library or the system ended it, --debug shows where"
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_a_signal_during_a_run_costs_the_run(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "lint", ended_by)
+    jobs = workflow.plan([models / BROKEN], Overrides())
+    run = workflow.check(jobs, replace(NOISE, probe=True))
+    why = "the process that did it was ended by signal SIGSEGV while running it on the data."
+    assert sorted(missing(run.models[0])) == [
+        ("QX002", "--calibrate", f"The model was not run on the data: {why}"),
+        ("QX003", "--probe", f"The probe did not happen: {why}"),
+    ]
+    assert run.trustworthy and run.fails
+    static = lint(models / BROKEN, jobs[0].rules, Config(), STATIC)
+    assert [f for f in run.models[0].findings if f.code not in NOT_RUN] == list(static.findings)
+
+
+def test_native_code_that_ends_the_reader_costs_one_file(models: Path, tmp_path: Path) -> None:
+    split = onnx.helper.make_node("Split", ["x"], ["a", "b"], num_outputs=1, axis=1)
+    add = onnx.helper.make_node("Add", ["a", "b"], ["y"])
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [4, 6]) for name in "xy"]
+    graph = onnx.helper.make_graph([split, add], "g", ends[:1], ends[1:])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), tmp_path / "a.onnx")
+    infer = f"import onnx; onnx.shape_inference.infer_shapes(onnx.load({str(tmp_path / 'a.onnx')!r}))"
+    if subprocess.run([sys.executable, "-c", infer], stderr=subprocess.DEVNULL, check=False).returncode >= 0:
+        pytest.skip(f"onnx {onnx.__version__} infers its shapes, or refuses to")
+    run = workflow.check(workflow.plan([tmp_path / "a.onnx", models / HEALTHY], Overrides()), STATIC)
+    assert [Path(model.path).name for model in run.models] == [HEALTHY]
+    (failure,) = run.failures
+    assert "a.onnx: could not be linted: the process that did it was ended by signal SIG" in failure.message
+
+
+def test_a_defect_of_a_run_costs_the_run(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr(workflow, "inspect", fail)
+    result = lint(models / BROKEN, [], Config(), replace(NOISE, debug=True))
+    ((code, option, message),) = missing(result)
+    assert (code, option) == ("QX002", "--calibrate")
+    assert "an error of onnxlint-q itself, ZeroDivisionError: by nothing" in message
+    assert "ZeroDivisionError: by nothing" in result.debug
+    assert not lint(models / BROKEN, [], Config(), NOISE).debug
+
+
+def test_three_inputs_and_a_folder_of_photos_cost_the_run(tmp_path: Path) -> None:
+    from PIL import Image
+
+    proto = onnx_text(
+        "agraph (float[N,3,8,8] a, float[N,3,8,8] b, float[N,3,8,8] c) => (float[N,3,8,8] y) "
+        "{ t = Add(a, b) y = Add(t, c) }"
+    )
+    onnx.save(proto, tmp_path / "m.onnx")
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "photos" / "a.png")
+    photos = DataRequest(open_source(str(tmp_path / "photos"), PRESETS["imagenet"]), 4)
+    ((code, option, message),) = missing(lint(tmp_path / "m.onnx", [], Config(), CheckRequest(photos)))
+    assert (code, option) == ("QX004", "--calibrate")
+    assert "the model has 3 inputs ('a', 'b', 'c'); images fill one, give an .npz with all of them" in message
+
+
+def test_a_request_and_its_result_can_be_sent_to_another_process(models: Path, calibration: Path) -> None:
+    (job,) = workflow.plan([models / BROKEN], Overrides())
+    request = CheckRequest(DataRequest(open_source(str(calibration), PRESETS["raw"]), 4, layers=True, trials=2), True)
+    sent = pickle.loads(pickle.dumps(partial(lint, job.path, job.rules, job.config, request)))
+    result = sent(silent)
+    assert pickle.loads(pickle.dumps(result)) == result
+
+
 SURVIVES, DEGRADES, BREAKS, UNKNOWN = Verdict.SURVIVES, Verdict.DEGRADES, Verdict.BREAKS, None
 
 
@@ -413,7 +511,10 @@ TRIAL = JointTrial(INT8_PER_TENSOR, ("a",), OutputError(4.0, None, True, 4), Out
     ("trial", "said"),
     [
         (TRIAL, "Which nodes to leave in float together is said once, under the verdict on int8-per-tensor."),
-        (replace(TRIAL, after=TRIAL.before), "Leaving the worst nodes in float was tried for int8-per-tensor"),
+        (
+            replace(TRIAL, after=TRIAL.before),
+            "Leaving the worst nodes in float was tried for int8-per-tensor and does not save it",
+        ),
     ],
 )
 def test_where_a_list_was_tried_no_finding_has_its_own(trial: JointTrial, said: str) -> None:

@@ -13,6 +13,9 @@ from onnxlint_q.errors import DataError, UsageError
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
+CHANNEL_ORDERS = ("rgb", "bgr")
+LAYOUTS = ("nchw", "nhwc")
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
@@ -21,11 +24,11 @@ class Preprocessing:
     Attributes:
         mean, std: one value, or one a channel in the order the model reads them.
         scale: factor on the pixel values.
-        channel_order: `rgb` or `bgr`.
+        channel_order: one of CHANNEL_ORDERS.
         resize: pixels of the short side before the centre crop, or (height, width) without keeping the aspect ratio;
             None takes 256 for a 224-pixel input, the usual practice, and else the crop itself.
         crop: (height, width) of the centre crop, None takes the model's input.
-        layout: `nchw`, `nhwc`, or None to see it from the input's shape.
+        layout: one of LAYOUTS, or None to see it from the input's shape.
     """
 
     name: str = "imagenet"

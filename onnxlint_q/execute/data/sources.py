@@ -21,6 +21,10 @@ from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.graph import Value
 from onnxlint_q.graph.tensors import MOST_AXES
 
+RANDOM = "random"
+DATA = f"an .npz, an .npy, a folder of images or of .npz, or `{RANDOM}`"
+"""What `open_source` opens, in words."""
+
 _SEED = 0
 # Values of one random sample: an input that wants more is not meant to be filled with noise.
 _NOISE_VALUES = 1 << 27
@@ -110,7 +114,7 @@ class ArrayFolder(Source):
 class RandomSource(Source):
     """Seeded noise: N(0, 1) for floats, zeros and ones for integers and booleans. Says little about real ranges."""
 
-    name = "random"
+    name = RANDOM
     preprocessing = "standard normal noise, seed 0"
     synthetic = True
 
@@ -135,15 +139,13 @@ def open_source(where: str, preprocessing: Preprocessing, limits: Limits = DEFAU
     Raises:
         UsageError: there is nothing there, or nothing that samples can be read from.
     """
-    if where == "random":
+    if where == RANDOM:
         return RandomSource()
     path = Path(where)
     if where and path.is_file():
         return ArrayFile(path, limits)
     if not where or not path.is_dir():
-        raise UsageError(
-            f"--calibrate {where}: no such file or folder; pass an .npz, an .npy, a folder of images, or `random`"
-        )
+        raise UsageError(f"--calibrate {where}: no such file or folder; pass {DATA}")
     files = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
     images = [entry for entry in files if entry.suffix.lower() in SUFFIXES]
     arrays = [entry for entry in files if entry.suffix.lower() in {".npz", ".npy"}]

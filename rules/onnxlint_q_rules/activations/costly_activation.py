@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.schemes import SCHEMES
-from onnxlint_q.finding import Confidence, Finding, Location, Severity, Subject
+from onnxlint_q.finding import Confidence, Finding, Severity, Silence, Subject
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, option
-from onnxlint_q_rules.costs import told
+from onnxlint_q_rules.costs import place, told
 
 _NETWORK = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -87,18 +87,18 @@ class CostlyActivation(Rule):
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each scheme that the model does not survive."""
         for found in told(facts, Subject.ACTIVATION, self.share, self.below_db):
-            tensor, number = found.cost.tensor, SCHEMES[found.cost.scheme].activations
-            layer = next((one for one in facts.layers if one.output == tensor), None)
-            producer = layer.node if layer is not None else facts.model.producer(tensor)
+            if isinstance(found, Silence):
+                yield found
+                continue
+            number, where = SCHEMES[found.cost.scheme].activations, place(facts, found.cost)
             assert number is not None
+            what = f"the result of {where.label}" if where.op_type else f"the input {where.output!r}"
             yield self.finding(
-                facts.model.locate(producer, tensor) if producer is not None else Location(output=tensor),
-                found.message(
-                    f"the result of {producer.label}" if producer is not None else f"the input {tensor!r}", number.name
-                ),
+                where,
+                found.message(what, number.name),
                 metrics=found.metrics,
                 remedy="keep the tensor in float or in 16 bits, at every operator that writes or reads it",
                 claim=found.claim,

@@ -34,6 +34,7 @@ from onnxlint_q.finding import (
     Remedy,
     Requantisation,
     Severity,
+    Silence,
     Subject,
     TensorRange,
 )
@@ -103,7 +104,7 @@ class HeavyTailedActivation(Rule):
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each activation of a float model that was observed."""
         if facts.observations is None or not facts.is_float:
             return
@@ -111,15 +112,18 @@ class HeavyTailedActivation(Rule):
         producers = {key: model.producer(key) for key in facts.observations.tensors}
         for key, producer in sorted(producers.items(), key=lambda item: item[1].order if item[1] else -1):
             ratio, low, high, tail = self._ratio(facts.observations.tensors[key])
+            place = model.locate(producer, key) if producer is not None else Location(output=key)
             if ratio < self.warning_ratio:
+                yield Silence(place, f"range over bulk range {ratio:.2g} is under {self.warning_ratio:g}")
                 continue
             copied = producer is not None and producer.operator.has(_HANDS_ON) and producer.input(0) in known
             known.add(key)
             if copied:
+                yield Silence(place, "it only hands on the values of a tensor that is reported")
                 continue
             observation = facts.observations.tensors[key]
             yield self.finding(
-                facts.model.locate(producer, key) if producer is not None else Location(output=key),
+                place,
                 f"{key!r} runs from {observation.low:.3g} to {observation.high:.3g}, "
                 f"{ratio:.1f} times the range {low:.3g} to "
                 f"{high:.3g} that holds all but {2 * tail:.2%} of its values: {np.log2(ratio):.1f} bits go to "

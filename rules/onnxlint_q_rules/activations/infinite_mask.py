@@ -22,7 +22,7 @@ import numpy as np
 
 from onnxlint_q.analysis.number_formats import UINT8
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
+from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Silence, Subject
 from onnxlint_q.graph import Model, Trait, trace_back
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.quantizer_options import keep_float, quantize_static
@@ -90,7 +90,7 @@ class InfiniteMask(Rule):
         Example(_COMPUTED, flags=("masked",), why="computed from an input, as exporters of transformers do"),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each tensor of a float model that a Softmax reads and that would be quantised."""
         if not facts.is_float:
             return
@@ -99,15 +99,19 @@ class InfiniteMask(Rule):
         for softmax in (node for node in facts.model.nodes if node.operator.has(Trait.SCORES)):
             scores = softmax.input(0)
             producer = facts.model.producer(scores)
-            if producer is None or scores in visited or scores not in rounded:
+            if producer is None or scores not in rounded:
+                yield Silence(facts.model.locate(softmax), "the scores that it reads are not computed or get no scale")
+                continue
+            if scores in visited:
                 continue
             visited.add(scores)
-            lowest = min(_constants(facts.model, scores), default=0.0)
+            place, lowest = facts.model.locate(producer), min(_constants(facts.model, scores), default=0.0)
             if -lowest < self.magnitude:
+                yield Silence(place, f"the lowest constant among them, {lowest:.3g}, is above -{self.magnitude:g}")
                 continue
             step = -lowest / (UINT8.largest - UINT8.lowest)
             yield self.finding(
-                facts.model.locate(producer),
+                place,
                 f"a mask of {lowest:.3g} reaches {softmax.op_type} {softmax.label!r}: one step of {scores!r} at 8 bits "
                 f"is at least {step:.3g}, so the scores that count fall on one code",
                 metrics={"mask": lowest, "step": step},

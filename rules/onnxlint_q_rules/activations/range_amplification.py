@@ -36,10 +36,11 @@ from onnxlint_q.finding import (
     Remedy,
     Requantisation,
     Severity,
+    Silence,
     Subject,
     TensorRange,
 )
-from onnxlint_q.graph import Trait, trace_forward
+from onnxlint_q.graph import Trait, followed_by
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, option
 
@@ -120,21 +121,32 @@ class RangeAmplification(Rule):
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each layer of a float model with a BatchNormalization folded backward into it."""
         if facts.observations is None or not facts.is_float:
             return
         for layer in facts.layers:
             norm, after = layer.folded.after, facts.stored(layer)
-            before = _range_before(norm, after) if norm is not None and after is not None else 0.0
-            if norm is None or after is None or not before > 0:
+            if norm is None or after is None:
+                what = "no BatchNormalization folds into it" if norm is None else "its result gets no scale"
+                yield Silence(facts.model.locate(layer.node, layer.output), what)
                 continue
-            rounded, gain = facts.stored_tensor(layer), after.range / before
+            place, before = facts.model.locate(norm.node), _range_before(norm, after)
+            gain = after.range / before if before > 0 else 0.0
+            if gain < self.amplification:
+                yield Silence(place, f"it widens the range {gain:.2g} times, not {self.amplification:g}")
+                continue
+            rounded = facts.stored_tensor(layer)
             next_range = _next_range(facts, rounded)
-            if gain < self.amplification or not next_range > 0 or after.range < self.width * next_range:
+            if not next_range > 0:
+                yield Silence(place, "no layer behind it has a result that was observed")
+                continue
+            if after.range < self.width * next_range:
+                ratio = after.range / next_range
+                yield Silence(place, f"its range is {ratio:.2g} times that of the next layers, not {self.width:g}")
                 continue
             yield self.finding(
-                facts.model.locate(norm.node),
+                place,
                 f"BatchNormalization {norm.node.label!r} widens {before:.3g} to {after.range:.3g} ({gain:.1f} "
                 f"times), and {rounded!r} is {after.range / next_range:.1f} times as wide as anything the next "
                 "layers make of it",
@@ -181,11 +193,6 @@ def _range_before(norm: BatchNorm, after: TensorObservation) -> float:
 def _next_range(facts: Facts, tensor: str) -> float:
     """Largest range of what is stored behind the layers that read `tensor`; 0 where none was observed."""
     by_node = {layer.node: layer for layer in facts.layers}
-    widest = 0.0
-    for key in trace_forward(facts.model, tensor, _FORWARD).tensors:
-        for reader in facts.model.consumers(key):
-            layer = by_node.get(reader)
-            stored = facts.stored(layer) if layer is not None else None
-            if stored is not None:
-                widest = max(widest, stored.range)
-    return widest
+    readers = followed_by(facts.model, tensor, by_node.__contains__, _FORWARD)
+    observed = (facts.stored(by_node[reader]) for reader in readers)
+    return max((stored.range for stored in observed if stored is not None), default=0.0)

@@ -21,7 +21,7 @@ from onnxlint_q.analysis.causes.gains import EPSILONS, SHARE_OF_MEDIAN, Gains, c
 from onnxlint_q.analysis.folding import BatchNorm
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.finding import Claim, Confidence, Finding, Remedy, Severity, Subject
+from onnxlint_q.finding import Claim, Confidence, Finding, Remedy, Severity, Silence, Subject
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import channels, finer_scale, outlook, times
@@ -129,12 +129,13 @@ class NearZeroVariance(Rule):
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Every BatchNormalization of a float model that lifts a still channel."""
         for layer, norm in folds(facts):
             gains = compare_gains(norm, self.epsilons, self.share_of_median)
             lifted = np.flatnonzero(gains.still & (gains.ratio >= self.gain_ratio))
             if not lifted.size:
+                yield Silence(facts.model.locate(norm.node), self._unmet(norm, gains))
                 continue
             lifted = lifted[np.argsort(-gains.ratio[lifted], kind="stable")]
             width = self._width(layer, norm, gains)[lifted]
@@ -168,6 +169,13 @@ class NearZeroVariance(Rule):
                 severity=view.severity if wide.size else Severity.INFO,
             )
             yield explained(finding, facts, layer) if wide.size else finding
+
+    def _unmet(self, norm: BatchNorm, gains: Gains) -> str:
+        """Why no channel is a lifted one."""
+        if not gains.still.any():
+            return f"no channel is still: the smallest running variance is {norm.variance.min(initial=np.inf):.2g}"
+        largest = times(float(gains.ratio[gains.still].max()))
+        return f"the gain of its still channels is at most {largest} times the ordinary one, not {self.gain_ratio:g}"
 
     def _width(self, layer: LayerFacts, norm: BatchNorm, gains: Gains) -> npt.NDArray[np.float64]:
         """Width of each folded channel over that of an ordinary one; before a layer, that of its gain."""

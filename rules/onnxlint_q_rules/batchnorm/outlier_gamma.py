@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.causes.gains import compare_gains
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
+from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Silence, Subject
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import channels, finer_scale, outlook, times
@@ -106,14 +106,27 @@ class OutlierGamma(Rule):
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Every BatchNormalization of a float model that folding turns into an outlier."""
         for layer, norm in folds(facts):
             gains = compare_gains(norm)
             outliers = np.flatnonzero((gains.ratio >= self.gain_ratio) & ~gains.still)
             before = layer.before.mean_channel_sqnr_db(_SCHEME)
             after = layer.weight.mean_channel_sqnr_db(_SCHEME)
-            if not outliers.size or before is None or after is None or before - after < self.lost_db:
+            if not outliers.size:
+                widest = float(gains.ratio[~gains.still].max(initial=0.0))
+                yield Silence(
+                    facts.model.locate(norm.node),
+                    f"the largest gain of a channel that varies is {times(widest)} times the ordinary one, not "
+                    f"{self.gain_ratio:g}",
+                )
+                continue
+            if before is None or after is None or before - after < self.lost_db:
+                lost = f"costs {before - after:.1f} dB" if before is not None and after is not None else "has no figure"
+                yield Silence(
+                    facts.model.locate(norm.node),
+                    f"folding {lost} of mean channel SQNR, not {self.lost_db:g} dB",
+                )
                 continue
             view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.WARNING)
             listed = outliers[np.argsort(-gains.ratio[outliers], kind="stable")]

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxlint_q.analysis.folding import Blocker
-from onnxlint_q.finding import Confidence, Finding, Severity
+from onnxlint_q.finding import Confidence, Finding, Severity, Silence
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.quantizer_options import keep_float, quantize_static
 from onnxlint_q.judge.rule import Example, Rule
+from onnxlint_q_rules.batchnorm.gains import folds
 
 _REMEDIES: Mapping[Blocker, str] = {
     Blocker.TRAINING: "Export the model in evaluation mode, for instance after `model.eval()`.",
@@ -106,8 +107,10 @@ block (float[N, 1, 4, 4] x) => (float[N, 2, 4, 4] y)
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Every BatchNormalization of a float model that stays."""
+        for layer, norm in folds(facts):
+            yield Silence(facts.model.locate(norm.node), f"it folds into {layer.node.op_type} {layer.node.label!r}")
         blocked = facts.blocked if facts.is_float else ()
         for item in blocked:
             other = f" (the {item.other.op_type} node {item.other.label!r})" if item.other is not None else ""

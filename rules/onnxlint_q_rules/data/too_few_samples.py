@@ -69,7 +69,7 @@ class TooFewSamples(Rule):
     needs_calibration: ClassVar[bool] = True
 
     warning_samples: int = option(
-        32, doc="fewer samples are a warning", source="arithmetic: each end of a range is exceeded by 3 % of new inputs"
+        10, doc="fewer samples are a warning", source="arithmetic: each end of a range is exceeded by 9 % of new inputs"
     )
     info_samples: int = option(100, doc="fewer samples are mentioned", source="PyTorch quantisation guide")
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.finding import Location
-from onnxlint_q.graph import Model, Node, QuantizedTensor, Role, Trait, trace_back, trace_forward
+from onnxlint_q.graph import Model, Node, QuantizedTensor, Role, Trait, preceded_by, trace_back, trace_forward
 from onnxlint_q.judge.facts import Facts
 
 Vector = npt.NDArray[np.float64]
@@ -91,6 +91,4 @@ def where(model: Model, pair: QuantizedTensor) -> Location:
 
 def dequantizer(model: Model, tensor: str) -> Node | None:
     """The DequantizeLinear that a constant operand comes from, through moves."""
-    (end,) = trace_back(model, tensor, _MOVES).ends
-    node = model.producer(end)
-    return node if node is not None and node.op_type == "DequantizeLinear" else None
+    return next(preceded_by(model, tensor, "DequantizeLinear"), None)

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.graph import Node, QuantizedTensor, Trait, trace_forward
+from onnxlint_q.graph import Node, QuantizedTensor, Trait, followed_by, trace_forward
 from onnxlint_q.graph.operators import Product
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q_rules.qdq.pairs import Pairs, Vector
@@ -110,9 +110,7 @@ def _other_readings(facts: Facts, pairs: Pairs) -> Iterator[tuple[str, Reading]]
 
 def _gates_itself(facts: Facts, pair: QuantizedTensor) -> bool:
     """Whether the tensor is also a factor of a product, as in SiLU, where large values matter too."""
-    direct = {pair.codes, *(r.output for r in facts.model.consumers(pair.codes) if r.op_type == "DequantizeLinear")}
-    readers = (reader for key in direct for reader in facts.model.consumers(key))
-    return any(reader.operator.form == "Mul" for reader in readers)
+    return any(followed_by(facts.model, pair.codes, lambda node: node.operator.form == "Mul", Trait.QUANTIZES))
 
 
 def channel_norm(layer: LayerFacts) -> Vector:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.causes.chain import constant_channels
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
+from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Silence, Subject
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import channels, finer_scale, locate, outlook
@@ -100,21 +100,24 @@ class CollapsedChannels(Rule):
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Every layer of a float model that loses too many channels."""
         layers = facts.layers if facts.is_float else ()
         for layer in layers:
+            place = locate(facts, layer)
             if layer.weight.non_finite:
+                yield Silence(place, "its weights are not finite")
                 continue
             idle = constant_channels(layer)
             lost = np.setdiff1d(layer.weight.collapsed, idle)
             total = layer.weight.absmax.size
             alive = total - idle.size
             if lost.size <= self.share * alive:
+                yield Silence(place, f"{lost.size} of {alive} channels collapse, no more than {self.share:.0%}")
                 continue
             view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.INFO)
             finding = self.finding(
-                locate(facts, layer),
+                place,
                 f"One int8 scale rounds every weight of {lost.size} of {total} output channels to zero "
                 f"({channels(lost)}){_besides(int(idle.size), total - int(lost.size))}.",
                 remedy=finer_scale(facts, layer).within(

@@ -18,11 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.schemes import SCHEMES
-from onnxlint_q.finding import Confidence, Finding, Severity, Subject
+from onnxlint_q.finding import Confidence, Finding, Severity, Silence, Subject
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, Weights, option
-from onnxlint_q_rules.advice import locate
-from onnxlint_q_rules.costs import told
+from onnxlint_q_rules.costs import place, told
 
 _NETWORK = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -98,12 +97,15 @@ class CostlyWeight(Rule):
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each scheme that the model does not survive."""
         for found in told(facts, Subject.WEIGHT, self.share, self.below_db):
+            if isinstance(found, Silence):
+                yield found
+                continue
             layer, scheme = facts.layer_by_output[found.cost.tensor], SCHEMES[found.cost.scheme]
             yield self.finding(
-                locate(facts, layer),
+                place(facts, found.cost),
                 found.message(f"the weight of {layer.node.label}", scheme.weights.name),
                 metrics=found.metrics,
                 remedy="keep the layer in float, or give its weight 16 bits or finer scales",

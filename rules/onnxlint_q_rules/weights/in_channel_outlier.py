@@ -24,13 +24,14 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.finding import Claim, Confidence, Finding, Metric, Severity, Subject
+from onnxlint_q.finding import Claim, Confidence, Finding, Metric, Severity, Silence, Subject
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.quantizer_options import keep_float, quantize_static
 from onnxlint_q.judge.rule import Example, Rule, Weights, option
 from onnxlint_q_rules.advice import (
     Outlook,
     channels,
+    linear_db,
     locate,
     outlook,
     sqnr_by_channel,
@@ -146,11 +147,12 @@ class InChannelOutlier(Rule):
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Every layer of a float model with a channel that its own scale does not fit."""
         layers = facts.layers if facts.is_float else ()
         for layer in layers:
             if layer.weight.non_finite:
+                yield Silence(locate(facts, layer), "its weights are not finite")
                 continue
             sqnr = sqnr_by_channel(layer, _SCHEME)
             low = np.flatnonzero(sqnr < self.channel_sqnr_db)
@@ -158,7 +160,14 @@ class InChannelOutlier(Rule):
             if low.size:
                 yield self._low_sqnr(facts, layer, sqnr, low)
             elif lost.size > self.lost_channels_fraction * sqnr.size:
-                yield from self._vanishing(facts, layer, lost)
+                yield self._vanishing(facts, layer, lost)
+            else:
+                yield Silence(
+                    locate(facts, layer),
+                    f"no channel with its own scale is under {self.channel_sqnr_db:g} dB (the worst has "
+                    f"{sqnr.min(initial=np.inf):.1f}), and {lost.size} of {sqnr.size} lose most of their weights, no "
+                    f"more than {self.lost_channels_fraction:.0%}",
+                )
 
     def _low_sqnr(
         self, facts: Facts, layer: LayerFacts, sqnr: npt.NDArray[np.float64], low: npt.NDArray[np.intp]
@@ -176,14 +185,19 @@ class InChannelOutlier(Rule):
             {"worst_channel_sqnr_db": float(sqnr[channel]), "largest_over_rms": ratio, "low_channels": int(low.size)},
         )
 
-    def _vanishing(self, facts: Facts, layer: LayerFacts, lost: npt.NDArray[np.intp]) -> Iterator[Finding]:
+    def _vanishing(self, facts: Facts, layer: LayerFacts, lost: npt.NDArray[np.intp]) -> Finding | Silence:
         view = outlook(
             facts, layer, _SCHEME, warn_db=self.warn_below_db, drop_db=self.drop_above_db, blind=Severity.INFO
         )
         if view.severity is None:
-            return
+            known = linear_db(facts, layer, _SCHEME)
+            return Silence(
+                locate(facts, layer),
+                f"most weights of {lost.size} channels round to zero, but the forecast SQNR at the output, {known:.1f} "
+                f"dB, is not under {self.drop_above_db:g}",
+            )
         share = float(layer.weight.vanishing[lost].mean())
-        yield self._about(
+        return self._about(
             facts,
             layer,
             view,

@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Subject
+from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Silence, Subject
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule, Weights, option
-from onnxlint_q_rules.advice import finer_scale, linear_db, locate, outlook, shared_scale
+from onnxlint_q_rules.advice import drop_reason, finer_scale, linear_db, locate, outlook, shared_scale
 from onnxlint_q_rules.chain import explained
 
 _SCHEME = INT8_PER_TENSOR.name
@@ -127,14 +127,20 @@ class LowDepthwiseAveragePrecision(Rule):
     depthwise: ClassVar[bool] = True
     blind_severity: ClassVar[Severity] = Severity.WARNING
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Every depthwise layer of a float model against which all three witnesses speak, or the forecast loudly."""
         layers = facts.layers if facts.is_float else ()
         for layer in layers:
-            if layer.depthwise is not self.depthwise or layer.weight.non_finite:
+            place = locate(facts, layer)
+            if layer.depthwise is not self.depthwise:
+                yield Silence(place, f"it is {'no' if self.depthwise else 'a'} depthwise layer")
                 continue
             mean_db, known = layer.weight.mean_channel_sqnr_db(_SCHEME), linear_db(facts, layer, _SCHEME)
-            if mean_db is None or not self._suspected(layer.weight.average_precision, mean_db, known):
+            if mean_db is None or layer.weight.non_finite:
+                yield Silence(place, "its weights are zero or not finite")
+                continue
+            if doubt := self._doubt(layer.weight.average_precision, mean_db, known):
+                yield Silence(place, doubt)
                 continue
             view = outlook(
                 facts,
@@ -145,10 +151,11 @@ class LowDepthwiseAveragePrecision(Rule):
                 blind=self.blind_severity if mean_db < self.blind_below_db else None,
             )
             if view.severity is None:
+                yield Silence(place, drop_reason(known, self.drop_above_db, mean_db, self.blind_below_db))
                 continue
             clause, metrics = shared_scale(layer)
             finding = self.finding(
-                locate(facts, layer),
+                place,
                 f"One int8 scale serves {metrics['channels']} {'depthwise' if self.depthwise else 'output'} channels, "
                 f"{clause}.",
                 remedy=finer_scale(facts, layer),
@@ -158,8 +165,15 @@ class LowDepthwiseAveragePrecision(Rule):
             )
             yield explained(finding, facts, layer)
 
-    def _suspected(self, average_precision: float, mean_db: float, known_db: float | None) -> bool:
-        """Whether the weight speaks against the layer, loudly on its own or softly beside a very low forecast."""
-        if known_db is not None and known_db < self.sure_below_db:
-            return average_precision < 2 * self.average_precision  # one bit less lost in the average channel
-        return average_precision < self.average_precision and mean_db < self.channel_sqnr_db
+    def _doubt(self, average_precision: float, mean_db: float, known_db: float | None) -> str:
+        """Why the weight does not speak against the layer, neither loudly nor softly beside a very low forecast.
+
+        Empty if it does.
+        """
+        sure = known_db is not None and known_db < self.sure_below_db
+        level = 2 * self.average_precision if sure else self.average_precision  # one bit less in the average channel
+        if average_precision >= level:
+            return f"average precision {average_precision:.3g} is not under {level:g}"
+        if not sure and mean_db >= self.channel_sqnr_db:
+            return f"mean channel SQNR {mean_db:.1f} dB is not under {self.channel_sqnr_db:g}"
+        return ""

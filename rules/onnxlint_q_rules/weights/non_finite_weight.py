@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q.finding import Confidence, Finding, Severity
+from onnxlint_q.finding import Confidence, Finding, Severity, Silence
 from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.judge.facts import Facts
@@ -78,16 +78,18 @@ class NonFiniteWeight(Rule):
         Example(_NETWORK, flags=("dense",), weights=_with(-np.inf), why="One weight is minus infinity."),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Every constant with such values, once, and every fold that makes some; a scale is for invalid-scale."""
         model = facts.model
         scales = {pair.scale for pair in facts.quantized}
         weights = {model.constants.origin(layer.folded.layer.weight): layer.node for layer in facts.layers}
         for key, reader in _constants(model):
+            node = weights.get(key, reader)
             nans, infinities = (0, 0) if key in scales else _count(model, key)
             if not nans + infinities:
+                what = "is a scale, which invalid-scale checks" if key in scales else "holds finite values only"
+                yield Silence(model.locate(node), f"constant {key!r} {what}")
                 continue
-            node = weights.get(key, reader)
             severity = Severity.ERROR if nans or key in weights else Severity.WARNING
             yield self._report(facts, node, f"constant {key!r}", (nans, infinities), severity)
         for layer in facts.layers:

@@ -1,0 +1,57 @@
+"""Help texts list what can be chosen from where it is defined: all of it, in its order, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
+
+import pytest
+import typer
+
+from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES
+from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, PRESETS
+from onnxlint_q.execute.data.sources import DATA
+from onnxlint_q.finding import Severity
+from onnxlint_q.judge.config import FAILING_VERDICTS, SEVERITIES
+from onnxlint_q.judge.verdict import Verdict
+from onnxlint_q.report import ReportFormat
+
+
+def helps(command: str) -> dict[str, str]:
+    """Help text by the name of each option."""
+    alone = typer.Typer()
+    alone.command()(getattr(import_module(f"onnxlint_q.cli.{command}"), command))
+    parameters: Iterable[Any] = typer.main.get_command(alone).params
+    return {parameter.name: parameter.help for parameter in parameters}
+
+
+def listed(text: str, before: str = "", behind: str = ".") -> list[str]:
+    """The words of a list `a, b or c` between two marks."""
+    after = text.partition(before)[2] if before else text
+    return re.split(r", | or | and ", after.partition(behind)[0])
+
+
+@pytest.mark.parametrize("command", ["check", "compare"])
+def test_choices_are_those_of_the_code(command: str) -> None:
+    told = helps(command)
+    assert listed(told["preprocess"], "images: ", ";") == list(PRESETS)
+    assert f"; {DEFAULT_PRESET} by default." in told["preprocess"]
+    assert listed(told["channel_order"], behind=".") == list(CHANNEL_ORDERS)
+    assert listed(told["layout"], behind=";") == list(LAYOUTS)
+    assert listed(told["output_format"], behind=", with") == list(ReportFormat)
+    assert DATA in told["calibrate"]
+    assert listed(told["fail_on"], "exit code 1: ", ";") == list(SEVERITIES)
+    assert f"; {Severity.WARNING} by" in told["fail_on"]
+    assert listed(told["fail_on_verdict"], "exit code 1: ", ";") == list(FAILING_VERDICTS)
+    assert f"; {Verdict.BREAKS} by" in told["fail_on_verdict"]
+
+
+def test_schemes_and_observers_are_those_of_the_code() -> None:
+    told = helps("check")
+    assert listed(told["observer"], "the data: ", ";") == list(OBSERVERS)
+    assert f"; {DEFAULT_OBSERVER} by default." in told["observer"]
+    assert listed(told["scheme"], "`all`: ", ".") == list(SCHEMES)
+    assert listed(told["scheme"], "else ", ".") == [scheme.name for scheme in DEFAULT_SCHEMES]

@@ -1,0 +1,150 @@
+"""A task in a process of its own: its answer, its errors, its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from onnxlint_q.errors import DefectError, ModelError, as_one_line
+from onnxlint_q.execute import child
+from onnxlint_q.execute.child import ChildEndedError, run_apart, run_each_apart
+from onnxlint_q.execute.progress import Progress, silent
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+
+
+@pytest.fixture(params=["fork", "spawn"], autouse=True)
+def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "_start_method", lambda: request.param)
+
+
+def answers(progress: Progress) -> int:
+    progress("counting", 1, 3)
+    progress("counting", 2, 3)
+    return os.getpid()
+
+
+def refuses(_: Progress) -> None:
+    raise ModelError("m.onnx: is none")
+
+
+def fails(_: Progress) -> None:
+    class HereError(Exception):
+        """No other process can make one."""
+
+    raise HereError("by nothing")
+
+
+def is_killed(progress: Progress) -> None:
+    progress("reading", 0, 0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crashes(progress: Progress) -> None:
+    progress("running", 0, 0)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def leaves(_: Progress) -> None:
+    os._exit(7)
+
+
+def chatters(_: Progress) -> str:
+    os.write(1, b"out")
+    os.write(2, b"err")
+    return "answer"
+
+
+def writes_its_number_and_sleeps(progress: Progress) -> None:
+    progress(str(os.getpid()), 0, 0)
+    time.sleep(60)
+
+
+def test_the_answer_and_what_is_told_on_the_way_come_from_another_process() -> None:
+    told: list[tuple[str, int, int]] = []
+    assert run_apart(answers, lambda *words: told.append(words)) != os.getpid()
+    assert told == [("counting", 1, 3), ("counting", 2, 3)]
+
+
+def test_an_error_that_is_told_in_one_line_is_the_same_here() -> None:
+    with pytest.raises(ModelError, match=r"^m\.onnx: is none$"):
+        run_apart(refuses, silent)
+
+
+def test_a_defect_says_where_it_was() -> None:
+    with pytest.raises(DefectError) as caught:
+        run_apart(fails, silent)
+    told = as_one_line(caught.value, "m.onnx")
+    assert told.startswith("m.onnx: an error of onnxlint-q itself, HereError: by nothing (test_child.py:")
+
+
+def test_how_a_process_ended_and_what_it_was_doing_is_told() -> None:
+    for task, told in (
+        (is_killed, "was ended by signal SIGKILL (as the system does where memory runs out) while reading"),
+        (crashes, "was ended by signal SIGSEGV while running"),
+        (leaves, "ended with exit code 7 while starting"),
+    ):
+        with pytest.raises(ChildEndedError) as caught:
+            run_apart(task, silent)
+        assert str(caught.value) == told
+
+
+def test_of_many_tasks_one_that_ends_its_process_costs_itself_only() -> None:
+    first, second, third, fourth, fifth = run_each_apart([answers, answers, crashes, refuses, answers], silent)
+    assert first == second != fifth, "one process as long as it lasts"
+    assert isinstance(third, ChildEndedError) and isinstance(fourth, ModelError)
+    assert isinstance(fifth, int)
+
+
+def test_what_it_writes_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_apart(chatters, silent) == "answer"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_interrupt_here_ends_it_there() -> None:
+    numbers: list[int] = []
+
+    def interrupt(words: str, *_: int) -> None:
+        numbers.append(int(words))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_apart(writes_its_number_and_sleeps, interrupt)
+    with pytest.raises(ProcessLookupError):
+        os.kill(numbers[0], 0)
+
+
+def test_it_leaves_with_the_process_that_started_it() -> None:
+    code = """
+import sys
+from test_child import child, run_apart, writes_its_number_and_sleeps
+if __name__ == "__main__":
+    run_apart(writes_its_number_and_sleeps, lambda words, *_: print(words, flush=True))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        number = int(process.stdout.readline())
+        process.kill()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{number}").exists() and "Z" not in Path(f"/proc/{number}/stat").read_text().split(")")[1][:3]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_process_with_threads_is_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    alone = child._start_method()
+    monkeypatch.setattr("threading.active_count", lambda: 2)
+    assert child._start_method() == "spawn"
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    assert child._start_method() == alone == ("fork" if sys.platform == "linux" else "spawn")
+    monkeypatch.setitem(sys.modules, "onnxruntime", os)
+    assert child._start_method() == "spawn"
