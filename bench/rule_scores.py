@@ -26,7 +26,7 @@ from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.judge.own_findings import RULE_CRASHED
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Rule
-from onnxlint_q.workflow.check import judge
+from onnxlint_q.workflow.judging import judge
 
 Key = tuple[str, str]  # network and layer
 

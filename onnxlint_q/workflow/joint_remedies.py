@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
 from onnxlint_q.execute.progress import Progress, silent
-from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.finding import Finding
 from onnxlint_q.judge.quantizer_options import (
     PER_CHANNEL_OPSET,
@@ -21,9 +20,7 @@ from onnxlint_q.judge.quantizer_options import (
 from onnxlint_q.proof.joint_remedy import JointTrial, try_joint_remedy
 from onnxlint_q.workflow.record import Record
 from onnxlint_q.workflow.results import JointRemedy, Verdict
-
-Judge = Callable[[str, OutputError], Verdict | None]
-"""The verdict on what a run of a scheme left at the outputs."""
+from onnxlint_q.workflow.verdicts import Judge
 
 
 def failing(record: Record, judge: Judge) -> tuple[Scheme, ...]:

@@ -27,13 +27,13 @@ RUNS = {
 
 
 def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The linter, for a user whose home, cache and temporary folder lie in `home`, outside any CI."""
+    """The linter in one process, for a user whose home, cache and temporary folder lie in `home`, outside any CI."""
     folders = {name: home / name.lower() for name in ("HOME", "XDG_CACHE_HOME", "TMPDIR")}
     for folder in folders.values():
         folder.mkdir()
     environment = {name: str(folder) for name, folder in folders.items()}
     return subprocess.run(
-        [sys.executable, "-X", "importtime", "-B", "-m", "onnxlint_q", *arguments],
+        [sys.executable, "-X", "importtime", "-B", "-m", "onnxlint_q", *arguments, "--debug"],
         capture_output=True,
         text=True,
         check=False,

@@ -25,7 +25,7 @@ from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import Facts, facts_of
 from onnxlint_q.judge.rule import Example, Rule
 from onnxlint_q.judge.testing import example_facts
-from onnxlint_q.workflow.check import judge
+from onnxlint_q.workflow.judging import judge
 from onnxlint_q_rules.activations.heavy_tailed_activation import HeavyTailedActivation
 from onnxlint_q_rules.activations.range_amplification import RangeAmplification
 from onnxlint_q_rules.data.input_range_mismatch import InputRangeMismatch
@@ -475,7 +475,7 @@ def test_a_small_draw_says_nothing_about_a_tail() -> None:
 
 @pytest.mark.parametrize(
     ("samples", "severity"),
-    [(5, Severity.WARNING), (31, Severity.WARNING), (32, Severity.INFO), (99, Severity.INFO), (100, None)],
+    [(5, Severity.WARNING), (9, Severity.WARNING), (10, Severity.INFO), (99, Severity.INFO), (100, None)],
 )
 def test_the_default_number_of_samples_does_not_fail_a_build(samples: int, severity: Severity | None) -> None:
     facts = example_facts(Example(FLOAT)).inspected(DataSummary("test", False, samples, samples))

@@ -39,6 +39,7 @@ from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.proof import costs as costs_module
 from onnxlint_q.proof.joint_remedy import JointTrial
 from onnxlint_q.workflow import check as workflow
+from onnxlint_q.workflow import stages
 from onnxlint_q.workflow.assemble import NO_CLASSES, assemble
 from onnxlint_q.workflow.check import lint
 from onnxlint_q.workflow.joint_remedies import with_advice
@@ -286,7 +287,7 @@ def test_a_defect_of_a_run_costs_the_run(models: Path, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr(workflow, "inspect", fail)
+    monkeypatch.setattr(stages, "inspect", fail)
     result = lint(models / BROKEN, [], Config(), replace(NOISE, debug=True))
     ((code, option, message),) = missing(result)
     assert (code, option) == ("QX002", "--calibrate")

@@ -1,0 +1,72 @@
+"""All rules on one model: what they find, at the configured severities, one finding a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from onnxlint_q.errors import OnnxlintError
+from onnxlint_q.finding import Evidence, Finding
+from onnxlint_q.judge.config import Config
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.own_findings import RULE_CRASHED
+from onnxlint_q.judge.rule import Rule
+from onnxlint_q.judge.supersede import without_superseded
+from onnxlint_q.workflow.overheard import Overhear, given_way, silences_of, trace_of, unheard
+
+
+def judge(facts: Facts, rules: Sequence[Rule], config: Config, overhear: Overhear = unheard) -> list[Finding]:
+    """The findings of all rules, one a fault; a rule that crashes is one of them and does not stop the others.
+
+    What a rule about a pair supersedes is not settled here, but with the comparison.
+
+    Args:
+        facts: of one file.
+        rules: to ask.
+        config: of severities and claims.
+        overhear: told, for who debugs a rule, why it did not fire where it looked.
+    """
+    findings: list[Finding] = []
+    schemes = {scheme.name for scheme in facts.schemes}
+    for rule in rules:
+        try:
+            told = tuple(rule.check(facts))
+        except OnnxlintError:
+            raise
+        except Exception as error:  # a rule may come from anybody
+            overhear(trace_of(f"{rule.code} {rule.name}", error))
+            findings.append(_crash(rule, error))
+            continue
+        found = [_configured(finding, rule, config) for finding in told if isinstance(finding, Finding)]
+        kept = [f for f in found if f.claim is None or f.claim.scheme in schemes]
+        findings.extend(kept)
+        overhear(silences_of(rule, facts, told, kept))
+    about_files = [rule for rule in rules if not rule.needs_comparison]
+    alone = list(without_superseded(findings, about_files, facts.quantized))
+    overhear(given_way(findings, alone))
+    return alone
+
+
+def _configured(finding: Finding, rule: Rule, config: Config) -> Finding:
+    severity = config.severity_of(rule)
+    claim = finding.claim and replace(finding.claim, below_db=config.confirm_below_db)
+    return replace(finding, severity=severity or finding.severity, claim=claim)
+
+
+def restored(findings: Sequence[Finding], rules: Sequence[Rule], config: Config) -> list[Finding]:
+    """Confirmed findings at the severity of their rule, where the rule had lowered it for want of proof."""
+    own = {rule.code: config.severity_of(rule) or rule.severity for rule in rules}
+    return [
+        replace(finding, severity=max(finding.severity, own[finding.code], key=lambda severity: severity.rank))
+        if finding.evidence is Evidence.CONFIRMED and finding.claim is not None and finding.code in own
+        else finding
+        for finding in findings
+    ]
+
+
+def _crash(rule: Rule, error: Exception) -> Finding:
+    return RULE_CRASHED.finding(
+        rule.code,
+        f"rule {rule.code} {rule.name} failed: {type(error).__name__}: {error}",
+        f"report it with the model, and run with --ignore {rule.code} until it is mended",
+    )

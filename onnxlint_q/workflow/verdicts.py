@@ -1,0 +1,180 @@
+"""The verdict on each scheme: the strongest basis there is, and what each output says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.intervals import samples_to_decide, wilson
+from onnxlint_q.analysis.number_formats import OVERFLOWN_DB
+from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
+from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputFigures
+from onnxlint_q.judge.facts import Facts
+from onnxlint_q.judge.verdict import Verdict, VerdictLevels, worst
+from onnxlint_q.proof.prove import NO_SIGNAL
+from onnxlint_q.workflow.record import Record
+from onnxlint_q.workflow.results import Basis, OutputResult, SchemeResult
+
+CODES_ONLY = "the layers compute with integer codes whose scales are not in the file"
+NOTHING_TO_QUANTISE = "nothing to quantise: no weight that the scheme covers and no activation that gets a scale"
+_RUN_AWAY = "the forecast gives figures that no run can give, so it says nothing of this model"
+
+Judge = Callable[[str, OutputError], Verdict | None]
+"""The verdict on what a run of a scheme left at the outputs."""
+
+
+def is_lost(record: Record, scheme: Scheme) -> bool:
+    """Whether a run on data showed that the model does not survive a scheme."""
+    result = scheme_result(record, scheme)
+    return result.basis is Basis.MEASURED and result.verdict not in (None, Verdict.SURVIVES)
+
+
+def judge_of(record: Record) -> Judge:
+    """The verdict on what a run on the data left at the outputs, by the name of the scheme."""
+    levels, data = record.config.levels, record.request.data
+    by_class = data is not None and not data.source.synthetic
+
+    def judge(scheme: str, error: OutputError) -> Verdict | None:
+        return result_of_run(scheme, error, Basis.MEASURED, levels, by_class=by_class).verdict
+
+    return judge
+
+
+def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
+    """The strongest basis there is: measured on data, else probed, else forecast."""
+    facts, levels = record.facts, record.config.levels
+    if facts.coded:
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=CODES_ONLY)
+    if not facts.is_quantisable(scheme):
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=NOTHING_TO_QUANTISE)
+    ran = facts.observations is not None or record.probe is not None
+    data = record.request.data
+    by_class = data is not None and not data.source.synthetic
+    unmeasured: list[str] = []
+    for basis, stage in ((Basis.MEASURED, record.whole), (Basis.PROBE, record.probe)):
+        error = stage.errors.get(Experiment(scheme)) if stage is not None else None
+        if error is None:
+            continue
+        result = result_of_run(scheme.name, error, basis, levels, by_class=by_class)
+        if result.verdict is not None:
+            top1 = record.whole.top1.get(Experiment(scheme)) if basis is Basis.MEASURED and record.whole else None
+            observer = data.observer if data is not None and basis is Basis.MEASURED else DEFAULT_OBSERVER
+            return replace(result, top1=top1, measured_as=scheme.as_measured(observer))
+        unmeasured.append(result.note)
+    forecast = facts.forecasts.get(scheme.name)
+    sqnr_db = forecast.output_sqnr_db if forecast is not None else None
+    if forecast is None or sqnr_db is None or not is_figure(sqnr_db):
+        ran_away = forecast is not None and forecast.ran_away
+        note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else "no layer of this model could be forecast"])
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts))
+    weaker = [f"weaker: it passes through {', '.join(forecast.unknown)}"] if forecast.unknown else []
+    failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
+    held = levels.verdict(sqnr_db, forecast.agreement)
+    return SchemeResult(
+        scheme=scheme.name,
+        verdict=held,
+        output_sqnr_db=sqnr_db,
+        basis=Basis.FORECAST,
+        agreement=forecast.agreement,
+        note="; ".join([*unmeasured, *weaker, *failed]),
+        uncertainty_db=forecast.uncertainty_db,
+        rest_share=finite(forecast.rest_share),
+        ran=ran,
+        outputs=_foreseen(facts, sqnr_db, forecast.agreement, held),
+    )
+
+
+def _foreseen(
+    facts: Facts, sqnr_db: float | None = None, agreement: float | None = None, verdict: Verdict | None = None
+) -> tuple[OutputResult, ...]:
+    """What each output holds; the forecast is for all of them together, so only one alone has its figures."""
+    outputs = tuple(OutputResult(output.name, output.holds.value) for output in facts.outputs)
+    if len(outputs) != 1:
+        return outputs
+    return (replace(outputs[0], sqnr_db=sqnr_db, agreement=agreement, verdict=verdict),)
+
+
+def result_of_run(
+    scheme: str, error: OutputError, basis: Basis, levels: VerdictLevels, *, by_class: bool
+) -> SchemeResult:
+    """The verdict on what a run left at the outputs; none, with the reason, where that is no figure.
+
+    Args:
+        scheme: what was run.
+        error: against the float model.
+        basis: what was run on.
+        levels: where the verdict changes.
+        by_class: whether it counts which class is the largest. On made-up inputs that is chance, and so is whether it
+            stays the largest.
+    """
+    outputs = tuple(
+        judge_output(figures, levels, by_class=by_class and basis is Basis.MEASURED) for figures in error.outputs
+    )
+    if not error.has_signal:
+        note = "; ".join(dict.fromkeys(output.note for output in outputs if output.note)) or NO_SIGNAL
+        return SchemeResult(scheme, None, None, basis, note=note, ran=True, outputs=outputs)
+    if error.sqnr_db is not None and not is_figure(error.sqnr_db):
+        return SchemeResult(scheme, None, None, basis, note="the run gave no finite figure", ran=True, outputs=outputs)
+    identical = ["the outputs are identical"] if error.sqnr_db is None else []
+    held = worst(output.verdict for output in outputs if output.verdict is not None)
+    agreements = [output.agreement for output in outputs if output.agreement is not None]
+    told = [output for output in outputs if output.note]
+    notes = [output.note if len(outputs) == 1 else f"{output.name!r}: {output.note}" for output in told]
+    return SchemeResult(
+        scheme,
+        held,
+        error.sqnr_db,
+        basis,
+        min(agreements, default=None),
+        "; ".join([*identical, *notes]),
+        ran=True,
+        outputs=outputs,
+    )
+
+
+def judge_output(figures: OutputFigures, levels: VerdictLevels, *, by_class: bool) -> OutputResult:
+    """The verdict on one output."""
+    holds = figures.holds.value
+    if figures.comparable is not Comparable.YES:
+        return OutputResult(figures.name, holds, note=_not_judged(figures))
+    agreement = figures.agreement if by_class else None
+    held = levels.verdict(figures.sqnr_db, agreement)
+    if agreement is None:
+        return OutputResult(figures.name, holds, figures.sqnr_db, verdict=held)
+    interval = wilson(agreement * figures.rows, figures.rows)
+    # What is identical is so on every sample.
+    crossed = levels.crossed(*interval) if figures.sqnr_db is not None else ()
+    note = _undecided(agreement, figures.rows, crossed)
+    return OutputResult(figures.name, holds, figures.sqnr_db, agreement, interval, held, note)
+
+
+def _undecided(agreement: float, rows: float, levels: Sequence[float]) -> str:
+    """That an interval holds a level, and how many samples would tell."""
+    if not levels:
+        return ""
+    crossed = " and ".join(f"{100 * level:g} %" for level in levels)
+    lie = "lie" if len(levels) > 1 else "lies"
+    needed = [samples_to_decide(agreement * rows, rows, level) for level in levels]
+    known = [number for number in needed if number is not None]
+    more = f" About {max(known)} would decide." if known and len(known) == len(needed) else ""
+    return f"Too few samples to be sure: {crossed} {lie} in the interval.{more}"
+
+
+def _not_judged(figures: OutputFigures) -> str:
+    if figures.comparable is not Comparable.RESTING:
+        return f"not judged, {figures.comparable}"
+    passed = f", the float model's values never pass {figures.largest:.1g}" if figures.largest < 1 else ""
+    return f"not judged, {figures.comparable}{passed}; give samples that hold what the model looks for"
+
+
+def is_figure(sqnr_db: float) -> bool:
+    """Whether an SQNR can be one: finite, and not below that of an output that overflows."""
+    return math.isfinite(sqnr_db) and sqnr_db >= OVERFLOWN_DB
+
+
+def finite(value: float | None) -> float | None:
+    """The value where it is a number that can be told."""
+    return value if value is not None and math.isfinite(value) else None
