@@ -225,7 +225,7 @@ class Finding:
         tried: what came of it; None where it was not tried.
         claim: what a run can test.
         evidence: what stands behind it so far.
-        measured_db: output SQNR (dB) that the test of the claim found.
+        measured_db: SQNR (dB) of the worst output that the test of the claim found.
         note: why a claim is untested, or what the test saw beyond the number.
         causes: what made it so, one sentence a link, first cause first; findings that make the same claim have the
             same causes.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
-from onnxlint_q.finding import Confidence, Finding
+from onnxlint_q.analysis.schemes import SCHEMES
+from onnxlint_q.finding import Confidence, Finding, Subject
 from onnxlint_q.graph import QuantizedTensor
 from onnxlint_q.graph.names import tensor_key
 from onnxlint_q.judge.rule import Rule
@@ -46,7 +47,10 @@ def gives_way(finding: Finding, other: Finding) -> bool:
 
 def _matter(finding: Finding, tensors: Mapping[str, str]) -> Hashable:
     """What a finding is about: what its claim quantises, else the tensor where it is."""
-    if finding.claim is not None:
-        return finding.claim.subject, finding.claim.tensor, finding.claim.scheme
+    claim = finding.claim
+    if claim is not None:
+        scheme = SCHEMES[claim.scheme]
+        # Schemes that differ in their weights alone round an activation alike.
+        return claim.subject, claim.tensor, scheme if claim.subject is Subject.WEIGHT else scheme.activations
     key = tensor_key(finding.location.output, finding.location.graph)
     return tensors.get(key, key)

@@ -55,7 +55,7 @@ def prove(
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run the folded model.
-        DataError: a sample cannot be read, or has no class that the model has although labels were given.
+        DataError: a sample cannot be read.
     """
     claimed = dict.fromkeys(experiment_of(finding.claim) for finding in findings if finding.claim is not None)
     errors = {experiment: known[experiment] for experiment in claimed if known and experiment in known}
@@ -76,9 +76,9 @@ def _tested(finding: Finding, errors: Errors) -> Finding:
         return finding.tested(Evidence.UNTESTED, None, "the tensor is not quantised on its own, so it was not tested")
     if not error.has_signal:
         return finding.tested(Evidence.UNTESTED, None, NO_SIGNAL)
-    if error.sqnr_db is None and finding.location.graph != ROOT:
+    left = error.worst_db
+    if left is None and finding.location.graph != ROOT:
         return finding.tested(Evidence.UNTESTED, None, "the outputs did not change: its branch may not have run")
-    if error.sqnr_db is None:
+    if left is None:
         return finding.tested(Evidence.REFUTED, None, "the outputs did not change at all")
-    confirmed = error.sqnr_db < claim.below_db
-    return finding.tested(Evidence.CONFIRMED if confirmed else Evidence.REFUTED, error.sqnr_db)
+    return finding.tested(Evidence.CONFIRMED if left < claim.below_db else Evidence.REFUTED, left)

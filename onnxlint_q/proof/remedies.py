@@ -213,11 +213,11 @@ def _gain(before: OutputError, after: OutputError) -> float:
 
 
 def _figures(before: OutputError, after: OutputError) -> str:
-    """`3.1 -> 8.2 dB`."""
+    """`3.1 → 8.2 dB`."""
     if before.worst_db is None or after.worst_db is None:
         ends = ("no noise" if db is None else f"{db:.1f} dB" for db in _decibels(before, after))
-        return " -> ".join(ends)
-    return f"{before.worst_db:.1f} -> {after.worst_db:.1f} dB"
+        return " → ".join(ends)
+    return f"{before.worst_db:.1f} → {after.worst_db:.1f} dB"
 
 
 def _conversion(bench: Workbench, change: Conversion, samples: Samples) -> Outcome:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, replace
 
 from onnxlint_q.analysis.observed.costs import SchemeCosts, TensorCost
+from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.finding import Claim, Location, Metric, Silence, Subject
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q_rules.advice import whole_model
@@ -19,18 +20,21 @@ class Told:
         cost: what it costs alone.
         costs: what all tensors cost under its scheme.
         samples: how many there are to measure on.
+        schemes: names of all schemes that it is told under; an activation is rounded alike where they differ in their
+            weights alone, and then is told once.
     """
 
     cost: TensorCost
     costs: SchemeCosts
     samples: int
+    schemes: tuple[str, ...]
 
     def message(self, what: str, form: str) -> str:
         """What is rounded to which form, and what that leaves."""
         left = f"{self.cost.sqnr_db:.1f} dB at the output"
         if self.cost.samples < self.samples:
             left += f", on the first {self.cost.samples} of {self.samples} samples"
-        return f"under {self.cost.scheme}, rounding {what} to {form} alone leaves {left}"
+        return f"under {' and '.join(self.schemes)}, rounding {what} to {form} alone leaves {left}"
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -53,6 +57,7 @@ def told(facts: Facts, kind: Subject, share: float, below_db: float) -> Iterator
     samples = facts.observations.samples if facts.observations is not None else 0
     if not facts.costs:
         yield Silence(whole_model(facts), "no scheme was measured that the model does not survive")
+    found: dict[Hashable, Told] = {}
     for costs in facts.costs.values():
         most = costs.most(share)
         for cost in (cost for cost in costs.tensors if cost.kind is kind):
@@ -62,7 +67,11 @@ def told(facts: Facts, kind: Subject, share: float, below_db: float) -> Iterator
             elif cost.sqnr_db >= below_db:
                 yield Silence(place(facts, cost), f"{alone}, not under {below_db:g}")
             else:
-                yield Told(cost, costs, samples)
+                scheme = SCHEMES[costs.scheme]
+                key = (cost.tensor, scheme if kind is Subject.WEIGHT else scheme.activations)
+                first = found.setdefault(key, Told(cost, costs, samples, ()))
+                found[key] = replace(first, schemes=(*first.schemes, costs.scheme))
+    yield from found.values()
 
 
 def place(facts: Facts, cost: TensorCost) -> Location:

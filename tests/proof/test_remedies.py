@@ -101,12 +101,12 @@ def try_ranges(last: str, *changes: Requantisation) -> tuple[Finding, ...]:
 @pytest.mark.parametrize(
     ("before", "after", "said", "stands"),
     [
-        (error(3.1), error(25.7), "Do this. Tried: 3.1 -> 25.7 dB, everything quantised.", True),
-        (error(3.1), error(8.2), "Do that. One scale a channel helps, not enough: 3.1 -> 8.2 dB", False),
-        (error(8.2), error(8.4), "Do that. One scale a channel was tried and does not help: 8.2 -> 8.4 dB", False),
-        (error(3.1), error(None), "Do this. Tried: 3.1 dB -> no noise, everything quantised.", True),
-        (error(3.1, 0.2), error(20.0, 0.7), "Do that. One scale a channel helps, not enough: 3.1 -> 20.0 dB", False),
-        (error(3.1, 0.2), error(9.0, 0.95), "Do this. Tried: 3.1 -> 9.0 dB, everything quantised.", True),
+        (error(3.1), error(25.7), "Do this. Tried: 3.1 → 25.7 dB, everything quantised.", True),
+        (error(3.1), error(8.2), "Do that. One scale a channel helps, not enough: 3.1 → 8.2 dB", False),
+        (error(8.2), error(8.4), "Do that. One scale a channel was tried and does not help: 8.2 → 8.4 dB", False),
+        (error(3.1), error(None), "Do this. Tried: 3.1 dB → no noise, everything quantised.", True),
+        (error(3.1, 0.2), error(20.0, 0.7), "Do that. One scale a channel helps, not enough: 3.1 → 20.0 dB", False),
+        (error(3.1, 0.2), error(9.0, 0.95), "Do this. Tried: 3.1 → 9.0 dB, everything quantised.", True),
     ],
 )
 def test_one_scale_a_channel_is_a_remedy_where_the_model_survives_it(

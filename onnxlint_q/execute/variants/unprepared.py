@@ -67,6 +67,6 @@ def _both(bench: Workbench, split: Split, scheme: Scheme, prepared: OutputError 
         (unprepared,) = run_variants(bench, {scheme: made}, split.for_verdict).values()
     except NotRunnableError:
         return None  # there is no such file to warn of
-    if unprepared.sqnr_db is None or prepared is None or prepared.sqnr_db is None:
+    if prepared is None or unprepared.worst_db is None or prepared.worst_db is None:
         return None
-    return Unprepared(scheme.name, unprepared.sqnr_db, prepared.sqnr_db)
+    return Unprepared(scheme.name, unprepared.worst_db, prepared.worst_db)
