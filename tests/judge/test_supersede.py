@@ -35,6 +35,7 @@ class Weak(Strong):
 
 RULES = (Strong(), Weak())
 CLAIM = Claim(Subject.WEIGHT, "t", "int8-per-tensor")
+ROUNDING = replace(CLAIM, subject=Subject.ACTIVATION)
 STRONG, WEAK = (rule.finding(Location(output="t"), "wrong", remedy="mend it") for rule in RULES)
 
 
@@ -50,7 +51,16 @@ STRONG, WEAK = (rule.finding(Location(output="t"), "wrong", remedy="mend it") fo
         (STRONG, replace(WEAK, confidence=Confidence.HIGH), ["QZ001"]),
         (replace(STRONG, claim=CLAIM), replace(WEAK, claim=CLAIM, location=Location(output="u")), ["QZ001"]),
         (replace(STRONG, claim=CLAIM), replace(WEAK, claim=replace(CLAIM, below_db=5.0)), ["QZ001"]),
-        (replace(STRONG, claim=CLAIM), replace(WEAK, claim=replace(CLAIM, scheme="other")), ["QZ001", "QZ002"]),
+        (
+            replace(STRONG, claim=CLAIM),
+            replace(WEAK, claim=replace(CLAIM, scheme="int8-per-channel")),
+            ["QZ001", "QZ002"],
+        ),
+        (
+            replace(STRONG, claim=ROUNDING),
+            replace(WEAK, claim=replace(ROUNDING, scheme="int8-per-channel")),
+            ["QZ001"],
+        ),
         (replace(STRONG, claim=CLAIM), WEAK, ["QZ001", "QZ002"]),
     ],
     ids=[
@@ -64,6 +74,7 @@ STRONG, WEAK = (rule.finding(Location(output="t"), "wrong", remedy="mend it") fo
         "same claim elsewhere",
         "same claim at another level",
         "another scheme",
+        "another scheme that rounds alike",
         "a claim and none",
     ],
 )

@@ -11,8 +11,8 @@ class Unprepared:
 
     Attributes:
         scheme: its name.
-        sqnr_db: at the output of the file that ONNX Runtime's `quantize_static` makes of the model as it is.
-        prepared_db: at the output of the one that it makes after `quant_pre_process`.
+        sqnr_db: at the worst output of the file that ONNX Runtime's `quantize_static` makes of the model as it is.
+        prepared_db: at the worst output of the one that it makes after `quant_pre_process`.
     """
 
     scheme: str
