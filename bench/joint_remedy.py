@@ -104,9 +104,10 @@ def main() -> None:
     for scheme in result.schemes:
         print(f"{chosen.model.stem}: {scheme.scheme} {scheme.verdict} {scheme.output_sqnr_db}", flush=True)
     take = partial(source.take, read_model(chosen.model).inputs)
-    calibration = partial(take, chosen.samples)
-    held_out = result.calibration is not None and result.calibration.held_out
-    judged = partial(take, chosen.samples, chosen.samples) if held_out else calibration
+    assert result.calibration is not None
+    count, held_out = result.calibration.samples, result.calibration.held_out
+    calibration = partial(take, count)
+    judged = partial(take, held_out, count) if held_out else calibration
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         symbolic = importlib.util.find_spec("sympy") is not None
