@@ -230,7 +230,8 @@ def _figures(result: SchemeResult) -> str:
     if missing:
         return shown(missing).rstrip(".")
     about = "about " if result.uncertainty_db is not None else ""
-    text = f"{about}{decibel(result.output_sqnr_db)}"
+    worst = result.worst
+    text = f"{about}{decibel(result.output_sqnr_db if worst is None else worst.sqnr_db)}"
     if result.agreement is not None:
         text += f", top-1 {about}{percent(round(result.agreement, 2 if about else 3))}"
     return f"{text}, {result.basis.value}"
