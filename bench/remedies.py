@@ -102,7 +102,8 @@ def by_hand(path: Path, source: Source, calibrated: int, held_out: int, calls: l
             given = {"quant_format": QuantFormat.QDQ, "activation_type": QuantType.QUInt8, **options}
             quantize_static(ready, target, _Reader(take(calibrated)), weight_type=QuantType.QInt8, **given)
 
-        names = {"np": np, "CalibrationMethod": CalibrationMethod, "QuantFormat": QuantFormat, "quantize_static": typed}
+        formats = {"CalibrationMethod": CalibrationMethod, "QuantFormat": QuantFormat, "QuantType": QuantType}
+        names = {"np": np, **formats, "quantize_static": typed}
         for call in calls:
             exec(call, dict(names))
             made = {call: partial(Executable, onnx.load(target), {}, {})}

@@ -105,11 +105,13 @@ class Requantisation:
         per_channel: one scale an output channel of each weight.
         ranges: of single tensors.
         options: others of ONNX Runtime's `quantize_static`, as they are typed; a change with any cannot be tried here.
+        possible: whether a file of the model's opset can hold the result; else it is tried, and no call is printed.
     """
 
     per_channel: bool = False
     ranges: tuple[TensorRange, ...] = ()
     options: tuple[str, ...] = ()
+    possible: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx_cases import as_model
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from PIL import Image
 
 from onnxlint_q.cli.app import main
@@ -57,7 +57,12 @@ def quantised(
         assert rest is ...
         quantize_static(source, target, _Reader(noise(model) if samples is None else samples), **options)
 
-    names: dict[str, Any] = {"CalibrationMethod": CalibrationMethod, "QuantFormat": QuantFormat, "np": np}
+    names: dict[str, Any] = {
+        "CalibrationMethod": CalibrationMethod,
+        "QuantFormat": QuantFormat,
+        "QuantType": QuantType,
+        "np": np,
+    }
     exec(call, {**names, "quantize_static": quantize})
     made = onnx.load(target)
     onnx.checker.check_model(made)

@@ -8,6 +8,7 @@ marks tensors when its turn comes, in data order:
 - nothing is left between a layer and the Relu or Clip that alone reads it: the quantiser removes them, because the
   range of their result clips as they do;
 - an operator that moves values marks nothing by itself: where its input is marked, its outputs take the same scale;
+- the scale of what a Softmax gives is that of 0 to 1, whatever calibration sees;
 - of a normalisation its mean, variance and shift keep their values, its gain is marked.
 
 Subgraphs are not quantised. Nodes can be excluded, by name and as `nodes_to_exclude` does it: they mark nothing, and
@@ -48,6 +49,7 @@ class Placement:
         moved: it holds values of `like`, rearranged, so that rounding it again changes nothing.
         asked: nodes that ask for the scale; while one of them is quantised, the tensor has one.
         given: nodes that give it one only because another tensor has one.
+        bounds: the range that its scale is made for whatever calibration sees, lowest and highest; None for most.
     """
 
     tensor: str
@@ -56,6 +58,7 @@ class Placement:
     moved: bool = False
     asked: tuple[Node, ...] = field(default=(), compare=False, repr=False)
     given: tuple[Node, ...] = field(default=(), compare=False, repr=False)
+    bounds: tuple[float, float] | None = field(default=None, compare=False)
 
 
 def scaled_tensors(
@@ -176,7 +179,14 @@ class _Placer:
                 tensor in self.moved,
                 tuple(self.asked[tensor]),
                 tuple(self.given[tensor]),
+                self._bounds(like),
             )
+
+    def _bounds(self, like: str) -> tuple[float, float] | None:
+        """The quantiser takes probabilities from 0 to 1, however small they are on the data."""
+        node = self.model.producer(like)
+        scores = node is not None and node.is_standard and node.op_type == "Softmax"
+        return (0.0, 1.0) if scores and node is not None and node.name not in self.excluded else None
 
     def _visit(self, node: Node) -> None:
         treated = _treated(node) if self.model.opset >= node.operator.static_since else None

@@ -8,6 +8,8 @@ from onnxlint_q.analysis.number_formats import FLOAT8, INT4, INT8, UINT8, UINT16
 from onnxlint_q.graph import Layer
 
 # Of a weight as `[output channels, taps]`. The taps of a matrix are its reduction axis.
+PER_CHANNEL_OPSET = 13
+"""The opset from which on a file can hold one scale a channel."""
 PER_TENSOR = Sharing()
 PER_CHANNEL = Sharing(axis=0)
 BLOCKS_OF_32 = Sharing(axis=1, block_size=32)
@@ -39,7 +41,7 @@ class Scheme:
         """Whether there is one weight scale an output channel."""
         return self.sharing == PER_CHANNEL
 
-    def as_measured(self, observer: str) -> str:
+    def as_measured(self, observer: str, opset: int = PER_CHANNEL_OPSET) -> str:
         """What a run with ranges by this observer stands for, in the words of ONNX Runtime's quantiser.
 
         `quantize_static after quant_pre_process, min-max, U8S8 QDQ`: activations, then weights.
@@ -47,7 +49,11 @@ class Scheme:
         if self.activations is None:
             return f"weights in {self.weights.name}, activations in float"
         kinds = "".join(number.short_name for number in (self.activations, self.weights))
-        return f"quantize_static after quant_pre_process, {observer}, {kinds} QDQ"
+        if self.activations.is_float:
+            return f"simulated, {observer}, {kinds}"  # the quantiser takes no such ranges for floats
+        later = f", once the model has opset {PER_CHANNEL_OPSET}" if self.sharing.axis is not None else ""
+        said = f"quantize_static after quant_pre_process, {observer}, {kinds} QDQ"
+        return said + later * (opset < PER_CHANNEL_OPSET)
 
     def covers(self, layer: Layer) -> bool:
         """Whether the layer's weight is quantised.

@@ -50,8 +50,8 @@ def value_ranges(model: Model, placements: Sequence[Placement], propagation: Pro
 
     One that shares the scale of another is rounded over the other's range.
     """
-    own = {place.like for place in placements if place.like in propagation.samples}
-    ranges = {like: value_range(model, like, propagation) for like in own}
+    own = {place.like: place.bounds for place in placements if place.like in propagation.samples}
+    ranges = {like: bounds or value_range(model, like, propagation) for like, bounds in own.items()}
     return {
         place.tensor: ranges[place.like]
         for place in placements

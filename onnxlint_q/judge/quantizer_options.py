@@ -9,23 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from onnxlint_q.analysis.freeing import Freeing, Freer
-from onnxlint_q.analysis.number_formats import INT4, INT8, UINT8, UINT16
+from onnxlint_q.analysis.number_formats import INT4, INT8, UINT8, UINT16, NumberFormat
 from onnxlint_q.analysis.schemes import PER_CHANNEL, PER_TENSOR, Scheme
 from onnxlint_q.finding import Requantisation, TensorRange
 from onnxlint_q.graph import Node
 
-PER_CHANNEL_OPSET = 13
-"""The opset from which on a file can hold one scale a channel."""
 _EXCLUDE = "nodes_to_exclude"
 _ACTIVATIONS = {
-    UINT8: (),
+    # Not the quantiser's default, which is signed.
+    UINT8: ("activation_type=QuantType.QUInt8",),
     INT8: ("activation_type=QuantType.QInt8", 'extra_options={"ActivationSymmetric": True}'),
     UINT16: ("activation_type=QuantType.QUInt16",),
 }
 _WEIGHTS = {INT8: (), INT4: ("weight_type=QuantType.QInt4",)}
 _SHARING = {PER_TENSOR: (), PER_CHANNEL: ("per_channel=True",)}
-# Columns of a list before it goes on in the next line.
-_WIDTH = 88
+# Columns of a list before it goes on in the next line; the call begins in front of it.
+_WIDTH = 60
 
 
 def quantize_static(*options: str) -> str:
@@ -37,7 +36,7 @@ def scheme_options(scheme: Scheme) -> tuple[str, ...] | None:
     """The options that quantise under a scheme; None where `quantize_static` has no such scheme."""
     if scheme.activations not in _ACTIVATIONS or scheme.weights not in _WEIGHTS or scheme.sharing not in _SHARING:
         return None
-    return (*_SHARING[scheme.sharing], *_ACTIVATIONS[scheme.activations], *_WEIGHTS[scheme.weights])
+    return (*_ACTIVATIONS[scheme.activations], *_WEIGHTS[scheme.weights], *_SHARING[scheme.sharing])
 
 
 def keep_float(freer: Freer, freeing: Freeing) -> str:
@@ -77,10 +76,18 @@ def _rows(words: Iterable[str]) -> Iterator[str]:
     yield row.rstrip()
 
 
-def requantised(change: Requantisation) -> str:
-    """The call that makes this change."""
+def requantised(change: Requantisation, activations: NumberFormat | None = None) -> str:
+    """The call that makes this change; empty where no file could hold the result.
+
+    Args:
+        change: what is changed.
+        activations: their format where it is to be said: that of a call that was tried.
+    """
+    if not change.possible:
+        return ""
+    kind = _ACTIVATIONS[activations] if activations is not None else ()
     per_channel = ["per_channel=True"] if change.per_channel else []
-    return quantize_static(*per_channel, *([overrides(change.ranges)] if change.ranges else []), *change.options)
+    return quantize_static(*kind, *per_channel, *([overrides(change.ranges)] if change.ranges else []), *change.options)
 
 
 def overrides(ranges: Iterable[TensorRange]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from onnxlint_q.analysis.experiment import Experiment
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_CHANNEL_OPSET, Scheme
 from onnxlint_q.execute.executable import Executable, as_stored
 from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.progress import Progress, silent
@@ -123,15 +123,15 @@ def _finer_scales(
     before, after = whole.get(INT8_PER_TENSOR), whole.get(INT8_PER_CHANNEL)
     if before is None or after is None or not before.has_signal or not after.has_signal:
         return
-    change = Requantisation(per_channel=True)
     gain, figures = _gain(before, after), _figures(before, after)
-    if gain >= GAIN_DB and _survives(bench, levels, after):
-        tried = Tried(f"Tried: {figures}, everything quantised.", *_decibels(before, after), INT8_PER_CHANNEL.name)
-        yield change, Outcome(tried, change, requantised(change))
-        return
-    how = "helps, not enough" if gain >= GAIN_DB else "was tried and does not help"
-    said = f"One scale a channel {how}: {figures}, everything quantised."
-    yield change, Outcome(Tried(said, *_decibels(before, after), INT8_PER_CHANNEL.name))
+    for change in (Requantisation(per_channel=True), Requantisation(per_channel=True, possible=False)):
+        if gain >= GAIN_DB and _survives(bench, levels, after):
+            tried = Tried(f"Tried: {figures}, everything quantised.", *_decibels(before, after), INT8_PER_CHANNEL.name)
+            yield change, Outcome(tried, change, requantised(change, INT8_PER_CHANNEL.activations))
+            continue
+        how = "helps, not enough" if gain >= GAIN_DB else "was tried and does not help"
+        said = f"One scale a channel {how}: {figures}, everything quantised."
+        yield change, Outcome(Tried(said, *_decibels(before, after), INT8_PER_CHANNEL.name))
 
 
 def _survives(bench: Workbench, levels: VerdictLevels, error: OutputError) -> bool:
@@ -148,7 +148,7 @@ def _best(bench: Workbench, whole: Mapping[Scheme, OutputError]) -> Scheme | Non
     possible = [
         scheme
         for scheme, error in whole.items()
-        if error.has_signal and error.worst_db is not None and (opset >= _LOWEST or not scheme.per_channel)
+        if error.has_signal and error.worst_db is not None and (opset >= PER_CHANNEL_OPSET or not scheme.per_channel)
     ]
     return max(possible, key=lambda scheme: whole[scheme].worst_db or -math.inf, default=None)
 
@@ -195,7 +195,7 @@ def _of_ranges(
     if gain >= GAIN_DB:
         how = "Tried" if _survives(bench, levels, after) else "Helps, not enough"
         made = replace(change, per_channel=scheme.per_channel)
-        return Outcome(Tried(f"{how}: {under}.", *figures), made, requantised(made))
+        return Outcome(Tried(f"{how}: {under}.", *figures), made, requantised(made, scheme.activations))
     ends = ", ".join(f"{one.low:.3g} to {one.high:.3g}" for one in change.ranges)
     how = "harms" if gain <= -GAIN_DB else "does not help"
     return Outcome(Tried(f"Clipping to {ends} was tried and {how}: {under}.", *figures))

@@ -21,12 +21,14 @@ class Whole:
     Attributes:
         errors: by whole scheme.
         held_out: samples that ranges were not taken from; 0 if it had to be the same ones.
-        top1: how often whole schemes and the float model are right on those, where there are labels.
+        top1: how often whole schemes and the float model are right on those, where there are labels that fit.
+        problem: why they do not fit; empty where they do.
     """
 
     errors: Errors
     held_out: int = 0
     top1: Mapping[Experiment, Top1] = field(default_factory=dict)
+    problem: str = ""
 
 
 def measure_schemes(
@@ -42,7 +44,7 @@ def measure_schemes(
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run the folded model.
-        DataError: a sample cannot be read, or has no class although labels were given.
+        DataError: a sample cannot be read.
     """
     whole = [Experiment(scheme) for scheme in bench.measured.schemes if bench.can_run(Experiment(scheme))]
     scored = scored_output(bench.outputs)
@@ -53,4 +55,5 @@ def measure_schemes(
         errors,
         held_out=max((error.samples for error in errors.values()), default=0) if split.held_out else 0,
         top1={experiment: right[experiment.essence] for experiment in whole if experiment.essence in right},
+        problem=counts.problem if counts is not None else "",
     )

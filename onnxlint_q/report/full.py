@@ -58,7 +58,8 @@ def drawn(content: Iterable[RenderableType], width: int, colour: bool) -> str:
     )
     with console.capture() as capture:
         for part in content:
-            console.print(part)
+            # What is to be typed goes on beyond the width: a break within it would be typed as well.
+            console.print(part, crop=False)
     return "\n".join(line.rstrip() for line in capture.get().split("\n"))
 
 
@@ -148,7 +149,12 @@ def _remedies(model: ModelResult) -> Iterator[RenderableType]:
         yield Text()
         yield Text(f"→ {words.joint_remedy(remedy)}", "bold")
         for line in remedy.snippet.splitlines():
-            yield indented(Text(words.shown(line, 300), "cyan", overflow="fold"), 4)
+            yield _typed(line)
+
+
+def _typed(line: str) -> Text:
+    """A line of what is to be typed, as it is."""
+    return Text("    " + words.shown(line, 2000), "cyan", no_wrap=True, overflow="ignore")
 
 
 def _title(severity: Severity, code: str, name: str, right: str) -> Text:
@@ -169,7 +175,7 @@ def _advice(finding: Finding) -> Iterator[RenderableType]:
     if finding.snippet:
         lines = finding.snippet.splitlines()
         for line in lines[:12]:
-            yield indented(Text(words.shown(line, 300), "cyan", overflow="fold"), 4)
+            yield _typed(line)
         if len(lines) > 12:
             yield indented(Text(f"… and {len(lines) - 12} more lines in the json report", "dim"), 4)
 

@@ -309,7 +309,11 @@ def outputs(result: SchemeResult) -> tuple[str, ...]:
         for output in result.outputs
         if output is not worst
     )
-    return (*filter(None, [shown(worst.note)]), *lines)
+    return (*filter(None, [_capital(shown(worst.note))]), *lines)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _interval(interval: tuple[float, float] | None) -> str:
@@ -332,7 +336,7 @@ def note(result: SchemeResult) -> str:
     """What weakens the verdict, where `reason` and `outputs` have not said it already."""
     if missing_sqnr(result) == result.note or outputs(result):
         return ""
-    return shown(result.note)
+    return _capital(shown(result.note))
 
 
 def calibration_words(calibration: CalibrationSummary) -> str:

@@ -30,7 +30,6 @@ from onnxlint_q.workflow.results import (
 from onnxlint_q.workflow.tensors import tensor_rows, unexplained
 from onnxlint_q.workflow.verdicts import finite, is_figure, judge_of, scheme_result
 
-NO_CLASSES = "labels were given, but the output does not look like a classifier's"
 _REMEDIES: Mapping[OwnFinding, str] = {
     RUN_FAILED: "Run the model in ONNX Runtime on the same inputs to see the whole message, and mend what it names.",
     PROBE_FAILED: "Give real inputs with --calibrate, or leave out --probe.",
@@ -204,8 +203,6 @@ def _notes(record: Record) -> Iterator[str]:
         yield f"NaN or infinity while calibrating in {len(bad)} tensor{'s' * (len(bad) > 1)}: {names}"
     if record.costs is not None:
         yield from record.costs.notes
-    if record.labels is not None and not facts.is_classifier:
-        yield NO_CLASSES
     yield from notes(record)
     if record.probe is not None:
         yield from (f"probe: {note}" for note in record.probe.notes)

@@ -7,16 +7,10 @@ from dataclasses import replace
 from functools import partial
 
 from onnxlint_q.analysis.experiment import Experiment
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_CHANNEL_OPSET, Scheme
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.finding import Finding
-from onnxlint_q.judge.quantizer_options import (
-    PER_CHANNEL_OPSET,
-    exclude_named,
-    excludes,
-    quantize_static,
-    scheme_options,
-)
+from onnxlint_q.judge.quantizer_options import exclude_named, excludes, quantize_static, scheme_options
 from onnxlint_q.proof.joint_remedy import JointTrial, try_joint_remedy
 from onnxlint_q.workflow.record import Record
 from onnxlint_q.workflow.results import JointRemedy, Verdict
@@ -92,6 +86,9 @@ def with_advice(findings: Sequence[Finding], tried: Mapping[str, JointTrial] | N
 
 def _with_advice(finding: Finding, tried: Mapping[str, JointTrial]) -> Finding:
     names = [name for name in tried if finding.claim is None or finding.claim.scheme == name]
+    if not names:
+        return replace(finding, remedy=_sentence(finding.remedy, "The list of nodes is untried."))
+    names = [name for name in names if tried[name].nodes]
     if not names:
         return replace(finding, remedy=_sentence(finding.remedy, "The list of nodes is untried."))
     helping = [name for name in names if tried[name].helps]

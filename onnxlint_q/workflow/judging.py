@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -37,7 +38,7 @@ def judge(facts: Facts, rules: Sequence[Rule], config: Config, overhear: Overhea
             overhear(trace_of(f"{rule.code} {rule.name}", error))
             findings.append(_crash(rule, error))
             continue
-        found = [_configured(finding, rule, config) for finding in told if isinstance(finding, Finding)]
+        found = [_configured(finding, rule, config, facts) for finding in told if isinstance(finding, Finding)]
         kept = [f for f in found if f.claim is None or f.claim.scheme in schemes]
         findings.extend(kept)
         overhear(silences_of(rule, facts, told, kept))
@@ -47,9 +48,16 @@ def judge(facts: Facts, rules: Sequence[Rule], config: Config, overhear: Overhea
     return alone
 
 
-def _configured(finding: Finding, rule: Rule, config: Config) -> Finding:
+def _configured(finding: Finding, rule: Rule, config: Config, facts: Facts) -> Finding:
+    """With the configured severity, and with the level that decides on its claim.
+
+    Under a scheme that does not survive that is where the tensor makes a tenth of the loss, if that is higher: class
+    scores may change while much more than the configured level is left.
+    """
     severity = config.severity_of(rule)
-    claim = finding.claim and replace(finding.claim, below_db=config.confirm_below_db)
+    costs = facts.costs.get(finding.claim.scheme) if finding.claim is not None else None
+    level = max(config.confirm_below_db, costs.matters_db if costs is not None else -math.inf)
+    claim = finding.claim and replace(finding.claim, below_db=level)
     return replace(finding, severity=severity or finding.severity, claim=claim)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from onnxlint_q.analysis.outputs.output_kind import holds_scores
 from onnxlint_q.errors import DataError, OnnxlintError, as_one_line
 from onnxlint_q.execute.data.inspection import inspect
 from onnxlint_q.execute.data.labels import check_labels, read_labels
@@ -19,6 +20,7 @@ from onnxlint_q.execute.data.split import Split, split
 from onnxlint_q.execute.progress import Progress
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.accuracy import A_CLASS_EACH, scored_output
 from onnxlint_q.execute.variants.unprepared import can_differ, measure_unprepared
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RUN_FAILED, OwnFinding
@@ -34,6 +36,9 @@ from onnxlint_q.workflow.judging import judge, restored
 from onnxlint_q.workflow.overheard import trace_of, unheard
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, DataRequest, NotRun, Record
 from onnxlint_q.workflow.verdicts import is_lost, judge_of
+
+NO_CLASSES = "labels were given, but the model has no one output that holds class scores, as far as the graph tells"
+NO_ACCURACY = "How often the model is right was not measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +140,13 @@ def _observe(record: Record, progress: Progress) -> Record:
 def _labels(record: Record, _: Progress) -> Record:
     data, model = _data(record), record.facts.model
     assert data.labels is not None
-    labels = read_labels(data.labels, data.source)
-    if record.facts.is_classifier:
-        check_labels(labels, _split(record).used, (model.outputs[0].type.shape or ())[1:2])
+    labels, scored = read_labels(data.labels, data.source), scored_output(record.facts.outputs)
+    if scored is None:
+        raise DataError(NO_CLASSES)
+    shape = model.outputs[scored[0]].type.shape
+    if shape is not None and not holds_scores(shape) and len(shape) > 2:
+        raise DataError(f"output {scored[1].name!r} {A_CLASS_EACH}")
+    check_labels(labels, _split(record).used, (shape or ())[1:2])
     return replace(record, labels=labels)
 
 
@@ -148,7 +157,11 @@ def _measure_layers(record: Record, progress: Progress) -> Record:
 
 def _measure_schemes(record: Record, progress: Progress) -> Record:
     assert record.bench is not None
-    return replace(record, whole=measure_schemes(record.bench, _split(record), progress, record.labels))
+    whole = measure_schemes(record.bench, _split(record), progress, record.labels)
+    if whole.problem:
+        missing = NotRun(DATA_UNUSABLE, "--labels", NO_ACCURACY, whole.problem)
+        record = replace(record, not_run=(*record.not_run, missing))
+    return replace(record, whole=whole)
 
 
 def _measure_costs(record: Record, progress: Progress) -> Record:
@@ -254,7 +267,7 @@ STAGES = (
         wanted=lambda record: _observed(record) and _data(record).labels is not None,
         fill=_labels,
         option="--labels",
-        missing="How often the model is right was not measured",
+        missing=NO_ACCURACY,
         float_only=True,
     ),
     Stage(

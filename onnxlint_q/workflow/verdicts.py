@@ -44,7 +44,11 @@ def judge_of(record: Record) -> Judge:
 
 
 def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
-    """The strongest basis there is: measured on data, else probed, else forecast."""
+    """The strongest basis there is: measured on data, else probed, else forecast.
+
+    A run on data that could judge no output decides that nothing is known: what is made up or foreseen does not stand
+    in for it.
+    """
     facts, levels = record.facts, record.config.levels
     if facts.coded:
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=CODES_ONLY)
@@ -53,6 +57,8 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
     ran = facts.observations is not None or record.probe is not None
     data = record.request.data
     by_class = data is not None and not data.source.synthetic
+    forecast = facts.forecasts.get(scheme.name)
+    sqnr_db = forecast.output_sqnr_db if forecast is not None else None
     unmeasured: list[str] = []
     for basis, stage in ((Basis.MEASURED, record.whole), (Basis.PROBE, record.probe)):
         error = stage.errors.get(Experiment(scheme)) if stage is not None else None
@@ -62,10 +68,11 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         if result.verdict is not None:
             top1 = record.whole.top1.get(Experiment(scheme)) if basis is Basis.MEASURED and record.whole else None
             observer = data.observer if data is not None and basis is Basis.MEASURED else DEFAULT_OBSERVER
-            return replace(result, top1=top1, measured_as=scheme.as_measured(observer))
+            return replace(result, top1=top1, measured_as=scheme.as_measured(observer, facts.model.opset))
+        if basis is Basis.MEASURED and by_class:
+            foreseen = f"the forecast from the file is about {sqnr_db:.1f} dB" if sqnr_db is not None else ""
+            return replace(result, note="; ".join(filter(None, [result.note, foreseen])))
         unmeasured.append(result.note)
-    forecast = facts.forecasts.get(scheme.name)
-    sqnr_db = forecast.output_sqnr_db if forecast is not None else None
     if forecast is None or sqnr_db is None or not is_figure(sqnr_db):
         ran_away = forecast is not None and forecast.ran_away
         note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else "no layer of this model could be forecast"])
@@ -159,8 +166,8 @@ def _undecided(agreement: float, rows: float, levels: Sequence[float]) -> str:
     lie = "lie" if len(levels) > 1 else "lies"
     needed = [samples_to_decide(agreement * rows, rows, level) for level in levels]
     known = [number for number in needed if number is not None]
-    more = f" About {max(known)} would decide." if known and len(known) == len(needed) else ""
-    return f"Too few samples to be sure: {crossed} {lie} in the interval.{more}"
+    more = f", about {max(known)} would decide" if known and len(known) == len(needed) else ""
+    return f"too few samples to be sure: {crossed} {lie} in the interval{more}"
 
 
 def _not_judged(figures: OutputFigures) -> str:

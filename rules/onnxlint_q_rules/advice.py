@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_CHANNEL_OPSET
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import CONFIRM_BELOW_DB, Location, Metric, Remedy, Requantisation, Severity
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import PER_CHANNEL_OPSET, keep_float, quantize_static
+
+_KEEP = "Equalise the layer with its neighbours (cross-layer equalisation), or keep it in float."
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def finer_scale(facts: Facts, layer: LayerFacts) -> Remedy:
             f"the model at opset {PER_CHANNEL_OPSET} or higher first. Else keep the layer in float, or equalise it "
             "with its neighbours (cross-layer equalisation)."
         )
-        return Remedy(text, snippet=quantize_static(keep_float(facts.freer, facts.freer.layer(layer.output))))
+        return Remedy(text, _KEEP, Requantisation(per_channel=True, possible=False))
     text = (
         "Give every output channel its own scale. Where the hardware allows one scale for the tensor only, equalise "
         "the layer with its neighbours (cross-layer equalisation) or keep it in float."
@@ -123,8 +124,7 @@ def finer_scale(facts: Facts, layer: LayerFacts) -> Remedy:
             " Even that may not be enough here: measure int8-per-channel with --calibrate, and keep the layer in float "
             "if it costs too much."
         )
-    otherwise = "Equalise the layer with its neighbours (cross-layer equalisation), or keep it in float."
-    return Remedy(text, otherwise, Requantisation(per_channel=True))
+    return Remedy(text, _KEEP, Requantisation(per_channel=True))
 
 
 def shared_scale(layer: LayerFacts) -> tuple[str, dict[str, Metric]]:

@@ -64,8 +64,8 @@ def told(facts: Facts, kind: Subject, share: float, below_db: float) -> Iterator
             alone = f"alone under {costs.scheme} it leaves {cost.sqnr_db:.1f} dB"
             if cost not in most:
                 yield Silence(place(facts, cost), f"{alone} and is not among those that make {share:.0%} of the noise")
-            elif cost.sqnr_db >= below_db:
-                yield Silence(place(facts, cost), f"{alone}, not under {below_db:g}")
+            elif cost.sqnr_db >= max(below_db, costs.matters_db):
+                yield Silence(place(facts, cost), f"{alone}, and makes less than a tenth of the loss")
             else:
                 scheme = SCHEMES[costs.scheme]
                 key = (cost.tensor, scheme if kind is Subject.WEIGHT else scheme.activations)

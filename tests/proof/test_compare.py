@@ -289,7 +289,7 @@ def test_only_class_scores_are_compared_by_the_largest_one(
     np.save(tmp_path / "l.npy", np.zeros(8, np.int64))
     found = run(theirs, ours, tmp_path / "l.npy")
     assert found.result.verdict is not None and found.classifier is None
-    assert any("does not look like a classifier's" in note for note in found.quantized.notes)
+    assert any("no one output that holds class scores" in note for note in found.quantized.notes)
 
 
 def test_weights_that_are_not_finite_give_no_figure_and_no_warning(

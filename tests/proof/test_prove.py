@@ -349,3 +349,33 @@ def test_external_data_of_every_kind_reaches_the_session(tmp_path: Path) -> None
     facts = facts_at(path)
     for executable in (as_stored(facts.model), folded(facts)):
         assert np.allclose(Session(executable).run(feeds)[0], expected)
+
+
+def test_probabilities_have_the_scale_of_zero_to_one_however_small_they_are(tmp_path: Path) -> None:
+    """The quantiser pins what a Softmax gives; of a hundred classes that are all alike, one step is then too coarse."""
+    random = np.random.default_rng(0)
+    proto = onnx_text(
+        "agraph (float[N, 8] x) => (float[N, 100] y) { l = MatMul(x, w)\n y = Softmax(l) }",
+        w=0.05 * random.standard_normal((8, 100)).astype(np.float32),
+    )
+    rows = random.standard_normal((16, 8)).astype(np.float32)
+    onnx.save(proto, tmp_path / "m.onnx")
+    facts = facts_at(tmp_path / "m.onnx")
+    source = ArraySource("rows", {"x": rows})
+    ours = whole(facts, observe(facts, source, 16), source, 0).errors[Experiment(INT8_PER_TENSOR)]
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
+        samples = iter([{"x": row[None]} for row in rows])
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.samples, None)
+
+    formats = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+    quantize_static(tmp_path / "m.onnx", tmp_path / "q.onnx", Reader(), **formats)
+    errors = OutputErrorAccumulator()
+    for row in rows:
+        feeds = {"x": row[None]}
+        errors.add(Reference(run(tmp_path / "m.onnx", feeds), facts.outputs), run(tmp_path / "q.onnx", feeds))
+    theirs = errors.result().sqnr_db
+    assert theirs is not None and theirs < 22
+    assert ours.sqnr_db == pytest.approx(theirs, abs=ties.decibels(theirs, ties.NETWORK))

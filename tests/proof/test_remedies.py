@@ -116,7 +116,8 @@ def test_one_scale_a_channel_is_a_remedy_where_the_model_survives_it(
     errors = {Experiment(INT8_PER_TENSOR): before, Experiment(INT8_PER_CHANNEL): after}
     (told,) = try_requantisations(bench, [finding(PER_CHANNEL)], errors, VerdictLevels(), lambda: iter(()))
     assert told.advice.startswith(said) and told.tried is not None
-    assert told.snippet == ("quantize_static(..., per_channel=True)" if stands else "")
+    call = "quantize_static(..., activation_type=QuantType.QUInt8, per_channel=True)"
+    assert told.snippet == (call if stands else "")
     assert (told.tried.before_db, told.tried.after_db) == (before.sqnr_db, after.sqnr_db)
 
 

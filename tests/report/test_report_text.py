@@ -217,11 +217,17 @@ def test_what_was_measured_stands_beside_the_figure() -> None:
         ("int8-symmetric", "S8S8"),
         ("int16-activations", "U16S8"),
         ("int4-weights", "U8S4"),
-        ("fp8", "F8F8"),
     ],
 )
 def test_formats_are_written_as_quantisers_write_them(scheme: str, formats: str) -> None:
     assert SCHEMES[scheme].as_measured("min-max").endswith(f", min-max, {formats} QDQ")
+
+
+def test_what_no_quantiser_makes_is_simulated() -> None:
+    assert SCHEMES["fp8"].as_measured("min-max") == "simulated, min-max, F8F8"
+    per_channel = SCHEMES["int8-per-channel"].as_measured("min-max", opset=11)
+    assert per_channel.endswith("U8S8 QDQ, once the model has opset 13")
+    assert "opset" not in INT8_PER_TENSOR.as_measured("min-max", opset=11)
 
 
 def test_a_scheme_of_weights_alone_names_no_static_quantiser() -> None:

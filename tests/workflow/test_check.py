@@ -40,11 +40,12 @@ from onnxlint_q.proof import costs as costs_module
 from onnxlint_q.proof.joint_remedy import JointTrial
 from onnxlint_q.workflow import check as workflow
 from onnxlint_q.workflow import stages
-from onnxlint_q.workflow.assemble import NO_CLASSES, assemble
+from onnxlint_q.workflow.assemble import assemble
 from onnxlint_q.workflow.check import lint
 from onnxlint_q.workflow.joint_remedies import with_advice
 from onnxlint_q.workflow.record import CheckRequest, DataRequest, Record
 from onnxlint_q.workflow.results import Basis, ModelResult, SchemeResult
+from onnxlint_q.workflow.stages import NO_CLASSES
 from onnxlint_q.workflow.tensors import unexplained
 
 HEALTHY, BROKEN, QUANTISED = "healthy_resnet.onnx", "depthwise_spread.onnx", "qdq_good.onnx"
@@ -196,7 +197,8 @@ def test_labels_of_what_is_no_classifier_are_said_to_be_of_no_use(tmp_path: Path
     np.save(tmp_path / "labels.npy", np.zeros(4, np.int64))
     data = ArraySource("x", {"x": np.random.default_rng(1).standard_normal((4, 4)).astype(np.float32)})
     result = lint(tmp_path / "m.onnx", [], Config(), CheckRequest(DataRequest(data, 2, labels=tmp_path / "labels.npy")))
-    assert NO_CLASSES in result.notes and not missing(result)
+    ((code, option, message),) = missing(result)
+    assert (code, option) == ("QX004", "--labels") and NO_CLASSES in message and result.fails
     assert all(scheme.top1 is None for scheme in result.schemes)
 
 
@@ -492,7 +494,8 @@ def test_a_scheme_that_does_not_survive_has_its_remedies_and_findings_point_to_t
     verdicts = {scheme.scheme: scheme for scheme in result.schemes}
     assert verdicts["int8-per-tensor"].verdict is Verdict.BREAKS and verdicts["int8-per-channel"].verdict is SURVIVES
     finer, *lists = result.remedies
-    assert finer.snippet == "quantize_static(..., per_channel=True)" and not finer.nodes_to_exclude
+    assert finer.snippet == "quantize_static(..., activation_type=QuantType.QUInt8, per_channel=True)"
+    assert not finer.nodes_to_exclude
     assert finer.verdict_after is SURVIVES and finer.before_db == verdicts["int8-per-tensor"].output_sqnr_db
     assert finer.after_db == verdicts["int8-per-channel"].output_sqnr_db
     assert all(remedy.coarse_only and "nodes_to_exclude=[" in remedy.snippet for remedy in lists)

@@ -20,6 +20,8 @@ MOST = 0.9
 """The fraction of the noise whose causes are named."""
 # Half of the noise amplitude is still a part of what there is; below it, something else made it.
 _UNEXPLAINED_DB = 6.0
+# A tenth of the noise power.
+_TENTH_DB = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,11 @@ class SchemeCosts:
     def noise(self) -> float:
         """Sum of the noise of all tensors."""
         return math.fsum(cost.noise for cost in self.tensors)
+
+    @property
+    def matters_db(self) -> float:
+        """SQNR (dB) under which a tensor alone makes a tenth of the loss or more."""
+        return self.whole_db + _TENTH_DB
 
     @property
     def together_db(self) -> float:

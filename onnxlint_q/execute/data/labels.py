@@ -69,7 +69,9 @@ def check_labels(labels: Sequence[int], samples: int, classes: Sequence[int | No
 
 def _from_array(path: Path) -> list[int]:
     labels = next(iter(read_arrays(path).values()))
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or (labels < 0).any():
+    if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) and (labels < 0).any():
+        raise DataError(f"{path}: sample {int(np.argmax(labels < 0))} has class {labels.min()}; classes begin at 0")
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"{path}: --labels wants one class index a sample, this is {labels.dtype} {list(labels.shape)}")
     return [int(label) for label in labels]
 
@@ -83,6 +85,7 @@ def _from_lines(path: Path) -> tuple[dict[str, int], list[int]]:
         raise DataError(f"--labels {path}: cannot be read ({reason}); give lines of `file name, class index`") from None
     by_name: dict[str, int] = {}
     in_order: list[int] = []
+    seen: set[str] = set()
     for number, row in enumerate(_rows(text), start=1):
         label = row[min(1, len(row) - 1)]
         if not label.isdecimal() or len(label) > 9:
@@ -91,8 +94,10 @@ def _from_lines(path: Path) -> tuple[dict[str, int], list[int]]:
             raise DataError(f"{path}: line {number} is not `file name, class index`; mend it, or remove it")
         if len(row) == 1:
             in_order.append(int(label))
+        elif by_name.setdefault(row[0], int(label)) != int(label) or row[0] in seen:
+            raise DataError(f"{path}: line {number} names {row[0]!r} again; give each sample one line")
         else:
-            by_name[row[0]] = int(label)
+            seen.add(row[0])
     if bool(by_name) == bool(in_order):
         raise DataError(
             f"{path}: mixes lines with a file name and lines without; give every line one"

@@ -27,6 +27,7 @@ class Comparable(StrEnum):
     NO_FLOATS = "it holds no floats"
     RESHAPED = "its shape changes when the model is quantised"
     SILENT = "the float model's is zero or not finite"
+    MASKED = "the mask rules out every position of the samples"
     RESTING = "the samples do not exercise it"
 
 
@@ -101,7 +102,12 @@ class Reference:
     def __init__(self, values: Sequence[Array], outputs: Sequence[Output], kept: Kept | None = None) -> None:
         self.outputs = tuple(outputs)
         self.kept = kept or {}
-        floating = {i: array for i, array in enumerate(values) if np.issubdtype(array.dtype, np.floating)}
+        # By what the file says: a comparison reads truth values and counts as floats, too.
+        floating = {
+            place: array
+            for place, (array, output) in enumerate(zip(values, outputs, strict=True))
+            if output.holds is not Holds.NO_FLOATS and np.issubdtype(array.dtype, np.floating)
+        }
         self.exact = {index: self.counted(index, array) for index, array in floating.items()}
         powers = {index: _power(array) for index, array in self.exact.items()}
         self.power = {index: power for index, power in powers.items() if math.isfinite(power)}
@@ -144,6 +150,8 @@ class _Sums:
     low: float = math.inf
     high: float = -math.inf
     reshaped: bool = False
+    # Whether any value of any sample counts.
+    counts: bool = False
     # A pair of agreeing rows and rows a sample.
     rows: list[tuple[int, int]] = field(default_factory=list)
 
@@ -169,6 +177,7 @@ class OutputErrorAccumulator:
             if other[index].shape != exact.shape:
                 sums.reshaped = True
                 continue
+            sums.counts |= index not in reference.kept or bool(reference.kept[index].any())
             low, high = reference.range.get(index, (math.inf, -math.inf))
             sums.low, sums.high = min(sums.low, low), max(sums.high, high)
             counted = reference.counted(index, other[index])
@@ -213,6 +222,8 @@ class OutputErrorAccumulator:
 def _comparable(sums: _Sums, output: Output, samples: int) -> Comparable:
     if sums.reshaped:
         return Comparable.RESHAPED
+    if not sums.counts:
+        return Comparable.MASKED
     if not sums.signal > 0:
         return Comparable.SILENT
     if output.fraction and output.holds is Holds.VALUES and sums.high < RESTING_FRACTION:

@@ -80,6 +80,8 @@ class Workbench:
         constant = model.constant(source) if seen is None else None
         if place.like in self.ranges:
             low, high = self.ranges[place.like]
+        elif place.bounds is not None:
+            low, high = place.bounds
         elif seen is not None:
             low, high = OBSERVERS[self.observer](seen, number)
         elif constant is not None and constant.size and np.isfinite(constant.astype(np.float64)).all():

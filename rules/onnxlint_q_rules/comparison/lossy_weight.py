@@ -31,9 +31,10 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.observed.compared import Compared, ComparedRow, WeightReading
+from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET
 from onnxlint_q.finding import Finding, Remedy, Requantisation
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import PER_CHANNEL_OPSET, exclude_named, quantize_static
+from onnxlint_q.judge.quantizer_options import exclude_named, quantize_static
 from onnxlint_q.judge.rule import Example, option
 from onnxlint_q_rules.comparison.jumps import JumpRule, fall
 

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET
 from onnxlint_q.finding import Confidence, Conversion, Finding, Remedy, Severity
 from onnxlint_q.graph import Format
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.rule import Example, Rule
 from onnxlint_q_rules.advice import whole_model
 
-_PER_CHANNEL = 13
 _ANY = 10
 _TARGET = 17
 
@@ -71,7 +71,7 @@ class OpsetBlocksPerChannel(Rule):
         """At most one finding for the model."""
         opset = facts.model.opset
         wanted = any(scheme.per_channel for scheme in facts.schemes)
-        needed = _PER_CHANNEL if wanted else _ANY
+        needed = PER_CHANNEL_OPSET if wanted else _ANY
         if opset >= needed or not facts.layers or facts.format not in {Format.FLOAT, Format.QDQ}:
             return
         lack = (

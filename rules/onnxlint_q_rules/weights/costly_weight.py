@@ -80,7 +80,7 @@ class CostlyWeight(Rule):
     )
     below_db: float = option(
         20.0,
-        doc="SQNR at the output (dB), the tensor alone quantised, above which it is not told",
+        doc="SQNR at the output (dB), the tensor alone quantised, under which it is told whatever its part of the loss",
         source="noise of 10 % of the signal, the level where layers are excluded",
     )
 
