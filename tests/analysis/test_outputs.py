@@ -185,3 +185,29 @@ def test_an_agreement_has_an_interval_and_rows_of_one_sample_err_together() -> N
     (one,), (other,) = apart.result().outputs, together.result().outputs
     assert (one.comparable, one.agreement, one.rows) == (Comparable.YES, 23 / 32, 32)
     assert other.agreement == 0.75 and other.rows < 4.5
+
+
+def test_a_mask_that_rules_everything_out_leaves_nothing_to_judge(tmp_path: Path) -> None:
+    onnx.save(attention(ADDED), tmp_path / "m.onnx")
+    arrays = {"x": random(8, 1, 3, 4), "given": np.zeros((8, 1, 3), np.int64)}
+    result = lint(tmp_path / "m.onnx", [], Config(), CheckRequest(DataRequest(ArraySource("s", arrays), 4)))
+    for scheme in result.schemes:
+        assert (scheme.verdict, scheme.basis) == (None, Basis.MEASURED)
+        assert "the mask rules out every position" in scheme.note and "the forecast from the file" in scheme.note
+
+
+def test_what_holds_no_floats_is_never_compared_as_floats() -> None:
+    model = as_model(
+        onnx_text(
+            "agraph (float[N, 8] x) => (float[N, 4] y, int64[N] best) { y = MatMul(x, w)\n best = ArgMax(y) }",
+            w=random(8, 4),
+        )
+    )
+    errors = OutputErrorAccumulator()
+    scores = random(1, 4)
+    # A comparison reads whatever both files hold as float32.
+    errors.add(
+        References(model, find_outputs(model)).of({}, [scores, np.asarray([3], np.float32)]),
+        [scores, np.asarray([0], np.float32)],
+    )
+    assert [found.comparable for found in errors.result().outputs] == [Comparable.YES, Comparable.NO_FLOATS]

@@ -480,3 +480,13 @@ def test_tensors_beyond_the_table_are_counted() -> None:
         tensors.most_costly(many) == "Costs most: the input t0, 20.0 dB if it alone is quantised, 6.7 % of the noise."
     )
     assert tensors.most_costly(replace(result, tensors=())) == ""
+
+
+def test_what_is_to_be_typed_is_never_broken() -> None:
+    run = samples.remedied()
+    (model,) = run.models
+    name = "a name with blanks in it, " * 6
+    call = f"quantize_static(..., nodes_to_exclude=[{name!r}])"
+    (finer, _), (finding, *_) = model.remedies, samples.small().models[0].findings
+    told = replace(model, remedies=(replace(finer, snippet=call),), findings=(replace(finding, snippet=call),))
+    assert full(Run((told,))).split("\n").count(f"    {call}") == 2

@@ -188,6 +188,33 @@ def test_labels_that_do_not_fit_cost_the_accuracy_alone(
     assert all(scheme.top1 is None for scheme in result.schemes)
 
 
+def test_a_class_that_only_the_run_shows_to_be_none_costs_the_accuracy_alone(tmp_path: Path) -> None:
+    """The number of classes is open in the file."""
+    weight = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    onnx.save(
+        onnx_text("agraph (float[N, 4] x) => (float[N, M] y) { y = MatMul(x, w) }", w=weight), tmp_path / "m.onnx"
+    )
+    np.save(tmp_path / "labels.npy", np.asarray([0] * 15 + [3]))
+    source = ArraySource("x", {"x": np.random.default_rng(1).standard_normal((16, 4)).astype(np.float32)})
+    request = CheckRequest(DataRequest(source, 8, labels=tmp_path / "labels.npy"))
+    result = lint(tmp_path / "m.onnx", [], Config(), request)
+    ((code, option, message),) = missing(result)
+    assert (code, option) == ("QX004", "--labels") and "sample 15 has class 3" in message
+    assert all(scheme.basis is Basis.MEASURED and scheme.verdict and not scheme.top1 for scheme in result.schemes)
+
+
+def test_a_claim_is_held_against_what_its_scheme_loses(models: Path, calibration: Path) -> None:
+    """Under a scheme that is lost, a tensor that makes a tenth of the loss matters however much it leaves alone."""
+    source = open_source(str(calibration), PRESETS["raw"])
+    rules = Config().build([entry.rule for entry in load_rules()])
+    result = lint(models / BROKEN, rules, Config(confirm_below_db=-30.0), CheckRequest(DataRequest(source, 16)))
+    (lost, _), levels = result.schemes, {f.claim.below_db for f in result.findings if f.claim is not None}
+    assert lost.output_sqnr_db is not None and all(level == pytest.approx(lost.output_sqnr_db + 10) for level in levels)
+    costly = {row.tensor for row in lost.noise}
+    told = [f for f in result.findings if f.claim is not None and f.claim.tensor in costly]
+    assert told and all(f.evidence is Evidence.CONFIRMED for f in told)
+
+
 def test_labels_of_what_is_no_classifier_are_said_to_be_of_no_use(tmp_path: Path) -> None:
     proto = onnx_text(
         "agraph (float[N, 4] x) => (float[N, 3] y) { h = MatMul(x, w)\n y = Tanh(h) }",
