@@ -6,9 +6,14 @@ by its SQNR. The verdict on the model is that on its worst output.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+
+from onnxlint_q.execute.variants.output_error import OutputError
+
+GAIN_DB = 1.0
+"""What a remedy gains at least; nobody would notice less."""
 
 
 class Verdict(StrEnum):
@@ -22,6 +27,10 @@ class Verdict(StrEnum):
     def rank(self) -> int:
         """0 for breaks, 1 for degrades, 2 for survives."""
         return ("breaks", "degrades", "survives").index(self.value)
+
+
+Judge = Callable[[OutputError], Verdict | None]
+"""The verdict on what a run left at the outputs; None where it could judge none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ Only a part of the network is left in float: what quantises well with a quarter 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onnxlint_q.analysis.experiment import Experiment
@@ -27,12 +27,10 @@ from onnxlint_q.execute.variants.variant_runs import Samples
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.graph import Node
 from onnxlint_q.graph.names import ROOT
-from onnxlint_q.judge.verdict import Verdict
+from onnxlint_q.judge.verdict import GAIN_DB, Judge, Verdict
 
 FLOAT_SHARE = 0.25
 """Fraction of the layers, and of all quantised operators, that a remedy leaves in float at most."""
-GAIN_DB = 1.0
-"""What a remedy gains at least."""
 MARGIN_DB = 0.5
 """What it has in hand on the samples it was chosen on, because it is judged on others; nobody would notice less."""
 MOST_TENSORS = 48
@@ -45,7 +43,6 @@ _LAYERS_ALWAYS, _NODES_ALWAYS = 2, 4
 # Runs between the last number of tensors that fails and the first that survives, and runs without a part of them.
 _BETWEEN, _WITHOUT = 2, 3
 
-Judge = Callable[[OutputError], Verdict | None]
 Step = tuple[Node, ...]
 
 

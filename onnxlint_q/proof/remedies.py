@@ -19,24 +19,21 @@ from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.variants.conversion import NotConvertibleError, converted, lines
 from onnxlint_q.execute.variants.experiment_runs import Errors
-from onnxlint_q.execute.variants.output_error import Comparable, OutputError
+from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.finding import Conversion, Finding, Requantisation, Tried
 from onnxlint_q.judge.quantizer_options import requantised
-from onnxlint_q.judge.verdict import Verdict, VerdictLevels, worst
+from onnxlint_q.judge.verdict import GAIN_DB, Judge, Verdict
 
 # A ten-thousandth of the output's amplitude: what other kernels of the same operators differ by at most.
 SAME_DB = 80.0
 # Less is what a handful of samples more or less would change.
-GAIN_DB = 0.5
 CONVERSION_SAMPLES = 4
 """How many a converted model is compared on."""
 RANGES_TRIED = 4
 """Findings whose ranges are tried, the worst ones: each costs as much as a whole scheme."""
 RANGE_SECONDS = 60.0
-# Scales per channel came with opset 13. A conversion to it may work where a longer way does not.
-_LOWEST = 13
 
 Change = Requantisation | Conversion
 
@@ -60,7 +57,7 @@ def try_requantisations(
     bench: Workbench,
     findings: Sequence[Finding],
     errors: Errors,
-    levels: VerdictLevels,
+    judge: Judge,
     samples: Samples,
     progress: Progress = silent,
 ) -> tuple[Finding, ...]:
@@ -73,7 +70,7 @@ def try_requantisations(
         bench: calibrated.
         findings: tested already; those that are refuted advise nothing.
         errors: of whole schemes, on `samples`.
-        levels: what is enough.
+        judge: the verdict on an error; what survives is enough.
         samples: a fresh pass each time it is called.
         progress: told how many runs are done.
 
@@ -83,10 +80,10 @@ def try_requantisations(
     """
     whole = {scheme: error for scheme in DEFAULT_SCHEMES if (error := errors.get(Experiment(scheme))) is not None}
     asked = [f for f in findings if f.counts and isinstance(f.change, Requantisation) and not f.change.options]
-    outcomes: dict[Change, Outcome] = dict(_finer_scales(bench, whole, levels))
+    outcomes: dict[Change, Outcome] = dict(_finer_scales(whole, judge))
     best = _best(bench, whole)
     if best is not None:
-        outcomes |= _ranges(bench, asked, best, whole[best], levels, samples, progress)
+        outcomes |= _ranges(bench, asked, best, whole[best], judge, samples, progress)
     return tuple(_with(finding, outcomes) for finding in findings)
 
 
@@ -116,30 +113,20 @@ def _with(finding: Finding, outcomes: Mapping[Change, Outcome]) -> Finding:
     return replace(finding, remedy=remedy, snippet=outcome.snippet, change=outcome.change, tried=outcome.tried)
 
 
-def _finer_scales(
-    bench: Workbench, whole: Mapping[Scheme, OutputError], levels: VerdictLevels
-) -> Iterator[tuple[Requantisation, Outcome]]:
+def _finer_scales(whole: Mapping[Scheme, OutputError], judge: Judge) -> Iterator[tuple[Requantisation, Outcome]]:
     """One scale a channel instead of one a tensor: both were run as schemes already."""
     before, after = whole.get(INT8_PER_TENSOR), whole.get(INT8_PER_CHANNEL)
     if before is None or after is None or not before.has_signal or not after.has_signal:
         return
     gain, figures = _gain(before, after), _figures(before, after)
     for change in (Requantisation(per_channel=True), Requantisation(per_channel=True, possible=False)):
-        if gain >= GAIN_DB and _survives(bench, levels, after):
+        if gain >= GAIN_DB and judge(after) is Verdict.SURVIVES:
             tried = Tried(f"Tried: {figures}, everything quantised.", *_decibels(before, after), INT8_PER_CHANNEL.name)
             yield change, Outcome(tried, change, requantised(change, INT8_PER_CHANNEL.activations))
             continue
         how = "helps, not enough" if gain >= GAIN_DB else "was tried and does not help"
         said = f"One scale a channel {how}: {figures}, everything quantised."
         yield change, Outcome(Tried(said, *_decibels(before, after), INT8_PER_CHANNEL.name))
-
-
-def _survives(bench: Workbench, levels: VerdictLevels, error: OutputError) -> bool:
-    """Whether the worst output survives with this error; on made-up inputs it is chance which class is the largest."""
-    made_up = bench.observations is not None and bench.observations.synthetic
-    compared = (figures for figures in error.outputs if figures.comparable is Comparable.YES)
-    verdicts = (levels.verdict(figures.sqnr_db, None if made_up else figures.agreement) for figures in compared)
-    return worst(verdicts) is Verdict.SURVIVES
 
 
 def _best(bench: Workbench, whole: Mapping[Scheme, OutputError]) -> Scheme | None:
@@ -158,7 +145,7 @@ def _ranges(
     findings: Sequence[Finding],
     scheme: Scheme,
     before: OutputError,
-    levels: VerdictLevels,
+    judge: Judge,
     samples: Samples,
     progress: Progress,
 ) -> dict[Change, Outcome]:
@@ -171,7 +158,7 @@ def _ranges(
     variants = {change: partial(_with_ranges, bench, scheme, change) for change in changes}
     errors = run_variants(bench, variants, samples, progress, Allowance(RANGE_SECONDS))
     return {
-        change: _of_ranges(bench, change, scheme, before, after, levels)
+        change: _of_ranges(change, scheme, before, after, judge)
         for change, after in errors.items()
         if after.samples == before.samples and after.has_signal
     }
@@ -183,17 +170,12 @@ def _with_ranges(bench: Workbench, scheme: Scheme, change: Requantisation) -> Ex
 
 
 def _of_ranges(
-    bench: Workbench,
-    change: Requantisation,
-    scheme: Scheme,
-    before: OutputError,
-    after: OutputError,
-    levels: VerdictLevels,
+    change: Requantisation, scheme: Scheme, before: OutputError, after: OutputError, judge: Judge
 ) -> Outcome:
     gain, under = _gain(before, after), f"{_figures(before, after)}, everything quantised under {scheme.name}"
     figures = (*_decibels(before, after), scheme.name)
     if gain >= GAIN_DB:
-        how = "Tried" if _survives(bench, levels, after) else "Helps, not enough"
+        how = "Tried" if judge(after) is Verdict.SURVIVES else "Helps, not enough"
         made = replace(change, per_channel=scheme.per_channel)
         return Outcome(Tried(f"{how}: {under}.", *figures), made, requantised(made, scheme.activations))
     ends = ", ".join(f"{one.low:.3g} to {one.high:.3g}" for one in change.ranges)
@@ -224,7 +206,7 @@ def _conversion(bench: Workbench, change: Conversion, samples: Samples) -> Outco
     """The wanted opset, else the lowest that works; where none does, why the wanted one does not."""
     model, reasons = bench.measured.model, list[str]()
     defaults = len(model.proto.graph.input) > len(model.inputs)
-    for target in dict.fromkeys((change.opset, *range(_LOWEST, change.opset))):
+    for target in dict.fromkeys((change.opset, *range(PER_CHANNEL_OPSET, change.opset))):
         for without in (False, True) if defaults else (False,):
             made = Conversion(target, without)
             found = _converted(bench, made, samples)

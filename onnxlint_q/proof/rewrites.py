@@ -13,6 +13,7 @@ from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.finding import CONFIRM_BELOW_DB, Cure, Finding
+from onnxlint_q.judge.verdict import GAIN_DB
 from onnxlint_q.rewrite.candidate import Refusal
 from onnxlint_q.rewrite.constant_channels import ConstantChannels, apply, candidate
 
@@ -96,7 +97,7 @@ def _worth(finding: Finding, cured_db: float | None) -> tuple[bool, str]:
     enough_db = finding.claim.below_db if finding.claim is not None else CONFIRM_BELOW_DB
     if cured_db is None or cured_db >= enough_db:
         return True, "holds"
-    if finding.measured_db is None or cured_db > finding.measured_db:
+    if finding.measured_db is None or cured_db >= finding.measured_db + GAIN_DB:
         return True, "helps, not enough"
     return False, "does not help"
 

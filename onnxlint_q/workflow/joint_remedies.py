@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_CHANNEL_OPSET, Scheme
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.finding import Finding
 from onnxlint_q.judge.quantizer_options import exclude_named, excludes, quantize_static, scheme_options
+from onnxlint_q.judge.verdict import Judge
 from onnxlint_q.proof.joint_remedy import JointTrial, try_joint_remedy
 from onnxlint_q.workflow.record import Record
 from onnxlint_q.workflow.results import JointRemedy, Verdict
-from onnxlint_q.workflow.verdicts import Judge
 
 
 def failing(record: Record, judge: Judge) -> tuple[Scheme, ...]:
@@ -25,7 +24,7 @@ def failing(record: Record, judge: Judge) -> tuple[Scheme, ...]:
         for scheme in record.facts.schemes
         if scheme_options(scheme) is not None
         and (error := errors.get(Experiment(scheme))) is not None
-        and judge(scheme.name, error) in (Verdict.BREAKS, Verdict.DEGRADES)
+        and judge(error) in (Verdict.BREAKS, Verdict.DEGRADES)
     )
 
 
@@ -48,7 +47,7 @@ def try_joint_remedies(record: Record, judge: Judge, progress: Progress = silent
             scheme,
             whole.errors[Experiment(scheme)],
             costs,
-            partial(judge, scheme.name),
+            judge,
             (split.for_ranges, split.for_verdict),
             progress,
         )
@@ -112,7 +111,7 @@ def _one_scale_a_channel(record: Record, trial: JointTrial, judge: Judge) -> Joi
     """The scheme with one scale a channel, where that was measured to survive on the same samples."""
     assert record.whole is not None
     after = record.whole.errors.get(Experiment(INT8_PER_CHANNEL))
-    if after is None or judge(INT8_PER_CHANNEL.name, after) is not Verdict.SURVIVES:
+    if after is None or judge(after) is not Verdict.SURVIVES:
         return None
     made = replace(trial, nodes=(), after=after)
     return _remedy(record, trial.scheme, INT8_PER_CHANNEL, scheme_options(INT8_PER_CHANNEL) or (), made, judge)
@@ -130,8 +129,8 @@ def _remedy(
         after_db=trial.after.worst_db,
         before_agreement=trial.before.agreement,
         after_agreement=trial.after.agreement,
-        verdict_before=judge(scheme.name, trial.before),
-        verdict_after=judge(after.name, trial.after),
+        verdict_before=judge(trial.before),
+        verdict_after=judge(trial.after),
         samples=trial.after.samples,
         held_out=bool(record.whole.held_out),
         opset=PER_CHANNEL_OPSET if after.per_channel and record.facts.model.opset < PER_CHANNEL_OPSET else None,

@@ -198,8 +198,8 @@ def _try_remedies(record: Record, progress: Progress) -> Record:
     take = partial(source.take, bench.measured.model.inputs)
     findings = try_conversions(bench, findings, partial(take, CONVERSION_SAMPLES))
     if record.whole is not None:
-        same, levels = _split(record).for_verdict, record.config.levels
-        findings = try_requantisations(bench, findings, record.whole.errors, levels, same, progress)
+        same = _split(record).for_verdict
+        findings = try_requantisations(bench, findings, record.whole.errors, judge_of(record), same, progress)
     return replace(record, advised=findings)
 
 

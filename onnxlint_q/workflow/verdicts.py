@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from onnxlint_q.analysis.experiment import Experiment
@@ -13,7 +13,7 @@ from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputFigures
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.verdict import Verdict, VerdictLevels, worst
+from onnxlint_q.judge.verdict import Judge, Verdict, VerdictLevels, worst
 from onnxlint_q.proof.prove import NO_SIGNAL
 from onnxlint_q.workflow.record import Record
 from onnxlint_q.workflow.results import Basis, OutputResult, SchemeResult
@@ -21,9 +21,6 @@ from onnxlint_q.workflow.results import Basis, OutputResult, SchemeResult
 CODES_ONLY = "the layers compute with integer codes whose scales are not in the file"
 NOTHING_TO_QUANTISE = "nothing to quantise: no weight that the scheme covers and no activation that gets a scale"
 _RUN_AWAY = "the forecast gives figures that no run can give, so it says nothing of this model"
-
-Judge = Callable[[str, OutputError], Verdict | None]
-"""The verdict on what a run of a scheme left at the outputs."""
 
 
 def is_lost(record: Record, scheme: Scheme) -> bool:
@@ -33,12 +30,12 @@ def is_lost(record: Record, scheme: Scheme) -> bool:
 
 
 def judge_of(record: Record) -> Judge:
-    """The verdict on what a run on the data left at the outputs, by the name of the scheme."""
+    """The verdict on what a run on the data left at the outputs."""
     levels, data = record.config.levels, record.request.data
     by_class = data is not None and not data.source.synthetic
 
-    def judge(scheme: str, error: OutputError) -> Verdict | None:
-        return result_of_run(scheme, error, Basis.MEASURED, levels, by_class=by_class).verdict
+    def judge(error: OutputError) -> Verdict | None:
+        return result_of_run("", error, Basis.MEASURED, levels, by_class=by_class).verdict
 
     return judge
 

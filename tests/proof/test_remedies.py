@@ -36,7 +36,7 @@ from onnxlint_q.graph import Model, read_model
 from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.judge.rule import Example
 from onnxlint_q.judge.testing import example_facts, example_model, example_source
-from onnxlint_q.judge.verdict import VerdictLevels
+from onnxlint_q.judge.verdict import Verdict, VerdictLevels, worst
 from onnxlint_q.proof.probe import made_up
 from onnxlint_q.proof.remedies import RANGES_TRIED, try_conversions, try_requantisations
 from onnxlint_q.proof.whole import measure_schemes
@@ -70,6 +70,10 @@ def finding(change: Requantisation | Conversion, measured_db: float = 5.0) -> Fi
     )
 
 
+def judge(found: OutputError) -> Verdict | None:
+    return worst(VerdictLevels().verdict(one.sqnr_db, one.agreement) for one in found.outputs)
+
+
 def error(sqnr_db: float | None, agreement: float | None = None) -> OutputError:
     holds = Holds.CLASS_SCORES if agreement is not None else Holds.VALUES
     figures = OutputFigures("y", holds, Comparable.YES, sqnr_db, agreement, 4.0)
@@ -95,7 +99,7 @@ def try_ranges(last: str, *changes: Requantisation) -> tuple[Finding, ...]:
     parts = Split(source, bench.measured.model.inputs, 16, 0)
     errors, samples = measure_schemes(bench, parts).errors, parts.for_verdict
     findings = [finding(change) for change in changes]
-    return try_requantisations(bench, findings, errors, VerdictLevels(), samples)
+    return try_requantisations(bench, findings, errors, judge, samples)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +118,7 @@ def test_one_scale_a_channel_is_a_remedy_where_the_model_survives_it(
 ) -> None:
     bench, _ = bench_of(TAILED.replace("LAST", "Sigmoid(t)"))
     errors = {Experiment(INT8_PER_TENSOR): before, Experiment(INT8_PER_CHANNEL): after}
-    (told,) = try_requantisations(bench, [finding(PER_CHANNEL)], errors, VerdictLevels(), lambda: iter(()))
+    (told,) = try_requantisations(bench, [finding(PER_CHANNEL)], errors, judge, lambda: iter(()))
     assert told.advice.startswith(said) and told.tried is not None
     call = "quantize_static(..., activation_type=QuantType.QUInt8, per_channel=True)"
     assert told.snippet == (call if stands else "")
@@ -125,7 +129,7 @@ def test_what_was_not_run_is_untried() -> None:
     bench, _ = bench_of(TAILED.replace("LAST", "Sigmoid(t)"))
     asked = [finding(PER_CHANNEL), finding(Requantisation(options=("calibrate_method=CalibrationMethod.Percentile",)))]
     only = {Experiment(INT8_PER_TENSOR): error(3.0)}
-    told = try_requantisations(bench, asked, only, VerdictLevels(), lambda: iter(()))
+    told = try_requantisations(bench, asked, only, judge, lambda: iter(()))
     assert [one.advice for one in told] == ["Do this. Untried."] * 2 and list(told) == asked
 
 
@@ -133,7 +137,7 @@ def test_a_refuted_finding_advises_nothing() -> None:
     bench, _ = bench_of(TAILED.replace("LAST", "Sigmoid(t)"))
     asked = replace(finding(PER_CHANNEL), evidence=Evidence.REFUTED)
     errors = {Experiment(scheme): error(20.0) for scheme in DEFAULT_SCHEMES}
-    assert try_requantisations(bench, [asked], errors, VerdictLevels(), lambda: iter(())) == (asked,)
+    assert try_requantisations(bench, [asked], errors, judge, lambda: iter(())) == (asked,)
 
 
 def test_a_range_that_gains_stands_with_the_scheme_that_it_was_tried_under() -> None:
