@@ -12,7 +12,7 @@ from numbers import Integral, Real
 from onnxlint_q.finding import Claim, Cure, Finding, Severity, Tried
 from onnxlint_q.report import digest
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
-from onnxlint_q.report.words import PERFECT, missing_sqnr
+from onnxlint_q.report.words import PERFECT, missing_sqnr, verdict
 from onnxlint_q.workflow.results import (
     CalibrationSummary,
     JointRemedy,
@@ -101,7 +101,7 @@ def faults_document(model: ModelResult) -> Json:
 def _scheme(result: SchemeResult) -> Json:
     missing = missing_sqnr(result)
     return {
-        "verdict": result.verdict.value if result.verdict else None,
+        "verdict": verdict(result.verdict),
         "output_sqnr_db": number(result.output_sqnr_db),
         "reason": None if missing is None else text(missing),
         "basis": result.basis.value,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from onnxlint_q.finding import Finding
 from onnxlint_q.report.json import calibration_document, finding_document, top1_document
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
-from onnxlint_q.report.words import PERFECT
+from onnxlint_q.report.words import PERFECT, verdict
 from onnxlint_q.workflow.results import ComparedFile, ComparedRow, Comparison, ModelResult, QparamsReading
 
 VERSION = 1
@@ -33,7 +33,7 @@ def document(comparison: Comparison) -> dict[str, Json]:
         "tool": tool(),
         "float": _file(comparison.reference, comparison.reference.layers),
         "quantised": _file(model, len(model.layers)),
-        "verdict": result.verdict.value if result.verdict else None,
+        "verdict": verdict(result.verdict),
         "output_sqnr_db": number(result.output_sqnr_db),
         "output_reason": PERFECT if result.output_sqnr_db is None and result.verdict is not None else None,
         "classifier": {
