@@ -312,7 +312,7 @@ def _costly_tensors(result: SchemeResult) -> Iterator[RenderableType]:
     yield indented(table, 2)
     if more := tensors.more(result, len(rows)):
         yield indented(Text(more, "dim"), 2)
-    yield indented(Text(tensors.LEGEND, "dim"), 2)
+    yield indented(Text(tensors.legend(result), "dim"), 2)
 
 
 def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
@@ -354,7 +354,8 @@ def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
             *((Text("-" if share is None else words.percent(round(share, 3))),) if budget else ()),
         )
     yield indented(table, 2)
-    legend = "dB: SQNR at the model's output if this weight alone is quantised. dw: depthwise"
+    output = "outputs together" if len(model.schemes[0].outputs) > 1 else "output"
+    legend = f"dB: SQNR at the model's {output} if this weight alone is quantised. dw: depthwise"
     if full:
         legend += ". Result, both: if the layer's result alone is, and if both are"
     if spread := words.give_or_take(known for _, known in worst):

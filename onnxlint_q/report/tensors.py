@@ -11,12 +11,6 @@ from onnxlint_q.finding import Subject
 from onnxlint_q.report import words
 from onnxlint_q.workflow.results import SchemeResult, TensorRow
 
-LEGEND = (
-    "dB: SQNR at the model's output if this tensor alone is quantised, measured. Share: of the noise of all tensors, "
-    "each alone"
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """One operator, or one input of the model, with the tensors there that were quantised alone.
@@ -35,6 +29,15 @@ class Place:
 def title(result: SchemeResult) -> str:
     """The heading over the tensors of a scheme."""
     return f"Tensors that cost the output most under {words.name(result.scheme, 40)}"
+
+
+def legend(result: SchemeResult) -> str:
+    """What the columns are."""
+    output = "worst output" if len(result.outputs) > 1 else "output"
+    return (
+        f"dB: SQNR at the model's {output} if this tensor alone is quantised, measured. Share: of the noise of all "
+        "tensors, each alone"
+    )
 
 
 def label(row: TensorRow) -> str:
