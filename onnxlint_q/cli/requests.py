@@ -93,6 +93,10 @@ def parse_data(
         )
     if labels is not None and source.synthetic:
         raise UsageError("--labels has no effect on --calibrate random: noise has no class; give samples")
+    if labels is not None and not labels.is_file():
+        raise UsageError(
+            f"--labels {labels}: there is no such file; name lines of `file name, class index`, or an .npy"
+        )
     return DataRequest(source, samples or 32, observer or DEFAULT_OBSERVER, bool(words), trials or 0, labels)
 
 

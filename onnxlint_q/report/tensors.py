@@ -11,6 +11,7 @@ from onnxlint_q.finding import Subject
 from onnxlint_q.report import words
 from onnxlint_q.workflow.results import SchemeResult, TensorRow
 
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """One operator, or one input of the model, with the tensors there that were quantised alone.
