@@ -15,6 +15,7 @@ from onnxlint_q.cli.streams import (
     FINDINGS,
     NO_ANSWER,
     complain,
+    debugging,
     deliver,
     errors_as_one_line,
     progress_line,
@@ -90,6 +91,7 @@ def check(
     debug: shared.Debug = False,
 ) -> None:
     """Lint models: exit 1 if a finding or a verdict fails them, 2 if there is no trustworthy answer."""
+    debug = debugging(debug)
     with errors_as_one_line(debug):
         from onnxlint_q.cli.requests import (
             ImageWords,

@@ -54,6 +54,7 @@ def compare(
 
     Exits 1 if there are findings that matter or the output breaks, 2 if there is no trustworthy answer.
     """
+    debug = debugging(debug)
     with errors_as_one_line(debug):
         from onnxlint_q.cli.requests import (
             ImageWords,

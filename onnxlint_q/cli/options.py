@@ -59,8 +59,8 @@ Debug = Annotated[
     bool,
     typer.Option(
         "--debug",
-        envvar=DEBUG_VARIABLE,
-        help="Say on stderr why rules did not fire, and show the traceback of what should not happen.",
+        help="Say on stderr why rules did not fire, and show the traceback of what should not happen; "
+        f"{DEBUG_VARIABLE}=1 does the same.",
     ),
 ]
 Samples = Annotated[int, typer.Option(min=1, max=1_000_000, help="How many samples to take.")]

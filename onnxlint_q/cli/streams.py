@@ -60,6 +60,11 @@ def working() -> Iterator[None]:
             signal.signal(number, leave)
 
 
+def debugging(asked: bool = False) -> bool:
+    """Whether `--debug` was given, or the environment says the same: not every typer reads a flag from it."""
+    return asked or os.environ.get(DEBUG_VARIABLE, "") not in {"", "0"}
+
+
 @contextmanager
 def errors_as_one_line(debug: bool | None = None) -> Iterator[None]:
     """One sentence on stderr and the exit code for whatever goes wrong inside.
@@ -74,7 +79,7 @@ def errors_as_one_line(debug: bool | None = None) -> Iterator[None]:
         complain(ENDINGS[number], kind="")
         raise typer.Exit(128 + number) from error
     except Exception as error:  # exit code 1 would say "findings"; nobody is shown a traceback unasked
-        confess(error, os.environ.get(DEBUG_VARIABLE, "") not in {"", "0"} if debug is None else debug)
+        confess(error, debugging() if debug is None else debug)
         raise typer.Exit(NO_ANSWER) from error
 
 
