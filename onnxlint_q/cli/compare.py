@@ -12,6 +12,7 @@ from onnxlint_q.cli.streams import (
     CLEAN,
     FINDINGS,
     NO_ANSWER,
+    debugging,
     deliver,
     errors_as_one_line,
     progress_line,
