@@ -23,8 +23,8 @@ _ACTIVATIONS = {
 }
 _WEIGHTS = {INT8: (), INT4: ("weight_type=QuantType.QInt4",)}
 _SHARING = {PER_TENSOR: (), PER_CHANNEL: ("per_channel=True",)}
-# Columns of a list before it goes on in the next line; the call begins in front of it.
-_WIDTH = 60
+# Columns of a list that stays in the line of the call, and of a line of one that does not.
+_INLINE, _WIDTH = 28, 88
 
 
 def quantize_static(*options: str) -> str:
@@ -63,7 +63,7 @@ def _list(names: Iterable[str]) -> str:
     """The names as Python writes them, on one line if they fit, else on as many as they need."""
     quoted = [ascii(name) for name in names]
     line = ", ".join(quoted)
-    return line if len(line) <= _WIDTH else "".join(f"\n    {row}" for row in _rows(quoted)) + "\n"
+    return line if len(line) <= _INLINE else "".join(f"\n    {row}" for row in _rows(quoted)) + "\n"
 
 
 def _rows(words: Iterable[str]) -> Iterator[str]:

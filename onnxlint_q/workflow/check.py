@@ -84,10 +84,12 @@ def _here(
 ) -> Generator[ModelResult | Exception, None, None]:
     """What `lint` makes of each job, or what it raises."""
     for job in jobs:
+        outcome: ModelResult | Exception
         try:
-            yield lint(job.path, job.rules, job.config, request, progress)
-        except Exception as error:
-            yield error
+            outcome = lint(job.path, job.rules, job.config, request, progress)
+        except Exception as error:  # a defect included: as from the process apart, it is told and the next file follows
+            outcome = error
+        yield outcome
 
 
 def _apart(

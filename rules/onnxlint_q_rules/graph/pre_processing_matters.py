@@ -133,7 +133,7 @@ class PreProcessingMatters(Rule):
             whole_model(facts),
             "quantised as it is, without quant_pre_process, the model has "
             + " and ".join(map(_figures, changed))
-            + f" at the output: {'; '.join(reasons)}",
+            + f" at the {'worst ' * (len(facts.outputs) > 1)}output: {'; '.join(reasons)}",
             remedy="; ".join(_advice(changed)),
             snippet=_prepare(facts.model.name) if worse else "",
             metrics=metrics,
