@@ -242,7 +242,7 @@ def test_a_layer_of_another_network_is_said(run: Callable[..., Comparison], mode
     first = found.jumps[0]
     assert "block1_1_conv" in first.node
     (fault,) = found.faults(first)
-    assert fault.code == "QC005" and "not the float one" in fault.message
+    assert fault.code == "QC005" and "not that of the float model" in fault.message
 
 
 def test_groups_of_values_give_the_same_figures(run: Callable[..., Comparison]) -> None:
