@@ -23,7 +23,7 @@ from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.finding import Conversion, Finding, Requantisation, Tried
-from onnxlint_q.judge.quantizer_options import requantised
+from onnxlint_q.judge.advice.quantizer_options import requantised
 from onnxlint_q.judge.verdict import GAIN_DB, Judge, Verdict
 
 # A ten-thousandth of the output's amplitude: what other kernels of the same operators differ by at most.

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from conftest import public_network
 
+from onnxlint_q.analysis.observed.costs import SchemeCosts
 from onnxlint_q.analysis.observed.data_summary import DataSummary
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
@@ -19,6 +20,7 @@ from onnxlint_q.execute.data.sources import ArraySource, open_source
 from onnxlint_q.execute.data.split import split
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.finding import Evidence, Finding, Severity, Subject
+from onnxlint_q.forecast.forecast import Forecast
 from onnxlint_q.graph import Format
 from onnxlint_q.graph.loading.load import read_model
 from onnxlint_q.judge.config import Config
@@ -31,6 +33,7 @@ from onnxlint_q_rules.activations.range_amplification import RangeAmplification
 from onnxlint_q_rules.data.input_range_mismatch import InputRangeMismatch
 from onnxlint_q_rules.data.synthetic_calibration import SyntheticCalibration
 from onnxlint_q_rules.data.too_few_samples import TooFewSamples
+from onnxlint_q_rules.graph.opset_blocks_per_channel import OpsetBlocksPerChannel
 from onnxlint_q_rules.qdq.bias_scale_mismatch import BiasScaleMismatch
 from onnxlint_q_rules.qdq.invalid_scale import InvalidScale
 from onnxlint_q_rules.qdq.large_scale import LargeScale
@@ -568,3 +571,51 @@ def test_a_tensor_with_two_quantisers_is_judged_for_each() -> None:
     share, left = (finding.metrics[key] for key in ("clipped_fraction", "clip_sqnr_db"))
     assert finding.metrics["quantised_high"] == pytest.approx(2.54) and isinstance(share, float) and share > 0.7
     assert left is not None and "at the ends" in finding.message
+
+
+OLD = """
+<ir_version: 7, opset_import: ["" : 11]>
+old (float[1, 2, 4, 4] x) => (float[1, 2, 4, 4] y)
+<float[2, 1, 1, 1] w = {GAINS}> {
+  y = Conv <group = 2> (x, w)
+}
+"""
+
+
+def old_network(gains: str, forecast_db: tuple[float, float]) -> Facts:
+    """A network of opset 11, and what is foreseen at its output per tensor and per channel."""
+    facts = facts_of(example_facts(Example(OLD.replace("GAINS", gains))).model, DEFAULT_SCHEMES)
+    known = zip(DEFAULT_SCHEMES, forecast_db, strict=True)
+    return replace(facts, forecasts={scheme.name: Forecast(sqnr_db) for scheme, sqnr_db in known})
+
+
+@pytest.mark.parametrize(
+    ("forecast_db", "severity"),
+    [
+        ((30.0, 40.0), Severity.INFO),  # one scale a tensor is enough
+        ((8.0, 20.0), Severity.WARNING),
+        ((8.0, 8.5), Severity.INFO),  # one scale a channel would not help
+    ],
+)
+def test_an_old_opset_is_a_warning_where_one_scale_a_channel_is_needed(
+    forecast_db: tuple[float, float], severity: Severity
+) -> None:
+    (finding,) = findings(OpsetBlocksPerChannel(), old_network("1.0, 1.0", forecast_db))
+    assert finding.severity is severity and ("which this network needs" in finding.message) is (severity != "info")
+
+
+@pytest.mark.parametrize(
+    ("lost_db", "severity"),
+    [({}, Severity.INFO), ({0: 8.0}, Severity.WARNING), ({0: 8.0, 1: 8.5}, Severity.INFO)],
+)
+def test_what_was_measured_goes_before_the_forecast(lost_db: dict[int, float], severity: Severity) -> None:
+    names = {number: DEFAULT_SCHEMES[number].name for number in lost_db}
+    costs = {names[number]: SchemeCosts(names[number], sqnr_db, ()) for number, sqnr_db in lost_db.items()}
+    facts = observed(old_network("1.0, 1.0", (8.0, 20.0)), {}).costed(costs)
+    (finding,) = findings(OpsetBlocksPerChannel(), facts)
+    assert finding.severity is severity
+
+
+def test_an_old_opset_is_a_warning_where_nothing_but_one_scale_a_channel_is_wanted() -> None:
+    facts = replace(old_network("1.0, 1.0", (30.0, 40.0)), schemes=DEFAULT_SCHEMES[1:])
+    assert [finding.severity for finding in findings(OpsetBlocksPerChannel(), facts)] == [Severity.WARNING]

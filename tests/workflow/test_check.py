@@ -30,10 +30,10 @@ from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, Severity, Subject
 from onnxlint_q.forecast.forecast import LAYER_UNCERTAINTY_DB, Forecast
 from onnxlint_q.graph import read_model
+from onnxlint_q.judge.advice.quantizer_options import excludes
 from onnxlint_q.judge.config import Config, Overrides
 from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.judge.own_findings import NOT_RUN, RULE_CRASHED
-from onnxlint_q.judge.quantizer_options import excludes
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.proof import costs as costs_module

@@ -16,13 +16,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_CHANNEL_OPSET
-from onnxlint_q.finding import Confidence, Conversion, Finding, Remedy, Severity, Silence
-from onnxlint_q.graph import Format
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule
-from onnxlint_q.judge.verdict import GAIN_DB, Verdict, VerdictLevels
-from onnxlint_q_rules.advice import whole_model
+from onnxlint_q import (
+    INT8_PER_CHANNEL,
+    INT8_PER_TENSOR,
+    PER_CHANNEL_OPSET,
+    Confidence,
+    Conversion,
+    Example,
+    Facts,
+    Finding,
+    Format,
+    Remedy,
+    Rule,
+    Severity,
+    Silence,
+    Verdict,
+    VerdictLevels,
+    option,
+    whole_model,
+)
 
 _ANY = 10
 _TARGET = 17
@@ -67,6 +79,10 @@ class OpsetBlocksPerChannel(Rule):
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
 
+    gain_db: float = option(
+        1.0, doc="one scale a channel is needed if it brings so many dB more", source="nobody would notice less"
+    )
+
     good: ClassVar[tuple[Example, ...]] = (Example(_network(13), why="DequantizeLinear-13 has an axis."),)
     bad: ClassVar[tuple[Example, ...]] = (
         Example(_network(11), flags=("x",), why="DequantizeLinear-10 has one scale for the tensor only."),
@@ -84,7 +100,7 @@ class OpsetBlocksPerChannel(Rule):
         if not facts.layers or facts.format not in {Format.FLOAT, Format.QDQ}:
             yield Silence(whole_model(facts), f"it is a {facts.format} model with {len(facts.layers)} layers")
             return
-        needs = facts.is_float and (opset < _ANY or _needs_channels(facts))
+        needs = facts.is_float and (opset < _ANY or self._needs_channels(facts))
         lack = "cannot store one scale per channel"
         if opset < _ANY:
             lack = "cannot store quantised tensors"
@@ -98,13 +114,12 @@ class OpsetBlocksPerChannel(Rule):
             severity=Severity.WARNING if needs else Severity.INFO,
         )
 
-
-def _needs_channels(facts: Facts) -> bool:
-    """Whether the network loses too much with one scale a tensor, and less with one a channel, as far as is known."""
-    if INT8_PER_TENSOR not in facts.schemes:
-        return True  # nothing but one scale a channel was asked for
-    coarse, fine = (_lost_db(facts, scheme.name) for scheme in (INT8_PER_TENSOR, INT8_PER_CHANNEL))
-    return coarse is not None and (fine is None or fine > coarse + GAIN_DB)
+    def _needs_channels(self, facts: Facts) -> bool:
+        """Whether one scale a tensor loses too much, and one a channel loses less, as far as is known."""
+        if INT8_PER_TENSOR not in facts.schemes:
+            return True  # nothing but one scale a channel was asked for
+        coarse, fine = (_lost_db(facts, scheme.name) for scheme in (INT8_PER_TENSOR, INT8_PER_CHANNEL))
+        return coarse is not None and (fine is None or fine > coarse + self.gain_db)
 
 
 def _lost_db(facts: Facts, scheme: str) -> float | None:

@@ -16,13 +16,22 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q.finding import Confidence, Finding, Severity, Silence
-from onnxlint_q.graph import Model, Node, Trait
-from onnxlint_q.graph.element_types import FLOATS
-from onnxlint_q.graph.operators import Product
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, option
-from onnxlint_q_rules.advice import whole_model
+from onnxlint_q import (
+    FLOATS,
+    Confidence,
+    Example,
+    Facts,
+    Finding,
+    Model,
+    Node,
+    Product,
+    Rule,
+    Severity,
+    Silence,
+    Trait,
+    option,
+    whole_model,
+)
 
 
 def _lstm(random: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:

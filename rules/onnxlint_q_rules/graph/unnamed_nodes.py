@@ -13,13 +13,19 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import ClassVar
 
-from onnxlint_q.analysis.placement import is_quantized
-from onnxlint_q.finding import Confidence, Finding, Severity, Silence
-from onnxlint_q.graph import Node
-from onnxlint_q.graph.model import ROOT
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule
-from onnxlint_q_rules.advice import whole_model
+from onnxlint_q import (
+    ROOT,
+    Confidence,
+    Example,
+    Facts,
+    Finding,
+    Node,
+    Rule,
+    Severity,
+    Silence,
+    is_quantized,
+    whole_model,
+)
 
 
 @dataclass(frozen=True)
