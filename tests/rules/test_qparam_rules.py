@@ -576,15 +576,15 @@ def test_a_tensor_with_two_quantisers_is_judged_for_each() -> None:
 OLD = """
 <ir_version: 7, opset_import: ["" : 11]>
 old (float[1, 2, 4, 4] x) => (float[1, 2, 4, 4] y)
-<float[2, 1, 1, 1] w = {GAINS}> {
+<float[2, 1, 1, 1] w = {1.0, 2.0}> {
   y = Conv <group = 2> (x, w)
 }
 """
 
 
-def old_network(gains: str, forecast_db: tuple[float, float]) -> Facts:
+def old_network(forecast_db: tuple[float, float]) -> Facts:
     """A network of opset 11, and what is foreseen at its output per tensor and per channel."""
-    facts = facts_of(example_facts(Example(OLD.replace("GAINS", gains))).model, DEFAULT_SCHEMES)
+    facts = facts_of(example_facts(Example(OLD)).model, DEFAULT_SCHEMES)
     known = zip(DEFAULT_SCHEMES, forecast_db, strict=True)
     return replace(facts, forecasts={scheme.name: Forecast(sqnr_db) for scheme, sqnr_db in known})
 
@@ -600,7 +600,7 @@ def old_network(gains: str, forecast_db: tuple[float, float]) -> Facts:
 def test_an_old_opset_is_a_warning_where_one_scale_a_channel_is_needed(
     forecast_db: tuple[float, float], severity: Severity
 ) -> None:
-    (finding,) = findings(OpsetBlocksPerChannel(), old_network("1.0, 1.0", forecast_db))
+    (finding,) = findings(OpsetBlocksPerChannel(), old_network(forecast_db))
     assert finding.severity is severity and ("which this network needs" in finding.message) is (severity != "info")
 
 
@@ -611,11 +611,11 @@ def test_an_old_opset_is_a_warning_where_one_scale_a_channel_is_needed(
 def test_what_was_measured_goes_before_the_forecast(lost_db: dict[int, float], severity: Severity) -> None:
     names = {number: DEFAULT_SCHEMES[number].name for number in lost_db}
     costs = {names[number]: SchemeCosts(names[number], sqnr_db, ()) for number, sqnr_db in lost_db.items()}
-    facts = observed(old_network("1.0, 1.0", (8.0, 20.0)), {}).costed(costs)
+    facts = observed(old_network((8.0, 20.0)), {}).costed(costs)
     (finding,) = findings(OpsetBlocksPerChannel(), facts)
     assert finding.severity is severity
 
 
 def test_an_old_opset_is_a_warning_where_nothing_but_one_scale_a_channel_is_wanted() -> None:
-    facts = replace(old_network("1.0, 1.0", (30.0, 40.0)), schemes=DEFAULT_SCHEMES[1:])
+    facts = replace(old_network((30.0, 40.0)), schemes=DEFAULT_SCHEMES[1:])
     assert [finding.severity for finding in findings(OpsetBlocksPerChannel(), facts)] == [Severity.WARNING]
