@@ -69,9 +69,9 @@ def parse_data(
         raise UsageError(f"--observer {observer!r}: choose from {', '.join(OBSERVERS)}")
     words = split_words(measure)
     if any(word != "layers" for word in words):
-        raise UsageError(f"--measure {','.join(words)}: it can be `layers`")
+        raise UsageError(f"--measure {','.join(words)}: choose `layers`")
     if trials == 1:
-        raise UsageError("--trials 1 has no spread; ask for at least 2")
+        raise UsageError("--trials 1: one trial shows no spread; give at least 2")
     if calibrate is None:
         said = {
             "samples": samples,
@@ -82,21 +82,19 @@ def parse_data(
         }
         useless = [*images.given, *(_option(name) for name, value in said.items() if value is not None)]
         if useless:
-            instead = ", or use --probe without data" if "--measure" in useless else ""
-            raise UsageError(f"{_have(useless)} no effect without data; name it with --calibrate{instead}")
+            instead = ", or give --probe" if "--measure" in useless else ""
+            raise UsageError(f"{_have(useless)} no effect without data; give it with --calibrate{instead}")
         return None
     source = open_source(calibrate, how)
     if images.given and not isinstance(source, ImageFolder):
         raise UsageError(
-            f"{_have(images.given)} no effect on --calibrate {calibrate}, which is no folder of images; leave out what "
-            "is for images"
+            f"{_have(images.given)} no effect on --calibrate {calibrate}, which is no folder of images; leave out the "
+            "options for images"
         )
     if labels is not None and source.synthetic:
-        raise UsageError("--labels has no effect on --calibrate random: noise has no class; give samples")
+        raise UsageError("--labels has no effect on --calibrate random: random values have no class; give samples")
     if labels is not None and not labels.is_file():
-        raise UsageError(
-            f"--labels {labels}: there is no such file; name lines of `file name, class index`, or an .npy"
-        )
+        raise UsageError(f"--labels {labels}: no such file; give lines of `file name, class index`, or an .npy")
     return DataRequest(source, samples or 32, observer or DEFAULT_OBSERVER, bool(words), trials or 0, labels)
 
 
@@ -117,7 +115,7 @@ def parse_overrides(
         UsageError: two options contradict each other.
     """
     if config is not None and no_config:
-        raise UsageError("--config and --no-config contradict each other")
+        raise UsageError("--config and --no-config contradict each other; leave one out")
     return Overrides(
         file=config,
         search=not no_config,
@@ -164,7 +162,7 @@ def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterabl
         check_writable(destination)
         target = os.path.realpath(destination)
         if target in taken:
-            raise UsageError(f"two reports want the file {destination}; name another file for one of them")
+            raise UsageError(f"two reports go to the file {destination}; name another file for one of them")
         what = next((what for source in sources if (what := _lost(source, target))), None)
         if what is not None:
             raise UsageError(f"the report {destination} would replace a file of this run, {what}; name another file")
@@ -180,7 +178,7 @@ def check_differ(reference: Path, quantised: Path) -> None:
     """
     if _is_same(reference, str(quantised)):
         raise UsageError(
-            f"{reference} and {quantised} are the same file; name the float model, and the one that was made from it"
+            f"{reference} and {quantised} are the same file; name the float model and the file quantised from it"
         )
 
 
@@ -227,7 +225,7 @@ def parse_preprocessing(
     if std is not None:
         changed["std"] = _numbers("--std", std)
         if min(changed["std"]) <= 0:
-            raise UsageError(f"--std {std!r}: a standard deviation cannot be zero or negative")
+            raise UsageError(f"--std {std!r}: give values above zero")
     if scale is not None:
         if not math.isfinite(scale) or scale == 0:
             raise UsageError(f"--scale {scale}: give a finite factor other than zero")
@@ -259,12 +257,12 @@ def find_models(names: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for name in names:
         if not name:
-            raise UsageError("an empty name is no model; pass an .onnx file or a folder of them")
+            raise UsageError("a model name is empty; pass an .onnx file or a folder of them")
         path = Path(name)
         if path.is_dir():
             inside = sorted(entry for entry in path.rglob("*.onnx") if entry.is_file())
             if not inside:
-                raise UsageError(f"{path}: holds no .onnx files")
+                raise UsageError(f"{path}: holds no .onnx files; pass a folder that does")
             found.extend(inside)
         else:
             found.append(path)

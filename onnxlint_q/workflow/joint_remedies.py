@@ -73,8 +73,8 @@ def notes(record: Record) -> Iterator[str]:
     for name, trial in (record.joint or {}).items():
         if trial.unnamed and not trial.helps:
             yield (
-                f"{name}: {trial.unnamed} of the tensors that cost most cannot be kept in float, because nodes beside "
-                "them have no name; name the nodes first (QG002)"
+                f"{name}: {trial.unnamed} of the tensors that cost most cannot stay in float, because nodes beside "
+                "them are unnamed; name the nodes first (QG002)"
             )
 
 
@@ -92,9 +92,9 @@ def _with_advice(finding: Finding, tried: Mapping[str, JointTrial]) -> Finding:
         return replace(finding, remedy=_sentence(finding.remedy, "The list of nodes is untried."))
     helping = [name for name in names if tried[name].helps]
     if helping:
-        said = f"Which nodes to leave in float together is said once, under the verdict on {' and '.join(helping)}."
+        said = f"The nodes to leave in float together are listed under the verdict on {' and '.join(helping)}."
     else:
-        said = f"Leaving the worst nodes in float was tried for {' and '.join(names)} and does not save it."
+        said = f"Leaving the worst nodes in float was tried for {' and '.join(names)} and is not enough."
     return replace(finding, remedy=_sentence(finding.remedy, said), snippet="")
 
 

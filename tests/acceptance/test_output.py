@@ -126,4 +126,4 @@ def _lasting(text: str) -> str:
     text = re.sub(r"(?ms)^time: .*?\n(?=\n)", "", text)
     text = text.replace("python -m pytest.onnxlint-q", "onnxlint-q")
     text = text.replace(f"onnx {onnx.__version__} knows", "onnx VERSION knows")
-    return re.sub(rf"\b{onnx.defs.onnx_opset_version()}\b(?=: what is new| or lower)", "NEWEST", text)
+    return re.sub(rf"\b{onnx.defs.onnx_opset_version()}\b(?= only| or lower)", "NEWEST", text)

@@ -71,7 +71,7 @@ small (float[N, 4] x) => (float[N, 4] y) {
             return
         yield self.finding(
             whole_model(facts),
-            f"The model uses opset {opset}, but the installed onnx {onnx.__version__} knows only up to {known}.",
+            f"The model uses opset {opset}, but the installed onnx {onnx.__version__} knows up to {known} only.",
             remedy=f"Upgrade the onnx package, or export the model at opset {known} or lower. Until then all other "
             "findings may be wrong.",
             snippet="pip install --upgrade onnx onnxruntime",

@@ -128,7 +128,7 @@ class PerTensorDepthwiseQparams(Rule):
             yield self.finding(
                 place,
                 f"Depthwise {node.op_type} {node.label!r} has one weight scale for {used.size} channels; half of them "
-                f"use at most {median:.0f} codes",
+                f"use at most {median:.0f} code{'s' * (round(median) != 1)}",
                 metrics={
                     "median_codes": median,
                     "fraction_under_16_codes": float(np.mean(used < 16)),
