@@ -158,8 +158,8 @@ def _check_order(reference: Path, quantized: Path, ours: Facts, theirs: Facts) -
         )
     check_loads(theirs.model)
     raise UsageError(
-        f"{quantized} is not quantised: it has no QDQ pair, no QOperator and nothing dynamic; name the file that was "
-        f"quantised from {reference}"
+        f"{quantized} is not quantised as far as can be seen: no QDQ pair, no QOperator, nothing dynamic; name the "
+        f"file that was quantised from {reference}"
     )
 
 

@@ -153,7 +153,10 @@ def open_source(where: str, preprocessing: Preprocessing, limits: Limits = DEFAU
         return ImageFolder(path, images, preprocessing)
     if arrays:
         return ArrayFolder(path, arrays, limits)
-    raise UsageError(f"--calibrate {where}: holds no images and no .npz or .npy files (subfolders are not searched)")
+    raise UsageError(
+        f"--calibrate {where}: holds no images and no .npz or .npy files; give a folder that does (subfolders are not "
+        "searched)"
+    )
 
 
 def _slices(value: Value, array: Array, source: str) -> Sequence[Array]:

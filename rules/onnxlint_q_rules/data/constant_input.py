@@ -142,11 +142,10 @@ class ConstantInput(Rule):
         count = len(seen.constant)
         return self.finding(
             at_input(name),
-            f"{count} of {data.samples} samples of {name!r} {'is' if count == 1 else 'are'} blank: a single value "
-            "throughout",
+            f"{count} of {data.samples} samples of {name!r} hold{'s' * (count == 1)} a single value throughout",
             severity=Severity.INFO if 2 * count < data.samples else None,
             metrics={"constant_samples": count, "samples": data.samples, "examples": named(data, seen.constant)},
-            remedy="Remove the blank samples, or find out why they are blank.",
+            remedy="Remove these samples if they are blank, and find out why they are.",
         )
 
     def _colours(self, name: str, seen: InputSummary) -> Finding | Silence:

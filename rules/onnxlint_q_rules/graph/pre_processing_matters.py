@@ -146,8 +146,7 @@ class PreProcessingMatters(Rule):
             metrics |= {f"{both.scheme}_as_it_is_db": both.sqnr_db, f"{both.scheme}_prepared_db": both.prepared_db}
         found = self.finding(
             whole_model(facts),
-            f"Without quant_pre_process the {'worst ' * (len(facts.outputs) > 1)}output has "
-            + " and ".join(map(_figures, changed)),
+            _message(changed, "worst output" if len(facts.outputs) > 1 else "output"),
             remedy=" ".join(_advice(changed)),
             snippet=_prepare(facts.model.name) if worse else "",
             metrics=metrics,
@@ -157,8 +156,13 @@ class PreProcessingMatters(Rule):
         yield replace(found, evidence=Evidence.CONFIRMED, measured_db=min(both.sqnr_db for both in changed), note=note)
 
 
-def _figures(both: Unprepared) -> str:
-    return f"{both.sqnr_db:.1f} dB instead of {both.prepared_db:.1f} ({both.scheme})"
+def _message(changed: Sequence[Unprepared], output: str) -> str:
+    first, *others = changed
+    more = "".join(f"; {both.scheme} {both.sqnr_db:.1f}, not {both.prepared_db:.1f}" for both in others)
+    return (
+        f"Without quant_pre_process {first.scheme} leaves {first.sqnr_db:.1f} dB at the {output}, not "
+        f"{first.prepared_db:.1f}{more}"
+    )
 
 
 def _advice(changed: Sequence[Unprepared]) -> Iterator[str]:
