@@ -122,12 +122,13 @@ def _message(nodes: int, unnamed: int, repeated: int) -> str:
     """Which nodes lack a name of their own."""
     if unnamed == nodes:
         return f"All {nodes} quantisable nodes are unnamed." if nodes > 1 else "The only quantisable node is unnamed."
-    parts = []
-    if unnamed:
-        parts.append(f"{unnamed} {'are' if unnamed > 1 else 'is'} unnamed")
-    if repeated:
-        parts.append(f"{repeated} {'share' if repeated > 1 else 'shares'} a name with another node")
-    return f"Of {nodes} quantisable nodes {' and '.join(parts)}."
+    of = f"of {nodes} quantisable nodes"
+    shares = f"{'share' if repeated > 1 else 'shares'} a name with another node"
+    if not unnamed:
+        return f"{repeated} {of} {shares}."
+    return (
+        f"{unnamed} {of} {'are' if unnamed > 1 else 'is'} unnamed" + f" and {repeated} {shares}" * bool(repeated) + "."
+    )
 
 
 def _name_them(path: str) -> str:
