@@ -131,7 +131,8 @@ def check(
                 tell(failure.traceback)
             for model in run.models:
                 tell("\n".join(model.debug))
-            delivered = not run.models or deliver(reports, lambda form: render(run, form, terminal_look()), debug)
+            told = [report for report in reports if run.models or not report[0].for_people]
+            delivered = deliver(told, lambda form: render(run, form, terminal_look()), debug)
     if not (run.trustworthy and delivered):
         raise typer.Exit(NO_ANSWER)
     raise typer.Exit(FINDINGS if run.fails and not exit_zero else CLEAN)

@@ -49,6 +49,18 @@ def test_every_broken_file_is_one_line_and_no_report(broken: Path, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
+def test_programs_are_told_that_no_model_could_be_linted(broken: Path, tmp_path: Path) -> None:
+    path, document, code_scanning = broken / "cyclic.onnx", tmp_path / "r.json", tmp_path / "r.sarif"
+    formats = ("github", f"json={document}", f"sarif={code_scanning}", f"html={tmp_path / 'r.html'}")
+    done = lint(path, *(word for form in formats for word in ("--output-format", form)))
+    assert done.returncode == 2 and done.stderr.startswith(f"onnxlint-q: error: {path}: ")
+    assert done.stdout.startswith("::error file=") and done.stdout.count("\n") == 2
+    assert [failure["path"] for failure in json.loads(document.read_text())["failures"]] == [str(path)]
+    (run,) = json.loads(code_scanning.read_text())["runs"]
+    assert run["invocations"][0]["executionSuccessful"] is False
+    assert {entry.name for entry in tmp_path.iterdir()} == {"r.json", "r.sarif"}
+
+
 def test_a_device_that_is_no_model_is_told_as_such() -> None:
     done = lint("/dev/null")
     assert done.returncode == 2 and "/dev/null: not a regular file" in done.stderr
