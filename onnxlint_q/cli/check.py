@@ -23,7 +23,7 @@ from onnxlint_q.cli.streams import (
     tell,
     working,
 )
-from onnxlint_q.execute.data.sources import DATA
+from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, MOST_SAMPLES
 
 
 def check(
@@ -45,8 +45,9 @@ def check(
         int | None,
         typer.Option(
             min=1,
-            max=1_000_000,
-            help="How many samples to take ranges from, and as many others for the verdict; 32 by default.",
+            max=MOST_SAMPLES,
+            help="How many samples to take ranges from, and as many others for the verdict; "
+            f"{DEFAULT_SAMPLES} by default.",
         ),
     ] = None,
     observer: Annotated[

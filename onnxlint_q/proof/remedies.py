@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_CHANNEL_OPSET, Scheme
@@ -215,7 +216,7 @@ def _conversion(bench: Workbench, change: Conversion, samples: Samples) -> Outco
                 continue
             same = "are identical" if found.worst_db is None else f"agree to {found.worst_db:.0f} dB"
             said = f"Converting was tried: at opset {target} ONNX Runtime runs it, and the outputs {same}."
-            beside = str(model.path.with_name(f"{model.path.stem}-opset{target}.onnx"))
+            beside = str(Path(model.name).with_name(f"{Path(model.name).stem}-opset{target}.onnx"))
             return Outcome(Tried(said, after_db=found.worst_db), made, lines(model.name, beside, made))
     return Outcome(Tried(f"Converting to opset {change.opset} was tried and fails: {reasons[0].rstrip('.')}."))
 

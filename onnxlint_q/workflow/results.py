@@ -11,6 +11,7 @@ from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.observed.compared import ClassifierError, ComparedRow, QparamsReading
 from onnxlint_q.analysis.observed.costs import MOST
 from onnxlint_q.analysis.observed.top1 import Top1
+from onnxlint_q.errors import UsageError
 from onnxlint_q.finding import Confidence, Evidence, Finding, Severity, Subject
 from onnxlint_q.judge.own_findings import NOT_RUN
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels
@@ -305,6 +306,18 @@ class ModelResult:
     debug: tuple[str, ...] = ()
     rules: tuple[RuleText, ...] = ()
 
+    def scheme(self, name: str) -> SchemeResult:
+        """What is known of one scheme: `result.scheme("int8-per-tensor").verdict`.
+
+        Raises:
+            UsageError: it was not judged.
+        """
+        found = next((result for result in self.schemes if result.scheme == name), None)
+        if found is None:
+            judged = ", ".join(result.scheme for result in self.schemes) or "none"
+            raise UsageError(f"scheme {name!r} was not judged; judged: {judged}")
+        return found
+
     def count(self, evidence: Evidence) -> int:
         """How many findings have this evidence."""
         return sum(finding.evidence is evidence for finding in self.findings)
@@ -414,6 +427,16 @@ class Comparison:
         """What both files ran on."""
         assert self.quantized.calibration is not None
         return self.quantized.calibration
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Those of the comparison, first jump first, and those of the quantised file itself."""
+        return self.quantized.findings
+
+    @property
+    def fails(self) -> bool:
+        """Whether a build should fail, as of a model that was linted."""
+        return self.quantized.fails
 
     @property
     def jumps(self) -> tuple[ComparedRow, ...]:

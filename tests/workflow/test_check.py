@@ -259,13 +259,13 @@ def test_one_model_that_cannot_be_read_does_not_stop_the_others(models: Path, br
     assert [Path(failure.path).name for failure in run.failures] == ["cyclic.onnx"]
 
 
-def ended_by(path: Path, *arguments: Any) -> ModelResult:
+def ended_by(path: Path, *arguments: Any, **named: Any) -> ModelResult:
     """A lint that a crash of native code ends: always for `deadly.onnx`, else where the model is run."""
     request, progress = arguments[2], arguments[3]
     if path.stem == "deadly" or request.runs:
         progress("running it on the data" if request.runs else "reading", 0, 0)
         os.kill(os.getpid(), signal.SIGSEGV)
-    return lint(path, *arguments)
+    return lint(path, *arguments, **named)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
