@@ -2,6 +2,30 @@
 
 # ruff: isort: skip_file
 
+# What a program calls, what it gets, and what can go wrong.
+from .api import compare as compare, lint as lint, render as render
+from .analysis.experiment import LayerSqnr as LayerSqnr
+from .execute.data.preprocess import PRESETS as PRESETS, Preprocessing as Preprocessing
+from .judge.verdict import Verdict as Verdict, VerdictLevels as VerdictLevels
+from .workflow.results import (
+    Basis as Basis,
+    Comparison as Comparison,
+    JointRemedy as JointRemedy,
+    LayerRow as LayerRow,
+    ModelResult as ModelResult,
+    OutputResult as OutputResult,
+    SchemeResult as SchemeResult,
+    TensorRow as TensorRow,
+)
+from .errors import (
+    DataError as DataError,
+    DefectError as DefectError,
+    ModelError as ModelError,
+    OnnxlintError as OnnxlintError,
+    PluginError as PluginError,
+    UsageError as UsageError,
+)
+
 # What a rule is and says.
 from .finding import (
     CONFIRM_BELOW_DB as CONFIRM_BELOW_DB,
@@ -21,6 +45,8 @@ from .finding import (
     TensorRange as TensorRange,
 )
 from .judge.rule import Example as Example, Rule as Rule, Weights as Weights, option as option
+
+from .proof.testing import check_examples as check_examples
 
 # What a rule sees of a model.
 from .judge.facts import Facts as Facts

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,6 +63,7 @@ def printed_commands() -> list[list[str]]:
 
 
 COMMANDS = printed_commands()
+PROGRAMS = list(blocks("python"))
 LINTS = [words for words in COMMANDS if Path(words[0]).name == "onnxlint-q"]
 
 
@@ -111,6 +114,15 @@ def test_a_printed_configuration_is_read(
                 assert f"{key} = {value}\n" in out
 
 
+@pytest.mark.parametrize("block", PROGRAMS, ids=lambda block: block.document.name)
+def test_a_printed_program_runs(block: Block, desk: Path) -> None:
+    (desk / "program.py").write_text(block.text)
+    done = subprocess.run([sys.executable, "program.py"], cwd=desk, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    for shown in re.findall(r"print\(error\)  # (.+)", block.text):
+        assert done.stdout == f"{shown}\n"
+
+
 def test_the_hook_is_the_one_that_there_is(
     desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,4 +170,4 @@ def test_what_has_no_language_is_a_model_or_an_output() -> None:
 
 def test_languages() -> None:
     said = {language for path in DOCUMENTS for language, _ in _FENCE.findall(path.read_text("utf-8"))}
-    assert said <= {"", "sh", "toml", "yaml"}, "a language that no test here runs"
+    assert said <= {"", "python", "sh", "toml", "yaml"}, "a language that no test here runs"
