@@ -37,18 +37,19 @@ def explained(finding: Finding, facts: Facts, layer: LayerFacts) -> Finding:
 def _sentence(cause: Cause) -> str:
     n, who = cause.numbers, channels(cause.channels)
     several = len(cause.channels) > 1
+    gain = f"{'up to ' * several}{multiple(n.get('gain_ratio', 0.0))} the usual gain"
     side, is_, their = "input " if cause.inputs else "", *(("are", "their") if several else ("is", "its"))
     match cause.kind:
         case CauseKind.STILL_CHANNELS:
             usual = f", usually {n['ordinary_variance']:.2g}" if n["ordinary_variance"] > 0 else ""
             return (
                 f"BatchNorm {side}{who} {is_} almost constant (variance {n['variance']:.1e}{usual}), yet folding "
-                f"multiplies {their} weights by {multiple(n['gain_ratio'])} the usual gain."
+                f"multiplies {their} weights by {gain}."
             )
         case CauseKind.OUTLIER_GAINS:
             return (
                 f"BatchNorm {side}{who} {'vary' if several else 'varies'}, and folding multiplies {their} weights by "
-                f"{multiple(n['gain_ratio'])} the usual gain."
+                f"{gain}."
             )
         case CauseKind.FOLDING:
             return (

@@ -69,8 +69,8 @@ class NearZeroVariance(Rule):
     forecast, a low mean SQNR of the folded channels makes it a warning.
 
     ## Why it breaks INT8
-    The channel carries no information, but folding makes it the widest one. It sets the scale of the tensor, and all
-    other channels are left with a few codes.
+    Folding makes the channel the widest one, although it usually carries no information. It sets the scale of the
+    tensor, and all other channels are left with a few codes.
 
     ## What to do
     Set the weights of a constant channel to zero and its folded bias to beta, then quantise. With calibration data
@@ -137,7 +137,7 @@ class NearZeroVariance(Rule):
     )
 
     def check(self, facts: Facts) -> Iterator[Finding | Silence]:
-        """Every BatchNormalization of a float model that lifts a still channel."""
+        """Every BatchNormalization of a float model that makes a still channel the widest."""
         for layer, norm in folds(facts):
             place, gains = facts.model.locate(norm.node), compare_gains(norm, self.epsilons, self.share_of_median)
             width = _width(layer, norm, gains)
@@ -186,7 +186,7 @@ class NearZeroVariance(Rule):
     def _unmet(
         self, norm: BatchNorm, gains: Gains, width: npt.NDArray[np.float64], lifted: npt.NDArray[np.intp]
     ) -> str:
-        """Why no channel is a lifted one that sets the scale."""
+        """Why no still channel is the widest by far."""
         if not gains.still.any():
             return f"no channel is still: the smallest running variance is {norm.variance.min(initial=np.inf):.2g}"
         if not lifted.size:
