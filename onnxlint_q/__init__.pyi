@@ -75,10 +75,14 @@ from .analysis.schemes import (
     INT8_PER_TENSOR as INT8_PER_TENSOR,
     PER_CHANNEL_OPSET as PER_CHANNEL_OPSET,
     SCHEMES as SCHEMES,
+    Scheme as Scheme,
 )
 from .analysis.number_formats import UINT8 as UINT8, sqnr_db as sqnr_db
 from .analysis.grid import Grid as Grid, grid as grid
-from .analysis.causes.chain import constant_channels as constant_channels
+from .analysis.causes.chain import (
+    constant_channels as constant_channels,
+    widest_over_median as widest_over_median,
+)
 from .analysis.causes.gains import (
     EPSILONS as EPSILONS,
     SHARE_OF_MEDIAN as SHARE_OF_MEDIAN,
@@ -90,7 +94,11 @@ from .analysis.preparation import preparation as preparation
 
 # What a run saw: data, activations, costs, two files side by side.
 from .analysis.observed.observations import TensorObservation as TensorObservation
-from .analysis.observed.costs import SchemeCosts as SchemeCosts, TensorCost as TensorCost
+from .analysis.observed.costs import (
+    MOST as MOST,
+    SchemeCosts as SchemeCosts,
+    TensorCost as TensorCost,
+)
 from .analysis.observed.data_summary import (
     DataSummary as DataSummary,
     ImageSummary as ImageSummary,
@@ -121,16 +129,16 @@ from .analysis.image.encoding import (
 from .judge.advice.alike import (
     Outlook as Outlook,
     channels as channels,
-    drop_reason as drop_reason,
     finer_scale as finer_scale,
+    harmless as harmless,
     linear_db as linear_db,
     locate as locate,
+    multiple as multiple,
     outlook as outlook,
     shared_scale as shared_scale,
     sqnr_by_channel as sqnr_by_channel,
     times as times,
     whole_model as whole_model,
-    worst as worst,
 )
 from .judge.advice.chain import explained as explained
 from .judge.advice.quantizer_options import (

@@ -38,7 +38,7 @@ class Blocker(StrEnum):
     CONSUMERS = "the layer's result has other readers"
     SHARED_WEIGHT = "the layer shares its weight with another operator"
     SHARED_BIAS = "the layer's bias is computed at run time"
-    PADDING = "the layer after it pads, and the padding would have to be normalised too"
+    PADDING = "the layer after it pads with values that are not normalised"
     SUBGRAPH = "it and the layer are in different graphs"
 
 

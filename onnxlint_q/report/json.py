@@ -216,6 +216,7 @@ def finding_document(finding: Finding) -> dict[str, Json]:
         "causes": [text(cause) for cause in finding.causes],
         "cure": _cure(finding.cure) if finding.cure else None,
         "remedy_tried": _tried(finding.tried) if finding.tried else None,
+        "also": [text(code) for code in finding.also],
     }
 
 

@@ -351,7 +351,7 @@ def test_debug_says_where_a_rule_did_not_fire_and_why(models: Path) -> None:
     flagged = {finding["location"]["node"] for finding in json.loads(done.stdout)["models"][0]["findings"]}
     assert len(flagged) == 3 and not any(node in done.stderr for node in flagged)
     lines = done.stderr.splitlines()
-    assert "QW001 low-depthwise-average-precision: not at classifier (Gemm): it is no depthwise layer" in lines
+    assert "QW001 low-depthwise-average-precision: not at classifier (Gemm): it is not a depthwise layer" in lines
     assert (
         "QA001 heavy-tailed-activation: it looks at calibration data, and there is none; give it with --calibrate"
         in lines
