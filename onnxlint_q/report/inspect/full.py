@@ -124,7 +124,7 @@ def _table(table: Table, width: int, under: str = "") -> Iterator[RenderableType
         for place, heading in enumerate(table.headings)
     ]
     for line, name, *cells in zip(table.lines, names, *columns, strict=True):
-        kind = [words.name(line.kind, _KIND)] if table.kind else []
+        kind = [words.shown(line.kind, _KIND)] if table.kind else []
         made.add_row(*(Text(cell) for cell in (name or "(no name)", *kind, *cells)))
     yield indented(made, _INDENT)
     if said := phrases.more(table):
