@@ -93,7 +93,16 @@ RUNS = {
         DATA,
     ],
     "inspect_float": ["inspect", "fixtures/models/depthwise_spread.onnx", "--calibrate", DATA],
-    "inspect_qdq": ["inspect", "fixtures/models/qdq_coarse_input.onnx", "--calibrate", DATA, "--by", "scale"],
+    "inspect_qdq": [
+        "inspect",
+        "fixtures/models/qdq_coarse_input.onnx",
+        "--calibrate",
+        DATA,
+        "--by",
+        "scale",
+        "--top",
+        "3",
+    ],
     "inspect_two": [
         "inspect",
         "fixtures/models/depthwise_spread.onnx",

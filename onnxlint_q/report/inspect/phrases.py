@@ -14,6 +14,7 @@ from onnxlint_q.workflow.reading.values import (
     Inspection,
     NormRow,
     QparamsRow,
+    Rounded,
     RoundedValues,
     Side,
     SideBySide,
@@ -171,14 +172,18 @@ def rounded_table(done: RoundedValues) -> Table:
 
 def rounded_sentences(done: RoundedValues) -> Iterator[str]:
     """Which values can no longer be told apart."""
-    by_code: dict[float, list[float]] = {}
+    by_code: dict[float, list[Rounded]] = {}
     for one in done.values:
-        by_code.setdefault(one.code, []).append(one.value)
-    for code, values in by_code.items():
-        distinct = list(dict.fromkeys(values))
+        by_code.setdefault(one.code, []).append(one)
+    for code, same in by_code.items():
+        distinct = [f"{value:.6g}" for value in dict.fromkeys(one.value for one in same)]
         if len(distinct) > 1:
-            said = f"{', '.join(f'{value:.6g}' for value in distinct[:-1])} and {distinct[-1]:.6g}"
-            yield f"{said} become one code, {code:.6g}: one step is {words.significant(done.scale, 4)}."
+            why = (
+                "a value lies beyond the range"
+                if any(one.saturated for one in same)
+                else f"one step is {words.significant(done.scale, 4)}"
+            )
+            yield f"{', '.join(distinct[:-1])} and {distinct[-1]} become one code, {code:.6g}: {why}."
 
 
 def side_tables(inspection: Inspection, side: SideBySide, limit: int | None) -> Iterator[Table]:
