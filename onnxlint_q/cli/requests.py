@@ -122,8 +122,40 @@ def parse_overrides(
     )
 
 
-def parse_reports(wanted: Sequence[str], html: str | None) -> list[tuple[ReportFormat, str | None]]:
+def parse_inspected(words: Sequence[str], values: Sequence[str] | None) -> tuple[tuple[Path, ...], tuple[float, ...]]:
+    """One file to inspect or two, and the values to round: `--values 7 7.5` leaves the second among the files.
+
+    Raises:
+        UsageError: there are more files, or none, or a value is no number.
+    """
+    told = [part for text in values or () for part in text.replace(",", " ").split()]
+    left = [word for word in words if told and _is_number(word) and not Path(word).exists()]
+    numbers = [*told, *left]
+    wrong = next((text for text in numbers if not _is_number(text)), None)
+    if wrong is not None:
+        raise UsageError(f"--values {wrong!r}: give numbers, with spaces or commas between")
+    paths = [Path(word) for word in words if word not in left]
+    if not 1 <= len(paths) <= 2:
+        raise UsageError(f"inspect takes one model or two, not {len(paths)}; for many use `onnxlint-q check`")
+    folder = next((path for path in paths if path.is_dir()), None)
+    if folder is not None:
+        raise UsageError(f"{folder}: is a folder; name the .onnx file in it, or lint them all with `onnxlint-q check`")
+    return tuple(paths), tuple(map(float, numbers))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def parse_reports(
+    wanted: Sequence[str], html: str | None, known: Sequence[ReportFormat] = tuple(ReportFormat)
+) -> list[tuple[ReportFormat, str | None]]:
     """Formats and where each goes, None being standard output; `full` goes there if nothing else does.
+
+    `known` are those that there are of this report.
 
     Raises:
         UsageError: a format is unknown, or two reports want standard output.
@@ -131,8 +163,8 @@ def parse_reports(wanted: Sequence[str], html: str | None) -> list[tuple[ReportF
     reports: list[tuple[ReportFormat, str | None]] = []
     for word in [*wanted, *([f"html={html}"] if html is not None else [])]:
         name, to_file, destination = word.partition("=")
-        if name not in set(ReportFormat):
-            raise UsageError(f"--output-format {word!r}: choose from {', '.join(ReportFormat)}")
+        if name not in known:
+            raise UsageError(f"--output-format {word!r}: choose from {', '.join(known)}")
         if to_file and not destination:
             raise UsageError(f"the {name} report has no file name; give one, or - for standard output")
         reports.append((ReportFormat(name), destination if destination not in {"", "-"} else None))

@@ -16,8 +16,10 @@ from onnxlint_q.finding import Confidence, Evidence, Finding, Severity, Subject
 from onnxlint_q.judge.own_findings import NOT_RUN
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels
 from onnxlint_q.proof.trial_figures import TrialFigure, Trials
+from onnxlint_q.workflow.reading.values import ActivationRow, CalibrationSummary, QparamsRow
 
 __all__ = [
+    "ActivationRow",
     "Basis",
     "CalibrationSummary",
     "ClassifierError",
@@ -31,6 +33,7 @@ __all__ = [
     "ModelResult",
     "OutputResult",
     "QparamsReading",
+    "QparamsRow",
     "RuleText",
     "Run",
     "SchemeResult",
@@ -214,27 +217,6 @@ class JointRemedy:
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationSummary:
-    """What the calibration pass ran on.
-
-    Attributes:
-        source: what the user gave.
-        preprocessing: what was done to each sample, in words.
-        samples: how many were used for ranges and claims.
-        held_out: how many others the end-to-end verdict was measured on; 0 where it had to use the same ones.
-        synthetic: random values instead of data.
-        observer: how ranges were taken from the samples.
-    """
-
-    source: str
-    preprocessing: str
-    samples: int
-    held_out: int
-    synthetic: bool = False
-    observer: str = "min-max"
-
-
-@dataclass(frozen=True, slots=True)
 class RuleText:
     """What the documentation of a rule says, for formats that carry it along.
 
@@ -283,6 +265,8 @@ class ModelResult:
         remedies: what helps schemes that do not survive, tried.
         debug: for who debugs a rule, a line each: why it did not fire where it looked; empty unless asked for.
         rules: what is documented of the rules that found something, by code.
+        qparams: every scale and zero point of a quantised file, in data order.
+        activations: what the samples showed of each tensor, in data order; empty where nothing ran on data.
     """
 
     path: str
@@ -305,6 +289,8 @@ class ModelResult:
     remedies: tuple[JointRemedy, ...] = ()
     debug: tuple[str, ...] = ()
     rules: tuple[RuleText, ...] = ()
+    qparams: tuple[QparamsRow, ...] = ()
+    activations: tuple[ActivationRow, ...] = ()
 
     def scheme(self, name: str) -> SchemeResult:
         """What is known of one scheme: `result.scheme("int8-per-tensor").verdict`.
