@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_CHANNEL_OPSET
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.finding import CONFIRM_BELOW_DB, Location, Metric, Remedy, Requantisation, Severity
+from onnxlint_q.finding import CONFIRM_BELOW_DB, Location, Metric, Remedy, Requantisation, Severity, Subject
 from onnxlint_q.judge.facts import Facts
 
 _KEEP = "Equalise the layer with its neighbours (cross-layer equalisation), or keep it in float."
+_COARSE = "If the hardware has one scale per tensor only, equalise the layer with its neighbours or keep it in float."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +42,22 @@ def outlook(
 ) -> Outlook:
     """Judge a suspicion by its forecast SQNR: a warning below `warn_db`, nothing from `drop_db` on, info between.
 
-    `blind` is the severity where there is no forecast.
+    What a run measured below the level where layers are excluded is a warning, too. `blind` is the severity where there
+    is no forecast.
     """
-    known = linear_db(facts, layer, scheme)
+    known, measured = linear_db(facts, layer, scheme), measured_db(facts, layer, scheme)
+    harmful = measured is not None and measured < CONFIRM_BELOW_DB
     if known is None:
-        return Outlook(None, blind)
+        return Outlook(None, Severity.WARNING if harmful else blind)
     bounded_db = facts.forecasts[scheme].bounded(known)
-    if known < warn_db:
+    if known < warn_db or harmful:
         return Outlook(bounded_db, Severity.WARNING)
     return Outlook(bounded_db, Severity.INFO if known < drop_db else None)
 
 
-def drop_reason(known_db: float | None, drop_db: float, seen_db: float, blind_db: float) -> str:
-    """Why an outlook leaves nothing to report: the forecast, or without one the figure `seen_db` of the weight."""
-    if known_db is None:
-        return f"there is no forecast, and mean channel SQNR {seen_db:.1f} dB is not under {blind_db:g}"
-    return f"the forecast SQNR at the output, {known_db:.1f} dB, is not under {drop_db:g}"
+def harmless(facts: Facts, layer: LayerFacts, scheme: str, drop_db: float) -> str:
+    """Why an outlook leaves nothing to report where there is a forecast."""
+    return f"forecast SQNR at the output {linear_db(facts, layer, scheme):.1f} dB is not under {drop_db:g}"
 
 
 def linear_db(facts: Facts, layer: LayerFacts, scheme: str) -> float | None:
@@ -64,6 +65,13 @@ def linear_db(facts: Facts, layer: LayerFacts, scheme: str) -> float | None:
     forecast = facts.forecasts.get(scheme)
     known = forecast.layers.get(layer.output) if forecast is not None else None
     return known.weight_sqnr_db if known is not None else None
+
+
+def measured_db(facts: Facts, layer: LayerFacts, scheme: str) -> float | None:
+    """SQNR that a run left at the output with only this layer's weight quantised; None where none was made."""
+    costs = facts.costs.get(scheme)
+    alone = costs.tensors if costs is not None else ()
+    return next((cost.sqnr_db for cost in alone if (cost.kind, cost.tensor) == (Subject.WEIGHT, layer.output)), None)
 
 
 def locate(facts: Facts, layer: LayerFacts) -> Location:
@@ -84,11 +92,6 @@ def sqnr_by_channel(layer: LayerFacts, scheme: str) -> npt.NDArray[np.float64]:
     return values
 
 
-def worst(values: npt.NDArray[np.float64], limit: int = 4) -> str:
-    """Indices of the smallest values, smallest first: `channels 3, 7`."""
-    return channels(np.argsort(values, kind="stable")[:limit], limit)
-
-
 def channels(indices: Iterable[int], limit: int = 4) -> str:
     """`channel 3`, or `channels 3, 7, 9, 12 and 5 more`."""
     listed = [int(index) for index in indices]
@@ -104,43 +107,36 @@ def times(ratio: float) -> str:
     return f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
 
 
+def multiple(value: float) -> str:
+    """A ratio with its sign: `3.2×`, `140×`, `over a million times`."""
+    return f"{times(value)}×" if np.isfinite(value) and value <= 1e6 else "over a million times"
+
+
 def finer_scale(facts: Facts, layer: LayerFacts) -> Remedy:
     """What to do with a layer whose channels need scales of their own."""
     if facts.model.opset < PER_CHANNEL_OPSET:
         text = (
-            f"Give every output channel its own scale; at opset {facts.model.opset} the file format cannot, so export "
-            f"the model at opset {PER_CHANNEL_OPSET} or higher first. Else keep the layer in float, or equalise it "
-            "with its neighbours (cross-layer equalisation)."
+            f"Export the model at opset {PER_CHANNEL_OPSET} or higher, then give every output channel its own scale. "
+            f"If you must stay at opset {facts.model.opset}, equalise the layer with its neighbours or keep it in "
+            "float."
         )
         return Remedy(text, _KEEP, Requantisation(per_channel=True, possible=False))
-    text = (
-        "Give every output channel its own scale. Where the hardware allows one scale for the tensor only, equalise "
-        "the layer with its neighbours (cross-layer equalisation) or keep it in float."
-    )
     per_channel = linear_db(facts, layer, INT8_PER_CHANNEL.name)
-    if per_channel is not None and per_channel < CONFIRM_BELOW_DB and facts.observations is None:
-        # A forecast is no measurement: it may say what to look at, not what to give up.
-        text += (
-            " Even that may not be enough here: measure int8-per-channel with --calibrate, and keep the layer in float "
-            "if it costs too much."
-        )
-    return Remedy(text, _KEEP, Requantisation(per_channel=True))
+    # A forecast is no measurement: it may say what to look at, not what to give up.
+    doubtful = per_channel is not None and per_channel < CONFIRM_BELOW_DB and facts.observations is None
+    check = ", and measure with --calibrate whether that is enough" if doubtful else ""
+    return Remedy(f"Give every output channel its own scale{check}. {_COARSE}", _KEEP, Requantisation(per_channel=True))
 
 
-def shared_scale(layer: LayerFacts) -> tuple[str, dict[str, Metric]]:
-    """How badly one int8 scale fits the channels of a weight that is not all zero: a clause and its numbers."""
+def shared_scale(layer: LayerFacts) -> dict[str, Metric]:
+    """How badly one int8 scale fits the channels of a weight that is not all zero."""
     weight, scheme = layer.weight, INT8_PER_TENSOR.name
     absmax = weight.absmax[weight.absmax > 0]
-    median = float(absmax.max() / np.median(absmax))
-    mean_db = weight.mean_channel_sqnr_db(scheme)
-    clause = (
-        f"the widest {times(median)} times the median and {times(float(absmax.max() / absmax.min()))} times the "
-        f"narrowest: average precision {weight.average_precision:.3f}, mean channel SQNR {mean_db:.0f} dB, worst in "
-        f"{worst(sqnr_by_channel(layer, scheme))}"
-    )
-    return clause, {
+    return {
         "average_precision": weight.average_precision,
-        "mean_channel_sqnr_db": mean_db,
-        "widest_over_median": median,
+        "mean_channel_sqnr_db": weight.mean_channel_sqnr_db(scheme),
+        "widest_over_median": float(absmax.max() / np.median(absmax)),
+        "widest_over_narrowest": float(absmax.max() / absmax.min()),
+        "worst_channel": int(np.argmin(sqnr_by_channel(layer, scheme))),
         "channels": int(weight.absmax.size),
     }
