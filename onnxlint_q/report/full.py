@@ -17,7 +17,6 @@ from rich.text import Text
 from onnxlint_q.finding import Evidence, Finding, Severity
 from onnxlint_q.report import digest, tensors, words
 from onnxlint_q.report.layers import noise_share, of_claim, worst_layers
-from onnxlint_q.report.trial_tables import heading, trial_tables
 from onnxlint_q.workflow.results import LayerRow, LayerSqnr, ModelResult, Run, SchemeResult, Verdict
 
 WORST = 10
@@ -371,8 +370,8 @@ def _trials(model: ModelResult) -> Iterator[RenderableType]:
     if model.trials is None:
         return
     yield Text()
-    yield Text(heading(model.trials), "bold")
-    for made in trial_tables(model.trials):
+    yield Text(words.trials_heading(model.trials), "bold")
+    for made in words.trial_tables(model.trials):
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         for column in made.header:
             table.add_column(Text(column), overflow="fold")

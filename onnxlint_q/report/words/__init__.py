@@ -1,0 +1,82 @@
+"""How names, numbers, evidence and verdicts read in every format made for people."""
+
+from onnxlint_q.report.words.evidence import (
+    CONTRADICTED,
+    NOT_MEASURED,
+    SEVERITY_MARK,
+    brief_evidence,
+    claim,
+    evidence,
+    give_or_take,
+    how_known,
+    metrics,
+    same_damage,
+)
+from onnxlint_q.report.words.models import calibration_words, headline, nothing_found, time_spent, warnings
+from onnxlint_q.report.words.names import elide, file_name, name, shorten, shown, visible
+from onnxlint_q.report.words.numbers import PERFECT, count, decibel, figure, metric, number, percent, significant
+from onnxlint_q.report.words.places import brief_place, layer_label, place
+from onnxlint_q.report.words.remedies import joint_remedy
+from onnxlint_q.report.words.trials import trial_tables, trials_heading
+from onnxlint_q.report.words.verdicts import (
+    VERDICT_MARK,
+    accuracy,
+    basis,
+    marked_verdict,
+    missing_sqnr,
+    note,
+    output_figures,
+    outputs,
+    reason,
+    verdict,
+    verdicts,
+)
+
+__all__ = [
+    "CONTRADICTED",
+    "NOT_MEASURED",
+    "PERFECT",
+    "SEVERITY_MARK",
+    "VERDICT_MARK",
+    "accuracy",
+    "basis",
+    "brief_evidence",
+    "brief_place",
+    "calibration_words",
+    "claim",
+    "count",
+    "decibel",
+    "elide",
+    "evidence",
+    "figure",
+    "file_name",
+    "give_or_take",
+    "headline",
+    "how_known",
+    "joint_remedy",
+    "layer_label",
+    "marked_verdict",
+    "metric",
+    "metrics",
+    "missing_sqnr",
+    "name",
+    "note",
+    "nothing_found",
+    "number",
+    "output_figures",
+    "outputs",
+    "percent",
+    "place",
+    "reason",
+    "same_damage",
+    "shorten",
+    "shown",
+    "significant",
+    "time_spent",
+    "trial_tables",
+    "trials_heading",
+    "verdict",
+    "verdicts",
+    "visible",
+    "warnings",
+]
