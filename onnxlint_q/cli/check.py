@@ -88,6 +88,7 @@ def check(
     html: shared.Html = None,
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
+    verbose: shared.Verbose = False,
     debug: shared.Debug = False,
 ) -> None:
     """Lint models: exit 1 if a finding or a verdict fails them, 2 if there is no trustworthy answer."""
@@ -131,7 +132,9 @@ def check(
                 tell(failure.traceback)
             for model in run.models:
                 tell("\n".join(model.debug))
-            delivered = not run.models or deliver(reports, lambda form: render(run, form, terminal_look()), debug)
+            delivered = not run.models or deliver(
+                reports, lambda form: render(run, form, terminal_look(verbose=verbose)), debug
+            )
     if not (run.trustworthy and delivered):
         raise typer.Exit(NO_ANSWER)
     raise typer.Exit(FINDINGS if run.fails and not exit_zero else CLEAN)

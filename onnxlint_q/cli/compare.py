@@ -49,6 +49,7 @@ def compare(
     html: shared.Html = None,
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
+    verbose: shared.Verbose = False,
     debug: shared.Debug = False,
 ) -> None:
     """Compare a quantised model with its float original, layer by layer: SQNR, QMSE, QCE, QKL and where it jumps.
@@ -94,7 +95,7 @@ def compare(
                 compare_files = workflow.compare if debug else workflow.compare_apart
                 comparison = compare_files(float_model, job, request, progress)
             tell("\n".join(comparison.quantized.debug))
-            delivered = deliver(reports, lambda form: render(comparison, form, terminal_look()), debug)
+            delivered = deliver(reports, lambda form: render(comparison, form, terminal_look(verbose=verbose)), debug)
     fails = comparison.quantized.fails
     if not delivered or comparison.quantized.rule_crashed or (comparison.result.verdict is None and not fails):
         raise typer.Exit(NO_ANSWER)

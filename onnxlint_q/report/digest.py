@@ -52,13 +52,22 @@ def group_by_rule(findings: Iterable[Finding]) -> tuple[Group, ...]:
 def group_by_damage(findings: Iterable[Finding]) -> tuple[Group, ...]:
     """`group_by_rule` of the findings that are first to tell a damage; the others stand under theirs.
 
-    Findings of different rules tell one damage if they make the same claim: then one experiment decides on them all.
+    Findings of different rules tell one damage if they make the same claim: then one experiment decides on them all. A
+    mere remark on a node, which makes none, stands under what another rule claims of that node.
     """
+    told = tuple(findings)
+    by_claim: dict[Claim, Finding] = {}
+    by_place: dict[tuple[str, str], Finding] = {}
+    for finding in told:
+        if finding.claim is not None:
+            first = by_claim.setdefault(finding.claim, finding)
+            by_place.setdefault(_place(finding), first)
     firsts: list[Finding] = []
     same: dict[int, list[Finding]] = {}
-    by_claim: dict[Claim, Finding] = {}
-    for finding in findings:
-        first = by_claim.setdefault(finding.claim, finding) if finding.claim is not None else finding
+    for finding in told:
+        first = by_claim[finding.claim] if finding.claim is not None else finding
+        if _is_remark(finding):
+            first = by_place.get(_place(finding), finding)
         if first.code == finding.code:
             firsts.append(finding)
         else:
@@ -67,6 +76,15 @@ def group_by_damage(findings: Iterable[Finding]) -> tuple[Group, ...]:
         replace(group, same=tuple(tuple(same.get(id(finding), ())) for finding in group.findings))
         for group in group_by_rule(firsts)
     )
+
+
+def _place(finding: Finding) -> tuple[str, str]:
+    return finding.location.graph, finding.location.output
+
+
+def _is_remark(finding: Finding) -> bool:
+    """Whether it says of a node what costs nothing by itself."""
+    return finding.claim is None and finding.severity is Severity.INFO and bool(finding.location.op_type)
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,7 @@ def test_one_damage_is_one_place_with_its_chain_and_the_other_rules_under_it(ren
     classes = [dict(attributes).get("class") for tag, attributes in page.tags if tag in {"ol", "li", "details"}]
     assert classes.count("place") == 1 and classes.count("causes") == 1 and classes.count("same") == 2
     shown = " ".join("".join(page.text).split())
-    assert "Why, in order " + " ".join(samples.CHAIN) in shown
+    assert "Step by step " + " ".join(samples.CHAIN) in shown
     assert "The same damage: QW003 collapsed" in shown and "Eighteen channels are lost." in shown
     assert shown.count("The cure holds.") == 1
 

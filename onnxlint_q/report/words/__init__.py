@@ -3,6 +3,7 @@
 from onnxlint_q.report.words.evidence import (
     CONTRADICTED,
     NOT_MEASURED,
+    REFUTED,
     SEVERITY_MARK,
     brief_evidence,
     claim,
@@ -11,9 +12,10 @@ from onnxlint_q.report.words.evidence import (
     how_known,
     metrics,
     same_damage,
+    worst_figure,
 )
 from onnxlint_q.report.words.models import calibration_words, headline, nothing_found, time_spent, warnings
-from onnxlint_q.report.words.names import elide, file_name, name, shorten, shown, visible
+from onnxlint_q.report.words.names import elide, file_name, name, opening, shorten, shown, visible
 from onnxlint_q.report.words.numbers import PERFECT, count, decibel, figure, metric, number, percent, significant
 from onnxlint_q.report.words.places import brief_place, layer_label, place
 from onnxlint_q.report.words.remedies import joint_remedy
@@ -22,6 +24,8 @@ from onnxlint_q.report.words.verdicts import (
     VERDICT_MARK,
     accuracy,
     basis,
+    brief_reason,
+    grounds,
     marked_verdict,
     missing_sqnr,
     note,
@@ -30,18 +34,21 @@ from onnxlint_q.report.words.verdicts import (
     reason,
     verdict,
     verdicts,
+    weakness,
 )
 
 __all__ = [
     "CONTRADICTED",
     "NOT_MEASURED",
     "PERFECT",
+    "REFUTED",
     "SEVERITY_MARK",
     "VERDICT_MARK",
     "accuracy",
     "basis",
     "brief_evidence",
     "brief_place",
+    "brief_reason",
     "calibration_words",
     "claim",
     "count",
@@ -51,6 +58,7 @@ __all__ = [
     "figure",
     "file_name",
     "give_or_take",
+    "grounds",
     "headline",
     "how_known",
     "joint_remedy",
@@ -63,6 +71,7 @@ __all__ = [
     "note",
     "nothing_found",
     "number",
+    "opening",
     "output_figures",
     "outputs",
     "percent",
@@ -79,4 +88,6 @@ __all__ = [
     "verdicts",
     "visible",
     "warnings",
+    "weakness",
+    "worst_figure",
 ]

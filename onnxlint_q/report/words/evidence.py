@@ -15,6 +15,7 @@ BASIS_WORDS = {Basis.MEASURED: "Measured", Basis.PROBE: "Probed", Basis.FORECAST
 FORECAST = "forecast_db"
 """How the keys of metrics end that are forecasts of the output."""
 CURED_FORECAST = f"cure_{FORECAST}"
+REFUTED = "Predicted, but not seen when measured (ignored)"
 NOT_MEASURED = "not measured"
 CONTRADICTED = "the forecast lies below what the run left at the output with everything quantised, so it is wrong here"
 
@@ -41,8 +42,24 @@ def evidence(finding: Finding, known: Known | None = None) -> str:
 
 
 def brief_evidence(finding: Finding, known: Known | None) -> str:
-    """`evidence` where it goes without saying that what is forecast or probed is untested: `forecast 10.3 dB`."""
+    """`evidence` but for what goes without saying: that a fact is static, and that a forecast is untested."""
+    if finding.evidence is Evidence.STATIC:
+        return ""
     return evidence(finding, known).removeprefix(f"{Evidence.UNTESTED.value}, ")
+
+
+def worst_figure(told: Iterable[tuple[Finding, Known | None]]) -> str:
+    """The lowest figure among findings, measured ones before others: `measured -1.1 dB at worst`; empty without any."""
+    entries = tuple(told)
+    measured = [finding.measured_db for finding, _ in entries if finding.measured_db is not None]
+    known = [entry for _, entry in entries if entry is not None and entry.weight_db is not None]
+    worst = "" if len(entries) == 1 else " at worst"
+    if measured:
+        return f"measured {decibel(min(measured))}{worst}"
+    if known:
+        lowest = min(known, key=lambda entry: entry.weight_db or 0.0)
+        return f"{lowest.basis.value} {decibel(lowest.weight_db)}{worst}"
+    return ""
 
 
 def claim(finding: Finding, known: Known | None = None) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import PureWindowsPath
 
 LONGEST = 600
 """Characters of a message that are shown; the model is untrusted and its names may be megabytes long."""
+
+# A full stop within a name or a number has no space and capital behind it.
+_SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 
 def visible(text: str) -> str:
@@ -33,8 +37,23 @@ def elide(text: str, limit: int) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """`text`, or its beginning in `limit` characters with `…`."""
-    return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"
+    """`text`, or its first words in `limit` characters with `…` behind them."""
+    if len(text) <= limit:
+        return text
+    head = text[: limit - 2]
+    # A word longer than a line is no word.
+    whole = head.rpartition(" ")[0] if not text[limit - 2].isspace() and " " in head[-100:] else head
+    return f"{whole.rstrip()} …"
+
+
+def opening(text: str, limit: int) -> str:
+    """The first sentences of `text` that fit into `limit` characters, at least one."""
+    first, *others = _SENTENCES.split(text)
+    for sentence in others:
+        if len(first) + 1 + len(sentence) > limit:
+            break
+        first = f"{first} {sentence}"
+    return first
 
 
 def shown(text: str, limit: int = LONGEST) -> str:

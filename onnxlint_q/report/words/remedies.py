@@ -9,22 +9,32 @@ from onnxlint_q.workflow.results import JointRemedy, Verdict
 
 
 def joint_remedy(remedy: JointRemedy) -> str:
-    """For whom, what it did, on how many samples: `It survives: 8.6 → 14.7 dB, tried on 32 held-out samples`."""
-    scheme, samples = name(remedy.scheme, 80), f"{'held-out ' if remedy.held_out else ''}sample"
-    condition = "Where the hardware has one scale a tensor only, do" if remedy.coarse_only else "Do"
+    """What to do for a scheme and what comes of it in the first sentence, on how many samples in the second."""
+    held_out = "held-out " if remedy.held_out else ""
     first = f" Export the model at opset {remedy.opset} or higher first." if remedy.opset else ""
-    told = f"{_outcome(remedy)}, tried on {count(remedy.samples, samples)}"
-    parts = "all of this" if len(remedy.nodes_to_exclude) > 1 else "this"
-    return f"{condition} {parts} for {scheme}. It {told}.{first}"
+    tried = f"Tried on {count(remedy.samples, f'{held_out}sample')}."
+    return f"{_what(remedy)}: {_change(remedy)}, {_end(remedy)}.{first} {tried}"
 
 
-def _outcome(remedy: JointRemedy) -> str:
-    """`survives: 8.6 → 14.7 dB`; `helps, not enough: 8.6 → 11.0 dB, still degrades`."""
-    after = figure(remedy.after_db) if remedy.after_db is not None else PERFECT
-    change = f"{figure(remedy.before_db)} → {after}" + (" dB" if remedy.after_db is not None else "")
+def _what(remedy: JointRemedy) -> str:
+    scheme = name(remedy.scheme, 80)
+    if not remedy.nodes_to_exclude:
+        return f"Give every channel its own scale instead of {scheme}"
+    kept = f"eep {count(len(remedy.nodes_to_exclude), 'node')} in float under {scheme}"
+    return f"Where the hardware has one scale a tensor only, k{kept}" if remedy.coarse_only else f"K{kept}"
+
+
+def _change(remedy: JointRemedy) -> str:
+    """`8.6 → 14.7 dB, top-1 as in float 30 → 95 %`."""
+    after = f"{figure(remedy.after_db)} dB" if remedy.after_db is not None else PERFECT
+    change = f"{figure(remedy.before_db)} → {after}"
     if remedy.before_agreement is not None and remedy.after_agreement is not None:
-        change += f", top-1 agreement {percent(remedy.before_agreement)} → {percent(remedy.after_agreement)}"
-    if remedy.verdict_after is Verdict.SURVIVES:
-        return f"survives: {change}"
-    still = "still " if remedy.verdict_after is remedy.verdict_before else ""
-    return f"helps, not enough: {change}, {still}{verdict(remedy.verdict_after)}"
+        before, now = (round(share, 2) for share in (remedy.before_agreement, remedy.after_agreement))
+        change += f", top-1 as in float {percent(before).removesuffix(' %')} → {percent(now)}"
+    return change
+
+
+def _end(remedy: JointRemedy) -> str:
+    """`survives`; `still degrades`."""
+    still = remedy.verdict_after is remedy.verdict_before and remedy.verdict_after is not Verdict.SURVIVES
+    return f"{'still ' if still else ''}{verdict(remedy.verdict_after)}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from onnxlint_q.report.words.names import name, shown, visible
-from onnxlint_q.report.words.numbers import PERFECT, count, decibel, number, percent
+from onnxlint_q.report.words.numbers import PERFECT, count, decibel, number, percent, significant
 from onnxlint_q.workflow.results import (
     Basis,
     CalibrationSummary,
@@ -100,6 +101,48 @@ def reason(result: SchemeResult) -> str:
         agreed = percent(round(result.agreement, 2 if about else 3))
         text = f"{text}, top-1 agrees with float on {about}{agreed} of samples{_interval(result.interval)}"
     return text
+
+
+def brief_reason(result: SchemeResult) -> str:
+    """The same in half a line: `-4.0 dB; top-1 as in float: 5 % (1 to 9 %)`."""
+    missing = missing_sqnr(result)
+    if missing:
+        return shown(missing).rstrip(".")
+    judged = [output for output in result.outputs if output.verdict is not None]
+    worst = result.worst
+    if len(judged) > 1 and worst is not None:
+        figures = PERFECT if worst.sqnr_db is None else decibel(worst.sqnr_db)
+        return f"{figures} at the worst output, {name(worst.name, 24)!r}{_agreed(worst.agreement, worst.interval)}"
+    if result.uncertainty_db is None:
+        return f"{decibel(result.output_sqnr_db)}{_agreed(result.agreement, result.interval)}"
+    about = f"about {number(result.output_sqnr_db or 0.0, 0)} ± {significant(result.uncertainty_db, 2)} dB"
+    return f"{about}{_agreed(result.agreement, result.interval, 'about ')}"
+
+
+def _agreed(agreement: float | None, interval: tuple[float, float] | None, about: str = "") -> str:
+    if agreement is None:
+        return ""
+    sure = "" if interval is None else f" ({100 * interval[0]:.0f} to {100 * interval[1]:.0f} %)"
+    return f"; top-1 as in float: {about}{100 * agreement:.0f} %{sure}"
+
+
+def weakness(result: SchemeResult) -> tuple[str, ...]:
+    """What else is to be known of a verdict at once: the loss on labelled samples, and what weakens the figure."""
+    right = "" if result.top1 is None else accuracy(result.top1)
+    worst = result.worst
+    weaker = shown(worst.note) if outputs(result) and worst is not None else note(result)
+    return tuple(filter(None, (right, weaker)))
+
+
+def grounds(model: ModelResult) -> tuple[str, ...]:
+    """What the verdicts rest on, each sort once."""
+    said: dict[str, list[str]] = {}
+    for result in model.schemes:
+        bare = replace(result, measured_as="")
+        said.setdefault(_capital(basis(bare, model.calibration)), []).append(name(result.scheme, 40))
+    if len(said) == 1:
+        return tuple(f"{text}." for text in said)
+    return tuple(f"{', '.join(schemes)}: {text[:1].lower()}{text[1:]}." for text, schemes in said.items())
 
 
 def output_figures(output: OutputResult) -> str:
