@@ -1,4 +1,4 @@
-"""What to do, most useful first: errors, what was tried as a whole, then what the findings advise."""
+"""What to do, most useful first: what makes all else void, what was tried as a whole, what the findings advise."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ def actions(model: ModelResult) -> tuple[Action, ...]:
     """
     groups = digest.group_by_damage(digest.counted(model.findings))
     advised = [common_advice(group.findings) for group in groups]
-    errors = [finding for finding in advised if finding.severity is Severity.ERROR]
-    others = [finding for finding in advised if finding.severity is not Severity.ERROR]
+    # An error that is a fact, of the file or of the data, leaves no figure to rely on.
+    errors = [finding for finding in advised if finding.severity is Severity.ERROR and finding.claim is None]
+    others = [finding for finding in advised if finding not in errors]
     tried = [Action(words.joint_remedy(remedy), remedy.snippet) for remedy in model.remedies]
     found = [*_of(errors), *tried, *_other_scheme(model, advised), *_of(others)]
     if _can_be_measured(model):

@@ -72,7 +72,9 @@ def title(model: ModelResult, group: digest.Group) -> RenderableType:
     """Severity, rule, how many places, the worst figure, and how to read more."""
     total = words.count(len(group.findings), "place") if len(group.findings) > 1 else ""
     worst = words.worst_figure((finding, of_claim(model, finding)) for finding in group.findings)
-    facts = ", ".join(filter(None, (total, worst)))
+    # Where there are several places, each says by itself what else is found there.
+    also = "" if total else ", ".join(dict.fromkeys(words.shown(other.code, 20) for other in group.same_as(0)))
+    facts = ", ".join(filter(None, (total, worst, f"also {also}" if also else "")))
     code = words.shown(group.code, 20)
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(ratio=1)
