@@ -107,7 +107,7 @@ def check(
         from onnxlint_q.workflow.record import CheckRequest
 
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
-        reports = parse_reports(output_format or [], html)
+        reports = parse_reports(output_format or [], html, verbose=verbose)
         data = parse_data(
             calibrate, images, samples=samples, observer=observer, trials=trials, measure=measure, labels=labels
         )

@@ -73,7 +73,7 @@ def compare(
 
         check_differ(float_model, quantised)
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
-        reports = parse_reports(output_format or [], html)
+        reports = parse_reports(output_format or [], html, verbose=verbose)
         data = parse_data(calibrate, images, samples=samples)
         assert data is not None  # --calibrate is required
         overrides = parse_overrides(

@@ -182,6 +182,25 @@ def test_why_of_a_model_that_survives_is_not_asked_but_an_error_is_told() -> Non
     assert why.title == "What is wrong" and why.sentences[0].endswith("two readers. (QG004)")
 
 
+def test_wrong_data_is_told_before_what_was_measured_on_it() -> None:
+    (model,) = samples.remedied().models
+    read = replace(samples.static("data"), code="QD009", evidence=Evidence.CONFIRMED, remedy="Mend the data.")
+    for finding in (read, replace(samples.static("data", Severity.ERROR), code="QD009", remedy="Mend the data.")):
+        wrong = replace(model, findings=(*model.findings, finding))
+        assert reasons(wrong)[0].title == "What is wrong" and actions(wrong)[0].codes == ("QD009",)
+    measured_db = replace(read, measured_db=9.0)
+    for finding in (replace(read, severity=Severity.INFO), measured_db, samples.static("bn")):
+        assert reasons(replace(model, findings=(finding,)))[0].title.startswith("Why ")
+
+
+def test_the_last_link_of_a_chain_says_what_comes_of_it() -> None:
+    (first, *_) = samples.chained().models[0].findings
+    (why,) = reasons(measured(weight("dw0", 0.9), weight("b", 0.1), findings=(first,)))
+    assert why.sentences[1:] == (samples.CHAIN[1],)
+    (why,) = reasons(measured(weight("dw0", 0.9), weight("b", 0.1), findings=(replace(first, cure=None),)))
+    assert why.sentences[1:] == (samples.CHAIN[2],)
+
+
 def test_what_was_tried_comes_before_advice_and_errors_before_both() -> None:
     (model,) = samples.remedied().models
     wrong = replace(samples.static("data", Severity.ERROR), code="QD009", remedy="Mend the data.")

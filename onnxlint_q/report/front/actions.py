@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from onnxlint_q.finding import Finding, Requantisation, Severity
+from onnxlint_q.finding import Finding, Requantisation
 from onnxlint_q.report import digest, words
+from onnxlint_q.report.front.cause import undermines
 from onnxlint_q.workflow.results import ModelResult, Verdict
 
 MEASURE = "Run it on your data (--calibrate PATH). This tests every finding and tries remedies."
@@ -35,11 +36,10 @@ def actions(model: ModelResult) -> tuple[Action, ...]:
     """
     groups = digest.group_by_damage(digest.counted(model.findings))
     advised = [common_advice(group.findings) for group in groups]
-    # An error that is a fact, of the file or of the data, leaves no figure to rely on.
-    errors = [finding for finding in advised if finding.severity is Severity.ERROR and finding.claim is None]
-    others = [finding for finding in advised if finding not in errors]
+    first = [finding for finding in advised if undermines(finding)]
+    others = [finding for finding in advised if not undermines(finding)]
     tried = [Action(words.joint_remedy(remedy), remedy.snippet) for remedy in model.remedies]
-    found = [*_of(errors), *tried, *_other_scheme(model, advised), *_of(others)]
+    found = [*_of(first), *tried, *_other_scheme(model, advised), *_of(others)]
     if _can_be_measured(model):
         found.append(Action(MEASURE))
     return tuple(_once(found))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from onnxlint_q.finding import Finding, Severity, Subject
+from onnxlint_q.finding import Evidence, Finding, Severity, Subject
 from onnxlint_q.report import digest, words
 from onnxlint_q.report.front.noise import Key, Part, parts
 from onnxlint_q.workflow.results import Basis, ModelResult, SchemeResult, Verdict
@@ -49,10 +49,10 @@ class Why:
 
 
 def reasons(model: ModelResult) -> tuple[Why, ...]:
-    """One for the model as it is where an error stands against it, then one for each reason why schemes fail."""
+    """One for the model as it is where something undermines all figures, then one for each reason why schemes fail."""
     groups = digest.group_by_damage(digest.counted(model.findings))
     found = []
-    if facts := [group for group in groups if group.severity is Severity.ERROR and not _claims(group)]:
+    if facts := [group for group in groups if any(map(undermines, group.findings))]:
         found.append(Why((), None, tuple(_fact(group) for group in facts[:TOLD])))
     elif not model.schemes and groups and groups[0].severity is not Severity.INFO:
         found.append(Why((), None, (_fact(groups[0]),)))
@@ -74,8 +74,12 @@ class _Reason:
     key: Hashable
 
 
-def _claims(group: digest.Group) -> bool:
-    return any(finding.claim is not None for finding in group.findings)
+def undermines(finding: Finding) -> bool:
+    """Whether it leaves no figure to rely on: an error of the file or the run, or data that was read and is wrong."""
+    if finding.claim is not None or finding.severity is Severity.INFO:
+        return False
+    read = finding.evidence is Evidence.CONFIRMED and finding.measured_db is None
+    return finding.severity is Severity.ERROR or read
 
 
 def _fact(group: digest.Group) -> str:
@@ -114,6 +118,8 @@ def _reasons(model: ModelResult, result: SchemeResult, groups: Sequence[digest.G
         yield _Reason(
             _told(entry, "" if said else lead), (entry.group.code, entry.worst.fingerprint, _tenths(entry.share))
         )
+        if not said and (effect := _effect(entry.worst)):
+            yield _Reason(sentence(effect), None)
         said += entry.share
         keys |= entry.keys
     if said:
@@ -127,6 +133,12 @@ def _reasons(model: ModelResult, result: SchemeResult, groups: Sequence[digest.G
     yield from _where(result, made, lead)
     if named is not None:
         yield _Reason(f"{_place(named.findings[0])}{_fact(named)}", named.findings[0].fingerprint)
+
+
+def _effect(finding: Finding) -> str:
+    """The last link of the chain of causes, which a cure may follow; empty without a chain."""
+    links = finding.causes[:-1] if finding.cure is not None else finding.causes
+    return links[-1] if links else ""
 
 
 def _tenths(share: float) -> int:

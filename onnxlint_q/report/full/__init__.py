@@ -40,4 +40,4 @@ def _models(run: Run, look: Look) -> Iterator[RenderableType]:
         if look.verbose:
             yield from model.everything(result)
         else:
-            yield from screen.fitted(partial(model.brief, result), look.width)
+            yield from screen.fitted(partial(model.brief, result), digest.summary(Run((result,))), look)

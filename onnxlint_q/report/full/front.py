@@ -40,7 +40,7 @@ def to_do(found: Sequence[Action], detail: Detail | None = None) -> Iterator[Ren
     for number, action in enumerate(shown, start=1):
         text = action.text if detail is None else words.opening(action.text, detail.advice)
         lines = action.snippet.count("\n") + 1 if action.snippet else 0
-        fits = detail is None or lines <= detail.call
+        fits = detail is None or lines <= (detail.call if number == 1 else (detail.call + 1) // 2)
         more = "" if fits else " The call is in --verbose."
         codes = f" ({', '.join(action.codes)})" if action.codes else ""
         table = Table.grid(padding=(0, 1))

@@ -16,8 +16,6 @@ from onnxlint_q.report.full.drawing import drawn, height
 
 LINES = 40
 """Of the first screen of one model."""
-END = 6
-"""Lines that what stands below a model may take."""
 VERBOSE = "--verbose shows every place, table and note."
 MEANINGS = (
     (
@@ -38,7 +36,7 @@ class Detail:
     Attributes:
         places: of each group of findings that are listed.
         sentences: groups of at least this severity have their sentence; None for none.
-        call: a call is printed if it has at most so many lines.
+        call: the first call is printed if it has at most so many lines, others if they have half as many.
         advice: characters of an advice, in whole sentences, at least one.
         notes, groups, reasons: that are shown.
         sayings: sentences of a reason.
@@ -51,7 +49,7 @@ class Detail:
     notes: int = 3
     groups: int = 20
     reasons: int = 3
-    sayings: int = 3
+    sayings: int = 4
 
 
 def _ladder() -> Iterator[Detail]:
@@ -62,19 +60,22 @@ def _ladder() -> Iterator[Detail]:
         {"places": 1},
         {"places": 0},
         {"sentences": Severity.WARNING},
-        {"advice": 160},
         {"notes": 1},
         {"sentences": None},
-        {"call": 6},
+        {"advice": 160},
+        {"sayings": 3},
+        {"call": 8},
         {"advice": 1},
-        {"call": 3},
-        {"notes": 0},
+        {"sayings": 2},
         {"reasons": 2},
-        {"call": 0},
+        {"call": 6},
+        {"notes": 0},
         {"sayings": 1},
         {"groups": 8},
+        {"call": 1},
         {"reasons": 1},
         {"groups": 4},
+        {"call": 0},
     )
     detail = Detail()
     for change in given_up:
@@ -82,12 +83,12 @@ def _ladder() -> Iterator[Detail]:
         yield detail
 
 
-def fitted(build: Callable[[Detail], Iterable[RenderableType]], width: int) -> Sequence[RenderableType]:
-    """What is built with the most detail that fits; with the least where nothing does."""
+def fitted(build: Callable[[Detail], Iterable[RenderableType]], summary: str, look: Look) -> Sequence[RenderableType]:
+    """What is built with the most detail that fits with its `end`; with the least where nothing does."""
     built: Sequence[RenderableType] = ()
     for detail in _ladder():
         built = tuple(build(detail))
-        if height(built, width) <= LINES - END:
+        if height((*built, *end(built, summary, look)), look.width) <= LINES:
             break
     return built
 

@@ -25,10 +25,11 @@ def render(comparison: Comparison, look: Look = PLAIN) -> str:
 
 
 def _report(comparison: Comparison, look: Look) -> Iterator[RenderableType]:
+    summary = digest.summary(Run((comparison.quantized,)))
     whole = tuple(_everything(comparison, look.width)) if look.verbose else ()
-    body = whole or screen.fitted(partial(_brief, comparison), look.width)
+    body = whole or screen.fitted(partial(_brief, comparison), summary, look)
     yield from body
-    yield from screen.end(body, digest.summary(Run((comparison.quantized,))), look)
+    yield from screen.end(body, summary, look)
 
 
 def _brief(comparison: Comparison, detail: Detail) -> Iterator[RenderableType]:
