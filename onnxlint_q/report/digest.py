@@ -140,6 +140,11 @@ def clean(model: ModelResult) -> bool:
 
 
 def summary(run: Run) -> str:
+    """`totals`, and the verdicts that nobody may overlook."""
+    return "; ".join([totals(run), *_alarms(run)])
+
+
+def totals(run: Run) -> str:
     """`12 faults in 18 findings (3 errors, 9 warnings; 4 confirmed) and 2 refuted in 1 model`.
 
     What several findings tell of one damage is one fault; where each tells its own, findings are all that is spoken of.
@@ -164,11 +169,11 @@ def summary(run: Run) -> str:
         text += f", {suppressed} suppressed"
     if run.failures:
         text += f", {count(len(run.failures), 'model')} could not be linted"
-    return "; ".join([text, *_alarms(run)])
+    return text
 
 
 def _alarms(run: Run) -> Iterator[str]:
-    """`breaks under int8-per-tensor (2)`: the verdicts that nobody may overlook, with the number of models."""
+    """`breaks under int8-per-tensor (2)`, with the number of models."""
     for verdict, word in ((Verdict.BREAKS, "breaks"), (None, "unknown")):
         schemes = Counter(result.scheme for m in run.models for result in m.schemes if result.verdict is verdict)
         if schemes:

@@ -76,7 +76,7 @@ def test_more_than_fits_takes_one_screen_and_no_sentence_is_cut() -> None:
     text = full(replace(model, findings=tuple(findings), remedies=remedies, notes=(long,) * 30))
     assert text.count("\n") <= LINES
     assert "…" not in text and "The call is in --verbose." in text
-    assert "QZ003" in text and text.rstrip().endswith("breaks under int8-per-tensor")
+    assert "QZ003" in text and text.rstrip().endswith("in 1 model, 1 suppressed")
 
 
 def test_messages_are_whole_and_stand_once() -> None:

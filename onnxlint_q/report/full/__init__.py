@@ -30,7 +30,9 @@ def _run(run: Run, look: Look) -> Iterator[RenderableType]:
         yield Text()
     for failure in run.failures:
         yield Text(f"✖ could not be linted: {words.shown(failure.message)}", "bold red")
-    yield from screen.end(body, digest.summary(run), look)
+    # On one screen the verdicts stand above.
+    one_screen = not look.verbose and len(run.models) == 1
+    yield from screen.end(body, digest.totals(run) if one_screen else digest.summary(run), look)
 
 
 def _models(run: Run, look: Look) -> Iterator[RenderableType]:
@@ -40,4 +42,4 @@ def _models(run: Run, look: Look) -> Iterator[RenderableType]:
         if look.verbose:
             yield from model.everything(result)
         else:
-            yield from screen.fitted(partial(model.brief, result), digest.summary(Run((result,))), look)
+            yield from screen.fitted(partial(model.brief, result), digest.totals(Run((result,))), look)

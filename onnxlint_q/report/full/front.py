@@ -18,16 +18,16 @@ FIRST = 3
 
 
 def why(told: Sequence[Why]) -> Iterator[RenderableType]:
-    """A heading and a paragraph for each."""
+    """A paragraph for each."""
+    if told:
+        yield Text()
     for entry in told:
-        yield from paragraph(entry.title, entry.sentences)
+        yield paragraph(entry.title, entry.sentences)
 
 
-def paragraph(title: str, sentences: Sequence[str]) -> Iterator[RenderableType]:
-    """A heading and sentences below it."""
-    yield Text()
-    yield Text(title, "bold")
-    yield indented(Text(" ".join(sentences)), 2)
+def paragraph(title: str, sentences: Sequence[str]) -> Text:
+    """Sentences behind what they are about."""
+    return Text.assemble((f"{title}: ", "bold"), " ".join(sentences))
 
 
 def to_do(found: Sequence[Action], detail: Detail | None = None) -> Iterator[RenderableType]:

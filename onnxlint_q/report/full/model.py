@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -13,12 +13,12 @@ from onnxlint_q.report.full import front, groups, verdicts
 from onnxlint_q.report.full.drawing import notes
 from onnxlint_q.report.full.screen import Detail
 from onnxlint_q.report.full.tables import tables
-from onnxlint_q.workflow.results import ModelResult
+from onnxlint_q.workflow.results import CalibrationSummary, ModelResult
 
 
 def brief(model: ModelResult, detail: Detail) -> Iterator[RenderableType]:
     """Verdicts, why, what to do first, and the findings by rule."""
-    yield from _head(model)
+    yield from _head(model, words.data)
     if model.schemes:
         yield Text()
         yield from verdicts.brief(model)
@@ -33,7 +33,7 @@ def brief(model: ModelResult, detail: Detail) -> Iterator[RenderableType]:
 
 def everything(model: ModelResult) -> Iterator[RenderableType]:
     """The same with every place, table and note."""
-    yield from _head(model)
+    yield from _head(model, words.calibration_words)
     if model.schemes:
         yield Text()
         yield from verdicts.everything(model)
@@ -48,9 +48,9 @@ def everything(model: ModelResult) -> Iterator[RenderableType]:
         yield Text(words.time_spent(model.seconds), "dim")
 
 
-def _head(model: ModelResult) -> Iterator[RenderableType]:
+def _head(model: ModelResult, told: Callable[[CalibrationSummary], str]) -> Iterator[RenderableType]:
     yield Text(words.name(model.path) or "(no name)", "bold underline")
-    data = f"; data {words.calibration_words(model.calibration)}" if model.calibration is not None else ""
+    data = f"; data {told(model.calibration)}" if model.calibration is not None else ""
     yield Text(f"{words.headline(model)}{data}", "dim")
     for warning in words.warnings(model):
         yield Text(f"▲ {warning}", "bold yellow")

@@ -14,7 +14,7 @@ from onnxlint_q.report.words.evidence import (
     same_damage,
     worst_figure,
 )
-from onnxlint_q.report.words.models import calibration_words, headline, nothing_found, time_spent, warnings
+from onnxlint_q.report.words.models import calibration_words, data, headline, nothing_found, time_spent, warnings
 from onnxlint_q.report.words.names import elide, file_name, name, opening, shorten, shown, visible
 from onnxlint_q.report.words.numbers import PERFECT, count, decibel, figure, metric, number, percent, significant
 from onnxlint_q.report.words.places import brief_place, layer_label, place
@@ -52,6 +52,7 @@ __all__ = [
     "calibration_words",
     "claim",
     "count",
+    "data",
     "decibel",
     "elide",
     "evidence",

@@ -23,6 +23,12 @@ def calibration_words(calibration: CalibrationSummary) -> str:
     return f"{name(calibration.source)}: {count(calibration.samples, 'sample')}{divided}{preprocessing}{ranges}"
 
 
+def data(calibration: CalibrationSummary) -> str:
+    """What the run was fed in a few words: the source, and how samples were prepared but for the arithmetic."""
+    prepared = shown(calibration.preprocessing).partition(",")[0]
+    return f"{name(calibration.source, 80)}{f' ({prepared})' if prepared else ''}"
+
+
 def warnings(model: ModelResult) -> tuple[str, ...]:
     """What the reader must know before any figure."""
     said = []

@@ -138,8 +138,10 @@ def grounds(model: ModelResult) -> tuple[str, ...]:
     """What the verdicts rest on, each sort once."""
     said: dict[str, list[str]] = {}
     for result in model.schemes:
-        bare = replace(result, measured_as="")
-        said.setdefault(_capital(basis(bare, model.calibration)), []).append(name(result.scheme, 40))
+        text = basis(replace(result, measured_as=""), model.calibration)
+        if result.basis is Basis.MEASURED and model.calibration is not None and model.calibration.held_out:
+            text += f"; ranges come from {model.calibration.samples} others"
+        said.setdefault(_capital(text), []).append(name(result.scheme, 40))
     if len(said) == 1:
         return tuple(f"{text}." for text in said)
     return tuple(f"{', '.join(schemes)}: {text[:1].lower()}{text[1:]}." for text, schemes in said.items())

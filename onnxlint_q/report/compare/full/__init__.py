@@ -25,7 +25,7 @@ def render(comparison: Comparison, look: Look = PLAIN) -> str:
 
 
 def _report(comparison: Comparison, look: Look) -> Iterator[RenderableType]:
-    summary = digest.summary(Run((comparison.quantized,)))
+    summary = digest.totals(Run((comparison.quantized,)))
     whole = tuple(_everything(comparison, look.width)) if look.verbose else ()
     body = whole or screen.fitted(partial(_brief, comparison), summary, look)
     yield from body
@@ -37,7 +37,8 @@ def _brief(comparison: Comparison, detail: Detail) -> Iterator[RenderableType]:
     yield from _head(comparison)
     yield from verdicts.brief(model)
     why = phrases.cause(comparison)
-    yield from front.paragraph(phrases.CAUSE, why)
+    yield Text()
+    yield front.paragraph(phrases.CAUSE, why)
     yield from front.to_do(actions(model), detail)
     yield from groups.brief(model, detail, why)
     yield from notes(phrases.notes(comparison), detail.notes)
@@ -49,7 +50,8 @@ def _everything(comparison: Comparison, width: int) -> Iterator[RenderableType]:
     yield from verdicts.everything(model)
     if comparison.classifier is not None:
         yield indented(Text(phrases.classifier(comparison.classifier)), 2)
-    yield from front.paragraph(phrases.CAUSE, phrases.cause(comparison))
+    yield Text()
+    yield front.paragraph(phrases.CAUSE, phrases.cause(comparison))
     yield from front.to_do(actions(model))
     yield from groups.everything(model)
     yield Text()
