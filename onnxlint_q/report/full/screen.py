@@ -23,7 +23,7 @@ MEANINGS = (
         "dB: SQNR, signal over int8 noise at the output; 20 dB is noise of 10 %, 0 dB of 100 %.",
     ),
     (r"\bcodes?\b", "Code: one of the 256 integers of int8."),
-    (r"\b[Ff]old(s|ed|ing)?\b", "Fold: merge a BatchNorm into the weights of a layer."),
+    (r"(?s)\A(?=.*BatchNorm).*\b[Ff]old(s|ed|ing)?\b", "Fold: merge a BatchNorm into the weights of a layer."),
     (r"\btop-1\b", "Top-1: the class with the highest score."),
 )
 """Words that a newcomer cannot know, each defined where it is used."""
