@@ -23,7 +23,7 @@ from onnxlint_q.cli.streams import (
     tell,
     working,
 )
-from onnxlint_q.execute.data.sources import DATA
+from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, MOST_SAMPLES
 
 
 def check(
@@ -45,8 +45,9 @@ def check(
         int | None,
         typer.Option(
             min=1,
-            max=1_000_000,
-            help="How many samples to take ranges from, and as many others for the verdict; 32 by default.",
+            max=MOST_SAMPLES,
+            help="How many samples to take ranges from, and as many others for the verdict; "
+            f"{DEFAULT_SAMPLES} by default.",
         ),
     ] = None,
     observer: Annotated[
@@ -132,9 +133,8 @@ def check(
                 tell(failure.traceback)
             for model in run.models:
                 tell("\n".join(model.debug))
-            delivered = not run.models or deliver(
-                reports, lambda form: render(run, form, terminal_look(verbose=verbose)), debug
-            )
+            told = [report for report in reports if run.models or not report[0].for_people]
+            delivered = deliver(told, lambda form: render(run, form, terminal_look(verbose=verbose)), debug)
     if not (run.trustworthy and delivered):
         raise typer.Exit(NO_ANSWER)
     raise typer.Exit(FINDINGS if run.fails and not exit_zero else CLEAN)

@@ -20,7 +20,7 @@ from onnxlint_q.cli.streams import (
     tell,
     working,
 )
-from onnxlint_q.execute.data.sources import DATA
+from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
 
 
 def compare(
@@ -38,7 +38,7 @@ def compare(
     resize: shared.Resize = None,
     crop: shared.Crop = None,
     layout: shared.Layout = None,
-    samples: shared.Samples = 32,
+    samples: shared.Samples = DEFAULT_SAMPLES,
     select: shared.Select = None,
     extend_select: shared.ExtendSelect = None,
     ignore: shared.Ignore = None,
@@ -60,7 +60,6 @@ def compare(
     with errors_as_one_line(debug):
         from onnxlint_q.cli.requests import (
             ImageWords,
-            check_differ,
             keep_apart,
             parse_data,
             parse_overrides,
@@ -71,10 +70,10 @@ def compare(
         from onnxlint_q.workflow import compare as workflow
         from onnxlint_q.workflow.check import plan
 
-        check_differ(float_model, quantised)
+        workflow.check_differ(float_model, quantised)
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html, verbose=verbose)
-        data = parse_data(calibrate, images, samples=samples)
+        data = parse_data(calibrate, images, samples=samples, labels=labels)
         assert data is not None  # --calibrate is required
         overrides = parse_overrides(
             config,
@@ -88,7 +87,7 @@ def compare(
         )
         (job,) = plan([quantised], overrides)
         keep_apart(reports, [float_model, quantised, calibrate, labels, job.config.source])
-        request = workflow.CompareRequest(data.source, data.samples, labels, debug)
+        request = workflow.CompareRequest(data.source, data.samples, data.labels, debug)
         show_crashes(debug)
         with working():
             with progress_line() as progress:

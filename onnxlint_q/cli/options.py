@@ -10,6 +10,7 @@ import typer
 
 from onnxlint_q.cli.streams import DEBUG_VARIABLE
 from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, PRESETS
+from onnxlint_q.execute.data.sources import MOST_SAMPLES
 from onnxlint_q.finding import Severity
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report.formats import ReportFormat
@@ -66,7 +67,7 @@ Debug = Annotated[
         f"{DEBUG_VARIABLE}=1 does the same.",
     ),
 ]
-Samples = Annotated[int, typer.Option(min=1, max=1_000_000, help="How many samples to take.")]
+Samples = Annotated[int, typer.Option(min=1, max=MOST_SAMPLES, help="How many samples to take.")]
 OutputFormat = Annotated[
     list[str] | None,
     typer.Option(help=f"{one_of(ReportFormat)}, with =FILE to write a file; can be repeated."),

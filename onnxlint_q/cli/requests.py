@@ -9,11 +9,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
+from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.images import ImageFolder
-from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, Preprocessing, preset
-from onnxlint_q.execute.data.sources import open_source
+from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, MOST_PIXELS, Preprocessing, preset
+from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, open_source
 from onnxlint_q.graph.loading.external import external_files
 from onnxlint_q.judge.config import Overrides
 from onnxlint_q.report import ReportFormat, check_writable
@@ -65,13 +65,9 @@ def parse_data(
         crop=images.crop,
         layout=images.layout,
     )
-    if observer is not None and observer not in OBSERVERS:
-        raise UsageError(f"--observer {observer!r}: choose from {', '.join(OBSERVERS)}")
     words = split_words(measure)
     if any(word != "layers" for word in words):
         raise UsageError(f"--measure {','.join(words)}: it can be `layers`")
-    if trials == 1:
-        raise UsageError("--trials 1 has no spread; ask for at least 2")
     if calibrate is None:
         said = {
             "samples": samples,
@@ -91,13 +87,9 @@ def parse_data(
             f"{_have(images.given)} no effect on --calibrate {calibrate}, which is no folder of images; leave out what "
             "is for images"
         )
-    if labels is not None and source.synthetic:
-        raise UsageError("--labels has no effect on --calibrate random: noise has no class; give samples")
-    if labels is not None and not labels.is_file():
-        raise UsageError(
-            f"--labels {labels}: there is no such file; name lines of `file name, class index`, or an .npy"
-        )
-    return DataRequest(source, samples or 32, observer or DEFAULT_OBSERVER, bool(words), trials or 0, labels)
+    return DataRequest(
+        source, samples or DEFAULT_SAMPLES, observer or DEFAULT_OBSERVER, bool(words), trials or 0, labels
+    )
 
 
 def parse_overrides(
@@ -178,18 +170,6 @@ def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterabl
             taken.add(target)
 
 
-def check_differ(reference: Path, quantised: Path) -> None:
-    """Check that two files to compare are two.
-
-    Raises:
-        UsageError: they are one, of which a comparison would say that nothing was lost.
-    """
-    if _is_same(reference, str(quantised)):
-        raise UsageError(
-            f"{reference} and {quantised} are the same file; name the float model, and the one that was made from it"
-        )
-
-
 def _lost(source: Path, target: str) -> str:
     """What a report at `target` would destroy of a file or folder that is read; empty for nothing."""
     if not Path(target).exists():
@@ -224,7 +204,7 @@ def parse_preprocessing(
     """A preset, the default one without a name, with what else was said on top.
 
     Raises:
-        UsageError: a value is not of its option's form.
+        UsageError: a value is not of its option's form, or cannot be used.
     """
     name = name or DEFAULT_PRESET
     changed: dict[str, Any] = {}
@@ -232,11 +212,7 @@ def parse_preprocessing(
         changed["mean"] = _numbers("--mean", mean)
     if std is not None:
         changed["std"] = _numbers("--std", std)
-        if min(changed["std"]) <= 0:
-            raise UsageError(f"--std {std!r}: a standard deviation cannot be zero or negative")
     if scale is not None:
-        if not math.isfinite(scale) or scale == 0:
-            raise UsageError(f"--scale {scale}: give a finite factor other than zero")
         changed["scale"] = scale
     if resize is not None:
         changed["resize"] = _pixels("--resize", resize)
@@ -244,9 +220,9 @@ def parse_preprocessing(
         pixels = _pixels("--crop", crop)
         changed["crop"] = (pixels[0], pixels[-1])
     if channel_order is not None:
-        changed["channel_order"] = _choice("--channel-order", channel_order, CHANNEL_ORDERS)
+        changed["channel_order"] = channel_order.lower()
     if layout is not None:
-        changed["layout"] = _choice("--layout", layout, LAYOUTS)
+        changed["layout"] = layout.lower()
     base = preset(name)
     return replace(base, name=f"{name} with changes", **changed) if changed else base
 
@@ -287,12 +263,6 @@ def _have(options: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last} have" if others else f"{last} has"
 
 
-def _choice(option: str, word: str, allowed: tuple[str, ...]) -> str:
-    if word.lower() not in allowed:
-        raise UsageError(f"{option} {word!r}: choose {' or '.join(allowed)}")
-    return word.lower()
-
-
 def _numbers(option: str, text: str) -> tuple[float, ...]:
     try:
         numbers = tuple(float(part) for part in text.split(","))
@@ -305,6 +275,6 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 
 def _pixels(option: str, text: str) -> tuple[int, ...]:
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and len(part) < 5 and 0 < int(part) <= 8192 for part in parts):
-        raise UsageError(f"{option} {text!r}: give pixels from 1 to 8192, or HEIGHTxWIDTH")
+    if len(parts) > 2 or not all(part.isdecimal() and len(part) < 5 and 0 < int(part) <= MOST_PIXELS for part in parts):
+        raise UsageError(f"{option} {text!r}: give pixels from 1 to {MOST_PIXELS}, or HEIGHTxWIDTH")
     return tuple(int(part) for part in parts)

@@ -26,8 +26,8 @@ from onnxlint_q.finding import (
     Severity,
     Silence,
 )
+from onnxlint_q.judge.advice.quantizer_options import requantised
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import requantised
 
 Weights = Callable[[np.random.Generator], Mapping[str, npt.NDArray[Any]]]
 

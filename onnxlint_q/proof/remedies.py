@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_CHANNEL_OPSET, Scheme
@@ -23,7 +24,7 @@ from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.finding import Conversion, Finding, Requantisation, Tried
-from onnxlint_q.judge.quantizer_options import requantised
+from onnxlint_q.judge.advice.quantizer_options import requantised
 from onnxlint_q.judge.verdict import GAIN_DB, Judge, Verdict
 
 # A ten-thousandth of the output's amplitude: what other kernels of the same operators differ by at most.
@@ -215,7 +216,7 @@ def _conversion(bench: Workbench, change: Conversion, samples: Samples) -> Outco
                 continue
             same = "are identical" if found.worst_db is None else f"agree to {found.worst_db:.0f} dB"
             said = f"Converting was tried: at opset {target} ONNX Runtime runs it, and the outputs {same}."
-            beside = str(model.path.with_name(f"{model.path.stem}-opset{target}.onnx"))
+            beside = str(Path(model.name).with_name(f"{Path(model.name).stem}-opset{target}.onnx"))
             return Outcome(Tried(said, after_db=found.worst_db), made, lines(model.name, beside, made))
     return Outcome(Tried(f"Converting to opset {change.opset} was tried and fails: {reasons[0].rstrip('.')}."))
 

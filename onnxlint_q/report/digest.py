@@ -1,14 +1,28 @@
-"""What the formats made for people pick out of a run: groups and counts."""
+"""What several formats pick out of a run: groups, counts, and sentences that say all of a finding or a verdict."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 
 from onnxlint_q.finding import Claim, Evidence, Finding, Severity
+from onnxlint_q.report import words
+from onnxlint_q.report.layers import of_claim
 from onnxlint_q.report.words import count, name
-from onnxlint_q.workflow.results import ModelResult, Run, Verdict
+from onnxlint_q.workflow.results import ModelResult, Run, SchemeResult, Verdict
+
+ALARMS: Mapping[Verdict | None, Severity] = {
+    Verdict.BREAKS: Severity.ERROR,
+    Verdict.DEGRADES: Severity.WARNING,
+    None: Severity.INFO,
+}
+"""How much a verdict matters to a format that knows only findings; one that is not here is no alarm."""
+LONGEST_CALL = 600
+"""Characters of a call that is told in a sentence's place; half a call is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +141,49 @@ def counted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def refuted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Those a run refuted."""
     return tuple(finding for finding in findings if not finding.counts)
+
+
+def alarms(model: ModelResult) -> tuple[tuple[SchemeResult, Severity], ...]:
+    """The verdicts on a model that a format without a place for verdicts has to tell, and how much they matter."""
+    return tuple((result, ALARMS[result.verdict]) for result in model.schemes if result.verdict in ALARMS)
+
+
+def verdict_sentences(model: ModelResult, result: SchemeResult) -> Iterator[str]:
+    """All of a verdict: what it is, the figures and what they rest on, what weakens it, what was tried against it."""
+    figures, basis = words.reason(result), words.basis(result, model.calibration)
+    yield f"{name(result.scheme, 40)} {words.verdict(result.verdict)}: {figures.rstrip('.')}; {basis}."
+    if note := words.note(result):
+        yield f"{note.rstrip('.')}."
+    for remedy in model.remedies:
+        if remedy.scheme == result.scheme:
+            yield words.joint_remedy(remedy)
+            yield _call(remedy.snippet)
+
+
+def _call(snippet: str) -> str:
+    if len(snippet) > LONGEST_CALL:
+        return "The call is long; the html and json reports have it."
+    return "\n".join(map(words.visible, snippet.splitlines()))
+
+
+def finding_sentences(model: ModelResult, finding: Finding) -> Iterator[str]:
+    """All of a finding: the place and what is wrong there, what it claims and what is known of that, what to do."""
+    yield f"{words.place(finding.location)}: {words.shown(finding.message)}"
+    yield from filter(None, (words.claim(finding, of_claim(model, finding)), words.shown(finding.advice)))
+
+
+def path_from_here(path: str) -> str:
+    """A path as a service sees it that knows the checkout only, with `/`: relative if below the working directory.
+
+    A file elsewhere keeps the path that was typed.
+    """
+    typed = Path(path)
+    if typed.is_absolute():
+        with suppress(ValueError):
+            return typed.relative_to(Path.cwd()).as_posix()
+        with suppress(ValueError):  # one of the two was reached by a link
+            return Path(os.path.realpath(typed.parent), typed.name).relative_to(os.path.realpath(Path.cwd())).as_posix()
+    return PurePath(os.path.normpath(path)).as_posix() if path else ""
 
 
 def clean(model: ModelResult) -> bool:

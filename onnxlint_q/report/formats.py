@@ -28,12 +28,22 @@ PLAIN = Look()
 
 
 class ReportFormat(StrEnum):
-    """Every format by its name on the command line; the module `onnxlint_q.report.<name>` has `render`."""
+    """Every format by its name on the command line; the module `onnxlint_q.report.<name>` has `render`.
+
+    That module tells a comparison too, unless `onnxlint_q.report.compare.<name>` has more to say of one.
+    """
 
     FULL = "full"
     CONCISE = "concise"
     JSON = "json"
     HTML = "html"
+    SARIF = "sarif"
+    GITHUB = "github"
+
+    @property
+    def for_people(self) -> bool:
+        """Whether people read it: where no model could be linted they have read why, and a program has not."""
+        return self in {ReportFormat.FULL, ReportFormat.CONCISE, ReportFormat.HTML}
 
 
 def render(run: Run, report_format: ReportFormat, look: Look = PLAIN) -> str:

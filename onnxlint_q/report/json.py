@@ -190,7 +190,7 @@ def _sqnr(sqnr: LayerSqnr) -> Iterator[tuple[str, Json]]:
         yield "reason", PERFECT
 
 
-def finding_document(finding: Finding) -> Json:
+def finding_document(finding: Finding) -> dict[str, Json]:
     """One finding."""
     where = finding.location
     return {

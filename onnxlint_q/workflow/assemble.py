@@ -19,6 +19,7 @@ from onnxlint_q.proof.costs import refined
 from onnxlint_q.proof.prove import experiment_of
 from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.joint_remedies import notes, remedies, with_advice
+from onnxlint_q.workflow.judging import documented
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
 from onnxlint_q.workflow.results import (
     CalibrationSummary,
@@ -70,6 +71,7 @@ def assemble(record: Record) -> ModelResult:
         trials=record.trials,
         remedies=tuple(remedies(record, judge_of(record))),
         debug=record.debug,
+        rules=tuple(documented(findings, record.rules, config)),
     )
 
 

@@ -9,7 +9,7 @@ from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_CHANNEL_OPSET, Scheme
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.finding import Finding
-from onnxlint_q.judge.quantizer_options import exclude_named, excludes, quantize_static, scheme_options
+from onnxlint_q.judge.advice.quantizer_options import exclude_named, excludes, quantize_static_call, scheme_options
 from onnxlint_q.judge.verdict import Judge
 from onnxlint_q.proof.joint_remedy import JointTrial, try_joint_remedy
 from onnxlint_q.workflow.record import Record
@@ -124,7 +124,7 @@ def _remedy(
     return JointRemedy(
         scheme=scheme.name,
         nodes_to_exclude=trial.nodes,
-        snippet=quantize_static(*options),
+        snippet=quantize_static_call(*options),
         before_db=trial.before.worst_db,
         after_db=trial.after.worst_db,
         before_agreement=trial.before.agreement,

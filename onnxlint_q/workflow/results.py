@@ -11,7 +11,8 @@ from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.observed.compared import ClassifierError, ComparedRow, QparamsReading
 from onnxlint_q.analysis.observed.costs import MOST
 from onnxlint_q.analysis.observed.top1 import Top1
-from onnxlint_q.finding import Evidence, Finding, Severity, Subject
+from onnxlint_q.errors import UsageError
+from onnxlint_q.finding import Confidence, Evidence, Finding, Severity, Subject
 from onnxlint_q.judge.own_findings import NOT_RUN
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels
 from onnxlint_q.proof.trial_figures import TrialFigure, Trials
@@ -30,6 +31,7 @@ __all__ = [
     "ModelResult",
     "OutputResult",
     "QparamsReading",
+    "RuleText",
     "Run",
     "SchemeResult",
     "TensorRow",
@@ -233,6 +235,36 @@ class CalibrationSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleText:
+    """What the documentation of a rule says, for formats that carry it along.
+
+    Attributes:
+        severity: of its findings, unless they have their own.
+        text: Markdown; the summary is its first line.
+        about_run: its findings are about the run, so their location is an option or a rule, no place in the model.
+    """
+
+    code: str
+    name: str
+    severity: Severity
+    confidence: Confidence
+    text: str
+    about_run: bool = False
+
+    @property
+    def summary(self) -> str:
+        """What is wrong, one sentence."""
+        return self.text.split("\n", 1)[0]
+
+    @property
+    def description(self) -> str:
+        """The first paragraph behind the summary, without its heading; the summary where there is none."""
+        paragraphs = self.text.split("\n\n")[1:2] or [self.summary]
+        lines = paragraphs[0].splitlines()
+        return " ".join(line.strip() for line in lines if not line.startswith("#")) or self.summary
+
+
+@dataclass(frozen=True, slots=True)
 class ModelResult:
     """One linted model.
 
@@ -250,6 +282,7 @@ class ModelResult:
         trials: None unless they were asked for.
         remedies: what helps schemes that do not survive, tried.
         debug: for who debugs a rule, a line each: why it did not fire where it looked; empty unless asked for.
+        rules: what is documented of the rules that found something, by code.
     """
 
     path: str
@@ -271,6 +304,19 @@ class ModelResult:
     trials: Trials | None = None
     remedies: tuple[JointRemedy, ...] = ()
     debug: tuple[str, ...] = ()
+    rules: tuple[RuleText, ...] = ()
+
+    def scheme(self, name: str) -> SchemeResult:
+        """What is known of one scheme: `result.scheme("int8-per-tensor").verdict`.
+
+        Raises:
+            UsageError: it was not judged.
+        """
+        found = next((result for result in self.schemes if result.scheme == name), None)
+        if found is None:
+            judged = ", ".join(result.scheme for result in self.schemes) or "none"
+            raise UsageError(f"scheme {name!r} was not judged; judged: {judged}")
+        return found
 
     def count(self, evidence: Evidence) -> int:
         """How many findings have this evidence."""
@@ -372,10 +418,25 @@ class Comparison:
         return self.quantized.schemes[0]
 
     @property
+    def as_run(self) -> Run:
+        """The quantised file like one that `check` linted."""
+        return Run((self.quantized,), data=self.calibration.source)
+
+    @property
     def calibration(self) -> CalibrationSummary:
         """What both files ran on."""
         assert self.quantized.calibration is not None
         return self.quantized.calibration
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Those of the comparison, first jump first, and those of the quantised file itself."""
+        return self.quantized.findings
+
+    @property
+    def fails(self) -> bool:
+        """Whether a build should fail, as of a model that was linted."""
+        return self.quantized.fails
 
     @property
     def jumps(self) -> tuple[ComparedRow, ...]:

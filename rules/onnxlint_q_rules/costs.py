@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 
-from onnxlint_q.analysis.observed.costs import SchemeCosts, TensorCost
-from onnxlint_q.analysis.schemes import SCHEMES
-from onnxlint_q.finding import Claim, Location, Metric, Silence, Subject
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q_rules.advice import whole_model
+from onnxlint_q import SCHEMES, Claim, Facts, Location, Metric, SchemeCosts, Silence, Subject, TensorCost, whole_model
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,14 @@ from printed import CALL, as_float, command, photos, quantised, shape, written
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.sources import open_source
 from onnxlint_q.finding import Finding, Requantisation, TensorRange
+from onnxlint_q.judge.advice.quantizer_options import (
+    exclude,
+    exclude_named,
+    overrides,
+    quantize_static_call,
+    requantised,
+)
 from onnxlint_q.judge.config import Config, Overrides
-from onnxlint_q.judge.quantizer_options import exclude, exclude_named, overrides, quantize_static, requantised
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Example, Rule
 from onnxlint_q.judge.testing import example_model, reference_model
@@ -137,7 +143,11 @@ def test_names_are_written_so_that_python_reads_them_back() -> None:
 
 
 def test_what_cannot_be_said_is_not_printed_in_part() -> None:
-    assert exclude([]) == "" and quantize_static(exclude([])) == "" and quantize_static("per_channel=True", "") == ""
+    assert (
+        exclude([]) == ""
+        and quantize_static_call(exclude([])) == ""
+        and quantize_static_call("per_channel=True", "") == ""
+    )
 
 
 def test_a_change_is_one_call() -> None:

@@ -30,10 +30,10 @@ from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, Severity, Subject
 from onnxlint_q.forecast.forecast import LAYER_UNCERTAINTY_DB, Forecast
 from onnxlint_q.graph import read_model
+from onnxlint_q.judge.advice.quantizer_options import excludes
 from onnxlint_q.judge.config import Config, Overrides
 from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.judge.own_findings import NOT_RUN, RULE_CRASHED
-from onnxlint_q.judge.quantizer_options import excludes
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.proof import costs as costs_module
@@ -259,13 +259,13 @@ def test_one_model_that_cannot_be_read_does_not_stop_the_others(models: Path, br
     assert [Path(failure.path).name for failure in run.failures] == ["cyclic.onnx"]
 
 
-def ended_by(path: Path, *arguments: Any) -> ModelResult:
+def ended_by(path: Path, *arguments: Any, **named: Any) -> ModelResult:
     """A lint that a crash of native code ends: always for `deadly.onnx`, else where the model is run."""
     request, progress = arguments[2], arguments[3]
     if path.stem == "deadly" or request.runs:
         progress("running it on the data" if request.runs else "reading", 0, 0)
         os.kill(os.getpid(), signal.SIGSEGV)
-    return lint(path, *arguments)
+    return lint(path, *arguments, **named)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")

@@ -24,23 +24,25 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.observed.observations import TensorObservation
-from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.finding import (
+from onnxlint_q import (
+    INT8_PER_TENSOR,
     Claim,
     Confidence,
+    Example,
+    Facts,
     Finding,
     Location,
     Remedy,
     Requantisation,
+    Rule,
     Severity,
     Silence,
     Subject,
+    TensorObservation,
     TensorRange,
+    Trait,
+    option,
 )
-from onnxlint_q.graph import Trait
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, option
 
 _LEAST_COUNTED = 1000
 # A tail is still there behind them, or is cut and not reported.

@@ -20,13 +20,25 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxlint_q.analysis.number_formats import UINT8
-from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Silence, Subject
-from onnxlint_q.graph import Model, Trait, trace_back
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import keep_float, quantize_static
-from onnxlint_q.judge.rule import Example, Rule, option
+from onnxlint_q import (
+    INT8_PER_TENSOR,
+    UINT8,
+    Claim,
+    Confidence,
+    Example,
+    Facts,
+    Finding,
+    Model,
+    Rule,
+    Severity,
+    Silence,
+    Subject,
+    Trait,
+    keep_float,
+    option,
+    quantize_static_call,
+    trace_back,
+)
 
 _ATTENTION = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -117,7 +129,7 @@ class InfiniteMask(Rule):
                 metrics={"mask": lowest, "step": step},
                 remedy="mask with about -100 instead, of which Softmax makes zero as well, or leave these nodes in "
                 "float",
-                snippet=quantize_static(keep_float(facts.freer, facts.freer.activation(scores))),
+                snippet=quantize_static_call(keep_float(facts.freer, facts.freer.activation(scores))),
                 claim=Claim(Subject.ACTIVATION, scores, INT8_PER_TENSOR.name),
             )
 

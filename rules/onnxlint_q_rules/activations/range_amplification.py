@@ -26,23 +26,26 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.folding import BatchNorm
-from onnxlint_q.analysis.observed.observations import TensorObservation
-from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.finding import (
+from onnxlint_q import (
+    INT8_PER_TENSOR,
+    BatchNorm,
     Claim,
     Confidence,
+    Example,
+    Facts,
     Finding,
     Remedy,
     Requantisation,
+    Rule,
     Severity,
     Silence,
     Subject,
+    TensorObservation,
     TensorRange,
+    Trait,
+    followed_by,
+    option,
 )
-from onnxlint_q.graph import Trait, followed_by
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, option
 
 _NETWORK = """
 <ir_version: 8, opset_import: ["" : 17]>

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnxlint_q.analysis.folding import BatchNorm
-from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.judge.facts import Facts
+from onnxlint_q import BatchNorm, Facts, LayerFacts
 
 
 def folds(facts: Facts) -> Iterator[tuple[LayerFacts, BatchNorm]]:

@@ -17,16 +17,33 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.causes.gains import EPSILONS, SHARE_OF_MEDIAN, Gains, compare_gains
-from onnxlint_q.analysis.folding import BatchNorm
-from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.finding import Claim, Confidence, Finding, Remedy, Severity, Silence, Subject
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, Weights, option
-from onnxlint_q_rules.advice import channels, finer_scale, outlook, times
+from onnxlint_q import (
+    EPSILONS,
+    INT8_PER_TENSOR,
+    SHARE_OF_MEDIAN,
+    BatchNorm,
+    Claim,
+    Confidence,
+    Example,
+    Facts,
+    Finding,
+    Gains,
+    LayerFacts,
+    Remedy,
+    Rule,
+    Severity,
+    Silence,
+    Subject,
+    Weights,
+    channels,
+    compare_gains,
+    explained,
+    finer_scale,
+    option,
+    outlook,
+    times,
+)
 from onnxlint_q_rules.batchnorm.gains import folds
-from onnxlint_q_rules.chain import explained
 
 _SCHEME = INT8_PER_TENSOR.name
 _NETWORK = """

@@ -16,14 +16,27 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.causes.gains import compare_gains
-from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.finding import Claim, Confidence, Finding, Severity, Silence, Subject
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, Weights, option
-from onnxlint_q_rules.advice import channels, finer_scale, outlook, times
+from onnxlint_q import (
+    INT8_PER_TENSOR,
+    Claim,
+    Confidence,
+    Example,
+    Facts,
+    Finding,
+    Rule,
+    Severity,
+    Silence,
+    Subject,
+    Weights,
+    channels,
+    compare_gains,
+    explained,
+    finer_scale,
+    option,
+    outlook,
+    times,
+)
 from onnxlint_q_rules.batchnorm.gains import folds
-from onnxlint_q_rules.chain import explained
 
 _SCHEME = INT8_PER_TENSOR.name
 _NETWORK = """

@@ -12,11 +12,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from onnxlint_q.analysis.folding import Blocker
-from onnxlint_q.finding import Confidence, Finding, Severity, Silence
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import keep_float, quantize_static
-from onnxlint_q.judge.rule import Example, Rule
+from onnxlint_q import (
+    Blocker,
+    Confidence,
+    Example,
+    Facts,
+    Finding,
+    Rule,
+    Severity,
+    Silence,
+    keep_float,
+    quantize_static_call,
+)
 from onnxlint_q_rules.batchnorm.gains import folds
 
 _REMEDIES: Mapping[Blocker, str] = {
@@ -118,6 +125,6 @@ block (float[N, 1, 4, 4] x) => (float[N, 2, 4, 4] y)
                 facts.model.locate(item.node),
                 f"This BatchNormalization does not fold: {item.reason.value}{other}.",
                 remedy=_REMEDIES[item.reason],
-                snippet=quantize_static(keep_float(facts.freer, facts.freer.activation(item.node.output))),
+                snippet=quantize_static_call(keep_float(facts.freer, facts.freer.activation(item.node.output))),
                 metrics={"reason": item.reason.name.lower()},
             )

@@ -22,11 +22,17 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.observed.compared import Compared, ComparedRow
-from onnxlint_q.finding import Confidence, Finding, Remedy
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import exclude_named, quantize_static
-from onnxlint_q.judge.rule import Example
+from onnxlint_q import (
+    Compared,
+    ComparedRow,
+    Confidence,
+    Example,
+    Facts,
+    Finding,
+    Remedy,
+    exclude_named,
+    quantize_static_call,
+)
 from onnxlint_q_rules.comparison.jumps import JumpRule, fall
 
 _FLOAT = """
@@ -102,7 +108,7 @@ class DeviatingOperator(JumpRule):
                             else "; if they are the same, keep it in float"
                         ),
                         # What belongs to the operator is not kept in float with it.
-                        snippet="" if row.fused else quantize_static(exclude_named([row.reference_node])),
+                        snippet="" if row.fused else quantize_static_call(exclude_named([row.reference_node])),
                     ),
                 )
 

@@ -15,11 +15,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from onnxlint_q.analysis.observed.compared import JUMP_DB, BiasReading, Compared, ComparedRow, WeightReading
-from onnxlint_q.analysis.pairing.match import STRANGE
-from onnxlint_q.finding import CONFIRM_BELOW_DB, Confidence, Finding, Location, Metric, Remedy, Severity
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Rule, option
+from onnxlint_q import (
+    CONFIRM_BELOW_DB,
+    JUMP_DB,
+    STRANGE,
+    BiasReading,
+    Compared,
+    ComparedRow,
+    Confidence,
+    Facts,
+    Finding,
+    Location,
+    Metric,
+    Remedy,
+    Rule,
+    Severity,
+    WeightReading,
+    option,
+)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,18 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.observed.compared import Compared, ComparedRow
-from onnxlint_q.finding import Finding, Location, Metric, Remedy, Requantisation, TensorRange
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example
+from onnxlint_q import (
+    Compared,
+    ComparedRow,
+    Example,
+    Facts,
+    Finding,
+    Location,
+    Metric,
+    Remedy,
+    Requantisation,
+    TensorRange,
+)
 from onnxlint_q_rules.comparison.jumps import JumpRule, fall
 from onnxlint_q_rules.qdq.pairs import Pairs, where
 

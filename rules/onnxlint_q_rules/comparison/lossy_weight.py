@@ -30,12 +30,20 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.observed.compared import Compared, ComparedRow, WeightReading
-from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET
-from onnxlint_q.finding import Finding, Remedy, Requantisation
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import exclude_named, quantize_static
-from onnxlint_q.judge.rule import Example, option
+from onnxlint_q import (
+    PER_CHANNEL_OPSET,
+    Compared,
+    ComparedRow,
+    Example,
+    Facts,
+    Finding,
+    Remedy,
+    Requantisation,
+    WeightReading,
+    exclude_named,
+    option,
+    quantize_static_call,
+)
 from onnxlint_q_rules.comparison.jumps import JumpRule, fall
 
 _FLOAT = """
@@ -166,7 +174,7 @@ class LossyWeight(JumpRule):
         )
 
     def _remedy(self, facts: Facts, row: ComparedRow, weight: WeightReading) -> Remedy:
-        excluded = quantize_static(exclude_named([row.reference_node]))
+        excluded = quantize_static_call(exclude_named([row.reference_node]))
         if weight.excess > self.coarse_ratio:
             return Remedy(
                 "give the weight the scale absmax / 127; quantisers enlarge it where the int32 bias would overflow, "

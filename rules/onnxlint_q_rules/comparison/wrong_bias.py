@@ -20,10 +20,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.observed.compared import Compared
-from onnxlint_q.finding import Finding
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example
+from onnxlint_q import Compared, Example, Facts, Finding
 from onnxlint_q_rules.comparison.jumps import JumpRule, fall
 
 _FLOAT = """

@@ -21,10 +21,19 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.image.encoding import ENCODINGS, encoding_of, misfit, reencoded
-from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, option
+from onnxlint_q import (
+    ENCODINGS,
+    Confidence,
+    Example,
+    Facts,
+    Finding,
+    Rule,
+    Severity,
+    encoding_of,
+    misfit,
+    option,
+    reencoded,
+)
 from onnxlint_q_rules.data.pictures import RECORDING, at_input, pictures, recorded, smooth
 
 

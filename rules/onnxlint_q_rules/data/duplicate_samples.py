@@ -19,10 +19,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, option
-from onnxlint_q_rules.advice import whole_model
+from onnxlint_q import Confidence, Example, Facts, Finding, Rule, Severity, option, whole_model
 from onnxlint_q_rules.data.pictures import named, pictures
 
 _NETWORK = """

@@ -28,15 +28,29 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.grid import grid
-from onnxlint_q.analysis.image.encoding import ENCODINGS, Encoding, encoding_of, misfit, plainest, reencoded, response
-from onnxlint_q.analysis.image.stem import Stem
-from onnxlint_q.analysis.observed.data_summary import ImageSummary, InputSummary, Patches
-from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.graph import Role
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, option
-from onnxlint_q_rules.advice import times
+from onnxlint_q import (
+    ENCODINGS,
+    Confidence,
+    Encoding,
+    Example,
+    Facts,
+    Finding,
+    ImageSummary,
+    InputSummary,
+    Patches,
+    Role,
+    Rule,
+    Severity,
+    Stem,
+    encoding_of,
+    grid,
+    misfit,
+    option,
+    plainest,
+    reencoded,
+    response,
+    times,
+)
 from onnxlint_q_rules.data.pictures import RECORDING, at_input, pictures, recorded, smooth
 
 _BIASED = """

@@ -21,10 +21,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.observed.data_summary import DataSummary, InputSummary
-from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, option
+from onnxlint_q import Confidence, DataSummary, Example, Facts, Finding, InputSummary, Rule, Severity, option
 from onnxlint_q_rules.data.pictures import at_input, named, pictures
 
 _IMAGES = """

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.observed.data_summary import DataSummary, ImageSummary
-from onnxlint_q.finding import Location
+from onnxlint_q import DataSummary, ImageSummary, Location
 
 # A network whose first layer has its outputs normalised by what was recorded in training.
 RECORDING = """

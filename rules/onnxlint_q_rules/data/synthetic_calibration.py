@@ -13,10 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule
-from onnxlint_q_rules.advice import whole_model
+from onnxlint_q import Confidence, Example, Facts, Finding, Rule, Severity, whole_model
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET
-from onnxlint_q.finding import Confidence, Conversion, Finding, Remedy, Severity
-from onnxlint_q.graph import Format
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule
-from onnxlint_q_rules.advice import whole_model
+from onnxlint_q import (
+    PER_CHANNEL_OPSET,
+    Confidence,
+    Conversion,
+    Example,
+    Facts,
+    Finding,
+    Format,
+    Remedy,
+    Rule,
+    Severity,
+    whole_model,
+)
 
 _ANY = 10
 _TARGET = 17

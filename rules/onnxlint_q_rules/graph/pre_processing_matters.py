@@ -24,13 +24,21 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.observed.unprepared import Unprepared
-from onnxlint_q.analysis.preparation import preparation
-from onnxlint_q.analysis.schemes import SCHEMES
-from onnxlint_q.finding import Confidence, Evidence, Finding, Metric, Severity
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, option
-from onnxlint_q_rules.advice import whole_model
+from onnxlint_q import (
+    SCHEMES,
+    Confidence,
+    Evidence,
+    Example,
+    Facts,
+    Finding,
+    Metric,
+    Rule,
+    Severity,
+    Unprepared,
+    option,
+    preparation,
+    whole_model,
+)
 
 
 def _prepare(path: str) -> str:

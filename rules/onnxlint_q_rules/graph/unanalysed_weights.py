@@ -16,12 +16,20 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.graph import Model, Node, Trait
-from onnxlint_q.graph.element_types import FLOATS
-from onnxlint_q.graph.operators import Product
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, option
+from onnxlint_q import (
+    FLOATS,
+    Confidence,
+    Example,
+    Facts,
+    Finding,
+    Model,
+    Node,
+    Product,
+    Rule,
+    Severity,
+    Trait,
+    option,
+)
 
 
 def _lstm(random: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:

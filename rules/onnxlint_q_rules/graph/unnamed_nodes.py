@@ -13,12 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import ClassVar
 
-from onnxlint_q.analysis.placement import is_quantized
-from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.graph import Node
-from onnxlint_q.graph.model import ROOT
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule
+from onnxlint_q import ROOT, Confidence, Example, Facts, Finding, Node, Rule, Severity, is_quantized
 
 
 @dataclass(frozen=True)

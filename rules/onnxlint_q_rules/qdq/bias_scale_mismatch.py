@@ -20,10 +20,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxlint_q.finding import Confidence, Finding, Remedy, Requantisation, Severity
-from onnxlint_q.graph import Layer, Model, Node
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, option
+from onnxlint_q import (
+    Confidence,
+    Example,
+    Facts,
+    Finding,
+    Layer,
+    Model,
+    Node,
+    Remedy,
+    Requantisation,
+    Rule,
+    Severity,
+    option,
+)
 from onnxlint_q_rules.qdq.pairs import Vector, dequantizer
 
 

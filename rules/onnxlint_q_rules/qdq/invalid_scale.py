@@ -20,10 +20,18 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q.finding import Confidence, Finding, Remedy, Requantisation, Severity
-from onnxlint_q.graph import Model, QuantizedTensor
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule
+from onnxlint_q import (
+    Confidence,
+    Example,
+    Facts,
+    Finding,
+    Model,
+    QuantizedTensor,
+    Remedy,
+    Requantisation,
+    Rule,
+    Severity,
+)
 
 
 def _model(scale: str, zero_point: str = "uint8 z = {0}") -> str:

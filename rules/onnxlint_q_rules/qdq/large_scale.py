@@ -58,12 +58,24 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.grid import Grid, grid
-from onnxlint_q.finding import Confidence, Evidence, Finding, Metric, Severity
-from onnxlint_q.graph import Node, QuantizedTensor, Trait
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import exclude, quantize_static
-from onnxlint_q.judge.rule import Example, Rule, option
+from onnxlint_q import (
+    Confidence,
+    Evidence,
+    Example,
+    Facts,
+    Finding,
+    Grid,
+    Metric,
+    Node,
+    QuantizedTensor,
+    Rule,
+    Severity,
+    Trait,
+    exclude,
+    grid,
+    option,
+    quantize_static_call,
+)
 from onnxlint_q_rules.qdq.pairs import Pairs, where
 from onnxlint_q_rules.qdq.readings import Reading, channel_norm, tightest_readings
 from onnxlint_q_rules.qdq.usage import Usage, spoiled, usages
@@ -237,7 +249,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
         remedy, snippet = f"{_AGAIN}; {_OUTLIERS}", ""
         if reading.node.operator.has(Trait.SCORES) and held.low < -_MASK:
             producer = facts.model.producer(pair.tensor)
-            remedy, snippet = _UNMASK, quantize_static(exclude([*([producer] if producer else []), reading.node]))
+            remedy, snippet = _UNMASK, quantize_static_call(exclude([*([producer] if producer else []), reading.node]))
         return self.finding(
             where(facts.model, pair),
             message,

@@ -8,9 +8,18 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.finding import Location
-from onnxlint_q.graph import Model, Node, QuantizedTensor, Role, Trait, preceded_by, trace_back, trace_forward
-from onnxlint_q.judge.facts import Facts
+from onnxlint_q import (
+    Facts,
+    Location,
+    Model,
+    Node,
+    QuantizedTensor,
+    Role,
+    Trait,
+    preceded_by,
+    trace_back,
+    trace_forward,
+)
 
 Vector = npt.NDArray[np.float64]
 

@@ -23,12 +23,20 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET
-from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.finding import Confidence, Finding, Remedy, Requantisation, Severity
-from onnxlint_q.graph import Model
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, option
+from onnxlint_q import (
+    PER_CHANNEL_OPSET,
+    Confidence,
+    Example,
+    Facts,
+    Finding,
+    LayerFacts,
+    Model,
+    Remedy,
+    Requantisation,
+    Rule,
+    Severity,
+    option,
+)
 from onnxlint_q_rules.qdq.pairs import dequantizer
 
 _NETWORK = """

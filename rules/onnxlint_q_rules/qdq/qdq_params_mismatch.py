@@ -17,10 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.graph import Model, QuantizedTensor
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, option
+from onnxlint_q import Confidence, Example, Facts, Finding, Model, QuantizedTensor, Rule, Severity, option
 from onnxlint_q_rules.qdq.pairs import Pairs, Vector
 
 

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxlint_q.analysis.grid import grid
-from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.graph import Node, QuantizedTensor, Trait, followed_by, trace_forward
-from onnxlint_q.graph.operators import Product
-from onnxlint_q.judge.facts import Facts
+from onnxlint_q import Facts, LayerFacts, Node, Product, QuantizedTensor, Trait, followed_by, grid, trace_forward
 from onnxlint_q_rules.qdq.pairs import Pairs, Vector
 
 _GATE_WIDTH = {"Sigmoid": 16.0, "Tanh": 8.0, "Softmax": 8.0}

@@ -18,10 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxlint_q.finding import Confidence, Finding, Severity
-from onnxlint_q.graph import Model, QuantizedTensor, Role, Trait
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule
+from onnxlint_q import Confidence, Example, Facts, Finding, Model, QuantizedTensor, Role, Rule, Severity, Trait
 
 _AXIS_OPSET, _BLOCK_OPSET = 13, 21
 

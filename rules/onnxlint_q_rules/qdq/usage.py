@@ -19,12 +19,18 @@ from functools import cached_property
 import networkx as nx
 import numpy as np
 
-from onnxlint_q.analysis.grid import Grid, grid
-from onnxlint_q.analysis.number_formats import sqnr_db
-from onnxlint_q.analysis.observed.observations import TensorObservation
-from onnxlint_q.finding import Remedy, Requantisation, TensorRange
-from onnxlint_q.graph import Model, QuantizedTensor
-from onnxlint_q.judge.facts import Facts
+from onnxlint_q import (
+    Facts,
+    Grid,
+    Model,
+    QuantizedTensor,
+    Remedy,
+    Requantisation,
+    TensorObservation,
+    TensorRange,
+    grid,
+    sqnr_db,
+)
 from onnxlint_q_rules.qdq.pairs import Pairs
 
 # Five bits of eight: below, an end is known to no better than a thirtieth of the span.

@@ -22,9 +22,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.finding import Confidence, Finding, Metric, Severity
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, option
+from onnxlint_q import Confidence, Example, Facts, Finding, Metric, Rule, Severity, option
 from onnxlint_q_rules.qdq.pairs import Pairs, where
 from onnxlint_q_rules.qdq.usage import spoiled, usages
 

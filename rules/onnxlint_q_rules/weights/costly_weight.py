@@ -17,10 +17,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.schemes import SCHEMES
-from onnxlint_q.finding import Confidence, Finding, Severity, Silence, Subject
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, Weights, option
+from onnxlint_q import SCHEMES, Confidence, Example, Facts, Finding, Rule, Severity, Silence, Subject, Weights, option
 from onnxlint_q_rules.costs import place, told
 
 _NETWORK = """

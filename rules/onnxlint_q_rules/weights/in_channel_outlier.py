@@ -22,18 +22,28 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL
-from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.finding import Claim, Confidence, Finding, Metric, Severity, Silence, Subject
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.quantizer_options import keep_float, quantize_static
-from onnxlint_q.judge.rule import Example, Rule, Weights, option
-from onnxlint_q_rules.advice import (
+from onnxlint_q import (
+    INT8_PER_CHANNEL,
+    Claim,
+    Confidence,
+    Example,
+    Facts,
+    Finding,
+    LayerFacts,
+    Metric,
     Outlook,
+    Rule,
+    Severity,
+    Silence,
+    Subject,
+    Weights,
     channels,
+    keep_float,
     linear_db,
     locate,
+    option,
     outlook,
+    quantize_static_call,
     sqnr_by_channel,
     times,
     worst,
@@ -215,7 +225,7 @@ class InChannelOutlier(Rule):
             message,
             remedy="Keep the layer in float or give it 16-bit weights; if the float model does not need the outlier, "
             "clip it.",
-            snippet=quantize_static(keep_float(facts.freer, facts.freer.layer(layer.output))),
+            snippet=quantize_static_call(keep_float(facts.freer, facts.freer.layer(layer.output))),
             metrics={**metrics, "forecast_db": view.forecast_db},
             claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
             severity=view.severity,

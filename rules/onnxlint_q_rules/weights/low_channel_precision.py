@@ -16,8 +16,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.finding import Confidence, Severity
-from onnxlint_q.judge.rule import Example, Weights, option
+from onnxlint_q import Confidence, Example, Severity, Weights, option
 from onnxlint_q_rules.weights.low_depthwise_average_precision import LowDepthwiseAveragePrecision
 
 _NETWORK = """

@@ -14,11 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q.finding import Confidence, Finding, Severity, Silence
-from onnxlint_q.graph import Model, Node
-from onnxlint_q.graph.element_types import FLOATS
-from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.rule import Example, Rule, Weights
+from onnxlint_q import FLOATS, Confidence, Example, Facts, Finding, Model, Node, Rule, Severity, Silence, Weights
 
 # Inputs for which infinity is the customary way to say "no bound".
 _BOUNDS = {"Clip": (1, 2), "Pad": (2,), "Max": (0, 1), "Min": (0, 1)}

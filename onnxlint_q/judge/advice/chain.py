@@ -8,8 +8,8 @@ from onnxlint_q.analysis.causes.chain import Cause, CauseKind, find_causes
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import Cure, Finding
+from onnxlint_q.judge.advice.alike import channels, times
 from onnxlint_q.judge.facts import Cured, Facts
-from onnxlint_q_rules.advice import channels, times
 
 _SCHEME = INT8_PER_TENSOR.name
 # Below -120 dB a deviation is smaller than what float32 resolves beside the channels around it.

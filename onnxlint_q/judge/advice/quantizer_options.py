@@ -27,7 +27,7 @@ _SHARING = {PER_TENSOR: (), PER_CHANNEL: ("per_channel=True",)}
 _INLINE, _WIDTH = 28, 88
 
 
-def quantize_static(*options: str) -> str:
+def quantize_static_call(*options: str) -> str:
     """The call with these options; empty if one of them is, because there is then no way to say it."""
     return f"quantize_static(..., {', '.join(options)})" if all(options) else ""
 
@@ -87,7 +87,9 @@ def requantised(change: Requantisation, activations: NumberFormat | None = None)
         return ""
     kind = _ACTIVATIONS[activations] if activations is not None else ()
     per_channel = ["per_channel=True"] if change.per_channel else []
-    return quantize_static(*kind, *per_channel, *([overrides(change.ranges)] if change.ranges else []), *change.options)
+    return quantize_static_call(
+        *kind, *per_channel, *([overrides(change.ranges)] if change.ranges else []), *change.options
+    )
 
 
 def overrides(ranges: Iterable[TensorRange]) -> str:

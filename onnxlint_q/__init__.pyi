@@ -1,0 +1,143 @@
+"""The public names, and where each is made; types and the lazy import both come from here."""
+
+# ruff: isort: skip_file
+
+# What a program calls, what it gets, and what can go wrong.
+from .api import compare as compare, lint as lint, render as render
+from .analysis.experiment import LayerSqnr as LayerSqnr
+from .execute.data.preprocess import PRESETS as PRESETS, Preprocessing as Preprocessing
+from .judge.verdict import Verdict as Verdict, VerdictLevels as VerdictLevels
+from .workflow.results import (
+    Basis as Basis,
+    Comparison as Comparison,
+    JointRemedy as JointRemedy,
+    LayerRow as LayerRow,
+    ModelResult as ModelResult,
+    OutputResult as OutputResult,
+    SchemeResult as SchemeResult,
+    TensorRow as TensorRow,
+)
+from .errors import (
+    DataError as DataError,
+    DefectError as DefectError,
+    ModelError as ModelError,
+    OnnxlintError as OnnxlintError,
+    PluginError as PluginError,
+    UsageError as UsageError,
+)
+
+# What a rule is and says.
+from .finding import (
+    CONFIRM_BELOW_DB as CONFIRM_BELOW_DB,
+    Claim as Claim,
+    Confidence as Confidence,
+    Conversion as Conversion,
+    Cure as Cure,
+    Evidence as Evidence,
+    Finding as Finding,
+    Location as Location,
+    Metric as Metric,
+    Remedy as Remedy,
+    Requantisation as Requantisation,
+    Severity as Severity,
+    Silence as Silence,
+    Subject as Subject,
+    TensorRange as TensorRange,
+)
+from .judge.rule import Example as Example, Rule as Rule, Weights as Weights, option as option
+
+from .proof.testing import check_examples as check_examples
+
+# What a rule sees of a model.
+from .judge.facts import Facts as Facts
+from .graph import (
+    Format as Format,
+    Layer as Layer,
+    Model as Model,
+    Node as Node,
+    QuantizedTensor as QuantizedTensor,
+    Role as Role,
+    Trait as Trait,
+    followed_by as followed_by,
+    preceded_by as preceded_by,
+    trace_back as trace_back,
+    trace_forward as trace_forward,
+)
+from .graph.element_types import FLOATS as FLOATS
+from .graph.model import ROOT as ROOT
+from .graph.operators import Product as Product
+
+# What is measured of its weights and of its quantised form.
+from .analysis.statistics import LayerFacts as LayerFacts
+from .analysis.folding import BatchNorm as BatchNorm, Blocker as Blocker
+from .analysis.schemes import (
+    INT8_PER_CHANNEL as INT8_PER_CHANNEL,
+    INT8_PER_TENSOR as INT8_PER_TENSOR,
+    PER_CHANNEL_OPSET as PER_CHANNEL_OPSET,
+    SCHEMES as SCHEMES,
+)
+from .analysis.number_formats import UINT8 as UINT8, sqnr_db as sqnr_db
+from .analysis.grid import Grid as Grid, grid as grid
+from .analysis.causes.chain import constant_channels as constant_channels
+from .analysis.causes.gains import (
+    EPSILONS as EPSILONS,
+    SHARE_OF_MEDIAN as SHARE_OF_MEDIAN,
+    Gains as Gains,
+    compare_gains as compare_gains,
+)
+from .analysis.placement import is_quantized as is_quantized
+from .analysis.preparation import preparation as preparation
+
+# What a run saw: data, activations, costs, two files side by side.
+from .analysis.observed.observations import TensorObservation as TensorObservation
+from .analysis.observed.costs import SchemeCosts as SchemeCosts, TensorCost as TensorCost
+from .analysis.observed.data_summary import (
+    DataSummary as DataSummary,
+    ImageSummary as ImageSummary,
+    InputSummary as InputSummary,
+    Patches as Patches,
+)
+from .analysis.observed.compared import (
+    JUMP_DB as JUMP_DB,
+    BiasReading as BiasReading,
+    Compared as Compared,
+    ComparedRow as ComparedRow,
+    WeightReading as WeightReading,
+)
+from .analysis.observed.unprepared import Unprepared as Unprepared
+from .analysis.pairing.match import STRANGE as STRANGE
+from .analysis.image.stem import Stem as Stem
+from .analysis.image.encoding import (
+    ENCODINGS as ENCODINGS,
+    Encoding as Encoding,
+    encoding_of as encoding_of,
+    misfit as misfit,
+    plainest as plainest,
+    reencoded as reencoded,
+    response as response,
+)
+
+# What rules say alike.
+from .judge.advice.alike import (
+    Outlook as Outlook,
+    channels as channels,
+    drop_reason as drop_reason,
+    finer_scale as finer_scale,
+    linear_db as linear_db,
+    locate as locate,
+    outlook as outlook,
+    shared_scale as shared_scale,
+    sqnr_by_channel as sqnr_by_channel,
+    times as times,
+    whole_model as whole_model,
+    worst as worst,
+)
+from .judge.advice.chain import explained as explained
+from .judge.advice.quantizer_options import (
+    exclude as exclude,
+    exclude_named as exclude_named,
+    keep_float as keep_float,
+    quantize_static_call as quantize_static_call,
+)
+
+__version__: str
