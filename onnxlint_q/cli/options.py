@@ -56,6 +56,9 @@ FailOnVerdict = Annotated[
 ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever was found.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="Configuration file, instead of the one that is found.")]
 NoConfig = Annotated[bool, typer.Option("--no-config", help="Look for no configuration file.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show every place, table and note, not the first screen alone.")
+]
 Debug = Annotated[
     bool,
     typer.Option(
