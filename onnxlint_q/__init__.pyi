@@ -126,19 +126,25 @@ from .analysis.image.encoding import (
 )
 
 # What rules say alike.
-from .judge.advice.alike import (
-    Outlook as Outlook,
+from .judge.advice.phrases import (
     channels as channels,
-    finer_scale as finer_scale,
+    multiple as multiple,
+    times as times,
+)
+from .judge.advice.places import (
+    locate as locate,
+    whole_model as whole_model,
+)
+from .judge.advice.outlook import (
+    Outlook as Outlook,
     harmless as harmless,
     linear_db as linear_db,
-    locate as locate,
-    multiple as multiple,
     outlook as outlook,
+)
+from .judge.advice.channel_scales import (
+    finer_scale as finer_scale,
     shared_scale as shared_scale,
     sqnr_by_channel as sqnr_by_channel,
-    times as times,
-    whole_model as whole_model,
 )
 from .judge.advice.chain import explained as explained
 from .judge.advice.quantizer_options import (

@@ -88,6 +88,7 @@ def check(
     html: shared.Html = None,
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
+    verbose: shared.Verbose = False,
     debug: shared.Debug = False,
 ) -> None:
     """Lint models. Exits with 1 if a finding or a verdict fails a model, with 2 if there is no trustworthy answer."""
@@ -106,7 +107,7 @@ def check(
         from onnxlint_q.workflow.record import CheckRequest
 
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
-        reports = parse_reports(output_format or [], html)
+        reports = parse_reports(output_format or [], html, verbose=verbose)
         data = parse_data(
             calibrate, images, samples=samples, observer=observer, trials=trials, measure=measure, labels=labels
         )
@@ -132,7 +133,7 @@ def check(
             for model in run.models:
                 tell("\n".join(model.debug))
             told = [report for report in reports if run.models or not report[0].for_people]
-            delivered = deliver(told, lambda form: render(run, form, terminal_look()), debug)
+            delivered = deliver(told, lambda form: render(run, form, terminal_look(verbose=verbose)), debug)
     if not (run.trustworthy and delivered):
         raise typer.Exit(NO_ANSWER)
     raise typer.Exit(FINDINGS if run.fails and not exit_zero else CLEAN)

@@ -49,6 +49,7 @@ def compare(
     html: shared.Html = None,
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
+    verbose: shared.Verbose = False,
     debug: shared.Debug = False,
 ) -> None:
     """Compare a quantised model with its float original, layer by layer: SQNR, QMSE, QCE, QKL and where it jumps.
@@ -71,7 +72,7 @@ def compare(
 
         workflow.check_differ(float_model, quantised)
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
-        reports = parse_reports(output_format or [], html)
+        reports = parse_reports(output_format or [], html, verbose=verbose)
         data = parse_data(calibrate, images, samples=samples, labels=labels)
         assert data is not None  # --calibrate is required
         overrides = parse_overrides(
@@ -93,7 +94,7 @@ def compare(
                 compare_files = workflow.compare if debug else workflow.compare_apart
                 comparison = compare_files(float_model, job, request, progress)
             tell("\n".join(comparison.quantized.debug))
-            delivered = deliver(reports, lambda form: render(comparison, form, terminal_look()), debug)
+            delivered = deliver(reports, lambda form: render(comparison, form, terminal_look(verbose=verbose)), debug)
     fails = comparison.quantized.fails
     if not delivered or comparison.quantized.rule_crashed or (comparison.result.verdict is None and not fails):
         raise typer.Exit(NO_ANSWER)

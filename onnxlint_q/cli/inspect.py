@@ -55,7 +55,7 @@ def inspect(
             help="What these values become at the scale and zero point of --tensor, or of the worst activation.",
         ),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="All rows of every table.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="All rows of every table.")] = False,
     output_format: Annotated[
         list[str] | None,
         typer.Option(help=f"{one_of(FORMATS)}, with =FILE to write a file; can be repeated."),
@@ -76,7 +76,7 @@ def inspect(
 
         paths, numbers = parse_inspected(models, values)
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
-        reports = parse_reports(output_format or [], html, FORMATS)
+        reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
         data = parse_data(calibrate, images, samples=samples)
         keep_apart(reports, [*paths, calibrate])
         request = workflow.InspectRequest(
@@ -86,13 +86,12 @@ def inspect(
             by=by or "",
             tensor=tensor or "",
             values=numbers,
-            verbose=verbose,
         )
         show_crashes(debug)
         with working():
             with progress_line() as progress:
                 read = workflow.inspect if debug else workflow.inspect_apart
                 inspection = read(paths, request, progress)
-            delivered = deliver(reports, lambda form: render(inspection, form, terminal_look()), debug)
+            delivered = deliver(reports, lambda form: render(inspection, form, terminal_look(verbose=verbose)), debug)
     if not delivered:
         raise typer.Exit(NO_ANSWER)

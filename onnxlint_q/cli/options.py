@@ -57,6 +57,9 @@ FailOnVerdict = Annotated[
 ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 even if something was found.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="Use this configuration file.")]
 NoConfig = Annotated[bool, typer.Option("--no-config", help="Use no configuration file.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show every place, table and note, not the first screen alone.")
+]
 Debug = Annotated[
     bool,
     typer.Option(

@@ -151,14 +151,18 @@ def _is_number(text: str) -> bool:
 
 
 def parse_reports(
-    wanted: Sequence[str], html: str | None, known: Sequence[ReportFormat] = tuple(ReportFormat)
+    wanted: Sequence[str],
+    html: str | None,
+    known: Sequence[ReportFormat] = tuple(ReportFormat),
+    *,
+    verbose: bool = False,
 ) -> list[tuple[ReportFormat, str | None]]:
     """Formats and where each goes, None being standard output; `full` goes there if nothing else does.
 
     `known` are those that there are of this report.
 
     Raises:
-        UsageError: a format is unknown, or two reports want standard output.
+        UsageError: a format is unknown, two reports want standard output, or there is no full one to be `verbose`.
     """
     reports: list[tuple[ReportFormat, str | None]] = []
     for word in [*wanted, *([f"html={html}"] if html is not None else [])]:
@@ -171,7 +175,11 @@ def parse_reports(
     to_stdout = sum(destination is None for _, destination in reports)
     if to_stdout > 1:
         raise UsageError("only one report can go to standard output; give the others a file: --output-format json=FILE")
-    return reports if to_stdout else [*reports, (ReportFormat.FULL, None)]
+    if not to_stdout:
+        reports.append((ReportFormat.FULL, None))
+    if verbose and not any(form is ReportFormat.FULL for form, _ in reports):
+        raise UsageError("--verbose is for the full report; the others have everything already, so leave it out")
+    return reports
 
 
 def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterable[str | Path | None]) -> None:

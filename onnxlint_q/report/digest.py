@@ -66,13 +66,22 @@ def group_by_rule(findings: Iterable[Finding]) -> tuple[Group, ...]:
 def group_by_damage(findings: Iterable[Finding]) -> tuple[Group, ...]:
     """`group_by_rule` of the findings that are first to tell a damage; the others stand under theirs.
 
-    Findings of different rules tell one damage if they make the same claim: then one experiment decides on them all.
+    Findings of different rules tell one damage if they make the same claim: then one experiment decides on them all. A
+    mere remark on a node, which makes none, stands under what another rule claims of that node.
     """
+    told = tuple(findings)
+    by_claim: dict[Claim, Finding] = {}
+    by_place: dict[tuple[str, str], Finding] = {}
+    for finding in told:
+        if finding.claim is not None:
+            first = by_claim.setdefault(finding.claim, finding)
+            by_place.setdefault(_place(finding), first)
     firsts: list[Finding] = []
     same: dict[int, list[Finding]] = {}
-    by_claim: dict[Claim, Finding] = {}
-    for finding in findings:
-        first = by_claim.setdefault(finding.claim, finding) if finding.claim is not None else finding
+    for finding in told:
+        first = by_claim[finding.claim] if finding.claim is not None else finding
+        if _is_remark(finding):
+            first = by_place.get(_place(finding), finding)
         if first.code == finding.code:
             firsts.append(finding)
         else:
@@ -81,6 +90,15 @@ def group_by_damage(findings: Iterable[Finding]) -> tuple[Group, ...]:
         replace(group, same=tuple(tuple(same.get(id(finding), ())) for finding in group.findings))
         for group in group_by_rule(firsts)
     )
+
+
+def _place(finding: Finding) -> tuple[str, str]:
+    return finding.location.graph, finding.location.output
+
+
+def _is_remark(finding: Finding) -> bool:
+    """Whether it says of a node what costs nothing by itself."""
+    return finding.claim is None and finding.severity is Severity.INFO and bool(finding.location.op_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +197,11 @@ def clean(model: ModelResult) -> bool:
 
 
 def summary(run: Run) -> str:
+    """`totals`, and the verdicts that nobody may overlook."""
+    return "; ".join([totals(run), *_alarms(run)])
+
+
+def totals(run: Run) -> str:
     """`12 faults in 18 findings (3 errors, 9 warnings; 4 confirmed) and 2 refuted in 1 model`.
 
     What several findings tell of one damage is one fault; where each tells its own, findings are all that is spoken of.
@@ -203,11 +226,11 @@ def summary(run: Run) -> str:
         text += f", {suppressed} suppressed"
     if run.failures:
         text += f", {count(len(run.failures), 'model')} could not be linted"
-    return "; ".join([text, *_alarms(run)])
+    return text
 
 
 def _alarms(run: Run) -> Iterator[str]:
-    """`breaks under int8-per-tensor (2)`: the verdicts that nobody may overlook, with the number of models."""
+    """`breaks under int8-per-tensor (2)`, with the number of models."""
     for verdict, word in ((Verdict.BREAKS, "breaks"), (None, "unknown")):
         schemes = Counter(result.scheme for m in run.models for result in m.schemes if result.verdict is verdict)
         if schemes:

@@ -16,10 +16,12 @@ class Look:
     Attributes:
         width: columns.
         colour: with ANSI colours; without, the output is plain text.
+        verbose: with every place, table and note, not the first screen alone.
     """
 
     width: int = 100
     colour: bool = False
+    verbose: bool = False
 
 
 PLAIN = Look()
@@ -52,5 +54,5 @@ def render(run: Run, report_format: ReportFormat, look: Look = PLAIN) -> str:
 def rendered(package: str, found: object, report_format: ReportFormat, look: Look) -> str:
     """What the `render` of `package.<format>` makes of `found`; only the one for people is told how it will look."""
     render_as = import_module(f"{package}.{report_format.value}").render
-    text: str = render_as(found, look.width, look.colour) if report_format is ReportFormat.FULL else render_as(found)
+    text: str = render_as(found, look) if report_format is ReportFormat.FULL else render_as(found)
     return text

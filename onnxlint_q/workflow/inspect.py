@@ -54,7 +54,6 @@ class InspectRequest:
         by: the column to sort by; empty for each table's own.
         tensor: tell of this tensor, or of the operator of this name, only; empty for all.
         values: values to round at the scale and zero point of that tensor, or of the worst one.
-        verbose: show all rows.
     """
 
     source: Source | None = None
@@ -63,7 +62,6 @@ class InspectRequest:
     by: str = ""
     tensor: str = ""
     values: tuple[float, ...] = ()
-    verbose: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +114,6 @@ def inspect(paths: Sequence[Path], request: InspectRequest, progress: Progress =
         models=tuple(file.told for file in files),
         top=request.top,
         by=request.by,
-        verbose=request.verbose,
         sheets=tuple(_sheets(files, request.tensor)) if not request.values else (),
         rounded=tuple(_rounded(files, request)) if request.values else (),
         side_by_side=_sides(files, request) if not request.tensor else None,

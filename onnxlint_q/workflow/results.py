@@ -191,7 +191,7 @@ class JointRemedy:
 
     Attributes:
         scheme: the one that it is for.
-        nodes_to_exclude: names of nodes that stay in float, all of them together; empty where it is something else.
+        nodes_to_exclude: names of nodes that stay in float, all of them together; empty for one scale a channel.
         snippet: the call of `quantize_static`, as typed.
         before_db, after_db: SQNR of the worst output without and with it, on the same samples; None if it is perfect.
         before_agreement, after_agreement: top-1 agreement with float; None if the model is no classifier.

@@ -107,7 +107,7 @@ def test_several_reports_from_one_run(models: Path, calibration: Path, tmp_path:
 def test_the_sensitivity_table_is_in_every_report(models: Path, calibration: Path, tmp_path: Path) -> None:
     document, page = tmp_path / "r.json", tmp_path / "r.html"
     reports = ("--html", page, "--output-format", f"json={document}", "--output-format", "full")
-    done = lint(models / HEALTHY, "--calibrate", calibration, "--samples", "4", "--measure", "layers", *reports)
+    done = lint(models / HEALTHY, "--calibrate", calibration, "--samples", "4", "--measure", "layers", "-v", *reports)
     assert done.returncode == 1  # four samples are too few to ship
     for row in json.loads(document.read_text())["models"][0]["layers"]:
         for scheme in ("int8-per-tensor", "int8-per-channel"):
@@ -126,6 +126,7 @@ def test_the_sensitivity_table_is_in_every_report(models: Path, calibration: Pat
         (["--scheme", "int3"], "--scheme 'int3': choose from int8-per-tensor, int8-per-channel"),
         (["--output-format", "pdf"], "--output-format 'pdf': choose from full, concise, json, html"),
         (["--output-format", "json", "--output-format", "html"], "only one report can go to standard output"),
+        (["--verbose", "--output-format", "json"], "--verbose is for the full report"),
         (["--calibrate", "nowhere.npz"], "nowhere.npz: no such file or folder"),
         (["--preprocess", "tf"], "--preprocess has no effect without data; name it with --calibrate"),
         (["--calibrate", "random", "--crop", "9"], "--crop has no effect on --calibrate random, which is no folder"),

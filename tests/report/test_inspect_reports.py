@@ -114,16 +114,16 @@ def values(*codes: float) -> Inspection:
     return replace(inspection(), rounded=(done,))
 
 
-def text(read: Inspection, width: int = 100) -> str:
-    return render(read, ReportFormat.FULL, Look(width=width))
+def text(read: Inspection, width: int = 100, *, verbose: bool = False) -> str:
+    return render(read, ReportFormat.FULL, Look(width, verbose=verbose))
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
 @pytest.mark.parametrize("verbose", [False, True])
 def test_lines_fit_and_names_keep_their_ends(width: int, verbose: bool) -> None:
     long = tuple(f"/features/features.{n}/block/block.{n}/Conv_output_with_a_long_name_{n}" for n in range(7))
-    for read in (replace(inspection(long), verbose=verbose), one_tensor(long[0]), values(1, 2, 3)):
-        shown = text(read, width)
+    for read in (inspection(long), one_tensor(long[0]), values(1, 2, 3)):
+        shown = text(read, width, verbose=verbose)
         assert max(map(len, shown.splitlines())) <= width
         if width >= 100 and read.side_by_side is not None and not read.sheets and not read.rounded:
             assert "_name_0" in shown and "/f" in shown
@@ -145,7 +145,7 @@ def test_the_worst_come_first_and_the_rest_is_counted() -> None:
     shown = text(read)
     assert "the 3 worst of 9, by range" in shown and "and 6 more; --verbose shows all" in shown
     assert re.findall(r"^  (t\d) ", shown, re.M)[:3] == ["t8", "t7", "t6"]
-    assert "all 9, by range" in text(replace(read, verbose=True))
+    assert "all 9, by range" in text(read, verbose=True)
 
 
 def test_values_that_become_one_are_said_to() -> None:
@@ -157,7 +157,7 @@ def test_values_that_become_one_are_said_to() -> None:
 
 def test_biases_are_counted_unless_all_is_asked_for() -> None:
     assert "2 scales" not in text(inspection()) and "1 scale of biases" in text(inspection())
-    assert "Scales of biases and other constants" in text(replace(inspection(), verbose=True))
+    assert "Scales of biases and other constants" in text(inspection(), verbose=True)
 
 
 def test_random_samples_are_said_first() -> None:

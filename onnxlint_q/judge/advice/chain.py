@@ -8,7 +8,7 @@ from onnxlint_q.analysis.causes.chain import Cause, CauseKind, find_causes
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import Cure, Finding
-from onnxlint_q.judge.advice.alike import channels, multiple
+from onnxlint_q.judge.advice.phrases import channels, multiple
 from onnxlint_q.judge.facts import Cured, Facts
 
 _SCHEME = INT8_PER_TENSOR.name

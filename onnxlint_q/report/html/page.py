@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from onnxlint_q.finding import Finding, Severity
 from onnxlint_q.report import digest, tensors, words
+from onnxlint_q.report.front import Action, Why, actions, reasons
 from onnxlint_q.report.html import charts
 from onnxlint_q.report.html.charts import Point
 from onnxlint_q.report.html.table import ESTIMATE, Column, columns
@@ -85,6 +86,7 @@ class Page:
         tables: scales and activations.
         title: its file's name, with the beginning of its hash where others of the run have the same name.
         clean: nothing was found that counts, and nothing speaks against the model.
+        actions: what helps, most useful first.
     """
 
     result: ModelResult
@@ -93,6 +95,8 @@ class Page:
     clean: bool
     warnings: tuple[str, ...]
     cards: tuple[Card, ...]
+    why: tuple[Why, ...]
+    actions: tuple[Action, ...]
     tally: tuple[tuple[Severity, int], ...]
     blocks: tuple[RuleBlock, ...]
     refuted: tuple[RuleBlock, ...]
@@ -159,6 +163,8 @@ def _page(model: ModelResult, index: int, anchors: _Anchors, *, unique: bool) ->
         clean=digest.clean(model),
         warnings=words.warnings(model),
         cards=tuple(_card(model, result) for result in model.schemes),
+        why=reasons(model),
+        actions=actions(model),
         tally=digest.tally(digest.faults(kept)),
         blocks=_blocks(model, digest.group_by_damage(kept), anchors),
         refuted=_blocks(model, digest.group_by_rule(digest.refuted(model.findings)), anchors),

@@ -9,7 +9,8 @@ from rich.table import Table as Drawn
 from rich.text import Text
 
 from onnxlint_q.report import words
-from onnxlint_q.report.full import drawn, indented
+from onnxlint_q.report.formats import PLAIN, Look
+from onnxlint_q.report.full.drawing import drawn, indented
 from onnxlint_q.report.inspect import phrases
 from onnxlint_q.report.tables.layout import Table
 from onnxlint_q.workflow.reading.values import InspectedModel, Inspection, RoundedValues, TensorSheet
@@ -24,25 +25,25 @@ _LEAST_NAME = 12
 _INDENT, _WIDE, _ROOMY = 2, 2, 28
 
 
-def render(inspection: Inspection, width: int = 100, colour: bool = False) -> str:
-    """The report as text `width` columns wide, with ANSI colours if `colour`."""
-    return drawn(_report(inspection, width), width, colour)
+def render(inspection: Inspection, look: Look = PLAIN) -> str:
+    """The report as text, `look.width` columns wide."""
+    return drawn(_report(inspection, look), look.width, look.colour)
 
 
-def _report(inspection: Inspection, width: int) -> Iterator[RenderableType]:
+def _report(inspection: Inspection, look: Look) -> Iterator[RenderableType]:
     for warning in phrases.warnings(inspection):
         yield Text(f"▲ {warning}", "bold yellow")
         yield Text()
     for model in inspection.models:
         yield from _head(model)
-        yield from _spaced(_model(model, inspection, width))
+        yield from _spaced(_model(model, inspection, look))
         yield Text()
-    yield from _sides(inspection, width)
+    yield from _sides(inspection, look)
     yield Text(words.time_spent(inspection.seconds), "dim")
 
 
-def _limit(inspection: Inspection) -> int:
-    return MOST if inspection.verbose else inspection.top
+def _limit(inspection: Inspection, look: Look) -> int:
+    return MOST if look.verbose else inspection.top
 
 
 def _spaced(parts: Iterable[Iterator[RenderableType]]) -> Iterator[RenderableType]:
@@ -52,18 +53,18 @@ def _spaced(parts: Iterable[Iterator[RenderableType]]) -> Iterator[RenderableTyp
         yield from part
 
 
-def _model(model: InspectedModel, inspection: Inspection, width: int) -> Iterator[Iterator[RenderableType]]:
+def _model(model: InspectedModel, inspection: Inspection, look: Look) -> Iterator[Iterator[RenderableType]]:
     if phrases.is_whole(inspection):
-        for table in phrases.tables(model, inspection, _limit(inspection)):
-            yield _table(table, width)
-        for said in filter(None, (phrases.empty(model), phrases.left_out(model, inspection))):
+        for table in phrases.tables(model, inspection.by, _limit(inspection, look), every=look.verbose):
+            yield _table(table, look.width)
+        for said in filter(None, (phrases.empty(model), "" if look.verbose else phrases.left_out(model))):
             yield iter([Text(said, "dim")])
     for sheet in inspection.sheets:
         if sheet.path == model.path:
-            yield _sheet(sheet, model, width)
+            yield _sheet(sheet, model, look.width)
     for done in inspection.rounded:
         if done.path == model.path:
-            yield _rounded(done, width)
+            yield _rounded(done, look.width)
 
 
 def _rounded(done: RoundedValues, width: int) -> Iterator[RenderableType]:
@@ -72,12 +73,12 @@ def _rounded(done: RoundedValues, width: int) -> Iterator[RenderableType]:
         yield indented(Text(sentence, "bold"), _INDENT)
 
 
-def _sides(inspection: Inspection, width: int) -> Iterator[RenderableType]:
+def _sides(inspection: Inspection, look: Look) -> Iterator[RenderableType]:
     side = inspection.side_by_side
     if side is None or not phrases.is_whole(inspection):
         return
-    for table in phrases.side_tables(inspection, side, _limit(inspection)):
-        yield from _table(table, width)
+    for table in phrases.side_tables(inspection, side, _limit(inspection, look)):
+        yield from _table(table, look.width)
         yield Text()
     if said := phrases.no_pairs(side):
         yield Text(said, "dim")

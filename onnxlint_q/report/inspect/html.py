@@ -52,7 +52,7 @@ def _parts(inspection: Inspection) -> Iterator[_Part]:
         tables = [table for sheet in sheets for table in phrases.sheet_tables(sheet, model)]
         tables += [replace(phrases.rounded_table(done), legend=phrases.rounded_scale(done)) for done in rounded]
         if phrases.is_whole(inspection):
-            tables += phrases.tables(model, replace(inspection, verbose=True), ROWS)
+            tables += phrases.tables(model, inspection.by, ROWS, every=True)
         said = [sentence for done in rounded for sentence in phrases.rounded_sentences(done)]
         yield _Part(model, sheets, tuple(tables), tuple(said))
 

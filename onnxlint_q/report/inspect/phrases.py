@@ -46,12 +46,11 @@ def warnings(inspection: Inspection) -> tuple[str, ...]:
     return ("The model ran on random values, not on data. Ranges on real inputs may differ a lot.",) if made_up else ()
 
 
-def tables(model: InspectedModel, inspection: Inspection, limit: int | None) -> Iterator[Table]:
-    """The tables of one file: what samples showed first, then what stands in the file."""
-    by = inspection.by
+def tables(model: InspectedModel, by: str, limit: int | None, *, every: bool) -> Iterator[Table]:
+    """The tables of one file, of every pair or of those that matter: what samples showed, then what stands in it."""
     if model.activations:
         yield layout.activations(model.activations, limit, by, quantised=model.quantised)
-    parts = layout.by_kind(pair for pair in model.qparams if inspection.verbose or _matters(pair, model))
+    parts = layout.by_kind(pair for pair in model.qparams if every or _matters(pair, model))
     for place, (title, rows) in enumerate(parts):
         table = layout.qparams(rows, limit, by, title)
         yield table if place == len(parts) - 1 else replace(table, legend="")
@@ -66,9 +65,9 @@ def _matters(pair: QparamsRow, model: InspectedModel) -> bool:
     return pair.kind in layout.TOLD or not any(one.kind in layout.TOLD for one in model.qparams)
 
 
-def left_out(model: InspectedModel, inspection: Inspection) -> str:
-    """How many pairs have no table unless all rows are asked for."""
-    hidden = sum(not inspection.verbose and not _matters(pair, model) for pair in model.qparams)
+def left_out(model: InspectedModel) -> str:
+    """How many pairs have no table unless every one is asked for."""
+    hidden = sum(not _matters(pair, model) for pair in model.qparams)
     return f"{words.count(hidden, 'scale')} of biases and other constants: --verbose shows them." if hidden else ""
 
 

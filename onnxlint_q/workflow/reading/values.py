@@ -359,7 +359,6 @@ class Inspection:
     Attributes:
         top: rows of a table that a reader wants to see first.
         by: the column that they are sorted by; empty for each table's own.
-        verbose: show all rows.
         sheets: of the tensor that was named, one a file that has it.
         rounded: what values become, one a file.
         side_by_side: None for one file.
@@ -369,7 +368,6 @@ class Inspection:
     models: tuple[InspectedModel, ...]
     top: int = 5
     by: str = ""
-    verbose: bool = False
     sheets: tuple[TensorSheet, ...] = ()
     rounded: tuple[RoundedValues, ...] = ()
     side_by_side: SideBySide | None = None
