@@ -83,7 +83,9 @@ class DeviatingOperator(JumpRule):
     name: ClassVar[str] = "deviating-operator"
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
 
-    good: ClassVar[tuple[Example, ...]] = (Example(_quantised("0.1"), reference=_FLOAT, samples=_normal),)
+    good: ClassVar[tuple[Example, ...]] = (
+        Example(_quantised("0.1"), reference=_FLOAT, samples=_normal, why="Both operators compute the same."),
+    )
     bad: ClassVar[tuple[Example, ...]] = (
         Example(_quantised("1.0"), reference=_FLOAT, samples=_normal, flags=("bend",), why="The slope was lost."),
     )

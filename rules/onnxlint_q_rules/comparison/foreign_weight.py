@@ -82,7 +82,9 @@ class ForeignWeight(JumpRule):
     name: ClassVar[str] = "foreign-weight"
     severity: ClassVar[Severity] = Severity.ERROR
 
-    good: ClassVar[tuple[Example, ...]] = (Example(_QUANTISED, reference=_FLOAT, weights=_right, samples=_normal),)
+    good: ClassVar[tuple[Example, ...]] = (
+        Example(_QUANTISED, reference=_FLOAT, weights=_right, samples=_normal, why="Both weights agree."),
+    )
     bad: ClassVar[tuple[Example, ...]] = (
         Example(
             _QUANTISED,

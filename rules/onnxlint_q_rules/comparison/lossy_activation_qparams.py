@@ -90,7 +90,9 @@ class LossyActivationQparams(JumpRule):
     name: ClassVar[str] = "lossy-activation-qparams"
     supersedes: ClassVar[tuple[str, ...]] = ("QP001", "QP002")
 
-    good: ClassVar[tuple[Example, ...]] = (Example(_quantised("0.06"), reference=_FLOAT, samples=_normal),)
+    good: ClassVar[tuple[Example, ...]] = (
+        Example(_quantised("0.06"), reference=_FLOAT, samples=_normal, why="The step fits the values."),
+    )
     bad: ClassVar[tuple[Example, ...]] = (
         Example(
             _quantised("2.0"),

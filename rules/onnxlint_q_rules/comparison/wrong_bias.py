@@ -71,7 +71,9 @@ class WrongBias(JumpRule):
     name: ClassVar[str] = "wrong-bias"
     supersedes: ClassVar[tuple[str, ...]] = ("QP004",)
 
-    good: ClassVar[tuple[Example, ...]] = (Example(_quantised("0.001"), reference=_FLOAT, samples=_normal),)
+    good: ClassVar[tuple[Example, ...]] = (
+        Example(_quantised("0.001"), reference=_FLOAT, samples=_normal, why="Both files have one bias."),
+    )
     bad: ClassVar[tuple[Example, ...]] = (
         Example(
             _quantised("0.0001"),

@@ -68,7 +68,7 @@ class UnanalysedWeights(Rule):
     confidence: ClassVar[Confidence] = Confidence.HIGH
 
     min_values: int = option(
-        256, doc="number of constant values from which on they count as the node's weights", source="a 16 x 16 matrix"
+        256, doc="fewest constant values that count as the node's weights", source="a 16 x 16 matrix"
     )
 
     good: ClassVar[tuple[Example, ...]] = (

@@ -83,7 +83,9 @@ class BiasScaleMismatch(Rule):
         source="one per cent of the bias; rounding of float32 products is below 1e-6",
     )
 
-    good: ClassVar[tuple[Example, ...]] = (Example(_model("0.001, 0.002")),)
+    good: ClassVar[tuple[Example, ...]] = (
+        Example(_model("0.001, 0.002"), why="Each scale is that of the input times that of the weight."),
+    )
     bad: ClassVar[tuple[Example, ...]] = (
         Example(_model("0.001, 0.001"), flags=("conv",), why="The second channel's bias doubles once fused."),
         Example(_model("0.001"), flags=("conv",), why="The bias has one scale, the weights have two."),

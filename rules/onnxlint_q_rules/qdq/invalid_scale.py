@@ -86,10 +86,10 @@ class InvalidScale(Rule):
     severity: ClassVar[Severity] = Severity.ERROR
     confidence: ClassVar[Confidence] = Confidence.HIGH
 
-    good: ClassVar[tuple[Example, ...]] = (Example(_model("0.05")),)
+    good: ClassVar[tuple[Example, ...]] = (Example(_model("0.05"), why="The scale is a normal number above zero."),)
     bad: ClassVar[tuple[Example, ...]] = (
         Example(_model("0"), flags=("write",), why="Every value becomes infinite or NaN."),
-        Example(_model("-0.05"), flags=("write",)),
+        Example(_model("-0.05"), flags=("write",), why="A scale cannot be negative."),
         Example(
             _model("1"),
             flags=("write",),

@@ -1,7 +1,7 @@
 """An activation whose quantisation step is too coarse for its reader.
 
 Without data: a layer computes `y_c = b_c + w_c * x` and its result is stored in `[lo, hi]` (the range of the
-output's own codes, after the fused activation). Whatever the data is, `w_c * x` is worth telling apart only
+output's own codes, after the fused activation). On any data, `w_c * x` is worth telling apart only
 inside `[lo - b_c, hi - b_c]`; together with 0, which is what an input of zeros gives, that is an interval of
 width
 

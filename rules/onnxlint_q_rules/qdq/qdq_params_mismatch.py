@@ -63,7 +63,7 @@ class QdqParamsMismatch(Rule):
     )
 
     good: ClassVar[tuple[Example, ...]] = (
-        Example(_model("s, z")),
+        Example(_model("s, z"), why="Both nodes use one scale and zero point."),
         Example(_model("s2, z2"), why="The values are equal, only the names differ."),
     )
     bad: ClassVar[tuple[Example, ...]] = (

@@ -58,7 +58,7 @@ class ScaleShape(Rule):
     confidence: ClassVar[Confidence] = Confidence.HIGH
 
     good: ClassVar[tuple[Example, ...]] = (
-        Example(_model(13, 1, "0.1, 0.2, 0.3", "1, 2, 3")),
+        Example(_model(13, 1, "0.1, 0.2, 0.3", "1, 2, 3"), why="There is a scale for each channel."),
         Example(_model(13, -2, "0.1, 0.2", "0, 0"), why="A negative axis counts from the back."),
         Example(_model(10, 1, "0.1", "0"), why="One value in a vector is per tensor."),
     )

@@ -74,7 +74,9 @@ class WastedRange(Rule):
         16.0, doc="a larger quantisation range over observed range is an error", source="four bits lost"
     )
 
-    good: ClassVar[tuple[Example, ...]] = (Example(_model("0.02"), samples=_uniform),)
+    good: ClassVar[tuple[Example, ...]] = (
+        Example(_model("0.02"), samples=_uniform, why="The values use most of the codes."),
+    )
     bad: ClassVar[tuple[Example, ...]] = (
         Example(_model("0.1"), flags=("twice",), samples=_uniform, why="Only 41 of 256 codes occur."),
     )
