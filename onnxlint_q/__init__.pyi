@@ -148,11 +148,5 @@ from .judge.advice.channel_scales import (
     sqnr_by_channel as sqnr_by_channel,
 )
 from .judge.advice.chain import explained as explained
-from .judge.advice.quantizer_options import (
-    exclude as exclude,
-    exclude_named as exclude_named,
-    keep_float as keep_float,
-    quantize_static_call as quantize_static_call,
-)
 
 __version__: str

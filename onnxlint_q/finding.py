@@ -135,13 +135,15 @@ class Remedy:
         text: what to do, in words.
         otherwise: what to do where the change was tried and is not enough; the text is then no longer told.
         change: what a run can try of it.
-        snippet: the exact call for it, where the change does not give it.
+        snippet: the exact call for it, where neither the change nor the list gives it.
+        nodes_to_exclude: names of nodes that are to stay in float.
     """
 
     text: str
     otherwise: str = ""
     change: Requantisation | Conversion | None = None
     snippet: str = ""
+    nodes_to_exclude: tuple[str, ...] = ()
 
     def within(self, lead: str = "", tail: str = "") -> Remedy:
         """The same with sentences before and after it, whatever comes of trying it."""
@@ -222,6 +224,7 @@ class Finding:
         metrics: the numbers behind the message; units are in the key (`_db`, `_codes`, `_fraction`).
         remedy: what to do, in words; `advice` adds what came of trying it.
         snippet: the exact ONNX Runtime options for it, where there are any.
+        nodes_to_exclude: names of nodes that it leaves in float.
         otherwise: the remedy where that was tried and is not enough.
         change: what a run can try of the remedy.
         tried: what came of it; None where it was not tried.
@@ -253,6 +256,7 @@ class Finding:
     causes: tuple[str, ...] = ()
     cure: Cure | None = None
     otherwise: str = ""
+    nodes_to_exclude: tuple[str, ...] = ()
     change: Requantisation | Conversion | None = None
     tried: Tried | None = None
     also: tuple[str, ...] = ()

@@ -79,6 +79,10 @@ class Freer:
         """The smallest set of nodes that keeps both the weight and the result of a layer in float."""
         return _freeing((*self.weight(layer).nodes, *self._result(layer).nodes))
 
+    def listed(self, freeing: Freeing) -> tuple[str, ...]:
+        """The list that excludes what a freeing needs; empty if one of its nodes has no name to say it with."""
+        return () if freeing.unnamed else self.names(freeing.nodes)
+
     def names(self, nodes: Iterable[Node]) -> tuple[str, ...]:
         """The list that excludes these nodes, from the file as it is and after ONNX Runtime's pre-processing alike.
 

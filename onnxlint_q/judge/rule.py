@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.calls import exclude_option, quantize_static_call
 from onnxlint_q.finding import (
     Claim,
     Confidence,
@@ -115,8 +116,8 @@ class Rule(ABC):
         With a claim it starts as untested. What the data showed, that is all findings of a rule that needs calibration
         and those `measured`, is confirmed; anything else is a fact of the file.
 
-        Message and remedy become sentences: a capital first, a full stop last. A change of how the model is quantised
-        gives the snippet.
+        Message and remedy become sentences: a capital first, a full stop last. A change of how the model is quantised,
+        or a list of nodes to leave in float, gives the snippet.
         """
         advised = remedy if isinstance(remedy, Remedy) else Remedy(remedy, snippet=snippet)
         change = advised.change
@@ -130,7 +131,8 @@ class Rule(ABC):
             location=location,
             metrics=dict(metrics or {}),
             remedy=_sentence(advised.text),
-            snippet=requantised(change) if isinstance(change, Requantisation) else advised.snippet,
+            snippet=_call(advised),
+            nodes_to_exclude=advised.nodes_to_exclude,
             otherwise=_sentence(advised.otherwise),
             change=change,
             claim=claim,
@@ -141,6 +143,14 @@ class Rule(ABC):
     def options(cls) -> tuple[tuple[str, Any, str, str], ...]:
         """Name, default, meaning and source of each option."""
         return tuple((f.name, f.default, f.metadata["doc"], f.metadata["source"]) for f in fields(cls))
+
+
+def _call(remedy: Remedy) -> str:
+    if isinstance(remedy.change, Requantisation):
+        return requantised(remedy.change)
+    if remedy.nodes_to_exclude:
+        return quantize_static_call(exclude_option(remedy.nodes_to_exclude))
+    return remedy.snippet
 
 
 def _sentence(text: str) -> str:

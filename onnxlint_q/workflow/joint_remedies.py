@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_CHANNEL_OPSET, Scheme
+from onnxlint_q.calls import exclude_option, quantize_static_call
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.finding import Finding
-from onnxlint_q.judge.advice.quantizer_options import exclude_named, excludes, quantize_static_call, scheme_options
+from onnxlint_q.judge.advice.quantizer_options import scheme_options
 from onnxlint_q.judge.verdict import Judge
 from onnxlint_q.proof.joint_remedy import JointTrial, try_joint_remedy
 from onnxlint_q.workflow.record import Record
@@ -80,7 +81,7 @@ def notes(record: Record) -> Iterator[str]:
 
 def with_advice(findings: Sequence[Finding], tried: Mapping[str, JointTrial] | None) -> tuple[Finding, ...]:
     """Findings without lists of their own where one was tried for the model; else with the word that none was."""
-    return tuple(_with_advice(finding, tried or {}) if excludes(finding.snippet) else finding for finding in findings)
+    return tuple(_with_advice(finding, tried or {}) if finding.nodes_to_exclude else finding for finding in findings)
 
 
 def _with_advice(finding: Finding, tried: Mapping[str, JointTrial]) -> Finding:
@@ -93,7 +94,7 @@ def _with_advice(finding: Finding, tried: Mapping[str, JointTrial]) -> Finding:
         said = f"The nodes to leave in float are listed under the verdict on {' and '.join(helping)}."
     else:
         said = f"Leaving the worst nodes in float was tried for {' and '.join(names)} and is not enough."
-    return replace(finding, remedy=_sentence(finding.remedy, said), snippet="")
+    return replace(finding, remedy=_sentence(finding.remedy, said), snippet="", nodes_to_exclude=())
 
 
 def _sentence(text: str, said: str) -> str:
@@ -102,7 +103,7 @@ def _sentence(text: str, said: str) -> str:
 
 def _of_nodes(record: Record, trial: JointTrial, judge: Judge) -> JointRemedy:
     options = scheme_options(trial.scheme) or ()
-    return _remedy(record, trial.scheme, trial.scheme, (*options, exclude_named(trial.nodes)), trial, judge)
+    return _remedy(record, trial.scheme, trial.scheme, (*options, exclude_option(trial.nodes)), trial, judge)
 
 
 def _one_scale_a_channel(record: Record, trial: JointTrial, judge: Judge) -> JointRemedy | None:

@@ -30,7 +30,6 @@ from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, Severity, Subject
 from onnxlint_q.forecast.forecast import LAYER_UNCERTAINTY_DB, Forecast
 from onnxlint_q.graph import read_model
-from onnxlint_q.judge.advice.quantizer_options import excludes
 from onnxlint_q.judge.config import Config, Overrides
 from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.judge.own_findings import NOT_RUN, RULE_CRASHED
@@ -526,13 +525,13 @@ def test_a_scheme_that_does_not_survive_has_its_remedies_and_findings_point_to_t
     assert finer.verdict_after is SURVIVES and finer.before_db == verdicts["int8-per-tensor"].output_sqnr_db
     assert finer.after_db == verdicts["int8-per-channel"].output_sqnr_db
     assert all(remedy.coarse_only and "nodes_to_exclude=[" in remedy.snippet for remedy in lists)
-    assert not any(excludes(finding.snippet) for finding in result.findings)
+    assert not any(bool(finding.nodes_to_exclude) for finding in result.findings)
 
 
 def test_a_list_of_nodes_that_nobody_tried_is_said_to_be_untried(models: Path) -> None:
     rules = [entry.rule() for entry in load_rules()]
     result = lint(models / "unfolded_bn.onnx", rules, Config(), STATIC)
-    lists = [finding for finding in result.findings if excludes(finding.snippet)]
+    lists = [finding for finding in result.findings if bool(finding.nodes_to_exclude)]
     assert lists and all(finding.remedy.endswith("Untried.") for finding in lists)
 
 

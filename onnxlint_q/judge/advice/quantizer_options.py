@@ -6,15 +6,13 @@ and `quantize_static`; the three dots stand for the float model, the file to wri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 
-from onnxlint_q.analysis.freeing import Freeing, Freer
 from onnxlint_q.analysis.number_formats import INT4, INT8, UINT8, UINT16, NumberFormat
 from onnxlint_q.analysis.schemes import PER_CHANNEL, PER_TENSOR, Scheme
+from onnxlint_q.calls import quantize_static_call
 from onnxlint_q.finding import Requantisation, TensorRange
-from onnxlint_q.graph import Node
 
-_EXCLUDE = "nodes_to_exclude"
 _ACTIVATIONS = {
     # Not the quantiser's default, which is signed.
     UINT8: ("activation_type=QuantType.QUInt8",),
@@ -23,13 +21,6 @@ _ACTIVATIONS = {
 }
 _WEIGHTS = {INT8: (), INT4: ("weight_type=QuantType.QInt4",)}
 _SHARING = {PER_TENSOR: (), PER_CHANNEL: ("per_channel=True",)}
-# Columns of a list that stays in the line of the call, and of a line of one that does not.
-_INLINE, _WIDTH = 28, 88
-
-
-def quantize_static_call(*options: str) -> str:
-    """The call with these options; empty if one of them is, because there is then no way to say it."""
-    return f"quantize_static(..., {', '.join(options)})" if all(options) else ""
 
 
 def scheme_options(scheme: Scheme) -> tuple[str, ...] | None:
@@ -37,43 +28,6 @@ def scheme_options(scheme: Scheme) -> tuple[str, ...] | None:
     if scheme.activations not in _ACTIVATIONS or scheme.weights not in _WEIGHTS or scheme.sharing not in _SHARING:
         return None
     return (*_ACTIVATIONS[scheme.activations], *_WEIGHTS[scheme.weights], *_SHARING[scheme.sharing])
-
-
-def keep_float(freer: Freer, freeing: Freeing) -> str:
-    """The option that keeps what these nodes free in float; empty if one of them has no name to say it with."""
-    return "" if freeing.unnamed else exclude_named(freer.names(freeing.nodes))
-
-
-def exclude(nodes: Iterable[Node]) -> str:
-    """The option that keeps these nodes in float; empty if one of them has no name to say it with."""
-    return exclude_named([node.name for node in nodes])
-
-
-def exclude_named(names: Sequence[str]) -> str:
-    """The option that keeps the nodes with these names in float; empty if one of the names is."""
-    return f"{_EXCLUDE}=[{_list(names)}]" if names and all(names) else ""
-
-
-def excludes(snippet: str) -> bool:
-    """Whether a call keeps nodes in float."""
-    return _EXCLUDE in snippet
-
-
-def _list(names: Iterable[str]) -> str:
-    """The names as Python writes them, on one line if they fit, else on as many as they need."""
-    quoted = [ascii(name) for name in names]
-    line = ", ".join(quoted)
-    return line if len(line) <= _INLINE else "".join(f"\n    {row}" for row in _rows(quoted)) + "\n"
-
-
-def _rows(words: Iterable[str]) -> Iterator[str]:
-    row = ""
-    for word in words:
-        if row and len(row) + len(word) > _WIDTH:
-            yield row.rstrip()
-            row = ""
-        row += f"{word}, "
-    yield row.rstrip()
 
 
 def requantised(change: Requantisation, activations: NumberFormat | None = None) -> str:

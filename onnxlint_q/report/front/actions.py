@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from onnxlint_q.calls import exclude_option, quantize_static_call
 from onnxlint_q.finding import Finding, Requantisation
 from onnxlint_q.report import digest, words
 from onnxlint_q.report.front.cause import undermines
@@ -46,10 +47,19 @@ def actions(model: ModelResult) -> tuple[Action, ...]:
 
 
 def common_advice(findings: Iterable[Finding]) -> Finding:
-    """Of findings of one rule the first with the advice that most of them share."""
+    """Of findings of one rule the first with the advice that most of them share, its call for all of these."""
     several = tuple(findings)
     common, _ = Counter(finding.advice for finding in several).most_common(1)[0]
-    return next(finding for finding in several if finding.advice == common)
+    alike = [finding for finding in several if finding.advice == common]
+    return replace(alike[0], snippet=common_call(alike))
+
+
+def common_call(findings: Sequence[Finding]) -> str:
+    """The call for all of these findings, which advise the same; that of the first where they cannot be joined."""
+    if not all(finding.nodes_to_exclude for finding in findings):
+        return findings[0].snippet
+    nodes = dict.fromkeys(name for finding in findings for name in finding.nodes_to_exclude)
+    return quantize_static_call(exclude_option(tuple(nodes)))
 
 
 def _of(findings: Iterable[Finding]) -> Iterator[Action]:

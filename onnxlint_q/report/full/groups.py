@@ -10,6 +10,7 @@ from rich.text import Text
 
 from onnxlint_q.finding import Finding, Severity
 from onnxlint_q.report import digest, words
+from onnxlint_q.report.front.actions import common_call
 from onnxlint_q.report.full.drawing import EVIDENCE_STYLE, SEVERITY_STYLE, indented, typed
 from onnxlint_q.report.full.screen import Detail
 from onnxlint_q.report.layers import of_claim
@@ -141,14 +142,16 @@ def _advice(group: digest.Group) -> Iterator[RenderableType]:
     """What the rule advises, and for which places where it differs; then what others advise of the same damage."""
     advised: dict[tuple[str, str], list[Finding]] = {}
     for finding in group.findings:
-        advised.setdefault((finding.advice, finding.snippet), []).append(finding)
-    for (advice, snippet), findings in advised.items():
+        # Lists of nodes are joined: who follows the advice leaves all of them in float.
+        call = "" if finding.nodes_to_exclude else finding.snippet
+        advised.setdefault((finding.advice, call), []).append(finding)
+    for (advice, _), findings in advised.items():
         who = ""
         if len(advised) > 1:
             others = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
             who = f"For {words.name(findings[0].location.label, 60)}{others}: "
-        yield from _arrow(f"{who}{words.shown(advice)}" if advice else "", snippet)
-    told = {snippet for _, snippet in advised}
+        yield from _arrow(f"{who}{words.shown(advice)}" if advice else "", common_call(findings))
+    told = {finding.snippet for finding in group.findings}
     for other in (other for others in group.same for other in others):
         if other.snippet not in told:
             told.add(other.snippet)

@@ -29,14 +29,13 @@ from onnxlint_q import (
     Facts,
     Finding,
     Model,
+    Remedy,
     Rule,
     Severity,
     Silence,
     Subject,
     Trait,
-    keep_float,
     option,
-    quantize_static_call,
     trace_back,
 )
 
@@ -128,8 +127,10 @@ class InfiniteMask(Rule):
                 f"A mask of {lowest:.3g} reaches {softmax.op_type} {softmax.label!r}: one 8-bit step is {step:.3g} or "
                 "more, so closer scores share a code.",
                 metrics={"mask": lowest, "step": step},
-                remedy="Use a mask of about -100: Softmax turns it into zero as well. Or leave these nodes in float.",
-                snippet=quantize_static_call(keep_float(facts.freer, facts.freer.activation(scores))),
+                remedy=Remedy(
+                    "Use a mask of about -100: Softmax turns it into zero as well. Or leave these nodes in float.",
+                    nodes_to_exclude=facts.freer.listed(facts.freer.activation(scores)),
+                ),
                 claim=Claim(Subject.ACTIVATION, scores, INT8_PER_TENSOR.name),
             )
 

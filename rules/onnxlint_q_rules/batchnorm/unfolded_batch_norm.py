@@ -17,11 +17,10 @@ from onnxlint_q import (
     Example,
     Facts,
     Finding,
+    Remedy,
     Rule,
     Severity,
     Silence,
-    keep_float,
-    quantize_static_call,
 )
 from onnxlint_q_rules.batchnorm.gains import folds
 
@@ -119,7 +118,9 @@ block (float[N, 1, 4, 4] x) => (float[N, 2, 4, 4] y)
             yield self.finding(
                 facts.model.locate(item.node),
                 f"BatchNorm does not fold: {item.reason.value}{other}.",
-                remedy=_REMEDIES[item.reason],
-                snippet=quantize_static_call(keep_float(facts.freer, facts.freer.activation(item.node.output))),
+                remedy=Remedy(
+                    _REMEDIES[item.reason],
+                    nodes_to_exclude=facts.freer.listed(facts.freer.activation(item.node.output)),
+                ),
                 metrics={"reason": item.reason.name.lower()},
             )

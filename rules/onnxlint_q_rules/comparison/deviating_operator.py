@@ -31,8 +31,6 @@ from onnxlint_q import (
     Finding,
     Remedy,
     Silence,
-    exclude_named,
-    quantize_static_call,
 )
 from onnxlint_q_rules.comparison.jumps import JumpRule, fall
 
@@ -110,7 +108,7 @@ class DeviatingOperator(JumpRule):
                         "Compare the attributes and operands of the operator in the two files"
                         + (", and of those fused with it." if row.fused else ". If they are equal, keep it in float."),
                         # What belongs to the operator is not kept in float with it.
-                        snippet="" if row.fused else quantize_static_call(exclude_named([row.reference_node])),
+                        nodes_to_exclude=(row.reference_node,) if row.reference_node and not row.fused else (),
                     ),
                 )
 

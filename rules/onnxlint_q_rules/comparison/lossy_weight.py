@@ -41,9 +41,7 @@ from onnxlint_q import (
     Requantisation,
     Silence,
     WeightReading,
-    exclude_named,
     option,
-    quantize_static_call,
 )
 from onnxlint_q_rules.comparison.jumps import JumpRule, decibel, fall
 
@@ -177,20 +175,22 @@ class LossyWeight(JumpRule):
         return f"loses {lost} of {channels} channels" if lost else "loses too much to rounding"
 
     def _remedy(self, facts: Facts, row: ComparedRow, weight: WeightReading) -> Remedy:
-        excluded = quantize_static_call(exclude_named([row.reference_node]))
+        excluded = (row.reference_node,) if row.reference_node else ()
         if weight.excess > self.coarse_ratio:
             return Remedy(
                 "Give the weight the scale absmax / 127. Quantisers enlarge it where the int32 bias would overflow: a "
                 "larger input scale or a smaller bias avoids that. Or keep the layer in float.",
-                snippet=excluded,
+                nodes_to_exclude=excluded,
             )
         if weight.scales > 1:
-            return Remedy("Keep the layer in float: every channel has its own scale already.", snippet=excluded)
+            return Remedy(
+                "Keep the layer in float: every channel has its own scale already.", nodes_to_exclude=excluded
+            )
         if facts.model.opset < PER_CHANNEL_OPSET:
             return Remedy(
                 f"Give every output channel its own scale: export the float model at opset {PER_CHANNEL_OPSET} or "
                 "higher first. Or keep the layer in float.",
-                snippet=excluded,
+                nodes_to_exclude=excluded,
             )
         return Remedy(
             "Give every output channel its own scale. Or keep the layer in float.",

@@ -68,14 +68,13 @@ from onnxlint_q import (
     Metric,
     Node,
     QuantizedTensor,
+    Remedy,
     Rule,
     Severity,
     Silence,
     Trait,
-    exclude,
     grid,
     option,
-    quantize_static_call,
 )
 from onnxlint_q_rules.qdq.pairs import Pairs, where
 from onnxlint_q_rules.qdq.readings import Reading, channel_norm, tightest_readings
@@ -259,10 +258,11 @@ gate (float[1, 8] x) => (float[1, 8] y)
             f"One step of {pair.tensor!r} ({held.scale:.3g}) is too coarse for {reader}: about {max(sqnr, 0):.0f} dB "
             "SQNR are left there"
         )
-        remedy, snippet = f"{_AGAIN} {_OUTLIERS}", ""
+        remedy = Remedy(f"{_AGAIN} {_OUTLIERS}")
         if reading.node.operator.has(Trait.SCORES) and held.low < -_MASK:
             producer = facts.model.producer(pair.tensor)
-            remedy, snippet = _UNMASK, quantize_static_call(exclude([*([producer] if producer else []), reading.node]))
+            names = tuple(node.name for node in (producer, reading.node) if node is not None)
+            remedy = Remedy(_UNMASK, nodes_to_exclude=names if all(names) else ())
         return self.finding(
             where(facts.model, pair),
             message,
@@ -276,7 +276,6 @@ gate (float[1, 8] x) => (float[1, 8] y)
                 "reader": reading.node.label,
             },
             remedy=remedy,
-            snippet=snippet,
         )
 
     def _tested(self, finding: Finding, usage: Usage, reading: Reading, seen: Mapping[str, Usage]) -> Finding:

@@ -31,17 +31,16 @@ from onnxlint_q import (
     Finding,
     LayerFacts,
     Metric,
+    Remedy,
     Rule,
     Severity,
     Silence,
     Subject,
     Weights,
     harmless,
-    keep_float,
     locate,
     option,
     outlook,
-    quantize_static_call,
     sqnr_by_channel,
 )
 
@@ -221,9 +220,11 @@ class InChannelOutlier(Rule):
         return self.finding(
             locate(facts, layer),
             message,
-            remedy="Keep the layer in float or give it 16-bit weights. If the float model does not need the outlier, "
-            "clip it.",
-            snippet=quantize_static_call(keep_float(facts.freer, facts.freer.layer(layer.output))),
+            remedy=Remedy(
+                "Keep the layer in float or give it 16-bit weights. If the float model does not need the outlier, "
+                "clip it.",
+                nodes_to_exclude=facts.freer.listed(facts.freer.layer(layer.output)),
+            ),
             metrics={**metrics, "forecast_db": view.forecast_db},
             claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
             severity=view.severity,
