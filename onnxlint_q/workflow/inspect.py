@@ -35,7 +35,6 @@ from onnxlint_q.workflow.reading.values import (
     Inspection,
     RoundedValues,
     SideBySide,
-    TensorSheet,
 )
 from onnxlint_q.workflow.reading.weights import norm_rows, weight_rows
 
@@ -120,11 +119,9 @@ def inspect(
     if request.source is not None:
         seconds["run"] = time.perf_counter() - read
     return Inspection(
-        models=tuple(file.told for file in files),
+        models=tuple(_told(files, request)),
         top=request.top,
         by=request.by,
-        sheets=tuple(_sheets(files, request.tensor)) if not request.values else (),
-        rounded=tuple(_rounded(files, request)) if request.values else (),
         side_by_side=_sides(files, request) if not request.tensor else None,
         seconds=seconds,
     )
@@ -215,30 +212,31 @@ def _all_rows(told: InspectedModel) -> Iterator[object]:
     yield from (*told.qparams, *told.activations, *told.weights, *told.norms)
 
 
-def _sheets(files: Sequence[_File], name: str) -> Iterator[TensorSheet]:
+def _told(files: Sequence[_File], request: InspectRequest) -> Iterator[InspectedModel]:
+    """Each file, with what was asked of one tensor."""
+    if request.values:
+        for file, rounded in zip(files, _rounded(files, request), strict=True):
+            yield replace(file.told, rounded=rounded)
+        return
     for file in files:
-        sheet = tensor_sheet(file.measured, file.told, file.observations, name) if name else None
-        if sheet is not None:
-            yield sheet
+        sheet = tensor_sheet(file.measured, file.told, file.observations, request.tensor) if request.tensor else None
+        yield replace(file.told, sheet=sheet)
 
 
-def _rounded(files: Sequence[_File], request: InspectRequest) -> Iterator[RoundedValues]:
+def _rounded(files: Sequence[_File], request: InspectRequest) -> Sequence[RoundedValues | None]:
     """In each file that has a scale for it; only where none has, that is an error."""
     problems: list[UsageError] = []
-    told = 0
+    told: list[RoundedValues | None] = []
     for file in files:
         try:
-            done = rounded_values(
-                file.measured, file.scales, request.tensor or _worst(file, request.by), request.values
-            )
+            name = request.tensor or _worst(file, request.by)
+            told.append(rounded_values(file.measured, file.scales, name, request.values))
         except UsageError as error:
             problems.append(error)
-            continue
-        if done is not None:
-            told += 1
-            yield done
-    if problems and not told:
+            told.append(None)
+    if problems and not any(told):
         raise problems[0]
+    return told
 
 
 def _worst(file: _File, by: str) -> str:

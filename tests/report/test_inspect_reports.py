@@ -96,7 +96,6 @@ def inspection(names: tuple[str, ...] = ("stem", "head"), path: str = "folder/ne
 def one_tensor(name: str) -> Inspection:
     whole = inspection((name,))
     sheet = TensorSheet(
-        "folder/net.onnx",
         name,
         (("shape", name),),
         (pair(name),),
@@ -105,13 +104,14 @@ def one_tensor(name: str) -> Inspection:
         (norm(name),),
         ((3, -1, 2),),
     )
-    return replace(whole, sheets=(sheet,))
+    return replace(whole, models=(replace(whole.models[0], sheet=sheet), whole.models[1]))
 
 
 def values(*codes: float) -> Inspection:
     told = tuple(Rounded(value, code, 2.5 * code, False) for value, code in zip((7.0, 7.5, 9.0), codes, strict=True))
-    done = RoundedValues("folder/net.onnx", "head", "int8", 2.5, 24, -380, 257, "the file", told)
-    return replace(inspection(), rounded=(done,))
+    done = RoundedValues("head", "int8", 2.5, 24, -380, 257, "the file", told)
+    whole = inspection()
+    return replace(whole, models=(replace(whole.models[0], rounded=done), whole.models[1]))
 
 
 def text(read: Inspection, width: int = 100, *, verbose: bool = False) -> str:
@@ -206,6 +206,19 @@ def test_a_page_is_bounded_and_says_so() -> None:
 def test_a_page_names_no_folders() -> None:
     for read in (inspection(), one_tensor("stem"), values(1, 2, 3)):
         assert "folder/" not in render(read, ReportFormat.HTML)
+
+
+def test_two_files_of_one_name_each_tell_their_own() -> None:
+    """A page names no folders, so their names are one."""
+    read = one_tensor("stem")
+    first, second = read.models
+    assert first.sheet is not None and first.path != second.path
+    two = replace(read, models=(first, replace(second, sheet=replace(first.sheet, facts=(("shape", "another"),)))))
+    for form in (ReportFormat.FULL, ReportFormat.HTML):
+        shown = render(two, form).partition('id="data"')[0]
+        assert shown.count("another") == 1
+    alone = render(read, ReportFormat.HTML)
+    assert alone.count('<section aria-label="stem"') == 1
 
 
 def test_json_has_all_rows_and_every_figure_is_finite() -> None:

@@ -59,16 +59,14 @@ def _model(model: InspectedModel, inspection: Inspection, look: Look) -> Iterato
             yield _table(table, look.width)
         for said in filter(None, (phrases.empty(model), "" if look.verbose else phrases.left_out(model))):
             yield iter([Text(said, "dim")])
-    for sheet in inspection.sheets:
-        if sheet.path == model.path:
-            yield _sheet(sheet, model, look.width)
-    for done in inspection.rounded:
-        if done.path == model.path:
-            yield _rounded(done, look.width)
+    if model.sheet is not None:
+        yield _sheet(model.sheet, model, look.width)
+    if model.rounded is not None:
+        yield _rounded(model.rounded, model, look.width)
 
 
-def _rounded(done: RoundedValues, width: int) -> Iterator[RenderableType]:
-    yield from _table(phrases.rounded_table(done), width, phrases.rounded_scale(done))
+def _rounded(done: RoundedValues, model: InspectedModel, width: int) -> Iterator[RenderableType]:
+    yield from _table(phrases.rounded_table(done, model), width, phrases.rounded_scale(done))
     for sentence in phrases.rounded_sentences(done):
         yield indented(Text(sentence, "bold"), _INDENT)
 

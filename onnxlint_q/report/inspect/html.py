@@ -11,7 +11,7 @@ from onnxlint_q.report.html import embed, environment
 from onnxlint_q.report.inspect import phrases
 from onnxlint_q.report.inspect.json import render_compact
 from onnxlint_q.report.tables.layout import ROWS, Table
-from onnxlint_q.workflow.reading.values import CalibrationSummary, InspectedModel, Inspection, TensorSheet
+from onnxlint_q.workflow.reading.values import CalibrationSummary, InspectedModel, Inspection
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,6 @@ class _Part:
     """One file on the page."""
 
     model: InspectedModel
-    sheets: tuple[TensorSheet, ...]
     tables: tuple[Table, ...]
     sentences: tuple[str, ...]
 
@@ -47,14 +46,16 @@ def render(inspection: Inspection) -> str:
 def _parts(inspection: Inspection) -> Iterator[_Part]:
     """A page has room: of every table it tells all rows up to `ROWS`."""
     for model in inspection.models:
-        sheets = tuple(sheet for sheet in inspection.sheets if sheet.path == model.path)
-        rounded = [done for done in inspection.rounded if done.path == model.path]
-        tables = [table for sheet in sheets for table in phrases.sheet_tables(sheet, model)]
-        tables += [replace(phrases.rounded_table(done), legend=phrases.rounded_scale(done)) for done in rounded]
+        tables: list[Table] = []
+        sentences: tuple[str, ...] = ()
         if phrases.is_whole(inspection):
             tables += phrases.tables(model, inspection.by, ROWS, every=True)
-        said = [sentence for done in rounded for sentence in phrases.rounded_sentences(done)]
-        yield _Part(model, sheets, tuple(tables), tuple(said))
+        if model.sheet is not None:
+            tables += phrases.sheet_tables(model.sheet, model)
+        if (done := model.rounded) is not None:
+            tables.append(replace(phrases.rounded_table(done, model), legend=phrases.rounded_scale(done)))
+            sentences = tuple(phrases.rounded_sentences(done))
+        yield _Part(model, tuple(tables), sentences)
 
 
 def _published(inspection: Inspection) -> Inspection:
@@ -65,8 +66,6 @@ def _published(inspection: Inspection) -> Inspection:
             replace(model, path=words.file_name(model.path), calibration=_source(model.calibration))
             for model in inspection.models
         ),
-        sheets=tuple(replace(sheet, path=words.file_name(sheet.path)) for sheet in inspection.sheets),
-        rounded=tuple(replace(done, path=words.file_name(done.path)) for done in inspection.rounded),
     )
 
 

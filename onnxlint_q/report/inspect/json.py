@@ -44,8 +44,8 @@ def document(inspection: Inspection) -> dict[str, Json]:
         "version": VERSION,
         "tool": tool(),
         "models": [_model(model) for model in inspection.models],
-        "tensor": [_sheet(sheet) for sheet in inspection.sheets],
-        "values": [_rounded(values) for values in inspection.rounded],
+        "tensor": [_sheet(model.sheet, model) for model in inspection.models if model.sheet is not None],
+        "values": [_rounded(model.rounded, model) for model in inspection.models if model.rounded is not None],
         "side_by_side": _sides(side) if side is not None else None,
     }
 
@@ -66,9 +66,9 @@ def _model(model: InspectedModel) -> Json:
     }
 
 
-def _sheet(sheet: TensorSheet) -> Json:
+def _sheet(sheet: TensorSheet, model: InspectedModel) -> Json:
     return {
-        "path": text(sheet.path),
+        "path": text(model.path),
         "name": text(sheet.name),
         "facts": [{"what": what, "value": text(value)} for what, value in sheet.facts],
         "qparams": [qparams_document(row) for row in sheet.qparams],
@@ -81,9 +81,9 @@ def _sheet(sheet: TensorSheet) -> Json:
     }
 
 
-def _rounded(done: RoundedValues) -> Json:
+def _rounded(done: RoundedValues, model: InspectedModel) -> Json:
     return {
-        "path": text(done.path),
+        "path": text(model.path),
         "tensor": text(done.tensor),
         "dtype": done.dtype,
         "scale": number(done.scale),

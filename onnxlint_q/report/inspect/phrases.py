@@ -126,23 +126,18 @@ def _channels(norm: NormRow) -> Table:
     )
 
 
-def rounded_title(done: RoundedValues) -> str:
-    """`Values at 'x' of a.onnx: uint8, scale 2.531, zero point 24, from -61.2 to 584`."""
-    return f"Values at {words.name(done.tensor, 60)} of {words.name(words.file_name(done.path), 40)}"
-
-
 def rounded_scale(done: RoundedValues) -> str:
-    """The scale and the zero point, and where they come from."""
+    """`uint8, scale 2.531, zero point 24, range -61.2 to 584; from the file`."""
     return (
         f"{done.dtype}, scale {words.significant(done.scale, 6)}, zero point {done.zero_point}, range "
         f"{brief(done.low)} to {brief(done.high)}; from {done.origin}"
     )
 
 
-def rounded_table(done: RoundedValues) -> Table:
+def rounded_table(done: RoundedValues, model: InspectedModel) -> Table:
     """What each value becomes."""
     return Table(
-        title=rounded_title(done),
+        title=f"Values at {words.name(done.tensor, 60)} of {words.name(words.file_name(model.path), 40)}",
         subject="value",
         kind="",
         headings=(

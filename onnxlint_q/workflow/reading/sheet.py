@@ -73,7 +73,6 @@ def tensor_sheet(
         next((observations.tensors[key] for key in same if key in observations.tensors), None) if observations else None
     )
     return TensorSheet(
-        path=told.path,
         name=name,
         facts=tuple(_facts(measured, sorted(tensors), named)),
         qparams=tuple(row for row in told.qparams if row.tensor in same or row.codes in same),
@@ -144,13 +143,13 @@ def rounded_values(measured: Measured, scales: Scales, name: str, values: Sequen
                 f"--values: {name[:200]!r} of {model.name} has no one scale and zero point of integers: there is one a "
                 "channel or block, or they are known at run time only; name another tensor"
             )
-        return _rounded(model.name, stored_name(model, found), held, "the file", values)
+        return _rounded(stored_name(model, found), held, "the file", values)
     if made is None:
         raise UsageError(
             f"--values: nothing in {model.name} says which scale {name[:200]!r} has; name a tensor that is quantised, "
             "or for a float model give samples with --calibrate"
         )
-    return _rounded(model.name, made.tensor, _grid(made), "the quantiser, ranges of the samples", values)
+    return _rounded(made.tensor, _grid(made), "the quantiser, ranges of the samples", values)
 
 
 def _grid(made: ActivationScale) -> Grid:
@@ -161,11 +160,10 @@ def _names(measured: Measured, pair: QuantizedTensor) -> set[str]:
     return {pair.tensor, pair.codes, stored_name(measured.model, pair), pair.node.output}
 
 
-def _rounded(path: str, tensor: str, held: Grid, origin: str, values: Sequence[float]) -> RoundedValues:
+def _rounded(tensor: str, held: Grid, origin: str, values: Sequence[float]) -> RoundedValues:
     exact = np.asarray(values, np.float32)
     low, high = held.bounds
     return RoundedValues(
-        path=path,
         tensor=tensor,
         dtype=held.number.name,
         scale=held.scale,

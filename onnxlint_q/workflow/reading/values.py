@@ -249,7 +249,6 @@ class RoundedValues:
         origin: where scale and zero point come from: the file, or the quantiser with the ranges of the samples.
     """
 
-    path: str
     tensor: str
     dtype: str
     scale: float
@@ -270,7 +269,6 @@ class TensorSheet:
         channels: with data, the channels with the widest range: index, smallest and largest value.
     """
 
-    path: str
     name: str
     facts: tuple[tuple[str, str], ...]
     qparams: tuple[QparamsRow, ...] = ()
@@ -289,6 +287,8 @@ class InspectedModel:
         quantised: the format is none of floats, so that qparams are told and not weights.
         calibration: None where nothing was run.
         notes: what is not told and why.
+        sheet: of the tensor that was named; None where none was, or the file has none of this name.
+        rounded: what the values that were given become; None where none were, or the file has no scale for them.
     """
 
     path: str
@@ -303,6 +303,8 @@ class InspectedModel:
     norms: tuple[NormRow, ...] = ()
     calibration: CalibrationSummary | None = None
     notes: tuple[str, ...] = ()
+    sheet: TensorSheet | None = None
+    rounded: RoundedValues | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,8 +361,6 @@ class Inspection:
     Attributes:
         top: rows of a table that a reader wants to see first.
         by: the column that they are sorted by; empty for each table's own.
-        sheets: of the tensor that was named, one a file that has it.
-        rounded: what values become, one a file.
         side_by_side: None for one file.
         seconds: wall time by stage.
     """
@@ -368,7 +368,15 @@ class Inspection:
     models: tuple[InspectedModel, ...]
     top: int = 5
     by: str = ""
-    sheets: tuple[TensorSheet, ...] = ()
-    rounded: tuple[RoundedValues, ...] = ()
     side_by_side: SideBySide | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def sheets(self) -> tuple[TensorSheet, ...]:
+        """Of the tensor that was named, one a file that has it."""
+        return tuple(model.sheet for model in self.models if model.sheet is not None)
+
+    @property
+    def rounded(self) -> tuple[RoundedValues, ...]:
+        """What values become, one a file that has a scale for them."""
+        return tuple(model.rounded for model in self.models if model.rounded is not None)
