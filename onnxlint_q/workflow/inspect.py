@@ -201,15 +201,14 @@ def _notes(measured: Measured, told: InspectedModel, seen: Observations | None) 
 
 def _check_column(by: str, files: Sequence[_File]) -> None:
     """Raise UsageError for a column that no table of these files has."""
-    kinds = {type(row) for file in files for row in _all_rows(file.told)}
-    known = tuple(dict.fromkeys(name for kind in kinds for name in columns_of(kind)))
-    if by and kinds and by not in known:
+    known = {name for file in files for rows in _tables(file.told) for name in columns_of(rows)}
+    if by and known and by not in known:
         needs = "; with --calibrate there are more" if not any(file.told.activations for file in files) else ""
         raise UsageError(f"--by {by}: no table here has this column; choose from {', '.join(sorted(known))}{needs}")
 
 
-def _all_rows(told: InspectedModel) -> Iterator[object]:
-    yield from (*told.qparams, *told.activations, *told.weights, *told.norms)
+def _tables(told: InspectedModel) -> tuple[Sequence[object], ...]:
+    return told.qparams, told.activations, told.weights, told.norms
 
 
 def _told(files: Sequence[_File], request: InspectRequest) -> Iterator[InspectedModel]:

@@ -191,7 +191,7 @@ def side_tables(inspection: Inspection, side: SideBySide, limit: int | None) -> 
         Heading("second /\nfirst", "the second over the first"),
     )
     yield Table(
-        title=f"By depth: largest {side.figure} of {side.of} in each part of the network",
+        title=f"By depth: worst {side.figure} of {side.of} in each part of the network",
         subject="depth",
         kind="",
         headings=(

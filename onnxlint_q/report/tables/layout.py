@@ -76,7 +76,7 @@ def activations(rows: Sequence[ActivationRow], limit: int | None, by: str = "", 
     """What the samples showed of tensors, the worst first; `quantised` says where scales come from."""
     origin = "of the file" if quantised else "what quantize_static gives it (uint8, min-max)"
     return Table(
-        title=_title("Activations", ActivationRow, by, len(rows), limit),
+        title=_title("Activations", rows, by, limit),
         subject="tensor",
         kind="made by",
         headings=(
@@ -118,7 +118,7 @@ def qparams(rows: Sequence[QparamsRow], limit: int | None, by: str = "", what: s
     )
     cut = Heading("clipped\n%", "values more than half a step outside the range, percent")
     return Table(
-        title=_title(what, QparamsRow, by, len(rows), limit),
+        title=_title(what, rows, by, limit),
         subject="tensor",
         kind="type",
         headings=(
@@ -156,7 +156,7 @@ def _scale(row: QparamsRow) -> Cell:
     if row.scales == 1:
         return _figure(row.largest_scale)
     low, high = (words.significant(value, 2) for value in (row.smallest_scale, row.largest_scale))
-    return Cell(f"{low}-{high}", f"{row.largest_scale:.6g}")
+    return Cell(low if low == high else f"{low}-{high}", f"{row.largest_scale:.6g}")
 
 
 def _zero_point(row: QparamsRow) -> Cell:
@@ -192,7 +192,7 @@ def weights(rows: Sequence[WeightRow], limit: int | None, by: str = "") -> Table
         for side in (("stored", "folded") if folds else ("",))
     ]
     return Table(
-        title=_title("Weights", WeightRow, by, len(rows), limit),
+        title=_title("Weights", rows, by, limit),
         subject="layer",
         kind="operator",
         headings=(*headings, Heading("widest\nchannel", "index of the channel with the largest weight")),
@@ -219,7 +219,7 @@ def _of(side: WeightFigures, name: str) -> float:
 def norms(rows: Sequence[NormRow], limit: int | None, by: str = "") -> Table:
     """Gamma and gain of BatchNormalizations, the worst first."""
     return Table(
-        title=_title("BatchNorm gamma", NormRow, by, len(rows), limit),
+        title=_title("BatchNorm gamma", rows, by, limit),
         subject="BatchNormalization",
         kind="folds",
         headings=(
@@ -252,12 +252,12 @@ def _times(ratio: float) -> str:
     return f"{words.significant(ratio, 3)}×" if ratio < 1000 else f"{ratio:.0f}×"
 
 
-def _title(what: str, kind: type, by: str, total: int, limit: int | None) -> str:
-    """`Activations: the 5 worst of 53 by range`."""
-    if total == 1:
+def _title(what: str, rows: Sequence[object], by: str, limit: int | None) -> str:
+    """`Activations: the 5 worst of 53, by range`."""
+    if len(rows) <= 1:
         return what
-    name, _ = column_of(kind, by)
-    return f"{what}: {_some(total, limit)}, by {name}"
+    name, _ = column_of(rows, by)
+    return f"{what}: {_some(len(rows), limit)}, by {name}"
 
 
 def _some(total: int, limit: int | None) -> str:

@@ -71,15 +71,16 @@ COLUMNS = tuple(dict.fromkeys(name for table in _TABLES.values() for name in tab
 """All names, as `--by` takes them."""
 
 
-def columns_of(kind: type) -> Mapping[str, Column]:
-    """The columns of a kind of rows, its default first."""
-    return _TABLES[kind]
+def columns_of(rows: Sequence[object]) -> tuple[str, ...]:
+    """The columns in which some of these rows, all of one kind, have a figure."""
+    known = _TABLES[type(rows[0])] if rows else {}
+    return tuple(name for name, column in known.items() if any(column.shown(row) is not None for row in rows))
 
 
-def column_of(kind: type, by: str) -> tuple[str, Column]:
-    """The column to sort by: the one that was asked for, or where these rows have none of that name the default."""
-    columns = columns_of(kind)
-    name = by if by in columns else next(iter(columns))
+def column_of(rows: Sequence[object], by: str) -> tuple[str, Column]:
+    """The column to sort by: the one that was asked for, or where these rows have no figure there their default."""
+    columns = _TABLES[type(rows[0])]
+    name = by if by in columns_of(rows) else next(iter(columns))
     return name, columns[name]
 
 
@@ -87,5 +88,5 @@ def worst_first(rows: Sequence[Any], by: str) -> tuple[Any, ...]:
     """Rows of one kind, the worst first; those that are alike stay in data order."""
     if not rows:
         return ()
-    _, column = column_of(type(rows[0]), by)
+    _, column = column_of(rows, by)
     return tuple(sorted(rows, key=column.badness, reverse=True))

@@ -12,7 +12,7 @@ from onnxlint_q.analysis.pairing.match import Pairing, pair
 from onnxlint_q.analysis.pairing.skeleton import skeleton
 from onnxlint_q.errors import ModelError
 from onnxlint_q.graph import Role
-from onnxlint_q.workflow.reading.columns import column_of
+from onnxlint_q.workflow.reading.columns import Column, column_of
 from onnxlint_q.workflow.reading.values import InspectedModel, Side, SideBySide, SidePair, WeightRow
 from onnxlint_q.workflow.reading.weights import weight_rows
 
@@ -22,22 +22,27 @@ PARTS = 10
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """A row with what it is called and its figure."""
+    """A row with what it is called, its figure, and how bad that is."""
 
     name: str
     value: float
+    badness: float
 
 
-def side_by_side(files: tuple[Measured, Measured], told: tuple[InspectedModel, InspectedModel], by: str) -> SideBySide:
-    """Both files by one figure: of activations if samples ran, else of their scales, else of weights."""
+def side_by_side(
+    files: tuple[Measured, Measured], told: tuple[InspectedModel, InspectedModel], by: str
+) -> SideBySide | None:
+    """Both files by one figure: of activations if samples ran, else of their scales, else of weights.
+
+    None where neither file has any of these.
+    """
     of, rows = _comparable(files, told)
-    kind = next((type(row) for side in rows for row in side), WeightRow)
-    figure, column = column_of(kind, by)
-    first, second = (
-        [_Named(_name(row), value) for row in side if (value := column.shown(row)) is not None and math.isfinite(value)]
-        for side in rows
-    )
-    partner, paired_by = _partners(files, kind, first, second)
+    every = [row for side in rows for row in side]
+    if not every:
+        return None
+    figure, column = column_of(every, by)
+    first, second = ([one for row in side if (one := _named(row, column)) is not None] for side in rows)
+    partner, paired_by = _partners(files, type(every[0]), first, second)
     named = [SidePair(b.name, Side(a.name, a.value), Side(b.name, b.value)) for a, b in partner]
     return SideBySide(
         figure=figure,
@@ -60,22 +65,26 @@ def _comparable(
     return "folded weights", (weight_rows(files[0]), weight_rows(files[1]))
 
 
-def _name(row: Any) -> str:
-    return str(row.output if isinstance(row, WeightRow) else row.tensor)
+def _named(row: Any, column: Column) -> _Named | None:
+    """None of a row without a figure that can be compared."""
+    value = column.shown(row)
+    if value is None or not math.isfinite(value):
+        return None
+    return _Named(row.output if isinstance(row, WeightRow) else row.tensor, value, column.badness(row))
 
 
 def _depth(first: Sequence[_Named], second: Sequence[_Named]) -> Iterator[SidePair]:
     parts = min(PARTS, max(len(first), len(second)))
     for part in range(parts):
         start, end = round(100 * part / parts), round(100 * (part + 1) / parts)
-        yield SidePair(f"{start}-{end} %", _widest(first, part, parts), _widest(second, part, parts))
+        yield SidePair(f"{start}-{end} %", _worst(first, part, parts), _worst(second, part, parts))
 
 
-def _widest(rows: Sequence[_Named], part: int, parts: int) -> Side | None:
-    """Of the rows in one part of the depth the one with the largest figure."""
+def _worst(rows: Sequence[_Named], part: int, parts: int) -> Side | None:
+    """Of the rows in one part of the depth the one with the worst figure."""
     inside = [row for place, row in enumerate(rows) if place * parts // len(rows) == part]
-    widest = max(inside, key=lambda row: row.value, default=None)
-    return Side(widest.name, widest.value) if widest is not None else None
+    worst = max(inside, key=lambda row: row.badness, default=None)
+    return Side(worst.name, worst.value) if worst is not None else None
 
 
 def _partners(

@@ -342,7 +342,7 @@ class SideBySide:
 
     Attributes:
         figure: what is compared, in words, and `of` which tensors.
-        depth: the widest tensor of each tenth of the depth, from the input on.
+        depth: the worst tensor of each tenth of the depth, from the input on.
         named: tensors that are the same in both, by name or by what they compute; those that differ most first.
         paired_by: how `named` were found, in words.
     """

@@ -49,7 +49,7 @@ def _figures(weight: WeightStatistics) -> WeightFigures:
 
 
 def norm_rows(measured: Measured) -> tuple[NormRow, ...]:
-    """A row for each BatchNormalization with constant parameters, in data order."""
+    """A row for each BatchNormalization with channels and constant parameters, in data order."""
     return tuple(_norms(measured))
 
 
@@ -62,32 +62,33 @@ def _norms(measured: Measured) -> Iterator[NormRow]:
     }
     blocked = {one.node: one.reason.value for one in measured.blocked}
     for node in measured.model.nodes_of("BatchNormalization"):
-        if node in folds:
-            norm, layer = folds[node]
+        norm, layer = folds.get(node) or (batch_norm(measured.model, node), None)
+        if norm is None or not norm.gain.size:
+            continue
+        if layer is not None:
             yield _norm(norm, layer.node.name or layer.output, "")
-        elif (stays := batch_norm(measured.model, node)) is not None:
-            yield _norm(stays, "", blocked.get(node, ""))
+        else:
+            yield _norm(norm, "", blocked.get(node, ""))
 
 
 def _norm(norm: BatchNorm, layer: str, blocked: str) -> NormRow:
     gains, magnitude = compare_gains(norm), np.abs(norm.gain)
     largest = np.argsort(-np.nan_to_num(gains.ratio, nan=np.inf), kind="stable")
     outliers = [index for index in largest.tolist() if not gains.ratio[index] < OUTLIER]
-    ratio = float(gains.ratio.max()) if gains.ratio.size else 1.0
-    high = float(magnitude.max()) if magnitude.size else 0.0
+    high, ratio = float(magnitude.max()), float(gains.ratio.max())
     return NormRow(
         node=norm.node.name,
         output=norm.node.output,
         channels=norm.gain.size,
         folds_into=layer,
         blocked=blocked,
-        gamma_low=float(norm.gamma.min(initial=np.inf)),
-        gamma_high=float(norm.gamma.max(initial=-np.inf)),
-        gamma_mean=float(norm.gamma.mean()) if norm.gamma.size else 0.0,
-        gamma_std=float(norm.gamma.std()) if norm.gamma.size else 0.0,
-        gain_low=float(magnitude.min(initial=np.inf)),
+        gamma_low=float(norm.gamma.min()),
+        gamma_high=float(norm.gamma.max()),
+        gamma_mean=float(norm.gamma.mean()),
+        gamma_std=float(norm.gamma.std()),
+        gain_low=float(magnitude.min()),
         gain_high=high,
-        median_gain=high / ratio if ratio > 0 else 0.0,
+        median_gain=high / ratio if ratio else 0.0,
         ratio=ratio,
         outliers=tuple(
             GainRow(
