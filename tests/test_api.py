@@ -370,10 +370,28 @@ def test_one_tensor_is_told_and_values_become_codes(models: Path) -> None:
     zero, largest = rounded.values
     assert zero.back == 0.0 and largest.saturated and largest.code == 127
     assert worst.high is not None and largest.back == pytest.approx(worst.high)
+    for values in ("7", ["a"], [None], [10**400], [float("nan")], [float("-inf")], 7):
+        with pytest.raises(UsageError, match=r"^values: "):
+            inspect(models / INT8, values=values)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="nowhere"):
         inspect(models / INT8, tensor="nowhere")
     with pytest.raises(ModelError, match="no such file"):
         inspect("nowhere.onnx")
+
+
+def test_counts_are_whole_numbers(models: Path, arrays: dict[str, Any]) -> None:
+    for counts in ({"samples": 2.5}, {"samples": "2"}, {"trials": 2.5}):
+        with pytest.raises(UsageError, match=r": give a whole number$"):
+            lint(models / GOOD, arrays, **counts)
+
+
+def test_the_working_directory_may_be_gone(known: ModelResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for form in ("sarif", "github"):
+        assert known.path in render(known, form)
 
 
 def test_what_cannot_be_compared_raises(models: Path, arrays: dict[str, Any]) -> None:
@@ -393,6 +411,9 @@ def test_reports_of_one_and_of_several(models: Path, known: ModelResult) -> None
     assert both.startswith(render(known, "concise").splitlines()[0])
     assert f"{GOOD}: " in both and f"{GOOD}: " not in render(known, "concise")
     assert "\x1b[" in render(known, colour=True) and "\x1b[" not in render(known)
+    assert len(render(known, verbose=True)) > len(render(known))
+    with pytest.raises(UsageError, match="a str among results of lint"):
+        render(["a.onnx"])  # type: ignore[list-item]
     with pytest.raises(UsageError, match=r"^report format 'pdf': choose from full, concise, json, html"):
         render(known, "pdf")
 

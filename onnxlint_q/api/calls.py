@@ -6,6 +6,7 @@ never the program that asked. Nothing that is given is changed, and what comes b
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -207,7 +208,7 @@ def inspect(
         source=wanted.source if wanted is not None else None,
         samples=wanted.samples if wanted is not None else 0,
         tensor=tensor,
-        values=tuple(values),
+        values=_finite(values),
         fresh=True,
     )
     with ExitStack() as files:
@@ -222,6 +223,7 @@ def render(
     *,
     width: int = 100,
     colour: bool = False,
+    verbose: bool = False,
 ) -> str:
     """A report as text, as the command line writes it.
 
@@ -234,20 +236,36 @@ def render(
         report_format: as `--output-format`.
         width: columns of the format `full`.
         colour: with ANSI colours, in the format `full`.
+        verbose: in the format `full`, every place, table and note, not the first screen alone.
 
     Raises:
-        UsageError: there is no such format.
+        UsageError: there is no such format, or what was given is no result.
     """
     known = INSPECTION_FORMATS if isinstance(found, Inspection) else tuple(ReportFormat)
     if report_format not in known:
         raise UsageError(f"report format {report_format!r}: choose from {', '.join(known)}")
-    form, look = ReportFormat(report_format), Look(width, colour)
+    form, look = ReportFormat(report_format), Look(width, colour, verbose)
     if isinstance(found, Comparison):
         return render_comparison(found, form, look)
     if isinstance(found, Inspection):
         return render_inspection(found, form, look)
     models = (found,) if isinstance(found, ModelResult) else tuple(found)
+    other = next((type(one).__name__ for one in models if not isinstance(one, ModelResult)), None)
+    if other is not None:
+        raise UsageError(f"a {other} among results of lint: give what lint gave, or one comparison or inspection alone")
     return render_run(Run(models), form, look)
+
+
+def _finite(values: Iterable[float] | str) -> tuple[float, ...]:
+    if isinstance(values, str):
+        raise UsageError(f"values: give a list of numbers, not the text {values[:200]!r}")
+    try:
+        numbers = tuple(map(float, values))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"values: give a list of numbers ({error})") from error
+    if not all(map(math.isfinite, numbers)):
+        raise UsageError("values: NaN and infinity have no code; give finite numbers")
+    return numbers
 
 
 def _job(path: Path, called: str, overrides: Overrides) -> Job:

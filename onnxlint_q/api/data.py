@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,7 @@ def data_request(
         if useless:
             raise UsageError(f"without data, {' and '.join(useless)} would have no effect; give data")
         return None
+    samples, trials = _whole("samples", samples), _whole("trials", trials)
     how = preset(preprocess or DEFAULT_PRESET) if preprocess is None or isinstance(preprocess, str) else preprocess
     source = _source(data, how, most=max(1, samples * max(2, trials + 1)))
     if preprocess is not None and not isinstance(source, ImageFolder):
@@ -104,6 +106,13 @@ def _bounded(items: Iterable[Mapping[str, npt.NDArray[Any]]]) -> Sequence[Mappin
             )
         taken.append(item)
     return taken
+
+
+def _whole(name: str, value: int) -> int:
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise UsageError(f"{name} {value!r}: give a whole number") from error
 
 
 def _labels(labels: LabelsLike | None) -> Path | tuple[int, ...] | None:

@@ -25,7 +25,8 @@ from onnxlint_q.cli.streams import (
 )
 from onnxlint_q.errors import UsageError, as_one_line, did_you_mean
 
-# Each is the function of its name in the module of its name, imported when it is asked for.
+# Each is the function of its name in the module of its name, imported when it is asked for; `Command` in that module
+# reads its arguments, where they are more than options and names.
 COMMANDS = ("check", "inspect", "compare", "rule", "config")
 DEFAULT = "check"
 
@@ -41,7 +42,8 @@ class _Commands(typer.core.TyperGroup):
             return None
         alone = typer.Typer(add_completion=False)
         with errors_as_one_line():
-            alone.command(cmd_name)(getattr(import_module(f"onnxlint_q.cli.{cmd_name}"), cmd_name))
+            module = import_module(f"onnxlint_q.cli.{cmd_name}")
+            alone.command(cmd_name, cls=getattr(module, "Command", None))(getattr(module, cmd_name))
         return typer.main.get_command(alone)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from onnxlint_q.cli import options as shared
 from onnxlint_q.cli.options import one_of
@@ -20,6 +22,36 @@ from onnxlint_q.cli.streams import (
 from onnxlint_q.execute.data.sources import DATA
 from onnxlint_q.report.inspect import FORMATS
 from onnxlint_q.workflow.reading.columns import COLUMNS
+
+
+class Command(typer.core.TyperCommand):
+    """All numbers behind `--values` are its own; a negative one would be taken for an option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The words as typed, numbers behind `--values` made one."""
+        return super().parse_args(ctx, list(_numbers_together(args)))
+
+
+def _numbers_together(args: Sequence[str]) -> Iterator[str]:
+    """`--values -7 7.5` as `--values=-7,7.5`."""
+    left = list(args)
+    while left:
+        word = left.pop(0)
+        name, _, numbers = word.partition("=")
+        if name == "--values":
+            given = [numbers] if numbers else []
+            while left and _reads_as_number(left[0]):
+                given.append(left.pop(0))
+            word = f"--values={','.join(given)}" if given else word
+        yield word
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def inspect(

@@ -123,18 +123,16 @@ def parse_overrides(
 
 
 def parse_inspected(words: Sequence[str], values: Sequence[str] | None) -> tuple[tuple[Path, ...], tuple[float, ...]]:
-    """One file to inspect or two, and the values to round: `--values 7 7.5` leaves the second among the files.
+    """One file to inspect or two, and the values to round.
 
     Raises:
-        UsageError: there are more files, or none, or a value is no number.
+        UsageError: there are more files, or one has no name, or a value is no number.
     """
-    told = [part for text in values or () for part in text.replace(",", " ").split()]
-    left = [word for word in words if told and _is_number(word) and not Path(word).exists()]
-    numbers = [*told, *left]
+    numbers = [part for text in values or () for part in text.replace(",", " ").split() or [text]]
     wrong = next((text for text in numbers if not _is_number(text)), None)
     if wrong is not None:
         raise UsageError(f"--values {wrong!r}: give numbers, with spaces or commas between")
-    paths = [Path(word) for word in words if word not in left]
+    paths = [_model(word) for word in words]
     if not 1 <= len(paths) <= 2:
         raise UsageError(f"inspect takes one model or two, not {len(paths)}; for many use `onnxlint-q check`")
     folder = next((path for path in paths if path.is_dir()), None)
@@ -274,9 +272,7 @@ def find_models(names: Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     for name in names:
-        if not name:
-            raise UsageError("a model name is empty; pass an .onnx file or a folder of them")
-        path = Path(name)
+        path = _model(name)
         if path.is_dir():
             inside = sorted(entry for entry in path.rglob("*.onnx") if entry.is_file())
             if not inside:
@@ -285,6 +281,12 @@ def find_models(names: Sequence[str]) -> list[Path]:
         else:
             found.append(path)
     return list(dict.fromkeys(found))
+
+
+def _model(name: str) -> Path:
+    if not name:
+        raise UsageError("a model name is empty; pass an .onnx file or a folder of them")
+    return Path(name)
 
 
 def _option(name: str) -> str:

@@ -179,9 +179,9 @@ def path_from_here(path: str) -> str:
     """
     typed = Path(path)
     if typed.is_absolute():
-        with suppress(ValueError):
+        with suppress(ValueError, OSError):  # the working directory may be gone
             return typed.relative_to(Path.cwd()).as_posix()
-        with suppress(ValueError):  # one of the two was reached by a link
+        with suppress(ValueError, OSError):  # one of the two was reached by a link
             return Path(os.path.realpath(typed.parent), typed.name).relative_to(os.path.realpath(Path.cwd())).as_posix()
     return PurePath(os.path.normpath(path)).as_posix() if path else ""
 

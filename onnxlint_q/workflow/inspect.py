@@ -190,13 +190,17 @@ def _notes(measured: Measured, told: InspectedModel, seen: Observations | None) 
         yield f"its {measured.coded} layers compute with codes whose scales are not in the file"
     dynamic = sum(pair.dynamic for pair in measured.quantized)
     if dynamic:
-        yield f"{dynamic} activations get their scale at run time"
+        yield (
+            f"{dynamic} activations get their scale at run time"
+            if dynamic > 1
+            else ("1 activation gets its scale at run time")
+        )
     if seen is not None and seen.non_finite:
-        names = ", ".join(map(repr, seen.non_finite[:4])) + (", …" if len(seen.non_finite) > 4 else "")
-        yield f"NaN or infinity in {len(seen.non_finite)} tensors, which are left out: {names}"
+        names, more = ", ".join(map(repr, seen.non_finite[:4])), len(seen.non_finite) - 4
+        yield f"left out, as there was NaN or infinity: {names}" + (f" and {more} more" if more > 0 else "")
     broken = sum(layer.weight.non_finite > 0 for layer in measured.layers)
     if broken and told.weights:
-        yield f"NaN or infinity in {broken} weights; their channels are left out"
+        yield f"NaN or infinity in {broken} weight{'s' * (broken > 1)}; the channels that hold it are left out"
 
 
 def _check_column(by: str, files: Sequence[_File]) -> None:
@@ -241,10 +245,11 @@ def _rounded(files: Sequence[_File], request: InspectRequest) -> Sequence[Rounde
 def _worst(file: _File, by: str) -> str:
     """The activation that comes first in its table, of those with one scale and zero point."""
     seen = [row for row in file.told.activations if row.scale is not None]
+    if seen:
+        return str(worst_first(seen, by)[0].tensor)
     pairs = [row for row in file.told.qparams if row.kind == "activation" and row.scales == 1]
-    for rows in (seen, pairs):
-        if rows:
-            return str(worst_first(rows, by)[0].tensor)
+    if pairs:
+        return str(worst_first(pairs, by)[0].codes)
     raise UsageError(
         f"--values: {file.told.path} has no scale for any activation; give samples with --calibrate, or name a tensor "
         "that is quantised"

@@ -450,3 +450,19 @@ main()
     assert (process.returncode, out, error) == (code, "", line)
     assert not is_running(child)
     assert [path.name for path in tmp_path.iterdir()] == ["endless.onnx"]
+
+
+def test_values_may_be_negative(models: Path) -> None:
+    model = str(models / "qdq_coarse_input.onnx")
+    forms = (
+        ["--values", "-7", "7.5"],
+        ["--values=-7,7.5"],
+        ["--values", "-7", "--values", "7.5"],
+        ["--values", "-7 7.5"],
+    )
+    told = [lint("inspect", *order) for form in forms for order in ([model, *form], [*form, model])]
+    assert {done.returncode for done in told} == {0}
+    for done in told:
+        lines = done.stdout.splitlines()
+        assert [line.split()[0] for line in lines if line.startswith(("  -7 ", "  7.5 "))] == ["-7", "7.5"]
+    assert lint("inspect", model, "--values", "-7", "--tpo", "3").returncode == 2

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
-from onnxlint_q.cli.requests import ImageWords, keep_apart, parse_data
+from onnxlint_q.cli.requests import ImageWords, keep_apart, parse_data, parse_inspected
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.images import ImageFolder
 from onnxlint_q.execute.data.preprocess import PRESETS, Preprocessing
@@ -118,3 +118,14 @@ def test_another_file_is_left_to_the_report(models: Path, pictures: Path, tmp_pa
     keep_apart([(ReportFormat.HTML, "/dev/null"), (ReportFormat.JSON, "/dev/null")], [])
     with pytest.raises(UsageError, match=f"^two reports go to the file {older}; name another file for one of them$"):
         keep_apart([(ReportFormat.HTML, str(older)), (ReportFormat.JSON, str(older))], [])
+
+
+@pytest.mark.parametrize("word", ["", " ", "seven", "nan", "7,inf"])
+def test_a_value_is_a_finite_number(word: str) -> None:
+    with pytest.raises(UsageError, match=r"^--values '.*': give numbers"):
+        parse_inspected(["a.onnx"], [word])
+
+
+def test_a_model_has_a_name() -> None:
+    with pytest.raises(UsageError, match="a model name is empty"):
+        parse_inspected([""], None)

@@ -13,6 +13,7 @@ from samples import HOSTILE
 from onnxlint_q.report import ReportFormat
 from onnxlint_q.report.formats import Look
 from onnxlint_q.report.inspect import FORMATS, render
+from onnxlint_q.report.inspect.full import CHANNELS, MOST
 from onnxlint_q.report.tables import layout
 from onnxlint_q.workflow.reading.values import (
     ActivationRow,
@@ -146,6 +147,31 @@ def test_the_worst_come_first_and_the_rest_is_counted() -> None:
     assert "the 3 worst of 9, by range" in shown and "and 6 more; --verbose shows all" in shown
     assert re.findall(r"^  (t\d) ", shown, re.M)[:3] == ["t8", "t7", "t6"]
     assert "all 9, by range" in text(read, verbose=True)
+
+
+def test_where_the_rest_is_told_is_there() -> None:
+    """--verbose shows more than the first screen, but not any number of rows."""
+    names = tuple(f"t{n}" for n in range(MOST + 3))
+    rows = tuple(map(activation, names))
+    read = inspection()
+    read = replace(read, models=(replace(read.models[0], activations=rows),), side_by_side=None)
+    assert f"and {len(names) - 5} more; --verbose shows all" in text(read)
+    assert "and 3 more; the json report has all" in text(read, verbose=True)
+    one = one_tensor("stem")
+    (sheet,) = one.sheets
+    gains = tuple(replace(sheet.norms[0].outliers[0], channel=channel) for channel in range(CHANNELS + 4))
+    sheet = replace(sheet, norms=(replace(sheet.norms[0], outliers=gains),))
+    one = replace(one, models=(replace(one.models[0], sheet=sheet),))
+    assert "and 4 more; --verbose shows all" in text(one)
+    whole = text(one, verbose=True)
+    assert "4 more" not in whole and re.search(rf"^ +{CHANNELS + 3} ", whole, re.M)
+
+
+def test_scales_that_are_all_one_are_told_once() -> None:
+    blocks = replace(pair("w"), axis=1, block_size=4, scales=8, smallest_scale=0.1, largest_scale=0.1)
+    read = inspection()
+    read = replace(read, models=(replace(read.models[0], qparams=(blocks,)),), side_by_side=None)
+    assert "0.1-0.1" not in text(read) and " 0.1 " in text(read)
 
 
 def test_values_that_become_one_are_said_to() -> None:

@@ -311,6 +311,16 @@ def test_unknown_names_are_told_with_those_that_are_near(models: Path) -> None:
         inspect([path], InspectRequest(by="clipped"))
 
 
+def test_a_column_without_a_figure_sorts_nothing(models: Path) -> None:
+    """Without samples nobody knows which codes activations use, and those of weights stand in the file."""
+    rows = told(models / "qdq_good.onnx").qparams
+    activations = [row for row in rows if row.kind == "activation"]
+    weights = [row for row in rows if row.kind == "weight"]
+    assert worst_first(activations, "codes") == worst_first(activations, "scale") != tuple(activations)
+    used = [row.observed.codes for row in worst_first(weights, "codes") if row.observed]
+    assert used == sorted(used) and len(used) == len(weights)
+
+
 @pytest.mark.parametrize("by", COLUMNS)
 def test_every_column_sorts_some_table(models: Path, calibration: Path, by: str) -> None:
     source = open_source(str(calibration), PRESETS["raw"])
@@ -361,6 +371,44 @@ def test_each_depth_has_its_widest(models: Path) -> None:
     for number, model in enumerate(read.models):
         sides = [(pair.first, pair.second)[number] for pair in read.side_by_side.depth]
         assert max(side.value for side in sides if side) == max(row.after.range for row in model.weights)
+
+
+def test_the_worst_of_a_depth_is_the_smallest_where_small_is_worse(models: Path) -> None:
+    paths = [models / "depthwise_spread.onnx", models / "healthy_mobilenet.onnx"]
+    read = inspect(paths, InspectRequest(by="average-precision"))
+    assert read.side_by_side is not None
+    for number, model in enumerate(read.models):
+        sides = [(pair.first, pair.second)[number] for pair in read.side_by_side.depth]
+        assert min(side.value for side in sides if side) == min(row.after.average_precision for row in model.weights)
+
+
+def test_files_without_any_figure_do_not_stand_beside_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "no_layer.onnx"
+    onnx.save(onnx_text("g (float[N] x) => (float[N] y) { y = Relu(x) }"), path)
+    assert inspect([path, path], InspectRequest()).side_by_side is None
+
+
+def test_a_normalisation_without_channels_has_no_gamma(tmp_path: Path) -> None:
+    none = np.zeros(0, np.float32)
+    text = "g (float[N,0,4,4] x) => (float[N,0,4,4] y) { y = BatchNormalization(x, g, b, m, v) }"
+    onnx.save(onnx_text(text, g=none, b=none, m=none, v=none), tmp_path / "none.onnx")
+    assert told(tmp_path / "none.onnx").norms == ()
+
+
+def test_of_several_scales_of_one_tensor_one_is_to_be_named(tmp_path: Path) -> None:
+    text = """g (float[N,4] x) => (float[N,4] y) {
+      a = QuantizeLinear(x, fine, zero)
+      b = QuantizeLinear(x, coarse, zero)
+      p = DequantizeLinear(a, fine, zero)
+      q = DequantizeLinear(b, coarse, zero)
+      y = Add(p, q) }"""
+    model = onnx_text(text, fine=np.float32(0.1), coarse=np.float32(0.5), zero=np.uint8(0))
+    onnx.save(model, tmp_path / "two.onnx")
+    with pytest.raises(UsageError, match=r"'x' of .* is quantised with 2 different scales; .*: 'b' or 'a'"):
+        inspect([tmp_path / "two.onnx"], InspectRequest(tensor="x", values=(7.0,)))
+    for name, scale in (("a", 0.1), ("b", 0.5), ("", 0.5)):
+        (done,) = inspect([tmp_path / "two.onnx"], InspectRequest(tensor=name, values=(7.0,))).rounded
+        assert done.scale == pytest.approx(scale)
 
 
 def test_nan_is_told_and_left_out() -> None:

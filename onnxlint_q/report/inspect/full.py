@@ -17,6 +17,8 @@ from onnxlint_q.workflow.reading.values import InspectedModel, Inspection, Round
 
 LONGEST = 400
 """Characters of a name that are looked at."""
+CHANNELS = 10
+"""Outlier channels of one BatchNormalization that are listed without --verbose."""
 MOST = 2000
 """Rows of a table with --verbose; the json report has all of them."""
 _KIND = 12
@@ -56,17 +58,17 @@ def _spaced(parts: Iterable[Iterator[RenderableType]]) -> Iterator[RenderableTyp
 def _model(model: InspectedModel, inspection: Inspection, look: Look) -> Iterator[Iterator[RenderableType]]:
     if phrases.is_whole(inspection):
         for table in phrases.tables(model, inspection.by, _limit(inspection, look), every=look.verbose):
-            yield _table(table, look.width)
+            yield _table(table, look)
         for said in filter(None, (phrases.empty(model), "" if look.verbose else phrases.left_out(model))):
             yield iter([Text(said, "dim")])
     if model.sheet is not None:
-        yield _sheet(model.sheet, model, look.width)
+        yield _sheet(model.sheet, model, look)
     if model.rounded is not None:
-        yield _rounded(model.rounded, model, look.width)
+        yield _rounded(model.rounded, model, look)
 
 
-def _rounded(done: RoundedValues, model: InspectedModel, width: int) -> Iterator[RenderableType]:
-    yield from _table(phrases.rounded_table(done, model), width, phrases.rounded_scale(done))
+def _rounded(done: RoundedValues, model: InspectedModel, look: Look) -> Iterator[RenderableType]:
+    yield from _table(phrases.rounded_table(done, model), look, phrases.rounded_scale(done))
     for sentence in phrases.rounded_sentences(done):
         yield indented(Text(sentence, "bold"), _INDENT)
 
@@ -76,7 +78,7 @@ def _sides(inspection: Inspection, look: Look) -> Iterator[RenderableType]:
     if side is None or not phrases.is_whole(inspection):
         return
     for table in phrases.side_tables(inspection, side, _limit(inspection, look)):
-        yield from _table(table, look.width)
+        yield from _table(table, look)
         yield Text()
     if said := phrases.no_pairs(side):
         yield Text(said, "dim")
@@ -92,23 +94,23 @@ def _head(model: InspectedModel) -> Iterator[RenderableType]:
         yield Text(f"· {words.shown(note)}", "dim")
 
 
-def _sheet(sheet: TensorSheet, model: InspectedModel, width: int) -> Iterator[RenderableType]:
+def _sheet(sheet: TensorSheet, model: InspectedModel, look: Look) -> Iterator[RenderableType]:
     yield Text(words.name(sheet.name), "bold")
     facts = Drawn.grid(padding=(0, 2))
     for what, value in sheet.facts:
         facts.add_row(Text(what, "dim"), Text(words.shown(value)))
     yield indented(facts, 2)
-    for table in phrases.sheet_tables(sheet, model):
+    for table in phrases.sheet_tables(sheet, model, MOST if look.verbose else CHANNELS):
         yield Text()
-        yield from _table(table, width)
+        yield from _table(table, look)
 
 
-def _table(table: Table, width: int, under: str = "") -> Iterator[RenderableType]:
+def _table(table: Table, look: Look, under: str = "") -> Iterator[RenderableType]:
     yield Text(table.title, "bold")
     if under:
         yield indented(Text(under, "dim"), _INDENT)
-    gap = _WIDE if _longest_name(table, width, _WIDE) >= _ROOMY else 1
-    longest = _longest_name(table, width, gap)
+    gap = _WIDE if _longest_name(table, look.width, _WIDE) >= _ROOMY else 1
+    longest = _longest_name(table, look.width, gap)
     made = Drawn(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
     made.add_column(table.subject, no_wrap=True)
     if table.kind:
@@ -126,7 +128,7 @@ def _table(table: Table, width: int, under: str = "") -> Iterator[RenderableType
         kind = [words.shown(line.kind, _KIND)] if table.kind else []
         made.add_row(*(Text(cell) for cell in (name or "(no name)", *kind, *cells)))
     yield indented(made, _INDENT)
-    if said := phrases.more(table):
+    if said := phrases.more(table, verbose=look.verbose):
         yield indented(Text(said, "dim"), _INDENT)
     if table.legend:
         yield indented(Text(f"{table.legend}.", "dim"), _INDENT)

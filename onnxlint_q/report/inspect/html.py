@@ -51,7 +51,7 @@ def _parts(inspection: Inspection) -> Iterator[_Part]:
         if phrases.is_whole(inspection):
             tables += phrases.tables(model, inspection.by, ROWS, every=True)
         if model.sheet is not None:
-            tables += phrases.sheet_tables(model.sheet, model)
+            tables += phrases.sheet_tables(model.sheet, model, ROWS)
         if (done := model.rounded) is not None:
             tables.append(replace(phrases.rounded_table(done, model), legend=phrases.rounded_scale(done)))
             sentences = tuple(phrases.rounded_sentences(done))

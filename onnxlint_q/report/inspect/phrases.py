@@ -21,9 +21,6 @@ from onnxlint_q.workflow.reading.values import (
     TensorSheet,
 )
 
-CHANNELS = 10
-"""Channels of one BatchNormalization that are listed where it was asked for."""
-
 
 def headline(model: InspectedModel) -> str:
     """`float model, opset 13, 53 layers`."""
@@ -71,8 +68,8 @@ def left_out(model: InspectedModel) -> str:
     return f"{words.count(hidden, 'scale')} of biases and other constants: --verbose shows them." if hidden else ""
 
 
-def sheet_tables(sheet: TensorSheet, model: InspectedModel) -> Iterator[Table]:
-    """What is told of one tensor."""
+def sheet_tables(sheet: TensorSheet, model: InspectedModel, channels: int) -> Iterator[Table]:
+    """What is told of one tensor, with so many outlier channels of a BatchNormalization."""
     if sheet.activations:
         yield layout.activations(sheet.activations, None, quantised=model.quantised)
     if sheet.qparams:
@@ -81,7 +78,7 @@ def sheet_tables(sheet: TensorSheet, model: InspectedModel) -> Iterator[Table]:
         yield layout.weights(sheet.weights, None)
     if sheet.norms:
         yield layout.norms(sheet.norms, None)
-        yield from (_channels(norm) for norm in sheet.norms if norm.outliers)
+        yield from (_channels(norm, channels) for norm in sheet.norms if norm.outliers)
     if sheet.channels:
         yield Table(
             title="Channels with the widest range",
@@ -101,7 +98,7 @@ def sheet_tables(sheet: TensorSheet, model: InspectedModel) -> Iterator[Table]:
         )
 
 
-def _channels(norm: NormRow) -> Table:
+def _channels(norm: NormRow, limit: int) -> Table:
     """The outlier gammas of one BatchNormalization."""
     return Table(
         title=f"Outlier channels of {words.name(norm.node or norm.output, 60)}",
@@ -119,9 +116,9 @@ def _channels(norm: NormRow) -> Table:
                 "hardly" if one.still else "yes",
                 tuple(Cell(brief(value), f"{value:.6g}") for value in (one.gamma, one.variance, one.gain, one.ratio)),
             )
-            for one in norm.outliers[:CHANNELS]
+            for one in norm.outliers[:limit]
         ),
-        hidden=max(len(norm.outliers) - CHANNELS, 0),
+        hidden=max(len(norm.outliers) - limit, 0),
         legend="Varies: whether the input of the channel does. If hardly, its small variance makes the gain large",
     )
 
@@ -243,9 +240,10 @@ def _ratio(ratio: float) -> Cell:
     return Cell("-") if math.isnan(ratio) else Cell(f"{brief(ratio, 3)}×", f"{ratio:.6g}")
 
 
-def more(table: Table) -> str:
-    """How many rows are not shown; empty where all are."""
-    return f"and {table.hidden} more; --verbose shows all" if table.hidden else ""
+def more(table: Table, *, verbose: bool) -> str:
+    """How many rows are not shown, and where they are; empty where all are shown."""
+    where = "the json report has all" if verbose else "--verbose shows all"
+    return f"and {table.hidden} more; {where}" if table.hidden else ""
 
 
 def empty(model: InspectedModel) -> str:

@@ -134,16 +134,23 @@ def rounded_values(measured: Measured, scales: Scales, name: str, values: Sequen
     tensors |= {key for node in nodes_named(measured, name) for key in node.outputs if key}
     if not tensors:
         return None
-    found = next((pair for pair in measured.quantized if tensors & _names(measured, pair)), None)
+    found = [pair for pair in measured.quantized if tensors & _names(measured, pair)]
     made = next((scales[key] for key in sorted(tensors) if key in scales), None)
-    if found is not None:
-        held = grid(model, found)
-        if held is None:
+    if found:
+        held = {at: pair for pair in reversed(found) if (at := grid(model, pair)) is not None}
+        if not held:
             raise UsageError(
                 f"--values: {name[:200]!r} of {model.name} has no one scale and zero point of integers: there is one a "
                 "channel or block, or they are known at run time only; name another tensor"
             )
-        return _rounded(stored_name(model, found), held, "the file", values)
+        if len(held) > 1:
+            some = " or ".join(repr(pair.codes[:200]) for pair in list(held.values())[:_READERS])
+            raise UsageError(
+                f"--values: {name[:200]!r} of {model.name} is quantised with {len(held)} different scales; name the "
+                f"codes of one of them: {some}"
+            )
+        ((at, pair),) = held.items()
+        return _rounded(stored_name(model, pair), at, "the file", values)
     if made is None:
         raise UsageError(
             f"--values: nothing in {model.name} says which scale {name[:200]!r} has; name a tensor that is quantised, "
