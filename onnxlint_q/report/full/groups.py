@@ -74,7 +74,7 @@ def title(model: ModelResult, group: digest.Group) -> RenderableType:
     total = words.count(len(group.findings), "place") if len(group.findings) > 1 else ""
     worst = words.worst_figure((finding, of_claim(model, finding)) for finding in group.findings)
     # Where there are several places, each says by itself what else is found there.
-    also = "" if total else ", ".join(dict.fromkeys(words.shown(other.code, 20) for other in group.same_as(0)))
+    also = "" if total else ", ".join(words.shown(other, 20) for other in group.also(0))
     facts = ", ".join(filter(None, (total, worst, f"also {also}" if also else "")))
     code = words.shown(group.code, 20)
     table = Table.grid(padding=(0, 1), expand=True)
@@ -109,8 +109,6 @@ def _body(model: ModelResult, group: digest.Group) -> Iterator[RenderableType]:
     if several:
         yield indented(Text("All places:"), 2)
         yield _places(model, group)
-    elif others := group.same_as(0):
-        yield indented(Text(words.same_damage(others), "dim"), 2)
     yield from _advice(group)
 
 
@@ -124,7 +122,7 @@ def _places(model: ModelResult, group: digest.Group, limit: int | None = None) -
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for index, (finding, known) in enumerate(zip(shown, evidence, strict=True)):
-        also = ", ".join(dict.fromkeys(words.shown(other.code, 20) for other in group.same_as(index)))
+        also = ", ".join(words.shown(other, 20) for other in group.also(index))
         mark = words.SEVERITY_MARK[finding.severity] if mixed else "·"
         where = Text.assemble(words.brief_place(finding.location, 56), (f"  also {also}" if also else "", "dim"))
         said = [Text(known, EVIDENCE_STYLE.get(finding.evidence, "dim"))] if any(evidence) else []
