@@ -137,7 +137,7 @@ def test_why_is_what_findings_say_of_the_tensors_that_make_the_noise() -> None:
     model = measured(weight("a", 0.2), weight("b", 0.6), weight("c", 0.2), findings=findings)
     (why,) = reasons(model)
     assert why.title == "Why int8-per-tensor breaks"
-    said = "QW001 unequal-channel-ranges makes 80 % of the noise, most at b: Channel 3 is wide."
+    said = "QW001 unequal-channel-ranges at 2 places makes 80 % of the noise, most at b. Channel 3 is wide."
     assert why.sentences == (said,)
 
 
@@ -170,7 +170,7 @@ def test_a_forecast_is_told_as_one_and_schemes_with_one_reason_share_it() -> Non
         for scheme, share in ((TENSOR, 0.98), (CHANNEL, 0.99))
     )
     (why,) = reasons(replace(model, schemes=schemes, layers=(replace(model.layers[0], forecast=said),)))
-    assert why.title == "Why int8-per-tensor and int8-per-channel fail"
+    assert why.title == "Why int8-per-tensor and int8-per-channel lose accuracy"
     between = "By the forecast, 98 % of the noise comes from activations between the layers, not from weights."
     assert why.sentences == ("No rule explains it.", between)
 

@@ -541,7 +541,7 @@ TRIAL = JointTrial(INT8_PER_TENSOR, ("a",), OutputError(4.0, None, True, 4), Out
 @pytest.mark.parametrize(
     ("trial", "said"),
     [
-        (TRIAL, "The nodes to leave in float are listed under the verdict on int8-per-tensor."),
+        (TRIAL, "The nodes to leave in float are in the list that was tried for int8-per-tensor."),
         (
             replace(TRIAL, after=TRIAL.before),
             "Leaving the worst nodes in float was tried for int8-per-tensor and is not enough",

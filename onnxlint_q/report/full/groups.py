@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 from rich.console import RenderableType
@@ -40,7 +41,7 @@ def brief(model: ModelResult, detail: Detail, told: Collection[str]) -> Iterator
             f"and {', '.join(words.shown(group.code, 20) for group in hidden[:12])}: onnxlint-q rule CODE", "dim"
         )
     if refuted := digest.group_by_rule(digest.refuted(model.findings)):
-        rules = (f"{words.shown(g.code, 20)} {words.shown(g.name, 40)} ({len(g.findings)})" for g in refuted[:4])
+        rules = (f"{words.shown(g.code, 20)} at {words.count(len(g.findings), 'place')}" for g in refuted[:6])
         yield Text(f"{words.REFUTED}: {', '.join(rules)}.", "dim")
 
 
@@ -71,7 +72,7 @@ def _heading(groups: Iterable[digest.Group]) -> Iterator[RenderableType]:
 
 def title(model: ModelResult, group: digest.Group) -> RenderableType:
     """Severity, rule, how many places, the worst figure, and how to read more."""
-    total = words.count(len(group.findings), "place") if len(group.findings) > 1 else ""
+    total = _total(group) if len(group.findings) > 1 else ""
     worst = words.worst_figure((finding, of_claim(model, finding)) for finding in group.findings)
     # Where there are several places, each says by itself what else is found there.
     also = "" if total else ", ".join(words.shown(other, 20) for other in group.also(0))
@@ -87,6 +88,15 @@ def title(model: ModelResult, group: digest.Group) -> RenderableType:
     )
     table.add_row(left, Text(f"onnxlint-q rule {code}", "dim"))
     return table
+
+
+def _total(group: digest.Group) -> str:
+    """`9 places`, `9 places (6 warnings, 3 info)`."""
+    total, kinds = words.count(len(group.findings), "place"), Counter(finding.severity for finding in group.findings)
+    if len(kinds) == 1:
+        return total
+    parts = (words.count(kinds[one], one, one * (one is Severity.INFO)) for one in Severity if kinds[one])
+    return f"{total} ({', '.join(parts)})"
 
 
 def _label(finding: Finding) -> str:
