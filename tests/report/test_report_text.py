@@ -38,7 +38,7 @@ float model, opset 13, 4 layers; data photos (imagenet preprocessing)
 
   int8-per-tensor   ✖ breaks    -4.0 dB; same top class as float: 5 %
   int8-per-channel  ▲ degrades  13.2 dB; same top class as float: 75 %
-  Measured on 16 held-out samples, after quant_pre_process; the ranges come from 32 others.
+  Measured on 16 held-out samples; the ranges come from 32 others.
   Breaks if the top class is the same for under 60 %, survives over 90 %.
 
 Why int8-per-tensor breaks: dw1: The channels' ranges differ by a factor of 214.7; one int8 scale
@@ -148,7 +148,7 @@ def test_full_prints_each_remedy_once_below_the_verdicts() -> None:
         == 1
     )
     said = "Where the hardware has one scale a tensor only, keep 2 nodes in float under int8-per-tensor: 4.7 → 9.1 dB, "
-    assert text.count(f"2. {said}top-1 as in float 30 → 50 %, still breaks. Tried on 32 held-out samples.\n") == 1
+    assert text.count(f"2. {said}same top class 30 → 50 %, still breaks. Tried on 32 held-out samples.\n") == 1
     assert text.count("nodes_to_exclude=['stem/Conv', 'stem/Relu']") == 1
 
 
@@ -204,7 +204,7 @@ def test_what_was_measured_stands_beside_the_figure() -> None:
     assert said == "quantize_static after quant_pre_process, percentile, U8S8 QDQ"
     run = Run((replace(model, schemes=(replace(model.schemes[0], measured_as=said),)),))
     assert f"measured on 16 held-out samples: {said}" in " ".join(whole(run).split())
-    assert "Measured on 16 held-out samples, after quant_pre_process; the ranges come from 32 others." in full(run) and said not in full(run)
+    assert "Measured on 16 held-out samples; the ranges come from 32 others." in full(run) and said not in full(run)
     assert f"measured on 16 held-out samples: {said}." in render(run, ReportFormat.HTML)
     assert json.loads(render(run, ReportFormat.JSON))["models"][0]["schemes"][TENSOR]["measured_as"] == said
 

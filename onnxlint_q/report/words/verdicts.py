@@ -154,7 +154,8 @@ def grounds(model: ModelResult) -> tuple[str, ...]:
     for result in model.schemes:
         text = basis(replace(result, measured_as=""), model.calibration)
         if result.basis is Basis.MEASURED and model.calibration is not None and model.calibration.held_out:
-            text += f", after quant_pre_process; the ranges come from {model.calibration.samples} others"
+            prepared = ", after quant_pre_process" if "quant_pre_process" in result.measured_as else ""
+            text += f"{prepared}; the ranges come from {model.calibration.samples} others"
         said.setdefault(_capital(text), []).append(name(result.scheme, 40))
     if len(said) == 1:
         return tuple(f"{text}." for text in said)
