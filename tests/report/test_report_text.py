@@ -204,7 +204,9 @@ def test_what_was_measured_stands_beside_the_figure() -> None:
     assert said == "quantize_static after quant_pre_process, percentile, U8S8 QDQ"
     run = Run((replace(model, schemes=(replace(model.schemes[0], measured_as=said),)),))
     assert f"measured on 16 held-out samples: {said}" in " ".join(whole(run).split())
-    assert "Measured on 16 held-out samples, after quant_pre_process; the ranges come from 32 others." in full(run) and said not in full(run)
+    brief = full(run)
+    assert "Measured on 16 held-out samples, after quant_pre_process; the ranges come from 32 others." in brief
+    assert said not in brief
     assert f"measured on 16 held-out samples: {said}." in render(run, ReportFormat.HTML)
     assert json.loads(render(run, ReportFormat.JSON))["models"][0]["schemes"][TENSOR]["measured_as"] == said
 
