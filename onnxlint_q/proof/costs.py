@@ -157,6 +157,6 @@ def _cut_short(every: Sequence[Experiment], errors: Errors, count: int, seconds:
         yield f"{missing} of {len(runs)} tensors were not measured alone: the time limit for all is {seconds:g} s"
     if fewer:
         yield (
-            f"{len(fewer)} of {len(runs)} tensors were measured alone on fewer samples (at least {min(fewer)} of "
-            f"{count}) to save time"
+            f"to save time, {len(fewer)} of {len(runs)} tensors were measured alone on fewer samples: at least "
+            f"{min(fewer)} of {count}; the verdicts use all"
         )

@@ -42,6 +42,11 @@ class Group:
         """What other rules say of the same damage as the finding at `index`."""
         return self.same[index] if self.same else ()
 
+    def also(self, index: int) -> tuple[str, ...]:
+        """Codes of all other rules that tell the same damage as the finding at `index`."""
+        others = (*self.findings[index].also, *(finding.code for finding in self.same_as(index)))
+        return tuple(code for code in dict.fromkeys(others) if code != self.code)
+
     @property
     def severity(self) -> Severity:
         """The highest of its findings."""

@@ -69,9 +69,7 @@ def _verdicts(model: ModelResult) -> Iterator[_Annotation]:
 def _faults(model: ModelResult) -> Iterator[_Annotation]:
     for fault in faults(model.findings):
         finding, *others = fault.findings
-        sentences = list(finding_sentences(model, finding))
-        if others:
-            sentences.append(f"{words.same_damage(others)}.")
+        sentences = [*finding_sentences(model, finding), *filter(None, [words.same_damage(finding, others)])]
         title = f"{words.shown(finding.code, 20)} {words.shown(finding.name, 60)}"
         yield _Annotation(fault.severity, model.path, title, sentences)
 

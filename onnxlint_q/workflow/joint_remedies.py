@@ -91,7 +91,7 @@ def _with_advice(finding: Finding, tried: Mapping[str, JointTrial]) -> Finding:
         return replace(finding, remedy=_sentence(finding.remedy, "Untried."))
     helping = [name for name in names if tried[name].helps]
     if helping:
-        said = f"The nodes to leave in float are listed under the verdict on {' and '.join(helping)}."
+        said = f"The nodes to leave in float are in the list that was tried for {' and '.join(helping)}."
     else:
         said = f"Leaving the worst nodes in float was tried for {' and '.join(names)} and is not enough."
     return replace(finding, remedy=_sentence(finding.remedy, said), snippet="", nodes_to_exclude=())

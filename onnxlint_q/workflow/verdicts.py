@@ -10,7 +10,7 @@ from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.intervals import samples_to_decide, wilson
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
-from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET, Scheme
 from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputFigures
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.verdict import Judge, Verdict, VerdictLevels, worst
@@ -75,6 +75,8 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else "no layer of this model could be forecast"])
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts))
     weaker = [f"the forecast ignores {_listed(forecast.unknown)}, so it is weaker"] if forecast.unknown else []
+    later = scheme.per_channel and facts.model.opset < PER_CHANNEL_OPSET
+    blocked = [f"this holds once the model has opset {PER_CHANNEL_OPSET}: older files have no scale per channel"]
     failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
     held = levels.verdict(sqnr_db, forecast.agreement)
     return SchemeResult(
@@ -83,7 +85,7 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         output_sqnr_db=sqnr_db,
         basis=Basis.FORECAST,
         agreement=forecast.agreement,
-        note="; ".join([*unmeasured, *weaker, *failed]),
+        note="; ".join([*unmeasured, *(blocked if later else ()), *weaker, *failed]),
         uncertainty_db=forecast.uncertainty_db,
         rest_share=finite(forecast.rest_share),
         ran=ran,
@@ -160,10 +162,12 @@ def _undecided(agreement: float, rows: float, levels: Sequence[float]) -> str:
     if not levels:
         return ""
     crossed = " and ".join(f"{100 * level:g} %" for level in levels)
+    what = "limits" if len(levels) > 1 else "limit"
     needed = [samples_to_decide(agreement * rows, rows, level) for level in levels]
     known = [number for number in needed if number is not None]
     more = f"; about {max(known)} samples would decide" if known and len(known) == len(needed) else ""
-    return f"too few samples to be sure: the interval holds the limit{'s' * (len(levels) > 1)} {crossed}{more}"
+    lie = "lie" if len(levels) > 1 else "lies"
+    return f"too few samples to be sure: the {what} of {crossed} {lie} in the interval{more}"
 
 
 def _not_judged(figures: OutputFigures) -> str:

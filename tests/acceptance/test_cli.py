@@ -128,7 +128,7 @@ def test_the_sensitivity_table_is_in_every_report(models: Path, calibration: Pat
         (["--output-format", "json", "--output-format", "html"], "only one report can go to standard output"),
         (["--verbose", "--output-format", "json"], "--verbose is for the full report"),
         (["--calibrate", "nowhere.npz"], "nowhere.npz: no such file or folder"),
-        (["--preprocess", "tf"], "--preprocess has no effect without data; name it with --calibrate"),
+        (["--preprocess", "tf"], "--preprocess has no effect without data; give it with --calibrate"),
         (["--calibrate", "random", "--crop", "9"], "--crop has no effect on --calibrate random, which is no folder"),
         (["--fail-on-verdict", "survives"], "--fail-on-verdict 'survives' is not one of breaks, degrades, none"),
         (["--preprocess", "vgg"], "preprocessing 'vgg' is not one of imagenet, tf, unit, raw"),
@@ -140,11 +140,11 @@ def test_the_sensitivity_table_is_in_every_report(models: Path, calibration: Pat
         (["--resize", "9" * 5000], "give pixels from 1 to 8192"),
         (["--html", ""], "the html report has no file name"),
         (["--html", "-", "--output-format", "json"], "only one report can go to standard output"),
-        (["--html", "a", "--output-format", "json=a"], "two reports want the file a; name another file"),
+        (["--html", "a", "--output-format", "json=a"], "two reports go to the file a; name another file"),
         (["--calibrate", ""], "no such file or folder"),
         (["--calibrate", "a" * 5000], "File name too long"),
         (["--config", "a" * 5000], "File name too long"),
-        ([""], "an empty name is no model"),
+        ([""], "a model name is empty"),
         (["a" * 5000], "File name too long"),
         (["--resize", "-3"], "--resize '-3': give pixels"),
         (["--layout", "chwn"], "layout 'chwn': choose nchw or nhwc"),
@@ -152,8 +152,8 @@ def test_the_sensitivity_table_is_in_every_report(models: Path, calibration: Pat
         (["--ignore", "low-depthwise-average-precison"], "did you mean 'low-depthwise-average-precision'?"),
         (["--fail-on", "fatal"], "--fail-on 'fatal' is not one of error, warning, info, none"),
         (["--config", "no.toml"], "no.toml: no such configuration file"),
-        (["--measure", "layers"], "--measure has no effect without data; name it with --calibrate"),
-        (["--measure", "channels"], "--measure channels: it can be `layers`"),
+        (["--measure", "layers"], "--measure has no effect without data; give it with --calibrate"),
+        (["--measure", "channels"], "--measure channels: choose `layers`"),
     ],
 )
 def test_wrong_options_say_what_would_be_right(models: Path, arguments: list[str], message: str) -> None:
@@ -243,8 +243,8 @@ def test_rule_options_change_the_findings(models: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        (["chek", HEALTHY], "no such command: 'chek' (did you mean 'check'?)"),
-        (["rul", "--all"], "no such command: 'rul' (did you mean 'rule'?)"),
+        (["chek", HEALTHY], "'chek': no such command, and no such file (did you mean 'check'?)"),
+        (["rul", "--all"], "'rul': no such command, and no such file (did you mean 'rule'?)"),
         (["chek.onnx"], "chek.onnx: no such file"),
         (["networks"], "networks: no such file"),
     ],
@@ -354,8 +354,7 @@ def test_debug_says_where_a_rule_did_not_fire_and_why(models: Path) -> None:
     lines = done.stderr.splitlines()
     assert "QW001 low-depthwise-average-precision: not at classifier (Gemm): it is not a depthwise layer" in lines
     assert (
-        "QA001 heavy-tailed-activation: it looks at calibration data, and there is none; give it with --calibrate"
-        in lines
+        "QA001 heavy-tailed-activation: it needs calibration data, and there is none; give it with --calibrate" in lines
     )
     assert lint(models / BROKEN_NET, "--select", "QW001").stderr == ""
 
@@ -371,7 +370,10 @@ def test_rules_are_listed_by_family_and_all_of_them_without_a_word() -> None:
 
 def test_where_no_rule_is_left_nothing_is_clean(models: Path) -> None:
     done = lint(models / HEALTHY, "--select", "QW001", "--ignore", "QW001")
-    assert (done.returncode, done.stdout) == (2, "") and "no rule is left to run" in done.stderr
+    assert (done.returncode, done.stdout) == (
+        2,
+        "",
+    ) and "all selected rules are ignored, so none is left to run" in done.stderr
 
 
 def child_of(parent: int) -> int:

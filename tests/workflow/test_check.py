@@ -525,13 +525,13 @@ def test_a_scheme_that_does_not_survive_has_its_remedies_and_findings_point_to_t
     assert finer.verdict_after is SURVIVES and finer.before_db == verdicts["int8-per-tensor"].output_sqnr_db
     assert finer.after_db == verdicts["int8-per-channel"].output_sqnr_db
     assert all(remedy.coarse_only and "nodes_to_exclude=[" in remedy.snippet for remedy in lists)
-    assert not any(bool(finding.nodes_to_exclude) for finding in result.findings)
+    assert not any(finding.nodes_to_exclude for finding in result.findings)
 
 
 def test_a_list_of_nodes_that_nobody_tried_is_said_to_be_untried(models: Path) -> None:
     rules = [entry.rule() for entry in load_rules()]
     result = lint(models / "unfolded_bn.onnx", rules, Config(), STATIC)
-    lists = [finding for finding in result.findings if bool(finding.nodes_to_exclude)]
+    lists = [finding for finding in result.findings if finding.nodes_to_exclude]
     assert lists and all(finding.remedy.endswith("Untried.") for finding in lists)
 
 
@@ -541,7 +541,7 @@ TRIAL = JointTrial(INT8_PER_TENSOR, ("a",), OutputError(4.0, None, True, 4), Out
 @pytest.mark.parametrize(
     ("trial", "said"),
     [
-        (TRIAL, "The nodes to leave in float are listed under the verdict on int8-per-tensor."),
+        (TRIAL, "The nodes to leave in float are in the list that was tried for int8-per-tensor."),
         (
             replace(TRIAL, after=TRIAL.before),
             "Leaving the worst nodes in float was tried for int8-per-tensor and is not enough",
@@ -552,8 +552,9 @@ def test_where_a_list_was_tried_no_finding_has_its_own(trial: JointTrial, said: 
     claim = Claim(Subject.WEIGHT, "y", "int8-per-tensor")
     call = "quantize_static(..., nodes_to_exclude=['a'])"
     own = Finding("QW004", "x", Severity.WARNING, Confidence.LOW, "m", Location(), snippet=call, claim=claim)
-    finer = replace(own, snippet="quantize_static(..., per_channel=True)")
+    own = replace(own, nodes_to_exclude=("a",))
+    finer = replace(own, snippet="quantize_static(..., per_channel=True)", nodes_to_exclude=())
     elsewhere = replace(own, claim=replace(claim, scheme="int8-per-channel"))
     told, kept, other = with_advice([own, finer, elsewhere], {"int8-per-tensor": trial})
-    assert not told.snippet and told.remedy.startswith(said)
+    assert not told.snippet and not told.nodes_to_exclude and told.remedy.startswith(said)
     assert kept == finer and other.snippet == call and other.remedy == "Untried."

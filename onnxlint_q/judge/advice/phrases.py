@@ -8,10 +8,11 @@ import numpy as np
 
 
 def channels(indices: Iterable[int], limit: int = 4) -> str:
-    """`channel 3`, or `channels 3, 7, 9, 12 and 5 more`."""
+    """`channel 3`, or `channels 3, 7, 9, 12 and 5 others`."""
     listed = [int(index) for index in indices]
     head = ", ".join(map(str, listed[:limit]))
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    rest = len(listed) - limit
+    more = f" and {rest} other{'s' * (rest > 1)}" if rest > 0 else ""
     return f"channel{'s' if len(listed) > 1 else ''} {head}{more}"
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from onnxlint_q.calls import exclude_option, quantize_static_call
 from onnxlint_q.finding import Finding, Requantisation
 from onnxlint_q.report import digest, words
 from onnxlint_q.report.front.cause import undermines
-from onnxlint_q.workflow.results import ModelResult, Verdict
+from onnxlint_q.workflow.results import JointRemedy, ModelResult, Verdict
 
 MEASURE = "Run it on your data (--calibrate PATH). This tests every finding and tries remedies."
 
@@ -39,11 +39,19 @@ def actions(model: ModelResult) -> tuple[Action, ...]:
     advised = [common_advice(group.findings) for group in groups]
     first = [finding for finding in advised if undermines(finding)]
     others = [finding for finding in advised if not undermines(finding)]
-    tried = [Action(words.joint_remedy(remedy), remedy.snippet) for remedy in model.remedies]
-    found = [*_of(first), *tried, *_other_scheme(model, advised), *_of(others)]
+    found = [*_of(first), *_tried(model), *_other_scheme(model, advised), *_of(others)]
     if _can_be_measured(model):
         found.append(Action(MEASURE))
     return tuple(_once(found))
+
+
+def _tried(model: ModelResult) -> Iterator[Action]:
+    """What was tried as a whole; where the same nodes help several schemes, one thing with a call for each."""
+    alike: dict[Hashable, list[JointRemedy]] = {}
+    for remedy in model.remedies:
+        alike.setdefault(remedy.nodes_to_exclude or remedy.scheme, []).append(remedy)
+    for first, *others in alike.values():
+        yield Action(words.joint_remedy(first, *others), "\n".join(one.snippet for one in (first, *others)))
 
 
 def common_advice(findings: Iterable[Finding]) -> Finding:

@@ -41,7 +41,7 @@ class Why:
         if not self.schemes:
             return "What is wrong"
         named = " and ".join(words.name(scheme, 40) for scheme in self.schemes)
-        return f"Why {named} {'fail' if len(self.schemes) > 1 else words.verdict(self.verdict)}"
+        return f"Why {named} {'lose accuracy' if len(self.schemes) > 1 else words.verdict(self.verdict)}"
 
     def opening(self, limit: int) -> Why:
         """The same in at most so many sentences."""
@@ -175,9 +175,10 @@ def _explained(result: SchemeResult, groups: Sequence[digest.Group], made: Seque
 def _told(entry: _Explained, lead: str) -> str:
     rule = f"{words.shown(entry.group.code, 20)} {words.shown(entry.group.name, 60)}"
     share = words.percent(round(entry.share, 2))
-    most = ", most" if len(entry.keys) > 1 else ""
     where = words.name(entry.worst.location.label, 60)
-    return f"{lead}{rule} makes {share} of the noise{most} at {where}: {sentence(entry.worst.message)}"
+    several = len(entry.keys) > 1
+    made = f"at {len(entry.keys)} places makes {share} of the noise, most at {where}" if several else ""
+    return f"{lead}{rule} {made or f'at {where} makes {share} of the noise'}. {sentence(entry.worst.message)}"
 
 
 def _place(finding: Finding) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 from rich.console import RenderableType
@@ -40,7 +41,7 @@ def brief(model: ModelResult, detail: Detail, told: Collection[str]) -> Iterator
             f"and {', '.join(words.shown(group.code, 20) for group in hidden[:12])}: onnxlint-q rule CODE", "dim"
         )
     if refuted := digest.group_by_rule(digest.refuted(model.findings)):
-        rules = (f"{words.shown(g.code, 20)} {words.shown(g.name, 40)} ({len(g.findings)})" for g in refuted[:4])
+        rules = (f"{words.shown(g.code, 20)} at {words.count(len(g.findings), 'place')}" for g in refuted[:6])
         yield Text(f"{words.REFUTED}: {', '.join(rules)}.", "dim")
 
 
@@ -71,10 +72,10 @@ def _heading(groups: Iterable[digest.Group]) -> Iterator[RenderableType]:
 
 def title(model: ModelResult, group: digest.Group) -> RenderableType:
     """Severity, rule, how many places, the worst figure, and how to read more."""
-    total = words.count(len(group.findings), "place") if len(group.findings) > 1 else ""
+    total = _total(group) if len(group.findings) > 1 else ""
     worst = words.worst_figure((finding, of_claim(model, finding)) for finding in group.findings)
     # Where there are several places, each says by itself what else is found there.
-    also = "" if total else ", ".join(dict.fromkeys(words.shown(other.code, 20) for other in group.same_as(0)))
+    also = "" if total else ", ".join(words.shown(other, 20) for other in group.also(0))
     facts = ", ".join(filter(None, (total, worst, f"also {also}" if also else "")))
     code = words.shown(group.code, 20)
     table = Table.grid(padding=(0, 1), expand=True)
@@ -87,6 +88,15 @@ def title(model: ModelResult, group: digest.Group) -> RenderableType:
     )
     table.add_row(left, Text(f"onnxlint-q rule {code}", "dim"))
     return table
+
+
+def _total(group: digest.Group) -> str:
+    """`9 places`, `9 places (6 warnings, 3 info)`."""
+    total, kinds = words.count(len(group.findings), "place"), Counter(finding.severity for finding in group.findings)
+    if len(kinds) == 1:
+        return total
+    parts = (words.count(kinds[one], one, one * (one is Severity.INFO)) for one in Severity if kinds[one])
+    return f"{total} ({', '.join(parts)})"
 
 
 def _label(finding: Finding) -> str:
@@ -109,8 +119,6 @@ def _body(model: ModelResult, group: digest.Group) -> Iterator[RenderableType]:
     if several:
         yield indented(Text("All places:"), 2)
         yield _places(model, group)
-    elif others := group.same_as(0):
-        yield indented(Text(words.same_damage(others), "dim"), 2)
     yield from _advice(group)
 
 
@@ -124,7 +132,7 @@ def _places(model: ModelResult, group: digest.Group, limit: int | None = None) -
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for index, (finding, known) in enumerate(zip(shown, evidence, strict=True)):
-        also = ", ".join(dict.fromkeys(words.shown(other.code, 20) for other in group.same_as(index)))
+        also = ", ".join(words.shown(other, 20) for other in group.also(index))
         mark = words.SEVERITY_MARK[finding.severity] if mixed else "·"
         where = Text.assemble(words.brief_place(finding.location, 56), (f"  also {also}" if also else "", "dim"))
         said = [Text(known, EVIDENCE_STYLE.get(finding.evidence, "dim"))] if any(evidence) else []

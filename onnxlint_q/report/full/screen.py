@@ -20,11 +20,12 @@ VERBOSE = "--verbose shows every place, table and note."
 MEANINGS = (
     (
         r"\bdB\b",
-        "dB: SQNR, signal over int8 noise at the output; 20 dB is noise of 10 %, 0 dB of 100 %.",
+        "dB: SQNR, signal over int8 error at the output; more is better, 20 dB is an error of 10 %, 0 dB of 100 %.",
     ),
-    (r"\bcodes?\b", "Code: one of the 256 integers of int8."),
+    (r"\bcodes?\b", "Code: one of the values of int8, 256 for activations, 255 for weights."),
     (r"(?s)\A(?=.*BatchNorm).*\b[Ff]old(s|ed|ing)?\b", "Fold: merge a BatchNorm into the weights of a layer."),
-    (r"\btop-1\b", "Top-1: the class with the highest score."),
+    (r"\btop class\b", "Top class: the one with the highest score."),
+    (r"quantize_static\(\.\.\.", "Dots in a call: your model, the file to write, and a CalibrationDataReader."),
 )
 """Words that a newcomer cannot know, each defined where it is used."""
 

@@ -16,7 +16,7 @@ from onnxlint_q.workflow.results import CalibrationSummary, ModelResult, SchemeR
 def brief(model: ModelResult) -> Iterator[RenderableType]:
     """The figures of each scheme and what weakens them; what they rest on once for all."""
     yield _table((result, (words.brief_reason(result), *words.weakness(result))) for result in model.schemes)
-    for line in words.grounds(model):
+    for line in filter(None, (*words.grounds(model), words.limits(model))):
         yield indented(Text(line, "dim"), 2)
 
 

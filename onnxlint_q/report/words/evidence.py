@@ -99,7 +99,7 @@ def metrics(finding: Finding, known: Known | None = None) -> Mapping[str, object
     return {key: value for key, value in finding.metrics.items() if not key.endswith(FORECAST)}
 
 
-def same_damage(others: Iterable[Finding]) -> str:
-    """Which other rules tell the same damage, in one line."""
-    rules = dict.fromkeys(f"{shown(other.code, 20)} {shown(other.name, 60)}" for other in others)
-    return f"The same damage: {', '.join(rules)}"
+def same_damage(finding: Finding, others: Iterable[Finding]) -> str:
+    """Which other rules tell the same damage, in one line; empty where none does."""
+    rules = [*finding.also, *(f"{other.code} {other.name}" for other in others)]
+    return f"The same damage: {', '.join(shown(rule, 80) for rule in dict.fromkeys(rules))}." if rules else ""

@@ -8,12 +8,16 @@ from onnxlint_q.report.words.verdicts import verdict
 from onnxlint_q.workflow.results import JointRemedy, Verdict
 
 
-def joint_remedy(remedy: JointRemedy) -> str:
-    """What to do for a scheme and what comes of it in the first sentence, on how many samples in the second."""
+def joint_remedy(remedy: JointRemedy, *others: JointRemedy) -> str:
+    """What to do for a scheme and what comes of it in the first sentence, on how many samples in the last.
+
+    `others` are the same for other schemes.
+    """
     held_out = "held-out " if remedy.held_out else ""
     first = f" Export the model at opset {remedy.opset} or higher first." if remedy.opset else ""
     tried = f"Tried on {count(remedy.samples, f'{held_out}sample')}."
-    return f"{_what(remedy)}: {_change(remedy)}, {_end(remedy)}.{first} {tried}"
+    same = "".join(f" Under {name(one.scheme, 80)}: {_change(one)}, {_end(one)}." for one in others)
+    return f"{_what(remedy)}: {_change(remedy)}, {_end(remedy)}.{same}{first} {tried}"
 
 
 def _what(remedy: JointRemedy) -> str:
@@ -25,12 +29,12 @@ def _what(remedy: JointRemedy) -> str:
 
 
 def _change(remedy: JointRemedy) -> str:
-    """`8.6 → 14.7 dB, top-1 as in float 30 → 95 %`."""
+    """`8.6 → 14.7 dB, same top class 30 → 95 %`."""
     after = f"{figure(remedy.after_db)} dB" if remedy.after_db is not None else PERFECT
     change = f"{figure(remedy.before_db)} → {after}"
     if remedy.before_agreement is not None and remedy.after_agreement is not None:
         before, now = (round(share, 2) for share in (remedy.before_agreement, remedy.after_agreement))
-        change += f", top-1 as in float {percent(before).removesuffix(' %')} → {percent(now)}"
+        change += f", same top class {percent(before).removesuffix(' %')} → {percent(now)}"
     return change
 
 

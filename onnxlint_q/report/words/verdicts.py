@@ -104,7 +104,7 @@ def reason(result: SchemeResult) -> str:
 
 
 def brief_reason(result: SchemeResult) -> str:
-    """The same in half a line: `-4.0 dB; top-1 as in float: 5 % (1 to 9 %)`."""
+    """The same in half a line: `-4.0 dB; same top class as float: 5 % (1 to 9 %)`."""
     missing = missing_sqnr(result)
     if missing:
         return shown(missing).rstrip(".")
@@ -123,7 +123,7 @@ def _agreed(agreement: float | None, interval: tuple[float, float] | None, about
     if agreement is None:
         return ""
     sure = "" if interval is None else f" ({100 * interval[0]:.0f} to {100 * interval[1]:.0f} %)"
-    return f"; top-1 as in float: {about}{100 * agreement:.0f} %{sure}"
+    return f"; same top class as float: {about}{100 * agreement:.0f} %{sure}"
 
 
 def weakness(result: SchemeResult) -> tuple[str, ...]:
@@ -134,13 +134,28 @@ def weakness(result: SchemeResult) -> tuple[str, ...]:
     return tuple(filter(None, (right, weaker)))
 
 
+def limits(model: ModelResult) -> str:
+    """Where the verdicts change, for the kinds of outputs that were judged; empty where none was."""
+    judged = [result for result in model.schemes if result.verdict is not None]
+    levels = model.levels
+    values = f"breaks under {levels.breaks_db:g} dB, survives over {levels.survives_db:g} dB"
+    low, high = percent(levels.breaks_agreement), percent(levels.survives_agreement)
+    said = []
+    if any(result.agreement is not None for result in judged):
+        said.append(f"breaks if the top class is the same for under {low}, survives over {high}")
+    if any(result.agreement is None or len(result.outputs) > 1 for result in judged):
+        said.append(f"other outputs: {values}" if said else values)
+    return _capital(f"{'; '.join(said)}.") if said else ""
+
+
 def grounds(model: ModelResult) -> tuple[str, ...]:
     """What the verdicts rest on, each sort once."""
     said: dict[str, list[str]] = {}
     for result in model.schemes:
         text = basis(replace(result, measured_as=""), model.calibration)
         if result.basis is Basis.MEASURED and model.calibration is not None and model.calibration.held_out:
-            text += f"; ranges come from {model.calibration.samples} others"
+            prepared = ", after quant_pre_process" if "quant_pre_process" in result.measured_as else ""
+            text += f"{prepared}; the ranges come from {model.calibration.samples} others"
         said.setdefault(_capital(text), []).append(name(result.scheme, 40))
     if len(said) == 1:
         return tuple(f"{text}." for text in said)
