@@ -35,6 +35,12 @@ ChannelOrder = Annotated[str | None, typer.Option(help=f"{one_of(CHANNEL_ORDERS)
 Resize = Annotated[str | None, typer.Option(help="Pixels of the short side, or HEIGHTxWIDTH, before the centre crop.")]
 Crop = Annotated[str | None, typer.Option(help="Centre crop: pixels, or HEIGHTxWIDTH.")]
 Layout = Annotated[str | None, typer.Option(help=f"{one_of(LAYOUTS)}; seen from the input's shape by default.")]
+InputShape = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=1,3,320,320", help="Shape of an input whose axes the file leaves open; can be repeated."
+    ),
+]
 Select = Annotated[list[str] | None, typer.Option(help="Rules to run instead of all: codes, prefixes, names.")]
 ExtendSelect = Annotated[list[str] | None, typer.Option(help="Rules to run as well.")]
 Ignore = Annotated[list[str] | None, typer.Option(help="Rules not to run.")]

@@ -155,7 +155,7 @@ def _on_fewer(what: str, errors: Errors, samples: int, reason: str) -> Iterator[
 
 def _sample_count(measured: Measured) -> int:
     """Two to sixty-four, as many busy scenes as simple ones, by the size of the largest input."""
-    shapes = [value.type.shape or () for value in measured.model.inputs]
+    shapes = [value.taken or value.type.shape or () for value in measured.model.inputs]
     largest = max(
         (int(np.prod([dim or OPEN_SIDE for dim in shape[2:]])) for shape in shapes if len(shape) == 4), default=1
     )

@@ -27,6 +27,7 @@ from onnxlint_q.workflow.results import (
     ModelResult,
     SchemeResult,
 )
+from onnxlint_q.workflow.sizes import notes_on
 from onnxlint_q.workflow.tensors import tensor_rows, unexplained
 from onnxlint_q.workflow.verdicts import finite, is_figure, judge_of, scheme_result
 
@@ -70,6 +71,7 @@ def assemble(record: Record) -> ModelResult:
         trials=record.trials,
         remedies=tuple(remedies(record, judge_of(record))),
         debug=record.debug,
+        inputs=record.inputs,
     )
 
 
@@ -180,7 +182,7 @@ def _calibration(record: Record) -> CalibrationSummary | None:
         return None
     return CalibrationSummary(
         source=seen.source,
-        preprocessing=data.source.preprocessing,
+        preprocessing=data.source.prepared(record.facts.model.inputs),
         samples=seen.samples,
         held_out=record.whole.held_out if record.whole is not None else 0,
         synthetic=seen.synthetic,
@@ -190,6 +192,7 @@ def _calibration(record: Record) -> CalibrationSummary | None:
 
 def _notes(record: Record) -> Iterator[str]:
     facts = record.facts
+    yield from notes_on(record.inputs)
     if facts.coded:
         yield (
             f"the model is an integer graph: its {facts.coded} layers compute with codes whose scales are not in the "

@@ -233,6 +233,23 @@ class CalibrationSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenShape:
+    """The shape that an input is taken to have where the file leaves it open.
+
+    Attributes:
+        name: of the input.
+        declared: as in the file, None for an open axis.
+        taken: without one.
+        reason: why, in words.
+    """
+
+    name: str
+    declared: tuple[int | None, ...]
+    taken: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelResult:
     """One linted model.
 
@@ -242,7 +259,7 @@ class ModelResult:
         findings: most important first.
         calibration: None where nothing ran.
         untested_because: why nothing ran although it was asked for; empty otherwise.
-        notes: what could not be analysed, in words.
+        notes: what could not be analysed and what was assumed, in words.
         seconds: wall time by stage.
         levels: where the verdicts change.
         rule_crashed: a rule failed, so the answer is incomplete.
@@ -250,6 +267,7 @@ class ModelResult:
         trials: None unless they were asked for.
         remedies: what helps schemes that do not survive, tried.
         debug: for who debugs a rule, a line each: why it did not fire where it looked; empty unless asked for.
+        inputs: those that the file leaves open by more than a batch.
     """
 
     path: str
@@ -271,6 +289,7 @@ class ModelResult:
     trials: Trials | None = None
     remedies: tuple[JointRemedy, ...] = ()
     debug: tuple[str, ...] = ()
+    inputs: tuple[TakenShape, ...] = ()
 
     def count(self, evidence: Evidence) -> int:
         """How many findings have this evidence."""
