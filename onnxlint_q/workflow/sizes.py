@@ -62,15 +62,16 @@ def _found(model: Model, taken: Taken, source: Source | None, *, runs: bool) -> 
         with contextlib.suppress(OnnxlintError):
             if shapes := source.shapes(model.inputs):
                 return shapes, "the first sample has it"
-    if taken.fixed:
-        return taken.shapes, f"{taken.fixed} asks for it"
+    reason = f"{taken.fixed} is made for it" if taken.fixed else USUAL
     if not runs:
-        return taken.shapes, USUAL
+        return taken.shapes, reason
     choices = (taken.shapes, *taken.others)
     number = first_that_runs(model, choices)
     if number is None:
-        return taken.shapes, f"{USUAL}; ONNX Runtime ran none of {len(choices)} usual shapes"
-    return choices[number], f"{USUAL}; it is the first of {len(choices)} usual shapes that ONNX Runtime runs"
+        return taken.shapes, f"{reason}, but ONNX Runtime runs none of the {len(choices)} shapes that were tried"
+    if number:
+        reason = f"of {len(choices)} shapes that were tried it is the first that ONNX Runtime runs"
+    return choices[number], reason
 
 
 def notes_on(inputs: Sequence[TakenShape]) -> Iterator[str]:

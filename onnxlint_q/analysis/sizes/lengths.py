@@ -73,17 +73,18 @@ def same(one: Lengths, other: Lengths) -> Mask:
     return np.asarray((one == other) | np.isnan(one) | np.isnan(other))
 
 
-def broadcast(shapes: Sequence[Shape]) -> tuple[Shape, list[Mask]]:
-    """The shape that shapes give together, as numpy has it, and where each of its axes can be."""
+def broadcast(shapes: Sequence[Shape]) -> tuple[Shape, list[tuple[Mask, Mask]]]:
+    """The shape that shapes give together, as numpy has it; where they fit, and where they are alike besides."""
     rank = max(map(len, shapes), default=0)
     result: list[Lengths] = []
-    fits: list[Mask] = []
+    fits: list[tuple[Mask, Mask]] = []
     for axis in range(rank):
         lengths = [shape[axis - rank + len(shape)] for shape in shapes if axis >= rank - len(shape)]
         found = lengths[0]
         for length in lengths[1:]:
             if not _alike(found, length):
-                fits.append(np.asarray(same(found, length) | (found == 1) | (length == 1)))
+                alike = same(found, length)
+                fits.append((np.asarray(alike | (found == 1) | (length == 1)), alike))
                 found = _joint(found, length)
         result.append(found)
     return tuple(result), fits

@@ -46,6 +46,9 @@ class Step(Protocol):
     def demand(self, mask: Mask) -> None:
         """The node runs only where this holds."""
 
+    def hint(self, mask: Mask) -> None:
+        """The node was made for where this holds, and runs elsewhere, too."""
+
 
 class UntoldError(Exception):
     """A shape cannot be told."""
@@ -94,10 +97,16 @@ def _axes(step: Step, slot: int, rank: int) -> list[int]:
 def _elementwise(step: Step) -> Sequence[Shape]:
     node = step.node
     keys = node.inputs if node.op_type == "Where" else node.operator.data_of(node.inputs)
-    shape, fits = broadcast([step.shape(node.inputs.index(key)) for key in keys])
-    for mask in fits:
-        step.demand(mask)
-    return (shape,)
+    return (_broadcast(step, [step.shape(node.inputs.index(key)) for key in keys]),)
+
+
+def _broadcast(step: Step, shapes: Sequence[Shape]) -> Shape:
+    shape, fits = broadcast(shapes)
+    for fit, alike in fits:
+        step.demand(fit)
+        if not fit.all():  # a network that could not grow is rarely made for an axis of 1
+            step.hint(alike)
+    return shape
 
 
 def _same(step: Step) -> Sequence[Shape]:
@@ -127,7 +136,12 @@ def _pool(step: Step) -> Sequence[Shape]:
     kernel = [step.grid.known(length) for length in step.node.ints("kernel_shape")]
     if len(kernel) != len(data) - 2:
         raise UntoldError
-    shape = (*data[:2], *_windows(step, data[2:], kernel))
+    sides = data[2:]
+    if step.node.op_type == "AveragePool" and not any(step.node.ints("pads")):
+        # A mean over part of what is there leaves a rest that nobody wanted to leave.
+        for side, size, stride in zip(sides, kernel, step.node.ints("strides") or (1,) * len(sides), strict=False):
+            step.hint(same((side - size) % stride, step.grid.known(0)))
+    shape = (*data[:2], *_windows(step, sides, kernel))
     return (shape,) * len(step.node.outputs)
 
 
@@ -196,9 +210,7 @@ def _matmul(step: Step) -> Sequence[Shape]:
     if len(left) < 2 or len(right) < 2:
         raise UntoldError
     step.demand(same(left[-1], right[-2]))
-    front, fits = broadcast([left[:-2], right[:-2]])
-    for mask in fits:
-        step.demand(mask)
+    front = _broadcast(step, [left[:-2], right[:-2]])
     return ((*front, left[-2], right[-1]),)
 
 
@@ -237,8 +249,18 @@ def _reshape(step: Step) -> Sequence[Shape]:
     with np.errstate(all="ignore"):
         left = values / given
     step.demand(np.asarray(np.isnan(left) | ((left == np.floor(left)) & (left >= 1))))
+    for own, made in ((data, wanted[: rest[0]]), (data[::-1], wanted[rest[0] + 1 :][::-1])):
+        step.hint(_meets_an_end(product(made, one), own, one))
     wanted[rest[0]] = left
     return (tuple(wanted),)
+
+
+def _meets_an_end(values: Lengths, axes: Sequence[Lengths], one: Lengths) -> Mask:
+    """Where so many values are those of the first axes, none of them being cut, and not of all."""
+    ends = np.asarray(same(values, one))
+    for count in range(1, len(axes)):
+        ends = np.asarray(ends | same(values, product(axes[:count], one)))
+    return ends
 
 
 def _flatten(step: Step) -> Sequence[Shape]:
@@ -328,10 +350,7 @@ def _gather(step: Step) -> Sequence[Shape]:
 
 
 def _expand(step: Step) -> Sequence[Shape]:
-    shape, fits = broadcast([step.shape(0), tuple(step.listed(1))])
-    for mask in fits:
-        step.demand(mask)
-    return (shape,)
+    return (_broadcast(step, [step.shape(0), tuple(step.listed(1))]),)
 
 
 def _tile(step: Step) -> Sequence[Shape]:

@@ -3,7 +3,8 @@
 A graph often runs at one size only, although its inputs are declared for any: a Reshape to constants, a matrix of a
 fixed height, a table of anchors that is added. All lengths that an axis may have are tried at once (module `lengths`).
 Of those that every operator takes, the roundest is chosen, as networks halve their sides again and again; among equally
-round ones the most usual. A shape that the file merely notes for a result decides only where it contradicts nothing.
+round ones the most usual. What a node was probably made for, and a shape that the file merely notes for a result,
+decide only where they contradict nothing.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Taken:
 
     Attributes:
         shapes: by input, without any open axis.
-        fixed: what in the graph demands them, in words; empty where it takes others as well.
-        others: what else may run where that is so, best first.
+        fixed: what in the graph is made for them, in words; empty where it takes many others as well.
+        others: what else may run, best first.
         samples: inputs whose first axis is no batch: one array is one sample.
     """
 
@@ -90,7 +91,7 @@ def take_shapes(model: Model) -> Taken | None:
     samples = frozenset(name for axis in unbatched for name, place in axis.places if place == 0)
     axes, fixed = _solved(model, _narrowed(model, axes))
     chosen = [_shapes(model, axes, lengths) for lengths in fixed.lengths]
-    return Taken(chosen[0], fixed.by, () if fixed.by else tuple(chosen[1:]), samples)
+    return Taken(chosen[0], fixed.by, tuple(chosen[1:]), samples)
 
 
 def _open_axes(model: Model) -> Iterator[_Axis]:
@@ -181,15 +182,26 @@ def _solved(model: Model, axes: list[_Axis]) -> tuple[list[_Axis], _Solution]:
     grid = Grid(tuple(axis.candidates for axis in axes))
     walked = _walked(model, grid, axes, axes)
     everything = np.ones(tuple(map(len, grid.candidates)), np.bool_)
-    can, strongest = _conjunction(walked.demands, everything)
-    can, stated = _conjunction(walked.stated, can)
+    can, used = _conjunction(walked.demands, everything)
+    can, followed = _conjunction(walked.hints, can)
+    strongest = min((*used, *followed), key=lambda demand: float(demand.holds.mean()), default=None)
     cost = np.where(can, _costs(axes), np.inf).ravel()
     few = np.argpartition(cost, min(_ALTERNATIVES, cost.size) - 1)[:_ALTERNATIVES]
     best = [index for index in few[np.argsort(cost[few], kind="stable")] if np.isfinite(cost[index])]
     places = [np.unravel_index(index, everything.shape) for index in best]
     lengths = [tuple(int(axis.candidates[at]) for axis, at in zip(axes, place, strict=True)) for place in places]
-    reason = strongest or stated
-    return axes, _Solution(lengths, reason.what if reason is not None and can.mean() < _FIXED else "")
+    return axes, _Solution(lengths, strongest.what if strongest is not None and _is_fixed(can, axes) else "")
+
+
+def _is_fixed(can: Mask, axes: Sequence[_Axis]) -> bool:
+    """Whether hardly any combination is left, or any axis has no choice but of rounding."""
+    if can.mean() < _FIXED:
+        return True
+    for number, axis in enumerate(axes):
+        left = axis.candidates[can.any(axis=tuple(other for other in range(len(axes)) if other != number))]
+        if len(axis.candidates) > 1 and left[-1] < 2 * left[0]:
+            return True
+    return False
 
 
 def _walked(model: Model, grid: Grid, gridded: Sequence[_Axis], axes: Sequence[_Axis]) -> Walked:
@@ -211,17 +223,15 @@ def _walked(model: Model, grid: Grid, gridded: Sequence[_Axis], axes: Sequence[_
     return walk(model, grid, inputs)
 
 
-def _conjunction(demands: Sequence[Demand], can: Mask) -> tuple[Mask, Demand | None]:
-    """Where all demands hold, and the one that leaves the least; one that contradicts the others is passed over."""
-    strongest, least = None, 1.0
+def _conjunction(demands: Sequence[Demand], can: Mask) -> tuple[Mask, list[Demand]]:
+    """Where all demands hold, and those that do; one that contradicts the others is passed over."""
+    used: list[Demand] = []
     for demand in sorted(demands, key=lambda demand: demand.holds.size):
         both = can & demand.holds
-        if not both.any():
-            continue
-        can = both
-        if (share := float(demand.holds.mean())) < least:
-            strongest, least = demand, share
-    return can, strongest
+        if both.any():
+            can = both
+            used.append(demand)
+    return can, used
 
 
 # -- preference ------------------------------------------------------------------------------------------------------
@@ -233,6 +243,8 @@ def _cost(axis: _Axis) -> npt.NDArray[np.float64]:
     halvings = np.log2(np.minimum(lengths & -lengths, 2**_HALVINGS))
     rank = {length: place for place, length in enumerate(axis.usual)}
     usual = np.asarray([rank.get(int(length), len(rank)) for length in lengths], np.float64)
+    if axis.usual in {_BATCHES, _COLOURS}:  # others are no choice
+        return 100 * usual
     if axis.usual is not _SIDES:
         return np.asarray(usual + (_HALVINGS - halvings) / 100)
     return np.asarray(10 * (_HALVINGS - halvings) + usual / 10)

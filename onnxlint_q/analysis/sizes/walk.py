@@ -24,7 +24,7 @@ _WHOLE = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.INT32})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Demand:
-    """Where a node can run, or where a shape is what the file states.
+    """Where a node can run, or what it was made for.
 
     Attributes:
         what: the node, or the tensor with the stated shape, in words.
@@ -42,12 +42,13 @@ class Walked:
     Attributes:
         shapes: of tensors that hang on the inputs, by key.
         demands: of nodes; outside of them the graph does not run.
-        stated: lengths that the file notes for results; they may be left over from another size.
+        hints: what nodes were probably made for, and lengths that the file notes for results, which may be left over
+            from another size.
     """
 
     shapes: Mapping[str, Shape]
     demands: Sequence[Demand]
-    stated: Sequence[Demand]
+    hints: Sequence[Demand]
 
 
 def walk(model: Model, grid: Grid, inputs: Mapping[str, Shape]) -> Walked:
@@ -57,7 +58,7 @@ def walk(model: Model, grid: Grid, inputs: Mapping[str, Shape]) -> Walked:
         for node in model.nodes:
             if node.graph == ROOT and node.output and not model.is_constant(node.output):
                 walker.visit(node)
-    return Walked(walker.shapes, walker.demands, walker.stated)
+    return Walked(walker.shapes, walker.demands, walker.hints)
 
 
 class _Walker:
@@ -67,7 +68,7 @@ class _Walker:
         self.shapes: dict[str, Shape] = dict(inputs)
         self.values: dict[str, Numbers] = {}
         self.demands: list[Demand] = []
-        self.stated: list[Demand] = []
+        self.hints: list[Demand] = []
         self.room = _MOST
 
     def visit(self, node: Node) -> None:
@@ -82,9 +83,9 @@ class _Walker:
             made = rule(step)
         except (UntoldError, IndexError, ValueError, TypeError):  # an invalid graph is for others to report
             return
-        for mask in step.masks:
-            if mask.size > 1 and not mask.all():
-                self.demands.append(Demand(f"the {node.op_type} {node.label!r}", mask))
+        what = f"the {node.op_type} {node.label!r}"
+        self.demands += [Demand(what, mask) for mask in step.masks if _divides(mask)]
+        self.hints += [Demand(what, mask) for mask in step.hints if _divides(mask)]
         held = {id(length) for key in node.inputs for length in self.shapes.get(key, ())}
         for key, shape in zip(node.outputs, made, strict=False):
             if key:
@@ -130,8 +131,8 @@ class _Walker:
                 continue
             number = self.grid.known(told)
             mask = same(length, number)
-            if mask.size > 1 and not mask.all():
-                self.stated.append(Demand(f"the stated shape of {key!r}", mask))
+            if _divides(mask):
+                self.hints.append(Demand(f"the stated shape of {key!r}", mask))
             completed.append(chosen(np.isnan(length), number, length))
         return tuple(completed)
 
@@ -162,6 +163,11 @@ class _Walker:
         return self.grid.listed(value)
 
 
+def _divides(mask: Mask) -> bool:
+    """Whether it holds for some lengths and not for others."""
+    return mask.size > 1 and bool(mask.any()) and not mask.all()
+
+
 class _Step:
     """One node, as its rule sees it."""
 
@@ -169,6 +175,7 @@ class _Step:
         self.node = node
         self.grid = walker.grid
         self.masks: list[Mask] = []
+        self.hints: list[Mask] = []
         self._walker = walker
 
     def shape(self, slot: int) -> Shape:
@@ -187,3 +194,6 @@ class _Step:
 
     def demand(self, mask: Mask) -> None:
         self.masks.append(mask)
+
+    def hint(self, mask: Mask) -> None:
+        self.hints.append(mask)
