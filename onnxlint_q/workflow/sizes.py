@@ -15,6 +15,7 @@ from onnxlint_q.graph import Model
 from onnxlint_q.workflow.results import TakenShape
 
 GIVEN = "--input-shape gives it"
+SEEN = "the first sample has this shape"
 USUAL = "the file leaves it open, and this is usual"
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -61,7 +62,7 @@ def _found(model: Model, taken: Taken, source: Source | None, *, runs: bool) -> 
         # What is wrong with the data is told where it is read as a whole.
         with contextlib.suppress(OnnxlintError):
             if shapes := source.shapes(model.inputs):
-                return shapes, "the first sample has it"
+                return shapes, SEEN
     reason = f"{taken.fixed} is made for it" if taken.fixed else USUAL
     if not runs:
         return taken.shapes, reason
@@ -80,5 +81,5 @@ def notes_on(inputs: Sequence[TakenShape]) -> Iterator[str]:
     for one in inputs:
         groups.setdefault((one.taken, one.reason), []).append(repr(one.name))
     for (taken, reason), names in groups.items():
-        change = "" if reason == GIVEN else "; --input-shape changes it"
+        change = "" if reason in {GIVEN, SEEN} else "; --input-shape changes it"
         yield f"input{'s' * (len(names) > 1)} {', '.join(names)} taken as {list(taken)}: {reason}{change}"

@@ -190,7 +190,9 @@ def test_axes_of_one_name_are_one() -> None:
 
 def test_a_first_axis_that_comes_out_elsewhere_is_no_batch() -> None:
     wave = onnx_text(
-        "g (float[T] x) => (float[1, U] y) { a = Unsqueeze(x, front) y = Mul(a, a) }", front=np.asarray([0])
+        "g (float[T] x) => (float[1, 2, U] y) { a = Unsqueeze(x, front) y = Conv <strides = [8]> (a, w) }",
+        front=np.asarray([0, 1]),
+        w=weight(2, 1, 16),
     )
     assert taken(wave).samples == {"x"}
     rows = onnx_text("g (float[T, W] x) => (float[T, W] y) { y = Mul(x, x) }")

@@ -41,6 +41,8 @@ _MOST = 1 << 19
 _LARGEST_GRAPH = 50_000
 # What is left of all combinations where an operator may be said to fix them.
 _FIXED = 0.002
+# Long enough that no window swallows the difference.
+_TRIED_BATCHES = np.asarray([640, 960, 1600])
 _BATCH = re.compile(r"\bn\b|\bb\b|batch", re.IGNORECASE)
 _ALTERNATIVES = 8
 
@@ -138,7 +140,7 @@ def _is_batch(model: Model, axis: _Axis, axes: Sequence[_Axis]) -> bool:
     proto = next(value for value in model.proto.graph.input if value.name == name)
     if ranks[name] >= 4 or _BATCH.search(proto.type.tensor_type.shape.dim[place].dim_param.replace("_", " ")):
         return True
-    walked = _walked(model, Grid((np.asarray([1, 2, 3]),)), [axis], axes)
+    walked = _walked(model, Grid((_TRIED_BATCHES,)), [axis], axes)
     shapes = [walked.shapes[value.name] for value in model.outputs if value.name in walked.shapes]
     return all(bool((length == length.flat[0]).all()) for shape in shapes for length in shape[1:] if length.size > 1)
 
@@ -185,7 +187,7 @@ def _solved(model: Model, axes: list[_Axis]) -> tuple[list[_Axis], _Solution]:
     can, used = _conjunction(walked.demands, everything)
     can, followed = _conjunction(walked.hints, can)
     strongest = min((*used, *followed), key=lambda demand: float(demand.holds.mean()), default=None)
-    cost = np.where(can, _costs(axes), np.inf).ravel()
+    cost = np.where(can, _costs(axes, can), np.inf).ravel()
     few = np.argpartition(cost, min(_ALTERNATIVES, cost.size) - 1)[:_ALTERNATIVES]
     best = [index for index in few[np.argsort(cost[few], kind="stable")] if np.isfinite(cost[index])]
     places = [np.unravel_index(index, everything.shape) for index in best]
@@ -197,11 +199,8 @@ def _is_fixed(can: Mask, axes: Sequence[_Axis]) -> bool:
     """Whether hardly any combination is left, or any axis has no choice but of rounding."""
     if can.mean() < _FIXED:
         return True
-    for number, axis in enumerate(axes):
-        left = axis.candidates[can.any(axis=tuple(other for other in range(len(axes)) if other != number))]
-        if len(axis.candidates) > 1 and left[-1] < 2 * left[0]:
-            return True
-    return False
+    left = [_left(can, axes, number) for number, axis in enumerate(axes) if len(axis.candidates) > 1]
+    return any(lengths[-1] < 2 * lengths[0] for lengths in left)
 
 
 def _walked(model: Model, grid: Grid, gridded: Sequence[_Axis], axes: Sequence[_Axis]) -> Walked:
@@ -250,8 +249,11 @@ def _cost(axis: _Axis) -> npt.NDArray[np.float64]:
     return np.asarray(10 * (_HALVINGS - halvings) + usual / 10)
 
 
-def _costs(axes: Sequence[_Axis]) -> npt.NDArray[np.float64]:
-    """The same for combinations; of equally usual ones those whose sides are alike."""
+def _costs(axes: Sequence[_Axis], can: Mask) -> npt.NDArray[np.float64]:
+    """The same for combinations.
+
+    Two sides of an image are alike where neither has a say of its own: a product that is fixed says nothing of them.
+    """
     count = len(axes)
     spread = [[-1 if a == axis else 1 for a in range(count)] for axis in range(count)]
     total = np.zeros((1,) * count)
@@ -261,9 +263,19 @@ def _costs(axes: Sequence[_Axis]) -> npt.NDArray[np.float64]:
     if len(sides) == 2:
         height, width = (np.log2(axes[number].candidates).reshape(spread[number]) for number in sides)
         apart = np.abs(width - height)
-        # Long strips are odd; among equals, what is wider than high comes first.
-        total = total + np.maximum(apart - _STRIP, 0) + 0.6 * np.minimum(apart, 1) + 0.01 * (height > width)
+        first, second = (_left(can, axes, number) for number in sides)
+        alone = can.sum() == first.size * second.size
+        # Among equals, what is wider than high comes first.
+        total = total + 0.01 * (height > width)
+        if not alone or np.array_equal(first, second):
+            total = total + (1 if alone else 3) * np.minimum(apart, 1) + np.maximum(apart - _STRIP, 0)
     return np.asarray(total, np.float64)
+
+
+def _left(can: Mask, axes: Sequence[_Axis], number: int) -> npt.NDArray[np.int64]:
+    """What an axis can be, whatever the others are."""
+    others = tuple(other for other in range(len(axes)) if other != number)
+    return axes[number].candidates[can.any(axis=others)]
 
 
 def _shapes(model: Model, axes: Sequence[_Axis], lengths: Sequence[int]) -> dict[str, tuple[int, ...]]:
