@@ -1,4 +1,4 @@
-"""The shapes that a whole run takes: given, of the data, of the graph, usual, tried; and what the report says of them."""
+"""The shapes that a whole run takes: given, of the data, of the graph, usual, tried; and what is said of them."""
 
 from __future__ import annotations
 
