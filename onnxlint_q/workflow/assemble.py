@@ -204,6 +204,10 @@ def _notes(record: Record) -> Iterator[str]:
         bad = facts.observations.non_finite
         names = ", ".join(map(repr, bad[:4])) + (", …" if len(bad) > 4 else "")
         yield f"NaN or infinity while calibrating in {len(bad)} tensor{'s' * (len(bad) > 1)}: {names}"
+    if record.bench is not None:
+        for output, front in facts.fronts.items():
+            step = f"the {front.node.op_type} {front.node.label!r}"
+            yield f"output {output!r} is as long as {step} decides: what that reads is compared in its place"
     if record.costs is not None:
         yield from record.costs.notes
     yield from notes(record)
