@@ -84,6 +84,16 @@ CASES: dict[str, tuple[onnx.ModelProto, dict[str, tuple[int, ...]], str]] = {
         {"x": (1, 3, 48, 224)},
         "Reshape",
     ),
+    "channels last": (
+        onnx_text(
+            f"""g (float[N, H, W, C] x) => (float[N, 10] y) {{
+                t = Transpose <perm = [0, 3, 1, 2]> (x) a = {HALVE} (t, w) c = Flatten(a) y = Gemm(c, m) }}""",
+            w=weight(4, 3, 3, 3),
+            m=weight(4 * 16 * 16, 10),
+        ),
+        {"x": (1, 32, 32, 3)},
+        "Gemm",
+    ),
     "gemm": (
         onnx_text(
             f"""g (float[N, C, H, W] x) => (float[N, 10] y) {{

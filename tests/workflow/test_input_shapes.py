@@ -17,6 +17,7 @@ from onnxlint_q.execute.data.sources import RandomSource, open_source
 from onnxlint_q.judge.config import Overrides
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.workflow.check import lint, plan
+from onnxlint_q.workflow.compare import CompareRequest, compare
 from onnxlint_q.workflow.record import CheckRequest, DataRequest
 from onnxlint_q.workflow.results import Basis, ModelResult
 from onnxlint_q.workflow.sizes import GIVEN, SEEN, USUAL
@@ -156,3 +157,26 @@ def test_recordings_of_different_length_are_one_run_each(rank: int, tmp_path: Pa
     assert taken(found) == ((1,) * (rank - 1) + (300,), SEEN)
     assert {scheme.verdict for scheme in found.schemes} == {Verdict.SURVIVES}
     assert all(row.measured for row in found.layers)
+
+
+def test_a_comparison_takes_the_same_shapes(tmp_path: Path) -> None:
+    onnx.save(head(), tmp_path / "float.onnx")
+    coded = head()
+    stem = coded.graph.node[0]
+    stem.input[0] = "rounded"
+    for name, value in (("scale", np.float32(0.05)), ("zero", np.uint8(128))):
+        coded.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value), name))
+    pair = [
+        onnx.helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["codes"]),
+        onnx.helper.make_node("DequantizeLinear", ["codes", "scale", "zero"], ["rounded"]),
+    ]
+    nodes = [*pair, *coded.graph.node]
+    del coded.graph.node[:]
+    coded.graph.node.extend(nodes)
+    onnx.save(coded, tmp_path / "coded.onnx")
+    (job,) = plan([tmp_path / "coded.onnx"], Overrides(search=False))
+    found = compare(tmp_path / "float.onnx", job, CompareRequest(RandomSource(), 2))
+    assert taken(found.quantized)[0] == (1, 3, 24, 24)
+    given = CompareRequest(RandomSource(), 2, input_shapes={"images": (1, 3, 24, 24)})
+    with pytest.raises(UsageError, match="has no such input"):
+        compare(tmp_path / "float.onnx", job, given)

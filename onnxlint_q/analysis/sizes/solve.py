@@ -108,22 +108,28 @@ def _open_axes(model: Model) -> Iterator[_Axis]:
                 named = name if re.search(r"\w", name) else f"{value.name} {place}"
                 by_name.setdefault(named, []).append((value, place))
     for held in by_name.values():
-        usual, candidates = _kind(*held[0])
+        usual, candidates = _kind(model, *held[0])
         yield _Axis(tuple((value.name, place) for value, place in held), usual, candidates)
 
 
-def _kind(value: Value, place: int) -> tuple[tuple[int, ...], npt.NDArray[np.int64]]:
+def _kind(model: Model, value: Value, place: int) -> tuple[tuple[int, ...], npt.NDArray[np.int64]]:
     """What is usual for an axis, and what it may be."""
     shape = value.type.shape or ()
     if place and len(shape) == 3 and shape[0] is not None:  # the batch of a state, one a layer
         return _BATCHES, np.arange(1, 65)
     if is_image(shape):
-        last = channels_last(shape)
+        last = channels_last(shape) or _is_turned(model, value)
         if place == (3 if last else 1):
             return _COLOURS, np.asarray(sorted({*range(1, 17), *(2**n for n in range(5, 12))}))
         if place:
             return _SIDES, _SIDE_CANDIDATES
     return _LENGTHS, _LENGTH_CANDIDATES
+
+
+def _is_turned(model: Model, value: Value) -> bool:
+    """Whether the last axis of an image becomes that of the channels, where the shape does not say."""
+    turns = (node for node in model.consumers(value.name) if node.op_type == "Transpose")
+    return any(node.ints("perm") == (0, 3, 1, 2) for node in turns)
 
 
 # -- the batch -------------------------------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def _image_input(inputs: Sequence[Value], how: Preprocessing) -> _ImageInput:
     shape = value.type.shape
     if shape is None or len(shape) != 4 or shape[0] not in {None, 1}:
         raise DataError(f"input {value.name!r} of shape {value.shape_text} does not take one image; give an .npz")
-    last = how.layout == "nhwc" or (how.layout is None and channels_last(shape))
+    last = how.layout == "nhwc" or (how.layout is None and channels_last(value.taken or shape))
     places = (3, 1, 2) if last else (1, 2, 3)
     channels, height, width = (shape[place] for place in places)
     if how.crop is not None and any(a not in {None, b} for a, b in zip((height, width), how.crop, strict=True)):
