@@ -17,6 +17,10 @@ from onnxlint_q.graph.names import ROOT
 
 # Lengths that one pass may make, 8 bytes each; what comes after is not known.
 _MOST = 1 << 23
+# Lengths that one pass may look at: some tenths of a second.
+_MOST_READ = 1 << 28
+# What an invalid graph makes of the rules is for others to report.
+_INVALID = (UntoldError, LookupError, ValueError, TypeError, ArithmeticError)
 # Entries of a list of lengths.
 _LONGEST_LIST = 64
 _WHOLE = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.INT32})
@@ -70,10 +74,13 @@ class _Walker:
         self.demands: list[Demand] = []
         self.hints: list[Demand] = []
         self.room = _MOST
+        self.unread = _MOST_READ
 
     def visit(self, node: Node) -> None:
         """Note what a node computes."""
-        if self._lists(node) or self.shapes.keys().isdisjoint(node.inputs) or self.room < 0:
+        read = sum(length.size for key in node.inputs for length in self.shapes.get(key, ()))
+        self.unread -= read
+        if min(self.room, self.unread) < 0 or self._lists(node) or self.shapes.keys().isdisjoint(node.inputs):
             return
         rule = rule_of(node)
         if rule is None:
@@ -81,11 +88,12 @@ class _Walker:
         step = _Step(self, node)
         try:
             made = rule(step)
-        except (UntoldError, IndexError, ValueError, TypeError):  # an invalid graph is for others to report
+        except _INVALID:
             return
         what = f"the {node.op_type} {node.label!r}"
         self.demands += [Demand(what, mask) for mask in step.masks if _divides(mask)]
         self.hints += [Demand(what, mask) for mask in step.hints if _divides(mask)]
+        self.room -= sum(mask.size // 8 for mask in (*step.masks, *step.hints) if _divides(mask))
         held = {id(length) for key in node.inputs for length in self.shapes.get(key, ())}
         for key, shape in zip(node.outputs, made, strict=False):
             if key:
@@ -103,7 +111,7 @@ class _Walker:
         return True
 
     def _list(self, node: Node) -> Numbers | None:
-        if not node.is_standard or self.room < 0:
+        if not node.is_standard:
             return None
         try:
             if node.op_type in {"Shape", "Size"}:
@@ -116,7 +124,7 @@ class _Walker:
             known = self.model.types.get(node.output)
             whole = known is not None and known.elem_type in _WHOLE
             return computed(node, [self.numbers(key) for key in node.inputs if key], whole=whole)
-        except (UntoldError, IndexError, ValueError, TypeError):
+        except _INVALID:
             return None
 
     def _compared(self, key: str, shape: Shape) -> Shape:
