@@ -209,6 +209,20 @@ def test_a_first_axis_that_comes_out_elsewhere_is_no_batch() -> None:
     assert taken(rows).samples == frozenset()
 
 
+def test_many_open_axes_are_solved_one_by_one() -> None:
+    """States of a decoder, each with a length of its own name, and one length that a table fixes."""
+    states = [f"float[N, 2, P{number}, 4] s{number}" for number in range(40)]
+    body = " ".join(f"r{number} = Relu(s{number})" for number in range(40))
+    results = ", ".join(f"float[N, 2, Q{number}, 4] r{number}" for number in range(40))
+    proto = onnx_text(
+        f"g (float[N, T, 8] x, {', '.join(states)}) => (float[N, T, 8] y, {results}) {{ y = Add(x, p) {body} }}",
+        p=weight(1, 77, 8),
+    )
+    found = taken(proto)
+    assert found.shapes["x"] == (1, 77, 8) and found.fixed.startswith("the Add ")
+    run(proto, noise(dict(found.shapes)))
+
+
 def test_nothing_is_taken_where_only_the_batch_is_open() -> None:
     assert take_shapes(as_model(onnx_text("g (float[N, 3] x) => (float[N, 3] y) { y = Mul(x, x) }"))) is None
     assert take_shapes(as_model(detector())) is None

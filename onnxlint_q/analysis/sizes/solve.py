@@ -38,6 +38,7 @@ _HALVINGS = 5
 _STRIP = 2.5
 # Combinations of candidates that are tried together.
 _MOST = 1 << 19
+_MOST_AXES = 8
 _LARGEST_GRAPH = 50_000
 # What is left of all combinations where an operator may be said to fix them.
 _FIXED = 0.002
@@ -91,9 +92,8 @@ def take_shapes(model: Model) -> Taken | None:
     if len(axes) == len(batched):
         return None
     samples = frozenset(name for axis in unbatched for name, place in axis.places if place == 0)
-    axes, fixed = _solved(model, _narrowed(model, axes))
-    chosen = [_shapes(model, axes, lengths) for lengths in fixed.lengths]
-    return Taken(chosen[0], fixed.by, tuple(chosen[1:]), samples)
+    choices, fixed = _solved(model, axes)
+    return Taken(choices[0], fixed, tuple(choices[1:]), samples)
 
 
 def _open_axes(model: Model) -> Iterator[_Axis]:
@@ -146,7 +146,8 @@ def _is_batch(model: Model, axis: _Axis, axes: Sequence[_Axis]) -> bool:
     proto = next(value for value in model.proto.graph.input if value.name == name)
     if ranks[name] >= 4 or _BATCH.search(proto.type.tensor_type.shape.dim[place].dim_param.replace("_", " ")):
         return True
-    walked = _walked(model, Grid((_TRIED_BATCHES,)), [axis], axes)
+    tried = replace(axis, candidates=_TRIED_BATCHES)
+    walked = _walked(model, [tried], [tried if other is axis else other for other in axes])
     shapes = [walked.shapes[value.name] for value in model.outputs if value.name in walked.shapes]
     return all(bool((length == length.flat[0]).all()) for shape in shapes for length in shape[1:] if length.size > 1)
 
@@ -154,63 +155,64 @@ def _is_batch(model: Model, axis: _Axis, axes: Sequence[_Axis]) -> bool:
 # -- solving ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class _Solution:
-    lengths: Sequence[tuple[int, ...]]
-    by: str
-
-
-def _narrowed(model: Model, axes: Sequence[_Axis]) -> list[_Axis]:
-    """Fewer candidates, so that all combinations can be tried: what each axis can be alone, and then the most usual."""
-    if _combinations(axes) > _MOST:
-        alone = []
-        for axis in axes:
-            held = axis
-            if len(axis.candidates) > 1:
-                walked = _walked(model, Grid((axis.candidates,)), [axis], axes)
-                left, _ = _conjunction(walked.demands, np.ones(len(axis.candidates), np.bool_))
-                held = replace(axis, candidates=axis.candidates[left])
-            alone.append(held)
-        axes = alone
-    axes = list(axes)
-    while _combinations(axes) > _MOST:
-        longest = max(axes, key=lambda axis: len(axis.candidates))
-        order = np.argsort(_cost(longest), kind="stable")
-        fewer = np.sort(longest.candidates[order[: (len(order) + 1) // 2]])
-        axes[axes.index(longest)] = replace(longest, candidates=fewer)
-    return axes
-
-
-def _combinations(axes: Sequence[_Axis]) -> int:
-    return int(np.prod([len(axis.candidates) for axis in axes], dtype=np.float64))
-
-
-def _solved(model: Model, axes: list[_Axis]) -> tuple[list[_Axis], _Solution]:
-    """The best combinations of lengths, and what in the graph leaves no others."""
-    grid = Grid(tuple(axis.candidates for axis in axes))
-    walked = _walked(model, grid, axes, axes)
-    everything = np.ones(tuple(map(len, grid.candidates)), np.bool_)
-    can, used = _conjunction(walked.demands, everything)
+def _solved(model: Model, axes: Sequence[_Axis]) -> tuple[list[dict[str, tuple[int, ...]]], str]:
+    """The best shapes, and what in the graph leaves hardly any others."""
+    axes, reasons = _narrowed(model, axes)
+    gridded = [axis for axis in axes if len(axis.candidates) > 1]
+    walked = _walked(model, gridded, axes)
+    can, used = _conjunction(walked.demands, np.ones([len(axis.candidates) for axis in gridded], np.bool_))
     can, followed = _conjunction(walked.hints, can)
-    strongest = min((*used, *followed), key=lambda demand: float(demand.holds.mean()), default=None)
-    cost = np.where(can, _costs(axes, can), np.inf).ravel()
+    if can.mean() < _FIXED or any(_is_tight(_left(can, gridded, number)) for number in range(len(gridded))):
+        reasons = [*reasons, *used, *followed]
+    cost = np.where(can, _costs(gridded, can), np.inf).ravel()
     few = np.argpartition(cost, min(_ALTERNATIVES, cost.size) - 1)[:_ALTERNATIVES]
     best = [index for index in few[np.argsort(cost[few], kind="stable")] if np.isfinite(cost[index])]
-    places = [np.unravel_index(index, everything.shape) for index in best]
-    lengths = [tuple(int(axis.candidates[at]) for axis, at in zip(axes, place, strict=True)) for place in places]
-    return axes, _Solution(lengths, strongest.what if strongest is not None and _is_fixed(can, axes) else "")
+    choices = []
+    for index in best:
+        places = dict(zip(gridded, np.unravel_index(index, can.shape), strict=True))
+        choices.append(_shapes(model, {axis: int(axis.candidates[places.get(axis, 0)]) for axis in axes}))
+    return choices, min(reasons, key=lambda demand: float(demand.holds.mean())).what if reasons else ""
 
 
-def _is_fixed(can: Mask, axes: Sequence[_Axis]) -> bool:
-    """Whether hardly any combination is left, or any axis has no choice but of rounding."""
-    if can.mean() < _FIXED:
-        return True
-    left = [_left(can, axes, number) for number, axis in enumerate(axes) if len(axis.candidates) > 1]
-    return any(lengths[-1] < 2 * lengths[0] for lengths in left)
+def _narrowed(model: Model, axes: Sequence[_Axis]) -> tuple[list[_Axis], list[Demand]]:
+    """Fewer candidates, so that all combinations can be tried, and the demands that leave an axis alone no choice.
+
+    Each axis keeps what it can be whatever the others are, and then what is most usual.
+    """
+    reasons: list[Demand] = []
+    crowded = [axis for axis in axes if len(axis.candidates) > 1][_MOST_AXES:]
+    axes = [_usual(axis, 1) if axis in crowded else axis for axis in axes]
+    if _combinations(axes) > _MOST:
+        for axis in [axis for axis in axes if len(axis.candidates) > 1]:
+            walked = _walked(model, [axis], axes)
+            left, used = _conjunction(walked.demands, np.ones(len(axis.candidates), np.bool_))
+            left, followed = _conjunction(walked.hints, left)
+            axes[axes.index(axis)] = held = replace(axis, candidates=axis.candidates[left])
+            reasons += [*used, *followed] if _is_tight(held.candidates) else []
+    while _combinations(axes) > _MOST:
+        longest = max(axes, key=lambda axis: len(axis.candidates))
+        axes[axes.index(longest)] = _usual(longest, (len(longest.candidates) + 1) // 2)
+    return axes, reasons
 
 
-def _walked(model: Model, grid: Grid, gridded: Sequence[_Axis], axes: Sequence[_Axis]) -> Walked:
+def _usual(axis: _Axis, count: int) -> _Axis:
+    """An axis that keeps its most usual candidates."""
+    order = np.argsort(_cost(axis), kind="stable")
+    return replace(axis, candidates=np.sort(axis.candidates[order[:count]]))
+
+
+def _combinations(axes: Sequence[_Axis]) -> float:
+    return float(np.prod([len(axis.candidates) for axis in axes], dtype=np.float64))
+
+
+def _is_tight(left: npt.NDArray[np.int64]) -> bool:
+    """Whether an axis has no choice but of rounding."""
+    return bool(left[-1] < 2 * left[0])
+
+
+def _walked(model: Model, gridded: Sequence[_Axis], axes: Sequence[_Axis]) -> Walked:
     """A pass with the candidates of some axes; others are what they are if that is sure, else not known."""
+    grid = Grid(tuple(axis.candidates for axis in gridded))
     lengths = {
         place: grid.open(gridded.index(axis))
         if axis in gridded
@@ -284,8 +286,8 @@ def _left(can: Mask, axes: Sequence[_Axis], number: int) -> npt.NDArray[np.int64
     return axes[number].candidates[can.any(axis=others)]
 
 
-def _shapes(model: Model, axes: Sequence[_Axis], lengths: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    by_place = {place: length for axis, length in zip(axes, lengths, strict=True) for place in axis.places}
+def _shapes(model: Model, lengths: Mapping[_Axis, int]) -> dict[str, tuple[int, ...]]:
+    by_place = {place: length for axis, length in lengths.items() for place in axis.places}
     return {
         value.name: tuple(
             by_place[value.name, place] if length is None else length
