@@ -5,7 +5,8 @@
 MODELS is a folder of .onnx files, TRUTH a folder of .json files of the same names with `layers` (`output`,
 `weight_only_sqnr_db`): the SQNR at the model's output with only this layer's folded weight in symmetric int8, one scale
 for the tensor. A layer is bad if that is below the level, and a rule flags it with a warning or an error whose claim
-is this very experiment; infos are counted apart. Every rule runs at its defaults, without calibration data.
+is this very experiment; infos are counted apart. Every rule runs at its defaults, without calibration data, and alone:
+none leaves a layer to another one.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ def collect(models: Path, truths: Path, rules: Sequence[Rule], *, forecast: bool
                 measured[path.stem, entry["output"]] = entry["weight_only_sqnr_db"]
         for code, (_, applies) in ABOUT.items():
             about[code] |= {(path.stem, layer.output) for layer in facts.layers if applies(layer)}
-        findings = judge(facts if forecast else replace(facts, forecasts={}), rules, Config())
+        known = facts if forecast else replace(facts, forecasts={})
+        findings = [finding for rule in rules for finding in judge(known, [rule], Config())]
         if any(finding.code == RULE_CRASHED.code for finding in findings):
             raise SystemExit(f"{path.stem}: a rule crashed; run onnxlint-q on the model to see which")
         for finding in findings:

@@ -2,6 +2,30 @@
 
 # ruff: isort: skip_file
 
+# What a program calls, what it gets, and what can go wrong.
+from .api import compare as compare, lint as lint, render as render
+from .analysis.experiment import LayerSqnr as LayerSqnr
+from .execute.data.preprocess import PRESETS as PRESETS, Preprocessing as Preprocessing
+from .judge.verdict import Verdict as Verdict, VerdictLevels as VerdictLevels
+from .workflow.results import (
+    Basis as Basis,
+    Comparison as Comparison,
+    JointRemedy as JointRemedy,
+    LayerRow as LayerRow,
+    ModelResult as ModelResult,
+    OutputResult as OutputResult,
+    SchemeResult as SchemeResult,
+    TensorRow as TensorRow,
+)
+from .errors import (
+    DataError as DataError,
+    DefectError as DefectError,
+    ModelError as ModelError,
+    OnnxlintError as OnnxlintError,
+    PluginError as PluginError,
+    UsageError as UsageError,
+)
+
 # What a rule is and says.
 from .finding import (
     CONFIRM_BELOW_DB as CONFIRM_BELOW_DB,
@@ -21,6 +45,8 @@ from .finding import (
     TensorRange as TensorRange,
 )
 from .judge.rule import Example as Example, Rule as Rule, Weights as Weights, option as option
+
+from .proof.testing import check_examples as check_examples
 
 # What a rule sees of a model.
 from .judge.facts import Facts as Facts
@@ -49,10 +75,14 @@ from .analysis.schemes import (
     INT8_PER_TENSOR as INT8_PER_TENSOR,
     PER_CHANNEL_OPSET as PER_CHANNEL_OPSET,
     SCHEMES as SCHEMES,
+    Scheme as Scheme,
 )
 from .analysis.number_formats import UINT8 as UINT8, sqnr_db as sqnr_db
 from .analysis.grid import Grid as Grid, grid as grid
-from .analysis.causes.chain import constant_channels as constant_channels
+from .analysis.causes.chain import (
+    constant_channels as constant_channels,
+    widest_over_median as widest_over_median,
+)
 from .analysis.causes.gains import (
     EPSILONS as EPSILONS,
     SHARE_OF_MEDIAN as SHARE_OF_MEDIAN,
@@ -64,7 +94,11 @@ from .analysis.preparation import preparation as preparation
 
 # What a run saw: data, activations, costs, two files side by side.
 from .analysis.observed.observations import TensorObservation as TensorObservation
-from .analysis.observed.costs import SchemeCosts as SchemeCosts, TensorCost as TensorCost
+from .analysis.observed.costs import (
+    MOST as MOST,
+    SchemeCosts as SchemeCosts,
+    TensorCost as TensorCost,
+)
 from .analysis.observed.data_summary import (
     DataSummary as DataSummary,
     ImageSummary as ImageSummary,
@@ -92,19 +126,25 @@ from .analysis.image.encoding import (
 )
 
 # What rules say alike.
-from .judge.advice.alike import (
-    Outlook as Outlook,
+from .judge.advice.phrases import (
     channels as channels,
-    drop_reason as drop_reason,
-    finer_scale as finer_scale,
-    linear_db as linear_db,
+    multiple as multiple,
+    times as times,
+)
+from .judge.advice.places import (
     locate as locate,
+    whole_model as whole_model,
+)
+from .judge.advice.outlook import (
+    Outlook as Outlook,
+    harmless as harmless,
+    linear_db as linear_db,
     outlook as outlook,
+)
+from .judge.advice.channel_scales import (
+    finer_scale as finer_scale,
     shared_scale as shared_scale,
     sqnr_by_channel as sqnr_by_channel,
-    times as times,
-    whole_model as whole_model,
-    worst as worst,
 )
 from .judge.advice.chain import explained as explained
 from .judge.advice.quantizer_options import (

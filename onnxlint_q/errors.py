@@ -6,8 +6,9 @@ OnnxlintError
 ├── ModelError            the model file cannot be read or cannot be trusted
 └── DataError             the calibration data cannot be read or does not fit the model
 
-Each message names the file, the option or the key, says what is wrong and what to do next. They end in exit code 2, but
-for a DataError of `check`: it costs the run, not what the file tells, and becomes a finding.
+Each message names the file, the option or the key, says what is wrong and what to do next. The command line ends in
+exit code 2, the functions for programs raise; but for a DataError that `check` or `lint` meets when it runs the model:
+it costs the run, not what the file tells, and becomes a finding.
 Something that is wrong *inside* a readable model is not an error here but a finding.
 """
 
@@ -41,7 +42,7 @@ class DataError(OnnxlintError):
 
 
 class DefectError(Exception):
-    """Something that should not happen, and happened in another process; the text is that of `with_place` there."""
+    """An error of onnxlint-q itself that happened in another process; the text is that of `with_place` there."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

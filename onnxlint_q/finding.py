@@ -234,6 +234,7 @@ class Finding:
         cure: what a run can try out against it. Once it has, `metrics` holds `cure_float_sqnr_db`, the SQNR of the
             cured float model (null: its outputs are identical), and `cured_sqnr_db`, that of the cured and
             quantised weight.
+        also: codes of rules that tell the same damage and left it to this finding; `metrics` holds their figures too.
     """
 
     code: str
@@ -254,6 +255,7 @@ class Finding:
     otherwise: str = ""
     change: Requantisation | Conversion | None = None
     tried: Tried | None = None
+    also: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,6 +63,7 @@ def printed_commands() -> list[list[str]]:
 
 
 COMMANDS = printed_commands()
+PROGRAMS = list(blocks("python"))
 LINTS = [words for words in COMMANDS if Path(words[0]).name == "onnxlint-q"]
 
 
@@ -82,7 +86,7 @@ def test_a_printed_command_runs(
     monkeypatch.chdir(desk)
     code, out, err = command(words[1:], monkeypatch, capsys)
     assert code in {0, 1} and out and not err, err
-    for name in re.findall(r"(?:--html |json=)(\S+)", " ".join(words)):
+    for name in re.findall(r"(?:--html |json=|sarif=)(\S+)", " ".join(words)):
         assert (desk / name).stat().st_size
 
 
@@ -110,9 +114,43 @@ def test_a_printed_configuration_is_read(
                 assert f"{key} = {value}\n" in out
 
 
-def test_the_hook_is_the_one_that_there_is() -> None:
-    (block,) = blocks("yaml")
-    assert re.search(r"- id: (\S+)", block.text)[1] in (ROOT / ".pre-commit-hooks.yaml").read_text()  # type: ignore[index]
+@pytest.mark.parametrize("block", PROGRAMS, ids=lambda block: block.document.name)
+def test_a_printed_program_runs(block: Block, desk: Path) -> None:
+    (desk / "program.py").write_text(block.text)
+    done = subprocess.run([sys.executable, "program.py"], cwd=desk, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    for shown in re.findall(r"print\(error\)  # (.+)", block.text):
+        assert done.stdout == f"{shown}\n"
+
+
+def test_the_hook_is_the_one_that_there_is(
+    desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hook = (ROOT / ".pre-commit-hooks.yaml").read_text()
+    entry = re.search(r"entry: onnxlint-q (.*)", hook)
+    found = [block.text for block in blocks("yaml") if "hooks:" in block.text]
+    assert found and entry
+    monkeypatch.chdir(desk)
+    for text in found:
+        assert re.findall(r"- id: (\S+)", text) == re.findall(r"- id: (\S+)", hook)
+        arguments = [word for told in re.findall(r"args: \[(.*)\]", text) for word in told.split(", ")]
+        code, out, err = command([*entry[1].split(), *arguments, "model.onnx"], monkeypatch, capsys)
+        assert code in {0, 1} and out and not err, err
+
+
+def test_a_printed_workflow_runs_and_uploads_what_it_wrote(
+    desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(desk)
+    found = [block.text for block in blocks("yaml") if "steps:" in block.text]
+    assert found
+    for text in found:
+        for words in (words for line in re.findall(r"- run: (onnxlint-q .*)", text) for words in split(line)):
+            code, out, err = command(words[1:], monkeypatch, capsys)
+            assert code in {0, 1} and out and not err, err
+        (uploaded,) = re.findall(r"sarif_file: (\S+)", text)
+        assert json.loads((desk / uploaded).read_text("utf-8"))["runs"]
+        assert f"hashFiles('{uploaded}')" in text
 
 
 def test_what_has_no_language_is_a_model_or_an_output() -> None:
@@ -132,4 +170,4 @@ def test_what_has_no_language_is_a_model_or_an_output() -> None:
 
 def test_languages() -> None:
     said = {language for path in DOCUMENTS for language, _ in _FENCE.findall(path.read_text("utf-8"))}
-    assert said <= {"", "sh", "toml", "yaml"}, "a language that no test here runs"
+    assert said <= {"", "python", "sh", "toml", "yaml"}, "a language that no test here runs"

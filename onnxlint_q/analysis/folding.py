@@ -38,7 +38,7 @@ class Blocker(StrEnum):
     CONSUMERS = "the layer's result has other readers"
     SHARED_WEIGHT = "the layer shares its weight with another operator"
     SHARED_BIAS = "the layer's bias is computed at run time"
-    PADDING = "the layer after it pads, and the padding would have to be normalised too"
+    PADDING = "the layer after it pads with values that are not normalised"
     SUBGRAPH = "it and the layer are in different graphs"
 
 
@@ -197,6 +197,22 @@ def fold_batch_norms(model: Model, layers: Sequence[Layer]) -> Folding:
     return Folding(tuple(folder.folded[layer.output] for layer in layers), tuple(blocked))
 
 
+def batch_norm(model: Model, node: Node) -> BatchNorm | None:
+    """A BatchNormalization with its parameters; None where they are not constant vectors of one length.
+
+    Raises:
+        ModelError: one cannot be read.
+    """
+    keys = node.inputs[1:5]
+    if len(keys) < 4 or not all(model.is_constant(key) for key in keys):
+        return None
+    stored = [np.ravel(model.constants[key]) for key in keys]
+    if len({values.size for values in stored}) > 1 or not all(map(is_real, stored)):
+        return None
+    gamma, beta, mean, variance = (values.astype(np.float64) for values in stored)
+    return BatchNorm(node, gamma, beta, mean, variance, node.float("epsilon", 1e-5))
+
+
 class _Folder:
     def __init__(self, model: Model, layers: Sequence[Layer]) -> None:
         self.model = model
@@ -215,23 +231,13 @@ class _Folder:
     def fold(self, node: Node) -> Blocked | None:
         if node.int("training_mode", 0) or (self.model.opset < 14 and len([o for o in node.outputs if o]) > 1):
             return Blocked(node, Blocker.TRAINING)
-        norm = self._parameters(node)
+        norm = batch_norm(self.model, node)
         if norm is None:
             return Blocked(node, Blocker.PARAMETERS)
         blocked = self._fold_backward(norm)
         if blocked is not None and blocked.reason is Blocker.NO_LAYER:
             return self._fold_forward(norm)
         return blocked
-
-    def _parameters(self, node: Node) -> BatchNorm | None:
-        keys = node.inputs[1:5]
-        if len(keys) < 4 or not all(self.model.is_constant(key) for key in keys):
-            return None
-        stored = [np.ravel(self.model.constants[key]) for key in keys]
-        if len({values.size for values in stored}) > 1 or not all(map(is_real, stored)):
-            return None
-        gamma, beta, mean, variance = (values.astype(np.float64) for values in stored)
-        return BatchNorm(node, gamma, beta, mean, variance, node.float("epsilon", 1e-5))
 
     def _fold_backward(self, norm: BatchNorm) -> Blocked | None:
         """Put `norm` into the layer before it; what blocks it otherwise."""

@@ -31,6 +31,7 @@ class WeightStatistics:
     Attributes:
         low, high: smallest and largest weight of each channel.
         power: mean square of each channel.
+        mean: mean of each channel.
         noise: mean square error of each channel, by the name of each scheme that quantises the weight.
         vanishing: fraction of each channel's non-zero weights that become zero under an int8 scale of its own, that
             is are at most `absmax_c / 254`.
@@ -40,6 +41,7 @@ class WeightStatistics:
     low: Vector
     high: Vector
     power: Vector
+    mean: Vector
     noise: Mapping[str, Vector]
     vanishing: Vector
     non_finite: int = 0
@@ -53,6 +55,19 @@ class WeightStatistics:
     def range(self) -> float:
         """Largest minus smallest weight of the tensor."""
         return float(self.high.max() - self.low.min()) if self.high.size else 0.0
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of all weights; channels have one number of weights."""
+        if not self.power.size:
+            return 0.0
+        return float(np.sqrt(max(self.power.mean() - self.mean.mean() ** 2, 0.0)))
+
+    @property
+    def channel_ratio(self) -> float:
+        """Magnitude of the widest channel over that of the median one, dead channels left out; 1 where all are dead."""
+        alive = self.absmax[self.absmax > 0]
+        return float(alive.max() / np.median(alive)) if alive.size else 1.0
 
     @property
     def channel_precision(self) -> Vector:
@@ -153,13 +168,13 @@ def weight_statistics(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme]
         matrix, tied = matrix[finite], 1
     if not matrix.size:
         empty = np.zeros(0)
-        return WeightStatistics(empty, empty, empty, {s.name: empty for s in schemes}, empty, non_finite)
+        return WeightStatistics(empty, empty, empty, empty, {s.name: empty for s in schemes}, empty, non_finite)
     low, high = matrix.min(axis=1).astype(np.float64), matrix.max(axis=1).astype(np.float64)
     top = float(max(high.max(), -low.min()))
     parts = [_part(rows, schemes, tied, top) for rows in _portions(matrix, tied)]
-    power, vanishing, *noise = (np.concatenate(column) for column in zip(*parts, strict=True))
+    power, mean, vanishing, *noise = (np.concatenate(column) for column in zip(*parts, strict=True))
     by_scheme = {scheme.name: column for scheme, column in zip(schemes, noise, strict=True)}
-    return WeightStatistics(low, high, power, by_scheme, vanishing, non_finite)
+    return WeightStatistics(low, high, power, mean, by_scheme, vanishing, non_finite)
 
 
 def _portions(matrix: npt.NDArray[np.float32], tied: int) -> Iterator[npt.NDArray[np.float32]]:
@@ -173,8 +188,8 @@ def _portions(matrix: npt.NDArray[np.float32], tied: int) -> Iterator[npt.NDArra
 
 
 def _part(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme], tied: int, top: float) -> tuple[Vector, ...]:
-    """Power, vanishing share, and noise under each scheme of some channels; `top` is the tensor's magnitude."""
-    columns = [_mean_square(matrix), _vanishing(matrix)]
+    """Power, mean, vanishing share, and noise under each scheme of some channels; `top` is the tensor's magnitude."""
+    columns = [_mean_square(matrix), matrix.mean(axis=1, dtype=np.float64), _vanishing(matrix)]
     for scheme in schemes:
         error = weight_round_trip(matrix, scheme.weights, scheme.sharing, tied, top)
         error -= matrix

@@ -26,7 +26,7 @@ from onnxlint_q.cli.streams import (
 from onnxlint_q.errors import UsageError, as_one_line, did_you_mean
 
 # Each is the function of its name in the module of its name, imported when it is asked for.
-COMMANDS = ("check", "compare", "rule", "config")
+COMMANDS = ("check", "inspect", "compare", "rule", "config")
 DEFAULT = "check"
 
 

@@ -23,7 +23,7 @@ from onnxlint_q.cli.streams import (
     tell,
     working,
 )
-from onnxlint_q.execute.data.sources import DATA
+from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, MOST_SAMPLES
 
 
 def check(
@@ -46,8 +46,9 @@ def check(
         int | None,
         typer.Option(
             min=1,
-            max=1_000_000,
-            help="How many samples to take ranges from, and as many others for the verdict; 32 by default.",
+            max=MOST_SAMPLES,
+            help="How many samples to take ranges from, and as many others for the verdict; "
+            f"{DEFAULT_SAMPLES} by default.",
         ),
     ] = None,
     observer: Annotated[
@@ -89,6 +90,7 @@ def check(
     html: shared.Html = None,
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
+    verbose: shared.Verbose = False,
     debug: shared.Debug = False,
 ) -> None:
     """Lint models: exit 1 if a finding or a verdict fails them, 2 if there is no trustworthy answer."""
@@ -108,7 +110,7 @@ def check(
         from onnxlint_q.workflow.record import CheckRequest
 
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
-        reports = parse_reports(output_format or [], html)
+        reports = parse_reports(output_format or [], html, verbose=verbose)
         shapes = parse_shapes(input_shape or [])
         data = parse_data(
             calibrate, images, samples=samples, observer=observer, trials=trials, measure=measure, labels=labels
@@ -135,7 +137,8 @@ def check(
                 tell(failure.traceback)
             for model in run.models:
                 tell("\n".join(model.debug))
-            delivered = not run.models or deliver(reports, lambda form: render(run, form, terminal_look()), debug)
+            told = [report for report in reports if run.models or not report[0].for_people]
+            delivered = deliver(told, lambda form: render(run, form, terminal_look(verbose=verbose)), debug)
     if not (run.trustworthy and delivered):
         raise typer.Exit(NO_ANSWER)
     raise typer.Exit(FINDINGS if run.fails and not exit_zero else CLEAN)

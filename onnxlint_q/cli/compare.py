@@ -20,7 +20,7 @@ from onnxlint_q.cli.streams import (
     tell,
     working,
 )
-from onnxlint_q.execute.data.sources import DATA
+from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
 
 
 def compare(
@@ -39,7 +39,7 @@ def compare(
     crop: shared.Crop = None,
     layout: shared.Layout = None,
     input_shape: shared.InputShape = None,
-    samples: shared.Samples = 32,
+    samples: shared.Samples = DEFAULT_SAMPLES,
     select: shared.Select = None,
     extend_select: shared.ExtendSelect = None,
     ignore: shared.Ignore = None,
@@ -50,6 +50,7 @@ def compare(
     html: shared.Html = None,
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
+    verbose: shared.Verbose = False,
     debug: shared.Debug = False,
 ) -> None:
     """Compare a quantised model with its float original, layer by layer: SQNR, QMSE, QCE, QKL and where it jumps.
@@ -60,7 +61,6 @@ def compare(
     with errors_as_one_line(debug):
         from onnxlint_q.cli.requests import (
             ImageWords,
-            check_differ,
             keep_apart,
             parse_data,
             parse_overrides,
@@ -72,11 +72,11 @@ def compare(
         from onnxlint_q.workflow import compare as workflow
         from onnxlint_q.workflow.check import plan
 
-        check_differ(float_model, quantised)
+        workflow.check_differ(float_model, quantised)
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
-        reports = parse_reports(output_format or [], html)
+        reports = parse_reports(output_format or [], html, verbose=verbose)
         shapes = parse_shapes(input_shape or [])
-        data = parse_data(calibrate, images, samples=samples)
+        data = parse_data(calibrate, images, samples=samples, labels=labels)
         assert data is not None  # --calibrate is required
         overrides = parse_overrides(
             config,
@@ -90,14 +90,14 @@ def compare(
         )
         (job,) = plan([quantised], overrides)
         keep_apart(reports, [float_model, quantised, calibrate, labels, job.config.source])
-        request = workflow.CompareRequest(data.source, data.samples, labels, shapes, debug)
+        request = workflow.CompareRequest(data.source, data.samples, data.labels, shapes, debug)
         show_crashes(debug)
         with working():
             with progress_line() as progress:
                 compare_files = workflow.compare if debug else workflow.compare_apart
                 comparison = compare_files(float_model, job, request, progress)
             tell("\n".join(comparison.quantized.debug))
-            delivered = deliver(reports, lambda form: render(comparison, form, terminal_look()), debug)
+            delivered = deliver(reports, lambda form: render(comparison, form, terminal_look(verbose=verbose)), debug)
     fails = comparison.quantized.fails
     if not delivered or comparison.quantized.rule_crashed or (comparison.result.verdict is None and not fails):
         raise typer.Exit(NO_ANSWER)

@@ -10,6 +10,7 @@ import typer
 
 from onnxlint_q.cli.streams import DEBUG_VARIABLE
 from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, PRESETS
+from onnxlint_q.execute.data.sources import MOST_SAMPLES
 from onnxlint_q.finding import Severity
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report.formats import ReportFormat
@@ -61,6 +62,9 @@ FailOnVerdict = Annotated[
 ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever was found.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="Configuration file, instead of the one that is found.")]
 NoConfig = Annotated[bool, typer.Option("--no-config", help="Look for no configuration file.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show every place, table and note, not the first screen alone.")
+]
 Debug = Annotated[
     bool,
     typer.Option(
@@ -69,7 +73,7 @@ Debug = Annotated[
         f"{DEBUG_VARIABLE}=1 does the same.",
     ),
 ]
-Samples = Annotated[int, typer.Option(min=1, max=1_000_000, help="How many samples to take.")]
+Samples = Annotated[int, typer.Option(min=1, max=MOST_SAMPLES, help="How many samples to take.")]
 OutputFormat = Annotated[
     list[str] | None,
     typer.Option(help=f"{one_of(ReportFormat)}, with =FILE to write a file; can be repeated."),

@@ -9,11 +9,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
+from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.images import ImageFolder
-from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, Preprocessing, preset
-from onnxlint_q.execute.data.sources import open_source
+from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, MOST_PIXELS, Preprocessing, preset
+from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, open_source
 from onnxlint_q.graph.loading.external import external_files
 from onnxlint_q.judge.config import Overrides
 from onnxlint_q.report import ReportFormat, check_writable
@@ -65,13 +65,9 @@ def parse_data(
         crop=images.crop,
         layout=images.layout,
     )
-    if observer is not None and observer not in OBSERVERS:
-        raise UsageError(f"--observer {observer!r}: choose from {', '.join(OBSERVERS)}")
     words = split_words(measure)
     if any(word != "layers" for word in words):
         raise UsageError(f"--measure {','.join(words)}: it can be `layers`")
-    if trials == 1:
-        raise UsageError("--trials 1 has no spread; ask for at least 2")
     if calibrate is None:
         said = {
             "samples": samples,
@@ -91,13 +87,9 @@ def parse_data(
             f"{_have(images.given)} no effect on --calibrate {calibrate}, which is no folder of images; leave out what "
             "is for images"
         )
-    if labels is not None and source.synthetic:
-        raise UsageError("--labels has no effect on --calibrate random: noise has no class; give samples")
-    if labels is not None and not labels.is_file():
-        raise UsageError(
-            f"--labels {labels}: there is no such file; name lines of `file name, class index`, or an .npy"
-        )
-    return DataRequest(source, samples or 32, observer or DEFAULT_OBSERVER, bool(words), trials or 0, labels)
+    return DataRequest(
+        source, samples or DEFAULT_SAMPLES, observer or DEFAULT_OBSERVER, bool(words), trials or 0, labels
+    )
 
 
 def parse_shapes(words: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -149,24 +141,64 @@ def parse_overrides(
     )
 
 
-def parse_reports(wanted: Sequence[str], html: str | None) -> list[tuple[ReportFormat, str | None]]:
-    """Formats and where each goes, None being standard output; `full` goes there if nothing else does.
+def parse_inspected(words: Sequence[str], values: Sequence[str] | None) -> tuple[tuple[Path, ...], tuple[float, ...]]:
+    """One file to inspect or two, and the values to round: `--values 7 7.5` leaves the second among the files.
 
     Raises:
-        UsageError: a format is unknown, or two reports want standard output.
+        UsageError: there are more files, or none, or a value is no number.
+    """
+    told = [part for text in values or () for part in text.replace(",", " ").split()]
+    left = [word for word in words if told and _is_number(word) and not Path(word).exists()]
+    numbers = [*told, *left]
+    wrong = next((text for text in numbers if not _is_number(text)), None)
+    if wrong is not None:
+        raise UsageError(f"--values {wrong!r}: give numbers, with spaces or commas between")
+    paths = [Path(word) for word in words if word not in left]
+    if not 1 <= len(paths) <= 2:
+        raise UsageError(f"inspect takes one model or two, not {len(paths)}; for many use `onnxlint-q check`")
+    folder = next((path for path in paths if path.is_dir()), None)
+    if folder is not None:
+        raise UsageError(f"{folder}: is a folder; name the .onnx file in it, or lint them all with `onnxlint-q check`")
+    return tuple(paths), tuple(map(float, numbers))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def parse_reports(
+    wanted: Sequence[str],
+    html: str | None,
+    known: Sequence[ReportFormat] = tuple(ReportFormat),
+    *,
+    verbose: bool = False,
+) -> list[tuple[ReportFormat, str | None]]:
+    """Formats and where each goes, None being standard output; `full` goes there if nothing else does.
+
+    `known` are those that there are of this report.
+
+    Raises:
+        UsageError: a format is unknown, two reports want standard output, or there is no full one to be `verbose`.
     """
     reports: list[tuple[ReportFormat, str | None]] = []
     for word in [*wanted, *([f"html={html}"] if html is not None else [])]:
         name, to_file, destination = word.partition("=")
-        if name not in set(ReportFormat):
-            raise UsageError(f"--output-format {word!r}: choose from {', '.join(ReportFormat)}")
+        if name not in known:
+            raise UsageError(f"--output-format {word!r}: choose from {', '.join(known)}")
         if to_file and not destination:
             raise UsageError(f"the {name} report has no file name; give one, or - for standard output")
         reports.append((ReportFormat(name), destination if destination not in {"", "-"} else None))
     to_stdout = sum(destination is None for _, destination in reports)
     if to_stdout > 1:
         raise UsageError("only one report can go to standard output; give the others a file: --output-format json=FILE")
-    return reports if to_stdout else [*reports, (ReportFormat.FULL, None)]
+    if not to_stdout:
+        reports.append((ReportFormat.FULL, None))
+    if verbose and not any(form is ReportFormat.FULL for form, _ in reports):
+        raise UsageError("--verbose is for the full report; the others have everything already, so leave it out")
+    return reports
 
 
 def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterable[str | Path | None]) -> None:
@@ -189,18 +221,6 @@ def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterabl
             raise UsageError(f"the report {destination} would replace a file of this run, {what}; name another file")
         if not Path(target).is_char_device():  # /dev/null can be written to twice
             taken.add(target)
-
-
-def check_differ(reference: Path, quantised: Path) -> None:
-    """Check that two files to compare are two.
-
-    Raises:
-        UsageError: they are one, of which a comparison would say that nothing was lost.
-    """
-    if _is_same(reference, str(quantised)):
-        raise UsageError(
-            f"{reference} and {quantised} are the same file; name the float model, and the one that was made from it"
-        )
 
 
 def _lost(source: Path, target: str) -> str:
@@ -237,7 +257,7 @@ def parse_preprocessing(
     """A preset, the default one without a name, with what else was said on top.
 
     Raises:
-        UsageError: a value is not of its option's form.
+        UsageError: a value is not of its option's form, or cannot be used.
     """
     name = name or DEFAULT_PRESET
     changed: dict[str, Any] = {}
@@ -245,11 +265,7 @@ def parse_preprocessing(
         changed["mean"] = _numbers("--mean", mean)
     if std is not None:
         changed["std"] = _numbers("--std", std)
-        if min(changed["std"]) <= 0:
-            raise UsageError(f"--std {std!r}: a standard deviation cannot be zero or negative")
     if scale is not None:
-        if not math.isfinite(scale) or scale == 0:
-            raise UsageError(f"--scale {scale}: give a finite factor other than zero")
         changed["scale"] = scale
     if resize is not None:
         changed["resize"] = _pixels("--resize", resize)
@@ -257,9 +273,9 @@ def parse_preprocessing(
         pixels = _pixels("--crop", crop)
         changed["crop"] = (pixels[0], pixels[-1])
     if channel_order is not None:
-        changed["channel_order"] = _choice("--channel-order", channel_order, CHANNEL_ORDERS)
+        changed["channel_order"] = channel_order.lower()
     if layout is not None:
-        changed["layout"] = _choice("--layout", layout, LAYOUTS)
+        changed["layout"] = layout.lower()
     base = preset(name)
     return replace(base, name=f"{name} with changes", **changed) if changed else base
 
@@ -300,12 +316,6 @@ def _have(options: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last} have" if others else f"{last} has"
 
 
-def _choice(option: str, word: str, allowed: tuple[str, ...]) -> str:
-    if word.lower() not in allowed:
-        raise UsageError(f"{option} {word!r}: choose {' or '.join(allowed)}")
-    return word.lower()
-
-
 def _numbers(option: str, text: str) -> tuple[float, ...]:
     try:
         numbers = tuple(float(part) for part in text.split(","))
@@ -318,6 +328,6 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 
 def _pixels(option: str, text: str) -> tuple[int, ...]:
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and len(part) < 5 and 0 < int(part) <= 8192 for part in parts):
-        raise UsageError(f"{option} {text!r}: give pixels from 1 to 8192, or HEIGHTxWIDTH")
+    if len(parts) > 2 or not all(part.isdecimal() and len(part) < 5 and 0 < int(part) <= MOST_PIXELS for part in parts):
+        raise UsageError(f"{option} {text!r}: give pixels from 1 to {MOST_PIXELS}, or HEIGHTxWIDTH")
     return tuple(int(part) for part in parts)

@@ -1,7 +1,9 @@
 """A task in a process of its own: a crash of native code costs that task, and the process that asked for it goes on.
 
-The child is a fork where that is safe, so that nothing is imported twice, else a fresh interpreter. It leaves when the
-process that started it does, however that ends. What libraries write to its streams goes nowhere: it is no answer.
+The child is a fork where that is safe, so that nothing is imported twice, else a fresh interpreter. That one imports
+what the task needs, and never the program that asked, which may be a script without a `__main__` guard, a notebook or
+the worker of a pool. It leaves when the process that started it does, however that ends. What libraries write to its
+streams goes nowhere: it is no answer.
 """
 
 from __future__ import annotations
@@ -9,42 +11,71 @@ from __future__ import annotations
 import faulthandler
 import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import TypeVar
+from multiprocessing.spawn import get_executable
+from typing import Any, TypeVar
 
 from onnxlint_q.errors import DefectError, OnnxlintError, with_place
 from onnxlint_q.execute.progress import Progress
 
 Result = TypeVar("Result")
+Tasks = Sequence[Callable[[Progress], object]]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Before it, whatever the interpreter of this environment prints when it starts.
+_READY = b"onnxlint-q: ready\n"
+_FRESH = (
+    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
+    f"from {__name__} import serve_stream; serve_stream()"
+)
 
 
 class ChildEndedError(Exception):
     """The process of a task ended before the task did; the text says how and what it was doing."""
 
 
-def run_apart(task: Callable[[Progress], Result], progress: Progress) -> Result:
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """A process that serves tasks.
+
+    Attributes:
+        told: waits for the next thing that it says.
+        ended: waits for its end, and gives the exit code.
+    """
+
+    told: Callable[[], Any]
+    ended: Callable[[], int | None]
+
+
+def run_apart(task: Callable[[Progress], Result], progress: Progress, *, fresh: bool = False) -> Result:
     """`task(progress)`, computed in a child process.
+
+    Args:
+        task: as each of `run_each_apart`.
+        progress: told what the child tells.
+        fresh: as of `run_each_apart`.
 
     Raises:
         ChildEndedError: the child was ended by a signal, or left without an answer.
         OnnxlintError, OSError: the task raised it.
         DefectError: the task raised anything else.
     """
-    (outcome,) = run_each_apart([task], progress)
+    (outcome,) = run_each_apart([task], progress, fresh=fresh)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
 
 
 def run_each_apart(
-    tasks: Sequence[Callable[[Progress], Result]], progress: Progress
+    tasks: Sequence[Callable[[Progress], Result]], progress: Progress, *, fresh: bool = False
 ) -> Generator[Result | Exception, None, None]:
     """The outcome of each task in turn: its result, or the exception that `run_apart` would raise.
 
@@ -53,52 +84,90 @@ def run_each_apart(
     Args:
         tasks: each takes a listener; they and their results have to be picklable.
         progress: told what the child tells.
+        fresh: never fork, however quiet this process looks: libraries of the program that it belongs to may keep
+            threads and locks of their own.
     """
     done = 0
     while done < len(tasks):
-        for outcome in _in_one_child(tasks[done:], progress):
+        for outcome in _in_one_child(tasks[done:], progress, fresh):
             done += 1
             yield outcome
 
 
 def _in_one_child(
-    tasks: Sequence[Callable[[Progress], Result]], progress: Progress
+    tasks: Sequence[Callable[[Progress], Result]], progress: Progress, fresh: bool
 ) -> Generator[Result | Exception, None, None]:
     """Outcomes of tasks until all are done, or the child has ended, which is the last of them."""
-    method = _start_method()
-    context = multiprocessing.get_context(method)
-    ours, theirs = context.Pipe()
-    child = context.Process(  # type: ignore[attr-defined]  # every context has it
-        target=_serve, args=(tasks, theirs, ours if method == "fork" else None), daemon=True
-    )
-    try:
-        # From Python 3.12 on a fork warns of any thread; those of the BLAS end before it and start again after it.
-        with _signals_held(), warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-            child.start()
-        theirs.close()
+    with _fork(tasks) if not fresh and _can_fork() else _fresh(tasks) as child:
         for _ in tasks:
             doing = "starting"
             try:
-                while (told := ours.recv())[0] == "doing":
+                while (told := child.told())[0] == "doing":
                     _, doing, done, total = told
                     progress(doing, done, total)
-            except (EOFError, ConnectionError):
-                child.join()
-                yield ChildEndedError(f"{_ending(child.exitcode)} while {doing}")
+            except (EOFError, ConnectionError, pickle.UnpicklingError):
+                yield ChildEndedError(f"{_ending(child.ended())} while {doing}")
                 return
             yield told[1]
+
+
+def _can_fork() -> bool:
+    """Fork only a process that no other thread runs in, and none that ONNX Runtime keeps state of its own in."""
+    quiet = threading.active_count() == 1 and "onnxruntime" not in sys.modules
+    return quiet and "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+
+
+@contextmanager
+def _fork(tasks: Tasks) -> Iterator[_Child]:
+    """A copy of this process."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve_copy, args=(tasks, theirs, ours), daemon=True)
+
+    def ended() -> int | None:
+        process.join()
+        return process.exitcode
+
+    try:
+        # From Python 3.12 on a fork warns of any thread; those of the BLAS end before it and start again after it.
+        with _signals_held(), warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            process.start()
+        theirs.close()
+        yield _Child(ours.recv, ended)
     finally:
-        if child.pid is not None:
-            child.kill()
-            child.join()
+        if process.pid is not None:
+            process.kill()
+            process.join()
         ours.close()
 
 
-def _start_method() -> str:
-    """Fork only a process that no other thread runs in, and none that ONNX Runtime keeps state of its own in."""
-    quiet = threading.active_count() == 1 and "onnxruntime" not in sys.modules
-    can_fork = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
-    return "fork" if quiet and can_fork else "spawn"
+@contextmanager
+def _fresh(tasks: Tasks) -> Iterator[_Child]:
+    """An interpreter that finds modules where this one does; it is told on one stream, and answers on the other."""
+    with _signals_held():
+        process = subprocess.Popen(
+            # -P: what lies in the working directory is not imported.
+            [os.fsdecode(get_executable()), "-P", "-c", _FRESH],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+    asked, answers = process.stdin, process.stdout
+    assert asked is not None and answers is not None
+    try:
+        with suppress(OSError):  # one that has ended already is found out when it is to answer
+            pickle.dump([entry for entry in sys.path if isinstance(entry, str)], asked)
+            pickle.dump(tasks, asked)
+            asked.flush()
+        while (line := answers.readline()) and not line.endswith(_READY):
+            pass
+        yield _Child(lambda: pickle.load(answers), process.wait)
+    finally:
+        process.kill()
+        process.wait()
+        for stream in (asked, answers):
+            with suppress(OSError):
+                stream.close()
 
 
 @contextmanager
@@ -114,36 +183,64 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(tasks: Sequence[Callable[[Progress], object]], connection: Connection, other_end: Connection | None) -> None:
-    """The child: compute, answer, and so on. Ctrl-C reaches it too, and is left to the process that started it."""
-    if other_end is not None:
-        other_end.close()
+def serve_stream() -> None:
+    """The fresh interpreter: tasks come on standard input, answers go where standard output went."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    _quieten()
+    answers.write(_READY)
+    answers.flush()
+    tasks = pickle.load(sys.stdin.buffer)
+
+    def say(told: object) -> None:
+        answers.write(pickle.dumps(told))
+        answers.flush()
+
+    # Nothing more comes on that stream but its end.
+    _serve(tasks, say, lambda: os.read(sys.stdin.fileno(), 1))
+
+
+def _serve_copy(tasks: Tasks, connection: Connection, other_end: Connection) -> None:
+    """The fork."""
+    other_end.close()
+    _quieten()
+    _serve(tasks, connection.send, connection.recv)
+
+
+def _quieten() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+
+
+def _serve(tasks: Tasks, say: Callable[[object], None], wait: Callable[[], object]) -> None:
+    """The child: compute, answer, and so on. Ctrl-C reaches it too, and is left to the process that started it.
+
+    Args:
+        tasks: one after another.
+        say: to that process.
+        wait: until that process has ended; it says nothing meanwhile.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     faulthandler.disable()
-    threading.Thread(target=_leave_with, args=(connection,), daemon=True).start()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(nowhere, stream)
+    threading.Thread(target=_leave_after, args=(wait,), daemon=True).start()
     for task in tasks:
         outcome: object
         try:
-            outcome = task(lambda *told: connection.send(("doing", *told)))
+            outcome = task(lambda *told: say(("doing", *told)))
         except (OnnxlintError, OSError) as error:
             outcome = error
         except Exception as error:  # of whatever kind, picklable or not: its text is what is told
             outcome = DefectError(with_place(error))
-        connection.send(("outcome", outcome))
+        say(("outcome", outcome))
 
 
-def _leave_with(connection: Connection) -> None:
-    """Wait for the other end, which never says anything, to close."""
-    try:
-        connection.recv()
-    except (EOFError, OSError):
-        os._exit(1)
+def _leave_after(wait: Callable[[], object]) -> None:
+    with suppress(EOFError, OSError):
+        wait()
+    os._exit(1)
 
 
 def _ending(code: int | None) -> str:

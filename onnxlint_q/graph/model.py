@@ -28,6 +28,7 @@ class Model:
 
     Attributes:
         path: where it was read from.
+        name: what messages and reports call it: the path as it was typed, unless it was given without one.
         sha256: of the file's bytes.
         proto: the parsed message, local functions inlined, external data not loaded. Not to be changed.
         constants: values of tensors that do not depend on the inputs.
@@ -38,6 +39,7 @@ class Model:
     """
 
     path: Path
+    name: str
     sha256: str
     proto: onnx.ModelProto = field(repr=False)
     constants: Constants = field(repr=False)
@@ -48,11 +50,6 @@ class Model:
     types: Mapping[str, TensorType] = field(repr=False)
 
     # -- the file ------------------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """What messages call the file."""
-        return str(self.path)
 
     @cached_property
     def opsets(self) -> Mapping[str, int]:

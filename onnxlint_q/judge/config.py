@@ -125,6 +125,7 @@ class Overrides:
         search: whether to look for a file at all.
         select, extend_select, ignore: words; empty where the option was not given.
         scheme, fail_on, fail_on_verdict: words; None where the option was not given.
+        prefix: what stands before the name of an option in a message.
     """
 
     file: Path | None = None
@@ -135,6 +136,7 @@ class Overrides:
     scheme: tuple[str, ...] | None = None
     fail_on: str | None = None
     fail_on_verdict: str | None = None
+    prefix: str = "--"
 
     def check(self, rules: Sequence[type[Rule]]) -> None:
         """Check the words for themselves, before any file is read.
@@ -144,7 +146,7 @@ class Overrides:
         """
         self._over(Config())
         chosen = Selection(self.select or (ALL,), self.extend_select, self.ignore)
-        errors = list(chosen.errors(rules, "--"))
+        errors = list(chosen.errors(rules, self.prefix))
         if errors:
             raise UsageError("; ".join(errors))
 
@@ -164,7 +166,7 @@ class Overrides:
             "fail-on": self.fail_on,
             "fail-on-verdict": self.fail_on_verdict,
         }
-        read = _Reader({key: value for key, value in said.items() if value is not None}, "--")
+        read = _Reader({key: value for key, value in said.items() if value is not None}, self.prefix)
         chosen = config.selection
         # Who selects anew starts from nothing; who does not adds to what the file says.
         ignore = self.ignore if self.select else (*chosen.ignore, *self.ignore)
@@ -206,10 +208,10 @@ def read_config(path: Path) -> Config:
         UsageError: it is not there, not TOML, holds no section for this tool, or says something unknown.
     """
     if not path.is_file():
-        raise UsageError(f"--config {path}: no such configuration file")
+        raise UsageError(f"{path}: no such configuration file")
     table = _table(path)
     if table is None:
-        raise UsageError(f"--config {path}: has no section [tool.onnxlint-q]")
+        raise UsageError(f"{path}: has no section [tool.onnxlint-q]")
     return parse_config(table, path)
 
 

@@ -8,6 +8,7 @@ from dataclasses import fields
 from functools import partial
 
 from onnxlint_q.errors import UsageError, did_you_mean
+from onnxlint_q.glossary import used_in
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.own_findings import OWN_FINDINGS, OwnFinding
 from onnxlint_q.judge.registry import RegisteredRule
@@ -57,6 +58,8 @@ def _rule_page(entry: RegisteredRule) -> str:
         "",
         inspect.getdoc(rule) or "",
     ]
+    words = [f"{word}: {meaning}" for word, meaning in used_in(inspect.getdoc(rule) or "")]
+    lines += ["", "## Words", *words] if words else []
     if options := rule.options():
         lines += ["", f"Options, in [rules.{rule.name}]:"]
         lines += [

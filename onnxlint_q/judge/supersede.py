@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.finding import Confidence, Finding, Subject
@@ -16,7 +17,8 @@ def without_superseded(
 ) -> Iterator[Finding]:
     """The findings that do not give way to another one of them about the same tensor.
 
-    Those that make claims are about the same only if one experiment decides on both.
+    One that others give way to has their codes in `also`, and their figures among its own. Findings that make claims
+    are about the same only if one experiment decides on both.
 
     Only findings that are there and count supersede, so a rule that does not run hides nothing.
 
@@ -34,15 +36,31 @@ def without_superseded(
     for finding in findings:
         if finding.counts:
             told.setdefault(_matter(finding, tensors), []).append(finding)
-    for finding in findings:
+
+    def heirs(finding: Finding) -> list[Finding]:
         stronger = superseding.get(finding.code, set())
-        if not any(o.code in stronger and gives_way(finding, o) for o in told.get(_matter(finding, tensors), ())):
-            yield finding
+        others = told.get(_matter(finding, tensors), ())
+        return [other for other in others if other.code in stronger and gives_way(finding, other)]
+
+    left: dict[int, list[Finding]] = {}
+    for finding in findings:
+        for heir in heirs(finding):
+            left.setdefault(id(heir), []).append(finding)
+    for finding in findings:
+        if not heirs(finding):
+            yield _with_facts_of(left.get(id(finding), ()), finding)
 
 
 def gives_way(finding: Finding, other: Finding) -> bool:
     """Whether a finding leaves its fault to one that supersedes it: a suspicion always, a sure one if as severe."""
     return finding.confidence is not Confidence.HIGH or other.severity.rank >= finding.severity.rank
+
+
+def _with_facts_of(others: Sequence[Finding], finding: Finding) -> Finding:
+    """A finding with the codes and the figures of those that left their fault to it; its own figures stay."""
+    theirs = {key: value for other in others for key, value in other.metrics.items()}
+    also = tuple(dict.fromkeys(other.code for other in others))
+    return replace(finding, metrics={**theirs, **finding.metrics}, also=also) if also else finding
 
 
 def _matter(finding: Finding, tensors: Mapping[str, str]) -> Hashable:

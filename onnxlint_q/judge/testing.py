@@ -68,6 +68,6 @@ def _filled(text: str, weights: Weights | None) -> onnx.ModelProto:
 
 def _facts(proto: onnx.ModelProto) -> Facts:
     digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
-    store = TensorStore(Path(), "example")
+    store = TensorStore(Path(), "example.onnx")
     model = build_model(inline_functions(proto, "example"), store, path=Path("example.onnx"), sha256=digest)
     return facts_of(model, DEFAULT_SCHEMES)

@@ -154,9 +154,9 @@ def _cut_short(every: Sequence[Experiment], errors: Errors, count: int, seconds:
     missing = sum(error is None for error in runs.values())
     fewer = [error.samples for error in runs.values() if error is not None and error.samples < count]
     if missing:
-        yield f"{missing} of {len(runs)} tensors were not quantised alone: all of them may take {seconds:g} s"
+        yield f"{missing} of {len(runs)} tensors were not measured alone: the time limit for all is {seconds:g} s"
     if fewer:
         yield (
-            f"{len(fewer)} of {len(runs)} tensors were quantised alone on as few as {min(fewer)} of {count} samples, "
-            "to save time"
+            f"{len(fewer)} of {len(runs)} tensors were measured alone on fewer samples (at least {min(fewer)} of "
+            f"{count}) to save time"
         )

@@ -16,8 +16,8 @@ from onnxlint_q.graph.names import ROOT
 from onnxlint_q.proof.rewrites import cure_runs, cure_tried
 
 NO_SIGNAL = (
-    "no error could be measured on these samples: every output of the float model is zero, not finite or not a float, "
-    "or changes its shape when quantised"
+    "no error could be measured on these samples: every float output is zero, not finite or not a float, or changes "
+    "its shape when quantised"
 )
 
 
@@ -73,12 +73,12 @@ def _tested(finding: Finding, errors: Errors) -> Finding:
         return finding
     error = errors.get(experiment_of(claim))
     if error is None:
-        return finding.tested(Evidence.UNTESTED, None, "the tensor is not quantised on its own, so it was not tested")
+        return finding.tested(Evidence.UNTESTED, None, "not tested: this tensor is not quantised on its own")
     if not error.has_signal:
         return finding.tested(Evidence.UNTESTED, None, NO_SIGNAL)
     left = error.worst_db
     if left is None and finding.location.graph != ROOT:
-        return finding.tested(Evidence.UNTESTED, None, "the outputs did not change: its branch may not have run")
+        return finding.tested(Evidence.UNTESTED, None, "the outputs did not change; its branch may not have run")
     if left is None:
         return finding.tested(Evidence.REFUTED, None, "the outputs did not change at all")
     return finding.tested(Evidence.CONFIRMED if left < claim.below_db else Evidence.REFUTED, left)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_CHANNEL_OPSET, Scheme
@@ -121,11 +122,13 @@ def _finer_scales(whole: Mapping[Scheme, OutputError], judge: Judge) -> Iterator
     gain, figures = _gain(before, after), _figures(before, after)
     for change in (Requantisation(per_channel=True), Requantisation(per_channel=True, possible=False)):
         if gain >= GAIN_DB and judge(after) is Verdict.SURVIVES:
-            tried = Tried(f"Tried: {figures}, everything quantised.", *_decibels(before, after), INT8_PER_CHANNEL.name)
+            tried = Tried(
+                f"Tried: {figures} with everything quantised.", *_decibels(before, after), INT8_PER_CHANNEL.name
+            )
             yield change, Outcome(tried, change, requantised(change, INT8_PER_CHANNEL.activations))
             continue
-        how = "helps, not enough" if gain >= GAIN_DB else "was tried and does not help"
-        said = f"One scale a channel {how}: {figures}, everything quantised."
+        how = "help, but not enough" if gain >= GAIN_DB else "were tried and do not help"
+        said = f"Per-channel scales {how}: {figures} with everything quantised."
         yield change, Outcome(Tried(said, *_decibels(before, after), INT8_PER_CHANNEL.name))
 
 
@@ -172,15 +175,15 @@ def _with_ranges(bench: Workbench, scheme: Scheme, change: Requantisation) -> Ex
 def _of_ranges(
     change: Requantisation, scheme: Scheme, before: OutputError, after: OutputError, judge: Judge
 ) -> Outcome:
-    gain, under = _gain(before, after), f"{_figures(before, after)}, everything quantised under {scheme.name}"
+    gain, under = _gain(before, after), f"{_figures(before, after)} with everything quantised ({scheme.name})"
     figures = (*_decibels(before, after), scheme.name)
     if gain >= GAIN_DB:
-        how = "Tried" if judge(after) is Verdict.SURVIVES else "Helps, not enough"
+        how = "Tried" if judge(after) is Verdict.SURVIVES else "Helps, but not enough"
         made = replace(change, per_channel=scheme.per_channel)
         return Outcome(Tried(f"{how}: {under}.", *figures), made, requantised(made, scheme.activations))
     ends = ", ".join(f"{one.low:.3g} to {one.high:.3g}" for one in change.ranges)
-    how = "harms" if gain <= -GAIN_DB else "does not help"
-    return Outcome(Tried(f"Clipping to {ends} was tried and {how}: {under}.", *figures))
+    how = "does harm" if gain <= -GAIN_DB else "does not help"
+    return Outcome(Tried(f"Calibrating for {ends} was tried and {how}: {under}.", *figures))
 
 
 def _decibels(before: OutputError, after: OutputError) -> tuple[float | None, float | None]:
@@ -214,10 +217,10 @@ def _conversion(bench: Workbench, change: Conversion, samples: Samples) -> Outco
                 reasons.append(found)
                 continue
             same = "are identical" if found.worst_db is None else f"agree to {found.worst_db:.0f} dB"
-            said = f"Converting was tried: at opset {target} ONNX Runtime runs it, and the outputs {same}."
-            beside = str(model.path.with_name(f"{model.path.stem}-opset{target}.onnx"))
+            said = f"Conversion to opset {target} was tried: ONNX Runtime runs the model, and the outputs {same}."
+            beside = str(Path(model.name).with_name(f"{Path(model.name).stem}-opset{target}.onnx"))
             return Outcome(Tried(said, after_db=found.worst_db), made, lines(model.name, beside, made))
-    return Outcome(Tried(f"Converting to opset {change.opset} was tried and fails: {reasons[0].rstrip('.')}."))
+    return Outcome(Tried(f"Conversion to opset {change.opset} was tried and failed: {reasons[0].rstrip('.')}."))
 
 
 def _converted(bench: Workbench, change: Conversion, samples: Samples) -> OutputError | str:
@@ -230,9 +233,9 @@ def _converted(bench: Workbench, change: Conversion, samples: Samples) -> Output
     except NotConvertibleError as failed:
         return str(failed)
     except NotRunnableError as failed:
-        return f"ONNX Runtime refuses it: {failed}"
+        return f"ONNX Runtime does not run it: {failed}"
     if not error.has_signal:
         return "no output could be compared"
     if error.worst_db is not None and error.worst_db < SAME_DB:
-        return f"its outputs differ from those of the file ({error.worst_db:.0f} dB)"
+        return f"its outputs differ from the file's ({error.worst_db:.0f} dB)"
     return error

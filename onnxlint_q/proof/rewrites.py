@@ -75,18 +75,15 @@ def cure_tried(finding: Finding, runs: CureRuns, errors: Mapping[Run, OutputErro
     if exact.sqnr_db is not None and exact.sqnr_db < EXACT_DB:
         works = False
         said = (
-            f"The cure fails: with these channels zeroed the float outputs have {exact.sqnr_db:.0f} dB, so on these "
-            "samples the channels are not constant."
+            f"The cure fails: it changes the float outputs ({exact.sqnr_db:.0f} dB), so on these samples the channels "
+            "are not constant."
         )
     else:
-        same = "are identical" if exact.sqnr_db is None else f"have {exact.sqnr_db:.0f} dB"
+        same = "stay identical" if exact.sqnr_db is None else f"stay the same ({exact.sqnr_db:.0f} dB)"
         now = f" instead of {finding.measured_db:.1f} dB" if finding.measured_db is not None else ""
         left = "no noise" if quantised.sqnr_db is None else f"{quantised.sqnr_db:.1f} dB"
         works, word = _worth(finding, quantised.sqnr_db)
-        said = (
-            f"The cure {word}: with these channels zeroed the float outputs {same}, and the cured weight quantised "
-            f"alone leaves {left}{now}."
-        )
+        said = f"The cure {word}: the float outputs {same}, and quantising only the cured weight leaves {left}{now}."
     # Where the remedy is another one than the cure it still stands.
     remedy = finding.remedy if works or finding.change is not None else finding.otherwise or finding.remedy
     return replace(finding, metrics=metrics, note=f"{finding.note} {said}".strip(), remedy=remedy)
@@ -96,9 +93,9 @@ def _worth(finding: Finding, cured_db: float | None) -> tuple[bool, str]:
     """Whether the cured weight is better than the one in the file, and what to say of it."""
     enough_db = finding.claim.below_db if finding.claim is not None else CONFIRM_BELOW_DB
     if cured_db is None or cured_db >= enough_db:
-        return True, "holds"
+        return True, "works"
     if finding.measured_db is None or cured_db >= finding.measured_db + GAIN_DB:
-        return True, "helps, not enough"
+        return True, "helps, but not enough"
     return False, "does not help"
 
 

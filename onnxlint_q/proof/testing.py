@@ -17,6 +17,30 @@ from onnxlint_q.proof.costs import measure_costs
 from onnxlint_q.proof.whole import measure_schemes
 
 
+def check_examples(rule: Rule) -> None:
+    """Check that a rule flags what its bad examples name, and nothing in its good ones: a whole test of a plug-in.
+
+    Args:
+        rule: with the options that its examples are meant for, which are the defaults: `check_examples(MyRule())`.
+
+    Raises:
+        AssertionError: it does not; all that differs is told.
+    """
+    wrong = [f"{rule.name} has no {kind} example" for kind in ("good", "bad") if not getattr(rule, kind)]
+    for kind, examples in (("good", rule.good), ("bad", rule.bad)):
+        for number, example in enumerate(examples):
+            found, wanted = flagged(run_example(rule, example)), set(example.flags)
+            if found != wanted or bool(wanted) != (kind == "bad"):
+                told = f"names {_listed(wanted)}, and {rule.name} flags {_listed(found)}"
+                wrong.append(f"{kind} example {number} {told}")
+    if wrong:
+        raise AssertionError("; ".join(wrong))
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(map(repr, sorted(names))) or "nothing"
+
+
 def run_example(rule: Rule, example: Example) -> Sequence[Finding]:
     """The rule's findings on the example; two files are compared where it has a `reference`."""
     return list(rule.findings(pair_facts(example) if example.reference else calibrated_facts(example)))

@@ -1,14 +1,28 @@
-"""What the formats made for people pick out of a run: groups and counts."""
+"""What several formats pick out of a run: groups, counts, and sentences that say all of a finding or a verdict."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 
 from onnxlint_q.finding import Claim, Evidence, Finding, Severity
+from onnxlint_q.report import words
+from onnxlint_q.report.layers import of_claim
 from onnxlint_q.report.words import count, name
-from onnxlint_q.workflow.results import ModelResult, Run, Verdict
+from onnxlint_q.workflow.results import ModelResult, Run, SchemeResult, Verdict
+
+ALARMS: Mapping[Verdict | None, Severity] = {
+    Verdict.BREAKS: Severity.ERROR,
+    Verdict.DEGRADES: Severity.WARNING,
+    None: Severity.INFO,
+}
+"""How much a verdict matters to a format that knows only findings; one that is not here is no alarm."""
+LONGEST_CALL = 600
+"""Characters of a call that is told in a sentence's place; half a call is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +66,22 @@ def group_by_rule(findings: Iterable[Finding]) -> tuple[Group, ...]:
 def group_by_damage(findings: Iterable[Finding]) -> tuple[Group, ...]:
     """`group_by_rule` of the findings that are first to tell a damage; the others stand under theirs.
 
-    Findings of different rules tell one damage if they make the same claim: then one experiment decides on them all.
+    Findings of different rules tell one damage if they make the same claim: then one experiment decides on them all. A
+    mere remark on a node, which makes none, stands under what another rule claims of that node.
     """
+    told = tuple(findings)
+    by_claim: dict[Claim, Finding] = {}
+    by_place: dict[tuple[str, str], Finding] = {}
+    for finding in told:
+        if finding.claim is not None:
+            first = by_claim.setdefault(finding.claim, finding)
+            by_place.setdefault(_place(finding), first)
     firsts: list[Finding] = []
     same: dict[int, list[Finding]] = {}
-    by_claim: dict[Claim, Finding] = {}
-    for finding in findings:
-        first = by_claim.setdefault(finding.claim, finding) if finding.claim is not None else finding
+    for finding in told:
+        first = by_claim[finding.claim] if finding.claim is not None else finding
+        if _is_remark(finding):
+            first = by_place.get(_place(finding), finding)
         if first.code == finding.code:
             firsts.append(finding)
         else:
@@ -67,6 +90,15 @@ def group_by_damage(findings: Iterable[Finding]) -> tuple[Group, ...]:
         replace(group, same=tuple(tuple(same.get(id(finding), ())) for finding in group.findings))
         for group in group_by_rule(firsts)
     )
+
+
+def _place(finding: Finding) -> tuple[str, str]:
+    return finding.location.graph, finding.location.output
+
+
+def _is_remark(finding: Finding) -> bool:
+    """Whether it says of a node what costs nothing by itself."""
+    return finding.claim is None and finding.severity is Severity.INFO and bool(finding.location.op_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +143,49 @@ def refuted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(finding for finding in findings if not finding.counts)
 
 
+def alarms(model: ModelResult) -> tuple[tuple[SchemeResult, Severity], ...]:
+    """The verdicts on a model that a format without a place for verdicts has to tell, and how much they matter."""
+    return tuple((result, ALARMS[result.verdict]) for result in model.schemes if result.verdict in ALARMS)
+
+
+def verdict_sentences(model: ModelResult, result: SchemeResult) -> Iterator[str]:
+    """All of a verdict: what it is, the figures and what they rest on, what weakens it, what was tried against it."""
+    figures, basis = words.reason(result), words.basis(result, model.calibration)
+    yield f"{name(result.scheme, 40)} {words.verdict(result.verdict)}: {figures.rstrip('.')}; {basis}."
+    if note := words.note(result):
+        yield f"{note.rstrip('.')}."
+    for remedy in model.remedies:
+        if remedy.scheme == result.scheme:
+            yield words.joint_remedy(remedy)
+            yield _call(remedy.snippet)
+
+
+def _call(snippet: str) -> str:
+    if len(snippet) > LONGEST_CALL:
+        return "The call is long; the html and json reports have it."
+    return "\n".join(map(words.visible, snippet.splitlines()))
+
+
+def finding_sentences(model: ModelResult, finding: Finding) -> Iterator[str]:
+    """All of a finding: the place and what is wrong there, what it claims and what is known of that, what to do."""
+    yield f"{words.place(finding.location)}: {words.shown(finding.message)}"
+    yield from filter(None, (words.claim(finding, of_claim(model, finding)), words.shown(finding.advice)))
+
+
+def path_from_here(path: str) -> str:
+    """A path as a service sees it that knows the checkout only, with `/`: relative if below the working directory.
+
+    A file elsewhere keeps the path that was typed.
+    """
+    typed = Path(path)
+    if typed.is_absolute():
+        with suppress(ValueError):
+            return typed.relative_to(Path.cwd()).as_posix()
+        with suppress(ValueError):  # one of the two was reached by a link
+            return Path(os.path.realpath(typed.parent), typed.name).relative_to(os.path.realpath(Path.cwd())).as_posix()
+    return PurePath(os.path.normpath(path)).as_posix() if path else ""
+
+
 def clean(model: ModelResult) -> bool:
     """Whether nothing was found that counts, and nothing speaks against the model: only then a report is green.
 
@@ -122,6 +197,11 @@ def clean(model: ModelResult) -> bool:
 
 
 def summary(run: Run) -> str:
+    """`totals`, and the verdicts that nobody may overlook."""
+    return "; ".join([totals(run), *_alarms(run)])
+
+
+def totals(run: Run) -> str:
     """`12 faults in 18 findings (3 errors, 9 warnings; 4 confirmed) and 2 refuted in 1 model`.
 
     What several findings tell of one damage is one fault; where each tells its own, findings are all that is spoken of.
@@ -146,11 +226,11 @@ def summary(run: Run) -> str:
         text += f", {suppressed} suppressed"
     if run.failures:
         text += f", {count(len(run.failures), 'model')} could not be linted"
-    return "; ".join([text, *_alarms(run)])
+    return text
 
 
 def _alarms(run: Run) -> Iterator[str]:
-    """`breaks under int8-per-tensor (2)`: the verdicts that nobody may overlook, with the number of models."""
+    """`breaks under int8-per-tensor (2)`, with the number of models."""
     for verdict, word in ((Verdict.BREAKS, "breaks"), (None, "unknown")):
         schemes = Counter(result.scheme for m in run.models for result in m.schemes if result.verdict is verdict)
         if schemes:

@@ -16,22 +16,34 @@ class Look:
     Attributes:
         width: columns.
         colour: with ANSI colours; without, the output is plain text.
+        verbose: with every place, table and note, not the first screen alone.
     """
 
     width: int = 100
     colour: bool = False
+    verbose: bool = False
 
 
 PLAIN = Look()
 
 
 class ReportFormat(StrEnum):
-    """Every format by its name on the command line; the module `onnxlint_q.report.<name>` has `render`."""
+    """Every format by its name on the command line; the module `onnxlint_q.report.<name>` has `render`.
+
+    That module tells a comparison too, unless `onnxlint_q.report.compare.<name>` has more to say of one.
+    """
 
     FULL = "full"
     CONCISE = "concise"
     JSON = "json"
     HTML = "html"
+    SARIF = "sarif"
+    GITHUB = "github"
+
+    @property
+    def for_people(self) -> bool:
+        """Whether people read it: where no model could be linted they have read why, and a program has not."""
+        return self in {ReportFormat.FULL, ReportFormat.CONCISE, ReportFormat.HTML}
 
 
 def render(run: Run, report_format: ReportFormat, look: Look = PLAIN) -> str:
@@ -42,5 +54,5 @@ def render(run: Run, report_format: ReportFormat, look: Look = PLAIN) -> str:
 def rendered(package: str, found: object, report_format: ReportFormat, look: Look) -> str:
     """What the `render` of `package.<format>` makes of `found`; only the one for people is told how it will look."""
     render_as = import_module(f"{package}.{report_format.value}").render
-    text: str = render_as(found, look.width, look.colour) if report_format is ReportFormat.FULL else render_as(found)
+    text: str = render_as(found, look) if report_format is ReportFormat.FULL else render_as(found)
     return text

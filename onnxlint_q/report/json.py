@@ -12,9 +12,9 @@ from numbers import Integral, Real
 from onnxlint_q.finding import Claim, Cure, Finding, Severity, Tried
 from onnxlint_q.report import digest
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
+from onnxlint_q.report.tables.documents import activation_document, calibration_document, qparams_document
 from onnxlint_q.report.words import PERFECT, missing_sqnr, verdict
 from onnxlint_q.workflow.results import (
-    CalibrationSummary,
     JointRemedy,
     LayerRow,
     LayerSqnr,
@@ -59,6 +59,8 @@ def _model(model: ModelResult) -> Json:
         "format": text(model.format),
         "schemes": {text(result.scheme): _scheme(result) for result in model.schemes},
         "layers": [_layer(row) for row in model.layers],
+        "qparams": [qparams_document(row) for row in model.qparams],
+        "activations": [activation_document(row) for row in model.activations],
         "findings": [finding_document(finding) for finding in model.findings],
         "faults": faults_document(model),
         "suppressed": [finding_document(finding) for finding in model.suppressed],
@@ -199,7 +201,7 @@ def _sqnr(sqnr: LayerSqnr) -> Iterator[tuple[str, Json]]:
         yield "reason", PERFECT
 
 
-def finding_document(finding: Finding) -> Json:
+def finding_document(finding: Finding) -> dict[str, Json]:
     """One finding."""
     where = finding.location
     return {
@@ -225,6 +227,7 @@ def finding_document(finding: Finding) -> Json:
         "causes": [text(cause) for cause in finding.causes],
         "cure": _cure(finding.cure) if finding.cure else None,
         "remedy_tried": _tried(finding.tried) if finding.tried else None,
+        "also": [text(code) for code in finding.also],
     }
 
 
@@ -247,18 +250,6 @@ def _tried(tried: Tried) -> Json:
         "before_db": number(tried.before_db),
         "after_db": number(tried.after_db),
         "said": text(tried.said),
-    }
-
-
-def calibration_document(calibration: CalibrationSummary) -> Json:
-    """What the run was fed."""
-    return {
-        "source": text(calibration.source),
-        "preprocessing": text(calibration.preprocessing),
-        "samples": calibration.samples,
-        "held_out": calibration.held_out,
-        "synthetic": calibration.synthetic,
-        "observer": text(calibration.observer),
     }
 
 

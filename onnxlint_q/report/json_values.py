@@ -13,7 +13,7 @@ from onnxlint_q import __version__
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
-def tool() -> Json:
+def tool() -> dict[str, Json]:
     """Who wrote the report."""
     return {"name": "onnxlint-q", "version": __version__}
 

@@ -58,14 +58,20 @@ def share(row: TensorRow) -> str:
     return words.percent(round(row.share, 3))
 
 
+def phrase(row: TensorRow) -> str:
+    """The tensor within a sentence: `the weight of stem`."""
+    where = words.name(label(row), 70)
+    return f"the {part(row)} of {where}" if row.op_type else f"the input {where}"
+
+
 def most_costly(result: SchemeResult) -> str:
     """The tensor that makes most of the noise, as a sentence; empty where none was measured."""
     if not result.noise:
         return ""
     row = result.noise[0]
-    name = words.name(label(row), 70)
-    what = f"the {part(row)} of {name}" if row.op_type else f"the input {name}"
-    return f"Costs most: {what}, {words.decibel(row.sqnr_db)} if it alone is quantised, {share(row)} of the noise."
+    return (
+        f"Costs most: {phrase(row)}, {words.decibel(row.sqnr_db)} if it alone is quantised, {share(row)} of the noise."
+    )
 
 
 def more(result: SchemeResult, shown: int) -> str:

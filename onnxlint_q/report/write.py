@@ -120,7 +120,9 @@ def _to_stream(text: str, stream: TextIO) -> None:
     stream.flush()
 
 
-def terminal_look(stream: TextIO | None = None, environment: Mapping[str, str] = os.environ) -> Look:
+def terminal_look(
+    stream: TextIO | None = None, environment: Mapping[str, str] = os.environ, *, verbose: bool = False
+) -> Look:
     """How `full` should look on `stream` (standard output if None).
 
     Colour only on a terminal, and not where `NO_COLOR` is set and not empty (no-color.org) or `TERM` is
@@ -133,4 +135,4 @@ def terminal_look(stream: TextIO | None = None, environment: Mapping[str, str] =
     if environment.get("NO_COLOR"):
         colour = False
     width = shutil.get_terminal_size().columns if on_terminal else PLAIN.width
-    return Look(width=min(max(width, MIN_WIDTH), MAX_WIDTH), colour=colour)
+    return Look(width=min(max(width, MIN_WIDTH), MAX_WIDTH), colour=colour, verbose=verbose)

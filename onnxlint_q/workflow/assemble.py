@@ -19,6 +19,9 @@ from onnxlint_q.proof.costs import refined
 from onnxlint_q.proof.prove import experiment_of
 from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.joint_remedies import notes, remedies, with_advice
+from onnxlint_q.workflow.judging import documented
+from onnxlint_q.workflow.reading.activations import DEFAULT_FORMAT, Scales, activation_rows
+from onnxlint_q.workflow.reading.qparams import qparams_rows
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
 from onnxlint_q.workflow.results import (
     CalibrationSummary,
@@ -71,8 +74,16 @@ def assemble(record: Record) -> ModelResult:
         trials=record.trials,
         remedies=tuple(remedies(record, judge_of(record))),
         debug=record.debug,
+        rules=tuple(documented(findings, record.rules, config)),
+        qparams=qparams_rows(facts, facts.observations),
+        activations=activation_rows(facts, facts.observations, _scales(record)),
         inputs=record.inputs,
     )
+
+
+def _scales(record: Record) -> Scales:
+    """What the quantiser would give the activations of a float model."""
+    return record.bench.scales(DEFAULT_FORMAT) if record.bench is not None else {}
 
 
 def _not_run(record: Record, missing: NotRun) -> Finding:

@@ -31,11 +31,21 @@ from onnxlint_q.workflow.stages import STAGES, through
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One file with the configuration that applies to it and the rules that this chooses."""
+    """One file with the configuration that applies to it and the rules that this chooses.
+
+    Attributes:
+        called: what to call a model that is no file of the user's; empty for one that is.
+    """
 
     path: Path
     config: Config
     rules: tuple[Rule, ...]
+    called: str = ""
+
+    @property
+    def name(self) -> str:
+        """What messages call the model."""
+        return self.called or str(self.path)
 
 
 def plan(paths: Sequence[Path], overrides: Overrides) -> tuple[Job, ...]:
@@ -75,9 +85,24 @@ def check(jobs: Sequence[Job], request: CheckRequest, progress: Progress = silen
                 case _:  # a defect of the tool included: it is told as one
                     defect = request.debug and not isinstance(outcome, OnnxlintError)
                     traced = "".join(traceback.format_exception(outcome)) if defect else ""
-                    failures.append(Failure(str(job.path), as_one_line(outcome, str(job.path)), traced))
+                    failures.append(Failure(job.name, as_one_line(outcome, job.name), traced))
     data = request.data.source.name if request.data is not None else ""
     return Run(tuple(results), tuple(failures), data)
+
+
+def check_one(job: Job, request: CheckRequest, progress: Progress = silent) -> ModelResult:
+    """Lint one model in a process apart.
+
+    Raises:
+        ModelError: it cannot be read or trusted.
+        UsageError: the request cannot be used.
+        DefectError: something that should not happen did.
+    """
+    with closing(_apart([job], request, progress)) as outcomes:
+        outcome = next(outcomes)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _here(
@@ -87,7 +112,7 @@ def _here(
     for job in jobs:
         outcome: ModelResult | Exception
         try:
-            outcome = lint(job.path, job.rules, job.config, request, progress)
+            outcome = lint(job.path, job.rules, job.config, request, progress, job.called)
         except Exception as error:  # a defect included: as from the process apart, it is told and the next file follows
             outcome = error
         yield outcome
@@ -100,8 +125,8 @@ def _apart(
 
     A file that ends its reader is a ModelError.
     """
-    tasks = [partial(lint, job.path, job.rules, job.config, request) for job in jobs]
-    with closing(run_each_apart(tasks, progress)) as outcomes:
+    tasks = [partial(lint, job.path, job.rules, job.config, request, called=job.called) for job in jobs]
+    with closing(run_each_apart(tasks, progress, fresh=request.fresh)) as outcomes:
         for job, outcome in zip(jobs, outcomes, strict=True):
             if not isinstance(outcome, ChildEndedError):
                 yield outcome
@@ -109,15 +134,20 @@ def _apart(
                 yield from _apart([job], replace(request, ended=f"the process that did it {outcome}"), progress)
             else:
                 yield ModelError(
-                    f"{job.path}: could not be linted: the process that did it {outcome}; a library or the system "
+                    f"{job.name}: could not be linted: the process that did it {outcome}; a library or the system "
                     "ended it, --debug shows where"
                 )
 
 
 def lint(
-    path: Path, rules: Sequence[Rule], config: Config, request: CheckRequest, progress: Progress = silent
+    path: Path,
+    rules: Sequence[Rule],
+    config: Config,
+    request: CheckRequest,
+    progress: Progress = silent,
+    called: str = "",
 ) -> ModelResult:
-    """Lint one model, in this process.
+    """Lint one model, in this process; `called` is as of a Job.
 
     Raises:
         ModelError: the file cannot be read or trusted.
@@ -126,7 +156,7 @@ def lint(
     progress("reading", 0, 0)
     clock = [time.perf_counter()]
     source = request.data.source if request.data is not None else None
-    model, inputs = settled(read_model(path), request.input_shapes, source, runs=request.runs)
+    model, inputs = settled(read_model(path, called), request.input_shapes, source, runs=request.runs)
     clock.append(time.perf_counter())
     progress("measuring", 0, 0)
     facts = foresee(measure(model, config.schemes))

@@ -16,6 +16,7 @@ from onnxlint_q.errors import ModelError, UsageError
 from onnxlint_q.execute.child import ChildEndedError, run_apart
 from onnxlint_q.execute.data.labels import read_labels
 from onnxlint_q.execute.data.source import Source
+from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.finding import CONFIRM_BELOW_DB
@@ -45,16 +46,20 @@ class CompareRequest:
     Attributes:
         source: samples to run.
         samples: how many.
-        labels: file with the class of each sample; None without.
+        labels: the class of each sample, or the file that holds them; None without.
         input_shapes: shapes that inputs of the float model are to have, by name.
         debug: keep why rules did not fire.
+        fresh: this process is another program's, so the one apart must not be a copy of it.
+        called: what to call a float model that is no file of the user's; empty for one that is.
     """
 
     source: Source
-    samples: int = 32
-    labels: Path | None = None
+    samples: int = DEFAULT_SAMPLES
+    labels: Path | Sequence[int] | None = None
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     debug: bool = False
+    fresh: bool = False
+    called: str = ""
 
 
 def compare_apart(reference: Path, quantized: Job, request: CompareRequest, progress: Progress = silent) -> Comparison:
@@ -64,11 +69,11 @@ def compare_apart(reference: Path, quantized: Job, request: CompareRequest, prog
         ModelError, DataError, UsageError: as `compare`; the first also where the process is ended.
     """
     try:
-        return run_apart(partial(compare, reference, quantized, request), progress)
+        return run_apart(partial(compare, reference, quantized, request), progress, fresh=request.fresh)
     except ChildEndedError as error:
         raise ModelError(
-            f"{reference} and {quantized.path}: could not be compared: the process that did it {error}; a library or "
-            "the system ended it, --debug shows where"
+            f"{request.called or reference} and {quantized.name}: could not be compared: the process that did it "
+            f"{error}; a library or the system ended it, --debug shows where"
         ) from error
 
 
@@ -95,9 +100,11 @@ def compare(
     """
     progress("reading", 0, 0)
     clock = [time.perf_counter()]
-    model, inputs = settled(read_model(reference), request.input_shapes, request.source, runs=True)
-    ours, theirs = facts_of(model, DEFAULT_SCHEMES), facts_of(read_model(quantized.path), DEFAULT_SCHEMES)
-    _check_order(reference, quantized.path, ours, theirs)
+    read = read_model(reference, request.called)
+    model, inputs = settled(read, request.input_shapes, request.source, runs=True)
+    ours = facts_of(model, DEFAULT_SCHEMES)
+    theirs = facts_of(read_model(quantized.path, quantized.called), DEFAULT_SCHEMES)
+    _check_order(ours, theirs)
     clock.append(time.perf_counter())
     pairing = pair_files(ours, theirs)
     clock.append(time.perf_counter())
@@ -147,7 +154,23 @@ def compare(
     )
 
 
-def _check_order(reference: Path, quantized: Path, ours: Facts, theirs: Facts) -> None:
+def check_differ(reference: Path, quantized: Path) -> None:
+    """Check that two files to compare are two.
+
+    Raises:
+        UsageError: they are one, of which a comparison would say that nothing was lost.
+    """
+    try:
+        same = reference.samefile(quantized)
+    except OSError:  # which of them is not there is told when it is read
+        return
+    if same:
+        raise UsageError(
+            f"{reference} and {quantized} are the same file; name the float model, and the one that was made from it"
+        )
+
+
+def _check_order(ours: Facts, theirs: Facts) -> None:
     """Check that the second file is a quantised one.
 
     Raises:
@@ -156,6 +179,7 @@ def _check_order(reference: Path, quantized: Path, ours: Facts, theirs: Facts) -
     """
     if not theirs.is_float:
         return
+    reference, quantized = ours.model.name, theirs.model.name
     if not ours.is_float:
         raise UsageError(
             f"{reference} is quantised ({ours.format}) and {quantized} is float: the float model comes first, "

@@ -73,7 +73,7 @@ def notes(record: Record) -> Iterator[str]:
     for name, trial in (record.joint or {}).items():
         if trial.unnamed and not trial.helps:
             yield (
-                f"{name}: {trial.unnamed} of the tensors that cost most cannot be kept in float, because nodes beside "
+                f"{name}: {trial.unnamed} of the most costly tensors cannot be kept in float, because nodes beside "
                 "them have no name; name the nodes first (QG002)"
             )
 
@@ -85,16 +85,14 @@ def with_advice(findings: Sequence[Finding], tried: Mapping[str, JointTrial] | N
 
 def _with_advice(finding: Finding, tried: Mapping[str, JointTrial]) -> Finding:
     names = [name for name in tried if finding.claim is None or finding.claim.scheme == name]
-    if not names:
-        return replace(finding, remedy=_sentence(finding.remedy, "The list of nodes is untried."))
     names = [name for name in names if tried[name].nodes]
     if not names:
-        return replace(finding, remedy=_sentence(finding.remedy, "The list of nodes is untried."))
+        return replace(finding, remedy=_sentence(finding.remedy, "Untried."))
     helping = [name for name in names if tried[name].helps]
     if helping:
-        said = f"Which nodes to leave in float together is said once, under the verdict on {' and '.join(helping)}."
+        said = f"The nodes to leave in float are listed under the verdict on {' and '.join(helping)}."
     else:
-        said = f"Leaving the worst nodes in float was tried for {' and '.join(names)} and does not save it."
+        said = f"Leaving the worst nodes in float was tried for {' and '.join(names)} and is not enough."
     return replace(finding, remedy=_sentence(finding.remedy, said), snippet="")
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from onnxlint_q.errors import OnnxlintError
-from onnxlint_q.finding import Evidence, Finding
+from onnxlint_q.finding import Confidence, Evidence, Finding
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.own_findings import RULE_CRASHED
+from onnxlint_q.judge.own_findings import OWN_FINDINGS, RULE_CRASHED
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.judge.supersede import without_superseded
 from onnxlint_q.workflow.overheard import Overhear, given_way, silences_of, trace_of, unheard
+from onnxlint_q.workflow.results import RuleText
 
 
 def judge(facts: Facts, rules: Sequence[Rule], config: Config, overhear: Overhear = unheard) -> list[Finding]:
@@ -70,6 +72,19 @@ def restored(findings: Sequence[Finding], rules: Sequence[Rule], config: Config)
         else finding
         for finding in findings
     ]
+
+
+def documented(findings: Iterable[Finding], rules: Sequence[Rule], config: Config) -> Iterator[RuleText]:
+    """What is documented of the rules, and of the linter's own kinds, that these findings come from."""
+    codes = {finding.code for finding in findings}
+    for rule in rules:
+        if rule.code in codes:
+            severity = config.severity_of(rule) or rule.severity
+            yield RuleText(rule.code, rule.name, severity, rule.confidence, inspect.getdoc(rule) or rule.name)
+    for kind in OWN_FINDINGS:
+        if kind.code in codes:
+            text = f"{kind.summary}\n\n{kind.text}"
+            yield RuleText(kind.code, kind.name, kind.severity, Confidence.HIGH, text, about_run=True)
 
 
 def _crash(rule: Rule, error: Exception) -> Finding:

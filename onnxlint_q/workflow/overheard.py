@@ -38,9 +38,9 @@ def silences_of(rule: Rule, facts: Facts, told: Sequence[Finding | Silence], kep
 
 def given_way(findings: Sequence[Finding], alone: Sequence[Finding]) -> Iterator[str]:
     """The findings that leave their fault to another rule's about the same tensor."""
-    stay = set(map(id, alone))
+    stay = {(finding.code, finding.location, finding.claim) for finding in alone}
     for finding in findings:
-        if id(finding) not in stay:
+        if (finding.code, finding.location, finding.claim) not in stay:
             place = _place(finding.location)
             yield f"{finding.code} {finding.name}: not at {place}: another rule that knows better speaks of the tensor"
 

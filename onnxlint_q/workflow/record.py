@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
+from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
+from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.source import Source
+from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, MOST_SAMPLES
 from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.workbench import Workbench
@@ -25,6 +27,7 @@ from onnxlint_q.workflow.results import TakenShape, Trials
 
 QUANTISED_ALREADY = "the model is quantised already"
 """Why a run that quantises a model does not happen to one."""
+MOST_TRIALS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +40,34 @@ class DataRequest:
         observer: how ranges are taken from them, one of analysis.observed.observers.
         layers: quantise every layer alone as well, weight, result and both.
         trials: on how many disjoint subsets to calibrate again; 0 for none.
-        labels: file with the class of each sample; None without.
+        labels: the class of each sample, or the file that holds them; None without.
+
+    Raises:
+        UsageError: a value is none that can be used.
     """
 
     source: Source
-    samples: int = 32
+    samples: int = DEFAULT_SAMPLES
     observer: str = DEFAULT_OBSERVER
     layers: bool = False
     trials: int = 0
-    labels: Path | None = None
+    labels: Path | Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.samples <= MOST_SAMPLES:
+            raise UsageError(f"samples {self.samples}: ask for 1 to {MOST_SAMPLES}")
+        if self.observer not in OBSERVERS:
+            raise UsageError(f"observer {self.observer!r}: choose from {', '.join(OBSERVERS)}")
+        if self.trials == 1:
+            raise UsageError("trials 1: one alone has no spread; ask for at least 2")
+        if not 0 <= self.trials <= MOST_TRIALS:
+            raise UsageError(f"trials {self.trials}: ask for 2 to {MOST_TRIALS}, or 0 for none")
+        if self.labels is not None and self.source.synthetic:
+            raise UsageError("labels have no effect on random data: noise has no class; give samples")
+        if isinstance(self.labels, Path) and not self.labels.is_file():
+            raise UsageError(
+                f"labels {self.labels}: there is no such file; name lines of `file name, class index`, or an .npy"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +80,7 @@ class CheckRequest:
         input_shapes: shapes that inputs are to have, by name.
         ended: how an earlier attempt to run the model ended its process, so that none is made again; empty without.
         debug: stay in this process, and keep why rules did not fire.
+        fresh: this process is another program's, so the one apart must not be a copy of it.
     """
 
     data: DataRequest | None = None
@@ -65,6 +88,7 @@ class CheckRequest:
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ended: str = ""
     debug: bool = False
+    fresh: bool = False
 
     @property
     def runs(self) -> bool:

@@ -11,12 +11,15 @@ from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.observed.compared import ClassifierError, ComparedRow, QparamsReading
 from onnxlint_q.analysis.observed.costs import MOST
 from onnxlint_q.analysis.observed.top1 import Top1
-from onnxlint_q.finding import Evidence, Finding, Severity, Subject
+from onnxlint_q.errors import UsageError
+from onnxlint_q.finding import Confidence, Evidence, Finding, Severity, Subject
 from onnxlint_q.judge.own_findings import NOT_RUN
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels
 from onnxlint_q.proof.trial_figures import TrialFigure, Trials
+from onnxlint_q.workflow.reading.values import ActivationRow, CalibrationSummary, QparamsRow
 
 __all__ = [
+    "ActivationRow",
     "Basis",
     "CalibrationSummary",
     "ClassifierError",
@@ -30,6 +33,8 @@ __all__ = [
     "ModelResult",
     "OutputResult",
     "QparamsReading",
+    "QparamsRow",
+    "RuleText",
     "Run",
     "SchemeResult",
     "TensorRow",
@@ -186,7 +191,7 @@ class JointRemedy:
 
     Attributes:
         scheme: the one that it is for.
-        nodes_to_exclude: names of nodes that stay in float, all of them together; empty where it is something else.
+        nodes_to_exclude: names of nodes that stay in float, all of them together; empty for one scale a channel.
         snippet: the call of `quantize_static`, as typed.
         before_db, after_db: SQNR of the worst output without and with it, on the same samples; None if it is perfect.
         before_agreement, after_agreement: top-1 agreement with float; None if the model is no classifier.
@@ -212,24 +217,33 @@ class JointRemedy:
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationSummary:
-    """What the calibration pass ran on.
+class RuleText:
+    """What the documentation of a rule says, for formats that carry it along.
 
     Attributes:
-        source: what the user gave.
-        preprocessing: what was done to each sample, in words.
-        samples: how many were used for ranges and claims.
-        held_out: how many others the end-to-end verdict was measured on; 0 where it had to use the same ones.
-        synthetic: random values instead of data.
-        observer: how ranges were taken from the samples.
+        severity: of its findings, unless they have their own.
+        text: Markdown; the summary is its first line.
+        about_run: its findings are about the run, so their location is an option or a rule, no place in the model.
     """
 
-    source: str
-    preprocessing: str
-    samples: int
-    held_out: int
-    synthetic: bool = False
-    observer: str = "min-max"
+    code: str
+    name: str
+    severity: Severity
+    confidence: Confidence
+    text: str
+    about_run: bool = False
+
+    @property
+    def summary(self) -> str:
+        """What is wrong, one sentence."""
+        return self.text.split("\n", 1)[0]
+
+    @property
+    def description(self) -> str:
+        """The first paragraph behind the summary, without its heading; the summary where there is none."""
+        paragraphs = self.text.split("\n\n")[1:2] or [self.summary]
+        lines = paragraphs[0].splitlines()
+        return " ".join(line.strip() for line in lines if not line.startswith("#")) or self.summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +281,9 @@ class ModelResult:
         trials: None unless they were asked for.
         remedies: what helps schemes that do not survive, tried.
         debug: for who debugs a rule, a line each: why it did not fire where it looked; empty unless asked for.
+        rules: what is documented of the rules that found something, by code.
+        qparams: every scale and zero point of a quantised file, in data order.
+        activations: what the samples showed of each tensor, in data order; empty where nothing ran on data.
         inputs: those that the file leaves open by more than a batch.
     """
 
@@ -290,6 +307,21 @@ class ModelResult:
     remedies: tuple[JointRemedy, ...] = ()
     debug: tuple[str, ...] = ()
     inputs: tuple[TakenShape, ...] = ()
+    rules: tuple[RuleText, ...] = ()
+    qparams: tuple[QparamsRow, ...] = ()
+    activations: tuple[ActivationRow, ...] = ()
+
+    def scheme(self, name: str) -> SchemeResult:
+        """What is known of one scheme: `result.scheme("int8-per-tensor").verdict`.
+
+        Raises:
+            UsageError: it was not judged.
+        """
+        found = next((result for result in self.schemes if result.scheme == name), None)
+        if found is None:
+            judged = ", ".join(result.scheme for result in self.schemes) or "none"
+            raise UsageError(f"scheme {name!r} was not judged; judged: {judged}")
+        return found
 
     def count(self, evidence: Evidence) -> int:
         """How many findings have this evidence."""
@@ -391,10 +423,25 @@ class Comparison:
         return self.quantized.schemes[0]
 
     @property
+    def as_run(self) -> Run:
+        """The quantised file like one that `check` linted."""
+        return Run((self.quantized,), data=self.calibration.source)
+
+    @property
     def calibration(self) -> CalibrationSummary:
         """What both files ran on."""
         assert self.quantized.calibration is not None
         return self.quantized.calibration
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Those of the comparison, first jump first, and those of the quantised file itself."""
+        return self.quantized.findings
+
+    @property
+    def fails(self) -> bool:
+        """Whether a build should fail, as of a model that was linted."""
+        return self.quantized.fails
 
     @property
     def jumps(self) -> tuple[ComparedRow, ...]:

@@ -1,76 +1,106 @@
-"""What the two rules about measured costs share: which tensors they tell, and what they say of one."""
+"""What the two rules about measured costs share: their options, which tensors they report, and what they say."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import ClassVar
 
-from onnxlint_q import SCHEMES, Claim, Facts, Location, Metric, SchemeCosts, Silence, Subject, TensorCost, whole_model
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One tensor that a rule tells.
-
-    Attributes:
-        cost: what it costs alone.
-        costs: what all tensors cost under its scheme.
-        samples: how many there are to measure on.
-        schemes: names of all schemes that it is told under; an activation is rounded alike where they differ in their
-            weights alone, and then is told once.
-    """
-
-    cost: TensorCost
-    costs: SchemeCosts
-    samples: int
-    schemes: tuple[str, ...]
-
-    def message(self, what: str, form: str) -> str:
-        """What is rounded to which form, and what that leaves."""
-        left = f"{self.cost.sqnr_db:.1f} dB at the output"
-        if self.cost.samples < self.samples:
-            left += f", on the first {self.cost.samples} of {self.samples} samples"
-        return f"under {' and '.join(self.schemes)}, rounding {what} to {form} alone leaves {left}"
-
-    @property
-    def metrics(self) -> dict[str, Metric]:
-        """The numbers behind the message."""
-        return {
-            "sqnr_db": self.cost.sqnr_db,
-            "noise_share": self.costs.share(self.cost),
-            "scheme_sqnr_db": self.costs.whole_db,
-            "samples": self.cost.samples,
-        }
-
-    @property
-    def claim(self) -> Claim:
-        """What the run has shown already."""
-        return Claim(self.cost.kind, self.cost.tensor, self.cost.scheme)
+from onnxlint_q import (
+    CONFIRM_BELOW_DB,
+    MOST,
+    SCHEMES,
+    Claim,
+    Confidence,
+    Facts,
+    Finding,
+    Location,
+    Rule,
+    Scheme,
+    SchemeCosts,
+    Severity,
+    Silence,
+    Subject,
+    TensorCost,
+    option,
+    whole_model,
+)
 
 
-def told(facts: Facts, kind: Subject, share: float, below_db: float) -> Iterator[Told | Silence]:
-    """The tensors of one kind among those that make up this share of the noise of a scheme, and matter alone."""
-    samples = facts.observations.samples if facts.observations is not None else 0
-    if not facts.costs:
-        yield Silence(whole_model(facts), "no scheme was measured that the model does not survive")
-    found: dict[Hashable, Told] = {}
-    for costs in facts.costs.values():
-        most = costs.most(share)
-        for cost in (cost for cost in costs.tensors if cost.kind is kind):
-            alone = f"alone under {costs.scheme} it leaves {cost.sqnr_db:.1f} dB"
-            if cost not in most:
-                yield Silence(place(facts, cost), f"{alone} and is not among those that make {share:.0%} of the noise")
-            elif cost.sqnr_db >= max(below_db, costs.matters_db):
-                yield Silence(place(facts, cost), f"{alone}, and makes less than a tenth of the loss")
-            else:
-                scheme = SCHEMES[costs.scheme]
-                key = (cost.tensor, scheme if kind is Subject.WEIGHT else scheme.activations)
-                first = found.setdefault(key, Told(cost, costs, samples, ()))
-                found[key] = replace(first, schemes=(*first.schemes, costs.scheme))
-    yield from found.values()
+@dataclass(frozen=True)
+class Costly(Rule):
+    """A kind of tensor, reported where it makes much of the noise of a scheme that the model does not survive."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+    confidence: ClassVar[Confidence] = Confidence.MEDIUM
+    needs_calibration: ClassVar[bool] = True
+    kind: ClassVar[Subject]
+    advice: ClassVar[str]
+
+    share: float = option(
+        MOST, doc="fraction of the noise that the reported tensors make together", source="the rest is 10 dB lower"
+    )
+    below_db: float = option(
+        CONFIRM_BELOW_DB,
+        doc="output SQNR (dB), only this tensor quantised, below which a small part of the loss is reported, too",
+        source="noise of 10 % of the signal, the level where layers are excluded",
+    )
+
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
+        """Each scheme that the model does not survive."""
+        if not facts.costs:
+            yield Silence(whole_model(facts), "no scheme was measured that the model does not survive")
+        found: dict[Hashable, tuple[TensorCost, SchemeCosts, tuple[str, ...]]] = {}
+        for costs in facts.costs.values():
+            most, scheme = costs.most(self.share), SCHEMES[costs.scheme]
+            for cost in (cost for cost in costs.tensors if cost.kind is self.kind):
+                if reason := self._unmet(cost, costs, most):
+                    left = f"alone under {costs.scheme} it leaves {cost.sqnr_db:.1f} dB"
+                    yield Silence(_place(facts, cost), f"{left} {reason}")
+                    continue
+                # Schemes that differ in their weights alone round an activation alike: it is reported once.
+                key = (cost.tensor, scheme if self.kind is Subject.WEIGHT else scheme.activations)
+                first, of, schemes = found.setdefault(key, (cost, costs, ()))
+                found[key] = (first, of, (*schemes, costs.scheme))
+        for cost, costs, schemes in found.values():
+            yield self._report(facts, cost, costs, schemes)
+
+    def _unmet(self, cost: TensorCost, costs: SchemeCosts, most: tuple[TensorCost, ...]) -> str:
+        if cost not in most:
+            return f"and is not among those that make {self.share:.0%} of the noise"
+        harmless = cost.sqnr_db >= max(self.below_db, costs.matters_db)
+        return "and makes less than a tenth of the loss" if harmless else ""
+
+    def _report(self, facts: Facts, cost: TensorCost, costs: SchemeCosts, schemes: tuple[str, ...]) -> Finding:
+        where, scheme = _place(facts, cost), SCHEMES[cost.scheme]
+        named = " and ".join(schemes) if len(schemes) < 3 else f"{schemes[0]} and {len(schemes) - 1} more schemes"
+        return self.finding(
+            where,
+            f"Rounding only {self.what(facts, cost, where)} to {self.form(scheme)} leaves {cost.sqnr_db:.1f} dB at the "
+            f"output under {named}.",
+            metrics={
+                "sqnr_db": cost.sqnr_db,
+                "noise_share": costs.share(cost),
+                "scheme_sqnr_db": costs.whole_db,
+                "samples": cost.samples,
+                "samples_given": facts.observations.samples if facts.observations is not None else 0,
+                "schemes": ", ".join(schemes),
+            },
+            remedy=self.advice,
+            claim=Claim(cost.kind, cost.tensor, cost.scheme),
+        )
+
+    @abstractmethod
+    def what(self, facts: Facts, cost: TensorCost, where: Location) -> str:
+        """The tensor in words."""
+
+    @abstractmethod
+    def form(self, scheme: Scheme) -> str:
+        """The number format that the tensor is rounded to."""
 
 
-def place(facts: Facts, cost: TensorCost) -> Location:
+def _place(facts: Facts, cost: TensorCost) -> Location:
     """The operator that has the weight or makes the activation; an input of the model stands for itself."""
     layer = facts.layer_by_output.get(cost.tensor)
     if layer is not None and (cost.kind is Subject.WEIGHT or facts.stored_tensor(layer) == cost.tensor):

@@ -49,6 +49,18 @@ def test_every_broken_file_is_one_line_and_no_report(broken: Path, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
+def test_programs_are_told_that_no_model_could_be_linted(broken: Path, tmp_path: Path) -> None:
+    path, document, code_scanning = broken / "cyclic.onnx", tmp_path / "r.json", tmp_path / "r.sarif"
+    formats = ("github", f"json={document}", f"sarif={code_scanning}", f"html={tmp_path / 'r.html'}")
+    done = lint(path, *(word for form in formats for word in ("--output-format", form)))
+    assert done.returncode == 2 and done.stderr.startswith(f"onnxlint-q: error: {path}: ")
+    assert done.stdout.startswith("::error file=") and done.stdout.count("\n") == 2
+    assert [failure["path"] for failure in json.loads(document.read_text())["failures"]] == [str(path)]
+    (run,) = json.loads(code_scanning.read_text())["runs"]
+    assert run["invocations"][0]["executionSuccessful"] is False
+    assert {entry.name for entry in tmp_path.iterdir()} == {"r.json", "r.sarif"}
+
+
 def test_a_device_that_is_no_model_is_told_as_such() -> None:
     done = lint("/dev/null")
     assert done.returncode == 2 and "/dev/null: not a regular file" in done.stderr
@@ -95,7 +107,7 @@ def test_several_reports_from_one_run(models: Path, calibration: Path, tmp_path:
 def test_the_sensitivity_table_is_in_every_report(models: Path, calibration: Path, tmp_path: Path) -> None:
     document, page = tmp_path / "r.json", tmp_path / "r.html"
     reports = ("--html", page, "--output-format", f"json={document}", "--output-format", "full")
-    done = lint(models / HEALTHY, "--calibrate", calibration, "--samples", "4", "--measure", "layers", *reports)
+    done = lint(models / HEALTHY, "--calibrate", calibration, "--samples", "4", "--measure", "layers", "-v", *reports)
     assert done.returncode == 1  # four samples are too few to ship
     for row in json.loads(document.read_text())["models"][0]["layers"]:
         for scheme in ("int8-per-tensor", "int8-per-channel"):
@@ -114,16 +126,17 @@ def test_the_sensitivity_table_is_in_every_report(models: Path, calibration: Pat
         (["--scheme", "int3"], "--scheme 'int3': choose from int8-per-tensor, int8-per-channel"),
         (["--output-format", "pdf"], "--output-format 'pdf': choose from full, concise, json, html"),
         (["--output-format", "json", "--output-format", "html"], "only one report can go to standard output"),
+        (["--verbose", "--output-format", "json"], "--verbose is for the full report"),
         (["--calibrate", "nowhere.npz"], "nowhere.npz: no such file or folder"),
         (["--preprocess", "tf"], "--preprocess has no effect without data; name it with --calibrate"),
         (["--calibrate", "random", "--crop", "9"], "--crop has no effect on --calibrate random, which is no folder"),
         (["--fail-on-verdict", "survives"], "--fail-on-verdict 'survives' is not one of breaks, degrades, none"),
-        (["--preprocess", "vgg"], "--preprocess 'vgg' is not one of imagenet, tf, unit, raw"),
+        (["--preprocess", "vgg"], "preprocessing 'vgg' is not one of imagenet, tf, unit, raw"),
         (["--mean", "a,b"], "--mean 'a,b': give one number"),
         (["--std", "0"], "a standard deviation cannot be zero"),
         (["--std", "-1"], "a standard deviation cannot be zero or negative"),
         (["--mean", "nan"], "--mean 'nan': give one number"),
-        (["--scale", "inf"], "--scale inf: give a finite factor"),
+        (["--scale", "inf"], "scale inf: give a finite factor"),
         (["--resize", "9" * 5000], "give pixels from 1 to 8192"),
         (["--html", ""], "the html report has no file name"),
         (["--html", "-", "--output-format", "json"], "only one report can go to standard output"),
@@ -134,7 +147,7 @@ def test_the_sensitivity_table_is_in_every_report(models: Path, calibration: Pat
         ([""], "an empty name is no model"),
         (["a" * 5000], "File name too long"),
         (["--resize", "-3"], "--resize '-3': give pixels"),
-        (["--layout", "chwn"], "--layout 'chwn': choose nchw or nhwc"),
+        (["--layout", "chwn"], "layout 'chwn': choose nchw or nhwc"),
         (["--ignore", "low-depthwise-average-precison"], "--ignore 'low-depthwise-average-precison': no rule matches"),
         (["--ignore", "low-depthwise-average-precison"], "did you mean 'low-depthwise-average-precision'?"),
         (["--fail-on", "fatal"], "--fail-on 'fatal' is not one of error, warning, info, none"),
@@ -267,7 +280,7 @@ def test_data_that_cannot_be_read_is_a_finding_and_data_that_is_not_there_a_wron
     said = "--calibrate: QX004 data-unusable error [confirmed] The model was not run on the data: bad.npz: "
     assert said in done.stdout
     done = lint(models / HEALTHY, "--calibrate", "none.npz", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "") and "--calibrate none.npz: no such file" in done.stderr
+    assert (done.returncode, done.stdout) == (2, "") and "data none.npz: no such file" in done.stderr
 
 
 def test_version_and_a_reader_that_leaves_early(models: Path) -> None:
@@ -314,7 +327,7 @@ def test_streams_that_are_full_closed_or_left_keep_the_exit_code(models: Path, c
     assert done.stderr.splitlines()[-1] == str(code) and "Traceback" not in done.stderr
 
 
-def fail(*_: object) -> None:
+def fail(*_: object, **__: object) -> None:
     raise ZeroDivisionError("by nothing")
 
 
@@ -339,7 +352,7 @@ def test_debug_says_where_a_rule_did_not_fire_and_why(models: Path) -> None:
     flagged = {finding["location"]["node"] for finding in json.loads(done.stdout)["models"][0]["findings"]}
     assert len(flagged) == 3 and not any(node in done.stderr for node in flagged)
     lines = done.stderr.splitlines()
-    assert "QW001 low-depthwise-average-precision: not at classifier (Gemm): it is no depthwise layer" in lines
+    assert "QW001 low-depthwise-average-precision: not at classifier (Gemm): it is not a depthwise layer" in lines
     assert (
         "QA001 heavy-tailed-activation: it looks at calibration data, and there is none; give it with --calibrate"
         in lines

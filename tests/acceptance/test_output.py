@@ -42,6 +42,17 @@ RUNS = {
         "--output-format",
         "concise",
     ],
+    **{
+        report_format: [
+            "fixtures/models/depthwise_spread.onnx",
+            "fixtures/broken/lfs_pointer.onnx",
+            "--ignore",
+            "near-zero-variance",
+            "--output-format",
+            report_format,
+        ]
+        for report_format in ("github", "sarif")
+    },
     "rules": ["rule"],
     "family": ["rule", "qb"],
     "one_rule": ["rule", "low-depthwise-average-precision"],
@@ -62,6 +73,18 @@ RUNS = {
         "--output-format",
         "concise",
     ],
+    **{
+        f"compare_{report_format}": [
+            "compare",
+            "fixtures/models/opset11.onnx",
+            "fixtures/models/qdq_coarse_input.onnx",
+            "--calibrate",
+            DATA,
+            "--output-format",
+            report_format,
+        ]
+        for report_format in ("github", "sarif")
+    },
     "compare_swapped": [
         "compare",
         "fixtures/models/qdq_good.onnx",
@@ -69,6 +92,37 @@ RUNS = {
         "--calibrate",
         DATA,
     ],
+    "inspect_float": ["inspect", "fixtures/models/depthwise_spread.onnx", "--calibrate", DATA],
+    "inspect_qdq": [
+        "inspect",
+        "fixtures/models/qdq_coarse_input.onnx",
+        "--calibrate",
+        DATA,
+        "--by",
+        "scale",
+        "--top",
+        "3",
+    ],
+    "inspect_two": [
+        "inspect",
+        "fixtures/models/depthwise_spread.onnx",
+        "fixtures/models/qdq_per_tensor_depthwise.onnx",
+        "--top",
+        "3",
+    ],
+    "inspect_gamma": ["inspect", "fixtures/models/depthwise_spread.onnx", "--tensor", "block1_depthwise_bn"],
+    "inspect_values": [
+        "inspect",
+        "fixtures/models/qdq_coarse_input.onnx",
+        "--values",
+        "0.7",
+        "0.75",
+        "60",
+        "--tensor",
+        "images",
+    ],
+    "inspect_unknown": ["inspect", "fixtures/models/qdq_good.onnx", "--tensor", "imgaes"],
+    "help_inspect": ["inspect", "--help"],
     "help": ["check", "--help"],
     "help_compare": ["compare", "--help"],
     "wrong_option": ["fixtures/models/healthy_resnet.onnx", "--select", "QW9"],
@@ -109,10 +163,11 @@ def _slack(figure: re.Match[str], run: Sequence[str]) -> float:
     decimals = len(mantissa.partition(".")[2])
     last_digit = 10.0 ** (int(exponent or 0) - decimals) if decimals or exponent else 0.0
     counted = not last_digit and (
-        run[0] != "compare" or "concise" in run
-    )  # the table of compare rounds to whole numbers
+        run[0] not in {"compare", "inspect"} or "concise" in run
+    )  # the tables of these round to whole numbers
     if DATA not in run or counted:
-        return 1.01 * last_digit
+        # A format for programs prints more digits than one rounding of the weights leaves alone.
+        return max(1.01 * last_digit, 1e-3 if decimals > 3 else 0.0)
     if figure.string[figure.end() :].startswith(" %"):
         samples = int(run[run.index("--samples") + 1]) if "--samples" in run else 32
         return 100 / samples  # one of them may be another class
@@ -122,8 +177,9 @@ def _slack(figure: re.Match[str], run: Sequence[str]) -> float:
 
 
 def _lasting(text: str) -> str:
-    """The output without its timings, the version of onnx that is installed and the way that pytest was started."""
-    text = re.sub(r"(?ms)^time: .*?\n(?=\n)", "", text)
+    """The output without timings and hashes, in which no figure is, the version of onnx and how pytest was started."""
+    text = re.sub(r"(?ms)^time: .*?\n(?=\n|\Z)", "", text)
+    text = re.sub(r'"(?:[0-9a-f]{16}|[0-9a-f]{64})(?=[":])', '"HASH', text)
     text = text.replace("python -m pytest.onnxlint-q", "onnxlint-q")
     text = text.replace(f"onnx {onnx.__version__} knows", "onnx VERSION knows")
     return re.sub(rf"\b{onnx.defs.onnx_opset_version()}\b(?=: what is new| or lower)", "NEWEST", text)

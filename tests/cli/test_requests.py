@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
-from onnxlint_q.cli.requests import ImageWords, check_differ, keep_apart, parse_data, parse_shapes
+from onnxlint_q.cli.requests import ImageWords, keep_apart, parse_data, parse_shapes
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.images import ImageFolder
 from onnxlint_q.execute.data.preprocess import PRESETS, Preprocessing
@@ -50,15 +50,8 @@ def test_an_option_that_needs_data_says_so(given: dict[str, Any], message: str) 
 
 
 def test_noise_has_no_classes() -> None:
-    with pytest.raises(UsageError, match=r"^--labels has no effect on --calibrate random: "):
+    with pytest.raises(UsageError, match=r"^labels have no effect on random data: "):
         parse_data("random", NO_WORDS, labels=Path("l.npy"))
-
-
-def test_a_file_is_not_compared_with_itself(models: Path, tmp_path: Path) -> None:
-    (tmp_path / "link.onnx").symlink_to(models / "qdq_good.onnx")
-    with pytest.raises(UsageError, match="are the same file; name the float model"):
-        check_differ(models / "qdq_good.onnx", tmp_path / "link.onnx")
-    check_differ(models / "healthy_resnet.onnx", models / "qdq_good.onnx")
 
 
 def test_every_word_about_images_needs_images(calibration: Path, pictures: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,9 @@ from onnxlint_q.execute.progress import Progress, silent
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
 
 
-@pytest.fixture(params=["fork", "spawn"], autouse=True)
+@pytest.fixture(params=["fork", "fresh"], autouse=True)
 def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "_start_method", lambda: request.param)
+    monkeypatch.setattr(child, "_can_fork", lambda: request.param == "fork")
 
 
 def answers(progress: Progress) -> int:
@@ -138,13 +139,47 @@ if __name__ == "__main__":
         time.sleep(0.05)
 
 
+def test_a_fresh_one_is_asked_for_and_knows_nothing_of_this_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "_fork", None)
+    assert run_apart(program, silent, fresh=True) == "-c"
+
+
+def program(_: Progress) -> str:
+    """What the process was started to run."""
+    return sys.argv[0]
+
+
+def test_what_an_interpreter_prints_when_it_starts_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('hello'); print('no line', end='')")
+    path = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    assert run_apart(program, silent, fresh=True) == "-c"
+
+
+def test_one_that_cannot_even_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "_FRESH", "raise SystemExit(3)")
+    with pytest.raises(ChildEndedError, match=r"^ended with exit code 3 while starting$"):
+        run_apart(partial(answers_with, bytes(1 << 22)), silent, fresh=True)
+
+
+def answers_with(much: bytes, _: Progress) -> bytes:
+    return much
+
+
+def test_much_goes_there_and_back() -> None:
+    much = os.urandom(1 << 22)
+    assert run_apart(partial(answers_with, much), silent) == much
+
+
 def test_a_process_with_threads_is_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
-    alone = child._start_method()
+    alone = child._can_fork()
     monkeypatch.setattr("threading.active_count", lambda: 2)
-    assert child._start_method() == "spawn"
+    assert not child._can_fork()
     monkeypatch.setattr("threading.active_count", lambda: 1)
-    assert child._start_method() == alone == ("fork" if sys.platform == "linux" else "spawn")
+    assert child._can_fork() == alone == (sys.platform == "linux")
     monkeypatch.setitem(sys.modules, "onnxruntime", os)
-    assert child._start_method() == "spawn"
+    assert not child._can_fork()

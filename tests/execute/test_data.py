@@ -134,7 +134,7 @@ def test_sources_that_are_not_there_or_not_data(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     np.save(tmp_path / "p.npy", np.asarray([{"a": 1}], dtype=object), allow_pickle=True)
     for name, part in (("nowhere", "no such file or folder"), ("empty", "holds no images and no .npz or .npy files")):
-        with pytest.raises(UsageError, match=f"^--calibrate .*{name}: {part}"):
+        with pytest.raises(UsageError, match=f"^calibration data .*{name}: {part}"):
             open_source(str(tmp_path / name), RAW)
     for name, said in (("x.npz", r"is no \.npz and no \.npy file"), ("p.npy", r"cannot be read as \.npz or \.npy")):
         # What is there is read when it is wanted, and what cannot be read is then told each time.

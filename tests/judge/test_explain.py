@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from onnxlint_q.errors import UsageError
+from onnxlint_q.glossary import GLOSSARY, used_in
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.explain import explain, listing, settings
 from onnxlint_q.judge.own_findings import NOT_RUN, OWN_FINDINGS, OwnFinding
@@ -22,6 +23,20 @@ def test_a_page_is_found_by_code_and_name_in_any_case() -> None:
     assert page == explain(RULES, "qb001") == explain(RULES, "Outlier-GAMMA")
     with pytest.raises(UsageError, match="there is no rule 'outlier-gama' \\(did you mean 'outlier-gamma'\\?\\)"):
         explain(RULES, "outlier-gama")
+
+
+def test_a_page_explains_the_words_that_it_uses() -> None:
+    words = explain(RULES, "QB002").partition("## Words\n")[2].partition("\n\n")[0]
+    assert f"fold: {GLOSSARY['fold']}" in words.splitlines() and f"SQNR: {GLOSSARY['SQNR']}" in words.splitlines()
+    assert "depthwise" not in words
+    for entry in RULES:
+        uses = bool(list(used_in(entry.rule.__doc__ or "")))
+        assert ("\n## Words\n" in explain(RULES, entry.rule.code)) is uses
+
+
+def test_words_are_found_with_their_endings() -> None:
+    assert [word for word, _ in used_in("Codes of folded weights, equalised.")] == ["code", "fold", "equalise"]
+    assert list(used_in("Decoded, foldable, scalar.")) == []
 
 
 def test_the_first_letters_of_codes_list_a_family() -> None:

@@ -80,3 +80,11 @@ STRONG, WEAK = (rule.finding(Location(output="t"), "wrong", remedy="mend it") fo
 )
 def test_a_finding_gives_way(strong: Finding, weak: Finding, left: list[str]) -> None:
     assert [finding.code for finding in without_superseded([weak, strong], RULES, ())] == left[::-1]
+
+
+def test_what_gives_way_leaves_its_figures_and_its_code() -> None:
+    strong, weak = replace(STRONG, metrics={"a": 1, "db": 2.0}), replace(WEAK, metrics={"db": 3.0, "channels": 4})
+    (kept,) = without_superseded([weak, strong], RULES, ())
+    assert kept == replace(strong, metrics={"a": 1, "db": 2.0, "channels": 4}, also=("QZ002",))
+    elsewhere = replace(strong, location=Location(output="u"))
+    assert list(without_superseded([weak, elsewhere], RULES, ())) == [weak, elsewhere]

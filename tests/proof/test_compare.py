@@ -31,7 +31,7 @@ from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.proof.comparison.compare import compare_files, pair_files
 from onnxlint_q.proof.testing import pair_facts
 from onnxlint_q.workflow.check import Job
-from onnxlint_q.workflow.compare import CompareRequest, compare
+from onnxlint_q.workflow.compare import CompareRequest, check_differ, compare
 from onnxlint_q.workflow.results import Comparison
 from onnxlint_q_rules.comparison.deviating_operator import DeviatingOperator
 from onnxlint_q_rules.qdq.pairs import Pairs
@@ -336,6 +336,14 @@ def test_what_cannot_be_compared_is_refused(run: Callable[..., Comparison], mode
     with pytest.raises(DataError, match="holds no samples"):
         source = ArraySource("empty.npz", {"images": np.zeros((0, 3, 32, 32), np.float32)})
         compare(models / FLOAT, Job(models / "qdq_good.onnx", Config(), ()), CompareRequest(source, 4))
+
+
+def test_one_file_is_known_as_one(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.onnx").symlink_to(models / "qdq_good.onnx")
+    with pytest.raises(UsageError, match="are the same file; name the float model"):
+        check_differ(models / "qdq_good.onnx", tmp_path / "link.onnx")
+    check_differ(models / "healthy_resnet.onnx", models / "qdq_good.onnx")
+    check_differ(models / "nowhere.onnx", models / "qdq_good.onnx")
 
 
 def test_the_configuration_decides_as_in_check(run: Callable[..., Comparison]) -> None:

@@ -119,7 +119,7 @@ def test_the_time_is_bounded_and_what_it_did_not_reach_is_said() -> None:
     found = measured(known(), seconds=0.0)
     assert all(costs.tensors == () and costs.missing == 9 for costs in found.by_scheme.values())
     # The activations of both schemes are the same runs.
-    assert found.notes == ("10 of 10 tensors were not quantised alone: all of them may take 0 s",)
+    assert found.notes == ("10 of 10 tensors were not measured alone: the time limit for all is 0 s",)
 
 
 def test_ranges_that_do_not_hold_for_other_samples_are_told_from_costly_tensors() -> None:

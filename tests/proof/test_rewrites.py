@@ -87,9 +87,9 @@ def test_a_cure_of_a_constant_channel_holds(models: Path, calibration: Path) -> 
         exact, after = finding.metrics["cure_float_sqnr_db"], finding.metrics["cured_sqnr_db"]
         assert exact is None or (isinstance(exact, float) and exact > 60)
         assert isinstance(after, float) and after > 30
-        assert finding.note.startswith("The cure holds")
+        assert finding.note.startswith("The cure works")
         assert "BatchNorm channel 7" in finding.causes[0]
-        assert finding.causes[-1].startswith("Cure: channel 7 returns beta for every input")
+        assert finding.causes[-1].startswith("Cure: set the weights of channel 7 to zero and the bias to beta")
         now, forecast = finding.metrics["forecast_db"], finding.metrics["cure_forecast_db"]
         assert isinstance(now, float) and isinstance(forecast, float) and forecast > now + 20
 
@@ -103,7 +103,7 @@ def test_the_float_difference_is_that_of_the_network_with_gamma_zero() -> None:
         (finding,) = tried(facts, source, 6, cured("normal", (STILL,)))
         exact = finding.metrics["cure_float_sqnr_db"]
         assert isinstance(exact, float) and (exact >= EXACT_DB) is holds
-        assert finding.note.startswith("The cure holds" if holds else "The cure fails")
+        assert finding.note.startswith("The cure works" if holds else "The cure fails")
         feeds = {"x": samples(still)}
         expected = sqnr_db(run(network(1e-9), feeds)[0], run(network(1e-9, still_gamma=0.0), feeds)[0])
         assert exact == pytest.approx(expected, abs=ties.decibels(expected))

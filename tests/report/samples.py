@@ -11,6 +11,8 @@ from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.workflow.results import (
     Basis,
     CalibrationSummary,
+    ComparedFile,
+    Comparison,
     Failure,
     JointRemedy,
     LayerRow,
@@ -422,6 +424,12 @@ def costly() -> Run:
     }
     layers = tuple(replace(row, measured=alone_only[row.output]) for row in model.layers)
     return Run((replace(model, schemes=schemes, layers=layers),))
+
+
+def compared(run: Run) -> Comparison:
+    """The first model of a run as the quantised file of a comparison."""
+    reference = ComparedFile("float.onnx", "0" * 64, 13, "float", 1)
+    return Comparison(reference, run.models[0], classifier=None, rows=())
 
 
 ALL = {

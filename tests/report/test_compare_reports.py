@@ -16,6 +16,7 @@ from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report import ReportFormat
 from onnxlint_q.report.compare import render
+from onnxlint_q.report.formats import Look
 from onnxlint_q.workflow.results import (
     Basis,
     CalibrationSummary,
@@ -120,21 +121,31 @@ def test_the_page_marks_the_jump_and_carries_its_data() -> None:
     assert json.loads(data)["verdict"] == "breaks"
 
 
-def test_the_last_line_says_how_it_ends() -> None:
-    def last(found: Comparison) -> str:
-        return render(found, ReportFormat.FULL).strip().split("\n")[-1]
+def test_the_first_screen_says_where_the_error_comes_from() -> None:
+    def said(found: Comparison) -> str:
+        paragraph = render(found, ReportFormat.FULL).split("Where the error comes from: ")[1].split("\n\n")[0]
+        return " ".join(paragraph.split())
 
-    assert last(comparison(LAYER, verdict=Verdict.SURVIVES)) == "Nothing jumps; the output survives"
+    assert said(comparison(LAYER, verdict=Verdict.SURVIVES)) == "Nothing jumps; the output survives."
     falls = replace(LAYER, drop_db=5.0)
-    assert last(comparison(falls)) == (
-        "Nothing jumps: the error builds up, and the output breaks; most is lost, 5.0 dB, at conv"
+    assert said(comparison(falls)) == (
+        "Nothing jumps: the error builds up, and the output breaks; most is lost, 5.0 dB, at conv."
     )
     # What the float operator makes of the same inputs is no loss of its own.
-    assert last(comparison(replace(falls, inherited_db=31.0))) == (
-        "Nothing jumps: the error builds up, and the output breaks"
+    assert said(comparison(replace(falls, inherited_db=31.0))) == (
+        "Nothing jumps: the error builds up, and the output breaks."
     )
-    assert last(comparison(LAYER, verdict=None)) == "Nothing jumps; nothing could be measured at the output"
-    assert last(comparison(INPUT, findings=(JUMP,))) == "The error first jumps at x; the output breaks"
+    assert said(comparison(LAYER, verdict=None)) == "Nothing jumps; nothing could be measured at the output."
+    jump = replace(JUMP, message="The range is 58 times too wide.")
+    told = "The error first jumps at x; the output breaks. The range is 58 times too wide. (QC001)"
+    assert said(comparison(INPUT, findings=(jump,))) == told
+
+
+def test_the_table_is_told_on_demand() -> None:
+    found = comparison(INPUT, LAYER)
+    brief, whole = (render(found, ReportFormat.FULL, Look(verbose=verbose)) for verbose in (False, True))
+    assert "QKL" not in brief and "--verbose shows" in brief
+    assert "QKL" in whole and "--verbose shows" not in whole and "softmax QMSE" in whole
 
 
 def test_an_error_that_heals_is_no_jump() -> None:
@@ -143,14 +154,15 @@ def test_an_error_that_heals_is_no_jump() -> None:
     assert not found.jumps
     document = json.loads(render(found, ReportFormat.JSON))
     assert document["first_jump"] is None and document["tensors"][0]["faults"] == []
-    assert "It heals: 37.5 dB again at add." in render(found, ReportFormat.FULL)
+    assert "It heals: 37.5 dB again at add." in render(found, ReportFormat.FULL, Look(verbose=True))
 
 
 @pytest.mark.parametrize("report_format", [ReportFormat.FULL, ReportFormat.CONCISE, ReportFormat.HTML])
 def test_findings_read_as_in_check(report_format: ReportFormat) -> None:
     finding = replace(JUMP, message="58 times too wide.", location=Location(node="q", output="x"))
     text = render(comparison(INPUT, findings=(finding,)), report_format)
-    for part in ("QC001", "lossy-activation-qparams", "error", "confirmed 9.4 dB", "58 times too wide."):
+    known = "measured 9.4 dB" if report_format is ReportFormat.FULL else "confirmed 9.4 dB"
+    for part in ("QC001", "lossy-activation-qparams", "error", known, "58 times too wide."):
         assert part in text
 
 

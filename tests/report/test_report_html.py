@@ -141,7 +141,7 @@ def test_one_damage_is_one_place_with_its_chain_and_the_other_rules_under_it(ren
     classes = [dict(attributes).get("class") for tag, attributes in page.tags if tag in {"ol", "li", "details"}]
     assert classes.count("place") == 1 and classes.count("causes") == 1 and classes.count("same") == 2
     shown = " ".join("".join(page.text).split())
-    assert "Why, in order " + " ".join(samples.CHAIN) in shown
+    assert "Step by step " + " ".join(samples.CHAIN) in shown
     assert "The same damage: QW003 collapsed" in shown and "Eighteen channels are lost." in shown
     assert shown.count("The cure holds.") == 1
 
@@ -149,8 +149,14 @@ def test_one_damage_is_one_place_with_its_chain_and_the_other_rules_under_it(ren
 def test_remedies_stand_once_between_verdicts_and_findings(rendered: dict[str, str]) -> None:
     page = rendered["remedied"].split('<script type="application/json"')[0]
     assert page.count("nodes_to_exclude=[&#39;stem/Conv&#39;, &#39;stem/Relu&#39;]") == 1
-    assert page.index("Verdicts") < page.index("What to do, tried") < page.index("Findings")
-    assert "What to do, tried" not in rendered["small"]
+    assert page.index("Verdicts") < page.index(">Do this<") < page.index("Findings")
+
+
+def test_why_and_what_to_do_stand_above_the_findings(rendered: dict[str, str]) -> None:
+    shown = " ".join("".join(Page(rendered["remedied"]).text).split())
+    why, to_do, findings = (shown.index(part) for part in ("Why int8-per-tensor breaks:", "Do this", "Findings"))
+    assert why < to_do < findings
+    assert "Give every channel its own scale instead of int8-per-tensor: 4.7 → 18.2 dB" in shown[to_do:findings]
 
 
 def test_two_findings_with_one_fingerprint_have_two_anchors(rendered: dict[str, str]) -> None:

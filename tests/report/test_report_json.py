@@ -75,6 +75,7 @@ def test_a_finding_as_it_is_written() -> None:
         "causes": [],
         "cure": None,
         "remedy_tried": None,
+        "also": [],
     }
 
 

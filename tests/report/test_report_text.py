@@ -13,7 +13,7 @@ from samples import TENSOR
 
 from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, SCHEMES
-from onnxlint_q.finding import Cure, Evidence
+from onnxlint_q.finding import Cure, Evidence, Severity
 from onnxlint_q.report import ReportFormat, render, tensors, terminal_look, words
 from onnxlint_q.report.digest import clean, group_by_damage, summary
 from onnxlint_q.report.formats import Look
@@ -34,50 +34,43 @@ The channels' ranges differ by a factor of 214.7; one int8 scale leaves 27 of 96
 
 FULL = """\
 small.onnx
-float model, opset 13, 4 layers
-calibration photos: 32 samples for ranges, 16 others for the verdict, imagenet preprocessing
+float model, opset 13, 4 layers; data photos (imagenet preprocessing)
 
-  int8-per-tensor   ✖ breaks    -4.0 dB at the output, top-1 agrees with float on 5.2 % of samples;
-                                measured on 16 held-out samples
-  int8-per-channel  ▲ degrades  13.2 dB at the output, top-1 agrees with float on 75 % of samples;
-                                measured on 16 held-out samples
+  int8-per-tensor   ✖ breaks    -4.0 dB; top-1 as in float: 5 %
+  int8-per-channel  ▲ degrades  13.2 dB; top-1 as in float: 75 %
+  Measured on 16 held-out samples; ranges come from 32 others.
 
-✖ error   QW001 unequal-channel-ranges  confirmed 4.7 dB
-  dw1 (Conv) → dw1/bn_out
-  The channels' ranges differ by a factor of 214.7; one int8 scale leaves 27 of 96 fewer than 4
-  codes.
-  Claim: with only the weight of dw1/bn_out quantised as int8-per-tensor, the output falls below
-  10.0 dB. Measured: 4.7 dB.
-  → Quantise weights per channel, or equalise the two layers before.
-    quantize_static(
-        ...,
-        per_channel=True,
-    )
+Why int8-per-tensor breaks: dw1: The channels' ranges differ by a factor of 214.7; one int8 scale
+leaves 27 of 96 fewer than 4 codes. (QW001)
+Why int8-per-channel degrades: No rule explains it.
 
-▲ warning QG004 unfolded-batch-norm  static
-  bn3 (BatchNormalization) → bn3:0
+Do this
+  1. Quantise weights per channel, or equalise the two layers before. (QW001)
+     quantize_static(
+         ...,
+         per_channel=True,
+     )
+  2. Let the convolution feed the BatchNormalization alone. (QG004)
+
+Findings  ✖ error  ▲ warning
+✖ QW001 unequal-channel-ranges  measured 4.7 dB                                onnxlint-q rule QW001
+▲ QG004 unfolded-batch-norm                                                    onnxlint-q rule QG004
   This BatchNormalization stays in the graph: its input has two readers.
-  → Let the convolution feed the BatchNormalization alone.
+Predicted, but not seen when measured (ignored): QW001 unequal-channel-ranges (1).
 
-Refuted by the run; these do not count
-  QW001 unequal-channel-ranges
-  ·  refuted 31.0 dB  dw2 (Conv)
-
-Layers that cost the output most under int8-per-tensor
-                           average  measured
-  layer           range  precision        dB
-  dw1    Conv dw   12.2       0.11       4.7
-  head   Conv       1.5        0.5      27.5
-  dw2    Conv dw    8.5        0.2      31.0
-  stem   Conv       1.5        0.5      33.3
-  dB: SQNR at the model's output if this weight alone is quantised. dw: depthwise
-
-2 findings (1 error, 1 warning; 1 confirmed) and 1 refuted in 1 model; breaks under int8-per-tensor
+dB: SQNR, signal over int8 noise at the output; 20 dB is noise of 10 %, 0 dB of 100 %. Code: one of
+the 256 integers of int8. Top-1: the class with the highest score.
+--verbose shows every place, table and note.
+2 findings (1 error, 1 warning; 1 confirmed) and 1 refuted in 1 model
 """
 
 
 def full(run: Run, width: int = 100, colour: bool = False) -> str:
     return render(run, ReportFormat.FULL, Look(width, colour))
+
+
+def whole(run: Run, width: int = 100) -> str:
+    return render(run, ReportFormat.FULL, Look(width, verbose=True))
 
 
 def concise(run: Run) -> str:
@@ -104,62 +97,65 @@ def test_full_tells_a_small_run() -> None:
     assert full(samples.small()) == FULL
 
 
-def test_full_groups_the_findings_of_one_rule() -> None:
-    text = full(samples.large())
-    assert text.count("QW001 unequal-channel-ranges  26 places, 16 confirmed, 10 untested") == 1
-    assert "     and 18 more\n" in text
-    assert text.count("Quantise weights per channel") == 1
-    assert len(text.splitlines()) < 90
+def test_verbose_lists_every_place_of_a_rule_in_a_line() -> None:
+    text = whole(samples.large())
+    assert text.count("QW001 unequal-channel-ranges  26 places, measured") == 1
+    lines = [line for line in text.splitlines() if re.match(r"  [✖▲]  (confirmed|measured)", line)]
+    assert len(lines) == 26
 
 
-def test_full_shows_each_message_where_they_differ() -> None:
+def test_verbose_tells_apart_by_their_messages_what_has_no_figure() -> None:
     model = samples.small().models[0]
-    findings = tuple(replace(model.findings[0], message=f"Message {n}.", remedy=f"Do {n}.") for n in range(3))
-    text = full(Run((replace(model, findings=findings),)))
-    assert all(f"Message {n}." in text for n in range(3))
-    assert "For dw1; the json and html reports say it for each:" in text
-    assert "Do 0." in text
-    assert "Do 1." not in text
+    findings = tuple(replace(samples.static(f"bn{n}"), message=f"Message {n}.", remedy=f"Do {n}.") for n in range(3))
+    text = whole(Run((replace(model, findings=findings),)))
+    assert all(text.count(f"Message {n}.") == 1 and f"→ For bn{n}: Do {n}." in text for n in range(3))
 
 
-def test_full_tells_one_damage_once() -> None:
-    text = full(samples.chained())
+def test_verbose_tells_one_damage_once() -> None:
+    text = whole(samples.chained())
     assert text.count("QW001 unequal-channel-ranges") == 1
     chain = "".join(f"    {number}. {cause}\n" for number, cause in enumerate(samples.CHAIN, start=1))
-    assert f"  Why, in order:\n{chain}" in text
+    assert f"  Step by step:\n{chain}" in text
     assert "  The same damage: QW003 collapsed, QW009 other\n" in text
-    # What the chain says already is not told again; what it does not say, and other options, are.
-    assert "Eighteen" not in text
-    assert "  QW009: Something else.\n" in text
-    assert text.count(samples.SNIPPET.splitlines()[1].strip()) == 1 and "other=True" in text
+    assert "other=True" in text
     assert text.endswith("\n1 fault in 3 findings (1 error; 1 confirmed) in 1 model; breaks under int8-per-tensor\n")
+    assert "measured 1.5 dB, also QW003, QW009" in full(samples.chained())
 
 
-def test_full_shows_the_chain_of_the_first_place_of_a_group() -> None:
-    text = full(samples.chained(3))
-    assert "QW001 unequal-channel-ranges  3 places, 3 confirmed" in text
-    assert text.count("The same damage: QW003 collapsed, QW009 other") == 3
-    assert text.count("  Why, in order, at dw0:\n    1. BatchNorm channel 7") == 1
+def test_verbose_shows_the_chain_of_the_first_place_of_a_group() -> None:
+    text = whole(samples.chained(3))
+    assert "QW001 unequal-channel-ranges  3 places, measured 1.5 dB at worst" in text
+    assert all(f"  dw{n} (Conv)  also QW003, QW009\n" in text for n in range(3))
     assert text.count(samples.CHAIN[1]) == 1 and text.count("The cure holds.") == 1
+
+
+def test_a_remark_on_a_layer_stands_under_what_is_claimed_of_it() -> None:
+    first = samples.spread("dw1", 4.7, Evidence.CONFIRMED)
+    remark = replace(samples.static("dw1", Severity.INFO), location=first.location)
+    elsewhere, warned = samples.static("bn", Severity.INFO), replace(remark, severity=Severity.WARNING)
+    groups = group_by_damage((elsewhere, remark, first))
+    assert [group.code for group in groups] == ["QG004", "QW001"] and groups[1].same_as(0) == (remark,)
+    assert len(group_by_damage((warned, first))) == 2
 
 
 def test_full_prints_each_remedy_once_below_the_verdicts() -> None:
     text = full(samples.remedied(), width=400)
-    said = "→ Do this for int8-per-tensor. It survives: 4.7 → 18.2 dB, top-1 agreement 30 % → 95 %, tried on 32"
-    assert text.count(f"{said} held-out samples.\n    quantize_static(..., per_channel=True)\n") == 1
-    assert text.count("→ Where the hardware has one scale a tensor only, do all of this for int8-per-tensor. It ") == 1
-    said = "helps, not enough: 4.7 → 9.1 dB, top-1 agreement 30 % → 50 %, still breaks, tried on 32 held-out samples."
-    assert text.count(said) == 1
+    said = "Give every channel its own scale instead of int8-per-tensor: 4.7 → 18.2 dB, top-1 as in float 30 → 95 %, "
+    assert (
+        text.count(f"1. {said}survives. Tried on 32 held-out samples.\n     quantize_static(..., per_channel=True)\n")
+        == 1
+    )
+    said = "Where the hardware has one scale a tensor only, keep 2 nodes in float under int8-per-tensor: 4.7 → 9.1 dB, "
+    assert text.count(f"2. {said}top-1 as in float 30 → 50 %, still breaks. Tried on 32 held-out samples.\n") == 1
     assert text.count("nodes_to_exclude=['stem/Conv', 'stem/Relu']") == 1
-    assert text.index("int8-per-channel") < text.index("→ Do this") < text.index("QW001")
 
 
 def test_words_of_a_remedy_follow_its_figures() -> None:
     finer, coarse = samples.remedied().models[0].remedies
-    assert "It survives: 4.7 → perfect match, " in words.joint_remedy(replace(finer, after_db=None))
+    assert ": 4.7 → perfect match, " in words.joint_remedy(replace(finer, after_db=None))
     better = replace(coarse, verdict_after=Verdict.DEGRADES, before_agreement=None, held_out=False, samples=1)
-    assert "It helps, not enough: 4.7 → 9.1 dB, degrades, tried on 1 sample." in words.joint_remedy(better)
-    assert words.joint_remedy(replace(finer, opset=13)).endswith(" Export the model at opset 13 or higher first.")
+    assert words.joint_remedy(better).endswith(": 4.7 → 9.1 dB, degrades. Tried on 1 sample.")
+    assert " survives. Export the model at opset 13 or higher first. " in words.joint_remedy(replace(finer, opset=13))
 
 
 def test_findings_of_one_rule_and_facts_of_the_file_are_never_one_damage() -> None:
@@ -205,7 +201,8 @@ def test_what_was_measured_stands_beside_the_figure() -> None:
     said = INT8_PER_TENSOR.as_measured("percentile")
     assert said == "quantize_static after quant_pre_process, percentile, U8S8 QDQ"
     run = Run((replace(model, schemes=(replace(model.schemes[0], measured_as=said),)),))
-    assert f"measured on 16 held-out samples: {said}" in " ".join(full(run).split())
+    assert f"measured on 16 held-out samples: {said}" in " ".join(whole(run).split())
+    assert "Measured on 16 held-out samples; ranges come from 32 others." in full(run) and said not in full(run)
     assert f"measured on 16 held-out samples: {said}." in render(run, ReportFormat.HTML)
     assert json.loads(render(run, ReportFormat.JSON))["models"][0]["schemes"][TENSOR]["measured_as"] == said
 
@@ -235,9 +232,8 @@ def test_a_scheme_of_weights_alone_names_no_static_quantiser() -> None:
 
 
 def test_full_says_that_nothing_ran() -> None:
-    text = full(samples.forecast_only())
-    assert "forecast from the file alone, nothing was run" in text
-    assert "Not tested." in text
+    assert "Forecast from the file alone, nothing was run." in full(samples.forecast_only())
+    assert "Not tested." in whole(samples.forecast_only())
 
 
 def test_full_without_findings() -> None:
@@ -255,7 +251,8 @@ def test_nothing_is_green_unless_every_scheme_survives(verdict: Verdict | None) 
     assert all("✔" in line for line in green) and len(green) == (3 if healthy else 1)
     assert "✔" not in concise(run)
     worded = {Verdict.BREAKS: "; breaks under int8-per-tensor\n", None: "; unknown under int8-per-tensor\n"}
-    assert full(run).endswith(f"No findings in 1 model{worded.get(verdict, chr(10))}")
+    assert full(run).endswith("No findings in 1 model\n")
+    assert whole(run).endswith(f"No findings in 1 model{worded.get(verdict, chr(10))}")
 
 
 @pytest.mark.parametrize(
@@ -290,7 +287,7 @@ def test_concise_states_the_verdict_of_every_scheme_of_every_model() -> None:
 
 
 def test_full_shows_a_figure_once_the_best_that_is_known() -> None:
-    text = full(samples.contested())
+    text = whole(samples.contested())
     table = text[text.index("Layers that cost") :].splitlines()
     assert [line.split() for line in table[3:8]] == [
         ["dw1", "Conv", "dw", "12.2", "0.11", "4.7", "measured"],
@@ -301,7 +298,7 @@ def test_full_shows_a_figure_once_the_best_that_is_known() -> None:
     ]
     assert "Not measured: the forecast lies below what the run left" in " ".join(text.split())
     # A claim that no run has tested: the forecast stands in for it, but not one that is impossible.
-    assert "confirmed 4.7 dB" in text and "untested  dw2" not in text
+    assert "confirmed 4.7 dB" in text and "untested          dw2" in text
     assert "forecast 24.0 dB  head" in text and "11.0" not in text and " 6.0" not in text
     lines = concise(samples.contested()).splitlines()
     assert [line.split("[")[1].split("]")[0] for line in lines[1:-1]] == [
@@ -330,14 +327,15 @@ def test_a_claim_is_told_with_the_best_figure_and_the_forecast_of_its_cure() -> 
 
 def test_full_of_a_quantised_model_has_no_verdict_and_no_layers() -> None:
     text = full(samples.quantised())
-    assert text.startswith("model_int8.onnx\nqdq model, opset 13, 1 layer\n\n▲ warning QP003 large-scale")
-    assert "Layers that cost" not in text
+    assert text.startswith("model_int8.onnx\nqdq model, opset 13, 1 layer\n\nWhat is wrong: The scale 0.83 is 41 times")
+    assert "Layers that cost" not in whole(samples.quantised())
 
 
 @pytest.mark.parametrize("name", samples.ALL)
 @pytest.mark.parametrize("width", [80, 100, 120])
-def test_plain_full_stays_in_its_width_and_has_no_control_characters(name: str, width: int) -> None:
-    text = full(samples.ALL[name](), width)
+@pytest.mark.parametrize("verbose", [False, True])
+def test_plain_full_stays_in_its_width_and_has_no_control_characters(name: str, width: int, verbose: bool) -> None:
+    text = (whole if verbose else full)(samples.ALL[name](), width)
     for line in text.splitlines():
         # Wide East Asian characters take two columns.
         assert len(line) + sum(char > "\u2e80" for char in line) <= width
@@ -450,7 +448,7 @@ def test_a_forecast_after_a_run_that_gave_nothing_does_not_say_that_nothing_was_
 
 
 def test_full_tells_the_tensors_of_a_scheme_that_does_not_survive() -> None:
-    text = full(samples.costly())
+    text = whole(samples.costly())
     assert "Layers that cost" not in text and text.count("Tensors that cost the output most") == 1
     table = text[text.index("Tensors that cost the output most under int8-per-channel") :].splitlines()
     assert [line.split() for line in table[3:5]] == [
@@ -465,7 +463,7 @@ def test_full_has_the_table_of_layers_that_was_asked_for_beside_it() -> None:
     (model,) = run.models
     both = {samples.TENSOR: LayerSqnr(20.0, 15.0)}
     asked = replace(model, layers=(replace(model.layers[0], measured=both), *model.layers[1:]))
-    text = full(replace(run, models=(asked,)))
+    text = whole(replace(run, models=(asked,)))
     assert text.index("Tensors that cost") < text.index("Layers that cost")
 
 
@@ -489,4 +487,5 @@ def test_what_is_to_be_typed_is_never_broken() -> None:
     call = f"quantize_static(..., nodes_to_exclude=[{name!r}])"
     (finer, _), (finding, *_) = model.remedies, samples.small().models[0].findings
     told = replace(model, remedies=(replace(finer, snippet=call),), findings=(replace(finding, snippet=call),))
-    assert full(Run((told,))).split("\n").count(f"    {call}") == 2
+    assert full(Run((told,))).split("\n").count(f"     {call}") == 1
+    assert whole(Run((told,))).split("\n").count(f"    {call}") == 1

@@ -28,21 +28,17 @@ def test_all_rules_tell_one_damage_with_one_chain(models: Path) -> None:
     assert len(chains) == 1
     still, folding, owner, collapsed, cure = chains.pop()
     assert still == (
-        "BatchNorm channel 7 has a running variance of 1.0e-09 or less, where 0.74 is ordinary; gamma keeps it alive, "
-        "so folding multiplies its weights by up to 346 times the ordinary gain."
+        "BatchNorm channel 7 is almost constant (variance 1.0e-09, usually 0.74), yet folding multiplies its weights "
+        "by 346× the usual gain."
     )
-    assert folding.startswith(
-        "Folded, the widest channel grows from 1.4 to 346 times the median one; average precision"
+    assert folding == (
+        "Folding takes the widest channel from 1.4× to 346× the median one; mean channel SQNR falls from 44 to 2 dB."
     )
-    assert owner == (
-        "Channel 7 then owns the tensor's range, 346 times the median channel, which is left with 1 of 255 codes; the "
-        "widest of the others is 1.9 times the median."
+    assert owner == "Channel 7 alone sets the int8 scale; a typical channel keeps 1 of 255 codes."
+    assert collapsed.startswith("18 of 24 channels round to zero, because their weights are all under half a step: ")
+    assert cure == (
+        "Cure: set the weights of channel 7 to zero and the bias to beta; mean channel SQNR rises from 2 to 42 dB."
     )
-    assert collapsed.startswith("18 of 24 channels are narrower than half a step of that one scale and round to zero")
-    assert cure.startswith(
-        "Cure: channel 7 returns beta for every input (deviation beside an ordinary channel: -38 dB)"
-    )
-    assert cure.endswith("mean channel SQNR rises from 2 to 42 dB.")
     assert {finding.claim for said in flagged.values() for finding in said} == {found["QB002"][0].claim}
 
 

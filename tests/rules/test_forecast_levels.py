@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from onnxlint_q.analysis.observed.costs import SchemeCosts, TensorCost
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.finding import Severity
+from onnxlint_q.finding import Severity, Silence, Subject
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Example, Rule
@@ -70,6 +71,7 @@ def test_the_blocks_are_bad_mediocre_and_good(depthwise: bool) -> None:
         ("QW002", None, {Severity.INFO}),
         ("QW003", 9.0, {Severity.WARNING}),
         ("QW003", 11.0, {Severity.INFO}),
+        ("QW003", 31.0, set()),
         ("QW003", None, {Severity.INFO}),
     ],
 )
@@ -95,13 +97,37 @@ def test_channels_of_like_width_are_not_blamed_whatever_the_forecast(code: str) 
 
 @pytest.mark.parametrize("code", ["QB001", "QB002"])
 @pytest.mark.parametrize(
-    ("level_db", "expected"), [(14.0, {Severity.WARNING}), (16.0, {Severity.INFO}), (None, {Severity.WARNING})]
+    ("level_db", "expected"),
+    [(14.0, {Severity.WARNING}), (16.0, {Severity.INFO}), (31.0, set()), (None, {Severity.WARNING})],
 )
 def test_batch_norm_rules_warn_five_decibels_below_the_level(
     code: str, level_db: float | None, expected: set[Severity]
 ) -> None:
     rule = RULES[code]
     assert severities(rule, forecast_at(example_facts(rule.bad[0]), level_db)) == expected
+
+
+def test_what_a_run_measured_to_be_harmful_is_a_warning_whatever_the_forecast() -> None:
+    rule = RULES["QB002"]
+    facts = forecast_at(example_facts(rule.bad[0]), 31.0)
+    for left_db, expected in ((12.0, {Severity.WARNING}), (28.0, set())):
+        cost = TensorCost("normal", Subject.WEIGHT, NAME, left_db, 4)
+        assert severities(rule, facts.costed({NAME: SchemeCosts(NAME, 8.0, (cost,))})) == expected
+
+
+def test_a_still_channel_that_is_not_the_widest_is_left_to_other_rules() -> None:
+    rule = RULES["QB002"]
+    made = rule.bad[0].weights
+    assert made is not None
+
+    def wider(random: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+        values = dict(made(random))
+        values["w"][5] *= 1e4
+        return values
+
+    facts = example_facts(replace(rule.bad[0], weights=wider))
+    (said,) = rule().check(facts)
+    assert isinstance(said, Silence) and said.unmet.startswith("a channel that varies is the widest, ")
 
 
 def test_without_a_forecast_a_still_channel_that_harms_no_other_is_an_info() -> None:

@@ -259,13 +259,13 @@ def test_one_model_that_cannot_be_read_does_not_stop_the_others(models: Path, br
     assert [Path(failure.path).name for failure in run.failures] == ["cyclic.onnx"]
 
 
-def ended_by(path: Path, *arguments: Any) -> ModelResult:
+def ended_by(path: Path, *arguments: Any, **named: Any) -> ModelResult:
     """A lint that a crash of native code ends: always for `deadly.onnx`, else where the model is run."""
     request, progress = arguments[2], arguments[3]
     if path.stem == "deadly" or request.runs:
         progress("running it on the data" if request.runs else "reading", 0, 0)
         os.kill(os.getpid(), signal.SIGSEGV)
-    return lint(path, *arguments)
+    return lint(path, *arguments, **named)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
@@ -470,11 +470,11 @@ def test_a_costly_tensor_that_no_rule_explains_is_one_finding(tmp_path: Path) ->
     told = [finding for finding in result.findings if finding.code == "QA004"]
     assert len(told) == 1, "both schemes round it alike"
     for finding in told:
-        assert finding.message.startswith("Under int8-per-tensor and int8-per-channel, ")
         assert finding.location.output == "s" and finding.location.op_type == "Add"
         assert finding.evidence is Evidence.CONFIRMED and finding.measured_db == finding.metrics["sqnr_db"]
-        assert finding.message.endswith(
-            f"rounding the result of s to uint8 alone leaves {finding.measured_db:.1f} dB at the output."
+        assert finding.message == (
+            f"Rounding only the result of 's' to uint8 leaves {finding.measured_db:.1f} dB at the output under "
+            "int8-per-tensor and int8-per-channel."
         )
 
 
@@ -502,7 +502,7 @@ def test_claims_do_not_rest_on_the_few_samples_of_a_quick_look(
     monkeypatch.setattr(costs_module, "_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(costs_module, "_AGAIN_SECONDS", 0.0)
     quick = lint(models / BROKEN, rules, Config(), request)
-    assert any("on as few as" in note for note in quick.notes) and not full.notes
+    assert any("on fewer samples" in note for note in quick.notes) and not full.notes
     tested = [[(f.code, f.evidence) for f in result.findings if f.claim is not None] for result in (full, quick)]
     assert tested[0] == tested[1]
     told = {row.tensor: row.sqnr_db for row in quick.schemes[0].tensors if row.kind is Subject.WEIGHT}
@@ -533,7 +533,7 @@ def test_a_list_of_nodes_that_nobody_tried_is_said_to_be_untried(models: Path) -
     rules = [entry.rule() for entry in load_rules()]
     result = lint(models / "unfolded_bn.onnx", rules, Config(), STATIC)
     lists = [finding for finding in result.findings if excludes(finding.snippet)]
-    assert lists and all(finding.remedy.endswith("The list of nodes is untried.") for finding in lists)
+    assert lists and all(finding.remedy.endswith("Untried.") for finding in lists)
 
 
 TRIAL = JointTrial(INT8_PER_TENSOR, ("a",), OutputError(4.0, None, True, 4), OutputError(9.0, None, True, 4))
@@ -542,10 +542,10 @@ TRIAL = JointTrial(INT8_PER_TENSOR, ("a",), OutputError(4.0, None, True, 4), Out
 @pytest.mark.parametrize(
     ("trial", "said"),
     [
-        (TRIAL, "Which nodes to leave in float together is said once, under the verdict on int8-per-tensor."),
+        (TRIAL, "The nodes to leave in float are listed under the verdict on int8-per-tensor."),
         (
             replace(TRIAL, after=TRIAL.before),
-            "Leaving the worst nodes in float was tried for int8-per-tensor and does not save it",
+            "Leaving the worst nodes in float was tried for int8-per-tensor and is not enough",
         ),
     ],
 )
@@ -557,4 +557,4 @@ def test_where_a_list_was_tried_no_finding_has_its_own(trial: JointTrial, said: 
     elsewhere = replace(own, claim=replace(claim, scheme="int8-per-channel"))
     told, kept, other = with_advice([own, finer, elsewhere], {"int8-per-tensor": trial})
     assert not told.snippet and told.remedy.startswith(said)
-    assert kept == finer and other.snippet == call and "untried" in other.remedy
+    assert kept == finer and other.snippet == call and other.remedy == "Untried."

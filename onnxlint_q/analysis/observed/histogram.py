@@ -107,20 +107,6 @@ class Histogram:
         low, high = self.edges
         return (low + high) / 2
 
-    @cached_property
-    def mean(self) -> float:
-        """Mean; NaN of nothing."""
-        return float(self.counts @ self.centres / self.total) if self.total else float("nan")
-
-    @cached_property
-    def deviation(self) -> float:
-        """Standard deviation; NaN of nothing."""
-        if not self.total:
-            return float("nan")
-        # In units of the largest magnitude, because squares overflow before values do.
-        unit = float(np.abs(self.centres).max()) or 1.0
-        return unit * float(np.sqrt(self.counts @ np.square((self.centres - self.mean) / unit) / self.total))
-
     def quantile(self, fraction: float) -> float:
         """The value that `fraction` of all values do not exceed, values spread evenly in a bin; NaN of nothing."""
         if not self.total:

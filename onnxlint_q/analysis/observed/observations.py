@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.observed.histogram import Histogram
+from onnxlint_q.analysis.observed.moments import Moments
 
 Vector = npt.NDArray[np.float64]
 
@@ -37,6 +38,7 @@ class TensorObservation:
         histogram: of all values if they are few or codes of 8 bits at most, else of a regular subset that leaves no
             position out in the long run.
         lows, highs: exact extremes sample by sample, in the order of the samples that held any value.
+        moments: sums over all values.
         channels: channel by channel; None where the number of channels is unknown or differs between samples.
         ends: exact fractions of values at the lowest and at the highest code; of a tensor that a quantiser reads, of
             those that it clips: more than half a step below and above its range. None for any other tensor.
@@ -48,6 +50,7 @@ class TensorObservation:
     histogram: Histogram
     lows: npt.NDArray[np.float32]
     highs: npt.NDArray[np.float32]
+    moments: Moments
     channels: ChannelObservation | None = None
     ends: tuple[float, float] | None = None
 
@@ -77,6 +80,7 @@ class TensorObservation:
             Histogram.of(held, whole=codes is not None),
             np.asarray([low]),
             np.asarray([high]),
+            Moments.of(held.astype(np.float32)),
             None,
             ends,
         )
@@ -93,6 +97,7 @@ class TensorObservation:
             self.histogram + other.histogram,
             np.concatenate([self.lows, other.lows]),
             np.concatenate([self.highs, other.highs]),
+            self.moments + other.moments,
             mine | theirs if mine is not None and theirs is not None and same else None,
             self._ends(other, share),
         )
@@ -117,13 +122,23 @@ class TensorObservation:
 
     @property
     def mean(self) -> float:
-        """Mean of the counted values, within 0.4 % of their mean magnitude; exact for whole numbers up to 256."""
-        return float(np.clip(self.histogram.mean, self.low, self.high))
+        """Mean of all values."""
+        return min(max(self.moments.mean, self.low), self.high)
 
     @property
     def deviation(self) -> float:
-        """Their standard deviation, as exactly."""
-        return self.histogram.deviation
+        """Their standard deviation."""
+        return self.moments.deviation if self.high > self.low else 0.0
+
+    @property
+    def zeros(self) -> float:
+        """Fraction of the values that are zero, or the code of zero."""
+        return self.moments.zero_share
+
+    @property
+    def outlier_ratio(self) -> float | None:
+        """Largest magnitude over the standard deviation; None where all values are one."""
+        return max(-self.low, self.high) / self.deviation if self.deviation > 0 else None
 
     @property
     def counted(self) -> int:

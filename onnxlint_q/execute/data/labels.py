@@ -6,8 +6,10 @@ import csv
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.data.archives import read_arrays
@@ -15,18 +17,21 @@ from onnxlint_q.execute.data.images import ImageFolder
 from onnxlint_q.execute.data.source import Source
 
 
-def read_labels(path: Path, source: Source) -> Sequence[int]:
+def read_labels(given: Path | Sequence[int], source: Source) -> Sequence[int]:
     """The class of each sample of `source`, in the order in which it gives them.
 
-    Lines name the image and its class with a comma, a semicolon, a tab or a space between; what follows on a line is
-    not read, and neither is a first line whose second column is no number. An .npy, or lines of a class alone, go by
-    the order of the samples.
+    Classes that are given as such are taken as they are. Lines of a file name the image and its class with a comma, a
+    semicolon, a tab or a space between; what follows on a line is not read, and neither is a first line whose second
+    column is no number. An .npy, or lines of a class alone, go by the order of the samples.
 
     Raises:
         DataError: the file cannot be read, a line is of another form, or an image has no class.
     """
+    if not isinstance(given, Path):
+        return given
+    path = given
     if path.suffix == ".npy":
-        return _from_array(path)
+        return check_classes(str(path), next(iter(read_arrays(path).values())))
     by_name, in_order = _from_lines(path)
     if in_order or not isinstance(source, ImageFolder):
         return in_order or list(by_name.values())
@@ -67,13 +72,17 @@ def check_labels(labels: Sequence[int], samples: int, classes: Sequence[int | No
         label_of(labels, index, known)
 
 
-def _from_array(path: Path) -> list[int]:
-    labels = next(iter(read_arrays(path).values()))
+def check_classes(name: str, labels: npt.NDArray[Any]) -> tuple[int, ...]:
+    """An array as one class a sample; `name` is what messages call it.
+
+    Raises:
+        DataError: it is none.
+    """
     if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) and (labels < 0).any():
-        raise DataError(f"{path}: sample {int(np.argmax(labels < 0))} has class {labels.min()}; classes begin at 0")
+        raise DataError(f"{name}: sample {int(np.argmax(labels < 0))} has class {labels.min()}; classes begin at 0")
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{path}: --labels wants one class index a sample, this is {labels.dtype} {list(labels.shape)}")
-    return [int(label) for label in labels]
+        raise DataError(f"{name}: labels are one class index a sample, this is {labels.dtype} {list(labels.shape)}")
+    return tuple(int(label) for label in labels)
 
 
 def _from_lines(path: Path) -> tuple[dict[str, int], list[int]]:

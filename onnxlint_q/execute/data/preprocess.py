@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 CHANNEL_ORDERS = ("rgb", "bgr")
 LAYOUTS = ("nchw", "nhwc")
+MOST_PIXELS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class Preprocessing:
     """`(pixel * scale - mean) / std` on pixels 0-255, after resizing and cropping.
 
     Attributes:
+        name: what reports call it.
         mean, std: one value, or one a channel in the order the model reads them.
         scale: factor on the pixel values.
         channel_order: one of CHANNEL_ORDERS.
@@ -29,6 +32,9 @@ class Preprocessing:
             None takes 256 for a 224-pixel input, the usual practice, and else the crop itself.
         crop: (height, width) of the centre crop, None takes the model's input.
         layout: one of LAYOUTS, or None to see it from the input's shape.
+
+    Raises:
+        UsageError: a value is none that can be used.
     """
 
     name: str = "imagenet"
@@ -39,6 +45,22 @@ class Preprocessing:
     resize: tuple[int, ...] | None = None
     crop: tuple[int, int] | None = None
     layout: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if not values or not all(map(math.isfinite, values)):
+                raise UsageError(f"{name} {values}: give finite numbers, one for all channels or one for each")
+        if min(self.std) <= 0:
+            raise UsageError(f"std {_list(self.std)}: a standard deviation cannot be zero or negative")
+        if not math.isfinite(self.scale) or self.scale == 0:
+            raise UsageError(f"scale {self.scale}: give a finite factor other than zero")
+        for name, size, sides in (("resize", self.resize, {1, 2}), ("crop", self.crop, {2})):
+            if size is not None and not (len(size) in sides and all(0 < pixels <= MOST_PIXELS for pixels in size)):
+                raise UsageError(f"{name} {size}: give pixels from 1 to {MOST_PIXELS}, or height and width")
+        if self.channel_order not in CHANNEL_ORDERS:
+            raise UsageError(f"channel order {self.channel_order!r}: choose {' or '.join(CHANNEL_ORDERS)}")
+        if self.layout is not None and self.layout not in LAYOUTS:
+            raise UsageError(f"layout {self.layout!r}: choose {' or '.join(LAYOUTS)}")
 
     def describe(self) -> str:
         """One line for reports."""
@@ -115,7 +137,7 @@ def preset(name: str) -> Preprocessing:
         UsageError: there is none of that name.
     """
     if name not in PRESETS:
-        raise UsageError(f"--preprocess {name!r} is not one of {', '.join(PRESETS)}; or give --mean, --std and --scale")
+        raise UsageError(f"preprocessing {name!r} is not one of {', '.join(PRESETS)}; or give mean, std and scale")
     return PRESETS[name]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,8 @@ from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.graph import Value
 from onnxlint_q.graph.tensors import MOST_AXES
 
+DEFAULT_SAMPLES = 32
+MOST_SAMPLES = 1_000_000
 RANDOM = "random"
 DATA = f"an .npz, an .npy, a folder of images or of .npz, or `{RANDOM}`"
 """What `open_source` opens, in words."""
@@ -88,7 +91,34 @@ class ArrayFile(Source):
         return ArraySource(self.name, read_arrays(self.path, self.limits))
 
 
-class ArrayFolder(Source):
+class _Parts(Source):
+    """Arrays in several parts, each with one sample or more."""
+
+    def available(self, inputs: Sequence[Value], enough: int = 0) -> int:
+        """What the first parts hold, until that is enough, and one for each of the others."""
+        counted = 0
+        for read in range(self.parts):
+            if counted >= enough:
+                return counted + self.parts - read
+            counted += self.part(read).available(inputs)
+        return counted
+
+    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
+        """The samples of each part after those of the one before."""
+        for number in range(self.parts):
+            yield from self.part(number).samples(inputs)
+
+    @property
+    @abstractmethod
+    def parts(self) -> int:
+        """How many there are."""
+
+    @abstractmethod
+    def part(self, number: int) -> ArraySource:
+        """One of them."""
+
+
+class ArrayFolder(_Parts):
     """A folder of .npz or .npy files, read in the order of their names."""
 
     def __init__(self, folder: Path, files: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> None:
@@ -96,19 +126,32 @@ class ArrayFolder(Source):
         self.files = files
         self.limits = limits
 
-    def available(self, inputs: Sequence[Value], enough: int = 0) -> int:
-        """What the first files hold, until that is enough, and one for each of the others."""
-        counted = 0
-        for read, path in enumerate(self.files):
-            if counted >= enough:
-                return counted + len(self.files) - read
-            counted += ArraySource(str(path), read_arrays(path, self.limits)).available(inputs)
-        return counted
+    @property
+    def parts(self) -> int:
+        """The number of files."""
+        return len(self.files)
 
-    def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
-        """The samples of each file after those of the one before."""
-        for path in self.files:
-            yield from ArraySource(str(path), read_arrays(path, self.limits)).samples(inputs)
+    def part(self, number: int) -> ArraySource:
+        """A file, read anew."""
+        path = self.files[number]
+        return ArraySource(str(path), read_arrays(path, self.limits))
+
+
+class ArrayList(_Parts):
+    """Arrays by input name, given one after another, each as a file of a folder would hold them."""
+
+    def __init__(self, name: str, given: Sequence[Mapping[str, Array]]) -> None:
+        self.name = name
+        self.given = given
+
+    @property
+    def parts(self) -> int:
+        """How many were given."""
+        return len(self.given)
+
+    def part(self, number: int) -> ArraySource:
+        """One of those that were given."""
+        return ArraySource(f"{self.name}, item {number}", self.given[number])
 
 
 class RandomSource(Source):
@@ -133,7 +176,7 @@ class RandomSource(Source):
 
 
 def open_source(where: str, preprocessing: Preprocessing, limits: Limits = DEFAULT_LIMITS) -> Source:
-    """The source that `--calibrate` names; nothing of it is read yet.
+    """The source that a user names; nothing of it is read yet.
 
     Args:
         where: a file, a folder, or `random`.
@@ -149,7 +192,7 @@ def open_source(where: str, preprocessing: Preprocessing, limits: Limits = DEFAU
     if where and path.is_file():
         return ArrayFile(path, limits)
     if not where or not path.is_dir():
-        raise UsageError(f"--calibrate {where}: no such file or folder; pass {DATA}")
+        raise UsageError(f"calibration data {where}: no such file or folder; pass {DATA}")
     files = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
     images = [entry for entry in files if entry.suffix.lower() in SUFFIXES]
     arrays = [entry for entry in files if entry.suffix.lower() in {".npz", ".npy"}]
@@ -157,7 +200,9 @@ def open_source(where: str, preprocessing: Preprocessing, limits: Limits = DEFAU
         return ImageFolder(path, images, preprocessing)
     if arrays:
         return ArrayFolder(path, arrays, limits)
-    raise UsageError(f"--calibrate {where}: holds no images and no .npz or .npy files (subfolders are not searched)")
+    raise UsageError(
+        f"calibration data {where}: holds no images and no .npz or .npy files (subfolders are not searched)"
+    )
 
 
 def _slices(value: Value, array: Array, source: str) -> Sequence[Array]:

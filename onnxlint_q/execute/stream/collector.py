@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.observed.histogram import Codes, Histogram
+from onnxlint_q.analysis.observed.moments import Moments
 from onnxlint_q.analysis.observed.observations import ChannelObservation, TensorObservation
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, StreamLimits
 from onnxlint_q.execute.stream.reduction import CODES, Layout, Place, Reduced, Single, Watched
@@ -81,6 +82,7 @@ class _Run:
         self.low, self.high = np.full(layout.rows, np.inf, np.float32), np.full(layout.rows, -np.inf, np.float32)
         self.ends = np.zeros((len(layout.places), 2), np.int64)
         self.counts = np.zeros((layout.coded, CODES), np.int64)
+        self.sums = np.zeros((len(layout.places), 3))
         self.lows: list[Single] = []
         self.highs: list[Single] = []
         self.codes: list[Codes] = []
@@ -99,6 +101,7 @@ class _Run:
         self.highs.append(np.maximum.reduceat(sample.high, self._starts) if self._starts else sample.high)
         self.ends += sample.ends
         self.counts += sample.counts
+        self.sums += sample.sums
         self.codes.append(sample.codes)
 
     def counted(self, number: int) -> Iterator[Codes]:
@@ -119,6 +122,7 @@ class _Run:
         lows, highs = (np.asarray([sample[place.order] for sample in each]) for each in (self.lows, self.highs))
         whole = place.watched.codes is not None
         ends = (self._ends(place) / size).tolist()
+        total, squares, zeros = self.sums[place.order].tolist()
         return TensorObservation(
             low=float(lows.min()),
             high=float(highs.max()),
@@ -126,6 +130,7 @@ class _Run:
             histogram=Histogram.empty(whole),
             lows=lows,
             highs=highs,
+            moments=Moments(size, total, squares, int(zeros)),
             channels=_by_channel(low, high, place.shape[1]) if place.channels else None,
             ends=(ends[0], ends[1]) if place.watched.is_rounded else None,
         )

@@ -21,9 +21,14 @@ from onnxlint_q.execute.limits import DEFAULT_LIMITS, StreamLimits
 
 Array = npt.NDArray[Any]
 Single = npt.NDArray[np.float32]
+Double = npt.NDArray[np.float64]
 # Codes that are counted one by one.
 CODES = 256
 _GOLDEN = 0.6180339887498949
+# Values that are summed up at a time: few enough for the cache, and for a library not to take threads for them.
+_SUMMED = 8192
+_SINGLE_ONES, _DOUBLE_ONES = np.ones(_SUMMED, np.float32), np.ones(_SUMMED)
+_LARGE, _CLOSE = 1e30, 1.01
 
 
 def subset_size(samples: int, limits: StreamLimits = DEFAULT_LIMITS.stream) -> int:
@@ -42,12 +47,14 @@ class Watched(NamedTuple):
         axis: where its channels are, None if it has none.
         codes: the lowest and the highest code, if it holds codes.
         bounds: the values beyond which it is clipped, if a quantiser reads it.
+        zero: the value that stands for zero: 0, or the code of it.
     """
 
     tensor: str
     axis: int | None = None
     codes: tuple[int, int] | None = None
     bounds: tuple[float, float] | None = None
+    zero: int = 0
 
     @property
     def is_rounded(self) -> bool:
@@ -151,6 +158,7 @@ class Reduced(NamedTuple):
         codes: upper halves of the values of the subsets.
         ends: `[place, 2]`: how many values equal the lowest and the highest code, or lie outside the bounds.
         counts: `[coded, code]`: how often each code occurs, the lowest first.
+        sums: `[place, 3]`: the sum of all values, that of their squares, and how many stand for zero.
     """
 
     layout: Layout
@@ -159,6 +167,7 @@ class Reduced(NamedTuple):
     codes: Codes
     ends: npt.NDArray[np.int64]
     counts: npt.NDArray[np.int64]
+    sums: Double
 
 
 def reduce_samples(layout: Layout, arrays: Sequence[Array], first: int, count: int) -> list[Reduced]:
@@ -174,6 +183,7 @@ def reduce_samples(layout: Layout, arrays: Sequence[Array], first: int, count: i
     codes = np.empty((count, layout.counted), np.uint16)
     ends = np.zeros((count, len(layout.places), 2), np.int64)
     counts = np.zeros((count, layout.coded, CODES), np.int64)
+    sums = np.zeros((count, len(layout.places), 3))
     starts = [_starts(layout, first + sample) for sample in range(count)]
     with np.errstate(over="ignore", invalid="ignore"):
         for place in layout.places.values():
@@ -185,12 +195,14 @@ def reduce_samples(layout: Layout, arrays: Sequence[Array], first: int, count: i
             _extremes(values, place.shape, lows, highs)
             if row is not None:
                 counts[:, row] = [_code_counts(one, place.watched.codes) for one in values]
+                sums[:, order] = _code_sums(counts[:, row], place.watched)
                 continue
+            sums[:, order] = _sums(values, place.watched.zero, lows, highs)
             ends[:, order] = _ends(values, place.watched, lows, highs)
             for sample in range(count):
                 subset = codes[sample, place.codes]
                 subset[:] = float_codes(values[sample], starts[sample][order], place.stride)[: subset.size]
-    return [Reduced(layout, *each) for each in zip(low, high, codes, ends, counts, strict=True)]
+    return [Reduced(layout, *each) for each in zip(low, high, codes, ends, counts, sums, strict=True)]
 
 
 def _code_counts(values: Array, codes: tuple[int, int] | None) -> npt.NDArray[np.int64]:
@@ -200,6 +212,36 @@ def _code_counts(values: Array, codes: tuple[int, int] | None) -> npt.NDArray[np
         # The bits of a signed code are those of the code plus 256.
         return np.roll(np.bincount(values.view(np.uint8), minlength=CODES), -lowest)
     return np.bincount(np.asarray(values, np.int64) - lowest, minlength=CODES)
+
+
+def _code_sums(counts: npt.NDArray[np.int64], watched: Watched) -> Double:
+    """`_sums` of samples whose codes are counted."""
+    lowest = watched.codes[0] if watched.codes is not None else 0
+    code = np.arange(lowest, lowest + CODES, dtype=np.float64)
+    return np.asarray(counts @ np.stack([code, code**2, code == watched.zero], axis=1), np.float64)
+
+
+def _sums(values: Single, zero: float, lows: Single, highs: Single) -> Double:
+    """`[sample, 3]`: sum and sum of squares, and how many values equal `zero`."""
+    sums = np.zeros((len(values), 3))
+    holds_zero = lows.min() <= zero <= highs.max()
+    for held, into in zip(values, sums, strict=True):
+        total, squares = _summed(held, _SINGLE_ONES)
+        # Short sums in float32 are as exact as the values, unless squares overflow or differ from the mean's by little.
+        if not squares < _LARGE or squares * held.size < _CLOSE * total**2:
+            total, squares = _summed(held, _DOUBLE_ONES)
+        into[:] = total, squares, np.count_nonzero(held == np.float32(zero)) if holds_zero else 0
+    return sums
+
+
+def _summed(values: Single, ones: npt.NDArray[Any]) -> tuple[float, float]:
+    """Sum and sum of squares: some thousand values at a time in the type of the ones, those sums in float64."""
+    total = squares = 0.0
+    for start in range(0, values.size, _SUMMED):
+        part = values[start : start + _SUMMED].astype(ones.dtype, copy=False)
+        total += float(part.dot(ones[: part.size]))
+        squares += float(part.dot(part))
+    return total, squares
 
 
 def _ends(values: Single, watched: Watched, lows: Single, highs: Single) -> npt.NDArray[np.int64]:

@@ -32,6 +32,8 @@ def rounded_tensors(measured: Measured) -> tuple[str, ...]:
 def watched(measured: Measured, tensors: Sequence[str]) -> tuple[Watched, ...]:
     """The same tensors with their channels, the ends of their codes, and the bounds that a quantiser sets them.
 
+    Of codes that several pairs read with other zero points the first one's counts.
+
     Of a tensor that several quantisers read the first one's bounds count.
     """
     codes = {q.codes: q.code_range for q in measured.quantized}
@@ -40,8 +42,19 @@ def watched(measured: Measured, tensors: Sequence[str]) -> tuple[Watched, ...]:
         for pair in reversed(_static(measured))
         if pair.unrounded and (held := grid(measured.model, pair)) is not None
     }
+    zeros = {
+        pair.codes: held.zero_point
+        for pair in reversed(_static(measured))
+        if (held := grid(measured.model, pair)) is not None
+    }
     return tuple(
-        Watched(tensor, channel_axis(measured.model, tensor), codes.get(tensor), bounds.get(tensor))
+        Watched(
+            tensor,
+            channel_axis(measured.model, tensor),
+            codes.get(tensor),
+            bounds.get(tensor),
+            zeros.get(tensor, 0),
+        )
         for tensor in tensors
     )
 

@@ -36,7 +36,7 @@ def build_model(proto: onnx.ModelProto, store: TensorStore, *, path: Path, sha25
     outputs = tuple(Value(value.name, tensor_type(value.type)) for value in proto.graph.output)
     constants = Constants(store, builder.tensors, order, sparse=builder.sparse)
     types = infer_types(proto, constants)
-    return Model(path, sha256, proto, constants, order, inputs, outputs, builder.graph, types)
+    return Model(path, store.model_name, sha256, proto, constants, order, inputs, outputs, builder.graph, types)
 
 
 def rebuilt(model: Model, proto: onnx.ModelProto) -> Model:

@@ -42,6 +42,21 @@ def check_external_data(proto: onnx.ModelProto, store: TensorStore) -> None:
         store.check(tensor)
 
 
+def check_self_contained(proto: onnx.ModelProto, name: str) -> None:
+    """Check that a model that is no file holds all of its weights.
+
+    Raises:
+        ModelError: a tensor has its values in another file, and nothing says where that is.
+    """
+    for tensor, way in _tensors(proto, ()):
+        if is_external(tensor):
+            raise ModelError(
+                f"{name}: {_place(tensor, way)} has its values in another file, and a model in memory does not say in "
+                "which folder; give the path of the model, or load the weights into it with onnx.load or "
+                "onnx.load_external_data_for_model"
+            )
+
+
 def _tensors(message: Message, way: Way) -> Iterator[tuple[onnx.TensorProto, Way]]:
     """Every tensor in `message`, at any depth, and the way to it."""
     for name in _leading_to_tensors()[message.DESCRIPTOR.full_name]:

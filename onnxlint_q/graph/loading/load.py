@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from onnxlint_q.errors import ModelError
 from onnxlint_q.graph.loading.build import build_model
-from onnxlint_q.graph.loading.external import check_external_data
+from onnxlint_q.graph.loading.external import check_external_data, check_self_contained
 from onnxlint_q.graph.loading.functions import inline_functions
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.names import ROOT, bodies, walk_graphs
@@ -28,24 +28,32 @@ _LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
 _MAX_BYTES = 2**31 - 1
 
 
-def read_model(path: Path) -> Model:
+def read_model(path: Path, called: str = "") -> Model:
     """Read `path` without executing anything.
+
+    Args:
+        path: the file.
+        called: what messages call a model that its owner never had as a file, so that weights in others cannot be
+            found; empty for a file of the user's.
 
     Raises:
         ModelError: the file is missing, empty, an LFS pointer, not ONNX, truncated, cyclic, refers to a tensor
             that nothing defines, or its external data is missing, too short or outside the model's folder.
     """
-    proto, digest = _parsed_file(path)
-    store = TensorStore(path.parent, str(path))
+    name = called or str(path)
+    proto, digest = _parsed_file(path, name)
+    store = TensorStore(path.parent, name)
+    if called:
+        check_self_contained(proto, name)
     check_external_data(proto, store)
-    proto = inline_functions(proto, str(path))
+    proto = inline_functions(proto, name)
     return build_model(proto, store, path=path, sha256=digest)
 
 
-def _parsed_file(path: Path) -> tuple[onnx.ModelProto, str]:
+def _parsed_file(path: Path, name: str) -> tuple[onnx.ModelProto, str]:
     """The message and the SHA-256 of its bytes, which are let go: the message holds a copy."""
-    data = _file_bytes(path)
-    return parse_model(data, str(path)), hashlib.sha256(data).hexdigest()
+    data = _file_bytes(path, name)
+    return parse_model(data, name), hashlib.sha256(data).hexdigest()
 
 
 def parse_model(data: bytes, name: str) -> onnx.ModelProto:
@@ -87,24 +95,24 @@ def _names(proto: onnx.ModelProto) -> Iterator[object]:
         yield from (attribute.name for attribute in node.attribute)
 
 
-def _file_bytes(path: Path) -> bytes:
+def _file_bytes(path: Path, name: str) -> bytes:
     try:
         if not path.exists():
-            raise ModelError(f"{path}: no such file; check the path")
+            raise ModelError(f"{name}: no such file; check the path")
         if not path.is_file():
-            raise ModelError(f"{path}: not a regular file; pass an .onnx file or a folder of them")
+            raise ModelError(f"{name}: not a regular file; pass an .onnx file or a folder of them")
         size = path.stat().st_size
         if size == 0:
-            raise ModelError(f"{path}: the file is empty (0 bytes); download or export it again")
+            raise ModelError(f"{name}: the file is empty (0 bytes); download or export it again")
         if size > _MAX_BYTES:
             raise ModelError(
-                f"{path}: {size} bytes is more than a protobuf can hold (2 GiB); save the weights as external data"
+                f"{name}: {size} bytes is more than a protobuf can hold (2 GiB); save the weights as external data"
             )
         data = path.read_bytes()
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+        raise ModelError(f"{name}: cannot be read ({error.strerror}); check the path and its permissions") from error
     if data.startswith(_LFS_MAGIC):
-        raise ModelError(f"{path}: this is a Git LFS pointer, not the model; run `git lfs pull`")
+        raise ModelError(f"{name}: this is a Git LFS pointer, not the model; run `git lfs pull`")
     return data
 
 

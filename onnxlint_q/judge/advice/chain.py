@@ -8,12 +8,10 @@ from onnxlint_q.analysis.causes.chain import Cause, CauseKind, find_causes
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import Cure, Finding
-from onnxlint_q.judge.advice.alike import channels, times
+from onnxlint_q.judge.advice.phrases import channels, multiple
 from onnxlint_q.judge.facts import Cured, Facts
 
 _SCHEME = INT8_PER_TENSOR.name
-# Below -120 dB a deviation is smaller than what float32 resolves beside the channels around it.
-_NOTHING_DB = -120.0
 
 
 def explained(finding: Finding, facts: Facts, layer: LayerFacts) -> Finding:
@@ -27,6 +25,7 @@ def explained(finding: Finding, facts: Facts, layer: LayerFacts) -> Finding:
     metrics = {
         **finding.metrics,
         "cure_channels": len(cured.candidate.channels),
+        "cure_swing_db": cured.candidate.swing_db,
         "cure_mean_channel_sqnr_db": cured_db,
         "cure_forecast_db": cured.forecast_db,
     }
@@ -38,66 +37,54 @@ def explained(finding: Finding, facts: Facts, layer: LayerFacts) -> Finding:
 def _sentence(cause: Cause) -> str:
     n, who = cause.numbers, channels(cause.channels)
     several = len(cause.channels) > 1
-    side = "input " if cause.inputs else ""
+    gain = f"{'up to ' * several}{multiple(n.get('gain_ratio', 0.0))} the usual gain"
+    side, is_, their = "input " if cause.inputs else "", *(("are", "their") if several else ("is", "its"))
     match cause.kind:
         case CauseKind.STILL_CHANNELS:
-            others = f", where {n['ordinary_variance']:.2g} is ordinary" if n["ordinary_variance"] > 0 else ""
+            usual = f", usually {n['ordinary_variance']:.2g}" if n["ordinary_variance"] > 0 else ""
             return (
-                f"BatchNorm {side}{who} {'have' if several else 'has'} a running variance of {n['variance']:.1e} or "
-                f"less{others}; gamma keeps {'them' if several else 'it'} alive, so folding multiplies "
-                f"{'their' if several else 'its'} weights by up to {times(n['gain_ratio'])} times the ordinary gain."
+                f"BatchNorm {side}{who} {is_} almost constant (variance {n['variance']:.1e}{usual}), yet folding "
+                f"multiplies {their} weights by {gain}."
             )
         case CauseKind.OUTLIER_GAINS:
             return (
-                f"BatchNorm {side}{who} {'vary' if several else 'varies'} and {'have' if several else 'has'} a gain, "
-                f"gamma over the standard deviation, of up to {times(n['gain_ratio'])} times the ordinary one, which "
-                "folding multiplies into the weights."
+                f"BatchNorm {side}{who} {'vary' if several else 'varies'}, and folding multiplies {their} weights by "
+                f"{gain}."
             )
         case CauseKind.FOLDING:
             return (
-                f"Folded, the widest channel grows from {times(n['widest_over_median_before'])} to "
-                f"{times(n['widest_over_median_after'])} times the median one; average precision falls from "
-                f"{n['average_precision_before']:.3f} to {n['average_precision_after']:.3f} and mean channel SQNR "
-                f"under one int8 scale from {n['channel_sqnr_before_db']:.0f} to {n['channel_sqnr_after_db']:.0f} dB."
+                f"Folding takes the widest channel from {multiple(n['widest_over_median_before'])} to "
+                f"{multiple(n['widest_over_median_after'])} the median one; mean channel SQNR falls from "
+                f"{n['channel_sqnr_before_db']:.0f} to {n['channel_sqnr_after_db']:.0f} dB."
             )
         case CauseKind.DRIFTING_RANGES:
             return (
-                "The ranges of the channels have drifted apart: the widest is "
-                f"{times(n['widest_over_median'])} times the median and {times(n['widest_over_narrowest'])} times the "
-                f"narrowest, average precision {n['average_precision']:.3f}."
+                f"The channels differ in range: the widest has {multiple(n['widest_over_median'])} the median range "
+                f"and {multiple(n['widest_over_narrowest'])} the smallest."
             )
         case CauseKind.RANGE_OWNERS:
-            runner_up = f"; the widest of the others is {times(n['runner_up'])} times the median" * (n["runner_up"] > 0)
             return (
-                f"{_capital(who)} then {'own' if several else 'owns'} the tensor's range, {'up to ' * several}"
-                f"{times(n['widest_over_median'])} times the median channel, which is left with "
-                f"{n['median_codes']:.0f} of 255 codes{runner_up}."
+                f"{_capital(who)} {'set' if several else 'alone sets'} the int8 scale; a typical channel keeps "
+                f"{n['median_codes']:.0f} of 255 codes."
             )
         case CauseKind.COLLAPSED_CHANNELS:
-            verbs = ("are", "round") if several else ("is", "rounds")
             return (
-                f"{len(cause.channels)} of {n['channels']:.0f} channels {verbs[0]} narrower than half a step of "
-                f"that one scale and {verbs[1]} to zero: {who}."
+                f"{len(cause.channels)} of {n['channels']:.0f} channels {'round' if several else 'rounds'} to zero, "
+                f"because {their} weights are all under half a step: {who}."
             )
         case CauseKind.WIDE_ACTIVATION:
-            source = f", as the statistics of {who} lead to expect" if cause.channels else ""
+            source = f", as BatchNorm predicts for {who}" if cause.channels else ""
             return (
-                f"The activation behind it was seen from {n['low']:.3g} to {n['high']:.3g}{source}: "
-                f"{times(n['ratio'])} times the part of it in which the median channel is expected."
+                f"The layer's result was seen from {n['low']:.3g} to {n['high']:.3g}{source}: {multiple(n['ratio'])} "
+                "the range expected of a typical channel."
             )
 
 
 def _cure(cured: Cured, now_db: float | None, cured_db: float | None) -> str:
-    what = cured.candidate
-    swing = "nothing" if what.swing_db is None or what.swing_db < _NOTHING_DB else f"{what.swing_db:.0f} dB"
-    gain = ""
-    if now_db is not None and cured_db is not None:
-        gain = f"; mean channel SQNR rises from {now_db:.0f} to {cured_db:.0f} dB"
-    several = len(what.channels) > 1
+    known = now_db is not None and cured_db is not None
+    gain = f"; mean channel SQNR rises from {now_db:.0f} to {cured_db:.0f} dB" if known else ""
     return (
-        f"Cure: {channels(what.channels, limit=16)} {'return' if several else 'returns'} beta for every input "
-        f"(deviation beside an ordinary channel: {swing}), so weights of zero and a bias of beta leave the float model "
-        f"as it is{gain}."
+        f"Cure: set the weights of {channels(cured.candidate.channels, limit=16)} to zero and the bias to beta{gain}."
     )
 
 

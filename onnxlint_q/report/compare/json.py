@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from onnxlint_q.finding import Finding
-from onnxlint_q.report.json import calibration_document, finding_document, inputs_document, top1_document
+from onnxlint_q.report.json import finding_document, inputs_document, top1_document
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
+from onnxlint_q.report.tables.documents import calibration_document, qparams_document
 from onnxlint_q.report.words import PERFECT, verdict
 from onnxlint_q.workflow.results import ComparedFile, ComparedRow, Comparison, ModelResult, QparamsReading
 
@@ -51,6 +52,7 @@ def document(comparison: Comparison) -> dict[str, Json]:
         "first_jump": text(jumps[0].quantized) if jumps else None,
         "findings": [finding_document(finding) for finding in model.findings],
         "tensors": [_row(row, comparison.faults(row)) for row in comparison.rows],
+        "qparams": [qparams_document(row) for row in model.qparams],
         "unpaired": {
             "float": [text(name) for name in comparison.unpaired_reference],
             "quantised": [text(name) for name in comparison.unpaired_quantized],

@@ -61,8 +61,20 @@ def notes(comparison: Comparison) -> Iterator[str]:
     yield from map(words.shown, comparison.quantized.notes)
 
 
+CAUSE = "Where the error comes from"
+
+
+def cause(comparison: Comparison) -> tuple[str, ...]:
+    """`summary`, and what the first finding at the first jump says."""
+    told = [f"{summary(comparison)}."]
+    for jump in comparison.jumps[:1]:
+        fault = comparison.faults(jump)[0]
+        told.append(f"{words.shown(fault.message)} ({words.shown(fault.code, 20)})")
+    return tuple(told)
+
+
 def summary(comparison: Comparison) -> str:
-    """The last line: whether something jumps, and where first."""
+    """Whether something jumps, and where first."""
     jumps, verdict = comparison.jumps, comparison.result.verdict
     ends = f"the output {verdict.value}" if verdict is not None else "nothing could be measured at the output"
     if jumps:

@@ -13,7 +13,6 @@ from onnxlint_q.report.html.page import pages
 from onnxlint_q.report.html.published import published
 from onnxlint_q.report.html.table import ESTIMATE
 from onnxlint_q.report.json import render_compact
-from onnxlint_q.report.trial_tables import heading, trial_tables
 from onnxlint_q.workflow.results import Run
 
 
@@ -62,7 +61,7 @@ def environment() -> Environment:
         count=words.count,
     )
     made.globals.update(words=words, severity_mark=words.SEVERITY_MARK, verdict_mark=words.VERDICT_MARK)
-    made.globals.update(tensors=tensors, estimate=ESTIMATE, trials_heading=heading, trial_tables=trial_tables)
+    made.globals.update(tensors=tensors, estimate=ESTIMATE)
     return made
 
 

@@ -11,10 +11,13 @@ from markupsafe import Markup
 
 from onnxlint_q.finding import Finding, Severity
 from onnxlint_q.report import digest, tensors, words
+from onnxlint_q.report.front import Action, Why, actions, reasons
 from onnxlint_q.report.html import charts
 from onnxlint_q.report.html.charts import Point
 from onnxlint_q.report.html.table import ESTIMATE, Column, columns
 from onnxlint_q.report.layers import TRUST, known, of_claim, of_place, worst_layers
+from onnxlint_q.report.tables import layout
+from onnxlint_q.report.tables.layout import Table
 from onnxlint_q.workflow.results import LayerRow, ModelResult, Run, SchemeResult, VerdictLevels
 
 OPEN = 6
@@ -80,8 +83,10 @@ class Page:
     """One model.
 
     Attributes:
+        tables: scales and activations.
         title: its file's name, with the beginning of its hash where others of the run have the same name.
         clean: nothing was found that counts, and nothing speaks against the model.
+        actions: what helps, most useful first.
     """
 
     result: ModelResult
@@ -90,12 +95,15 @@ class Page:
     clean: bool
     warnings: tuple[str, ...]
     cards: tuple[Card, ...]
+    why: tuple[Why, ...]
+    actions: tuple[Action, ...]
     tally: tuple[tuple[Severity, int], ...]
     blocks: tuple[RuleBlock, ...]
     refuted: tuple[RuleBlock, ...]
     suppressed: tuple[RuleBlock, ...]
     figures: tuple[Figure, ...]
     columns: tuple[Column, ...]
+    tables: tuple[Table, ...]
 
     @property
     def estimates(self) -> bool:
@@ -155,13 +163,24 @@ def _page(model: ModelResult, index: int, anchors: _Anchors, *, unique: bool) ->
         clean=digest.clean(model),
         warnings=words.warnings(model),
         cards=tuple(_card(model, result) for result in model.schemes),
+        why=reasons(model),
+        actions=actions(model),
         tally=digest.tally(digest.faults(kept)),
         blocks=_blocks(model, digest.group_by_damage(kept), anchors),
         refuted=_blocks(model, digest.group_by_rule(digest.refuted(model.findings)), anchors),
         suppressed=_blocks(model, digest.group_by_rule(model.suppressed), anchors),
         figures=tuple(_figures(model)),
         columns=tuple(columns(model)),
+        tables=tuple(_tables(model)),
     )
+
+
+def _tables(model: ModelResult) -> Iterable[Table]:
+    """What was read: every scale of a quantised file, and what samples showed of each tensor."""
+    for title, rows in layout.by_kind(model.qparams):
+        yield layout.qparams(rows, layout.ROWS, what=title)
+    if model.activations:
+        yield layout.activations(model.activations, layout.ROWS, quantised=bool(model.qparams))
 
 
 def _card(model: ModelResult, result: SchemeResult) -> Card:

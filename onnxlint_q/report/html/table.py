@@ -53,7 +53,8 @@ def columns(model: ModelResult) -> Iterable[Column]:
     precision = [row.average_precision for row in rows]
     yield Column("average precision", "folded weight", "mean channel range over tensor range", _extreme(precision))
     channels = [row.channel_sqnr_db for row in rows]
-    if any(value is not None for value in channels):
+    # Weights that are codes already lose nothing to one more scale for codes.
+    if not model.qparams and any(value is not None for value in channels):
         help_text = "mean over channels of the weight's SQNR under one int8 scale, dB"
         yield Column("channels, dB", "folded weight", help_text, _extreme(channels, decimals=1))
     for result in model.schemes:

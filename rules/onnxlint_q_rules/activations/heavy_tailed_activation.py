@@ -1,15 +1,15 @@
-"""Activations whose range belongs to a few outliers.
+"""Activations whose range is set by a few outliers.
 
     waste = (max - min) / (q(1 - t) - q(t))         bits lost = log2(waste),        t = max(1e-4, 4 / counted)
 
-Min-max calibration gives all codes to `[min, max]`; all but `2 t` of the values share the bulk in the
-denominator. Smallest and largest value are exact, the quantiles come from a histogram of a regular subset: a
-quantile with fewer than four values beyond it would say nothing, so few values move `t` inwards, which makes the
-ratio larger; under 1000 counted values (t > 0.4 %) the rule does not speak. The message names the quantile it used.
+Min-max calibration spreads all codes over `[min, max]`; all but `2 t` of the values share the codes of the range in the
+denominator, the bulk. Smallest and largest value are exact, the quantiles come from a histogram of a regular subset. A
+quantile with fewer than four values beyond it would say nothing, so with few values `t` grows; under 1000 counted
+values (t > 0.4 %) the rule is silent.
 
 A ratio of 4 is two bits, of 16 four. Only tensors that a quantiser rounds are judged: not a layer's result in
-front of the BatchNormalization that folds into it, nor in front of a Relu or Clip that the quantiser fuses. A
-tail that a tensor has from the one it is copied from is reported once, at its origin.
+front of the BatchNormalization that folds into it, nor in front of a Relu or Clip that the quantiser fuses. If a
+tensor copies its tail from another one, only the other one is reported.
 
 Sources: torch.ao.quantization OutlierDetector (max over 97.5 % quantile > 3.5); Sony MCT (z score 5); two
 bits here.
@@ -69,17 +69,17 @@ def _one_outlier(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.flo
 
 @dataclass(frozen=True)
 class HeavyTailedActivation(Rule):
-    """Activation range that belongs to a few outliers.
+    """A few outliers set the range of an activation.
 
     ## What it does
     Divides each activation's range by the range that holds all but a few in ten thousand of its values.
 
     ## Why it breaks INT8
-    The scale follows the outliers: the bulk of the values shares the few codes that are left.
+    The scale follows the outliers: nearly all values share the few codes that are left.
 
     ## What to do
-    Calibrate with a percentile or clip the tensor; where the outliers carry the answer, keep the tensor in 16 bits or
-    exclude its layers.
+    Calibrate with a percentile or clip the tensor. If the outliers carry the answer, keep the tensor in 16 bits or its
+    layers in float.
 
     ## Sources
     torch.ao.quantization OutlierDetector; Sony MCT XQuant.
@@ -90,19 +90,19 @@ class HeavyTailedActivation(Rule):
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
     needs_calibration: ClassVar[bool] = True
-    supersedes: ClassVar[tuple[str, ...]] = ("QA004",)
+    supersedes: ClassVar[tuple[str, ...]] = ("QA002", "QA004")
 
-    warning_ratio: float = option(4.0, doc="range over bulk range that is reported", source="two bits lost")
-    error_ratio: float = option(16.0, doc="range over bulk range that is an error", source="four bits lost")
+    warning_ratio: float = option(4.0, doc="range over bulk range from which it is reported", source="two bits lost")
+    error_ratio: float = option(16.0, doc="range over bulk range from which it is an error", source="four bits lost")
     tail: float = option(1e-4, doc="fraction of values left out at each end", source="PPQ's default percentile, 99.99")
 
-    good: ClassVar[tuple[Example, ...]] = (Example(_NETWORK, samples=_even),)
+    good: ClassVar[tuple[Example, ...]] = (Example(_NETWORK, samples=_even, why="All values are spread evenly."),)
     bad: ClassVar[tuple[Example, ...]] = (
         Example(
             _NETWORK,
             flags=("x", "signal", "layer"),
             samples=_one_outlier,
-            why="one value in 131072 takes 95 % of the codes",
+            why="One value in 131072 takes 95 % of the codes.",
         ),
     )
 
@@ -121,15 +121,13 @@ class HeavyTailedActivation(Rule):
             copied = producer is not None and producer.operator.has(_HANDS_ON) and producer.input(0) in known
             known.add(key)
             if copied:
-                yield Silence(place, "it only hands on the values of a tensor that is reported")
+                yield Silence(place, "it only passes on the values of a tensor that is reported")
                 continue
             observation = facts.observations.tensors[key]
             yield self.finding(
                 place,
-                f"{key!r} runs from {observation.low:.3g} to {observation.high:.3g}, "
-                f"{ratio:.1f} times the range {low:.3g} to "
-                f"{high:.3g} that holds all but {2 * tail:.2%} of its values: {np.log2(ratio):.1f} bits go to "
-                "outliers",
+                f"{key!r} runs from {observation.low:.3g} to {observation.high:.3g}, but {100 - 200 * tail:.2f} % of "
+                f"its values lie in {low:.3g} to {high:.3g}: {np.log2(ratio):.1f} bits are lost.",
                 severity=Severity.ERROR if ratio >= self.error_ratio else None,
                 metrics={
                     "range_ratio": ratio,
@@ -141,14 +139,14 @@ class HeavyTailedActivation(Rule):
                     "tail_fraction": tail,
                 },
                 remedy=Remedy(
-                    f"clip the tensor: {min(low, 0.0):.3g} to {max(high, 0.0):.3g} holds its bulk; where the outliers "
-                    "carry the answer, keep it in 16 bits, or the layers that read it in float",
-                    "keep the tensor in 16 bits, or the layers that read it in float",
+                    f"Calibrate the tensor for {min(low, 0.0):.3g} to {max(high, 0.0):.3g}. If the outliers carry the "
+                    "answer, keep it in 16 bits, or the layers that read it in float.",
+                    "Keep the tensor in 16 bits, or the layers that read it in float.",
                     Requantisation(ranges=(TensorRange(key, min(low, 0.0), max(high, 0.0)),)),
                 )
                 if not facts.observations.synthetic
                 # The range of random values is none to set.
-                else "calibrate on data of the deployment, which tells whether the tail is real",
+                else "Calibrate on real data, to see whether the outliers are real.",
                 claim=Claim(Subject.ACTIVATION, key, INT8_PER_TENSOR.name),
             )
 

@@ -5,9 +5,9 @@ that gives the sum one scale has to cover the number, too:
 
     step = (max - min) / 255 >= |mask| / 255
 
-With the smallest float32 the step is 1e36, with -10,000 it is 39: every score that counts falls on one code, and
-Softmax gives all of them the same. Scores one step apart differ by a factor of e^step in the probabilities, so a mask
-of -1,000 already makes that 50. Softmax itself needs no more than about -100: e^-100 is zero in float32 beside 1.
+With the smallest float32 the step is 1e36, with -10,000 it is 39: all scores that count get one code, and Softmax gives
+all of them the same probability. Scores one step apart differ by a factor of e^step in the probabilities; a mask of
+-1,000 already makes that 50. Softmax itself needs no more than about -100: e^-100 is zero in float32 beside 1.
 
 Sources: pytorch/executorch#8736 and #20471 (scores that collapse under a mask; capping it is the remedy there).
 """
@@ -66,19 +66,18 @@ _ON_THE_WAY = Trait.MOVES | Trait.COPIES | Trait.ADDS | Trait.SCALES | Trait.CHO
 
 @dataclass(frozen=True)
 class InfiniteMask(Rule):
-    """A mask that stands for minus infinity in front of a Softmax.
+    """A mask for a Softmax is so large that all scores share one code.
 
     ## What it does
-    Looks for constants of a large negative value among what is added to, or put in the place of, the scores that a
-    Softmax reads.
+    Looks for large negative constants that are added to the scores of a Softmax, or replace some of them.
 
     ## Why it breaks INT8
     The scale of the masked scores has to reach down to the mask. Its step is then larger than the differences between
-    the scores, which all fall on one code.
+    the scores, so they all get one code.
 
     ## What to do
-    Use a mask just below the scores, about -100: Softmax makes zero of it as well. Or leave the node that applies the
-    mask, and the Softmax, in float.
+    Use a mask of about -100: Softmax turns it into zero as well. Or leave the node that applies the mask, and the
+    Softmax, in float.
 
     ## Sources
     pytorch/executorch#8736 and #20471.
@@ -88,18 +87,20 @@ class InfiniteMask(Rule):
     name: ClassVar[str] = "infinite-mask"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
-    supersedes: ClassVar[tuple[str, ...]] = ("QA004",)
+    supersedes: ClassVar[tuple[str, ...]] = ("QA001", "QA004")
 
     magnitude: float = option(
-        1000.0, doc="magnitude of a negative constant that is reported", source="a step of 4 at 8 bits, e^4 = 50"
+        1000.0,
+        doc="magnitude of a negative constant from which it is reported",
+        source="a step of 4 at 8 bits, e^4 = 50",
     )
 
     good: ClassVar[tuple[Example, ...]] = (
-        Example(_ATTENTION.replace("MASK", "-100"), why="a step of 0.4 is coarse, but scores stay apart"),
+        Example(_ATTENTION.replace("MASK", "-100"), why="A step of 0.4 is coarse, but scores stay apart."),
     )
     bad: ClassVar[tuple[Example, ...]] = (
-        Example(_ATTENTION.replace("MASK", "-3.4e38"), flags=("masked",), why="the step is 1e36"),
-        Example(_COMPUTED, flags=("masked",), why="computed from an input, as exporters of transformers do"),
+        Example(_ATTENTION.replace("MASK", "-3.4e38"), flags=("masked",), why="The step is 1e36."),
+        Example(_COMPUTED, flags=("masked",), why="The mask is computed from an input, as in exported transformers."),
     )
 
     def check(self, facts: Facts) -> Iterator[Finding | Silence]:
@@ -112,7 +113,7 @@ class InfiniteMask(Rule):
             scores = softmax.input(0)
             producer = facts.model.producer(scores)
             if producer is None or scores not in rounded:
-                yield Silence(facts.model.locate(softmax), "the scores that it reads are not computed or get no scale")
+                yield Silence(facts.model.locate(softmax), "the scores that it reads are constant or get no scale")
                 continue
             if scores in visited:
                 continue
@@ -124,11 +125,10 @@ class InfiniteMask(Rule):
             step = -lowest / (UINT8.largest - UINT8.lowest)
             yield self.finding(
                 place,
-                f"a mask of {lowest:.3g} reaches {softmax.op_type} {softmax.label!r}: one step of {scores!r} at 8 bits "
-                f"is at least {step:.3g}, so the scores that count fall on one code",
+                f"A mask of {lowest:.3g} reaches {softmax.op_type} {softmax.label!r}: one 8-bit step is {step:.3g} or "
+                "more, so closer scores share a code.",
                 metrics={"mask": lowest, "step": step},
-                remedy="mask with about -100 instead, of which Softmax makes zero as well, or leave these nodes in "
-                "float",
+                remedy="Use a mask of about -100: Softmax turns it into zero as well. Or leave these nodes in float.",
                 snippet=quantize_static_call(keep_float(facts.freer, facts.freer.activation(scores))),
                 claim=Claim(Subject.ACTIVATION, scores, INT8_PER_TENSOR.name),
             )

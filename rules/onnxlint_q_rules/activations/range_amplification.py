@@ -3,15 +3,15 @@
     amplification = range(stored) / range(BN input),     input_c = (stored_c - shift_c) / gain_c
     width         = range(stored) / max range(tensors stored behind the layers that read it)
 
-`stored` is what an integer runtime keeps: the result after the Relu or Clip that is fused, else the BN's output. The
-inputs are those whose results are kept: what a Relu cuts off needs no codes. A case study of EfficientNet-B0 traces
-its loss (about 90 % to 34 %) to this place: a depthwise layer's range of 6.8 became 30 behind its BN, a factor of 4.4.
-The factor alone says little, because the scale of a weight in front of a BN is arbitrary; so the result has to be
-wide, too, compared with what the layers after it make of it: their weights then shrink it again, and the rounding
-error of the wide tensor is what they amplify relative to their own range.
+`stored` is what an integer runtime keeps: the result after the fused Relu or Clip, else the BN's output. The inputs are
+those whose results are kept: what a Relu cuts off needs no codes. A case study of EfficientNet-B0 traces its loss
+(about 90 % to 34 %) to this place: a depthwise layer's range of 6.8 became 30 behind its BN, a factor of 4.4. The
+factor alone says little, because the scale of a weight in front of a BN is arbitrary. So the result must also be wide
+compared with the results of the layers that read it: their weights shrink it again, and its rounding error is then
+large compared with their own range.
 
-What is stored is observed channel by channel, and the input follows from it by the BN's own arithmetic; a channel
-that does not vary, or has no gain, tells nothing of its input and is left out.
+What is stored is observed channel by channel, and the input follows from it by the BN's own arithmetic. A channel that
+does not vary, or has no gain, says nothing about its input and is left out.
 
 Sources: "A case study on Quantizing EfficientNetB0 and ResNet18" (range of a depthwise convolution 6.8, of
 its BatchNorm 30); two bits for each factor of four.
@@ -44,6 +44,7 @@ from onnxlint_q import (
     TensorRange,
     Trait,
     followed_by,
+    multiple,
     option,
 )
 
@@ -86,18 +87,17 @@ def _samples(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32
 
 @dataclass(frozen=True)
 class RangeAmplification(Rule):
-    """BatchNorm that widens the range for nothing.
+    """BatchNorm widens a range that the next layers shrink again.
 
     ## What it does
     Compares the range behind each folded BatchNormalization with the range in front of it, and with the ranges of the
     layers that read it.
 
     ## Why it breaks INT8
-    The step of a tensor grows with its range; where the next layer shrinks the values again, it has to make do with
-    the coarse ones.
+    The step of a tensor grows with its range. Where the next layers shrink the values again, the coarse step remains.
 
     ## What to do
-    Equalise the layers, clip the range, or keep the tensor in 16 bits; when training, regularise gamma.
+    Equalise the layers, clip the range, or keep the tensor in 16 bits. When training, regularise gamma.
 
     ## Sources
     A case study on Quantizing EfficientNetB0 and ResNet18.
@@ -117,10 +117,16 @@ class RangeAmplification(Rule):
     )
     width: float = option(4.0, doc="range over the widest result of the layers that read it", source="two bits")
 
-    good: ClassVar[tuple[Example, ...]] = (Example(_NETWORK, weights=_mild, samples=_samples),)
+    good: ClassVar[tuple[Example, ...]] = (
+        Example(_NETWORK, weights=_mild, samples=_samples, why="BatchNorm leaves the range as it is."),
+    )
     bad: ClassVar[tuple[Example, ...]] = (
         Example(
-            _NETWORK, flags=("norm",), weights=_strong, samples=_samples, why="times 20, and shrunk again behind it"
+            _NETWORK,
+            flags=("norm",),
+            weights=_strong,
+            samples=_samples,
+            why="BatchNorm multiplies by 20, and the next layer shrinks the result again.",
         ),
     )
 
@@ -137,22 +143,21 @@ class RangeAmplification(Rule):
             place, before = facts.model.locate(norm.node), _range_before(norm, after)
             gain = after.range / before if before > 0 else 0.0
             if gain < self.amplification:
-                yield Silence(place, f"it widens the range {gain:.2g} times, not {self.amplification:g}")
+                yield Silence(place, f"it widens the range {gain:.2g}×, not {self.amplification:g}×")
                 continue
             rounded = facts.stored_tensor(layer)
             next_range = _next_range(facts, rounded)
             if not next_range > 0:
-                yield Silence(place, "no layer behind it has a result that was observed")
+                yield Silence(place, "no result of a layer that reads it was observed")
                 continue
             if after.range < self.width * next_range:
                 ratio = after.range / next_range
-                yield Silence(place, f"its range is {ratio:.2g} times that of the next layers, not {self.width:g}")
+                yield Silence(place, f"its range is {ratio:.2g}× that of the next layers, not {self.width:g}×")
                 continue
             yield self.finding(
                 place,
-                f"BatchNormalization {norm.node.label!r} widens {before:.3g} to {after.range:.3g} ({gain:.1f} "
-                f"times), and {rounded!r} is {after.range / next_range:.1f} times as wide as anything the next "
-                "layers make of it",
+                f"BatchNorm widens {rounded!r} {multiple(gain)} to a range of {after.range:.3g}; the next layers "
+                f"shrink it {multiple(after.range / next_range)}.",
                 metrics={
                     "amplification": gain,
                     "range_before": before,
@@ -166,12 +171,13 @@ class RangeAmplification(Rule):
 
 def _remedy(tensor: str, observation: TensorObservation, *, synthetic: bool) -> Remedy:
     """A range for all but a thousandth of the values at either end, zero included; that of random values is none."""
-    otherwise = "equalise this layer and the next, or keep the tensor in 16 bits; when training, regularise gamma"
+    otherwise = "Equalise this layer and the next, or keep the tensor in 16 bits. When training, regularise gamma."
     if synthetic:
         return Remedy(otherwise)
     middle = TensorRange(tensor, min(observation.quantile(1e-3), 0.0), max(observation.quantile(1 - 1e-3), 0.0))
     return Remedy(
-        f"clip the tensor to {middle.low:.3g} to {middle.high:.3g}, or {otherwise}",
+        f"Calibrate the tensor for {middle.low:.3g} to {middle.high:.3g}. If that is not enough, equalise this "
+        "layer and the next, or keep the tensor in 16 bits.",
         otherwise,
         Requantisation(ranges=(middle,)),
     )

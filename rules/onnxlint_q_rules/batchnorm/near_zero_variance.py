@@ -1,11 +1,15 @@
-"""Channels that hardly vary, with a gain that only epsilon holds.
+"""Channels that hardly vary, with a gain that only epsilon limits.
 
     gain_c = gamma_c / sqrt(var_c + eps)  ->  gamma_c / sqrt(eps)    as    var_c -> 0
 
-The running variance is the variance of the channel over the training data: where it is next to zero, the channel is
-constant for nearly every input. What the normalisation returns for it is `beta_c`, and its gain is an accident of
-epsilon, often a hundred times that of a channel that works. Sheng et al. (arXiv 1803.08607) traced the collapse of
-MobileNetV1 under int8 to such channels.
+The running variance is the variance of the channel over the training data: where it is close to zero, the channel is
+constant for almost every input. BatchNorm then returns `beta_c`, and its gain is an accident of epsilon, often a
+hundred times that of a channel that works. Folded, such a channel may set the int8 scale of the whole tensor. Sheng et
+al. (arXiv 1803.08607) traced the collapse of MobileNetV1 under int8 to it.
+
+Many networks have such channels and lose nothing to them. The rule speaks where one of them is the widest of its layer
+and the output is forecast or measured to suffer, or where neither is known. Where the widest channel does vary, its
+gain is the fault, and outlier-gamma tells it.
 """
 
 from __future__ import annotations
@@ -35,13 +39,14 @@ from onnxlint_q import (
     Silence,
     Subject,
     Weights,
-    channels,
     compare_gains,
     explained,
     finer_scale,
+    harmless,
+    multiple,
     option,
     outlook,
-    times,
+    widest_over_median,
 )
 from onnxlint_q_rules.batchnorm.gains import folds
 
@@ -73,34 +78,31 @@ def _variance(value: float, gamma: float = 1.0) -> Weights:
 
 @dataclass(frozen=True)
 class NearZeroVariance(Rule):
-    """A channel that hardly varies is given an enormous gain by its BatchNormalization.
+    """BatchNorm gives a channel that is almost constant an enormous gain.
 
     ## What it does
-    Looks for channels whose running variance is next to zero while gamma is not, and whose gain is far above that of
-    an ordinary channel. It is a warning if the folded channel is so wide that it takes the int8 scale from the
-    others, and if the forecast of the model's output is low. Without a forecast the mean SQNR of the folded channels
-    has to be low instead. Else it is an info.
+    Looks for channels with a running variance close to zero whose gain is far above that of an ordinary channel. It
+    reports them where they set the int8 scale of the folded weight and the output is expected to suffer. Without a
+    forecast, a low mean SQNR of the folded channels makes it a warning.
 
     ## Why it breaks INT8
-    A wide folded channel, of no use to the network, sets the scale of the tensor. A channel with nearly no weight
-    does not, but its own scale, under per-channel, is so small that its int32 bias may overflow, and the gain
-    amplifies whatever noise INT8 brings into a channel that used to be constant.
+    Folding makes the channel the widest one, although it usually carries no information. It sets the scale of the
+    tensor, and all other channels are left with a few codes.
 
     ## What to do
-    If `gain * sqrt(variance)` is nothing beside that of an ordinary channel, the channel is constant: set its weights
-    to zero and its folded bias to beta, then quantise. The finding says what this is forecast to gain, and with
-    calibration data it is tried out: what the float output changes by, and what the cured weight leaves. Else the
-    channel does vary, and needs a scale of its own.
+    Set the weights of a constant channel to zero and its folded bias to beta, then quantise. With calibration data
+    this is tried, and the finding says what it gains. A channel that varies after BatchNorm needs a scale of its own
+    instead.
 
     ## Sources
-    Sheng et al., arXiv 1803.08607; microsoft/onnxruntime#11415 for the bias.
+    Sheng et al., arXiv 1803.08607.
     """
 
     code: ClassVar[str] = "QB002"
     name: ClassVar[str] = "near-zero-variance"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
-    supersedes: ClassVar[tuple[str, ...]] = ("QW006",)
+    supersedes: ClassVar[tuple[str, ...]] = ("QB001", "QW001", "QW002", "QW003", "QW006")
 
     epsilons: float = option(
         EPSILONS,
@@ -109,23 +111,28 @@ class NearZeroVariance(Rule):
     )
     share_of_median: float = option(
         SHARE_OF_MEDIAN,
-        doc="or below this fraction of the median variance of the other channels",
+        doc="or if it is below this fraction of the median variance of the other channels",
         source="arithmetic: a standard deviation of 3 % of an ordinary channel's",
     )
     gain_ratio: float = option(
         4.0,
-        doc="gain over that of an ordinary channel from which on a still channel is reported",
+        doc="gain over that of an ordinary channel from which a still channel is looked at",
         source="arithmetic: two of eight bits",
     )
     width_ratio: float = option(
         16.0,
-        doc="folded width over that of an ordinary channel from which on the finding is a warning",
+        doc="folded width over that of an ordinary channel from which a still channel is reported",
         source="four of eight bits; Sony MCT 2.6.1 uses the same ratio for unbalanced inputs",
     )
     warn_below_db: float = option(
         15.0,
-        doc="forecast SQNR at the output (dB) below which a finding is a warning, else it is an info",
+        doc="forecast SQNR at the output (dB) below which a finding is a warning, above it an info",
         source="noise of 10 % of the signal, the level where layers are excluded, less the forecast's error of 5 dB",
+    )
+    drop_above_db: float = option(
+        30.0,
+        doc="forecast SQNR at the output (dB) from which nothing is reported",
+        source="noise of 3 % of the signal, ten decibels from the level where layers are excluded",
     )
     blind_below_db: float = option(
         20.0,
@@ -147,75 +154,88 @@ class NearZeroVariance(Rule):
     )
 
     def check(self, facts: Facts) -> Iterator[Finding | Silence]:
-        """Every BatchNormalization of a float model that lifts a still channel."""
+        """Every BatchNormalization of a float model that makes a still channel the widest."""
         for layer, norm in folds(facts):
-            gains = compare_gains(norm, self.epsilons, self.share_of_median)
+            place, gains = facts.model.locate(norm.node), compare_gains(norm, self.epsilons, self.share_of_median)
+            width = _width(layer, norm, gains)
             lifted = np.flatnonzero(gains.still & (gains.ratio >= self.gain_ratio))
-            if not lifted.size:
-                yield Silence(facts.model.locate(norm.node), self._unmet(norm, gains))
-                continue
             lifted = lifted[np.argsort(-gains.ratio[lifted], kind="stable")]
-            width = self._width(layer, norm, gains)[lifted]
-            wide = lifted[width >= self.width_ratio]
+            wide = lifted[width[lifted] >= self.width_ratio]
+            if not wide.size or width[wide].max() < width.max():
+                yield Silence(place, self._unmet(norm, gains, width, lifted))
+                continue
             mean_db = layer.weight.mean_channel_sqnr_db(_SCHEME)
             harmed = mean_db is not None and mean_db < self.blind_below_db
-            blind = Severity.WARNING if harmed else Severity.INFO
-            view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=blind)
-            effect = (
-                f"; folded, {channels(wide)} {'take' if wide.size > 1 else 'takes'} the int8 scale, up to "
-                f"{times(float(width.max()))} times as wide as an ordinary channel"
-                if wide.size
-                else "; folded, they stay narrow, but under scales of their own their int32 bias may overflow"
+            view = outlook(
+                facts,
+                layer,
+                _SCHEME,
+                warn_db=self.warn_below_db,
+                drop_db=self.drop_above_db,
+                blind=Severity.WARNING if harmed else Severity.INFO,
             )
+            if view.severity is None:
+                yield Silence(place, harmless(facts, layer, _SCHEME, self.drop_above_db))
+                continue
             finding = self.finding(
-                facts.model.locate(norm.node),
-                f"{lifted.size} of {norm.variance.size} channels {'has' if lifted.size == 1 else 'have'} next to no "
-                f"variance (running variance from {norm.variance[lifted].min():.2g}, epsilon {norm.epsilon:.0e}) and "
-                f"yet a gain up to {times(float(gains.ratio[lifted[0]]))} times that of an ordinary channel: "
-                f"{channels(lifted)} with gain {', '.join(f'{gain:.3g}' for gain in norm.gain[lifted[:4]])}{effect}.",
-                remedy=_advice(facts, layer, norm, lifted, gains),
+                place,
+                f"{lifted.size} of {norm.variance.size} {'input ' * (norm is layer.folded.before)}channels "
+                f"{'is' if lifted.size == 1 else 'are'} almost constant, but BatchNorm multiplies "
+                f"{'it' if lifted.size == 1 else 'them up to'} {multiple(float(gains.ratio[lifted[0]]))}.",
+                remedy=self._advice(facts, layer, lifted, gains),
                 metrics={
+                    "channels": int(norm.variance.size),
                     "still_channels": int(lifted.size),
                     "wide_channels": int(wide.size),
                     "smallest_variance": float(norm.variance[lifted].min()),
+                    "epsilon": norm.epsilon,
+                    "largest_gain": float(norm.gain[lifted[0]]),
                     "largest_gain_ratio": float(gains.ratio[lifted[0]]),
-                    "largest_width_ratio": float(width.max()),
+                    "largest_width_ratio": float(width[lifted].max()),
+                    "largest_swing_ratio": float(gains.swing[lifted].max()),
                     "forecast_db": view.forecast_db,
                 },
-                claim=Claim(Subject.WEIGHT, layer.output, _SCHEME) if wide.size else None,
-                severity=view.severity if wide.size else Severity.INFO,
+                claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
+                severity=view.severity,
             )
-            yield explained(finding, facts, layer) if wide.size else finding
+            yield explained(finding, facts, layer)
 
-    def _unmet(self, norm: BatchNorm, gains: Gains) -> str:
-        """Why no channel is a lifted one."""
+    def _unmet(
+        self, norm: BatchNorm, gains: Gains, width: npt.NDArray[np.float64], lifted: npt.NDArray[np.intp]
+    ) -> str:
+        """Why no still channel is the widest by far."""
         if not gains.still.any():
             return f"no channel is still: the smallest running variance is {norm.variance.min(initial=np.inf):.2g}"
-        largest = times(float(gains.ratio[gains.still].max()))
-        return f"the gain of its still channels is at most {largest} times the ordinary one, not {self.gain_ratio:g}"
+        if not lifted.size:
+            largest = multiple(float(gains.ratio[gains.still].max()))
+            return f"the gain of its still channels is at most {largest} the ordinary one, not {self.gain_ratio:g}×"
+        largest_width = float(width[lifted].max())
+        if largest_width < self.width_ratio:
+            return (
+                f"its still channels are at most {multiple(largest_width)} as wide as others, not {self.width_ratio:g}×"
+            )
+        return f"a channel that varies is the widest, {multiple(float(width.max()))} as wide as others"
 
-    def _width(self, layer: LayerFacts, norm: BatchNorm, gains: Gains) -> npt.NDArray[np.float64]:
-        """Width of each folded channel over that of an ordinary one; before a layer, that of its gain."""
-        absmax = layer.weight.absmax
-        if norm is layer.folded.before:
-            return gains.ratio
-        ordinary = absmax[~gains.still & (absmax > 0)]
-        return np.asarray(absmax / np.median(ordinary), np.float64) if ordinary.size else gains.ratio
-
-
-def _advice(facts: Facts, layer: LayerFacts, norm: BatchNorm, lifted: npt.NDArray[np.intp], gains: Gains) -> Remedy:
-    """A channel is only to be zeroed if it is constant behind the normalisation too."""
-    constant = lifted[gains.constant[lifted]]
-    if norm is layer.folded.before or not constant.size:
-        swing = times(float(gains.swing[lifted].max()))
-        return finer_scale(facts, layer).within(
-            f"Do not remove these channels: amplified, they vary by up to {swing} times as much as an ordinary one."
-            if not constant.size
-            else "These channels are constant for nearly all inputs; the layer behind can take them into its bias."
+    def _advice(self, facts: Facts, layer: LayerFacts, lifted: npt.NDArray[np.intp], gains: Gains) -> Remedy:
+        """A channel is only to be zeroed if it is constant behind the normalisation too, and the others then gain."""
+        finer, cured = finer_scale(facts, layer), facts.cures.get(layer.output)
+        if not gains.constant[lifted].any():
+            return finer.within("Do not remove these channels: after BatchNorm they do vary.")
+        if cured is None:
+            return finer
+        wide = widest_over_median(cured.layer.weight) >= self.width_ratio
+        then = "give every output channel its own scale" if wide else "quantise"
+        return Remedy(
+            "Set the weights of the constant channels to zero and their folded bias to beta. Check that the float "
+            f"output stays the same, then {then}.",
+            finer.text,
         )
-    who = "These channels are" if constant.size == lifted.size else f"Of these, {channels(constant)} are"
-    return Remedy(
-        f"{who} constant for nearly all inputs. Set their weights to zero and their folded bias to beta, check that "
-        "the output in float stays the same, then quantise.",
-        finer_scale(facts, layer).text,
-    )
+
+
+def _width(layer: LayerFacts, norm: BatchNorm, gains: Gains) -> npt.NDArray[np.float64]:
+    """Width of each folded channel over that of an ordinary one; before a layer, that of its gain."""
+    absmax = layer.weight.absmax
+    if norm is layer.folded.before:
+        return gains.ratio
+    ordinary = absmax[~gains.still & (absmax > 0)]
+    return np.asarray(absmax / np.median(ordinary), np.float64) if ordinary.size else gains.ratio

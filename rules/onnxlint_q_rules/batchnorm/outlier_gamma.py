@@ -2,8 +2,8 @@
 
     w_fold_c = gain_c * w_c,    gain_c = gamma_c / sqrt(var_c + eps)          (Yun & Wong, arXiv 2104.11849, eq. 1)
 
-Training keeps the channels of `w` alike, and gamma and the running variance do not, so folding is where a per-tensor
-scale breaks. A large gain alone is harmless if its channel's weights are small in return; the rule therefore compares
+Training keeps the channels of `w` alike, but not gamma and the running variance, so folding is where one scale for the
+tensor breaks. A large gain is harmless if the weights of its channel are small in return. The rule therefore compares
 the mean SQNR of the channels under one int8 scale before and after folding.
 """
 
@@ -32,9 +32,10 @@ from onnxlint_q import (
     compare_gains,
     explained,
     finer_scale,
+    harmless,
+    multiple,
     option,
     outlook,
-    times,
 )
 from onnxlint_q_rules.batchnorm.gains import folds
 
@@ -71,9 +72,9 @@ class OutlierGamma(Rule):
     """A few BatchNorm gains are far larger than the others, and folding them spoils the weight.
 
     ## What it does
-    Compares the gain of each channel with that of an ordinary one and flags a BatchNormalization with outliers if,
-    under one int8 scale, its layer's channels are worse off after folding than before. Channels whose gain is large
-    because they hardly vary are left to near-zero-variance.
+    Compares the gain of each channel with that of an ordinary one. A BatchNormalization with outliers is flagged if
+    folding costs the channels of its layer SQNR under one int8 scale. Channels whose gain is large because they are
+    almost constant are left to near-zero-variance.
 
     ## Why it breaks INT8
     The channel with the large gain sets the scale of the folded weight, and all other channels lose bits to it.
@@ -89,11 +90,11 @@ class OutlierGamma(Rule):
     name: ClassVar[str] = "outlier-gamma"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
-    supersedes: ClassVar[tuple[str, ...]] = ("QW006",)
+    supersedes: ClassVar[tuple[str, ...]] = ("QW001", "QW002", "QW003", "QW006")
 
     gain_ratio: float = option(
         8.0,
-        doc="gain over that of an ordinary channel from which on it is an outlier",
+        doc="gain over that of an ordinary channel from which it is an outlier",
         source="arithmetic: three of eight bits lost by the ordinary channels",
     )
     lost_db: float = option(
@@ -101,8 +102,13 @@ class OutlierGamma(Rule):
     )
     warn_below_db: float = option(
         15.0,
-        doc="forecast SQNR at the output (dB) below which a finding is a warning, else it is an info",
+        doc="forecast SQNR at the output (dB) below which a finding is a warning, above it an info",
         source="noise of 10 % of the signal, the level where layers are excluded, less the forecast's error of 5 dB",
+    )
+    drop_above_db: float = option(
+        30.0,
+        doc="forecast SQNR at the output (dB) from which nothing is reported",
+        source="noise of 3 % of the signal, ten decibels from the level where layers are excluded",
     )
 
     good: ClassVar[tuple[Example, ...]] = (
@@ -110,7 +116,7 @@ class OutlierGamma(Rule):
         Example(
             _NETWORK,
             weights=_gamma(100.0, smaller_weights=True),
-            why="The gain makes up for small weights: folding makes the channels alike.",
+            why="The large gain meets small weights: folding makes the channels alike.",
         ),
     )
     bad: ClassVar[tuple[Example, ...]] = (
@@ -130,8 +136,8 @@ class OutlierGamma(Rule):
                 widest = float(gains.ratio[~gains.still].max(initial=0.0))
                 yield Silence(
                     facts.model.locate(norm.node),
-                    f"the largest gain of a channel that varies is {times(widest)} times the ordinary one, not "
-                    f"{self.gain_ratio:g}",
+                    f"the largest gain of a channel that varies is {multiple(widest)} the ordinary one, not "
+                    f"{self.gain_ratio:g}×",
                 )
                 continue
             if before is None or after is None or before - after < self.lost_db:
@@ -141,18 +147,24 @@ class OutlierGamma(Rule):
                     f"folding {lost} of mean channel SQNR, not {self.lost_db:g} dB",
                 )
                 continue
-            view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.WARNING)
+            view = outlook(
+                facts, layer, _SCHEME, warn_db=self.warn_below_db, drop_db=self.drop_above_db, blind=Severity.WARNING
+            )
+            if view.severity is None:
+                yield Silence(facts.model.locate(norm.node), harmless(facts, layer, _SCHEME, self.drop_above_db))
+                continue
             listed = outliers[np.argsort(-gains.ratio[outliers], kind="stable")]
             finding = self.finding(
                 facts.model.locate(norm.node),
-                f"The gain of {channels(listed)} is up to {times(float(gains.ratio[listed[0]]))} times that of an "
-                "ordinary channel; folded into the layer, mean channel SQNR under one int8 scale falls from "
-                f"{before:.0f} to {after:.0f} dB and average precision from {layer.before.average_precision:.3f} to "
-                f"{layer.weight.average_precision:.3f}.",
+                f"BatchNorm multiplies {channels(listed, limit=2)} by {'up to ' * (listed.size > 1)}"
+                f"{multiple(float(gains.ratio[listed[0]]))} the usual gain; folding costs {before - after:.0f} dB of "
+                "channel SQNR.",
                 remedy=finer_scale(facts, layer).within(tail="When training again, put weight decay on gamma."),
                 metrics={
                     "largest_gain_ratio": float(gains.ratio[listed[0]]),
                     "outlier_channels": int(outliers.size),
+                    "average_precision_before_folding": layer.before.average_precision,
+                    "average_precision_after_folding": layer.weight.average_precision,
                     "sqnr_before_folding_db": before,
                     "sqnr_after_folding_db": after,
                     "forecast_db": view.forecast_db,

@@ -1,9 +1,8 @@
 """BatchNormalizations that stay in the graph.
 
 A BatchNormalization folds exactly into the layer before it if nothing else reads what lies between, and into the
-layer after it if that does not pad. One that stays is quantised on its own by ONNX Runtime: its scale, with one value
-a channel, gets one int8 scale for all of them, as a depthwise 1x1 layer would, and its input and output two more
-roundings.
+layer after it if that does not pad. One that stays is quantised on its own by ONNX Runtime: the factors of all its
+channels share one int8 scale, as in a depthwise 1x1 layer, and its input and output are rounded once more.
 """
 
 from __future__ import annotations
@@ -31,17 +30,13 @@ _REMEDIES: Mapping[Blocker, str] = {
     Blocker.PARAMETERS: "Export gamma, beta, mean and variance as constants (constant folding on).",
     Blocker.CHANNELS: "Move the normalisation to the layer's output channels, or keep it in float.",
     Blocker.FACTORS: "Multiply the Gemm's alpha and beta into its weight and bias and leave them at 1.",
-    Blocker.NO_LAYER: "No layer can take it. If one layer alone reads it, without padding, let it fold forward; "
-    "else keep it in float.",
-    Blocker.ACTIVATION: "Swap the activation and the normalisation in the architecture and fine-tune, or keep it in "
-    "float.",
-    Blocker.OTHER_NODE: "Move the operator between the layer and the normalisation behind the normalisation where "
-    "that is exact, or keep it in float.",
+    Blocker.NO_LAYER: "Keep it in float. If only one layer reads it, and that layer does not pad, it can fold forward.",
+    Blocker.ACTIVATION: "Keep it in float, or swap the activation and the normalisation and fine-tune.",
+    Blocker.OTHER_NODE: "Keep it in float, or move the other operator behind the normalisation where that is exact.",
     Blocker.CONSUMERS: "Give the other reader its own copy of the layer, or let it read the normalised result.",
     Blocker.SHARED_WEIGHT: "Give each layer its own copy of the weight, then fold.",
     Blocker.SHARED_BIAS: "Export the layer's bias as a constant.",
-    Blocker.PADDING: "Pad in an operator of its own before the normalisation, with the value that it maps to zero, "
-    "or keep it in float.",
+    Blocker.PADDING: "Keep it in float, or pad before the normalisation with the value that it maps to zero.",
     Blocker.SUBGRAPH: "Inline the If or Loop, or put layer and normalisation into the same branch.",
 }
 
@@ -51,14 +46,14 @@ class UnfoldedBatchNorm(Rule):
     """A BatchNormalization cannot be folded into a layer.
 
     ## What it does
-    Tries to fold every BatchNormalization of a float model backward and forward, and names what is in the way.
+    Tries to fold every BatchNormalization of a float model into the layer before or after it, and names the obstacle.
 
     ## Why it breaks INT8
-    It is quantised on its own: one int8 scale for gains that differ from channel to channel, two more roundings, and
-    an operator more at run time.
+    It is quantised on its own: channels with different gains share one int8 scale, values are rounded twice more, and
+    one more operator runs.
 
     ## What to do
-    It depends on what is in the way; each finding says it. Keeping the node in float always works.
+    It depends on the obstacle; each finding says it. Keeping the node in float always works.
 
     ## Sources
     Yun & Wong, arXiv 2104.11849, eq. 1; microsoft/onnxruntime#9938.
@@ -120,10 +115,10 @@ block (float[N, 1, 4, 4] x) => (float[N, 2, 4, 4] y)
             yield Silence(facts.model.locate(norm.node), f"it folds into {layer.node.op_type} {layer.node.label!r}")
         blocked = facts.blocked if facts.is_float else ()
         for item in blocked:
-            other = f" (the {item.other.op_type} node {item.other.label!r})" if item.other is not None else ""
+            other = f" ({item.other.op_type} {item.other.label!r})" if item.other is not None else ""
             yield self.finding(
                 facts.model.locate(item.node),
-                f"This BatchNormalization does not fold: {item.reason.value}{other}.",
+                f"BatchNorm does not fold: {item.reason.value}{other}.",
                 remedy=_REMEDIES[item.reason],
                 snippet=quantize_static_call(keep_float(facts.freer, facts.freer.activation(item.node.output))),
                 metrics={"reason": item.reason.name.lower()},

@@ -2,9 +2,8 @@
 
     absmax_c < absmax / 254    =>    round(w / scale) = 0 for every weight of channel c,    scale = absmax / 127
 
-Half a step of a symmetric int8 scale is `absmax / 254`; what is smaller has no code but zero. The channel then
-returns its bias whatever the input is. A dead channel, whose weights are zero in the file already, loses nothing and
-is not counted.
+Half a step of a symmetric int8 scale is `absmax / 254`; what is smaller becomes code zero. The channel then returns its
+bias for every input. A dead channel, whose weights are zero in the file already, loses nothing and is not counted.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from onnxlint_q import (
     constant_channels,
     explained,
     finer_scale,
+    harmless,
     locate,
     option,
     outlook,
@@ -66,15 +66,14 @@ class CollapsedChannels(Rule):
     """One int8 scale for the tensor rounds whole channels of it to zero.
 
     ## What it does
-    Counts, after BatchNorm folding, the channels whose every weight becomes zero under one scale for the tensor, and
-    flags a layer where they are many. Channels that are constant in the float model already, because all their
-    weights are zero or because they vary by next to nothing behind a folded BatchNormalization, are mentioned and not
-    counted.
+    Counts, after BatchNorm folding, the channels whose weights all become zero under one scale for the tensor, and
+    flags a layer with many of them. Channels that are constant in the float model already are not counted: all their
+    weights are zero, or they hardly vary after a folded BatchNormalization.
 
     ## Why it breaks INT8
     A collapsed channel returns its bias for every input. If the network uses the channel, that information is gone.
-    If it does not, because the channel is nearly dead, nothing is lost and the channel can be pruned; the forecast of
-    the model's output tells the two apart, and without a forecast the finding is only an info.
+    If it does not, nothing is lost and the channel can be pruned. The forecast of the model's output tells which;
+    without a forecast the finding is only an info.
 
     ## What to do
     Quantise with one scale for each output channel, or prune the channels if the float model does not need them.
@@ -96,8 +95,13 @@ class CollapsedChannels(Rule):
     )
     warn_below_db: float = option(
         10.0,
-        doc="forecast SQNR at the output (dB) below which a finding is a warning, else it is an info",
+        doc="forecast SQNR at the output (dB) below which a finding is a warning, above it an info",
         source="noise of a third of the signal: 10 dB of forecast error below the level where layers are excluded",
+    )
+    drop_above_db: float = option(
+        30.0,
+        doc="forecast SQNR at the output (dB) from which nothing is reported",
+        source="noise of 3 % of the signal, ten decibels from the level where layers are excluded",
     )
 
     good: ClassVar[tuple[Example, ...]] = (
@@ -128,11 +132,15 @@ class CollapsedChannels(Rule):
             if lost.size <= self.share * alive:
                 yield Silence(place, f"{lost.size} of {alive} channels collapse, no more than {self.share:.0%}")
                 continue
-            view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.INFO)
+            view = outlook(
+                facts, layer, _SCHEME, warn_db=self.warn_below_db, drop_db=self.drop_above_db, blind=Severity.INFO
+            )
+            if view.severity is None:
+                yield Silence(place, harmless(facts, layer, _SCHEME, self.drop_above_db))
+                continue
             finding = self.finding(
                 place,
-                f"One int8 scale rounds every weight of {lost.size} of {total} output channels to zero "
-                f"({channels(lost)}){_besides(int(idle.size), total - int(lost.size))}.",
+                f"One int8 scale rounds all weights of {lost.size} of {total} channels to zero ({channels(lost)}).",
                 remedy=finer_scale(facts, layer).within(
                     tail="If the float model gives the same output without these channels, prune them."
                 ),
@@ -146,11 +154,3 @@ class CollapsedChannels(Rule):
                 severity=view.severity,
             )
             yield explained(finding, facts, layer)
-
-
-def _besides(idle: int, others: int) -> str:
-    """What to know of the `others`, the channels that do not collapse, if some of them are idle."""
-    if not idle:
-        return ""
-    who = f"the other {idle}" if idle == others else f"{idle} of the others"
-    return f"; {who} hardly {'varies' if idle == 1 else 'vary'} in float either"

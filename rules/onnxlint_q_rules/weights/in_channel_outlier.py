@@ -8,9 +8,9 @@ For a channel of `n` weights with root mean square `sigma` and largest magnitude
 A ratio `m / sigma` of 44 leaves 20 dB, noise of 10 % of the weights.
 
 The outliers themselves count in `sigma`, so many of them hide what happens to the rest: every weight below half a step,
-`m / 254`, becomes zero. If those are most of the channel's weights and the inputs they read are the ones that carry the
-signal, the channel is lost at a fine SQNR. Only a forecast of the output can tell, so such a layer is reported for a
-low one alone.
+`m / 254`, becomes zero. If those are most of the channel's weights and their inputs carry the signal, the channel is
+lost although its SQNR is good. Only the forecast of the output can tell, so such a layer is reported only if that is
+low.
 """
 
 from __future__ import annotations
@@ -31,22 +31,18 @@ from onnxlint_q import (
     Finding,
     LayerFacts,
     Metric,
-    Outlook,
     Rule,
     Severity,
     Silence,
     Subject,
     Weights,
-    channels,
+    harmless,
     keep_float,
-    linear_db,
     locate,
     option,
     outlook,
     quantize_static_call,
     sqnr_by_channel,
-    times,
-    worst,
 )
 
 _SCHEME = INT8_PER_CHANNEL.name
@@ -89,19 +85,18 @@ def _loud_input(random: np.random.Generator) -> dict[str, npt.NDArray[np.float32
 
 @dataclass(frozen=True)
 class InChannelOutlier(Rule):
-    """A few weights dwarf the others of their own channel, and a scale for each channel does not help.
+    """A few weights are so large that the others of their channel round to zero, even with a scale per channel.
 
     ## What it does
-    Gives each output channel of every folded weight a scale of its own, and flags layers with a channel that is left
-    with a low SQNR, or in which most weights round to zero while the forecast of the model's output is low.
+    Gives each output channel of every folded weight its own scale. It flags a layer if a channel is left with a low
+    SQNR, or if most weights of some channels round to zero and the forecast of the model's output is low.
 
     ## Why it breaks INT8
-    The largest weight of a channel sets its scale, and all others are rounded to a few codes or to zero. No choice of
-    granularity along the output channels separates them.
+    The largest weight of a channel sets its scale, and all others are rounded to a few codes or to zero. A scale per
+    output channel cannot separate them.
 
     ## What to do
-    Keep the layer in float or give it 16-bit weights. Clipping the outlier is worth a try where the output stays the
-    same in float.
+    Keep the layer in float or give it 16-bit weights. If the float output stays the same, clip the outlier.
 
     ## Sources
     ONNX operator specification, QuantizeLinear; rounding noise of a uniform quantiser (step^2 / 12).
@@ -125,7 +120,7 @@ class InChannelOutlier(Rule):
     )
     lost_channels_fraction: float = option(
         0.1,
-        doc="fraction of a layer's channels that have to be lost for the layer to be suspected",
+        doc="fraction of a layer's channels that must be lost for the layer to be suspected",
         source="arithmetic: without a tenth of equally strong channels the layer's own output has 10 dB",
     )
     warn_below_db: float = option(
@@ -135,7 +130,7 @@ class InChannelOutlier(Rule):
     )
     drop_above_db: float = option(
         30.0,
-        doc="forecast SQNR at the output (dB) from which on vanishing weights are not reported",
+        doc="forecast SQNR at the output (dB) from which nothing is reported",
         source="noise of 3 % of the signal, ten decibels from the level where layers are excluded",
     )
 
@@ -153,7 +148,7 @@ class InChannelOutlier(Rule):
             _BLOCK,
             flags=("mix",),
             weights=_loud_input,
-            why="The weights of one quiet input channel dwarf the others, which carry the signal and round to zero.",
+            why="The weights of one quiet input channel are large; the others carry the signal and round to zero.",
         ),
     )
 
@@ -181,49 +176,52 @@ class InChannelOutlier(Rule):
 
     def _low_sqnr(
         self, facts: Facts, layer: LayerFacts, sqnr: npt.NDArray[np.float64], low: npt.NDArray[np.intp]
-    ) -> Finding:
-        view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, blind=Severity.WARNING)
+    ) -> Finding | Silence:
         channel = int(np.argmin(sqnr))
         ratio = float(layer.weight.absmax[channel] / np.sqrt(layer.weight.power[channel]))
+        who = "1 channel keeps" if low.size == 1 else f"{low.size} channels keep"
         return self._about(
             facts,
             layer,
-            view,
-            f"Even with scales of their own {low.size} of {sqnr.size} output channels keep less than "
-            f"{self.channel_sqnr_db:g} dB ({worst(sqnr, min(4, low.size))}): in channel {channel} the largest weight "
-            f"is {times(ratio)} times the root mean square, which leaves {sqnr[channel]:.0f} dB.",
-            {"worst_channel_sqnr_db": float(sqnr[channel]), "largest_over_rms": ratio, "low_channels": int(low.size)},
+            Severity.WARNING,
+            f"{who} less than {self.channel_sqnr_db:g} dB even with a scale per channel; the worst, channel {channel}, "
+            f"keeps {sqnr[channel]:.0f} dB.",
+            {
+                "channels": int(sqnr.size),
+                "low_channels": int(low.size),
+                "worst_channel": channel,
+                "worst_channel_sqnr_db": float(sqnr[channel]),
+                "largest_over_rms": ratio,
+            },
         )
 
     def _vanishing(self, facts: Facts, layer: LayerFacts, lost: npt.NDArray[np.intp]) -> Finding | Silence:
-        view = outlook(
-            facts, layer, _SCHEME, warn_db=self.warn_below_db, drop_db=self.drop_above_db, blind=Severity.INFO
-        )
-        if view.severity is None:
-            known = linear_db(facts, layer, _SCHEME)
-            return Silence(
-                locate(facts, layer),
-                f"most weights of {lost.size} channels round to zero, but the forecast SQNR at the output, {known:.1f} "
-                f"dB, is not under {self.drop_above_db:g}",
-            )
-        share = float(layer.weight.vanishing[lost].mean())
+        share, total = float(layer.weight.vanishing[lost].mean()), layer.weight.vanishing.size
         return self._about(
             facts,
             layer,
-            view,
-            f"Even with scales of their own {lost.size} of {layer.weight.vanishing.size} output channels lose most of "
-            f"their weights: {share:.0%} of them are less than a 254th of the largest of their channel and round to "
-            f"zero ({channels(lost)}).",
-            {"lost_channels": int(lost.size), "vanishing_fraction": share},
+            Severity.INFO,
+            f"{lost.size} of {total} channels lose most of their weights even with a scale per channel: "
+            f"{100 * share:.0f} % round to zero.",
+            {
+                "channels": total,
+                "lost_channels": int(lost.size),
+                "worst_channel": int(np.argmax(layer.weight.vanishing)),
+                "vanishing_fraction": share,
+            },
         )
 
     def _about(
-        self, facts: Facts, layer: LayerFacts, view: Outlook, message: str, metrics: Mapping[str, Metric]
-    ) -> Finding:
+        self, facts: Facts, layer: LayerFacts, blind: Severity, message: str, metrics: Mapping[str, Metric]
+    ) -> Finding | Silence:
+        """A finding at the severity of the forecast, or `blind` without one; a silence where nothing is lost."""
+        view = outlook(facts, layer, _SCHEME, warn_db=self.warn_below_db, drop_db=self.drop_above_db, blind=blind)
+        if view.severity is None:
+            return Silence(locate(facts, layer), harmless(facts, layer, _SCHEME, self.drop_above_db))
         return self.finding(
             locate(facts, layer),
             message,
-            remedy="Keep the layer in float or give it 16-bit weights; if the float model does not need the outlier, "
+            remedy="Keep the layer in float or give it 16-bit weights. If the float model does not need the outlier, "
             "clip it.",
             snippet=quantize_static_call(keep_float(facts.freer, facts.freer.layer(layer.output))),
             metrics={**metrics, "forecast_db": view.forecast_db},

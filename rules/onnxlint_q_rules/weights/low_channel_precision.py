@@ -1,11 +1,12 @@
-"""Convolutions and matrix products whose channels share one scale they do not fit.
+"""Convolutions and matrix products whose channels do not fit the one scale that they share.
 
     p_c = range_c / range_tensor,    SQNR_c = 10 log10(sum_k w_ck^2 / sum_k (w_ck - q(w_ck))^2)
 
-The maths and the check are those of low-depthwise-average-precision. The damage is not: here every output channel sees
-all input channels, a channel with small weights is often one that the network hardly uses, and the next layer sums it
-with hundreds of others. Weights alone hardly tell which of these layers hurt. The rule therefore warns only if the
-forecast of the model's output leaves room for its own error, and without a forecast it only informs.
+The maths and the check are those of low-depthwise-average-precision. The damage is usually smaller: every output
+channel sees all input channels, a channel with small weights is often one that the network hardly uses, and the next
+layer sums it with hundreds of others. Weights alone do not tell which of these layers hurt. The rule therefore warns
+only if the forecast of the model's output is low enough to allow for its own error; without a forecast the finding is
+an info.
 """
 
 from __future__ import annotations
@@ -44,16 +45,16 @@ def _spread(ratio: float) -> Weights:
 
 @dataclass(frozen=True)
 class LowChannelPrecision(LowDepthwiseAveragePrecision):
-    """The output channels of a layer use a small part of the codes of one int8 scale.
+    """One int8 scale leaves most output channels of a layer only a few codes.
 
     ## What it does
-    Computes average precision and channel SQNR of every weight that is not depthwise, after BatchNorm folding, and
-    flags those where both are low and the forecast of the model's output is low too. It is a warning if the forecast is
-    very low; then an average precision that costs a bit is enough.
+    Computes average precision and channel SQNR of every weight that is not depthwise, after BatchNorm folding. It flags
+    a weight if both and the forecast of the model's output are low. A very low forecast makes it a warning; then a
+    loss of one bit in the average channel is enough.
 
     ## Why it breaks INT8
-    The widest output channel sets the scale, the others keep what codes are left. A layer that a later gain amplifies
-    passes that noise on to everything behind it.
+    The widest output channel sets the scale, and the others keep only a few codes. A later layer may amplify their
+    noise and pass it on.
 
     ## What to do
     Quantise with one scale for each output channel (opset 13 or higher), or keep the layer in float.

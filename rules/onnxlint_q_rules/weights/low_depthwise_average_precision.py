@@ -3,14 +3,13 @@
     average_precision = mean_c(range_c) / range_tensor            (Yun & Wong, arXiv 2104.11849, eq. 2)
 
 One int8 scale for the tensor gives channel `c` about `256 * range_c / range_tensor` codes, so every halving costs the
-channel one bit, 6.02 dB. A depthwise layer sees each input channel through one filter only, and BatchNorm gains
-folded into it spread the ranges, so nothing averages the loss out.
+channel one bit, 6.02 dB. A depthwise layer sees each input channel through one filter only, and folded BatchNorm gains
+spread the ranges, so nothing averages the loss out.
 
-Average precision alone is a screen: it says nothing of what the network makes of the noise. The rule therefore asks
-for two more witnesses: the mean SQNR of the channels themselves, which knows about small channels what a mean of ranges
-hides, and the forecast of the SQNR at the model's output. The forecast is made of the same weights and sees the network
-around them too, so where it is far below the level at which layers are excluded, the loss of one bit in the average
-channel is witness enough.
+Average precision is only a screen: it does not say what the network makes of the noise. The rule therefore asks for two
+more figures: the mean SQNR of the channels, which a mean of ranges hides, and the forecast of the SQNR at the model's
+output. The forecast uses the same weights and the network around them. Where it is very low, a loss of one bit in the
+average channel is enough.
 """
 
 from __future__ import annotations
@@ -34,14 +33,16 @@ from onnxlint_q import (
     Silence,
     Subject,
     Weights,
-    drop_reason,
     explained,
     finer_scale,
+    harmless,
     linear_db,
     locate,
+    multiple,
     option,
     outlook,
     shared_scale,
+    widest_over_median,
 )
 
 _SCHEME = INT8_PER_TENSOR.name
@@ -70,20 +71,20 @@ def _spread(ratio: float) -> Weights:
 
 @dataclass(frozen=True)
 class LowDepthwiseAveragePrecision(Rule):
-    """The channels of a depthwise layer use a small part of the codes of one int8 scale.
+    """One int8 scale leaves most channels of a depthwise layer only a few codes.
 
     ## What it does
-    Computes the average precision of every depthwise weight after BatchNorm folding and flags those where it is low,
-    where the mean SQNR of the channels is low, and where the forecast of the model's output is low too. If the
-    forecast is very low, an average precision that costs a bit is enough.
+    Computes the average precision of every depthwise weight after BatchNorm folding. It flags a weight if its average
+    precision, the mean SQNR of its channels and the forecast of the model's output are all low. If the forecast is
+    very low, a loss of one bit in the average channel is enough.
 
     ## Why it breaks INT8
-    The widest channel sets the scale. A channel with a hundredth of its range is left with two or three codes, and a
-    depthwise layer has no other filter that looks at the same input channel.
+    The widest channel sets the scale. A channel with a hundredth of its range keeps two or three codes, and a depthwise
+    layer has no other filter for the same input channel.
 
     ## What to do
-    Quantise with one scale for each output channel (opset 13 or higher). On hardware without per-channel scales
-    equalise neighbouring layers, or keep the layer in float.
+    Quantise with one scale for each output channel (opset 13 or higher). On hardware without per-channel scales,
+    equalise neighbouring layers or keep the layer in float.
 
     ## Sources
     Yun & Wong, arXiv 2104.11849, section 3 and eq. 2; Nagel et al., arXiv 1906.04721; Sheng et al., arXiv 1803.08607.
@@ -93,7 +94,7 @@ class LowDepthwiseAveragePrecision(Rule):
     name: ClassVar[str] = "low-depthwise-average-precision"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
-    supersedes: ClassVar[tuple[str, ...]] = ("QW006",)
+    supersedes: ClassVar[tuple[str, ...]] = ("QW003", "QW006")
 
     average_precision: float = option(
         0.25,
@@ -117,12 +118,12 @@ class LowDepthwiseAveragePrecision(Rule):
     )
     sure_below_db: float = option(
         10.0,
-        doc="forecast SQNR at the output (dB) below which twice that average precision suffices, at any channel SQNR",
+        doc="forecast SQNR at the output (dB) below which twice that average precision is enough, at any channel SQNR",
         source="noise of a third of the signal: 10 dB of forecast error below the level where layers are excluded",
     )
     drop_above_db: float = option(
         30.0,
-        doc="forecast SQNR at the output (dB) from which on a suspected layer is not reported",
+        doc="forecast SQNR at the output (dB) from which nothing is reported",
         source="noise of 3 % of the signal, ten decibels from the level where layers are excluded",
     )
 
@@ -143,12 +144,12 @@ class LowDepthwiseAveragePrecision(Rule):
     blind_severity: ClassVar[Severity] = Severity.WARNING
 
     def check(self, facts: Facts) -> Iterator[Finding | Silence]:
-        """Every depthwise layer of a float model against which all three witnesses speak, or the forecast loudly."""
+        """Every depthwise layer of a float model with three low figures, or with a very low forecast."""
         layers = facts.layers if facts.is_float else ()
         for layer in layers:
             place = locate(facts, layer)
             if layer.depthwise is not self.depthwise:
-                yield Silence(place, f"it is {'no' if self.depthwise else 'a'} depthwise layer")
+                yield Silence(place, f"it is {'not ' * self.depthwise}a depthwise layer")
                 continue
             mean_db, known = layer.weight.mean_channel_sqnr_db(_SCHEME), linear_db(facts, layer, _SCHEME)
             if mean_db is None or layer.weight.non_finite:
@@ -166,13 +167,16 @@ class LowDepthwiseAveragePrecision(Rule):
                 blind=self.blind_severity if mean_db < self.blind_below_db else None,
             )
             if view.severity is None:
-                yield Silence(place, drop_reason(known, self.drop_above_db, mean_db, self.blind_below_db))
+                blind = (
+                    f"there is no forecast, and mean channel SQNR {mean_db:.1f} dB is not under {self.blind_below_db:g}"
+                )
+                yield Silence(place, blind if known is None else harmless(facts, layer, _SCHEME, self.drop_above_db))
                 continue
-            clause, metrics = shared_scale(layer)
+            metrics = shared_scale(layer)
             finding = self.finding(
                 place,
-                f"One int8 scale serves {metrics['channels']} {'depthwise' if self.depthwise else 'output'} channels, "
-                f"{clause}.",
+                f"One int8 scale serves {layer.weight.absmax.size} {'depthwise' if self.depthwise else 'output'} "
+                f"channels, but the widest has {multiple(widest_over_median(layer.weight))} the median range.",
                 remedy=finer_scale(facts, layer),
                 metrics={**metrics, "forecast_db": view.forecast_db},
                 claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),
@@ -181,10 +185,7 @@ class LowDepthwiseAveragePrecision(Rule):
             yield explained(finding, facts, layer)
 
     def _doubt(self, average_precision: float, mean_db: float, known_db: float | None) -> str:
-        """Why the weight does not speak against the layer, neither loudly nor softly beside a very low forecast.
-
-        Empty if it does.
-        """
+        """Why the weight is good enough, given the forecast; empty if it is not."""
         sure = known_db is not None and known_db < self.sure_below_db
         level = 2 * self.average_precision if sure else self.average_precision  # one bit less in the average channel
         if average_precision >= level:

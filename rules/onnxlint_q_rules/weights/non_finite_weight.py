@@ -1,7 +1,8 @@
 """Constants that are not numbers.
 
 The scale of a tensor is made of its largest magnitude. One infinity makes it infinite, so that every other value
-becomes zero and the infinity itself `inf / inf`; one NaN makes it NaN or is silently dropped, depending on the tool.
+becomes zero and the infinity itself becomes `inf / inf`. One NaN makes it NaN or is silently dropped, depending on the
+tool.
 """
 
 from __future__ import annotations
@@ -46,16 +47,16 @@ class NonFiniteWeight(Rule):
 
     ## What it does
     Reads every float constant that is used, in every graph of the file, and names those with NaN or infinite values.
-    An infinite bound of Clip, Pad, Max or Min is left alone, and so is a scale, which invalid-scale checks.
+    An infinite bound of Clip, Pad, Max or Min is fine. A scale is left to invalid-scale.
 
     ## Why it breaks INT8
-    Scales are made of the largest magnitude of a tensor: one infinity makes the scale infinite and every code zero,
-    one NaN makes all of it NaN. In float the value may hide behind an activation or a mask for years.
+    The scale comes from the largest magnitude of a tensor: one infinity makes the scale infinite and every code zero,
+    one NaN makes all of it NaN. In float the value may stay hidden behind an activation or a mask.
 
     ## What to do
     A NaN is a training or conversion error: restore the weight from the checkpoint. Infinite weights mostly come from
-    a conversion to float16, which ends at 65504: convert with clipping or keep the tensor in float32. For a mask use
-    a finite value such as -100 instead of minus infinity.
+    a conversion to float16, which ends at 65504: convert with clipping, or keep the tensor in float32. For a mask, use
+    a finite value such as -100.
 
     ## Sources
     ONNX operator specification, QuantizeLinear; pytorch/executorch#8736 and #20471 for infinite masks.
@@ -92,9 +93,7 @@ class NonFiniteWeight(Rule):
             norm = layer.folded.after or layer.folded.before
             made = layer.weight.non_finite - layer.before.non_finite
             if norm is not None and made > 0:
-                yield self._report(
-                    facts, norm.node, "weight that this BatchNormalization folds into", (made, 0), Severity.ERROR
-                )
+                yield self._report(facts, norm.node, "weight with BatchNorm folded in", (made, 0), Severity.ERROR)
 
     def _report(self, facts: Facts, node: Node, what: str, broken: tuple[int, int], severity: Severity) -> Finding:
         nans, infinities = broken
@@ -103,8 +102,8 @@ class NonFiniteWeight(Rule):
         return self.finding(
             facts.model.locate(node),
             f"The {what} holds {' and '.join(parts)} {number}, so it has no int8 scale.",
-            remedy="Restore the constant from the checkpoint, or convert it again with clipping if it was made "
-            "float16. If it is a mask, use a finite value such as -100.",
+            remedy="Restore the constant from the checkpoint. If it was converted to float16, convert it again with "
+            "clipping. For a mask, use a finite value such as -100.",
             metrics={"nan_values": nans, "infinite_values": infinities},
             severity=severity,
         )

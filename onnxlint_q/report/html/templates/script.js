@@ -87,7 +87,7 @@
         row.hidden = text.indexOf(wanted) < 0;
         shown += row.hidden ? 0 : 1;
       });
-      status.textContent = wanted ? shown + " of " + body.rows.length + " layers" : "";
+      status.textContent = wanted ? shown + " of " + body.rows.length + " rows" : "";
     });
   });
 })();

@@ -1,11 +1,12 @@
-"""The trials as tables of text, the same for every format made for people."""
+"""How trials read: tables of text, the same for every format made for people."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from onnxlint_q.report import words
+from onnxlint_q.report.words.names import name
+from onnxlint_q.report.words.numbers import count, number
 from onnxlint_q.workflow.results import TrialFigure, Trials
 
 
@@ -21,15 +22,15 @@ class TrialTable:
 def trial_tables(trials: Trials) -> tuple[TrialTable, ...]:
     """Observers side by side, and the figures against the number of samples."""
     schemes = tuple(dict.fromkeys(figure.scheme for figure in trials.observers))
-    header = tuple(words.name(scheme, 40) for scheme in schemes)
+    header = tuple(name(scheme, 40) for scheme in schemes)
     tables = (
         TrialTable(
-            f"Observers, ranges from {words.count(trials.samples, 'sample')} each",
+            f"Observers, ranges from {count(trials.samples, 'sample')} each",
             ("observer", *header),
             _rows(((figure.observer, figure) for figure in trials.observers), schemes),
         ),
         TrialTable(
-            f"Number of samples, observer {words.name(trials.curve[0].observer, 40) if trials.curve else 'unknown'}",
+            f"Number of samples, observer {name(trials.curve[0].observer, 40) if trials.curve else 'unknown'}",
             ("samples", *header),
             _rows(((str(figure.samples), figure) for figure in trials.curve), schemes),
         ),
@@ -37,12 +38,12 @@ def trial_tables(trials: Trials) -> tuple[TrialTable, ...]:
     return tuple(table for table in tables if table.rows)
 
 
-def heading(trials: Trials) -> str:
+def trials_heading(trials: Trials) -> str:
     """What was repeated."""
-    subsets = words.count(trials.count, "disjoint random subset")
+    subsets = count(trials.count, "disjoint random subset")
     return (
-        f"Trials: {subsets} of {words.count(trials.samples, 'sample')}, each judged on the same "
-        f"{words.count(trials.held_out, 'other')}"
+        f"Trials: {subsets} of {count(trials.samples, 'sample')}, each judged on the same "
+        f"{count(trials.held_out, 'other')}"
     )
 
 
@@ -52,7 +53,7 @@ def _rows(figures: Iterable[tuple[str, TrialFigure]], schemes: tuple[str, ...]) 
     for label, figure in figures:
         by_label.setdefault(label, {})[figure.scheme] = figure
     return tuple(
-        (words.name(label, 40), *(_cell(by_scheme.get(scheme)) for scheme in schemes))
+        (name(label, 40), *(_cell(by_scheme.get(scheme)) for scheme in schemes))
         for label, by_scheme in by_label.items()
     )
 
@@ -69,4 +70,4 @@ def _cell(figure: TrialFigure | None) -> str:
 
 
 def _spread(mean: float, deviation: float | None) -> str:
-    return words.number(mean) if deviation is None else f"{words.number(mean)} ± {words.number(deviation)}"
+    return number(mean) if deviation is None else f"{number(mean)} ± {number(deviation)}"

@@ -1,0 +1,106 @@
+"""The command `inspect`: arguments and wiring; no logic."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from onnxlint_q.cli import options as shared
+from onnxlint_q.cli.options import one_of
+from onnxlint_q.cli.streams import (
+    NO_ANSWER,
+    debugging,
+    deliver,
+    errors_as_one_line,
+    progress_line,
+    show_crashes,
+    working,
+)
+from onnxlint_q.execute.data.sources import DATA
+from onnxlint_q.report.inspect import FORMATS
+from onnxlint_q.workflow.reading.columns import COLUMNS
+
+
+def inspect(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL [OTHER]", help="The model, and another to tell beside it.")
+    ],
+    calibrate: Annotated[str | None, typer.Option(help=f"Run samples and tell what each tensor holds: {DATA}.")] = None,
+    preprocess: shared.Preprocess = None,
+    mean: shared.Mean = None,
+    std: shared.Std = None,
+    scale: shared.Scale = None,
+    channel_order: shared.ChannelOrder = None,
+    resize: shared.Resize = None,
+    crop: shared.Crop = None,
+    layout: shared.Layout = None,
+    input_shape: shared.InputShape = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="How many samples to run; 32 by default.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, max=1000, help="Rows of each table, the worst first.")] = 5,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Column to sort by: {one_of(COLUMNS)}. A table without it, and every table by default, has its own."
+        ),
+    ] = None,
+    tensor: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Tell everything about this tensor, or this operator, only.")
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NUMBERS",
+            help="What these values become at the scale and zero point of --tensor, or of the worst activation.",
+        ),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="All rows of every table.")] = False,
+    output_format: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{one_of(FORMATS)}, with =FILE to write a file; can be repeated."),
+    ] = None,
+    html: shared.Html = None,
+    debug: shared.Debug = False,
+) -> None:
+    """Show what stands in a model: scales and zero points, weights, gammas; with --calibrate, what its tensors hold.
+
+    Judges nothing: exits 0, or 2 if there is no answer.
+    """
+    debug = debugging(debug)
+    with errors_as_one_line(debug):
+        from onnxlint_q.cli.requests import (
+            ImageWords,
+            keep_apart,
+            parse_data,
+            parse_inspected,
+            parse_reports,
+            parse_shapes,
+        )
+        from onnxlint_q.report import terminal_look
+        from onnxlint_q.report.inspect import render
+        from onnxlint_q.workflow import inspect as workflow
+
+        paths, numbers = parse_inspected(models, values)
+        images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
+        reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
+        data = parse_data(calibrate, images, samples=samples)
+        keep_apart(reports, [*paths, calibrate])
+        request = workflow.InspectRequest(
+            source=data.source if data is not None else None,
+            samples=data.samples if data is not None else 0,
+            top=top,
+            by=by or "",
+            tensor=tensor or "",
+            values=numbers,
+            input_shapes=parse_shapes(input_shape or []),
+        )
+        show_crashes(debug)
+        with working():
+            with progress_line() as progress:
+                read = workflow.inspect if debug else workflow.inspect_apart
+                inspection = read(paths, request, progress)
+            delivered = deliver(reports, lambda form: render(inspection, form, terminal_look(verbose=verbose)), debug)
+    if not delivered:
+        raise typer.Exit(NO_ANSWER)

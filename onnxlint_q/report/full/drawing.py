@@ -1,0 +1,74 @@
+"""How text gets onto a terminal. Every name reaches rich as `Text`, never as markup."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from onnxlint_q.finding import Evidence, Severity
+from onnxlint_q.report import words
+from onnxlint_q.workflow.results import Verdict
+
+SEVERITY_STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+VERDICT_STYLE = {
+    Verdict.BREAKS: "bold red",
+    Verdict.DEGRADES: "bold yellow",
+    Verdict.SURVIVES: "bold green",
+    None: "bold",
+}
+EVIDENCE_STYLE = {Evidence.CONFIRMED: "bold", Evidence.REFUTED: "dim"}
+
+
+def drawn(content: Iterable[RenderableType], width: int, colour: bool) -> str:
+    """What rich draws of `content`, without blanks at the ends of lines."""
+    # _environ: what is drawn follows the arguments alone, never COLUMNS, FORCE_COLOR or a notebook.
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        color_system="standard" if colour else None,
+        force_terminal=colour,
+        no_color=not colour,
+        force_jupyter=False,
+        legacy_windows=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        _environ={},
+    )
+    with console.capture() as capture:
+        for part in content:
+            # What is to be typed goes on beyond the width: a break within it would be typed as well.
+            # Within a group, because what is printed by itself loses that it does not wrap.
+            console.print(Group(part), crop=False)
+    return "\n".join(line.rstrip() for line in capture.get().split("\n"))
+
+
+def height(content: Iterable[RenderableType], width: int) -> int:
+    """How many lines `content` takes."""
+    return drawn(content, width, colour=False).count("\n")
+
+
+def indented(content: RenderableType, columns: int) -> RenderableType:
+    """`content` so many columns to the right."""
+    return Padding(content, (0, 0, 0, columns))
+
+
+def typed(snippet: str, columns: int = 4) -> Iterator[Text]:
+    """Lines of what is to be typed, as they are."""
+    for line in snippet.splitlines():
+        yield Text(" " * columns + words.shown(line, 2000), "cyan", no_wrap=True, overflow="ignore")
+
+
+def notes(told: Iterable[str], limit: int | None = None) -> Iterator[RenderableType]:
+    """A heading and a line for each, or for the first ones."""
+    shown = tuple(told)[:limit]
+    if shown:
+        yield Text()
+        yield Text("Notes", "bold")
+    for note in shown:
+        text = words.shown(note)
+        yield indented(Text(f"· {text[:1].upper()}{text[1:]}", "dim"), 2)

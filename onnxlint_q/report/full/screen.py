@@ -1,0 +1,104 @@
+"""The first screen: as much of a report as fits, and what its words mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from onnxlint_q.finding import Severity
+from onnxlint_q.report.formats import Look
+from onnxlint_q.report.full.drawing import drawn, height
+
+LINES = 40
+"""Of the first screen of one model."""
+VERBOSE = "--verbose shows every place, table and note."
+MEANINGS = (
+    (
+        r"\bdB\b",
+        "dB: SQNR, signal over int8 noise at the output; 20 dB is noise of 10 %, 0 dB of 100 %.",
+    ),
+    (r"\bcodes?\b", "Code: one of the 256 integers of int8."),
+    (r"(?s)\A(?=.*BatchNorm).*\b[Ff]old(s|ed|ing)?\b", "Fold: merge a BatchNorm into the weights of a layer."),
+    (r"\btop-1\b", "Top-1: the class with the highest score."),
+)
+"""Words that a newcomer cannot know, each defined where it is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """How much a first screen tells.
+
+    Attributes:
+        places: of each group of findings that are listed.
+        sentences: groups of at least this severity have their sentence; None for none.
+        call: the first call is printed if it has at most so many lines, others if they have half as many.
+        advice: characters of an advice, in whole sentences, at least one.
+        notes, groups, reasons: that are shown.
+        sayings: sentences of a reason.
+    """
+
+    places: int = 3
+    sentences: Severity | None = Severity.INFO
+    call: int = 12
+    advice: int = 240
+    notes: int = 3
+    groups: int = 20
+    reasons: int = 3
+    sayings: int = 4
+
+
+def _ladder() -> Iterator[Detail]:
+    """From most to least: what is given up first is what a reader misses least."""
+    given_up: tuple[dict[str, Any], ...] = (
+        {},
+        {"places": 2},
+        {"places": 1},
+        {"places": 0},
+        {"sentences": Severity.WARNING},
+        {"notes": 1},
+        {"sentences": None},
+        {"advice": 160},
+        {"sayings": 3},
+        {"call": 8},
+        {"advice": 1},
+        {"sayings": 2},
+        {"reasons": 2},
+        {"call": 6},
+        {"notes": 0},
+        {"sayings": 1},
+        {"groups": 8},
+        {"call": 1},
+        {"reasons": 1},
+        {"groups": 4},
+        {"call": 0},
+    )
+    detail = Detail()
+    for change in given_up:
+        detail = replace(detail, **change)
+        yield detail
+
+
+def fitted(build: Callable[[Detail], Iterable[RenderableType]], summary: str, look: Look) -> Sequence[RenderableType]:
+    """What is built with the most detail that fits with its `end`; with the least where nothing does."""
+    built: Sequence[RenderableType] = ()
+    for detail in _ladder():
+        built = tuple(build(detail))
+        if height((*built, *end(built, summary, look)), look.width) <= LINES:
+            break
+    return built
+
+
+def end(body: Sequence[RenderableType], summary: str, look: Look) -> Iterator[RenderableType]:
+    """What the words of `body` mean, that there is more, and the totals."""
+    said = drawn(body, look.width, colour=False)
+    yield Text()
+    if meant := " ".join(meaning for word, meaning in MEANINGS if re.search(word, said)):
+        yield Text(meant, "dim")
+    if body and not look.verbose:
+        yield Text(VERBOSE, "dim")
+    yield Text(summary[:1].upper() + summary[1:], "bold")

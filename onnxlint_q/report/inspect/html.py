@@ -1,0 +1,74 @@
+"""`html`: what was read as one self-contained page, in the style of the report on a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from onnxlint_q import __version__
+from onnxlint_q.report import words
+from onnxlint_q.report.html import embed, environment
+from onnxlint_q.report.inspect import phrases
+from onnxlint_q.report.inspect.json import render_compact
+from onnxlint_q.report.tables.layout import ROWS, Table
+from onnxlint_q.workflow.reading.values import CalibrationSummary, InspectedModel, Inspection, TensorSheet
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One file on the page."""
+
+    model: InspectedModel
+    sheets: tuple[TensorSheet, ...]
+    tables: tuple[Table, ...]
+    sentences: tuple[str, ...]
+
+
+def render(inspection: Inspection) -> str:
+    """The page; of every path it tells the last part only."""
+    inspection = _published(inspection)
+    side = inspection.side_by_side
+    text: str = (
+        environment()
+        .get_template("inspect.html")
+        .render(
+            inspection=inspection,
+            phrases=phrases,
+            title=" and ".join(words.name(model.path, 60) for model in inspection.models),
+            version=__version__,
+            parts=tuple(_parts(inspection)),
+            sides=tuple(phrases.side_tables(inspection, side, ROWS)) if side is not None else (),
+            data=embed(render_compact(inspection)),
+        )
+    )
+    return text + "\n"
+
+
+def _parts(inspection: Inspection) -> Iterator[_Part]:
+    """A page has room: of every table it tells all rows up to `ROWS`."""
+    for model in inspection.models:
+        sheets = tuple(sheet for sheet in inspection.sheets if sheet.path == model.path)
+        rounded = [done for done in inspection.rounded if done.path == model.path]
+        tables = [table for sheet in sheets for table in phrases.sheet_tables(sheet, model)]
+        tables += [replace(phrases.rounded_table(done), legend=phrases.rounded_scale(done)) for done in rounded]
+        if phrases.is_whole(inspection):
+            tables += phrases.tables(model, inspection.by, ROWS, every=True)
+        said = [sentence for done in rounded for sentence in phrases.rounded_sentences(done)]
+        yield _Part(model, sheets, tuple(tables), tuple(said))
+
+
+def _published(inspection: Inspection) -> Inspection:
+    """Names of files without the folders that they lie in."""
+    return replace(
+        inspection,
+        models=tuple(
+            replace(model, path=words.file_name(model.path), calibration=_source(model.calibration))
+            for model in inspection.models
+        ),
+        sheets=tuple(replace(sheet, path=words.file_name(sheet.path)) for sheet in inspection.sheets),
+        rounded=tuple(replace(done, path=words.file_name(done.path)) for done in inspection.rounded),
+    )
+
+
+def _source(calibration: CalibrationSummary | None) -> CalibrationSummary | None:
+    return None if calibration is None else replace(calibration, source=words.file_name(calibration.source))

@@ -1,0 +1,1 @@
+"""The rows of what was read, laid out once for every format: tables for people, documents for programs."""

@@ -1,0 +1,52 @@
+"""How numbers read."""
+
+from __future__ import annotations
+
+import math
+
+from onnxlint_q.report.words.names import name
+
+PERFECT = "perfect match"
+
+
+def number(value: float, digits: int = 1) -> str:
+    """`value` with a fixed number of decimals; never `-0.0`."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def decibel(value: float | None) -> str:
+    """`4.7 dB`; a dash where there is nothing, words where it is not finite."""
+    if value is None or math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return PERFECT if value > 0 else "no signal left"
+    return f"{number(value)} dB"
+
+
+def figure(value: float | None) -> str:
+    """A level in dB for a column whose heading says so."""
+    if value is None or math.isnan(value):
+        return "-"
+    return number(value) if math.isfinite(value) else "exact" if value > 0 else "lost"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """`value` with so many significant digits; a dash where there is nothing."""
+    return "-" if value is None else f"{value + 0.0:.{digits}g}"
+
+
+def percent(fraction: float) -> str:
+    """`0.948` as `94.8 %`, `0.05` as `5 %`."""
+    return f"{number(100 * fraction).removesuffix('.0')} %"
+
+
+def count(amount: int, noun: str, plural: str = "") -> str:
+    """`1 layer`, `2 layers`."""
+    return f"{amount} {noun if amount == 1 else plural or noun + 's'}"
+
+
+def metric(value: object) -> str:
+    """A metric as shown: six significant digits, names bounded."""
+    if isinstance(value, float):
+        return significant(value, 6)
+    return "-" if value is None else name(str(value))

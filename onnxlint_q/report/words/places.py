@@ -1,0 +1,30 @@
+"""How places in a model read."""
+
+from __future__ import annotations
+
+from onnxlint_q.finding import Location
+from onnxlint_q.report.words.names import name
+from onnxlint_q.workflow.results import LayerRow
+
+
+def layer_label(row: LayerRow) -> str:
+    """The name to show for a layer: the node's, else its output's, as in `Location.label`."""
+    return row.node or row.output
+
+
+def place(location: Location, limit: int = 60) -> str:
+    """Where, for people: node, operator, and the output where the node's name does not say it."""
+    text = name(location.label, limit) or "the model"
+    if location.graph != "main":
+        text = f"{text} in {name(location.graph, limit)}"
+    if location.op_type:
+        text = f"{text} ({name(location.op_type, 40)})"
+    if location.node and location.output and location.output != location.node:
+        text = f"{text} → {name(location.output, limit)}"
+    return text
+
+
+def brief_place(location: Location, limit: int) -> str:
+    """Node and operator in about `limit` characters, for lists."""
+    op_type = f" ({name(location.op_type, 20)})" if location.op_type else ""
+    return f"{name(location.label, max(limit - len(op_type), 24)) or 'the model'}{op_type}"

@@ -1,0 +1,198 @@
+"""How the verdict on a scheme reads."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from onnxlint_q.report.words.names import name, shown, visible
+from onnxlint_q.report.words.numbers import PERFECT, count, decibel, number, percent, significant
+from onnxlint_q.workflow.results import (
+    Basis,
+    CalibrationSummary,
+    ModelResult,
+    OutputResult,
+    SchemeResult,
+    Top1,
+    Verdict,
+)
+
+VERDICT_MARK = {Verdict.BREAKS: "✖", Verdict.DEGRADES: "▲", Verdict.SURVIVES: "✔", None: "?"}
+PERFECT_OUTPUT = f"{PERFECT}: the output equals the float model's"
+
+
+def verdict(held: Verdict | None) -> str:
+    """The word for a verdict, also for that there is none."""
+    return held.value if held else "unknown"
+
+
+def marked_verdict(held: Verdict | None) -> str:
+    """`✖ breaks`."""
+    return f"{VERDICT_MARK[held]} {verdict(held)}"
+
+
+def verdicts(model: ModelResult) -> str:
+    """`int8-per-tensor breaks (-4.0 dB, top-1 5.2 %, measured), int8-per-channel …` on one line."""
+    if not model.schemes:
+        return f"no scheme was judged: {visible(model.format)} model"
+    return ", ".join(
+        f"{name(result.scheme, 40)} {verdict(result.verdict)} ({_figures(result)})" for result in model.schemes
+    )
+
+
+def _figures(result: SchemeResult) -> str:
+    missing = missing_sqnr(result)
+    if missing:
+        return shown(missing).rstrip(".")
+    about = "about " if result.uncertainty_db is not None else ""
+    worst = result.worst
+    text = f"{about}{decibel(result.output_sqnr_db if worst is None else worst.sqnr_db)}"
+    if result.agreement is not None:
+        text += f", top-1 {about}{percent(round(result.agreement, 2 if about else 3))}"
+    return f"{text}, {result.basis.value}"
+
+
+def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
+    """What a verdict rests on, in words."""
+    if result.basis is Basis.FORECAST:
+        ran = "the run gave no figure" if result.ran or calibration is not None else "nothing was run"
+        return f"forecast from the file alone, {ran}" if result.verdict else ran
+    ran = f": {visible(result.measured_as)}" if result.measured_as else ""
+    if result.basis is Basis.PROBE:
+        return f"probed by running the model on synthetic inputs{ran}"
+    if calibration is None:
+        return f"measured by running the model{ran}"
+    kind = "synthetic sample" if calibration.synthetic else "sample"
+    if calibration.held_out:
+        return f"measured on {count(calibration.held_out, f'held-out {kind}')}{ran}"
+    same = f"measured on {count(calibration.samples, kind)} that ranges were taken from too, as there are no others"
+    return f"{same}{ran}"
+
+
+def missing_sqnr(result: SchemeResult) -> str | None:
+    """Why a scheme has no finite output SQNR; None where it has one."""
+    value = result.output_sqnr_db
+    if value is not None and math.isfinite(value):
+        return None
+    if value is not None and not math.isnan(value):
+        return PERFECT_OUTPUT if value > 0 else "no signal left at the output"
+    if result.note:
+        return result.note
+    # `VerdictLevels.verdict` calls a missing SQNR a perfect match, and that survives.
+    if result.verdict is Verdict.SURVIVES:
+        return PERFECT_OUTPUT
+    return "not determined"
+
+
+def reason(result: SchemeResult) -> str:
+    """The figures behind a verdict: `-4.0 dB at the output, top-1 agrees with float on 5 % of samples`."""
+    missing = missing_sqnr(result)
+    if missing:
+        return shown(missing).rstrip(".")
+    if result.uncertainty_db is not None:
+        text = f"about {decibel(result.output_sqnr_db)} at the output, give or take {number(result.uncertainty_db)}"
+        about = "about "
+    else:
+        text, about = f"{decibel(result.output_sqnr_db)} at the output", ""
+    judged = [output for output in result.outputs if output.verdict is not None]
+    if len(judged) > 1 and result.worst is not None:
+        return f"worst output {name(result.worst.name, 40)!r}: {output_figures(result.worst)}"
+    if result.agreement is not None:
+        agreed = percent(round(result.agreement, 2 if about else 3))
+        text = f"{text}, top-1 agrees with float on {about}{agreed} of samples{_interval(result.interval)}"
+    return text
+
+
+def brief_reason(result: SchemeResult) -> str:
+    """The same in half a line: `-4.0 dB; top-1 as in float: 5 % (1 to 9 %)`."""
+    missing = missing_sqnr(result)
+    if missing:
+        return shown(missing).rstrip(".")
+    judged = [output for output in result.outputs if output.verdict is not None]
+    worst = result.worst
+    if len(judged) > 1 and worst is not None:
+        figures = PERFECT if worst.sqnr_db is None else decibel(worst.sqnr_db)
+        return f"{figures} at the worst output, {name(worst.name, 24)!r}{_agreed(worst.agreement, worst.interval)}"
+    if result.uncertainty_db is None:
+        return f"{decibel(result.output_sqnr_db)}{_agreed(result.agreement, result.interval)}"
+    about = f"about {number(result.output_sqnr_db or 0.0, 0)} ± {significant(result.uncertainty_db, 2)} dB"
+    return f"{about}{_agreed(result.agreement, result.interval, 'about ')}"
+
+
+def _agreed(agreement: float | None, interval: tuple[float, float] | None, about: str = "") -> str:
+    if agreement is None:
+        return ""
+    sure = "" if interval is None else f" ({100 * interval[0]:.0f} to {100 * interval[1]:.0f} %)"
+    return f"; top-1 as in float: {about}{100 * agreement:.0f} %{sure}"
+
+
+def weakness(result: SchemeResult) -> tuple[str, ...]:
+    """What else is to be known of a verdict at once: the loss on labelled samples, and what weakens the figure."""
+    right = "" if result.top1 is None else accuracy(result.top1)
+    worst = result.worst
+    weaker = shown(worst.note) if outputs(result) and worst is not None else note(result)
+    return tuple(filter(None, (right, weaker)))
+
+
+def grounds(model: ModelResult) -> tuple[str, ...]:
+    """What the verdicts rest on, each sort once."""
+    said: dict[str, list[str]] = {}
+    for result in model.schemes:
+        text = basis(replace(result, measured_as=""), model.calibration)
+        if result.basis is Basis.MEASURED and model.calibration is not None and model.calibration.held_out:
+            text += f"; ranges come from {model.calibration.samples} others"
+        said.setdefault(_capital(text), []).append(name(result.scheme, 40))
+    if len(said) == 1:
+        return tuple(f"{text}." for text in said)
+    return tuple(f"{', '.join(schemes)}: {text[:1].lower()}{text[1:]}." for text, schemes in said.items())
+
+
+def output_figures(output: OutputResult) -> str:
+    """`35.8 dB`, with the agreement where there is one."""
+    text = PERFECT if output.sqnr_db is None else decibel(output.sqnr_db)
+    if output.agreement is not None:
+        text = f"top-1 agrees with float on {percent(round(output.agreement, 3))}{_interval(output.interval)}, {text}"
+    return text
+
+
+def outputs(result: SchemeResult) -> tuple[str, ...]:
+    """What is to be said of outputs where several were run: the note of the worst, a line for each other one."""
+    worst = result.worst
+    if len(result.outputs) < 2 or worst is None:
+        return ()
+    lines = (
+        f"{name(output.name, 40)!r} ({output.holds}) {output.verdict}: {output_figures(output)}"
+        + (f"; {shown(output.note)}" if output.note else "")
+        if output.verdict is not None
+        else f"{name(output.name, 40)!r}: {shown(output.note)}"
+        for output in result.outputs
+        if output is not worst
+    )
+    return (*filter(None, [_capital(shown(worst.note))]), *lines)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    """` (55 to 84 % …)`; empty without one."""
+    return "" if interval is None else f" (95 % interval: {100 * interval[0]:.0f} to {100 * interval[1]:.0f} %)"
+
+
+def accuracy(top1: Top1) -> str:
+    """`top-1 right on 71.9 % of 32 labelled samples, float 75 %: 3.1 % lost (95 % interval: -5 to 11 %)`."""
+    low, high = (f"{round(100 * end) + 0:d}" for end in top1.interval)
+    changed = f"{percent(round(abs(top1.loss), 3))} {'gained' if top1.loss < 0 else 'lost'}"
+    interval = f"{low} to {high} % lost" if top1.loss < 0 else f"{low} to {high} %"
+    return (
+        f"top-1 right on {percent(round(top1.quantised_accuracy, 3))} of {count(top1.rows, 'labelled sample')}, float "
+        f"{percent(round(top1.float_accuracy, 3))}: {changed} (95 % interval: {interval})"
+    )
+
+
+def note(result: SchemeResult) -> str:
+    """What weakens the verdict, where `reason` and `outputs` have not said it already."""
+    if missing_sqnr(result) == result.note or outputs(result):
+        return ""
+    return _capital(shown(result.note))
