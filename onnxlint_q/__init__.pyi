@@ -3,7 +3,8 @@
 # ruff: isort: skip_file
 
 # What a program calls, what it gets, and what can go wrong.
-from .api import compare as compare, lint as lint, render as render
+from .api.calls import compare as compare, inspect as inspect, lint as lint, render as render
+from .workflow.reading.values import InspectedModel as InspectedModel, Inspection as Inspection
 from .analysis.experiment import LayerSqnr as LayerSqnr
 from .execute.data.preprocess import PRESETS as PRESETS, Preprocessing as Preprocessing
 from .judge.verdict import Verdict as Verdict, VerdictLevels as VerdictLevels

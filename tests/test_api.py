@@ -30,6 +30,7 @@ from onnxlint_q import (
     UsageError,
     Verdict,
     compare,
+    inspect,
     lint,
     render,
 )
@@ -225,7 +226,7 @@ def test_what_is_no_data_is_refused(models: Path, data: Any, message: str) -> No
 
 
 def test_more_than_an_archive_may_hold_is_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnxlint_q.api.DEFAULT_LIMITS", Limits(archive_bytes=4000))
+    monkeypatch.setattr("onnxlint_q.api.data.DEFAULT_LIMITS", Limits(archive_bytes=4000))
     with pytest.raises(DataError, match=r"^data: holds more than 0 GB; give fewer samples, or the path of an \.npy"):
         lint(models / GOOD, (np.zeros(10) for _ in itertools.count()), samples=1000)
 
@@ -347,6 +348,34 @@ def test_models_and_data_of_every_form_compare_alike(models: Path, archive: Path
     assert pickle.loads(pickle.dumps(held)).findings == held.findings
 
 
+def test_models_and_data_of_every_form_are_inspected_alike(models: Path, archive: Path, arrays: dict[str, Any]) -> None:
+    stored = inspect(models / FLOAT, models / INT8, archive, samples=SAMPLES)
+    held = inspect(onnx.load(models / FLOAT), (models / INT8).read_bytes(), arrays, samples=SAMPLES)
+    assert [model.path for model in held.models] == ["<model>", "<other model>"]
+    assert [model.qparams for model in held.models] == [model.qparams for model in stored.models]
+    assert held.models[0].activations == stored.models[0].activations != ()
+    assert held.side_by_side is not None and len(pickle.dumps(held)) > 0
+    for form in ("full", "json", "html"):
+        assert "other model" in render(held, form)
+    with pytest.raises(UsageError, match=r"^report format 'sarif': choose from full, json, html"):
+        render(held, "sarif")
+
+
+def test_one_tensor_is_told_and_values_become_codes(models: Path) -> None:
+    known = inspect(models / INT8)
+    worst = next(pair for pair in known.models[0].qparams if pair.kind == "activation")
+    (sheet,) = inspect(models / INT8, tensor=worst.tensor).sheets
+    assert sheet.name == worst.tensor
+    (rounded,) = inspect(models / INT8, tensor=worst.tensor, values=(0.0, 1e9)).rounded
+    zero, largest = rounded.values
+    assert zero.back == 0.0 and largest.saturated and largest.code == 127
+    assert worst.high is not None and largest.back == pytest.approx(worst.high)
+    with pytest.raises(UsageError, match="nowhere"):
+        inspect(models / INT8, tensor="nowhere")
+    with pytest.raises(ModelError, match="no such file"):
+        inspect("nowhere.onnx")
+
+
 def test_what_cannot_be_compared_raises(models: Path, arrays: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="are the same file"):
         compare(models / INT8, models / INT8, arrays)
@@ -430,11 +459,11 @@ def test_what_the_docstrings_show(models: Path, tmp_path: Path, monkeypatch: pyt
     for name, stored in (("model.onnx", BAD), ("float.onnx", FLOAT), ("int8.onnx", INT8)):
         shutil.copy(models / stored, tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    import onnxlint_q.api as module
+    import onnxlint_q.api.calls as module
 
     tried = doctest.testmod(module)
     assert tried.attempted > 6 and not tried.failed
-    assert all(getattr(onnxlint_q, name).__doc__ for name in ("lint", "compare", "render"))
+    assert all(getattr(onnxlint_q, name).__doc__ for name in ("lint", "compare", "inspect", "render"))
 
 
 def test_open_axes_are_given_by_name() -> None:

@@ -55,6 +55,7 @@ class InspectRequest:
         top: rows of a table to show.
         by: the column to sort by; empty for each table's own.
         tensor: tell of this tensor, or of the operator of this name, only; empty for all.
+        fresh: a process apart is a fresh interpreter, never a fork.
         values: values to round at the scale and zero point of that tensor, or of the worst one.
         input_shapes: shapes that inputs are to have, by name; of two files, each takes those of its inputs.
     """
@@ -66,6 +67,7 @@ class InspectRequest:
     tensor: str = ""
     values: tuple[float, ...] = ()
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    fresh: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,23 +80,29 @@ class _File:
     told: InspectedModel
 
 
-def inspect_apart(paths: Sequence[Path], request: InspectRequest, progress: Progress = silent) -> Inspection:
+def inspect_apart(
+    paths: Sequence[Path], request: InspectRequest, progress: Progress = silent, called: Sequence[str] = ()
+) -> Inspection:
     """`inspect` in a process of its own, so that a crash of native code is an error like others.
 
     Raises:
         ModelError, DataError, UsageError: as `inspect`; the first also where the process is ended.
     """
     try:
-        return run_apart(partial(inspect, tuple(paths), request), progress)
+        names = [name or str(path) for path, name in zip(paths, called or [""] * len(paths), strict=True)]
+        task = partial(inspect, tuple(paths), request, called=tuple(called))
+        return run_apart(task, progress, fresh=request.fresh)
     except ChildEndedError as error:
         raise ModelError(
-            f"{' and '.join(map(str, paths))}: could not be inspected: the process that did it {error}; a library or "
+            f"{' and '.join(names)}: could not be inspected: the process that did it {error}; a library or "
             "the system ended it, --debug shows where"
         ) from error
 
 
-def inspect(paths: Sequence[Path], request: InspectRequest, progress: Progress = silent) -> Inspection:
-    """Read one file, or two to tell side by side.
+def inspect(
+    paths: Sequence[Path], request: InspectRequest, progress: Progress = silent, called: Sequence[str] = ()
+) -> Inspection:
+    """Read one file, or two to tell side by side; `called` names those that are no files of the user's.
 
     Raises:
         ModelError: a file cannot be read or trusted, or run.
@@ -103,9 +111,12 @@ def inspect(paths: Sequence[Path], request: InspectRequest, progress: Progress =
     """
     if request.by and request.by not in COLUMNS:
         raise UsageError(f"--by {request.by!r}: choose from {', '.join(COLUMNS)}{did_you_mean(request.by, COLUMNS)}")
+    called = called or [""] * len(paths)
     clock = time.perf_counter()
     progress("reading", 0, 0)
-    taken = [_taken(read_model(path), request, alone=len(paths) == 1) for path in paths]
+    taken = [
+        _taken(read_model(path, name), request, alone=len(paths) == 1) for path, name in zip(paths, called, strict=True)
+    ]
     measured = [measure(model, DEFAULT_SCHEMES) for model, _ in taken]
     read = time.perf_counter()
     if request.tensor and not any(_has(one, request.tensor) for one in measured):

@@ -6,47 +6,34 @@ never the program that asked. Nothing that is given is changed, and what comes b
 
 from __future__ import annotations
 
-import itertools
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
-import onnx
-from google.protobuf.message import EncodeError
+from typing import TypeAlias
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
-from onnxlint_q.errors import DataError, ModelError, UsageError
-from onnxlint_q.execute.data.images import ImageFolder
-from onnxlint_q.execute.data.labels import check_classes
-from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, Preprocessing, preset
-from onnxlint_q.execute.data.source import Source
-from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, ArrayList, ArraySource, open_source
-from onnxlint_q.execute.limits import DEFAULT_LIMITS
+from onnxlint_q.api.data import DataLike, LabelsLike, data_request
+from onnxlint_q.api.models import ModelLike, given_shapes, model_file
+from onnxlint_q.errors import UsageError
+from onnxlint_q.execute.data.preprocess import Preprocessing
+from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
 from onnxlint_q.execute.progress import silent
 from onnxlint_q.judge.config import Overrides
 from onnxlint_q.report.compare import render as render_comparison
 from onnxlint_q.report.formats import Look, ReportFormat
 from onnxlint_q.report.formats import render as render_run
+from onnxlint_q.report.inspect import FORMATS as INSPECTION_FORMATS
+from onnxlint_q.report.inspect import render as render_inspection
 from onnxlint_q.workflow.check import Job, check_one, plan
 from onnxlint_q.workflow.compare import CompareRequest, check_differ, compare_apart
-from onnxlint_q.workflow.record import CheckRequest, DataRequest
+from onnxlint_q.workflow.inspect import InspectRequest, inspect_apart
+from onnxlint_q.workflow.reading.values import Inspection
+from onnxlint_q.workflow.record import CheckRequest
 from onnxlint_q.workflow.results import Comparison, ModelResult, Run
 
-ModelLike: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
-"""A path, the bytes of an .onnx file, or a model in memory, which has to hold its own weights."""
-DataLike: TypeAlias = str | os.PathLike[str] | npt.ArrayLike | Mapping[str, npt.ArrayLike] | Iterable[Any]
-"""A path or `random`, an array of samples, arrays by input name, or something that gives those one after another."""
-LabelsLike: TypeAlias = str | os.PathLike[str] | Sequence[int] | npt.NDArray[Any]
-"""The class of each sample, or a file that holds them."""
 Words: TypeAlias = str | Iterable[str]
-
-_ONE_ARRAY = "data"
 
 
 def lint(
@@ -115,13 +102,13 @@ def lint(
         DefectError: an error of onnxlint-q itself; please report it.
     """
     request = CheckRequest(
-        _data(data, preprocess, samples, observer, trials, measure_layers, labels),
+        data_request(data, preprocess, samples, observer, trials, measure_layers, labels),
         probe,
-        _shapes(input_shapes),
+        given_shapes(input_shapes),
         fresh=True,
     )
     overrides = _overrides(config, select, extend_select, ignore, schemes, fail_on, fail_on_verdict)
-    with _file(model, "<model>") as (path, called):
+    with model_file(model, "<model>") as (path, called):
         return check_one(_job(path, called, overrides), request, progress)
 
 
@@ -175,20 +162,74 @@ def compare(
         PluginError: a rule package is broken.
         DefectError: an error of onnxlint-q itself; please report it.
     """
-    wanted = _data(data, preprocess, samples, DEFAULT_OBSERVER, 0, False, labels)
+    wanted = data_request(data, preprocess, samples, DEFAULT_OBSERVER, 0, False, labels)
     if wanted is None:
         raise UsageError(f"compare runs both models on data; give {DATA}, or arrays")
     overrides = _overrides(config, select, extend_select, ignore, None, fail_on, fail_on_verdict)
-    with _file(float_model, "<float model>") as (reference, called), _file(quantised, "<quantised model>") as other:
+    with (
+        model_file(float_model, "<float model>") as (reference, called),
+        model_file(quantised, "<quantised model>") as other,
+    ):
         check_differ(reference, other[0])
         request = CompareRequest(
-            wanted.source, wanted.samples, wanted.labels, _shapes(input_shapes), fresh=True, called=called
+            wanted.source, wanted.samples, wanted.labels, given_shapes(input_shapes), fresh=True, called=called
         )
         return compare_apart(reference, _job(*other, overrides), request, progress)
 
 
+def inspect(
+    model: ModelLike,
+    other: ModelLike | None = None,
+    data: DataLike | None = None,
+    *,
+    preprocess: str | Preprocessing | None = None,
+    samples: int = DEFAULT_SAMPLES,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    tensor: str = "",
+    values: Iterable[float] = (),
+    progress: Callable[[str, int, int], None] = silent,
+) -> Inspection:
+    """Read the scales, weights and gammas of a model, and with data what its tensors hold; nothing is judged.
+
+    >>> import onnxlint_q
+    >>> read = onnxlint_q.inspect("int8.onnx")
+    >>> read.models[0].qparams[0].kind
+    'activation'
+
+    Args:
+        model: as of `lint`; what is no path is called `<model>`.
+        other: a second one, told beside the first; what is no path is called `<other model>`.
+        data: samples to run, as of `lint`; None tells what stands in the files.
+        preprocess: as of `lint`.
+        samples: how many to run.
+        input_shapes: as of `lint`; of two models, each takes those of its inputs.
+        tensor: tell of this tensor, or of the operator of this name, in `sheets`.
+        values: what these become at the scale and zero point of that tensor, or of the worst activation, in `rounded`.
+        progress: as of `lint`.
+
+    Raises:
+        UsageError: an argument cannot be used, or no file has the tensor.
+        ModelError: a model cannot be read or run.
+        DataError: the samples cannot be read, or do not fit the models.
+        DefectError: an error of onnxlint-q itself; please report it.
+    """
+    wanted = data_request(data, preprocess, samples, DEFAULT_OBSERVER, 0, False, None)
+    request = InspectRequest(
+        source=wanted.source if wanted is not None else None,
+        samples=wanted.samples if wanted is not None else 0,
+        tensor=tensor,
+        values=tuple(values),
+        input_shapes=given_shapes(input_shapes),
+        fresh=True,
+    )
+    with ExitStack() as files:
+        given = [(model, "<model>"), *([(other, "<other model>")] if other is not None else [])]
+        read = [files.enter_context(model_file(*one)) for one in given]
+        return inspect_apart([path for path, _ in read], request, progress, [called for _, called in read])
+
+
 def render(
-    found: ModelResult | Comparison | Iterable[ModelResult],
+    found: ModelResult | Comparison | Inspection | Iterable[ModelResult],
     report_format: str = ReportFormat.FULL.value,
     *,
     width: int = 100,
@@ -201,7 +242,7 @@ def render(
     True
 
     Args:
-        found: what `lint` or `compare` gave, or several of the former.
+        found: what `lint`, `compare` or `inspect` gave, or several of the first.
         report_format: as `--output-format`.
         width: columns of the format `full`.
         colour: with ANSI colours, in the format `full`.
@@ -209,11 +250,14 @@ def render(
     Raises:
         UsageError: there is no such format.
     """
-    if report_format not in set(ReportFormat):
-        raise UsageError(f"report format {report_format!r}: choose from {', '.join(ReportFormat)}")
+    known = INSPECTION_FORMATS if isinstance(found, Inspection) else tuple(ReportFormat)
+    if report_format not in known:
+        raise UsageError(f"report format {report_format!r}: choose from {', '.join(known)}")
     form, look = ReportFormat(report_format), Look(width, colour)
     if isinstance(found, Comparison):
         return render_comparison(found, form, look)
+    if isinstance(found, Inspection):
+        return render_inspection(found, form, look)
     models = (found,) if isinstance(found, ModelResult) else tuple(found)
     return render_run(Run(models), form, look)
 
@@ -245,130 +289,5 @@ def _overrides(
     )
 
 
-def _shapes(given: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:
-    """Shapes by input.
-
-    Raises:
-        UsageError: a length is no whole number above zero.
-    """
-    shapes = {name: tuple(shape) for name, shape in (given or {}).items()}
-    for name, shape in shapes.items():
-        if not all(isinstance(length, (int, np.integer)) and length > 0 for length in shape):
-            raise UsageError(f"input_shapes[{name!r}]: {shape} holds a length that is no whole number above zero")
-    return {name: tuple(map(int, shape)) for name, shape in shapes.items()}
-
-
 def _words(given: Words) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
-
-
-# -- models --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _file(model: ModelLike, called: str) -> Iterator[tuple[Path, str]]:
-    """The file of a model, and what to call it where it has none of its own: it is then written for the time being."""
-    if isinstance(model, str | os.PathLike):
-        yield Path(model), ""
-        return
-    with tempfile.TemporaryDirectory(prefix="onnxlint-q-") as folder:
-        path = Path(folder) / "model.onnx"
-        path.write_bytes(_bytes(model, called))
-        yield path, called
-
-
-def _bytes(model: bytes | onnx.ModelProto, called: str) -> bytes:
-    if isinstance(model, bytes | bytearray | memoryview):
-        return bytes(model)
-    if not isinstance(model, onnx.ModelProto):
-        raise UsageError(f"{called}: a {type(model).__name__} is no model; give a path, bytes, or an onnx.ModelProto")
-    try:
-        stored: bytes = model.SerializeToString(deterministic=True)
-    except (EncodeError, ValueError) as error:
-        raise ModelError(
-            f"{called}: cannot be written as one message ({error}); save it with external data, and give its path"
-        ) from error
-    return stored
-
-
-# -- data ----------------------------------------------------------------------------------------------------------
-
-
-def _data(
-    data: DataLike | None,
-    preprocess: str | Preprocessing | None,
-    samples: int,
-    observer: str,
-    trials: int,
-    measure_layers: bool,
-    labels: LabelsLike | None,
-) -> DataRequest | None:
-    if data is None:
-        said = {"preprocess": preprocess, "trials": trials, "measure_layers": measure_layers}
-        useless = [name for name, value in said.items() if value] + ["labels"] * (labels is not None)
-        if useless:
-            raise UsageError(f"without data, {' and '.join(useless)} would have no effect; give data")
-        return None
-    how = preset(preprocess or DEFAULT_PRESET) if preprocess is None or isinstance(preprocess, str) else preprocess
-    source = _source(data, how, most=max(1, samples * max(2, trials + 1)))
-    if preprocess is not None and not isinstance(source, ImageFolder):
-        raise UsageError(f"preprocess has no effect on {source.name}, which is no folder of images; leave it out")
-    return DataRequest(source, samples, observer, measure_layers, trials, _labels(labels))
-
-
-def _source(data: DataLike, how: Preprocessing, most: int) -> Source:
-    """What gives the samples; of an iterable at most `most` items are read."""
-    if isinstance(data, str | os.PathLike):
-        return open_source(os.fspath(data), how)
-    if isinstance(data, Mapping):
-        return ArraySource("<data>", _bounded([_arrays(data, "data")])[0])
-    if hasattr(data, "__array__"):
-        return ArraySource("<data>", _bounded([_arrays(data, "data")])[0])
-    if not isinstance(data, Iterable):
-        raise DataError(f"data: a {type(data).__name__} holds no samples; give a path, arrays, or what gives them")
-    items = (_arrays(item, f"data, item {number}") for number, item in enumerate(itertools.islice(data, most)))
-    given = _bounded(items)
-    if not given:
-        raise DataError("data: it gave no item; an iterator that was read before is empty, give a new one")
-    return ArrayList("<data>", given)
-
-
-def _arrays(item: object, name: str) -> Mapping[str, npt.NDArray[Any]]:
-    """An item as arrays by input name; one array alone is for whatever input there is."""
-    if isinstance(item, Mapping):
-        if not item or not all(isinstance(key, str) for key in item):
-            raise DataError(f"{name}: give an array for each input name, `{{'input': array}}`")
-        return {key: _array(value, f"{name}, input {key!r}") for key, value in item.items()}
-    return {_ONE_ARRAY: _array(item, name)}
-
-
-def _array(value: object, name: str) -> npt.NDArray[Any]:
-    try:
-        array = np.asarray(value)
-    except Exception as error:  # of whatever library the value is from
-        raise DataError(f"{name}: a {type(value).__name__} cannot be read as an array ({error})") from error
-    if array.dtype.hasobject or array.dtype.kind in "USmM":
-        raise DataError(f"{name}: a {type(value).__name__} is no array of numbers; give a numpy array")
-    return array
-
-
-def _bounded(items: Iterable[Mapping[str, npt.NDArray[Any]]]) -> Sequence[Mapping[str, npt.NDArray[Any]]]:
-    """The items, as long as they fit into what an .npz may hold."""
-    taken, total = [], 0
-    for item in items:
-        total += sum(array.nbytes for array in item.values())
-        if total > DEFAULT_LIMITS.archive_bytes:
-            raise DataError(
-                f"data: holds more than {DEFAULT_LIMITS.archive_bytes / 2**30:.0f} GB; give fewer samples, or the path "
-                "of an .npy or of a folder of .npz, which are read piece by piece"
-            )
-        taken.append(item)
-    return taken
-
-
-def _labels(labels: LabelsLike | None) -> Path | tuple[int, ...] | None:
-    if labels is None:
-        return None
-    if isinstance(labels, str | os.PathLike):
-        return Path(labels)
-    return check_classes("labels", _array(labels, "labels"))

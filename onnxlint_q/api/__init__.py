@@ -1,0 +1,1 @@
+"""CALL: the door for programs."""
