@@ -146,9 +146,9 @@ def test_a_model_that_cannot_be_read_raises(models: Path, broken: Path, tmp_path
 
 def test_a_file_that_ends_its_reader_is_an_error(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "_FRESH", "import os; os.kill(os.getpid(), 11)")
-    with pytest.raises(ModelError, match=r"^<model>: could not be linted: the process that did it was ended by signal"):
+    with pytest.raises(ModelError, match=r"^<model>: could not be linted: the process was ended by signal"):
         lint((models / GOOD).read_bytes())
-    with pytest.raises(ModelError, match=r"^<float model> and .*int8.*: could not be compared: the process that did "):
+    with pytest.raises(ModelError, match=r"^<float model> and .*int8.*: could not be compared: the process was "):
         compare((models / GOOD).read_bytes(), models / "int8.onnx", "random")
 
 
@@ -245,7 +245,7 @@ def test_labels_are_classes_or_a_file_of_them(models: Path, arrays: dict[str, An
     first = results[0].scheme("int8-per-channel").top1
     assert first is not None
     assert all(result.scheme("int8-per-channel").top1 == first for result in results)
-    with pytest.raises(DataError, match=r"^labels: sample 1 has class -1; classes begin at 0$"):
+    with pytest.raises(DataError, match=r"^labels: sample 1 has class -1; count classes from 0$"):
         lint(models / GOOD, arrays, labels=[0, -1])
     with pytest.raises(UsageError, match=r"^labels none\.npy: there is no such file"):
         lint(models / GOOD, arrays, labels="none.npy")

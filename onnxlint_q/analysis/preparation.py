@@ -30,11 +30,11 @@ def _differences(measured: Measured, scheme: Scheme) -> Iterator[str]:
     model = measured.model
     norms = [node for node in model.nodes_of("BatchNormalization") if node.graph == ROOT]
     if norms:
-        yield f"it folds {_count(len(norms), 'BatchNormalization')}, where it can"
+        yield f"up to {_count(len(norms), 'BatchNormalization')} fold in quant_pre_process"
     layers = [layer.folded.layer for layer in measured.layers if layer.folded.layer.node.graph == ROOT]
     computed = [layer for layer in layers if model.constants.initializer(layer.weight) is None]
     if computed and scheme.per_channel:
-        yield f"it computes {_count(len(computed), 'weight')} that are behind nodes"
+        yield f"{_count(len(computed), 'weight')} made by other nodes become constants in quant_pre_process"
     inside = [
         node
         for node in model.nodes
@@ -44,7 +44,7 @@ def _differences(measured: Measured, scheme: Scheme) -> Iterator[str]:
     ]
     if inside:
         kinds = " or ".join(sorted({node.op_type for node in inside}))
-        yield f"quantize_static takes away {_count(len(inside), kinds)} whose result a subgraph reads"
+        yield f"{_count(len(inside), kinds)} read by a subgraph are removed by quantize_static"
 
 
 def _count(number: int, noun: str) -> str:

@@ -57,14 +57,14 @@ def _check_is_no_command(word: str) -> None:
     """Raise UsageError for a word that looks like a mistyped command rather than like a model."""
     meant = did_you_mean(word, COMMANDS)
     if meant and not word.startswith("-") and not word.lower().endswith(".onnx") and not Path(word).exists():
-        raise UsageError(f"no such command: {word!r}{meant}; a model is a path that exists")
+        raise UsageError(f"{word!r}: no such command, and no such file{meant}")
 
 
 app = typer.Typer(
     cls=_Commands,
     name="onnxlint-q",
-    help="Says before you ship whether an ONNX model survives INT8, where it breaks, why, and what to do; "
-    "then proves it by running the model. `onnxlint-q model.onnx` is short for `onnxlint-q check model.onnx`.",
+    help="Tells whether an ONNX model survives INT8, where it breaks, why, and what to do. With data it measures "
+    "what it says. `onnxlint-q model.onnx` is short for `onnxlint-q check model.onnx`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -82,7 +82,7 @@ def _show_version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave."),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
     """Options of the program itself."""

@@ -27,10 +27,10 @@ from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, MOST_SAMPLES
 
 
 def check(
-    models: Annotated[list[str], typer.Argument(help="ONNX files, or folders that are searched for them.")],
+    models: Annotated[list[str], typer.Argument(help="ONNX files, or folders to search for them.")],
     calibrate: Annotated[
         str | None,
-        typer.Option(help=f"Test the findings on data: {DATA}."),
+        typer.Option(help=f"Run the model on this data: {DATA}."),
     ] = None,
     labels: shared.Labels = None,
     preprocess: shared.Preprocess = None,
@@ -47,15 +47,14 @@ def check(
         typer.Option(
             min=1,
             max=MOST_SAMPLES,
-            help="How many samples to take ranges from, and as many others for the verdict; "
+            help="Number of samples to take ranges from, and as many others for the verdict; "
             f"{DEFAULT_SAMPLES} by default.",
         ),
     ] = None,
     observer: Annotated[
         str | None,
         typer.Option(
-            help=f"How ranges of activations are taken from the data: {one_of(OBSERVERS)}; "
-            f"{DEFAULT_OBSERVER} by default."
+            help=f"How to take activation ranges from the data: {one_of(OBSERVERS)}; {DEFAULT_OBSERVER} by default."
         ),
     ] = None,
     trials: Annotated[
@@ -63,20 +62,20 @@ def check(
         typer.Option(
             min=0,
             max=100,
-            help="Calibrate again on so many disjoint subsets: spread, observers compared, effect of more samples.",
+            help="Calibrate on so many subsets: shows the spread, compares observers, tells if more samples help.",
         ),
     ] = None,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Without data: run the model on synthetic inputs, layer by layer.")
+        bool, typer.Option("--probe", help="Without data: run the model on synthetic inputs and measure each layer.")
     ] = False,
     measure: Annotated[
         list[str] | None,
-        typer.Option(help="`layers`: with --calibrate, quantise every layer alone, its weight, its result and both."),
+        typer.Option(help="`layers`: with --calibrate, quantise each layer alone: its weight, its result, and both."),
     ] = None,
     scheme: Annotated[
         str | None,
         typer.Option(
-            help=f"Schemes to judge, with commas between, or `all`: {', '.join(SCHEMES)}. By default those of the "
+            help=f"Schemes to judge, separated by commas, or `all`: {', '.join(SCHEMES)}. By default those of the "
             f"configuration, else {' and '.join(scheme.name for scheme in DEFAULT_SCHEMES)}."
         ),
     ] = None,
@@ -93,7 +92,7 @@ def check(
     verbose: shared.Verbose = False,
     debug: shared.Debug = False,
 ) -> None:
-    """Lint models: exit 1 if a finding or a verdict fails them, 2 if there is no trustworthy answer."""
+    """Lint models. Exits with 1 if a finding or a verdict fails a model, with 2 if there is no trustworthy answer."""
     debug = debugging(debug)
     with errors_as_one_line(debug):
         from onnxlint_q.cli.requests import (

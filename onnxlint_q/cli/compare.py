@@ -26,9 +26,9 @@ from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
 def compare(
     float_model: Annotated[Path, typer.Argument(metavar="FLOAT", help="The float model.", show_default=False)],
     quantised: Annotated[
-        Path, typer.Argument(metavar="QUANTISED", help="A model that was quantised from it.", show_default=False)
+        Path, typer.Argument(metavar="QUANTISED", help="The model quantised from it.", show_default=False)
     ],
-    calibrate: Annotated[str, typer.Option(help=f"Samples to run: {DATA}.")],
+    calibrate: Annotated[str, typer.Option(help=f"Run both models on this data: {DATA}.")],
     labels: shared.Labels = None,
     preprocess: shared.Preprocess = None,
     mean: shared.Mean = None,

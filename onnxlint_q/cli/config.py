@@ -11,11 +11,11 @@ from onnxlint_q.cli.streams import errors_as_one_line, say
 
 
 def config(
-    model: Annotated[Path, typer.Argument(help="The configuration that applies to this path.")] = Path(),
+    model: Annotated[Path, typer.Argument(help="Show the configuration for this path.")] = Path(),
     show: Annotated[  # printing is all that the command does
-        bool, typer.Option("--show", help="Print the settings with what they come from; it does so in any case.")
+        bool, typer.Option("--show", help="Print the settings and where they come from. This is the default.")
     ] = True,
-    config: Annotated[Path | None, typer.Option(help="This file instead.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Use this configuration file.")] = None,
 ) -> None:
     """Show the configuration that applies to a model."""
     with errors_as_one_line():

@@ -24,44 +24,45 @@ def one_of(words: Iterable[str]) -> str:
 
 Labels = Annotated[
     Path | None,
-    typer.Option(help="Classes of the samples: lines of `file name, class index`, or an .npy of integers."),
+    typer.Option(help="True classes of the samples: lines of `file name, class index`, or an .npy of integers."),
 ]
 Preprocess = Annotated[
     str | None, typer.Option(help=f"Preprocessing of images: {one_of(PRESETS)}; {DEFAULT_PRESET} by default.")
 ]
-Mean = Annotated[str | None, typer.Option(help="Mean to subtract after scaling: one value, or one a channel.")]
-Std = Annotated[str | None, typer.Option(help="Standard deviation to divide by: one value, or one a channel.")]
-Scale = Annotated[float | None, typer.Option(help="Factor on the pixels 0-255, before the mean.")]
+Mean = Annotated[str | None, typer.Option(help="Mean to subtract after scaling: one value, or one per channel.")]
+Std = Annotated[str | None, typer.Option(help="Standard deviation to divide by: one value, or one per channel.")]
+Scale = Annotated[float | None, typer.Option(help="Factor on the pixels 0–255, before the mean is subtracted.")]
 ChannelOrder = Annotated[str | None, typer.Option(help=f"{one_of(CHANNEL_ORDERS)}.")]
-Resize = Annotated[str | None, typer.Option(help="Pixels of the short side, or HEIGHTxWIDTH, before the centre crop.")]
+Resize = Annotated[
+    str | None, typer.Option(help="Size before the centre crop: pixels of the short side, or HEIGHTxWIDTH.")
+]
 Crop = Annotated[str | None, typer.Option(help="Centre crop: pixels, or HEIGHTxWIDTH.")]
-Layout = Annotated[str | None, typer.Option(help=f"{one_of(LAYOUTS)}; seen from the input's shape by default.")]
+Layout = Annotated[str | None, typer.Option(help=f"{one_of(LAYOUTS)}; by default taken from the shape of the input.")]
 InputShape = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=1,3,320,320", help="Shape of an input whose axes the file leaves open; can be repeated."
     ),
 ]
-Select = Annotated[list[str] | None, typer.Option(help="Rules to run instead of all: codes, prefixes, names.")]
-ExtendSelect = Annotated[list[str] | None, typer.Option(help="Rules to run as well.")]
-Ignore = Annotated[list[str] | None, typer.Option(help="Rules not to run.")]
+Select = Annotated[list[str] | None, typer.Option(help="Run only these rules: codes, prefixes of codes, or names.")]
+ExtendSelect = Annotated[list[str] | None, typer.Option(help="Run these rules, too.")]
+Ignore = Annotated[list[str] | None, typer.Option(help="Do not run these rules.")]
 FailOn = Annotated[
     str | None,
     typer.Option(
-        help=f"Lowest severity that makes the exit code 1: {one_of([*Severity, 'none'])}; {Severity.WARNING} by "
-        "default."
+        help=f"Exit with 1 from this severity on: {one_of([*Severity, 'none'])}; {Severity.WARNING} by default."
     ),
 ]
 FailOnVerdict = Annotated[
     str | None,
     typer.Option(
-        help="Best verdict of a judged scheme that makes the exit code 1: "
+        help="Exit with 1 if a scheme gets this verdict or a worse one: "
         f"{one_of([Verdict.BREAKS, Verdict.DEGRADES, 'none'])}; {Verdict.BREAKS} by default."
     ),
 ]
-ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever was found.")]
-ConfigFile = Annotated[Path | None, typer.Option(help="Configuration file, instead of the one that is found.")]
-NoConfig = Annotated[bool, typer.Option("--no-config", help="Look for no configuration file.")]
+ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 even if something was found.")]
+ConfigFile = Annotated[Path | None, typer.Option(help="Use this configuration file.")]
+NoConfig = Annotated[bool, typer.Option("--no-config", help="Use no configuration file.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show every place, table and note, not the first screen alone.")
 ]
@@ -69,13 +70,15 @@ Debug = Annotated[
     bool,
     typer.Option(
         "--debug",
-        help="Say on stderr why rules did not fire, and show the traceback of what should not happen; "
+        help="Print to stderr why rules did not fire, and tracebacks of internal errors; "
         f"{DEBUG_VARIABLE}=1 does the same.",
     ),
 ]
-Samples = Annotated[int, typer.Option(min=1, max=MOST_SAMPLES, help="How many samples to take.")]
+Samples = Annotated[int, typer.Option(min=1, max=MOST_SAMPLES, help="Number of samples.")]
 OutputFormat = Annotated[
     list[str] | None,
-    typer.Option(help=f"{one_of(ReportFormat)}, with =FILE to write a file; can be repeated."),
+    typer.Option(help=f"{one_of(ReportFormat)}, with =FILE to write a file. Can be repeated."),
 ]
-Html = Annotated[str | None, typer.Option(metavar="FILE", help="Write the HTML report; same as html=FILE.")]
+Html = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Write the HTML report; short for --output-format html=FILE.")
+]

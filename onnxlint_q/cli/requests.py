@@ -67,7 +67,7 @@ def parse_data(
     )
     words = split_words(measure)
     if any(word != "layers" for word in words):
-        raise UsageError(f"--measure {','.join(words)}: it can be `layers`")
+        raise UsageError(f"--measure {','.join(words)}: choose `layers`")
     if calibrate is None:
         said = {
             "samples": samples,
@@ -78,14 +78,14 @@ def parse_data(
         }
         useless = [*images.given, *(_option(name) for name, value in said.items() if value is not None)]
         if useless:
-            instead = ", or use --probe without data" if "--measure" in useless else ""
-            raise UsageError(f"{_have(useless)} no effect without data; name it with --calibrate{instead}")
+            instead = ", or give --probe" if "--measure" in useless else ""
+            raise UsageError(f"{_have(useless)} no effect without data; give it with --calibrate{instead}")
         return None
     source = open_source(calibrate, how)
     if images.given and not isinstance(source, ImageFolder):
         raise UsageError(
-            f"{_have(images.given)} no effect on --calibrate {calibrate}, which is no folder of images; leave out what "
-            "is for images"
+            f"{_have(images.given)} no effect on --calibrate {calibrate}, which is no folder of images; leave out the "
+            "options for images"
         )
     return DataRequest(
         source, samples or DEFAULT_SAMPLES, observer or DEFAULT_OBSERVER, bool(words), trials or 0, labels
@@ -128,7 +128,7 @@ def parse_overrides(
         UsageError: two options contradict each other.
     """
     if config is not None and no_config:
-        raise UsageError("--config and --no-config contradict each other")
+        raise UsageError("--config and --no-config contradict each other; leave one out")
     return Overrides(
         file=config,
         search=not no_config,
@@ -215,7 +215,7 @@ def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterabl
         check_writable(destination)
         target = os.path.realpath(destination)
         if target in taken:
-            raise UsageError(f"two reports want the file {destination}; name another file for one of them")
+            raise UsageError(f"two reports go to the file {destination}; name another file for one of them")
         what = next((what for source in sources if (what := _lost(source, target))), None)
         if what is not None:
             raise UsageError(f"the report {destination} would replace a file of this run, {what}; name another file")
@@ -294,12 +294,12 @@ def find_models(names: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for name in names:
         if not name:
-            raise UsageError("an empty name is no model; pass an .onnx file or a folder of them")
+            raise UsageError("a model name is empty; pass an .onnx file or a folder of them")
         path = Path(name)
         if path.is_dir():
             inside = sorted(entry for entry in path.rglob("*.onnx") if entry.is_file())
             if not inside:
-                raise UsageError(f"{path}: holds no .onnx files")
+                raise UsageError(f"{path}: holds no .onnx files; pass a folder that does")
             found.extend(inside)
         else:
             found.append(path)

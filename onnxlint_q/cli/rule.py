@@ -12,11 +12,14 @@ from onnxlint_q.errors import UsageError
 
 def rule(
     code: Annotated[
-        str | None, typer.Argument(help="Code or name of a rule, or the first letters of codes, in any case.")
+        str | None,
+        typer.Argument(
+            help="Code or name of a rule, or the first letters of codes. Upper and lower case are the same."
+        ),
     ] = None,
-    all_rules: Annotated[bool, typer.Option("--all", help="List every rule; so does no code at all.")] = False,
+    all_rules: Annotated[bool, typer.Option("--all", help="List all rules. So does no code at all.")] = False,
 ) -> None:
-    """Explain a rule, or list a family of them, or all."""
+    """Explain a rule, or list a family of rules, or all."""
     with errors_as_one_line():
         from onnxlint_q.judge.explain import explain, listing
         from onnxlint_q.judge.registry import load_rules

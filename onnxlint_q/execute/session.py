@@ -95,7 +95,7 @@ class Session:
 
 def too_long(seconds: float) -> NotRunnableError:
     """What is raised for a sample that takes longer."""
-    return NotRunnableError(f"one sample took longer than {seconds:g} seconds and was stopped")
+    return NotRunnableError(f"one sample took longer than {seconds:g} seconds, so the run was stopped")
 
 
 class _Native:
@@ -165,7 +165,7 @@ def _one_line(error: Exception) -> str:
     place = re.search(r"\S+\.(?:cc|cpp|h|hpp):\d+ [^(]*", text)
     if place is not None:
         text = text[: place.start()] + _after_parentheses(text[place.end() :])
-    text = text.strip() or f"it gives no reason ({type(error).__name__})"
+    text = text.strip() or f"no reason given ({type(error).__name__})"
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 

@@ -45,32 +45,32 @@ RULE_CRASHED = OwnFinding(
     "QX001",
     "rule-crashed",
     "A rule failed on this model.",
-    "The answer is incomplete and the exit code is 2. Run with `--ignore` and the code of that rule to go on\n"
-    "without it, and report the failure to whoever made the rule.",
+    "The answer is incomplete, so the exit code is 2. To go on without the rule, run with `--ignore` and its code.\n"
+    "Report the failure to the authors of the rule.",
 )
 RUN_FAILED = OwnFinding(
     "QX002",
     "run-failed",
-    "A run on data was asked for and did not happen.",
-    "The model could not be run on the data of `--calibrate`, or a part of the run that `--measure` or `--trials`\n"
-    "asked for could not be made; the message holds the reason. Findings and verdicts then rest on the file alone,\n"
-    "so the exit code is 1. Run the model in ONNX Runtime with the same inputs to see the whole message; a model\n"
-    "that checks its inputs needs real ones instead of `--calibrate random`.",
+    "A run on data was requested and failed.",
+    "The model could not be run on the data of `--calibrate`, or a part of the run failed that `--measure` or\n"
+    "`--trials` asked for. The message holds the reason. Findings and verdicts then use the remaining evidence, and\n"
+    "the exit code is 1. Run the model in ONNX Runtime with the same inputs to see the whole message. A model that\n"
+    "checks its inputs needs real ones instead of `--calibrate random`.",
 )
 PROBE_FAILED = OwnFinding(
     "QX003",
     "probe-failed",
-    "A probe was asked for and did not happen.",
-    "The model could not be run on synthetic inputs, or there is nothing to probe because it is quantised already;\n"
-    "the message holds the reason. The exit code is 1. Give real inputs with `--calibrate`, or leave out `--probe`.",
+    "A probe was requested and failed.",
+    "The model could not be run on synthetic inputs, or it is quantised already. The message holds the reason.\n"
+    "Verdicts use the remaining evidence, and the exit code is 1. Give real inputs with `--calibrate`, or leave out\n"
+    "`--probe`.",
 )
 DATA_UNUSABLE = OwnFinding(
     "QX004",
     "data-unusable",
     "The calibration data cannot be read or does not fit the model.",
-    "The message names the file or the input and what is wrong with it. What the model's file alone tells was judged\n"
-    "all the same; what the message says was not tested on data, and the exit code is 1. Mend the data, or leave out\n"
-    "`--calibrate`.",
+    "The message names the file or the input, and what is wrong with it. Findings and verdicts then rest on the model\n"
+    "file alone, and the exit code is 1. Fix the data, or leave out `--calibrate`.",
 )
 
 OWN_FINDINGS = (RULE_CRASHED, RUN_FAILED, PROBE_FAILED, DATA_UNUSABLE)

@@ -80,10 +80,10 @@ def _register(taken: dict[str, RegisteredRule], entry: RegisteredRule) -> None:
         raise PluginError(f"rule {rule.__qualname__} of {entry.source} has no {', '.join(missing)}")
     if not _CODE.fullmatch(rule.code) or not _NAME.fullmatch(rule.name):
         raise PluginError(
-            f"rule {rule.__qualname__} of {entry.source}: code {rule.code!r} or name {rule.name!r} is malformed"
+            f"rule {rule.__qualname__} of {entry.source}: code {rule.code!r} or name {rule.name!r} is not valid"
         )
     for key in (rule.code, rule.name):
         other = taken.get(key)
         if other is not None:
-            raise PluginError(f"{key} of {entry.source} is taken by {other.rule.__qualname__} of {other.source}")
+            raise PluginError(f"{key} of {entry.source} is already used by {other.rule.__qualname__} of {other.source}")
         taken[key] = entry

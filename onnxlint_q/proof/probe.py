@@ -83,8 +83,8 @@ def probe(bench: Workbench, progress: Progress = silent, seconds: float = PROBE_
     notes: list[str] = []
     errors: dict[Experiment, OutputError] = {}
     if _is_empty(bench, outputs):
-        note = "the outputs are empty on synthetic inputs: layers are compared at the input of the final "
-        notes.append(f"{note}{' and '.join(_score_functions(bench))}, schemes are not judged")
+        note = "synthetic inputs leave the outputs empty, so layers are compared at the input of the final "
+        notes.append(f"{note}{' and '.join(_score_functions(bench))}; schemes are not judged")
         before = _before_scores(bench.float_model)
         names = (value.name for value in before.proto.graph.output)
         bench = replace(bench, float_model=before, outputs=tuple(map(Output, names)))
@@ -139,9 +139,7 @@ def _cut_short(
     """What the time did not reach."""
     left = {key for experiment in layers if experiment not in errors for key in experiment.weights}
     every = {key for experiment in layers for key in experiment.weights}
-    about = (
-        f"all would have taken about {allowance.estimate:.0f} s" if allowance.estimate is not None else "it was slow"
-    )
+    about = f"all would take about {allowance.estimate:.0f} s" if allowance.estimate is not None else "it was slow"
     reason = f"{about}, and the limit is {seconds:g} s"
     yield from _on_fewer("layers", errors, samples, reason)
     if left:

@@ -73,7 +73,7 @@ def run_trials(
     size = samples if available is None else min(samples, available // (count + 1))
     if size < 1:
         raise DataError(
-            f"{source.name}: holds {available} samples, {count} trials need at least {count + 1}; lower --trials"
+            f"{source.name}: holds {available} samples, but {count} trials need at least {count + 1}; lower --trials"
         )
     parts = _part_sizes(size)
     order = np.random.default_rng(_SEED).permutation((count + 1) * size if available is None else available)
@@ -206,8 +206,8 @@ def hopeless(figures: Sequence[TrialFigure], breaks_db: float) -> str:
     if best_db >= breaks_db:
         return ""
     return (
-        f"{best.scheme}: breaks with every observer, {best_db:.1f} dB with {best.observer} at best; the ranges are not "
-        "what is wrong."
+        f"{best.scheme}: breaks with every observer, at best {best_db:.1f} dB with {best.observer}; the ranges are not "
+        "the problem."
     )
 
 
@@ -236,14 +236,14 @@ def more_samples(scheme: str, decibels: Sequence[Sequence[float | None]], sample
     if len(gains) < 2:
         return ""
     gain, error = float(np.mean(gains)), float(np.std(gains, ddof=1) / math.sqrt(len(gains)))
-    change = f"{abs(gain):.1f} dB from half as many to {samples} samples"
+    change, doubling = f"{abs(gain):.1f} dB", f"{scheme}: doubling to {samples} samples"
     if abs(gain) <= _NOTICED_DB:
-        return f"{scheme}: {change} is no change that counts; more samples would not help."
+        return f"{doubling} changed {change}; more samples would not help."
     if abs(gain) <= 2 * error:
         return (
-            f"{scheme}: {'up' if gain > 0 else 'down'} {change}, which is less than the subsets differ; more --trials "
+            f"{doubling} {'gained' if gain > 0 else 'lost'} {change}, less than the subsets differ; more --trials "
             "would tell whether more samples help."
         )
     if gain > 0:
-        return f"{scheme}: it still gained {change}; more samples would help."
-    return f"{scheme}: it lost {change}: ranges widen with every outlier; more samples would not help, clipping may."
+        return f"{doubling} gained {change}; more samples would help."
+    return f"{doubling} lost {change} to outliers; more samples would not help, clipping may."

@@ -35,12 +35,12 @@ from onnxlint_q.workflow.tensors import tensor_rows, unexplained
 from onnxlint_q.workflow.verdicts import finite, is_figure, judge_of, scheme_result
 
 _REMEDIES: Mapping[OwnFinding, str] = {
-    RUN_FAILED: "Run the model in ONNX Runtime on the same inputs to see the whole message, and mend what it names.",
+    RUN_FAILED: "Run the model in ONNX Runtime on the same inputs to see the whole message. Then fix what it names.",
     PROBE_FAILED: "Give real inputs with --calibrate, or leave out --probe.",
-    DATA_UNUSABLE: "Mend what the message names, or leave out {option}.",
+    DATA_UNUSABLE: "Fix what the message names, or leave out {option}.",
 }
 _RANDOM_FAILED = (
-    "If ONNX Runtime runs the model on inputs of your own, give those with --calibrate; if it does not, mend what the "
+    "If ONNX Runtime runs the model on inputs of your own, give those with --calibrate. If it does not, fix what the "
     "message names."
 )
 
@@ -90,7 +90,7 @@ def _not_run(record: Record, missing: NotRun) -> Finding:
     data = record.request.data
     remedy = _REMEDIES[missing.kind].format(option=missing.option)
     if missing.reason == QUANTISED_ALREADY:
-        remedy = f"Leave out {missing.option}; `onnxlint-q compare` measures a quantised model beside its float one."
+        remedy = f"Leave out {missing.option}. `onnxlint-q compare` measures a quantised model beside its float one."
     elif missing.kind is RUN_FAILED and data is not None and data.source.synthetic:
         remedy = _RANDOM_FAILED
     return missing.kind.finding(missing.option, f"{missing.what}: {missing.reason.rstrip('.')}.", remedy)
@@ -206,15 +206,15 @@ def _notes(record: Record) -> Iterator[str]:
     yield from notes_on(record.inputs)
     if facts.coded:
         yield (
-            f"the model is an integer graph: its {facts.coded} layers compute with codes whose scales are not in the "
-            "file, so they are not listed and schemes are not judged; lint the float model that it was made from"
+            f"this is an integer graph: its {facts.coded} layers compute with codes whose scales are not in the file, "
+            "so nothing is judged; lint the float model that it was made from"
         )
     elif facts.format is not Format.FLOAT:
-        yield f"the model is quantised already ({facts.format}): its own parameters are checked, schemes are not judged"
+        yield f"the model is quantised already ({facts.format}): its own scales are checked, schemes are not judged"
     if facts.observations is not None and facts.observations.non_finite:
         bad = facts.observations.non_finite
         names = ", ".join(map(repr, bad[:4])) + (", …" if len(bad) > 4 else "")
-        yield f"NaN or infinity while calibrating in {len(bad)} tensor{'s' * (len(bad) > 1)}: {names}"
+        yield f"on the data {len(bad)} tensor{'s hold' if len(bad) > 1 else ' holds'} NaN or infinity: {names}"
     if record.bench is not None:
         for output, front in facts.fronts.items():
             step = f"the {front.node.op_type} {front.node.label!r}"

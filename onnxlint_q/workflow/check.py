@@ -61,7 +61,7 @@ def plan(paths: Sequence[Path], overrides: Overrides) -> tuple[Job, ...]:
     jobs = tuple(Job(path, config, config.build(known)) for path, config in zip(paths, configs, strict=True))
     for job in jobs:
         if not job.rules:
-            raise UsageError(f"{job.path}: no rule is left to run, all of those selected are ignored; keep one")
+            raise UsageError(f"{job.path}: all selected rules are ignored, so none is left to run; keep one")
     return jobs
 
 
@@ -131,11 +131,11 @@ def _apart(
             if not isinstance(outcome, ChildEndedError):
                 yield outcome
             elif request.runs:
-                yield from _apart([job], replace(request, ended=f"the process that did it {outcome}"), progress)
+                yield from _apart([job], replace(request, ended=f"the process {outcome}"), progress)
             else:
                 yield ModelError(
-                    f"{job.name}: could not be linted: the process that did it {outcome}; a library or the system "
-                    "ended it, --debug shows where"
+                    f"{job.name}: could not be linted: the process {outcome}; a library or the system ended it, and "
+                    "--debug shows where"
                 )
 
 

@@ -72,8 +72,8 @@ def compare_apart(reference: Path, quantized: Job, request: CompareRequest, prog
         return run_apart(partial(compare, reference, quantized, request), progress, fresh=request.fresh)
     except ChildEndedError as error:
         raise ModelError(
-            f"{request.called or reference} and {quantized.name}: could not be compared: the process that did it "
-            f"{error}; a library or the system ended it, --debug shows where"
+            f"{request.called or reference} and {quantized.name}: could not be compared: the process {error}; "
+            "a library or the system ended it, and --debug shows where"
         ) from error
 
 
@@ -182,13 +182,13 @@ def _check_order(ours: Facts, theirs: Facts) -> None:
     reference, quantized = ours.model.name, theirs.model.name
     if not ours.is_float:
         raise UsageError(
-            f"{reference} is quantised ({ours.format}) and {quantized} is float: the float model comes first, "
+            f"{reference} is quantised ({ours.format}) and {quantized} is float; name the float model first: "
             "`compare FLOAT QUANTISED`"
         )
     check_loads(theirs.model)
     raise UsageError(
-        f"{quantized} is not quantised as far as can be seen (no QDQ pair, no QOperator, nothing dynamic), so there is "
-        f"nothing to compare; name the file that was made from {reference} by quantising it"
+        f"{quantized} is not quantised as far as can be seen: no QDQ pair, no QOperator, nothing dynamic; name the "
+        f"file that was quantised from {reference}"
     )
 
 
@@ -222,19 +222,19 @@ def _label(operation: Operation) -> str:
 
 def _notes(ours: Facts, pairing: Pairing, errors: PairErrors, labels: Sequence[int] | None) -> Iterator[str]:
     if not ours.is_float:
-        yield f"the first file is quantised itself ({ours.format}), so errors are differences from that"
+        yield f"the first file is quantised too ({ours.format}): errors are differences from it"
     if any(a.name != b.name for a, b in pairing.inputs):
-        yield "the inputs have different names and were paired by their position"
+        yield "the input names differ, so inputs were paired by position"
     outputs = len(ours.model.outputs)
     if errors.outputs < outputs:
-        yield f"{outputs - errors.outputs} of {outputs} outputs of the float model have no partner"
+        yield f"{outputs - errors.outputs} of {outputs} outputs of the float model have no counterpart"
     if not errors.output.has_signal:
         yield (
-            "no error could be measured at the output: it is zero, not finite, not a float, or of another shape in the "
-            "other file"
+            "no error could be measured at the output: it is zero, not finite, not a float, or has another shape in "
+            "the other file"
         )
     if pairing.contradictions:
-        yield f"{pairing.contradictions} times two ways through the graphs led to different partners; the first holds"
+        yield f"for {pairing.contradictions} tensors two counterparts were found; the first one counts"
     if labels is not None and errors.classifier is None:
         yield NO_CLASSES
 

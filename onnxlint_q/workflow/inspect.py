@@ -94,8 +94,8 @@ def inspect_apart(
         return run_apart(task, progress, fresh=request.fresh)
     except ChildEndedError as error:
         raise ModelError(
-            f"{' and '.join(names)}: could not be inspected: the process that did it {error}; a library or "
-            "the system ended it, --debug shows where"
+            f"{' and '.join(names)}: could not be inspected: the process {error}; a library or the "
+            "system ended it, and --debug shows where"
         ) from error
 
 

@@ -90,6 +90,6 @@ def documented(findings: Iterable[Finding], rules: Sequence[Rule], config: Confi
 def _crash(rule: Rule, error: Exception) -> Finding:
     return RULE_CRASHED.finding(
         rule.code,
-        f"rule {rule.code} {rule.name} failed: {type(error).__name__}: {error}",
-        f"report it with the model, and run with --ignore {rule.code} until it is mended",
+        f"Rule {rule.code} {rule.name} failed: {type(error).__name__}: {error}",
+        f"Run with --ignore {rule.code} to go on without this rule. Report the failure with the model.",
     )

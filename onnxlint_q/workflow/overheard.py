@@ -42,7 +42,7 @@ def given_way(findings: Sequence[Finding], alone: Sequence[Finding]) -> Iterator
     for finding in findings:
         if (finding.code, finding.location, finding.claim) not in stay:
             place = _place(finding.location)
-            yield f"{finding.code} {finding.name}: not at {place}: another rule that knows better speaks of the tensor"
+            yield f"{finding.code} {finding.name}: not at {place}: another rule reports this tensor better"
 
 
 def trace_of(what: str, error: Exception) -> Iterator[str]:
@@ -54,9 +54,9 @@ def trace_of(what: str, error: Exception) -> Iterator[str]:
 def _why_nothing(rule: Rule, facts: Facts) -> str:
     """Why a rule said nothing at all, as far as can be seen from outside."""
     if rule.needs_comparison and facts.comparison is None:
-        return "it looks at two files, and only `compare` gives it those"
+        return "it needs two files, and only `compare` has those"
     if rule.needs_calibration and facts.data is None and facts.observations is None:
-        return "it looks at calibration data, and there is none; give it with --calibrate"
+        return "it needs calibration data, and there is none; give it with --calibrate"
     return f"it found nothing in this {facts.format} model"
 
 

@@ -37,8 +37,8 @@ from onnxlint_q.workflow.overheard import trace_of, unheard
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, DataRequest, NotRun, Record
 from onnxlint_q.workflow.verdicts import is_lost, judge_of
 
-NO_CLASSES = "labels were given, but the model has no one output that holds class scores, as far as the graph tells"
-NO_ACCURACY = "How often the model is right was not measured"
+NO_CLASSES = "labels need exactly one output with class scores, and the model has no such output"
+NO_ACCURACY = "Accuracy was not measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def _failed(record: Record, stage: Stage, error: Exception) -> Record:
             kind = DATA_UNUSABLE if stage.kind is RUN_FAILED else stage.kind
             return _without(record, stage, kind, str(error))
         case NotRunnableError():
-            return _without(record, stage, stage.kind, f"ONNX Runtime cannot run the model: {error}")
+            return _without(record, stage, stage.kind, f"ONNX Runtime cannot run it: {error}")
         case _:
             told = tuple(trace_of(stage.name, error)) if record.request.debug else ()
             return _without(replace(record, debug=record.debug + told), stage, stage.kind, as_one_line(error))
@@ -232,7 +232,7 @@ STAGES = (
         wanted=lambda record: record.request.probe,
         fill=_probe,
         option="--probe",
-        missing="The probe did not happen",
+        missing="The probe failed",
         kind=PROBE_FAILED,
         float_only=True,
     ),
@@ -292,7 +292,7 @@ STAGES = (
         wanted=lambda record: record.whole is not None and record.bench is not None and can_differ(record.bench),
         fill=_unprepared,
         option="--calibrate",
-        missing="The model was not quantised as it is, without quant_pre_process",
+        missing="Quantising without quant_pre_process was not tried",
     ),
     Stage("judge", "judging", wanted=lambda record: True, fill=_judge),
     Stage(
@@ -325,7 +325,7 @@ STAGES = (
         wanted=lambda record: _observed(record) and _data(record).trials > 0,
         fill=_trials,
         option="--trials",
-        missing="There are no trials",
+        missing="The trials did not run",
         float_only=True,
     ),
 )

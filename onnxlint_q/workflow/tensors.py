@@ -23,12 +23,12 @@ def unexplained(costs: SchemeCosts) -> Iterator[str]:
         return
     if costs.ill_fitted:
         yield (
-            "the loss is in ranges that do not hold for other samples: on those that they were taken from "
+            "the ranges do not fit new samples: on the samples that they were taken from "
             f"{costs.fitted_db:.1f} dB are left"
         )
     else:
         yield (
-            f"no tensor explains the loss: quantised alone, the noise of all {len(costs.tensors)} together leaves "
+            f"no tensor alone explains the loss: quantised one by one, all {len(costs.tensors)} together leave "
             f"{costs.together_db:.1f} dB"
         )
 

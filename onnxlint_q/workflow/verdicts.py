@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from onnxlint_q.analysis.experiment import Experiment
@@ -21,8 +21,8 @@ from onnxlint_q.workflow.record import Record
 from onnxlint_q.workflow.results import Basis, OutputResult, SchemeResult
 
 CODES_ONLY = "the layers compute with integer codes whose scales are not in the file"
-NOTHING_TO_QUANTISE = "nothing to quantise: no weight that the scheme covers and no activation that gets a scale"
-_RUN_AWAY = "the forecast gives figures that no run can give, so it says nothing of this model"
+NOTHING_TO_QUANTISE = "nothing to quantise: the scheme covers no weight, and no activation gets a scale"
+_RUN_AWAY = "the forecast overflowed, so it says nothing about this model"
 
 
 def is_lost(record: Record, scheme: Scheme) -> bool:
@@ -76,7 +76,7 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         ran_away = forecast is not None and forecast.ran_away
         note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else _unforeseen(facts)])
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts))
-    weaker = [f"weaker: it passes through {', '.join(forecast.unknown)}"] if forecast.unknown else []
+    weaker = [f"the forecast ignores {_listed(forecast.unknown)}, so it is weaker"] if forecast.unknown else []
     failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
     held = levels.verdict(sqnr_db, forecast.agreement)
     return SchemeResult(
@@ -173,18 +173,24 @@ def _undecided(agreement: float, rows: float, levels: Sequence[float]) -> str:
     if not levels:
         return ""
     crossed = " and ".join(f"{100 * level:g} %" for level in levels)
-    lie = "lie" if len(levels) > 1 else "lies"
     needed = [samples_to_decide(agreement * rows, rows, level) for level in levels]
     known = [number for number in needed if number is not None]
-    more = f", about {max(known)} would decide" if known and len(known) == len(needed) else ""
-    return f"too few samples to be sure: {crossed} {lie} in the interval{more}"
+    more = f"; about {max(known)} samples would decide" if known and len(known) == len(needed) else ""
+    return f"too few samples to be sure: the interval holds the limit{'s' * (len(levels) > 1)} {crossed}{more}"
 
 
 def _not_judged(figures: OutputFigures) -> str:
     if figures.comparable is not Comparable.RESTING:
-        return f"not judged, {figures.comparable}"
-    passed = f", the float model's values never pass {figures.largest:.1g}" if figures.largest < 1 else ""
-    return f"not judged, {figures.comparable}{passed}; give samples that hold what the model looks for"
+        return f"not judged: {figures.comparable}"
+    passed = f" (float values stay under {figures.largest:.1g})" if figures.largest < 1 else ""
+    return f"not judged: {figures.comparable}{passed}; give samples that hold what the model looks for"
+
+
+def _listed(operators: Iterable[str], limit: int = 3) -> str:
+    """`Loop, Scan and 2 other operators`."""
+    names = list(operators)
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + f" and {more} other operator{'s' * (more > 1)}" * (more > 0)
 
 
 def is_figure(sqnr_db: float) -> bool:

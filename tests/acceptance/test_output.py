@@ -182,4 +182,4 @@ def _lasting(text: str) -> str:
     text = re.sub(r'"(?:[0-9a-f]{16}|[0-9a-f]{64})(?=[":])', '"HASH', text)
     text = text.replace("python -m pytest.onnxlint-q", "onnxlint-q")
     text = text.replace(f"onnx {onnx.__version__} knows", "onnx VERSION knows")
-    return re.sub(rf"\b{onnx.defs.onnx_opset_version()}\b(?=: what is new| or lower)", "NEWEST", text)
+    return re.sub(rf"\b{onnx.defs.onnx_opset_version()}\b(?= only| or lower)", "NEWEST", text)

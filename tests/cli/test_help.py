@@ -43,9 +43,9 @@ def test_choices_are_those_of_the_code(command: str) -> None:
     assert listed(told["layout"], behind=";") == list(LAYOUTS)
     assert listed(told["output_format"], behind=", with") == list(ReportFormat)
     assert DATA in told["calibrate"]
-    assert listed(told["fail_on"], "exit code 1: ", ";") == list(SEVERITIES)
+    assert listed(told["fail_on"], "severity on: ", ";") == list(SEVERITIES)
     assert f"; {Severity.WARNING} by" in told["fail_on"]
-    assert listed(told["fail_on_verdict"], "exit code 1: ", ";") == list(FAILING_VERDICTS)
+    assert listed(told["fail_on_verdict"], "a worse one: ", ";") == list(FAILING_VERDICTS)
     assert f"; {Verdict.BREAKS} by" in told["fail_on_verdict"]
 
 

@@ -32,14 +32,14 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"samples": 32}, "--samples has no effect without data; name it with --calibrate"),
-        ({"observer": DEFAULT_OBSERVER}, "--observer has no effect without data; name it with --calibrate"),
-        ({"trials": 3}, "--trials has no effect without data; name it with --calibrate"),
-        ({"samples": 1, "trials": 3}, "--samples and --trials have no effect without data; name it with --calibrate"),
-        ({"labels": Path("l.npy")}, "--labels has no effect without data; name it with --calibrate"),
+        ({"samples": 32}, "--samples has no effect without data; give it with --calibrate"),
+        ({"observer": DEFAULT_OBSERVER}, "--observer has no effect without data; give it with --calibrate"),
+        ({"trials": 3}, "--trials has no effect without data; give it with --calibrate"),
+        ({"samples": 1, "trials": 3}, "--samples and --trials have no effect without data; give it with --calibrate"),
+        ({"labels": Path("l.npy")}, "--labels has no effect without data; give it with --calibrate"),
         (
             {"measure": ["layers"]},
-            "--measure has no effect without data; name it with --calibrate, or use --probe without data",
+            "--measure has no effect without data; give it with --calibrate, or give --probe",
         ),
     ],
 )
@@ -56,7 +56,7 @@ def test_noise_has_no_classes() -> None:
 
 def test_every_word_about_images_needs_images(calibration: Path, pictures: Path) -> None:
     every = "--preprocess, --mean, --std, --scale, --channel-order, --resize, --crop and --layout have no effect"
-    with pytest.raises(UsageError, match=f"^{every} without data; name it with --calibrate$"):
+    with pytest.raises(UsageError, match=f"^{every} without data; give it with --calibrate$"):
         parse_data(None, EVERY_WORD)
     for where in (str(calibration), "random"):
         with pytest.raises(UsageError, match=f"^{every} on --calibrate {where}, which is no folder of images; "):
@@ -116,7 +116,7 @@ def test_another_file_is_left_to_the_report(models: Path, pictures: Path, tmp_pa
     ]
     keep_apart(reports, [models / "external_data.onnx", pictures, "random", None])
     keep_apart([(ReportFormat.HTML, "/dev/null"), (ReportFormat.JSON, "/dev/null")], [])
-    with pytest.raises(UsageError, match=f"^two reports want the file {older}; name another file for one of them$"):
+    with pytest.raises(UsageError, match=f"^two reports go to the file {older}; name another file for one of them$"):
         keep_apart([(ReportFormat.HTML, str(older)), (ReportFormat.JSON, str(older))], [])
 
 

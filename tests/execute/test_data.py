@@ -89,17 +89,17 @@ def test_skipping_gives_other_samples() -> None:
         (
             {"x": np.zeros((2, 5), np.float32)},
             [value("x", None, 4)],
-            "s: input 'x' has shape [?, 4], sample 0 has [1, 5]; check layout and preprocessing",
+            "s: input 'x' has shape [?, 4], but sample 0 has [1, 5]; check layout and preprocessing",
         ),
         (
             {"x": np.zeros((2, 5, 5, 5), np.float32)},
             [value("x", None, 5)],
-            "s: input 'x' has shape [?, 5], the data [2, 5, 5, 5]; stack the samples along the first axis",
+            "s: input 'x' has shape [?, 5], but the data has [2, 5, 5, 5]; stack the samples along the first axis",
         ),
         (
             {"y": np.zeros((2, 4), np.float32)},
             [value("a", None, 4), value("b", None, 4)],
-            "s: holds 'y' but nothing for input 'a'; name the arrays 'a', 'b'",
+            "s: holds 'y' but no array for input 'a'; name the arrays 'a', 'b'",
         ),
         (
             {"a": np.zeros((2, 4), np.float32), "b": np.zeros((3, 4), np.float32)},
@@ -114,7 +114,7 @@ def test_skipping_gives_other_samples() -> None:
         (
             {"x": np.asarray([[0.5]])},
             [value("x", None, 1, elem_type=INT64)],
-            "s: input 'x' wants int64, the data is float64; convert it",
+            "s: input 'x' needs int64, but the data is float64; convert it",
         ),
         (
             {"x": np.zeros((1, 1))},
@@ -196,7 +196,7 @@ def test_images_for_two_inputs_and_a_broken_image(photos: Path) -> None:
     with pytest.raises(DataError, match="smaller than the crop"):
         first(open_source(str(photos), Preprocessing("raw", (0,), (1,), 1, resize=(4,))), value("x", 1, 3, 8, 8))
     (photos / "a.png").write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"a\.png: is none of BMP, JPEG, PNG, PPM, TIFF, WEBP; remove it"):
+    with pytest.raises(DataError, match=r"a\.png: is not one of BMP, JPEG, PNG, PPM, TIFF, WEBP; remove it"):
         first(source, value("x", 1, 3, 8, 8))
 
 
@@ -344,7 +344,7 @@ def test_types_that_numpy_does_not_know_come_back_from_a_file(tmp_path: Path) ->
     sample = first(open_source(str(tmp_path / "a.npz"), RAW), value("x", 1, 4, elem_type=onnx.TensorProto.BFLOAT16))
     assert sample["x"].dtype == ml_dtypes.bfloat16
     np.testing.assert_array_equal(sample["x"], stored[:1])
-    with pytest.raises(DataError, match=r"wants float16, the data is \|V2"):
+    with pytest.raises(DataError, match=r"needs float16, but the data is \|V2"):
         first(open_source(str(tmp_path / "a.npz"), RAW), value("x", 1, 4, elem_type=onnx.TensorProto.FLOAT16))
 
 
@@ -358,7 +358,7 @@ def test_no_image_format_starts_another_program(photos: Path, tmp_path: Path, mo
     (tools / "gs").write_text(f"#!/bin/sh\ntouch {tools / 'started'}\n")
     (tools / "gs").chmod(0o755)
     monkeypatch.setenv("PATH", str(tools), prepend=":")
-    with pytest.raises(DataError, match="is none of BMP, JPEG, PNG"):
+    with pytest.raises(DataError, match="is not one of BMP, JPEG, PNG"):
         first(open_source(str(photos), RAW), value("x", 1, 3, 8, 8))
     assert not (tools / "started").exists()
 

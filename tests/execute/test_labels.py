@@ -50,7 +50,7 @@ def test_an_array_goes_by_the_order_of_the_samples(tmp_path: Path) -> None:
         ("a.jpg,3\n", "has no line for 'b.jpg'"),
         ("a.jpg,3\nb.jpg,dog\n", "line 2 is not"),
         ("", "holds no lines"),
-        ("a.jpg,3\n4\n", "mixes"),
+        ("a.jpg,3\n4\n", "some lines have a file name"),
     ],
 )
 def test_errors_name_the_line_or_the_image(tmp_path: Path, text: str, said: str) -> None:

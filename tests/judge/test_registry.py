@@ -62,9 +62,9 @@ def test_a_rule_of_another_package_joins(tmp_path: Path, monkeypatch: pytest.Mon
     [
         (
             GOOD.format(code="QW001", name="my-rule"),
-            "QW001 of taken is taken by LowDepthwiseAveragePrecision of onnxlint_q_rules",
+            "QW001 of taken is already used by LowDepthwiseAveragePrecision of onnxlint_q_rules",
         ),
-        (GOOD.format(code="bad code", name="my-rule"), "code 'bad code' or name 'my-rule' is malformed"),
+        (GOOD.format(code="bad code", name="my-rule"), "code 'bad code' or name 'my-rule' is not valid"),
         (
             "import nothing_of_that_name",
             "rule package 'taken' cannot be loaded: No module named 'nothing_of_that_name'",

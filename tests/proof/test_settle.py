@@ -110,4 +110,4 @@ def test_an_error_heals_where_all_outputs_behind_it_are_fine(case: Case) -> None
     pair = compared(row("c", 4.0), row("side", 3.0, output=True), row("d", 25.0, "c"), row("e", case.end, "d"))
     pair = replace(pair, rows=(*pair.rows[:3], replace(pair.rows[3], output=True)))
     said = rule.healed(pair, pair.rows[0])
-    assert said == ("It heals: 25.0 dB again at d, and at the outputs that it reaches." if case.heals else "")
+    assert said == ("The error heals: d has 25.0 dB again, and so have the outputs behind it." if case.heals else "")

@@ -74,7 +74,7 @@ def test_little_data_makes_smaller_subsets_and_too_little_an_error(models: Path,
     bench = workbench(facts)
     trials = run_trials(bench, ArraySource("few", {"images": images[:7]}), 32, 2, VerdictLevels())
     assert (trials.samples, trials.held_out) == (2, 2)
-    with pytest.raises(DataError, match="few: holds 2 samples, 2 trials need at least 3"):
+    with pytest.raises(DataError, match="few: holds 2 samples, but 2 trials need at least 3"):
         run_trials(bench, ArraySource("few", {"images": images[:2]}), 32, 2, VerdictLevels())
     endless = run_trials(bench, open_source("random", PRESETS["raw"]), 2, 2, VerdictLevels())
     assert endless.samples == 2
@@ -142,7 +142,7 @@ def test_an_observer_is_best_only_beyond_the_spread() -> None:
 
 def test_a_scheme_that_breaks_whatever_the_observer_needs_no_better_one() -> None:
     lost = [figure("min-max", -9.0, 1.0), figure("mse", -2.0, 1.0), figure("entropy", 0.0, 1.0)]
-    assert hopeless(lost, 1.0).startswith("fp8: breaks with every observer, 0.0 dB with entropy at best")
+    assert hopeless(lost, 1.0).startswith("fp8: breaks with every observer, at best 0.0 dB with entropy")
     assert hopeless([*lost, figure("percentile", 6.0, 1.0)], 1.0) == "" and hopeless([], 1.0) == ""
     assert hopeless(lost, -1.0) == "", "the level is the configured one"
 
@@ -150,6 +150,6 @@ def test_a_scheme_that_breaks_whatever_the_observer_needs_no_better_one() -> Non
 def test_whether_more_samples_help_is_judged_within_subsets() -> None:
     assert "more samples would help" in more_samples("fp8", [[10.0, 5.0, 7.0], [12.0, 7.1, 8.9]], 8)
     assert "more samples would not help, clipping may" in more_samples("fp8", [[12.0, 7.0], [10.0, 5.1]], 8)
-    assert "no change that counts" in more_samples("fp8", [[10.0, 5.0, 7.0], [10.4, 4.9, 7.2]], 8)
-    assert "up 1.0 dB" in more_samples("fp8", [[10.0, 5.0, 7.0], [14.0, 3.0, 8.0]], 8)
+    assert "changed 0.2 dB; more samples would not help" in more_samples("fp8", [[10.0, 5.0, 7.0], [10.4, 4.9, 7.2]], 8)
+    assert "gained 1.0 dB, less than the subsets differ" in more_samples("fp8", [[10.0, 5.0, 7.0], [14.0, 3.0, 8.0]], 8)
     assert more_samples("fp8", [[None, 1.0], [1.0, 2.0]], 8) == "" and more_samples("fp8", [[1.0, 2.0]], 1) == ""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from conftest import public_network
 
+from onnxlint_q.analysis.observed.costs import SchemeCosts
 from onnxlint_q.analysis.observed.data_summary import DataSummary
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
@@ -19,6 +20,7 @@ from onnxlint_q.execute.data.sources import ArraySource, open_source
 from onnxlint_q.execute.data.split import split
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.finding import Evidence, Finding, Severity, Subject
+from onnxlint_q.forecast.forecast import Forecast
 from onnxlint_q.graph import Format
 from onnxlint_q.graph.loading.load import read_model
 from onnxlint_q.judge.config import Config
@@ -31,6 +33,7 @@ from onnxlint_q_rules.activations.range_amplification import RangeAmplification
 from onnxlint_q_rules.data.input_range_mismatch import InputRangeMismatch
 from onnxlint_q_rules.data.synthetic_calibration import SyntheticCalibration
 from onnxlint_q_rules.data.too_few_samples import TooFewSamples
+from onnxlint_q_rules.graph.opset_blocks_per_channel import OpsetBlocksPerChannel
 from onnxlint_q_rules.qdq.bias_scale_mismatch import BiasScaleMismatch
 from onnxlint_q_rules.qdq.invalid_scale import InvalidScale
 from onnxlint_q_rules.qdq.large_scale import LargeScale
@@ -138,7 +141,7 @@ def test_no_range_is_read_from_few_codes() -> None:
     facts = example_facts(Example(CHAIN.replace("SCALE", "0.3")))
     (finding,) = findings(LargeScale(), observed(facts, {"q": observation(VALUES, (0, 255))}))
     assert finding.severity is Severity.WARNING and "observed_low" not in finding.metrics
-    assert "the data is in" not in finding.message and "no range can be read" in finding.remedy
+    assert "no range can be read" in finding.remedy
     assert "rmin" not in finding.snippet and "calibrate_method" in finding.snippet
 
 
@@ -167,7 +170,7 @@ def test_no_range_is_read_from_random_values() -> None:
     facts = example_facts(Example(CHAIN.replace("SCALE", "0.3")))
     tensors = {"q": observation(VALUES, (0, 255)), "n": observation(0.3 * (VALUES - 128))}
     (finding,) = findings(LargeScale(), facts.observed(Observations("random", True, 8, None, tensors)))
-    assert finding.evidence is Evidence.CONFIRMED and not finding.snippet and "with data" in finding.remedy
+    assert finding.evidence is Evidence.CONFIRMED and not finding.snippet and "Random values" in finding.remedy
     tail = facts_of(example_facts(Example(FLOAT)).model, ()).observed(
         Observations("random", True, 8, None, {"r": observation(tail_values(8.0))})
     )
@@ -207,7 +210,7 @@ def test_ranges_behind_a_spoiled_tensor_are_not_believed() -> None:
     before = observation(np.tile([-0.29, 0.01, 0.31], 1000))
     first, second = findings(LargeScale(), observed(facts, {"q": few, "n": before, "qo": result, "r": values}))
     assert "rmin" in first.snippet
-    assert second.metrics["used_codes"] == 3 and not second.snippet and "mend 'n' first" in second.remedy
+    assert second.metrics["used_codes"] == 3 and not second.snippet and "Fix 'n' first" in second.remedy
 
 
 ABOUT_ONE_RANGE = (LargeScale(), WastedRange(), InputRangeMismatch())
@@ -484,15 +487,23 @@ def test_the_default_number_of_samples_does_not_fail_a_build(samples: int, sever
 
 
 def test_more_samples_at_hand_are_offered() -> None:
-    facts = example_facts(Example(FLOAT)).inspected(DataSummary("photos", False, 32, 5000))
+    facts = example_facts(Example(FLOAT)).inspected(DataSummary("photos", False, 20, 5000))
     (finding,) = findings(TooFewSamples(), facts)
     assert finding.snippet == "--samples 300" and finding.severity is Severity.INFO
     assert finding.remedy == "Take more of the 5000 samples that are there: --samples 300."
 
 
 @pytest.mark.parametrize(
+    ("taken", "available", "told"), [(32, 200, False), (32, 199, True), (31, 200, True), (99, 5000, False)]
+)
+def test_the_default_number_is_no_fault_where_the_data_holds_more(taken: int, available: int, told: bool) -> None:
+    facts = example_facts(Example(FLOAT)).inspected(DataSummary("photos", False, taken, available))
+    assert bool(findings(TooFewSamples(), facts)) is told
+
+
+@pytest.mark.parametrize(
     ("taken", "available", "samples", "enough"),
-    [(32, 300, 150, True), (32, 301, 150, True), (16, 33, None, False), (10, 150, 75, False), (1, 1, None, False)],
+    [(16, 300, 150, True), (16, 301, 150, True), (16, 33, None, False), (10, 150, 75, False), (1, 1, None, False)],
 )
 def test_the_samples_to_give_leave_as_many_for_the_verdict(
     taken: int, available: int, samples: int | None, enough: bool
@@ -560,3 +571,51 @@ def test_a_tensor_with_two_quantisers_is_judged_for_each() -> None:
     share, left = (finding.metrics[key] for key in ("clipped_fraction", "clip_sqnr_db"))
     assert finding.metrics["quantised_high"] == pytest.approx(2.54) and isinstance(share, float) and share > 0.7
     assert left is not None and "at the ends" in finding.message
+
+
+OLD = """
+<ir_version: 7, opset_import: ["" : 11]>
+old (float[1, 2, 4, 4] x) => (float[1, 2, 4, 4] y)
+<float[2, 1, 1, 1] w = {1.0, 2.0}> {
+  y = Conv <group = 2> (x, w)
+}
+"""
+
+
+def old_network(forecast_db: tuple[float, float]) -> Facts:
+    """A network of opset 11, and what is foreseen at its output per tensor and per channel."""
+    facts = facts_of(example_facts(Example(OLD)).model, DEFAULT_SCHEMES)
+    known = zip(DEFAULT_SCHEMES, forecast_db, strict=True)
+    return replace(facts, forecasts={scheme.name: Forecast(sqnr_db) for scheme, sqnr_db in known})
+
+
+@pytest.mark.parametrize(
+    ("forecast_db", "severity"),
+    [
+        ((30.0, 40.0), Severity.INFO),  # one scale a tensor is enough
+        ((8.0, 20.0), Severity.WARNING),
+        ((8.0, 8.5), Severity.INFO),  # one scale a channel would not help
+    ],
+)
+def test_an_old_opset_is_a_warning_where_one_scale_a_channel_is_needed(
+    forecast_db: tuple[float, float], severity: Severity
+) -> None:
+    (finding,) = findings(OpsetBlocksPerChannel(), old_network(forecast_db))
+    assert finding.severity is severity and ("which this network needs" in finding.message) is (severity != "info")
+
+
+@pytest.mark.parametrize(
+    ("lost_db", "severity"),
+    [({}, Severity.INFO), ({0: 8.0}, Severity.WARNING), ({0: 8.0, 1: 8.5}, Severity.INFO)],
+)
+def test_what_was_measured_goes_before_the_forecast(lost_db: dict[int, float], severity: Severity) -> None:
+    names = {number: DEFAULT_SCHEMES[number].name for number in lost_db}
+    costs = {names[number]: SchemeCosts(names[number], sqnr_db, ()) for number, sqnr_db in lost_db.items()}
+    facts = observed(old_network((8.0, 20.0)), {}).costed(costs)
+    (finding,) = findings(OpsetBlocksPerChannel(), facts)
+    assert finding.severity is severity
+
+
+def test_an_old_opset_is_a_warning_where_nothing_but_one_scale_a_channel_is_wanted() -> None:
+    facts = replace(old_network((30.0, 40.0)), schemes=DEFAULT_SCHEMES[1:])
+    assert [finding.severity for finding in findings(OpsetBlocksPerChannel(), facts)] == [Severity.WARNING]

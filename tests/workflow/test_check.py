@@ -74,7 +74,7 @@ def test_a_model_that_cannot_run_is_one_error_with_its_reason(tmp_path: Path) ->
     result = lint(unknown_operator(tmp_path), [], Config(), NOISE)
     ((code, option, message),) = missing(result)
     assert (code, option) == ("QX002", "--calibrate")
-    assert message.startswith("The model was not run on the data: ONNX Runtime cannot run the model: ")
+    assert message.startswith("The model was not run on the data: ONNX Runtime cannot run it: ")
     assert "nobody" in message and result.untested_because in message and result.calibration is None
     assert result.fails and replace(result, fail_on=None, fail_on_verdict=None).fails
 
@@ -108,7 +108,7 @@ def test_a_quantised_model_is_run_but_neither_probed_nor_quantised_again(models:
     [
         ("wrong.npz", {"images": np.zeros((4, 3, 8, 8), np.float32)}, "has shape"),
         ("nan.npz", {"images": np.full((4, 3, 32, 32), np.nan, np.float32)}, "NaN or infinity"),
-        ("other.npz", {"a": np.zeros(3), "b": np.zeros(3)}, "holds 'a', 'b' but nothing for input 'images'"),
+        ("other.npz", {"a": np.zeros(3), "b": np.zeros(3)}, "holds 'a', 'b' but no array for input 'images'"),
         ("broken.npz", None, "is no .npz and no .npy file"),
     ],
 )
@@ -139,7 +139,7 @@ def test_too_little_data_for_trials_costs_the_trials(models: Path, calibration: 
         (
             "QX004",
             "--trials",
-            "There are no trials: six.npz: holds 6 samples, 9 trials need at least 10; lower --trials.",
+            "The trials did not run: six.npz: holds 6 samples, but 9 trials need at least 10; lower --trials.",
         )
     ]
     assert [scheme.basis for scheme in result.schemes] == [Basis.MEASURED] * 2 and result.trials is None
@@ -175,7 +175,7 @@ def test_with_labels_top1_lost_is_measured_on_the_held_out_samples(
 
 @pytest.mark.parametrize(
     ("labels", "reason"),
-    [([0] * 15, "holds 15 classes, there are more samples"), ([0] * 15 + [99], "sample 15 has class 99")],
+    [([0] * 15, "holds 15 classes, but there are more samples"), ([0] * 15 + [99], "sample 15 has class 99")],
 )
 def test_labels_that_do_not_fit_cost_the_accuracy_alone(
     models: Path, calibration: Path, tmp_path: Path, labels: list[int], reason: str
@@ -277,8 +277,8 @@ def test_a_signal_costs_the_model_that_it_hit(models: Path, tmp_path: Path, monk
     assert [Path(model.path).name for model in run.models] == ["good.onnx"] and not run.trustworthy
     (failure,) = run.failures
     assert failure.message == (
-        f"{tmp_path / 'deadly.onnx'}: could not be linted: the process that did it was ended by signal SIGSEGV while "
-        "reading; a library or the system ended it, --debug shows where"
+        f"{tmp_path / 'deadly.onnx'}: could not be linted: the process was ended by signal SIGSEGV while "
+        "reading; a library or the system ended it, and --debug shows where"
     )
 
 
@@ -287,10 +287,10 @@ def test_a_signal_during_a_run_costs_the_run(models: Path, monkeypatch: pytest.M
     monkeypatch.setattr(workflow, "lint", ended_by)
     jobs = workflow.plan([models / BROKEN], Overrides())
     run = workflow.check(jobs, replace(NOISE, probe=True))
-    why = "the process that did it was ended by signal SIGSEGV while running it on the data."
+    why = "the process was ended by signal SIGSEGV while running it on the data."
     assert sorted(missing(run.models[0])) == [
         ("QX002", "--calibrate", f"The model was not run on the data: {why}"),
-        ("QX003", "--probe", f"The probe did not happen: {why}"),
+        ("QX003", "--probe", f"The probe failed: {why}"),
     ]
     assert run.trustworthy and run.fails
     static = lint(models / BROKEN, jobs[0].rules, Config(), STATIC)
@@ -309,7 +309,7 @@ def test_native_code_that_ends_the_reader_costs_one_file(models: Path, tmp_path:
     run = workflow.check(workflow.plan([tmp_path / "a.onnx", models / HEALTHY], Overrides()), STATIC)
     assert [Path(model.path).name for model in run.models] == [HEALTHY]
     (failure,) = run.failures
-    assert "a.onnx: could not be linted: the process that did it was ended by signal SIG" in failure.message
+    assert "a.onnx: could not be linted: the process was ended by signal SIG" in failure.message
 
 
 def test_a_defect_of_a_run_costs_the_run(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +338,7 @@ def test_three_inputs_and_a_folder_of_photos_cost_the_run(tmp_path: Path) -> Non
     photos = DataRequest(open_source(str(tmp_path / "photos"), PRESETS["imagenet"]), 4)
     ((code, option, message),) = missing(lint(tmp_path / "m.onnx", [], Config(), CheckRequest(photos)))
     assert (code, option) == ("QX004", "--calibrate")
-    assert "the model has 3 inputs ('a', 'b', 'c'); images fill one, give an .npz with all of them" in message
+    assert "the model has 3 inputs ('a', 'b', 'c'); images fill only one; give an .npz with all of them" in message
 
 
 def test_a_request_and_its_result_can_be_sent_to_another_process(models: Path, calibration: Path) -> None:
@@ -426,7 +426,7 @@ def test_a_forecast_that_ran_away_tells_nothing_and_no_finding_rests_on_it(model
     assert all(row.forecast is None for row in huge.layers)
     for scheme in huge.schemes:
         assert scheme.verdict is None
-        assert scheme.note == "the forecast gives figures that no run can give, so it says nothing of this model"
+        assert scheme.note == "the forecast overflowed, so it says nothing about this model"
     assert any(value is not None for value in told_in_findings(plain))
     assert told_in_findings(huge) and all(value is None for value in told_in_findings(huge))
 
@@ -483,10 +483,10 @@ def test_a_loss_that_no_tensor_explains_is_said() -> None:
     costs = SchemeCosts("int8-per-tensor", 15.0, (alone,))
     assert list(unexplained(costs)) == []
     assert list(unexplained(replace(costs, whole_db=3.0))) == [
-        "no tensor explains the loss: quantised alone, the noise of all 1 together leaves 20.0 dB"
+        "no tensor alone explains the loss: quantised one by one, all 1 together leave 20.0 dB"
     ]
     assert list(unexplained(replace(costs, whole_db=3.0, fitted_db=18.0))) == [
-        "the loss is in ranges that do not hold for other samples: on those that they were taken from 18.0 dB are left"
+        "the ranges do not fit new samples: on the samples that they were taken from 18.0 dB are left"
     ]
     assert list(unexplained(replace(costs, whole_db=3.0, tensors=()))) == []
 

@@ -49,24 +49,24 @@ class Encoding:
 
 _IMAGENET_MEAN, _IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 ENCODINGS = (
-    Encoding("pixels from 0 to 255", "--preprocess raw", (0.0,) * 3, (1.0,) * 3),
-    Encoding("pixels from 0 to 1", "--preprocess unit", (0.0,) * 3, (255.0,) * 3),
+    Encoding("pixels 0–255", "--preprocess raw", (0.0,) * 3, (1.0,) * 3),
+    Encoding("pixels 0–1", "--preprocess unit", (0.0,) * 3, (255.0,) * 3),
     Encoding("pixels from -1 to 1", "--preprocess tf", (127.5,) * 3, (127.5,) * 3),
-    Encoding("ImageNet normalisation", "--preprocess imagenet", _IMAGENET_MEAN, _IMAGENET_STD),
+    Encoding("ImageNet-normalised pixels", "--preprocess imagenet", _IMAGENET_MEAN, _IMAGENET_STD),
     Encoding(
-        "ImageNet normalisation with its means in BGR order",
+        "pixels normalised by ImageNet means in BGR order",
         "--mean 0.406,0.456,0.485 --std 0.225,0.224,0.229",
         _IMAGENET_MEAN[::-1],
         _IMAGENET_STD[::-1],
     ),
     Encoding(
-        "pixels less the ImageNet mean",
+        "pixels minus the ImageNet mean",
         "--preprocess raw --mean 123.675,116.28,103.53",
         _IMAGENET_MEAN,
         (1.0,) * 3,
     ),
     Encoding(
-        "pixels less the ImageNet mean in BGR order",
+        "pixels minus the ImageNet mean in BGR order",
         "--preprocess raw --mean 103.53,116.28,123.675",
         _IMAGENET_MEAN[::-1],
         (1.0,) * 3,

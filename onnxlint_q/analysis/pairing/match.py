@@ -150,9 +150,9 @@ def _check(reference: Skeleton, quantized: Skeleton, operations: Iterable[Paired
     # Twins that stay unpaired say nothing; pairs of one position with different weights do.
     if layers and alike < max(1, len(paired) / 2):
         raise ModelError(
-            f"{quantized.model.name}: only {alike} of its {layers} layers have a weight that is a layer's weight in "
-            f"{reference.model.name}, rounded; these are two networks, so name the float model that this file was "
-            "made from"
+            f"{quantized.model.name}: {alike or 'none'} of its {layers} layers have a weight of "
+            f"{reference.model.name}, rounded, so these are two networks; name the float model that this "
+            "file was made from"
         )
     if not layers and any(op.layer is not None for op in reference.operations):
         raise ModelError(

@@ -77,7 +77,7 @@ class ImageFolder(Source):
                 _turn_upright(image)
                 return self.how.apply(image, target.height, target.width, target.channels)
         except UnidentifiedImageError as error:
-            raise DataError(f"{path}: is none of {', '.join(_FORMATS)}; remove it or convert it") from error
+            raise DataError(f"{path}: is not one of {', '.join(_FORMATS)}; remove it or convert it") from error
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"{path}: cannot be read as an image ({error}); remove it or convert it") from error
         except DataError as error:
@@ -114,7 +114,9 @@ def _image_input(inputs: Sequence[Value], how: Preprocessing) -> _ImageInput:
     """Which input takes the image, and in what layout."""
     if len(inputs) != 1:
         names = ", ".join(repr(value.name) for value in inputs)
-        raise DataError(f"the model has {len(inputs)} inputs ({names}); images fill one, give an .npz with all of them")
+        raise DataError(
+            f"the model has {len(inputs)} inputs ({names}); images fill only one; give an .npz with all of them"
+        )
     value = inputs[0]
     shape = value.type.shape
     if shape is None or len(shape) != 4 or shape[0] not in {None, 1}:

@@ -52,11 +52,11 @@ def label_of(labels: Sequence[int], index: int, classes: int) -> int:
         DataError: it has none, or none that the model has.
     """
     if index >= len(labels):
-        raise DataError(f"--labels: holds {len(labels)} classes, there are more samples; give one each")
+        raise DataError(f"--labels: holds {len(labels)} classes, but there are more samples; give one each")
     if labels[index] >= classes:
         raise DataError(
-            f"--labels: sample {index} has class {labels[index]}, the model has {classes} classes "
-            f"(0 to {classes - 1}); name the label file of this model's classes"
+            f"--labels: sample {index} has class {labels[index]}, but the model has classes 0 to {classes - 1}; name "
+            "labels of this model's classes"
         )
     return labels[index]
 
@@ -79,9 +79,9 @@ def check_classes(name: str, labels: npt.NDArray[Any]) -> tuple[int, ...]:
         DataError: it is none.
     """
     if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) and (labels < 0).any():
-        raise DataError(f"{name}: sample {int(np.argmax(labels < 0))} has class {labels.min()}; classes begin at 0")
+        raise DataError(f"{name}: sample {int(np.argmax(labels < 0))} has class {labels.min()}; count classes from 0")
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{name}: labels are one class index a sample, this is {labels.dtype} {list(labels.shape)}")
+        raise DataError(f"{name}: holds {labels.dtype} {list(labels.shape)}; labels are one class index a sample")
     return tuple(int(label) for label in labels)
 
 
@@ -100,7 +100,7 @@ def _from_lines(path: Path) -> tuple[dict[str, int], list[int]]:
         if not label.isdecimal() or len(label) > 9:
             if number == 1:
                 continue  # a heading
-            raise DataError(f"{path}: line {number} is not `file name, class index`; mend it, or remove it")
+            raise DataError(f"{path}: line {number} is not `file name, class index`; fix it, or remove it")
         if len(row) == 1:
             in_order.append(int(label))
         elif by_name.setdefault(row[0], int(label)) != int(label) or row[0] in seen:
@@ -109,7 +109,7 @@ def _from_lines(path: Path) -> tuple[dict[str, int], list[int]]:
             seen.add(row[0])
     if bool(by_name) == bool(in_order):
         raise DataError(
-            f"{path}: mixes lines with a file name and lines without; give every line one"
+            f"{path}: some lines have a file name and some have none; give every line one"
             if by_name
             else f"{path}: holds no lines of `file name, class index`; write one for each sample"
         )

@@ -65,7 +65,7 @@ class ArraySource(Source):
         if len(inputs) == 1 == len(self.arrays):
             return next(iter(self.arrays.values()))
         raise DataError(
-            f"{self.name}: holds {', '.join(map(repr, sorted(self.arrays)))} but nothing for input {value.name!r}; "
+            f"{self.name}: holds {', '.join(map(repr, sorted(self.arrays)))} but no array for input {value.name!r}; "
             f"name the arrays {', '.join(repr(v.name) for v in inputs)}"
         )
 
@@ -201,7 +201,8 @@ def open_source(where: str, preprocessing: Preprocessing, limits: Limits = DEFAU
     if arrays:
         return ArrayFolder(path, arrays, limits)
     raise UsageError(
-        f"calibration data {where}: holds no images and no .npz or .npy files (subfolders are not searched)"
+        f"calibration data {where}: holds no images and no .npz or .npy files; give a folder that does (subfolders are "
+        "not searched)"
     )
 
 
@@ -222,8 +223,8 @@ def _slices(value: Value, array: Array, source: str) -> Sequence[Array]:
     if array.ndim == len(wanted) - 1:
         return [_checked(value, array[None], source, 0)]
     raise DataError(
-        f"{source}: input {value.name!r} has shape {value.shape_text}, the data {list(array.shape)}; "
-        "stack the samples along the first axis"
+        f"{source}: input {value.name!r} has shape {value.shape_text}, but the data has "
+        f"{list(array.shape)}; stack the samples along the first axis"
     )
 
 
@@ -251,8 +252,8 @@ def _checked(value: Value, sample: Array, source: str, index: int) -> Array:
         len(shape) != sample.ndim or any(w not in {None, g} for w, g in zip(shape, sample.shape, strict=True))
     ):
         raise DataError(
-            f"{source}: input {value.name!r} has shape {value.shape_text}, sample {index} has {list(sample.shape)}; "
-            "check layout and preprocessing"
+            f"{source}: input {value.name!r} has shape {value.shape_text}, but sample {index} has "
+            f"{list(sample.shape)}; check layout and preprocessing"
         )
     wanted = dtype_of(value)
     if wanted.isbuiltin != 1 and sample.dtype == np.dtype((np.void, wanted.itemsize)):
@@ -260,7 +261,7 @@ def _checked(value: Value, sample: Array, source: str, index: int) -> Array:
     if not np.can_cast(sample.dtype, wanted, "same_kind") and not (
         np.issubdtype(sample.dtype, np.integer) and np.issubdtype(wanted, np.inexact)
     ):
-        raise DataError(f"{source}: input {value.name!r} wants {wanted}, the data is {sample.dtype}; convert it")
+        raise DataError(f"{source}: input {value.name!r} needs {wanted}, but the data is {sample.dtype}; convert it")
     with np.errstate(over="ignore"):
         converted = np.asarray(sample, wanted, order="C")
     if np.issubdtype(wanted, np.integer) and not np.array_equal(converted, sample):

@@ -14,7 +14,7 @@ from onnxlint_q.errors import DataError
 from onnxlint_q.execute.data.labels import label_of
 
 Array = npt.NDArray[Any]
-A_CLASS_EACH = "gives a class for every position, a label is for a whole sample"
+A_CLASS_EACH = "gives a class for every position, but a label is for a whole sample"
 
 
 class Accuracy:

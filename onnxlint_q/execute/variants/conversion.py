@@ -65,7 +65,7 @@ def converted(source: Path, change: Conversion, limits: Limits = DEFAULT_LIMITS)
         try:
             return Executable(onnx.load(target), {}, {})
         except (OSError, DecodeError) as error:
-            raise NotConvertibleError("what the converter writes is no model") from error
+            raise NotConvertibleError("the converter wrote a file that is no model") from error
 
 
 def _reason(code: int, stderr: bytes) -> str:

@@ -88,7 +88,7 @@ class _Builder:
                 raise self._error(f"there is a tensor {what} without a name")
             key = tensor_key(name, path)
             if name in own or (key in self.graph and path != ROOT):
-                raise self._error(f"tensor {name!r} is defined twice ({what}); the graph is not in SSA form")
+                raise self._error(f"tensor {name!r} is defined twice ({what})")
             own[name] = key
             self.graph.add_node(key)
             return key

@@ -1,14 +1,14 @@
 """Operators that compute something else than in the float model.
 
-What is left when everything that is quantised has been ruled out. The error jumps at the operator, SQNR lies below
-`broken_db` although all that it reads lies at or above `bad_db`, and
+This is what remains once everything quantised is ruled out. The error jumps at the operator: its SQNR is below
+`broken_db`, while all that it reads is at or above `bad_db`. And
 
 - neither its weight, nor its bias, nor the qparams of its result or of what it reads alone leave as little, and
-- it does not inherit the error: the float operator, fed with what the quantised file has at its inputs, leaves at least
-  `inherited_db` more. One that was not run alone, as it reads several values, is not accused.
+- it does not inherit the error: the float operator, fed with the quantised file's inputs, leaves at least
+  `inherited_db` more. An operator that was not run alone, because it reads several values, is not reported.
 
-Then the operator has other attributes or operands, lost a rectifier, was fused wrongly, or tells fine differences of
-its inputs apart that no input on a grid can show.
+Then the operator has other attributes or operands, lost a rectifier or was fused wrongly. Or it depends on differences
+of its inputs that are finer than one step.
 
 Source: elimination; the experiments are those of the other rules about a pair.
 """
@@ -30,6 +30,7 @@ from onnxlint_q import (
     Facts,
     Finding,
     Remedy,
+    Silence,
     exclude_named,
     quantize_static_call,
 )
@@ -62,17 +63,17 @@ def _normal(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class DeviatingOperator(JumpRule):
-    """Operator that does not do what it does in the float model.
+    """An operator computes something else than in the float model.
 
     ## What it does
-    Reports operators at which the error jumps although nothing that is quantised there explains it, and the float
-    operator would not have made that error of the same inputs.
+    Reports operators where the error jumps although nothing quantised there explains it. The float operator, on the
+    same inputs, does not make that error.
 
     ## Why it breaks INT8
-    A lost activation, other attributes or a wrong fusion change the network; no calibration brings it back.
+    A lost activation function, other attributes or a wrong fusion change the network. No calibration repairs that.
 
     ## What to do
-    Compare attributes and operands of the operator in the two files. If they are the same, keep it in float.
+    Compare the attributes and operands of the operator in the two files. If they are equal, keep it in float.
 
     ## Sources
     Elimination of what the other rules about a pair look for.
@@ -84,39 +85,43 @@ class DeviatingOperator(JumpRule):
 
     good: ClassVar[tuple[Example, ...]] = (Example(_quantised("0.1"), reference=_FLOAT, samples=_normal),)
     bad: ClassVar[tuple[Example, ...]] = (
-        Example(_quantised("1.0"), reference=_FLOAT, samples=_normal, flags=("bend",), why="the slope was lost"),
+        Example(_quantised("1.0"), reference=_FLOAT, samples=_normal, flags=("bend",), why="The slope was lost."),
     )
 
-    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding]:
+    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding | Silence]:
         """Each jump that nothing explains."""
         for row in self.jumps(compared):
-            if self._unexplained(compared, row):
+            unmet = self._explained(compared, row)
+            if unmet:
+                yield Silence(row.location, unmet)
+            else:
                 yield self.report(
                     compared,
                     row,
                     row.location,
-                    f"the {row.op_type}{' with what was fused with it' if row.fused else ''} computes something else "
-                    f"than in the float model: {fall(row)}",
+                    f"{row.op_type} computes something else than in the float model: {fall(row)}",
                     part="operator",
                     tensor=row.node,
                     alone_db=None,
+                    metrics={"fused": row.fused},
                     remedy=Remedy(
-                        "compare attributes and operands of the operator in the two files"
-                        + (
-                            ", and of what was fused with it"
-                            if row.fused
-                            else "; if they are the same, keep it in float"
-                        ),
+                        "Compare the attributes and operands of the operator in the two files"
+                        + (", and of those fused with it." if row.fused else ". If they are equal, keep it in float."),
                         # What belongs to the operator is not kept in float with it.
                         snippet="" if row.fused else quantize_static_call(exclude_named([row.reference_node])),
                     ),
                 )
 
-    def _unexplained(self, compared: Compared, row: ComparedRow) -> bool:
+    def _explained(self, compared: Compared, row: ComparedRow) -> str:
+        """What speaks for the operator; empty where nothing does."""
         # What was never tried alone is not ruled out to inherit its error.
         if row.sqnr_db is None or row.reads_db is None or row.inherited_db is None:
-            return False
-        if row.sqnr_db >= self.broken_db or row.reads_db < self.bad_db or self.inherits(row):
-            return False
+            return "the float operator was not run on the same inputs"
+        if row.sqnr_db >= self.broken_db:
+            return f"{row.sqnr_db:.1f} dB are left, not under {self.broken_db:g}"
+        if row.reads_db < self.bad_db:
+            return f"its inputs have {row.reads_db:.1f} dB, under {self.bad_db:g}"
+        if self.inherits(row):
+            return f"the float operator leaves {row.inherited_db:.1f} dB on the same inputs"
         parts = (self.weight(row), self.foreign(row), self.bias(row), next(self.roundings(compared, row), None))
-        return all(part is None for part in parts)
+        return "" if all(part is None for part in parts) else "its weight, its bias or a scale explains the jump"

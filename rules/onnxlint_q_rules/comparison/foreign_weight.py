@@ -1,4 +1,4 @@
-"""Layers whose weight is not the float one.
+"""Layers whose weight is not that of the float model.
 
 Two layers that stand at one place in both networks have weights `w` and `wq`, `[channels, taps]`. Their likeness is the
 larger of two cosines: that of the whole weights, blind to channels that one scale rounded to zero, and the mean of the
@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q import Compared, Example, Facts, Finding, Severity
+from onnxlint_q import Compared, Example, Facts, Finding, Severity, Silence
 from onnxlint_q_rules.comparison.jumps import JumpRule, fall
 
 _FLOAT = """
@@ -62,17 +62,17 @@ def _normal(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ForeignWeight(JumpRule):
-    """Layer whose weight is not the float model's.
+    """A layer's weight is not that of the float model.
 
     ## What it does
-    At each layer where the error jumps, looks whether the dequantised weight is the float one, rounded.
+    At each layer where the error jumps, checks whether the dequantised weight is the float one, rounded.
 
     ## Why it breaks INT8
-    The file was made from another checkpoint, or the weight was written in another layout: the layer computes something
-    else.
+    The file was made from another checkpoint, or the weight is stored in another layout. The layer then computes
+    something else.
 
     ## What to do
-    Quantise the layer again from this float model, or name the float model that the file was made from.
+    Quantise the layer again from this float model. Or compare with the float model that the file was made from.
 
     ## Sources
     Measured on the layers of public float and int8 pairs.
@@ -90,25 +90,26 @@ class ForeignWeight(JumpRule):
             weights=_wrong,
             samples=_normal,
             flags=("second",),
-            why="the second layer holds the weight of another network",
+            why="The second layer holds the weight of another network.",
         ),
     )
 
-    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding]:
+    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding | Silence]:
         """Each layer that jumps and has another weight."""
         for row in self.jumps(compared):
             weight = self.foreign(row)
             if weight is None:
+                like = f"the cosine of its weights is {row.weight.likeness:.2f}" if row.weight else "it has no weight"
+                yield Silence(row.location, like)
                 continue
             yield self.report(
                 compared,
                 row,
                 row.location,
-                f"the weight {weight.tensor!r} is not the float one, their cosine is {weight.likeness:.2f}: "
-                f"{fall(row)}",
+                f"The weight {weight.tensor!r} is not that of the float model: {fall(row)}",
                 part="weight",
                 tensor=weight.tensor,
                 alone_db=None,
                 metrics={"likeness": weight.likeness},
-                remedy="quantise this layer again from the float model",
+                remedy="Quantise this layer again from the float model. Or compare with the float model of this file.",
             )

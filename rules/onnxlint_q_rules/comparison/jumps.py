@@ -30,9 +30,13 @@ from onnxlint_q import (
     Remedy,
     Rule,
     Severity,
+    Silence,
     WeightReading,
     option,
 )
+
+# What is left of a float32 that was rounded differently is no error that anybody asks about.
+_EXACT_DB = 120.0
 
 
 @dataclass(frozen=True)
@@ -45,34 +49,49 @@ class JumpRule(Rule):
 
     jump_db: float = option(
         JUMP_DB,
-        doc="SQNR has to fall by more dB in one operator",
+        doc="it is a jump if SQNR falls by more dB in one operator",
         source="half of the error's amplitude; healthy int8 files lose up to 12 dB in a layer, above bad-db",
     )
     bad_db: float = option(
-        CONFIRM_BELOW_DB, doc="SQNR has to lie below so many dB behind it", source="noise of a tenth of the signal"
+        CONFIRM_BELOW_DB,
+        doc="it is a jump if SQNR behind the operator is under so many dB",
+        source="noise of a tenth of the signal",
     )
     broken_db: float = option(
-        10.0, doc="SQNR below so many dB is an error", source="noise of a third of the signal's amplitude"
+        10.0, doc="SQNR under so many dB is an error", source="noise of a third of the signal's amplitude"
     )
     takes_part_db: float = option(
         6.0,
-        doc="what alone leaves at most so many dB more than is left takes part",
+        doc="a part is a cause if it alone leaves at most so many dB more than the whole file does",
         source="half of the error's amplitude, so that two equal causes are both named",
     )
 
     inherited_db: float = option(
         3.0,
-        doc="an operator inherits what the float one on the same inputs leaves up to so many dB more of",
+        doc="an operator inherits the error if the float one leaves at most so many dB more on the same inputs",
         source="half of the error's power is the operator's own",
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
-        """The culprits of a comparison; outside of one there are none."""
-        if facts.comparison is not None:
-            yield from self.culprits(facts, facts.comparison)
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
+        """The culprits of a comparison, and why an operator is none; outside of a comparison there are none."""
+        if facts.comparison is None:
+            return
+        for row in facts.comparison.rows:
+            if not row.falls(self.jump_db, self.bad_db):
+                yield Silence(row.location, self._no_jump(row))
+        yield from self.culprits(facts, facts.comparison)
+
+    def _no_jump(self, row: ComparedRow) -> str:
+        """The first condition of a jump that a row does not meet."""
+        if row.sqnr_db is None:
+            return "its SQNR could not be measured"
+        if row.sqnr_db >= self.bad_db:
+            return f"{row.sqnr_db:.1f} dB are left, not under {self.bad_db:g}"
+        before = "unknown" if row.reads_db is None else f"{row.reads_db:.1f} dB"
+        return f"SQNR falls to {row.sqnr_db:.1f} dB from {before}, by no more than {self.jump_db:g} dB"
 
     @abstractmethod
-    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding]:
+    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding | Silence]:
         """What takes part in a jump and is of the kind that the rule looks for."""
 
     def jumps(self, compared: Compared) -> Iterator[ComparedRow]:
@@ -159,13 +178,13 @@ class JumpRule(Rule):
         if not outputs or any(other.sqnr_db is None or other.sqnr_db < self.bad_db for other in outputs):
             return ""
         where = next(other for other in behind if other.sqnr_db is not None and other.sqnr_db >= self.bad_db)
-        return f"It heals: {decibel(where.sqnr_db)} again at {where.node}, and at the outputs that it reaches."
+        return f"The error heals: {where.node} has {decibel(where.sqnr_db)} again, and so have the outputs behind it."
 
 
 def fall(row: ComparedRow) -> str:
     """`SQNR falls from 40.1 dB to 9.4 dB at conv`."""
-    before = "a perfect match" if row.reads_db is not None and math.isinf(row.reads_db) else decibel(row.reads_db)
-    return f"SQNR falls from {before} to {decibel(row.sqnr_db)} at {row.node!r}"
+    before = f" from {decibel(row.reads_db)}" if row.reads_db is not None and row.reads_db < _EXACT_DB else ""
+    return f"SQNR falls{before} to {decibel(row.sqnr_db)} at {row.node!r}"
 
 
 def decibel(value: float | None) -> str:

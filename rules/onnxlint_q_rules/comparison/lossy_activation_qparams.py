@@ -4,9 +4,9 @@ The float model's values are rounded with the quantised file's scale and zero po
 
     alone = 10 log10( sum x^2 / sum (x - xq)^2 )
 
-at the tensor itself, and, where an operator reads one activation, behind that float operator. The tensor takes part in
-a jump where that leaves at most `takes_part_db` more than the whole quantised file has there. What the message says of
-range, codes and clipping is read from the float tensor, before its quantiser.
+at the tensor itself, and behind the float operator where that reads one activation. The tensor is a cause of a jump if
+that leaves at most `takes_part_db` more than the whole quantised file has there. Range, codes and clipping in the
+message are those of the float tensor, before its quantiser.
 
 Source: one quantiser switched on at a time, as in the debugging workflow of Nagel et al., A White Paper on Neural
 Network Quantization, arXiv 2106.08295.
@@ -31,9 +31,10 @@ from onnxlint_q import (
     Metric,
     Remedy,
     Requantisation,
+    Silence,
     TensorRange,
 )
-from onnxlint_q_rules.comparison.jumps import JumpRule, fall
+from onnxlint_q_rules.comparison.jumps import JumpRule, decibel, fall
 from onnxlint_q_rules.qdq.pairs import Pairs, where
 
 _FLOAT = """
@@ -43,6 +44,10 @@ sum (float[1, 64] x) => (float[1, 64] y)
   [twice] y = Add(x, x)
 }
 """
+
+
+# Calibrators clip a hundredth of this on purpose.
+_CLIPPED = 0.01
 
 
 def _quantised(scale: str) -> str:
@@ -63,18 +68,18 @@ def _normal(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LossyActivationQparams(JumpRule):
-    """Scale and zero point of an activation that make the error jump.
+    """Scale and zero point of an activation make the error jump.
 
     ## What it does
-    At each place where the error jumps, rounds the float model's values with the qparams of the result, and with those
-    of what the operator reads, each alone. Reports the tensors that explain the error.
+    At each operator where the error jumps, rounds the float model's values with the scale and zero point of the result
+    alone, and of each input alone. Reports the tensors that explain the error.
 
     ## Why it breaks INT8
-    A range that is too wide leaves a few codes, one that is too narrow clips; everything behind works with what is
+    A range that is too wide leaves few codes in use, one that is too narrow clips values. All layers behind get what is
     left.
 
     ## What to do
-    Calibrate again with exactly the preprocessing and the kind of data of the deployment, or give the tensor the range
+    Calibrate again with exactly the preprocessing and the kind of data of the deployment. Or give the tensor the range
     that the float model has there.
 
     ## Sources
@@ -92,18 +97,25 @@ class LossyActivationQparams(JumpRule):
             reference=_FLOAT,
             samples=_normal,
             flags=("twice",),
-            why="one step is as large as the deviation of the values",
+            why="One step is as large as the deviation of the values.",
         ),
         Example(
-            _quantised("0.008"), reference=_FLOAT, samples=_normal, flags=("twice",), why="clipped at half a deviation"
+            _quantised("0.008"),
+            reference=_FLOAT,
+            samples=_normal,
+            flags=("twice",),
+            why="The range ends at half a deviation.",
         ),
     )
 
-    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding]:
+    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding | Silence]:
         """One finding a tensor, told at the first jump that does not heal."""
         found: dict[str, list[tuple[ComparedRow, ComparedRow, str, float | None]]] = {}
         for row in self.jumps(compared):
-            for held, part, alone in self.roundings(compared, row):
+            taking = list(self.roundings(compared, row))
+            if not taking:
+                yield Silence(row.location, "no scale of its result or of its inputs alone explains the jump")
+            for held, part, alone in taking:
                 found.setdefault(held.quantized, []).append((row, held, part, alone))
         for places in found.values():
             lasting = (place for place in places if not self.healed(compared, place[0]))
@@ -119,34 +131,40 @@ class LossyActivationQparams(JumpRule):
         alone: float | None,
         further: int,
     ) -> Finding:
-        what, metrics = _reading(held)
-        more = f" and in {further} more place{'s' * (further > 1)}" if further else ""
         return self.report(
             compared,
             row,
             _place(facts, held),
-            f"{held.quantized!r} {what}: {fall(row)}{more}",
+            f"The error starts at the model input {held.quantized!r} ({decibel(row.sqnr_db)})"
+            if row.op_type == "Input" and held.valid_scale
+            else f"{_what(held)}: {fall(row)}",
             part=part,
             tensor=held.quantized,
             alone_db=alone,
-            metrics=metrics,
+            metrics={**_figures(held), "further_jumps": further},
             remedy=Remedy(
-                "calibrate again with the preprocessing and the data of the deployment, or give the tensor its range",
+                "Calibrate again with the preprocessing and the data of the deployment. Or give the tensor the range "
+                "of the float model.",
                 change=_range(held),
             ),
         )
 
 
-def _reading(row: ComparedRow) -> tuple[str, Mapping[str, Metric]]:
+def _what(row: ComparedRow) -> str:
+    """What is wrong with a pair, by what costs more: values that are clipped, or a step that is coarse."""
     reading = row.qparams
     if reading is None:
-        return "has a scale that is not a positive number", {}
-    clipped = f", {100 * reading.clipped_fraction:.3g} % of it clipped" if reading.clipped_fraction else ""
-    return (
-        f"is quantised for {reading.low:.3g} to {reading.high:.3g} in steps of {reading.scale:.3g}, the float tensor "
-        f"spans {reading.float_low:.3g} to {reading.float_high:.3g}, {reading.used_codes:.0f} of {reading.codes} codes"
-        f"{clipped}"
-    ), {
+        return f"{row.quantized!r} has a scale that is not a positive number"
+    if reading.clipped_fraction > _CLIPPED:
+        return f"The range of {row.quantized!r} clips {100 * reading.clipped_fraction:.2g} % of its values"
+    return f"The step of {row.quantized!r} is too coarse ({reading.used_codes:.0f} of {reading.codes} codes used)"
+
+
+def _figures(row: ComparedRow) -> Mapping[str, Metric]:
+    reading = row.qparams
+    if reading is None:
+        return {}
+    return {
         "scale": reading.scale,
         "zero_point": reading.zero_point,
         "quantised_low": reading.low,
@@ -154,6 +172,7 @@ def _reading(row: ComparedRow) -> tuple[str, Mapping[str, Metric]]:
         "float_low": reading.float_low,
         "float_high": reading.float_high,
         "used_codes": reading.used_codes,
+        "codes": reading.codes,
         "clipped_fraction": reading.clipped_fraction,
     }
 

@@ -4,17 +4,17 @@ The float operator runs on its float input with the quantised file's weight, deq
 
     alone = 10 log10( sum (w * x)^2 / sum (w * x - wq * x)^2 )
 
-over the first samples. Where the operator could not be run alone the SQNR of the weight itself stands for it.
-The channel figures in the message are those of the weight, after folding the float one as the quantised one is:
+over the first samples. Where the operator could not be run alone, the SQNR of the weight itself is taken. The channel
+figures are those of the weight, the float one folded as the quantised one is:
 
     SQNR_c = 10 log10( |w_c|^2 / |w_c - wq_c|^2 )
 
-Below 3 dB a channel keeps less signal than error. The scale that a weight needs is `max |w| / q_max`; quantisers
-enlarge it where the int32 bias would overflow.
+Below 3 dB half of a channel's power is error. The scale that a weight needs is `max |w| / q_max`; quantisers enlarge it
+where the int32 bias would overflow.
 
-A layer may lose channels that are small at its own result, where SQNR hardly falls, and large to the operator that
-reads them. Where the error jumps at an operator that inherits it, the float operator also runs on what the layer before
-it makes with the quantised file's weight, and that weight is reported if it explains the error.
+A layer may lose channels that hardly matter in its own result, but much in the next one. Where the error jumps at an
+operator that inherits it, the float operator also runs on the result that the layer before it has with the quantised
+weight. That weight is reported if it explains the error.
 
 Sources: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, arXiv 1906.04721,
 section 3.1 (one scale for channels of unequal range); `_adjust_weight_scale_for_int32_bias` of onnxruntime's quantiser.
@@ -39,12 +39,13 @@ from onnxlint_q import (
     Finding,
     Remedy,
     Requantisation,
+    Silence,
     WeightReading,
     exclude_named,
     option,
     quantize_static_call,
 )
-from onnxlint_q_rules.comparison.jumps import JumpRule, fall
+from onnxlint_q_rules.comparison.jumps import JumpRule, decibel, fall
 
 _FLOAT = """
 <ir_version: 8, opset_import: ["" : 13]>
@@ -76,19 +77,19 @@ def _uneven(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LossyWeight(JumpRule):
-    """Quantised weight that makes the error jump.
+    """A quantised weight makes the error jump.
 
     ## What it does
-    At each layer where the error jumps, runs the float layer with the quantised file's weight alone. Reports the
-    weights that explain the error, with how many channels they lose. Where the layer only amplifies the error, the
-    weight of the layer before it is tried the same way.
+    At each layer where the error jumps, runs the float layer with only its weight quantised. Reports the weights that
+    explain the error, and how many channels they lose. Where the layer only amplifies an error, the weight of the layer
+    before it is tried.
 
     ## Why it breaks INT8
-    Where one scale serves channels of unequal range, or the scale is larger than the values need, small channels keep a
-    few codes or none.
+    Small channels keep a few codes or none where one scale serves channels of unequal range, or where the scale is
+    larger than the values need.
 
     ## What to do
-    Give every output channel its own scale, or keep the layer in float.
+    Give every output channel its own scale. Or keep the layer in float.
 
     ## Sources
     Nagel et al., Data-Free Quantization, arXiv 1906.04721; onnxruntime's adjustment of weight scales to the bias.
@@ -98,9 +99,11 @@ class LossyWeight(JumpRule):
     name: ClassVar[str] = "lossy-weight"
     supersedes: ClassVar[tuple[str, ...]] = ("QP005",)
 
-    lost_db: float = option(3.0, doc="a channel with fewer dB counts as lost", source="half of its power is error")
+    lost_db: float = option(
+        3.0, doc="a channel with less SQNR (dB) counts as lost", source="half of its power is error"
+    )
     coarse_ratio: float = option(
-        4.0, doc="a scale so many times larger than the values need is named as the cause", source="two bits lost"
+        4.0, doc="a scale so many times as large as the values need is named as the cause", source="two bits lost"
     )
 
     good: ClassVar[tuple[Example, ...]] = (
@@ -108,7 +111,7 @@ class LossyWeight(JumpRule):
             _quantised("0.787402, 0.00236220", "127, 127"),
             reference=_FLOAT,
             samples=_uneven,
-            why="a scale a channel",
+            why="Every channel has its own scale.",
         ),
     )
     bad: ClassVar[tuple[Example, ...]] = (
@@ -117,11 +120,11 @@ class LossyWeight(JumpRule):
             reference=_FLOAT,
             samples=_uneven,
             flags=("depthwise",),
-            why="one scale for both: the channel that matters becomes zero",
+            why="With one scale for both, the channel that matters becomes zero.",
         ),
     )
 
-    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding]:
+    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding | Silence]:
         """Each layer whose weight takes part in a jump."""
         for row in self.jumps(compared):
             taking = self.weight(row)
@@ -132,6 +135,8 @@ class LossyWeight(JumpRule):
                 before = compared.row(row.reads[0])
                 if before is not None and before.weight is not None:
                     yield self._report(facts, compared, row, before, before.weight, row.before_db)
+            else:
+                yield Silence(row.location, _alone(row))
 
     def _report(
         self,
@@ -146,7 +151,7 @@ class LossyWeight(JumpRule):
             compared,
             row,
             layer.location,
-            f"the weight {weight.tensor!r} {self._words(weight)}: {fall(row)}",
+            f"The weight {weight.tensor!r} {self._words(weight)}: {fall(row)}",
             part="weight",
             tensor=weight.tensor,
             alone_db=alone,
@@ -154,6 +159,7 @@ class LossyWeight(JumpRule):
                 "weight_sqnr_db": weight.sqnr_db,
                 "channels": int(weight.channels_db.size),
                 "lost_channels": self._lost(weight),
+                "mean_channel_sqnr_db": float(weight.channels_db.mean()) if weight.channels_db.size else None,
                 "scale_excess": weight.excess,
             },
             remedy=self._remedy(facts, layer, weight),
@@ -165,31 +171,36 @@ class LossyWeight(JumpRule):
     def _words(self, weight: WeightReading) -> str:
         if weight.sqnr_db is None or not math.isfinite(weight.sqnr_db):
             return "differs from the float one"
-        coarse = ""
         if weight.excess > self.coarse_ratio:
-            coarse = f", its scale is {weight.excess:.3g} times what the values need"
-        return (
-            f"keeps {weight.sqnr_db:.1f} dB, {float(weight.channels_db.mean()):.1f} dB in the mean of its channels, "
-            f"{self._lost(weight)} of {weight.channels_db.size} less than {self.lost_db:g} dB{coarse}"
-        )
+            return f"has a scale {weight.excess:.3g} times too large"
+        lost, channels = self._lost(weight), weight.channels_db.size
+        return f"loses {lost} of {channels} channels" if lost else "loses too much to rounding"
 
     def _remedy(self, facts: Facts, row: ComparedRow, weight: WeightReading) -> Remedy:
         excluded = quantize_static_call(exclude_named([row.reference_node]))
         if weight.excess > self.coarse_ratio:
             return Remedy(
-                "give the weight the scale absmax / 127; quantisers enlarge it where the int32 bias would overflow, "
-                "which a larger scale of the input or a smaller bias avoids; or keep the layer in float",
+                "Give the weight the scale absmax / 127. Quantisers enlarge it where the int32 bias would overflow: a "
+                "larger input scale or a smaller bias avoids that. Or keep the layer in float.",
                 snippet=excluded,
             )
         if weight.scales > 1:
-            return Remedy("every channel has its own scale already: keep the layer in float", snippet=excluded)
+            return Remedy("Keep the layer in float: every channel has its own scale already.", snippet=excluded)
         if facts.model.opset < PER_CHANNEL_OPSET:
             return Remedy(
-                f"give every output channel its own scale, for which the float model has to be of opset "
-                f"{PER_CHANNEL_OPSET} or later, or keep the layer in float",
+                f"Give every output channel its own scale: export the float model at opset {PER_CHANNEL_OPSET} or "
+                "higher first. Or keep the layer in float.",
                 snippet=excluded,
             )
         return Remedy(
-            "give every output channel its own scale, or keep the layer in float",
+            "Give every output channel its own scale. Or keep the layer in float.",
             change=Requantisation(per_channel=True),
         )
+
+
+def _alone(row: ComparedRow) -> str:
+    """What the weight of a row alone leaves, as far as it was tried."""
+    if row.weight is None:
+        return "it has no weight"
+    alone = row.weight.alone_db if row.weight.alone_db is not None else row.weight.sqnr_db
+    return f"its weight alone leaves {decibel(alone)}"

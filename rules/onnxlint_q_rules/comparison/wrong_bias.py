@@ -20,8 +20,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q import Compared, Example, Facts, Finding
-from onnxlint_q_rules.comparison.jumps import JumpRule, fall
+from onnxlint_q import Compared, Example, Facts, Finding, Silence
+from onnxlint_q_rules.comparison.jumps import JumpRule, decibel, fall
 
 _FLOAT = """
 <ir_version: 8, opset_import: ["" : 13]>
@@ -51,17 +51,17 @@ def _normal(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class WrongBias(JumpRule):
-    """Bias that is not the float one.
+    """A layer's bias is not that of the float model.
 
     ## What it does
-    At each layer where the error jumps, compares the real values of the bias with the float model's. Reports the biases
-    whose difference alone explains the error.
+    At each layer where the error jumps, compares the dequantised bias with the float one. Reports biases whose
+    difference alone explains the error.
 
     ## Why it breaks INT8
-    A wrong bias moves whole channels by a constant, which nothing behind takes back.
+    A wrong bias shifts whole channels by a constant, and nothing behind corrects that.
 
     ## What to do
-    Quantise the bias again as int32 with the scale of the input times that of the weight.
+    Quantise the bias again as int32, with the scale of the input times that of the weight.
 
     ## Sources
     ONNX operator specification, QLinearConv.
@@ -78,25 +78,26 @@ class WrongBias(JumpRule):
             reference=_FLOAT,
             samples=_normal,
             flags=("conv",),
-            why="the scale of the bias is ten times too small",
+            why="The scale of the bias is ten times too small.",
         ),
     )
 
-    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding]:
+    def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding | Silence]:
         """Each layer whose bias takes part in a jump."""
         for row in self.jumps(compared):
             bias = self.bias(row)
             if bias is None:
+                alone = f"its bias alone leaves {decibel(row.bias.alone_db)}" if row.bias else "it has no bias"
+                yield Silence(row.location, alone)
                 continue
             yield self.report(
                 compared,
                 row,
                 row.location,
-                f"the bias {bias.tensor!r} differs from the float one by {bias.difference:.3g} (root mean square): "
-                f"{fall(row)}",
+                f"The bias {bias.tensor!r} is not that of the float model: {fall(row)}",
                 part="bias",
                 tensor=bias.tensor,
                 alone_db=bias.alone_db,
                 metrics={"difference": bias.difference},
-                remedy="quantise the bias again as int32 with the scale of the input times that of the weight",
+                remedy="Quantise the bias again as int32, with the scale of the input times that of the weight.",
             )

@@ -1,13 +1,13 @@
-"""Red and blue in the other order than the network was trained with.
+"""Red and blue swapped, compared with the training.
 
 A BatchNormalization behind the first layer recorded mean and variance of that layer's outputs in training. On data
-with given mean and covariance of colour windows every output channel has a mean and a variance of its own, and its
-distance from the record is a Kullback-Leibler divergence (see `analysis.image.encoding`). Photographs have
-more red than blue, and filters that compare the two see that, so with the colours swapped the record fits worse: on
-five public networks by 0.03 to 0.11 nats a channel on average, where the right order leaves 0.06 to 0.10.
+with given mean and covariance of colour windows every output channel has a mean and a variance of its own. Its
+distance from the record is a Kullback-Leibler divergence (see `analysis.image.encoding`). Photographs have more red
+than blue, and filters that compare the two notice. So with the colours swapped the record fits worse: on five public
+networks by 0.03 to 0.11 nats a channel on average, where the right order leaves 0.06 to 0.10.
 
-A swap is only told where it is plain: at half the distance and at least 0.05 nats nearer, and only where the
-swapped colours fit the record well. Pictures of another world, all under water for example, can look swapped too.
+A swap is reported only where it is clear: at half the distance and at least 0.05 nats nearer, and only where the
+swapped colours fit the record well. Unusual pictures, all under water for example, can look swapped too.
 
 Source: the covariance argument above; measured on public networks with photographs.
 """
@@ -29,10 +29,12 @@ from onnxlint_q import (
     Finding,
     Rule,
     Severity,
+    Silence,
     encoding_of,
     misfit,
     option,
     reencoded,
+    whole_model,
 )
 from onnxlint_q_rules.data.pictures import RECORDING, at_input, pictures, recorded, smooth
 
@@ -51,17 +53,17 @@ def _swapped(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32
 
 @dataclass(frozen=True)
 class ChannelOrderMismatch(Rule):
-    """Colours in the wrong order.
+    """Red and blue are swapped.
 
     ## What it does
-    Compares what the first layer would give on the data, as it is and with red and blue exchanged, with what the
-    BatchNormalization behind it recorded in training.
+    Computes the first layer's outputs on the data, as it is and with red and blue swapped. Compares both with what the
+    BatchNormalization behind the layer recorded in training.
 
     ## Why it breaks INT8
-    Filters for one colour see another, so their ranges are not those in use.
+    Filters for one colour see another, so the ranges are not those in use.
 
     ## What to do
-    Feed the colours in the order of the training.
+    Feed the colours in the order that the network was trained with: `--channel-order`.
 
     ## Sources
     Recorded statistics of the BatchNormalization; measured on public networks.
@@ -74,47 +76,56 @@ class ChannelOrderMismatch(Rule):
     needs_calibration: ClassVar[bool] = True
 
     min_gain_nats: float = option(
-        0.05, doc="how much nearer the record the swapped colours must be", source="measured on public networks"
+        0.05, doc="the swapped colours must fit the record better by so many nats", source="measured on public networks"
     )
     fitting_nats: float = option(
-        0.15, doc="the swapped colours must fit the record so well", source="measured on public networks"
+        0.15, doc="the swapped colours must fit the record within so many nats", source="measured on public networks"
     )
-    min_samples: int = option(8, doc="fewer pictures may have any tint", source="judgement")
+    min_samples: int = option(
+        8, doc="with fewer pictures nothing is said, as they may have any tint", source="judgement"
+    )
 
     good: ClassVar[tuple[Example, ...]] = (
-        Example(RECORDING, weights=_trained, samples=_right, why="the colours of the training"),
+        Example(RECORDING, weights=_trained, samples=_right, why="The colours are those of the training."),
     )
     bad: ClassVar[tuple[Example, ...]] = (
-        Example(RECORDING, flags=("x",), weights=_trained, samples=_swapped, why="red and blue exchanged"),
+        Example(RECORDING, flags=("x",), weights=_trained, samples=_swapped, why="Red and blue are swapped."),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """The input that the first layer reads."""
         data, stem = facts.data, facts.stem
         summary = data.inputs.get(stem.input) if data is not None and stem is not None else None
         image = summary.image if summary is not None else None
-        if data is None or stem is None or image is None or image.patches is None or not smooth(image):
+        if data is None:
+            return
+        if stem is None or image is None or image.patches is None or not smooth(image):
+            yield Silence(whole_model(facts), "there are no pictures for a first convolution")
             return
         actual = encoding_of(image)
+        place = at_input(stem.input)
         if len(image.low) != 3 or actual is None or data.samples < self.min_samples:
+            seen = f"{len(image.low)} channels and {data.samples} samples"
+            yield Silence(place, f"it takes 3 channels of pixels in {self.min_samples} samples to tell, not {seen}")
             return
         own = misfit(stem, image.patches)
         if not own.size:
+            yield Silence(place, "no BatchNormalization behind the first layer recorded its outputs")
             return
         # Either the pixels are swapped, or the values after normalisation are.
         before = misfit(stem, reencoded(image.patches, actual, actual, swapped=True))
         after = misfit(stem, reencoded(image.patches, ENCODINGS[0], ENCODINGS[0], swapped=True))
         best = min(before, after, key=lambda fit: float(fit.mean()))
         distance, nearer = float(own.mean()), float(best.mean())
-        if not nearer <= min(distance / 2, distance - self.min_gain_nats, self.fitting_nats):
+        needed = min(distance / 2, distance - self.min_gain_nats, self.fitting_nats)
+        if not nearer <= needed:
+            yield Silence(place, f"swapped colours are {nearer:.2f} nats from the record, not under {needed:.2f}")
             return
         yield self.finding(
-            at_input(stem.input),
-            f"red and blue of {stem.input!r} look exchanged: the first layer's outputs would be {distance:.2f} nats a "
-            f"channel from what its BatchNormalization recorded in training, and {nearer:.2f} with the channels in "
-            "the other order",
+            place,
+            f"Red and blue of {stem.input!r} look swapped: the other order fits the first layer better",
             metrics={"misfit_nats": distance, "swapped_misfit_nats": nearer},
-            remedy="check in which order the network was trained, RGB or BGR, and feed that: as below where the "
-            "pictures were read as RGB, the default, else with rgb",
+            remedy="Check whether the network was trained on RGB or BGR, and feed that. Use the option below if the "
+            "pictures were read as RGB, the default; else use rgb.",
             snippet="--channel-order bgr",
         )

@@ -1,8 +1,8 @@
 """Inputs without content: blank samples, colours that are missing, inputs that never change.
 
-A tensor that only depends on a constant input has one value, so a min-max range of it has no width, and everything
-that the deployment puts there is clipped. States that a recurrent network starts from are the usual case: zero in
-every sample, although from the second step on they are not.
+A tensor that only depends on a constant input has one value. Its min-max range has no width, so other values in use
+are clipped. The usual case is the state that a recurrent network starts from: it is zero in every sample, but not from
+the second step on.
 
 Source: arithmetic of the min-max observer.
 """
@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q import Confidence, DataSummary, Example, Facts, Finding, InputSummary, Rule, Severity
+from onnxlint_q import Confidence, DataSummary, Example, Facts, Finding, InputSummary, Rule, Severity, Silence
 from onnxlint_q_rules.data.pictures import at_input, named, pictures
 
 _NETWORK = """
@@ -68,14 +68,14 @@ class ConstantInput(Rule):
     """Calibration data without content.
 
     ## What it does
-    Finds samples that hold one value only, colour channels that never change, and inputs that are the same in every
-    sample although others are not.
+    Finds samples that hold a single value, colour channels that never change, and inputs that are the same in every
+    sample while others are not.
 
     ## Why it breaks INT8
-    What does not vary has no range; what the deployment brings there is clipped.
+    An input that does not vary gives no range, so other values in use are clipped.
 
     ## What to do
-    Remove blank samples, mend the preprocessing, and record states and other side inputs from real runs.
+    Remove blank samples and check the preprocessing. Record states and other side inputs from real runs.
 
     ## Sources
     Arithmetic of the min-max observer.
@@ -88,16 +88,16 @@ class ConstantInput(Rule):
     needs_calibration: ClassVar[bool] = True
 
     good: ClassVar[tuple[Example, ...]] = (
-        Example(_NETWORK, samples=_coloured, why="pictures with content in every colour"),
-        Example(_RECURRENT, samples=_state, why="states as a run would leave them"),
+        Example(_NETWORK, samples=_coloured, why="The pictures have content in every colour."),
+        Example(_RECURRENT, samples=_state, why="The states are as a run would leave them."),
     )
     bad: ClassVar[tuple[Example, ...]] = (
-        Example(_NETWORK, flags=("x",), samples=_blank, why="one black picture"),
-        Example(_NETWORK, flags=("x",), samples=_no_blue, why="no picture has any blue"),
-        Example(_RECURRENT, flags=("state",), samples=_zero_state, why="the state is zero in every sample"),
+        Example(_NETWORK, flags=("x",), samples=_blank, why="One picture is black."),
+        Example(_NETWORK, flags=("x",), samples=_no_blue, why="No picture has any blue."),
+        Example(_RECURRENT, flags=("state",), samples=_zero_state, why="The state is zero in every sample."),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each input."""
         data = facts.data
         if data is None:
@@ -106,6 +106,7 @@ class ConstantInput(Rule):
             alone = len(data.inputs) == 1
             # Masks, lengths and rates are often the same in every sample, and rightly.
             if seen.size < 2 or not (seen.floating or alone):
+                yield Silence(at_input(name), "it holds one value a sample, or whole numbers beside other inputs")
                 continue
             if len(seen.constant) == data.samples and alone:
                 yield self._empty(name, seen, data)
@@ -113,27 +114,27 @@ class ConstantInput(Rule):
                 yield self._unchanging(name, seen, data)
             elif seen.constant:
                 yield self._blank(name, seen, data)
-            elif seen.image is not None:
-                yield from self._colours(name, seen.image.deviation)
+            else:
+                yield self._colours(name, seen)
 
     def _empty(self, name: str, seen: InputSummary, data: DataSummary) -> Finding:
         return self.finding(
             at_input(name),
-            f"every one of {data.samples} samples of {name!r} holds one value only: there is nothing to calibrate on",
+            f"All {data.samples} samples of {name!r} hold a single value: there is nothing to calibrate on",
             metrics={"constant_samples": data.samples, "low": seen.low, "high": seen.high},
-            remedy="look at the preprocessing: it leaves nothing of the data",
+            remedy="Check the preprocessing: it leaves nothing of the data.",
         )
 
     def _unchanging(self, name: str, seen: InputSummary, data: DataSummary) -> Finding:
-        what = f"is {seen.low:g} throughout" if seen.low == seen.high else "is the same"
+        what = f"is {seen.low:g}" if seen.low == seen.high else "is the same"
         return self.finding(
             at_input(name),
-            f"{name!r} {what} in all {data.samples} samples, so ranges of what it feeds are those of this one case",
+            f"{name!r} {what} in all {data.samples} samples, so ranges behind it hold for this one case only",
             severity=Severity.INFO,
             metrics={"samples": data.samples, "low": seen.low, "high": seen.high},
             remedy=(
-                "record this input from real runs, a state for example from a later step, unless the deployment keeps "
-                "it constant as well"
+                "Record this input from real runs, a state for example from a later step. Ignore this if it never "
+                "changes in use."
             ),
         )
 
@@ -141,26 +142,32 @@ class ConstantInput(Rule):
         count = len(seen.constant)
         return self.finding(
             at_input(name),
-            f"{count} of {data.samples} samples of {name!r} hold{'s' * (count == 1)} one value only "
-            f"({named(data, seen.constant)})",
+            f"{count} of {data.samples} samples of {name!r} hold{'s' * (count == 1)} a single value throughout",
             severity=Severity.INFO if 2 * count < data.samples else None,
-            metrics={"constant_samples": count, "samples": data.samples},
-            remedy="remove blank samples, or look at why they are blank",
+            metrics={"constant_samples": count, "samples": data.samples, "examples": named(data, seen.constant)},
+            remedy="Remove these samples if they are blank, and find out why they are.",
         )
 
-    def _colours(self, name: str, deviation: npt.NDArray[np.float64]) -> Iterator[Finding]:
-        flat = np.flatnonzero(deviation <= _FLAT * deviation.max())
-        if flat.size:
-            listed = ", ".join(map(str, flat))
-            yield self.finding(
-                at_input(name),
-                f"channel{'s' * (flat.size > 1)} {listed} of {name!r} hardly change{'s' * (flat.size == 1)} in any "
-                f"sample: deviation {float(deviation[flat].max()):.2g} against {float(deviation.max()):.2g} of the "
-                "others",
-                metrics={
-                    "flat_channels": listed,
-                    "flat_deviation": float(deviation[flat].max()),
-                    "largest_deviation": float(deviation.max()),
-                },
-                remedy="look at decoding and normalisation: a colour is lost on the way",
+    def _colours(self, name: str, seen: InputSummary) -> Finding | Silence:
+        if seen.image is None:
+            return Silence(
+                at_input(name), f"its values run from {seen.low:.3g} to {seen.high:.3g}, and no sample is blank"
             )
+        deviation = seen.image.deviation
+        flat = np.flatnonzero(deviation <= _FLAT * deviation.max())
+        if not flat.size:
+            least = float(deviation.min())
+            return Silence(
+                at_input(name), f"every sample varies, and every channel does: deviation {least:.2g} or more"
+            )
+        listed = ", ".join(map(str, flat))
+        return self.finding(
+            at_input(name),
+            f"Channel{'s' * (flat.size > 1)} {listed} of {name!r} hardly change{'s' * (flat.size == 1)} in any sample",
+            metrics={
+                "flat_channels": listed,
+                "flat_deviation": float(deviation[flat].max()),
+                "largest_deviation": float(deviation.max()),
+            },
+            remedy="Check decoding and normalisation: a colour is lost on the way.",
+        )

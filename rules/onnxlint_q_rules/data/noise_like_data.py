@@ -1,11 +1,11 @@
 """Data that looks generated.
 
-Pixels beside each other are alike in every picture: their correlation is over 0.65 in each of 300 photographs shrunk
-to 32x32, and over 0.72 at 224x224, but zero in independent noise. Other inputs are compared with what random
-generators give: over n values the mean of N(0, 1) is 0 with a standard error of `1 / sqrt(n)`, its variance 1 with
-`sqrt(2 / n)`, its kurtosis 3 with `sqrt(24 / n)`; U(0, 1) has mean 1/2, variance 1/12 and kurtosis 1.8, with errors of
-`sqrt(1 / 12 n)`, `sqrt(1 / 180 n)` and about `sqrt(2 / n)`. Measured data comes near one of these figures by chance,
-hardly ever within four errors of all of them.
+Neighbouring pixels of a picture are alike: their correlation is over 0.65 in each of 300 photographs shrunk to 32x32,
+and over 0.72 at 224x224, but zero in independent noise. Other inputs are compared with random generators: over n values
+the mean of N(0, 1) is 0 with a standard error of `1 / sqrt(n)`, its variance 1 with `sqrt(2 / n)`, its kurtosis 3 with
+`sqrt(24 / n)`; U(0, 1) has mean 1/2, variance 1/12 and kurtosis 1.8, with errors of `sqrt(1 / 12 n)`, `sqrt(1 / 180 n)`
+and about `sqrt(2 / n)`. Real data comes near one of these figures by chance, but hardly ever within four errors of all
+of them.
 
 Sources: Field (1987) on the statistics of natural images; moments of the two distributions; Sony MCT's documentation
 on representative data.
@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q import Confidence, DataSummary, Example, Facts, Finding, InputSummary, Rule, Severity, option
+from onnxlint_q import Confidence, DataSummary, Example, Facts, Finding, InputSummary, Rule, Severity, Silence, option
 from onnxlint_q_rules.data.pictures import at_input, named, pictures
 
 _IMAGES = """
@@ -67,14 +67,14 @@ class NoiseLikeData(Rule):
     """Calibration data that looks like noise.
 
     ## What it does
-    Looks for images whose neighbouring pixels have nothing to do with each other, and for other inputs whose values
-    have exactly the moments of N(0, 1) or U(0, 1).
+    Looks for images whose neighbouring pixels hardly correlate. Of other inputs it looks for values with exactly the
+    moments of N(0, 1) or U(0, 1).
 
     ## Why it breaks INT8
-    Nothing that a filter was trained to find occurs in noise, so ranges of activations are not those in use.
+    Noise holds nothing that a filter was trained to find, so activation ranges are not those in use.
 
     ## What to do
-    Calibrate with samples of the deployment.
+    Calibrate with samples from the deployment. If they are real pictures, check layout and decoding.
 
     ## Sources
     Field (1987); Sony MCT documentation, representative data set.
@@ -87,52 +87,67 @@ class NoiseLikeData(Rule):
     needs_calibration: ClassVar[bool] = True
 
     correlation: float = option(
-        0.2, doc="images whose neighbouring pixels correlate less", source="measured: photographs 0.65 to 0.99, noise 0"
+        0.2,
+        doc="images whose neighbouring pixels correlate less look like noise",
+        source="measured: photographs 0.65 to 0.99, noise 0",
     )
 
     good: ClassVar[tuple[Example, ...]] = (
-        Example(_IMAGES, samples=_pictures, why="pictures are smooth"),
-        Example(_FEATURES, samples=_skewed, why="features of another distribution"),
+        Example(_IMAGES, samples=_pictures, why="Pictures are smooth."),
+        Example(_FEATURES, samples=_skewed, why="The features have another distribution."),
     )
     bad: ClassVar[tuple[Example, ...]] = (
-        Example(_IMAGES, flags=("x",), samples=_noise, why="independent random pixels"),
-        Example(_FEATURES, flags=("x",), samples=_normal, why="standard normal values"),
-        Example(_FEATURES, flags=("x",), samples=_uniform, why="values between 0 and 1, all equally frequent"),
+        Example(_IMAGES, flags=("x",), samples=_noise, why="The pixels are random and independent."),
+        Example(_FEATURES, flags=("x",), samples=_normal, why="The values are standard normal."),
+        Example(_FEATURES, flags=("x",), samples=_uniform, why="All values between 0 and 1 are equally frequent."),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each input of floats, and each image."""
         data = facts.data
         if data is None:
             return
         for name, seen in data.inputs.items():
             if seen.image is not None:
-                yield from self._image(name, seen.image.correlation, len(seen.image.low), data)
+                yield self._image(name, seen.image.correlation, len(seen.image.low), data)
             elif seen.floating and (kind := _generated(seen)):
                 yield self.finding(
                     at_input(name),
-                    f"the {seen.values} values of {name!r} have the moments of {kind}: mean {seen.mean:.4f}, standard "
-                    f"deviation {seen.deviation:.4f}, kurtosis {seen.kurtosis:.3f}; they look generated",
+                    f"The values of {name!r} look generated: they have the moments of {kind}",
                     severity=Severity.INFO,
-                    metrics={"mean": seen.mean, "deviation": seen.deviation, "kurtosis": seen.kurtosis},
-                    remedy="calibrate with samples of the deployment, unless the deployment feeds noise as well",
+                    metrics={
+                        "mean": seen.mean,
+                        "deviation": seen.deviation,
+                        "kurtosis": seen.kurtosis,
+                        "values": seen.values,
+                    },
+                    remedy="Calibrate with samples from the deployment. Ignore this if the deployment feeds noise too.",
                 )
+            else:
+                moments = f"mean {seen.mean:.3g}, deviation {seen.deviation:.3g}, kurtosis {seen.kurtosis:.3g}"
+                yield Silence(at_input(name), f"its values do not have the moments of generated ones: {moments}")
 
     def _image(
         self, name: str, correlation: npt.NDArray[np.float64], channels: int, data: DataSummary
-    ) -> Iterator[Finding]:
+    ) -> Finding | Silence:
         noisy = np.flatnonzero(correlation < self.correlation)
         if 2 * noisy.size <= data.samples:
-            return
+            what = f"neighbouring pixels correlate less than {self.correlation:g}"
+            return Silence(at_input(name), f"{what} in {noisy.size} of {data.samples} samples, not in most")
         median = float(np.median(correlation[noisy]))
-        yield self.finding(
+        return self.finding(
             at_input(name),
-            f"neighbouring pixels of {name!r} correlate by {median:.2f} in {noisy.size} of {data.samples} samples "
-            f"({named(data, noisy)}); in pictures it is 0.65 to 0.99, so these look like noise",
+            f"{noisy.size} of {data.samples} samples of {name!r} look like noise: neighbouring pixels correlate by "
+            f"only {median:.2f}",
             # A single channel may be something else than a picture, such as a spectrogram.
             severity=None if channels == 3 else Severity.INFO,
-            metrics={"neighbour_correlation": median, "noisy_samples": int(noisy.size), "samples": data.samples},
-            remedy="calibrate with samples of the deployment, and look at layout and decoding if these are meant to be",
+            metrics={
+                "neighbour_correlation": median,
+                "noisy_samples": int(noisy.size),
+                "samples": data.samples,
+                "examples": named(data, noisy),
+            },
+            remedy="Calibrate with samples from the deployment. If these are real pictures, check layout and decoding.",
         )
 
 

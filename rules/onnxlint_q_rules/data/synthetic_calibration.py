@@ -1,8 +1,8 @@
 """Measurements on random values.
 
-`--calibrate random` feeds standard normal values, independent of each other. They drive a network through the same
-layers, but what a filter was trained to find does not occur in them, so observed ranges, tails and saturation, and
-every figure made with them, say little about deployment.
+`--calibrate random` feeds independent standard normal values. They run through the same layers, but hold nothing that a
+filter was trained to find. So observed ranges, tails and saturation, and all figures made from them, say little about
+the deployment.
 
 Source: Sony MCT's documentation asks for representative data for the same reason.
 """
@@ -13,21 +13,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from onnxlint_q import Confidence, Example, Facts, Finding, Rule, Severity, whole_model
+from onnxlint_q import Confidence, Example, Facts, Finding, Rule, Severity, Silence, whole_model
 
 
 @dataclass(frozen=True)
 class SyntheticCalibration(Rule):
-    """Calibration on random values.
+    """The run used random values, not data.
 
     ## What it does
-    Says that the run used generated values instead of data.
+    Reports that `--calibrate random` was given.
 
     ## Why it breaks INT8
-    Ranges of activations on noise are not those in use; scales made from them clip or waste codes.
+    Activation ranges on noise are not those in use. Scales made from them clip values or waste codes.
 
     ## What to do
-    Calibrate with samples of the deployment before believing a range.
+    Calibrate with samples from the deployment.
 
     ## Sources
     Sony MCT documentation, representative data set.
@@ -47,22 +47,25 @@ nothing (float[1] x) => (float[1] y) {
   y = Relu(x)
 }
 """,
-            why="no run, no data",
+            why="Without a run there are no random values.",
         ),
     )
     # An example cannot ask for random data; tests/rules/test_qparam_rules.py shows the finding.
     bad: ClassVar[tuple[Example, ...]] = ()
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """The one pass over the data."""
         observations = facts.observations
-        if observations is not None and observations.synthetic:
+        if observations is None:
+            return
+        if observations.synthetic:
             yield self.finding(
                 whole_model(facts),
-                f"no data: {observations.samples} samples of {observations.source} were generated, so every range, "
-                f"tail and "
-                "saturation in this report is that of random values",
-                metrics={"samples": observations.samples},
-                remedy="calibrate with samples of the deployment before a range is believed",
+                f"The run used {observations.samples} samples of random values, so no measured figure holds for real "
+                "data",
+                metrics={"samples": observations.samples, "source": observations.source},
+                remedy="Calibrate with samples from the deployment.",
                 snippet="--calibrate PATH --preprocess NAME",
             )
+        else:
+            yield Silence(whole_model(facts), f"{observations.source} is data")

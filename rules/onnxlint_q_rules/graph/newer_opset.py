@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import onnx
 
-from onnxlint_q import Confidence, Example, Facts, Finding, Rule, Severity, whole_model
+from onnxlint_q import Confidence, Example, Facts, Finding, Rule, Severity, Silence, whole_model
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,15 @@ class NewerOpset(Rule):
     """The model's opset is newer than the installed onnx package.
 
     ## What it does
-    Compares the version of the default operator domain with `onnx.defs.onnx_opset_version()`.
+    Compares the model's opset with the newest one that the installed onnx package knows
+    (`onnx.defs.onnx_opset_version()`).
 
     ## Why it breaks INT8
-    It does not; it breaks the check. Operators of that opset may mean something else than what is assumed here, so no
-    other finding, and no verdict, can be trusted.
+    It does not, but it breaks the check. Operators may have changed in the newer opset, so no other finding and no
+    verdict can be trusted.
 
     ## What to do
-    Upgrade the onnx package (and ONNX Runtime for calibration), or export the model at an opset that the installed
-    one knows.
+    Upgrade the onnx package, and ONNX Runtime for calibration. Or export the model at an older opset.
 
     ## Sources
     ONNX specification, versioning.
@@ -63,16 +63,17 @@ small (float[N, 4] x) => (float[N, 4] y) {
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """At most one finding for the model."""
         opset, known = facts.model.opset, onnx.defs.onnx_opset_version()
         if opset <= known:
+            yield Silence(whole_model(facts), f"opset {opset} is not newer than {known}")
             return
         yield self.finding(
             whole_model(facts),
-            f"The model is written in opset {opset} and the installed onnx {onnx.__version__} knows up to {known}: "
-            "what is new in it was not understood, and the other findings may be wrong.",
-            remedy=f"Upgrade the onnx package, or export the model at opset {known} or lower.",
+            f"The model uses opset {opset}, but the installed onnx {onnx.__version__} knows up to {known} only.",
+            remedy=f"Upgrade the onnx package, or export the model at opset {known} or lower. Until then all other "
+            "findings may be wrong.",
             snippet="pip install --upgrade onnx onnxruntime",
             metrics={"opset": opset, "known_opset": known},
         )

@@ -1,9 +1,13 @@
 """Files whose opset has no per-channel scale.
 
 QuantizeLinear and DequantizeLinear came with opset 10 with one scale for the tensor; their `axis` attribute, and with
-it one scale a channel, came with opset 13. ONNX Runtime 1.31's `quantize_static(per_channel=True)` writes the
-attribute all the same below opset 13, and the file it writes cannot be loaded; other tools fall back to one scale for
-the tensor with a line in their log.
+it one scale a channel, came with opset 13. Below it ONNX Runtime 1.31's `quantize_static(per_channel=True)` writes the
+attribute anyway, and the file does not load. Other tools fall back to one scale for the tensor, with a line in their
+log.
+
+A network that survives one scale a tensor does not need the others, so it is only told. It needs them where it loses
+too much under int8-per-tensor and has more than 1 dB more under int8-per-channel: as measured on data, or without data
+as forecast.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxlint_q import (
+    INT8_PER_CHANNEL,
+    INT8_PER_TENSOR,
     PER_CHANNEL_OPSET,
     Confidence,
     Conversion,
@@ -23,6 +29,10 @@ from onnxlint_q import (
     Remedy,
     Rule,
     Severity,
+    Silence,
+    Verdict,
+    VerdictLevels,
+    option,
     whole_model,
 )
 
@@ -46,17 +56,18 @@ class OpsetBlocksPerChannel(Rule):
     """The model's opset is too old for one scale a channel.
 
     ## What it does
-    Compares the version of the default operator domain of a float model that has layers with 13, where per-channel
-    scales came, and with 10, where quantised tensors came. For a file with QuantizeLinear pairs it is only an info.
+    Compares the opset of a model that has layers with 13, where per-channel scales came, and with 10, where quantised
+    tensors came. It is a warning where the network needs per-channel scales: where int8-per-tensor is not enough and
+    int8-per-channel is better. It is also one below opset 10. Everywhere else it is an info.
 
     ## Why it breaks INT8
-    Scales for each channel, the first remedy for most weights, cannot be written into the file. Asked for them, ONNX
-    Runtime's quantiser writes a model that does not load, and others silently use one scale for the tensor.
+    One scale a channel is the first remedy for most weights, and the file cannot hold it. ONNX Runtime's quantiser then
+    writes a model that does not load. Other quantisers silently use one scale for the tensor.
 
     ## What to do
-    Export the model again at opset 13 or higher (17 is a good choice). onnx.version_converter is the second choice,
-    because it mistranslates some Resize nodes: `--probe` and `--calibrate` convert the model, run it, and print the
-    call where its outputs stay the same.
+    Export the model again at opset 13 or higher; 17 is a good choice. `onnx.version_converter` is the second choice,
+    because it mistranslates some Resize nodes. `--probe` and `--calibrate` convert the model, run it, and print the
+    call if its outputs stay the same.
 
     ## Sources
     ONNX operator specification, DequantizeLinear-10 and -13; intel/neural-compressor#819; onnxruntime 1.31.1,
@@ -68,37 +79,67 @@ class OpsetBlocksPerChannel(Rule):
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
 
+    gain_db: float = option(
+        1.0, doc="one scale a channel is needed if it brings so many dB more", source="nobody would notice less"
+    )
+
     good: ClassVar[tuple[Example, ...]] = (Example(_network(13), why="DequantizeLinear-13 has an axis."),)
     bad: ClassVar[tuple[Example, ...]] = (
         Example(_network(11), flags=("x",), why="DequantizeLinear-10 has one scale for the tensor only."),
-        Example(_network(9), flags=("x",), why="There is no QuantizeLinear at all."),
+        Example(_network(9), flags=("x",), why="There is no QuantizeLinear before opset 10."),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """At most one finding for the model."""
         opset = facts.model.opset
         wanted = any(scheme.per_channel for scheme in facts.schemes)
         needed = PER_CHANNEL_OPSET if wanted else _ANY
-        if opset >= needed or not facts.layers or facts.format not in {Format.FLOAT, Format.QDQ}:
+        if opset >= needed:
+            yield Silence(whole_model(facts), f"opset {opset} is not under {needed}")
             return
-        lack = (
-            "has no scales at all (no QuantizeLinear), so the file cannot be quantised as it is"
-            if opset < _ANY
-            else f"has no per-channel scales, so each of the {len(facts.layers)} layers gets one scale for its weight"
-        )
+        if not facts.layers or facts.format not in {Format.FLOAT, Format.QDQ}:
+            yield Silence(whole_model(facts), f"it is a {facts.format} model with {len(facts.layers)} layers")
+            return
+        needs = facts.is_float and (opset < _ANY or self._needs_channels(facts))
+        lack = "cannot store one scale per channel"
+        if opset < _ANY:
+            lack = "cannot store quantised tensors"
+        elif needs:
+            lack = "cannot store one scale per channel, which this network needs"
         yield self.finding(
             whole_model(facts),
-            f"Opset {opset} {lack}; opset {needed} has them.",
+            f"Opset {opset} {lack}; opset {needed} can.",
             remedy=_remedy(is_float=facts.is_float),
             metrics={"opset": opset, "needed_opset": needed, "layers": len(facts.layers)},
-            severity=Severity.WARNING if facts.is_float else Severity.INFO,
+            severity=Severity.WARNING if needs else Severity.INFO,
         )
+
+    def _needs_channels(self, facts: Facts) -> bool:
+        """Whether one scale a tensor loses too much, and one a channel loses less, as far as is known."""
+        if INT8_PER_TENSOR not in facts.schemes:
+            return True  # nothing but one scale a channel was asked for
+        coarse, fine = (_lost_db(facts, scheme.name) for scheme in (INT8_PER_TENSOR, INT8_PER_CHANNEL))
+        return coarse is not None and (fine is None or fine > coarse + self.gain_db)
+
+
+def _lost_db(facts: Facts, scheme: str) -> float | None:
+    """SQNR (dB) at the output under a scheme that the network does not survive; None where it does, or none is known.
+
+    What was measured on data says so by its costs, else it is the forecast.
+    """
+    if facts.observations is not None:
+        return facts.costs[scheme].whole_db if scheme in facts.costs else None
+    known = facts.forecasts.get(scheme)
+    if known is None or known.output_sqnr_db is None:
+        return None
+    survives = VerdictLevels().verdict(known.output_sqnr_db, known.agreement) is Verdict.SURVIVES
+    return None if survives else known.output_sqnr_db
 
 
 def _remedy(*, is_float: bool) -> Remedy:
     """A quantised file is not what is to be converted."""
     again = "Export the float model again from its framework at opset 13 or higher"
-    as_it_is = "Do not call quantize_static(per_channel=True) on it as it is: the result does not load."
+    as_it_is = "As it is, the file that quantize_static(per_channel=True) writes does not load."
     if not is_float:
         return Remedy(f"{again}, and quantise that.")
     return Remedy(

@@ -1,15 +1,14 @@
 """Models whose quantised file depends on whether `quant_pre_process` ran before `quantize_static`.
 
-Every figure of this linter is that of the file that ONNX Runtime's quantiser writes after its own preparation, which
-folds BatchNormalizations, computes what is constant and resolves branches that are always taken. Who leaves it out, as
-nearly every tutorial does and the quantiser only warns of in its log, gets another file:
+All figures of this linter are for the file that ONNX Runtime's quantiser writes after `quant_pre_process`. That step
+folds BatchNormalizations, computes what is constant and resolves branches that are always taken. Most tutorials leave
+it out, and the quantiser only warns in its log. The file is then another one:
 
-- a BatchNormalization stays an operator of its own, so that two results are rounded instead of one, and the weight
-  before it stays raw. That usually costs a little. Where folding is what ruins a weight, because gains differ by
-  hundreds, it saves the network under one scale a tensor;
-- a weight behind a Transpose or an Identity becomes an activation, with one scale whatever was asked for;
-- a Relu behind a layer is taken away, because the range of its result clips as it does; an If that reads this result
-  from within then gets the values before the Relu.
+- a BatchNormalization stays an operator of its own. Two results are rounded instead of one, and the weight before it
+  stays raw. That usually costs a little. Where gains differ by hundreds, it saves the network under one scale a tensor;
+- a weight behind a Transpose or an Identity becomes an activation, with one scale even if one a channel was asked for;
+- a Relu behind a layer is removed, because the range of its result clips as it does. An If that reads this result from
+  within then gets the values before the Relu.
 
 `akiki_vad`, a public voice detector, has 11 dB at its outputs with it and 6 without, for the last of these reasons.
 """
@@ -34,6 +33,7 @@ from onnxlint_q import (
     Metric,
     Rule,
     Severity,
+    Silence,
     Unprepared,
     option,
     preparation,
@@ -90,17 +90,17 @@ class PreProcessingMatters(Rule):
     """Quantising the model without quant_pre_process gives another result.
 
     ## What it does
-    Where the preparation changes the graph, quantises the model both ways with ONNX Runtime's own `quantize_static`, on
-    the same samples, and compares what is left at the output. It runs with `--calibrate` and min-max ranges, for
-    int8-per-tensor and int8-per-channel.
+    Quantises the model with and without `quant_pre_process`, where that step changes the graph. Both use ONNX Runtime's
+    `quantize_static` on the same samples; the SQNR at the output is compared. It runs with `--calibrate` and min-max
+    ranges, for int8-per-tensor and int8-per-channel.
 
     ## Why it breaks INT8
-    All figures of this report are those after `quant_pre_process`. The file that is made without it has other tensors
-    with scales of their own, other weights, and sometimes an operator less.
+    All figures of a report hold for the file after `quant_pre_process`. Without it, other tensors get scales, weights
+    differ, and sometimes an operator is missing.
 
     ## What to do
-    Do what the finding measured to be better. As a rule: run `quant_pre_process` first and quantise what it writes.
-    Where the model is better as it is, that holds for a runtime that does not fold the BatchNormalizations again.
+    Do what the finding measured to be better. Usually: run `quant_pre_process` first and quantise the file that it
+    writes. Where the model is better without it, the runtime must not fold the BatchNormalizations later.
 
     ## Sources
     onnxruntime 1.32.0, quantization/shape_inference.py, qdq_quantizer.py and operators/activation.py.
@@ -120,16 +120,23 @@ class PreProcessingMatters(Rule):
     warning_db: float = option(3.0, doc="a loss (dB) without it from which this is a warning", source="twice the noise")
 
     good: ClassVar[tuple[Example, ...]] = (
-        Example(_network("[relu] y = Relu(z)"), weights=_spread, samples=_images, why="there is nothing to prepare"),
+        Example(_network("[relu] y = Relu(z)"), weights=_spread, samples=_images, why="There is nothing to prepare."),
     )
     bad: ClassVar[tuple[Example, ...]] = (
-        Example(_FOLDS, flags=("x",), weights=_spread, samples=_images, why="folding makes gains part of the weight"),
+        Example(
+            _FOLDS, flags=("x",), weights=_spread, samples=_images, why="Folding makes the gains part of the weight."
+        ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """At most one finding for the model, with the figures of every scheme that changes."""
         changed = [both for both in facts.unprepared if abs(both.lost_db) > self.change_db]
         if not changed:
+            most = max((abs(both.lost_db) for both in facts.unprepared), default=None)
+            difference = "quantising without quant_pre_process was not tried, or changes nothing"
+            if most is not None:
+                difference = f"quant_pre_process changes the output by {most:.1f} dB, not more than {self.change_db:g}"
+            yield Silence(whole_model(facts), difference)
             return
         worse = [both for both in changed if both.lost_db > 0]
         warns = any(both.lost_db > self.warning_db for both in worse)
@@ -139,26 +146,30 @@ class PreProcessingMatters(Rule):
             metrics |= {f"{both.scheme}_as_it_is_db": both.sqnr_db, f"{both.scheme}_prepared_db": both.prepared_db}
         found = self.finding(
             whole_model(facts),
-            "quantised as it is, without quant_pre_process, the model has "
-            + " and ".join(map(_figures, changed))
-            + f" at the {'worst ' * (len(facts.outputs) > 1)}output: {'; '.join(reasons)}",
-            remedy="; ".join(_advice(changed)),
+            _message(changed, "worst output" if len(facts.outputs) > 1 else "output"),
+            remedy=" ".join(_advice(changed)),
             snippet=_prepare(facts.model.name) if worse else "",
             metrics=metrics,
             severity=None if warns else Severity.INFO,
         )
-        yield replace(found, evidence=Evidence.CONFIRMED, measured_db=min(both.sqnr_db for both in changed))
+        note = " ".join(f"{why[:1].upper()}{why[1:]}." for why in reasons)
+        yield replace(found, evidence=Evidence.CONFIRMED, measured_db=min(both.sqnr_db for both in changed), note=note)
 
 
-def _figures(both: Unprepared) -> str:
-    return f"{both.sqnr_db:.1f} dB instead of {both.prepared_db:.1f} ({both.scheme})"
+def _message(changed: Sequence[Unprepared], output: str) -> str:
+    first, *others = changed
+    more = "".join(f"; {both.scheme} {both.sqnr_db:.1f}, not {both.prepared_db:.1f}" for both in others)
+    return (
+        f"Without quant_pre_process {first.scheme} leaves {first.sqnr_db:.1f} dB at the {output}, not "
+        f"{first.prepared_db:.1f}{more}"
+    )
 
 
 def _advice(changed: Sequence[Unprepared]) -> Iterator[str]:
     for worse, what in (
-        (True, "run quant_pre_process first, and quantise what it writes"),
-        (False, "quantise the model as it is, if the runtime does not fold its BatchNormalizations later"),
+        (True, "run quant_pre_process first and quantise the file that it writes"),
+        (False, "quantise the model as it is, unless the runtime folds its BatchNormalizations later"),
     ):
         schemes = [both.scheme for both in changed if (both.lost_db > 0) is worse]
         if schemes:
-            yield f"for {' and '.join(schemes)} {what}"
+            yield f"For {' and '.join(schemes)} {what}."

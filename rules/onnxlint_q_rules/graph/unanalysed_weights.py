@@ -1,8 +1,8 @@
 """Weights that the analysis of layers does not cover.
 
 A layer is a Conv, ConvTranspose, Gemm or MatMul with a constant weight. Recurrent operators, fused attention and
-Einsum hold weights too, and a layer's weight may be computed from constants in the graph, or from the input. Nothing
-is said about those here, and saying nothing must not read as "nothing is wrong".
+Einsum hold weights too, and a layer's weight may be computed in the graph. No rule looks at those, and silence must
+not read as "nothing is wrong".
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from onnxlint_q import (
     Product,
     Rule,
     Severity,
+    Silence,
     Trait,
     option,
+    whole_model,
 )
 
 
@@ -41,20 +43,20 @@ def _lstm(random: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
 
 @dataclass(frozen=True)
 class UnanalysedWeights(Rule):
-    """Operators hold weights that this tool does not analyse.
+    """Operators hold weights that no rule looks at.
 
     ## What it does
-    Lists, once for each type, operators with a large constant float operand that is not the weight of a layer (LSTM,
-    GRU, RNN, attention, Einsum, operators of other domains), and convolutions and matrix products whose weight is
-    computed in the graph.
+    Lists, once for each type, operators with a large constant float operand that is not the weight of a layer: LSTM,
+    GRU, RNN, attention, Einsum, operators of other domains. Lists convolutions and matrix products whose weight is
+    computed in the graph, too.
 
     ## Why it breaks INT8
-    It need not, but no forecast and no other rule looks at these weights, and ONNX Runtime's static quantiser leaves
-    most of them in float.
+    It need not. But no forecast and no other rule looks at these weights. ONNX Runtime's static quantiser leaves most
+    of them in float.
 
     ## What to do
-    Judge them by calibration (`--calibrate`) or by the task's own metric. Fold weights that are computed from
-    constants: export with constant folding, or run a graph optimiser first.
+    Measure with `--calibrate`, or with the metric of your task. If a weight is computed from constants, fold it: export
+    with constant folding, or run a graph optimiser first.
 
     ## Sources
     onnxruntime 1.31.1, quantization/registry.py (what the static quantiser handles).
@@ -117,7 +119,7 @@ computed (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """One finding for each type of operator and reason, at the first such node."""
         model = facts.model
         layers = {layer.node for layer in facts.layers} | {pair.node for pair in facts.quantized}
@@ -135,18 +137,21 @@ computed (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
             values = sum(size for _, size in found)
             yield self.finding(
                 model.locate(found[0][0]),
-                f"{_count(len(found), kind)} {values} weight values that are not analysed.",
-                remedy="Judge them by calibration (`--calibrate`) or by the task's own metric.",
+                f"{_count(len(found), kind)} {values} weight values that no rule looks at.",
+                remedy="Measure with --calibrate, or with the metric of your task.",
                 metrics={"nodes": len(found), "weight_values": values},
             )
         for kind, nodes in computed.items():
             yield self.finding(
                 model.locate(nodes[0]),
-                f"{_count(len(nodes), kind)} a weight that is computed in the graph and is not analysed.",
-                remedy="If it is computed from constants, fold it: export with constant folding or run a graph "
-                "optimiser first. Else judge it by calibration (`--calibrate`).",
+                f"{_count(len(nodes), kind)} a weight that is computed in the graph, so no rule looks at it.",
+                remedy="Export with constant folding, or run a graph optimiser first. If the weight depends on the "
+                "input, measure with --calibrate.",
                 metrics={"nodes": len(nodes)},
             )
+        if not held and not computed:
+            least = f"no node outside its {len(facts.layers)} layers holds {self.min_values} constant values"
+            yield Silence(whole_model(facts), f"{least}, and no weight is computed")
 
     def _held(self, model: Model, node: Node) -> int:
         """Values of the constant matrices that the node reads, 0 if they are few."""

@@ -1,7 +1,7 @@
 """Operators that are not in the ONNX specification.
 
-An operator of another domain is known by name only: the forecast passes through it as if it did nothing, the
-quantiser of ONNX Runtime leaves it in float unless it is one of its own, and another runtime may not run it at all.
+Of an operator of another domain only the name is known. The forecast passes through it as if it did nothing. ONNX
+Runtime's quantiser leaves it in float unless it is one of its own, and another runtime may not run it at all.
 """
 
 from __future__ import annotations
@@ -12,25 +12,23 @@ from typing import ClassVar
 
 import onnx
 
-from onnxlint_q import Confidence, Example, Facts, Finding, Node, Rule, Severity
+from onnxlint_q import Confidence, Example, Facts, Finding, Node, Rule, Severity, Silence, whole_model
 
 
 @dataclass(frozen=True)
 class UnknownOperator(Rule):
-    """The model uses an operator whose meaning is not known here.
+    """The model uses an operator that is not known here.
 
     ## What it does
-    Lists, once for each type, operators of other domains than the default one, and operators that the default domain
-    does not have. Operators of ONNX Runtime's own domain that were understood are left out: those that carry scales,
-    and those that do to values what is known.
+    Lists, once for each type, operators outside the default ONNX domain, and operators that the default domain does
+    not have. ONNX Runtime's own operators are left out where their meaning is known.
 
     ## Why it breaks INT8
-    It need not. But what follows such a node is judged less well: its noise and its ranges are guessed, and it stays
-    in float or blocks a fusion where it stands.
+    It need not. But noise and ranges behind such a node are guessed, so the forecast is weaker there. The node itself
+    stays in float, or keeps a runtime from fusing its neighbours.
 
     ## What to do
-    Look at what stands behind the node with calibration data (`--calibrate`). If the operator can be written with
-    standard ones, export it so.
+    Measure with calibration data (`--calibrate`). Export the model with standard operators where you can.
 
     ## Sources
     ONNX operator specification; onnx.defs.
@@ -66,7 +64,7 @@ small (float[N, 4] x) => (float[N, 4] y) {
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """One finding for each unknown type of operator, at the first such node."""
         understood = {layer.node for layer in facts.layers} | {pair.node for pair in facts.quantized}
         strangers: dict[str, list[Node]] = {}
@@ -77,12 +75,14 @@ small (float[N, 4] x) => (float[N, 4] y) {
             count = "1 node uses" if len(nodes) == 1 else f"{len(nodes)} nodes use"
             yield self.finding(
                 facts.model.locate(nodes[0]),
-                f"{count} the operator {kind}, which is not in the ONNX specification at opset {facts.model.opset}; "
-                "what follows is judged as if it did nothing.",
-                remedy="Check what stands behind it with calibration data, or export the model with standard "
+                f"{count} the operator {kind}, which ONNX does not define at opset {facts.model.opset}; the forecast "
+                "ignores it.",
+                remedy="Measure with --calibrate instead of trusting the forecast. Or export the model with standard "
                 "operators.",
                 metrics={"nodes": len(nodes)},
             )
+        if not strangers:
+            yield Silence(whole_model(facts), f"all of its {len(facts.model.nodes)} nodes are of known operators")
 
 
 def _is_known(node: Node, opset: int) -> bool:

@@ -1,8 +1,8 @@
-"""Nodes that cannot be named in an exclude list.
+"""Nodes that an exclude list cannot name.
 
 `nodes_to_exclude`, `nodes_to_quantize` and every tool's list of exceptions work by node name. ONNX makes names
-optional and does not ask for them to be unique: a node without one cannot be excluded, and excluding a name that two
-nodes share excludes both.
+optional and does not ask for them to be unique. A node without a name cannot be excluded, and excluding a name that
+two nodes share excludes both.
 """
 
 from __future__ import annotations
@@ -13,20 +13,32 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import ClassVar
 
-from onnxlint_q import ROOT, Confidence, Example, Facts, Finding, Node, Rule, Severity, is_quantized
+from onnxlint_q import (
+    ROOT,
+    Confidence,
+    Example,
+    Facts,
+    Finding,
+    Node,
+    Rule,
+    Severity,
+    Silence,
+    is_quantized,
+    whole_model,
+)
 
 
 @dataclass(frozen=True)
 class UnnamedNodes(Rule):
-    """Nodes that a quantiser would touch have no name, or share one.
+    """Quantisable nodes have no name, or share one.
 
     ## What it does
-    Counts, in the main graph of a float model, the nodes of operators that ONNX Runtime's static quantiser handles
-    and that have no name or a name used twice.
+    Looks at the main graph of a float model. Counts the nodes that ONNX Runtime's static quantiser handles and that
+    have no name, or a name that is used twice.
 
     ## Why it breaks INT8
-    The remedy for a layer that INT8 spoils is often to keep it in float, and that is said by name. A node without a
-    name cannot be kept, and a shared name keeps more than was meant.
+    A layer that INT8 damages is often kept in float, and the quantiser takes such a list by name. A node without a
+    name cannot be on that list. A shared name keeps more nodes in float than was meant.
 
     ## What to do
     Name the nodes and save the file; nothing else in the model changes.
@@ -77,7 +89,7 @@ small (float[N, 4] x) => (float[N, 4] y) {
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """At most one finding for the model, at the first such node."""
         nodes = [node for node in facts.model.nodes if node.graph == ROOT] if facts.is_float else []
         uses = Counter(node.name for node in nodes)
@@ -86,14 +98,15 @@ small (float[N, 4] x) => (float[N, 4] y) {
         repeated = [node for node in concerned if node.name and uses[node.name] > 1]
         first = next(iter(unnamed or repeated), None)
         if first is None:
+            why = f"all of its {len(concerned)} quantisable nodes have names of their own"
+            yield Silence(whole_model(facts), why if facts.is_float else "it is quantised already")
             return
         layers = {layer.node for layer in facts.layers}
         weighty = sum(node in layers for node in (*unnamed, *repeated))
         yield self.finding(
             facts.model.locate(first),
-            f"Of {len(concerned)} nodes that can be quantised {len(unnamed)} have no name and {len(repeated)} share "
-            f"theirs, {weighty} of them layers with weights, so they cannot be put into an exclude list one by one.",
-            remedy="Name the nodes and save the file; the model stays the same.",
+            _message(len(concerned), len(unnamed), len(repeated)),
+            remedy="Name the nodes and save the file. Without a name of its own a node cannot be kept in float.",
             snippet=_name_them(facts.model.name),
             metrics={
                 "unnamed_nodes": len(unnamed),
@@ -103,6 +116,19 @@ small (float[N, 4] x) => (float[N, 4] y) {
                 "example": _describe(first),
             },
         )
+
+
+def _message(nodes: int, unnamed: int, repeated: int) -> str:
+    """Which nodes lack a name of their own."""
+    if unnamed == nodes:
+        return f"All {nodes} quantisable nodes are unnamed." if nodes > 1 else "The only quantisable node is unnamed."
+    of = f"of {nodes} quantisable nodes"
+    shares = f"{'share' if repeated > 1 else 'shares'} a name with another node"
+    if not unnamed:
+        return f"{repeated} {of} {shares}."
+    return (
+        f"{unnamed} {of} {'are' if unnamed > 1 else 'is'} unnamed" + f" and {repeated} {shares}" * bool(repeated) + "."
+    )
 
 
 def _name_them(path: str) -> str:

@@ -4,9 +4,8 @@ An integer kernel adds the bias codes to the sum of products, whose unit is `s_x
 
     y = s_x s_w,c * ( sum (q_x - z_x)(q_w - z_w) + q_b,c )        hence  s_b,c = s_x * s_w,c
 
-A file with another `s_b` computes one thing while its DequantizeLinear runs in float and another once a
-runtime fuses the layer; the bias is then wrong by the factor `s_b / (s_x s_w)`. One per cent of the bias is
-the level of concern.
+With another `s_b` the file is right while its DequantizeLinear runs in float. Once a runtime fuses the layer, the
+bias is wrong by the factor `s_b / (s_x s_w)`. The rule reports more than one per cent.
 
 Sources: ONNX operator specification, QLinearConv (bias scale = x_scale * w_scale); onnxruntime pull request
 28229.
@@ -32,6 +31,7 @@ from onnxlint_q import (
     Requantisation,
     Rule,
     Severity,
+    Silence,
     option,
 )
 from onnxlint_q_rules.qdq.pairs import Vector, dequantizer
@@ -56,17 +56,17 @@ shifted (float[1, 2, 4, 4] x) => (float[1, 2, 4, 4] y)
 
 @dataclass(frozen=True)
 class BiasScaleMismatch(Rule):
-    """Bias scale that is not input scale times weight scale.
+    """The bias scale is not input scale times weight scale.
 
     ## What it does
-    For each layer with dequantised input, weight and bias compares `s_b` with `s_x * s_w`, channel by channel.
+    Compares `s_b` with `s_x * s_w`, channel by channel, at each layer with dequantised input, weight and bias.
 
     ## Why it breaks INT8
-    Integer kernels add the bias codes as they are; with another scale the bias is wrong by that factor, and only
-    after the runtime has fused the layer, so that tests in float do not show it.
+    Integer kernels add the bias codes as they are, so with another scale the bias is wrong by that factor. It happens
+    only once the runtime has fused the layer, so tests in float do not show it.
 
     ## What to do
-    Write the bias again as `round(bias / (s_x * s_w))` with the scale `s_x * s_w`, or keep it in float.
+    Store the bias as `round(bias / (s_x * s_w))` with the scale `s_x * s_w`. Or keep it in float.
 
     ## Sources
     ONNX operator specification, QLinearConv; onnxruntime pull request 28229.
@@ -79,38 +79,48 @@ class BiasScaleMismatch(Rule):
 
     tolerance: float = option(
         0.01,
-        doc="largest accepted |s_b / (s_x s_w) - 1|, as a fraction",
+        doc="largest accepted |s_b / (s_x s_w) - 1|",
         source="one per cent of the bias; rounding of float32 products is below 1e-6",
     )
 
     good: ClassVar[tuple[Example, ...]] = (Example(_model("0.001, 0.002")),)
     bad: ClassVar[tuple[Example, ...]] = (
-        Example(_model("0.001, 0.001"), flags=("conv",), why="the second channel's bias doubles once fused"),
-        Example(_model("0.001"), flags=("conv",), why="one scale for weights with two"),
+        Example(_model("0.001, 0.001"), flags=("conv",), why="The second channel's bias doubles once fused."),
+        Example(_model("0.001"), flags=("conv",), why="The bias has one scale, the weights have two."),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each float layer between dequantised operands."""
         for layer in facts.layers:
             ratio = _ratio(facts.model, layer.folded.layer)
+            node = layer.node
             if ratio is None:
+                yield Silence(facts.model.locate(node), "its input, weight and bias do not all have stored scales")
                 continue
             error = np.abs(ratio - 1)
             wrong = int(np.count_nonzero(error > self.tolerance))
-            if wrong:
-                worst = int(np.argmax(error))
-                node = layer.node
-                yield self.finding(
-                    facts.model.locate(node),
-                    f"the bias of {node.op_type} {node.label!r} has {ratio[worst]:.4g} times the scale that integer "
-                    f"kernels take for granted (input scale times weight scale) in {wrong} of {ratio.size} channels",
-                    metrics={"worst_ratio": float(ratio[worst]), "worst_channel": worst, "channels": wrong},
-                    remedy=Remedy(
-                        "store the bias as round(bias / (s_x * s_w)) in int32 with the scale s_x * s_w and zero "
-                        "point 0, or leave it in float",
-                        change=Requantisation(options=("extra_options={'QuantizeBias': False}",)),
-                    ),
-                )
+            worst = int(np.argmax(error))
+            if not wrong:
+                off = f"{error[worst]:.1g} off input scale times weight scale"
+                yield Silence(facts.model.locate(node), f"the bias scale is {off}, not over {self.tolerance:g}")
+                continue
+            where = f" in {wrong} of {ratio.size} channels" if ratio.size > 1 else ""
+            yield self.finding(
+                facts.model.locate(node),
+                f"The bias of {node.op_type} {node.label!r} has {ratio[worst]:.4g} times the scale that integer "
+                f"kernels assume{where}",
+                metrics={
+                    "worst_ratio": float(ratio[worst]),
+                    "worst_channel": worst,
+                    "channels": wrong,
+                    "layer_channels": int(ratio.size),
+                },
+                remedy=Remedy(
+                    "Store the bias as round(bias / (s_x * s_w)) in int32, with the scale s_x * s_w and zero point 0. "
+                    "Or leave it in float.",
+                    change=Requantisation(options=("extra_options={'QuantizeBias': False}",)),
+                ),
+            )
 
 
 def _ratio(model: Model, layer: Layer) -> Vector | None:

@@ -1,9 +1,9 @@
 """Scales and zero points that no arithmetic can use.
 
-`x = (q - zero_point) * scale` needs a positive, finite, normal scale: zero maps every code to zero and
-divides by zero on the way back, a negative or non-finite one has no meaning, a subnormal one (below
-`finfo.tiny` of its type, 1.2e-38 for float32, 6.1e-5 for float16) overflows as `1 / scale`. The zero point
-has the type of the codes, and for int32, the type of a bias, it is zero.
+`x = (q - zero_point) * scale` needs a positive, finite, normal scale. A scale of zero maps every code to zero and
+divides by zero on the way back. A negative or non-finite one has no meaning. With a subnormal one (below `finfo.tiny`
+of its type, 1.2e-38 for float32, 6.1e-5 for float16) `1 / scale` overflows. The zero point has the type of the codes,
+and for int32, the type of a bias, it is zero.
 
 Sources: ONNX operator specification, QuantizeLinear and DequantizeLinear; onnxruntime
 `quant_utils.compute_scale_zp`, which replaces a subnormal scale by 1; NVIDIA/TensorRT issue 2498 (the parser
@@ -31,6 +31,7 @@ from onnxlint_q import (
     Requantisation,
     Rule,
     Severity,
+    Silence,
 )
 
 
@@ -62,19 +63,19 @@ shifted (float[1, 2, 4, 4] x) => (float[1, 2, 4, 4] y)
 
 @dataclass(frozen=True)
 class InvalidScale(Rule):
-    """Scale or zero point that is not valid.
+    """A scale or zero point is not valid.
 
     ## What it does
-    Looks at every scale (zero, negative, NaN, infinite, subnormal) and every zero point (another type than the codes,
-    not zero for an int32 bias).
+    Looks for scales that are zero, negative, NaN, infinite or subnormal. Looks for zero points of another type than the
+    codes, and for zero points of int32 biases that are not zero.
 
     ## Why it breaks INT8
-    Zero, NaN and infinity destroy the tensor; runtimes reject such files or silently put another scale in their
-    place, so results differ between them.
+    Zero, NaN and infinity destroy the tensor. Some runtimes reject such files, others silently use another scale, so
+    results differ.
 
     ## What to do
-    Find why the range was empty (a dead channel, a constant tensor, an overflow in calibration), then quantise again;
-    a floor under the range prevents it.
+    Find out why the range was empty: a dead channel, a constant tensor, an overflow in calibration. Then quantise again
+    with a minimum range.
 
     ## Sources
     ONNX operator specification; NVIDIA/TensorRT issue 2498.
@@ -87,28 +88,32 @@ class InvalidScale(Rule):
 
     good: ClassVar[tuple[Example, ...]] = (Example(_model("0.05")),)
     bad: ClassVar[tuple[Example, ...]] = (
-        Example(_model("0"), flags=("write",), why="every value becomes infinite or NaN"),
+        Example(_model("0"), flags=("write",), why="Every value becomes infinite or NaN."),
         Example(_model("-0.05"), flags=("write",)),
         Example(
             _model("1"),
             flags=("write",),
             weights=_subnormal,
-            why="subnormal, 1e-41 in the place of 1: its reciprocal overflows",
+            why="With 1e-41 in the place of 1 the scale is subnormal: its reciprocal overflows.",
         ),
-        Example(_BIAS, flags=("bias",), why="the zero point of an int32 bias has to be zero"),
+        Example(_BIAS, flags=("bias",), why="The zero point of an int32 bias must be zero."),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each pair whose parameters are stored in the file."""
         for pair in facts.quantized:
-            for what, count in (*_bad_scales(facts.model, pair), *_bad_zero_points(facts.model, pair)):
+            problems = (*_bad_scales(facts.model, pair), *_bad_zero_points(facts.model, pair))
+            if not problems:
+                known = "computed at run time" if pair.dynamic else "positive, finite and normal"
+                yield Silence(facts.model.locate(pair.node), f"the scale of {pair.tensor!r} is {known}")
+            for what, count in problems:
                 yield self.finding(
                     facts.model.locate(pair.node),
-                    f"{pair.role.value} {pair.tensor!r}: {what}",
+                    f"{pair.role.value} {pair.tensor!r} has {what}",
                     metrics={"tensor": pair.tensor, "values": count},
                     remedy=Remedy(
-                        "quantise again; if a dead channel or a constant tensor gave an empty range, remove it or "
-                        "put a floor under the range",
+                        "Quantise again. If a dead channel or a constant tensor left an empty range, remove it or set "
+                        "a minimum range.",
                         change=Requantisation(options=("extra_options={'MinimumRealRange': 0.0001}",)),
                     ),
                 )
@@ -131,10 +136,11 @@ def _bad_scales(model: Model, pair: QuantizedTensor) -> Iterator[tuple[str, int]
     for kind, hits in kinds:
         count = int(np.count_nonzero(hits))
         if count and scale.size == 1:
-            yield f"its scale is {kind} ({values[0]:.3g})", 1
+            value = "" if kind in {"NaN", "zero"} else f": {values[0]:.3g}"
+            yield f"a scale that is {kind}{value}", 1
         elif count:
-            first = int(np.flatnonzero(hits)[0])
-            yield f"{count} of its {scale.size} scales are {kind}, the first at index {first}", count
+            first, verb = int(np.flatnonzero(hits)[0]), "is" if count == 1 else "are"
+            yield f"{count} of {scale.size} scales that {verb} {kind}, the first at index {first}", count
 
 
 def _tiny(scale: npt.NDArray[Any]) -> float:
@@ -147,10 +153,11 @@ def _bad_zero_points(model: Model, pair: QuantizedTensor) -> Iterator[tuple[str,
     kinds = (known.elem_type, codes.elem_type) if known is not None and codes is not None else (0, 0)
     if 0 not in kinds and kinds[0] != kinds[1]:
         names = [onnx.TensorProto.DataType.Name(kind).lower() for kind in kinds]
-        yield f"its zero point is of type {names[0]}, its codes are of type {names[1]}", 1
+        yield f"a zero point of type {names[0]} for codes of type {names[1]}", 1
         return
     if pair.elem_type == onnx.TensorProto.INT32:
         zero_point = pair.read_zero_point(model)
         count = 0 if zero_point is None else int(np.count_nonzero(zero_point))
         if count:
-            yield f"{count} of its int32 zero points are not zero", count
+            one = count == 1
+            yield f"{'an' if one else count} int32 zero point{'s' * (not one)} other than zero", count

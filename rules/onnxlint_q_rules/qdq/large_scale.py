@@ -1,6 +1,6 @@
-"""An activation whose quantisation step is coarse for what reads it.
+"""An activation whose quantisation step is too coarse for its reader.
 
-Without data. A layer computes `y_c = b_c + w_c * x` and its result is stored in `[lo, hi]` (the range of the
+Without data: a layer computes `y_c = b_c + w_c * x` and its result is stored in `[lo, hi]` (the range of the
 output's own codes, after the fused activation). Whatever the data is, `w_c * x` is worth telling apart only
 inside `[lo - b_c, hi - b_c]`; together with 0, which is what an input of zeros gives, that is an interval of
 width
@@ -70,6 +70,7 @@ from onnxlint_q import (
     QuantizedTensor,
     Rule,
     Severity,
+    Silence,
     Trait,
     exclude,
     grid,
@@ -115,18 +116,18 @@ def _normalised(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.floa
 
 @dataclass(frozen=True)
 class LargeScale(Rule):
-    """Quantisation step too coarse.
+    """The quantisation step of an activation is too coarse.
 
     ## What it does
-    Compares the step of each activation with what its reader can resolve: how many input steps fit into the range
-    that the reader stores. With calibration data it counts the codes that are used, and tests what it said.
+    Counts how many steps of an activation fit into the range that its reader stores. With calibration data it counts
+    the codes in use, and tests what the file alone suggested.
 
     ## Why it breaks INT8
-    A tensor with five codes carries two bits, whatever its type says. It happens when the range was calibrated on
-    data of another scale (raw pixels instead of normalised ones) or by a rare outlier.
+    A tensor with five codes in use carries two bits, not eight. This happens when the range was calibrated on data of
+    another scale (raw pixels instead of normalised ones), or when a rare outlier widened it.
 
     ## What to do
-    Calibrate again with the preprocessing of the deployment, give the tensor its true range, or clip outliers with a
+    Calibrate again with the preprocessing of the deployment. Or give the tensor its true range, or clip outliers by a
     percentile.
 
     ## Sources
@@ -147,17 +148,17 @@ class LargeScale(Rule):
     error_codes: float = option(16.0, doc="fewer codes in use are an error", source="four bits of eight")
     warning_db: float = option(
         20.0,
-        doc="observed SQNR (dB) of the rounding that has to be undercut as well",
+        doc="the observed SQNR of the rounding (dB) must be lower, too",
         source="noise of a tenth of the signal",
     )
     bias_steps: float = option(
         4.0,
-        doc="an input with the range of raw pixels is reported if the first bias is worth fewer of its 255 steps",
+        doc="an input with the range of raw pixels is reported if the first bias equals fewer of its 255 steps",
         source="9 to 500 steps on 11 networks calibrated rightly, 0.1 to 4 on the same calibrated on raw pixels",
     )
 
     good: ClassVar[tuple[Example, ...]] = (
-        Example(_model("0.0186", 114), weights=_stem, why="normalised pixels from -2.1 to 2.6"),
+        Example(_model("0.0186", 114), weights=_stem, why="The range fits normalised pixels, from -2.1 to 2.6."),
         Example(
             """
 <ir_version: 8, opset_import: ["" : 13]>
@@ -174,7 +175,7 @@ residual (float[1, 4] x) => (float[1, 4] y)
   y = DequantizeLinear(qs, ss, zs)
 }
 """,
-            why="coarse for the branch, which is small beside what it is added to",
+            why="The step is coarse for the branch, but the branch is small beside the other operand of the sum.",
         ),
     )
     bad: ClassVar[tuple[Example, ...]] = (
@@ -182,20 +183,20 @@ residual (float[1, 4] x) => (float[1, 4] y)
             _model("1.077", 115),
             flags=("quantize_image",),
             weights=_stem,
-            why="the same network, calibrated on pixels that were not divided by their deviation",
+            why="The same network was calibrated on pixels that were not divided by their deviation.",
         ),
         Example(
             _model("1.077", 115),
             flags=("quantize_image",),
             weights=_stem,
             samples=_normalised,
-            why="the same with data: seven codes are used",
+            why="With data it is seen that seven codes are used.",
         ),
         Example(
             _model("1.077", 115, "2.4"),
             flags=("quantize_image",),
             weights=_stem,
-            why="nothing saturates, but the bias shows what input the layer was trained for",
+            why="Nothing saturates, but the bias shows what input the layer was trained for.",
         ),
         Example(
             """
@@ -209,11 +210,11 @@ gate (float[1, 8] x) => (float[1, 8] y)
 }
 """,
             flags=("score",),
-            why="between two codes Sigmoid moves by up to a half",
+            why="Between two codes Sigmoid moves by up to a half.",
         ),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each activation pair against its readers, and against the codes that the data uses."""
         pairs = Pairs(facts)
         readings, pixels = tightest_readings(facts, pairs), dict(self._raw_pixels(facts, pairs))
@@ -233,7 +234,20 @@ gate (float[1, 8] x) => (float[1, 8] y)
                 found[pair.codes] = told if usage is None else self._tested(told, usage, reading, seen)
             elif pair.codes in pixels:
                 found[pair.codes] = self._pixels(facts, pair, held, *pixels[pair.codes])
+            else:
+                yield Silence(where(facts.model, pair), self._unmet(usage, reading))
         yield from found.values()
+
+    def _unmet(self, usage: Usage | None, reading: Reading | None) -> str:
+        """The first condition that a pair does not meet."""
+        if reading is not None:
+            steps = f"{reading.levels:.3g} of its steps span {reading.what} of {reading.node.label!r}"
+            return f"{steps}, not under {self.warning_levels:g}"
+        if usage is None:
+            return "nothing that reads it says how fine its step must be, and no data was given"
+        if usage.used_codes >= self.warning_codes:
+            return f"the data uses {usage.used_codes} codes, not under {self.warning_codes:g}"
+        return f"rounding alone leaves {usage.rounding_db:.0f} dB, not under {self.warning_db:g}"
 
     def _is_coarse(self, usage: Usage) -> bool:
         return usage.used_codes < self.warning_codes and usage.rounding_db < self.warning_db
@@ -242,11 +256,10 @@ gate (float[1, 8] x) => (float[1, 8] y)
         sqnr = 20 * np.log10(max(reading.levels, 1e-9) * np.sqrt(12) / 8)
         reader = f"{reading.node.op_type} {reading.node.label!r}"
         message = (
-            f"one step of {pair.tensor!r} is {held.scale:.3g} (its range is {held.low:.3g} to {held.high:.3g}): "
-            f"{reading.levels:.1f} steps span {reading.what} of {reader}, which reads it, so about "
-            f"{max(sqnr, 0):.0f} dB SQNR are left there"
+            f"One step of {pair.tensor!r} ({held.scale:.3g}) is too coarse for {reader}: about {max(sqnr, 0):.0f} dB "
+            "SQNR are left there"
         )
-        remedy, snippet = f"{_AGAIN}; {_OUTLIERS}", ""
+        remedy, snippet = f"{_AGAIN} {_OUTLIERS}", ""
         if reading.node.operator.has(Trait.SCORES) and held.low < -_MASK:
             producer = facts.model.producer(pair.tensor)
             remedy, snippet = _UNMASK, quantize_static_call(exclude([*([producer] if producer else []), reading.node]))
@@ -274,7 +287,7 @@ gate (float[1, 8] x) => (float[1, 8] y)
             left = float(20 * np.log10(result.deviation / reading.error))
             metrics["observed_reader_sqnr_db"] = left
             evidence = Evidence.CONFIRMED if left < self.warning_db else Evidence.REFUTED
-            note = f"With the data's own deviation behind {reading.node.label!r} {left:.0f} dB are left there."
+            note = f"On the data, {left:.0f} dB are left at {reading.node.label!r}."
         elif reading.error is None and usage.merges_values and usage.used_codes < self.warning_codes:
             evidence = Evidence.CONFIRMED
             note = f"The data uses {usage.used_codes} of the {_count(usage.grid)} codes."
@@ -284,43 +297,37 @@ gate (float[1, 8] x) => (float[1, 8] y)
 
     def _few_codes(self, facts: Facts, pairs: Pairs, usage: Usage, bad: Mapping[str, Usage]) -> Finding:
         pair, held = usage.pair, usage.grid
-        message = (
-            f"the calibration data uses {usage.used_codes} of the {_count(held)} codes of {pair.tensor!r} "
-            f"(0.1 % to 99.9 %): one step is {held.scale:.3g}"
-        )
         metrics: dict[str, Metric] = {
             "scale": held.scale,
             "used_codes": usage.used_codes,
             "rounding_sqnr_db": usage.rounding_db,
+            "codes": _count(held),
         }
         if usage.span is not None:
-            low, high = usage.span
-            message += f", the data is in {low:.3g} to {high:.3g}"
-            metrics |= {"observed_low": low, "observed_high": high}
-        how = usage.recalibration(facts.model, bad)
+            metrics |= dict(zip(("observed_low", "observed_high"), usage.span, strict=True))
         again = _INPUT if pairs.from_input(pair) else _AGAIN
         return self.finding(
             where(facts.model, pair),
-            message,
+            f"The data uses only {usage.used_codes} of the {_count(held)} codes of {pair.tensor!r}: its step "
+            f"({held.scale:.3g}) is too coarse",
             severity=Severity.ERROR if usage.used_codes < self.error_codes else None,
             metrics=metrics,
-            remedy=replace(how, text=f"{again}, {how.text}"),
+            remedy=usage.recalibration(facts.model, bad, again),
             measured=True,
         )
 
     def _pixels(self, facts: Facts, pair: QuantizedTensor, held: Grid, layer: Node, steps: float) -> Finding:
         return self.finding(
             where(facts.model, pair),
-            f"the model's input {pair.tensor!r} is quantised for {held.low:.3g} to {held.high:.3g}, the range of raw "
-            f"pixels, but the bias of its first layer {layer.label!r} is worth only {steps:.1f} of 255 such steps: "
-            "it was trained for a smaller input",
+            f"The model input {pair.tensor!r} is quantised for raw pixels ({held.low:.3g} to {held.high:.3g}), but the "
+            f"first layer {layer.label!r} expects smaller values",
             metrics={
                 "scale": held.scale,
                 "quantised_low": held.low,
                 "quantised_high": held.high,
                 "bias_steps": steps,
             },
-            remedy=f"{_AGAIN}; {_OUTLIERS}",
+            remedy=f"{_AGAIN} {_OUTLIERS}",
         )
 
     def _raw_pixels(self, facts: Facts, pairs: Pairs) -> Iterator[tuple[str, tuple[Node, float]]]:
@@ -338,17 +345,15 @@ gate (float[1, 8] x) => (float[1, 8] y)
                 yield pair.codes, (layer.node, steps)
 
 
-_AGAIN = "calibrate again with exactly the preprocessing of the deployment (mean, deviation, value range)"
-_OUTLIERS = (
-    "if the range is right and outliers widen it, use CalibrationMethod.Percentile or override the tensor's range"
-)
+_AGAIN = "Calibrate again with exactly the preprocessing of the deployment: mean, deviation, value range."
+_OUTLIERS = "If outliers widen the range, use CalibrationMethod.Percentile or give the tensor a range."
 _UNMASK = (
-    "mask with about -100 in the float model, of which Softmax makes zero as well, and calibrate again, or leave these "
-    "nodes in float"
+    "Mask with about -100 in the float model, which Softmax turns into zero too, and calibrate again. Or leave these "
+    "nodes in float."
 )
 _INPUT = (
-    "preprocess the data as where the model was quantised; if this is the deployment's own preprocessing, calibrate "
-    "again with it"
+    "Preprocess the data as when the model was quantised. If the deployment preprocesses like this, calibrate again "
+    "with this data."
 )
 
 

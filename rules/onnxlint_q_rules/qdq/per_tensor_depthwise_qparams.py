@@ -4,8 +4,8 @@ Channel `c` of a tensor with the scale `s` uses
 
     codes_c = (max w_c - min w_c) / s + 1,        average_precision = mean_c(range_c) / range_tensor   (eq. 2)
 
-A depthwise channel sees one filter only, so nothing averages its loss out. The rule looks at the median
-channel and asks for three bits, 8 codes; a channel whose codes are all zero uses one. On 176 depthwise layers of 12
+A depthwise channel has one filter only, so nothing averages its loss out. The rule looks at the median channel and asks
+for three bits, 8 codes. A channel whose codes are all zero uses one. On 176 depthwise layers of 12
 networks, 32 of which leave under 20 dB at the model's output if only they are quantised, this median has a precision of
 0.94 and a recall of 0.47; an average precision under 0.1, the paper's measure, has 0.64 and 0.44, and a median under 16
 codes 0.56 and 0.62.
@@ -35,6 +35,7 @@ from onnxlint_q import (
     Requantisation,
     Rule,
     Severity,
+    Silence,
     option,
 )
 from onnxlint_q_rules.qdq.pairs import dequantizer
@@ -73,19 +74,18 @@ def _per_channel(random: np.random.Generator) -> Mapping[str, npt.NDArray[Any]]:
 
 @dataclass(frozen=True)
 class PerTensorDepthwiseQparams(Rule):
-    """One weight scale for all channels of a depthwise layer.
+    """All channels of a depthwise weight share one scale.
 
     ## What it does
-    Counts the codes that each channel of a depthwise weight uses under its one scale, in a model that is quantised
-    already.
+    Looks at depthwise weights with one scale in a quantised model. Counts the codes that each channel uses.
 
     ## Why it breaks INT8
-    A channel whose range is a sixteenth of the widest one keeps four bits of eight, and a depthwise layer has no
-    other input to average the error with.
+    A channel with a sixteenth of the widest range keeps four bits of eight. A depthwise channel has only one filter, so
+    nothing averages the error out.
 
     ## What to do
-    Quantise again per channel; below opset 13 convert the float model first. Where the target has no per-channel
-    weights, equalise the channels across layers before quantising.
+    Quantise the float model again with one scale a channel; below opset 13 export it at a higher opset first. Where the
+    target has one scale a tensor only, equalise the channels across layers first.
 
     ## Sources
     Yun & Wong, arXiv 2104.11849, eq. 2; neural-compressor issue 819; aimet issue 2474.
@@ -98,41 +98,45 @@ class PerTensorDepthwiseQparams(Rule):
 
     median_codes: float = option(
         8.0,
-        doc="the median channel has to use fewer codes",
-        source="arithmetic: three of eight bits are all that half of the channels use",
+        doc="it is reported if the median channel uses fewer codes",
+        source="arithmetic: half of the channels then use at most three of eight bits",
     )
 
     good: ClassVar[tuple[Example, ...]] = (
-        Example(_NETWORK, weights=_even, why="one scale, but all channels use it"),
-        Example(_NETWORK, weights=_per_channel, why="one scale a channel"),
+        Example(_NETWORK, weights=_even, why="All channels use the codes of the one scale."),
+        Example(_NETWORK, weights=_per_channel, why="Every channel has its own scale."),
     )
     bad: ClassVar[tuple[Example, ...]] = (
-        Example(_NETWORK, flags=("depthwise",), weights=_narrow, why="15 of 16 channels have at most seven codes"),
+        Example(_NETWORK, flags=("depthwise",), weights=_narrow, why="15 of 16 channels use at most seven codes."),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each quantised depthwise layer whose weight has one scale."""
         for layer in facts.layers:
+            place = facts.model.locate(layer.node)
             scale = _one_scale(facts.model, layer) if layer.depthwise else None
             if scale is None or not np.any(layer.weight.absmax > 0):
+                kind = "its weight has not one scale" if layer.depthwise else "it is no depthwise layer"
+                yield Silence(place, kind)
                 continue
             used = (layer.weight.high - layer.weight.low) / scale + 1
             median, precision = float(np.median(used)), layer.weight.average_precision
             if median >= self.median_codes:
+                yield Silence(place, f"the median channel uses {median:.0f} codes, not under {self.median_codes:g}")
                 continue
             node = layer.node
             yield self.finding(
-                facts.model.locate(node),
-                f"the weight of depthwise {node.op_type} {node.label!r} has one scale for {used.size} channels, and "
-                f"half of them use {median:.0f} codes or fewer (average precision {precision:.3f})",
+                place,
+                f"Depthwise {node.op_type} {node.label!r} has one weight scale for {used.size} channels; half of them "
+                f"use at most {median:.0f} code{'s' * (round(median) != 1)}",
                 metrics={
                     "median_codes": median,
                     "fraction_under_16_codes": float(np.mean(used < 16)),
                     "average_precision": precision,
                 },
                 remedy=Remedy(
-                    f"quantise the float model again with one scale a channel (opset {PER_CHANNEL_OPSET} or later); "
-                    "where the target has none, equalise the channels across layers first",
+                    f"Quantise the float model again with one scale a channel (opset {PER_CHANNEL_OPSET} or higher). "
+                    "Where the target allows one scale only, equalise the channels across layers first.",
                     change=Requantisation(per_channel=True) if facts.model.opset >= PER_CHANNEL_OPSET else None,
                 ),
             )

@@ -1,12 +1,12 @@
-"""An integer tensor that is written with one scale and read with another.
+"""A tensor of codes that is written with one scale and read with another.
 
     x' = (q - z_r) * s_r   with   q = round(x / s_w) + z_w     is     x' = (s_r / s_w) x + s_r (z_w - z_r)
 
-A gain and an offset that the float network does not have. Whole-number rescaling between two *different*
-integer tensors is normal; here both sides name the same one.
+That is a gain and an offset that the float network does not have. Rescaling between two *different* tensors of codes is
+normal; here both sides name the same one.
 
-Sources: ONNX operator specification, QuantizeLinear and DequantizeLinear; torch and ONNX Runtime write both
-sides from one observer, so a difference means that the file was edited.
+Sources: ONNX operator specification, QuantizeLinear and DequantizeLinear. torch and ONNX Runtime write both sides from
+one observer, so a difference means that the file was edited.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxlint_q import Confidence, Example, Facts, Finding, Model, QuantizedTensor, Rule, Severity, option
+from onnxlint_q import Confidence, Example, Facts, Finding, Model, QuantizedTensor, Rule, Severity, Silence, option
 from onnxlint_q_rules.qdq.pairs import Pairs, Vector
 
 
@@ -38,15 +38,14 @@ class QdqParamsMismatch(Rule):
     """Codes written with one scale and read with another.
 
     ## What it does
-    Compares scale and zero point of every operator that reads an integer activation with those of the operator that
-    writes it.
+    Compares the scale and zero point of each operator that reads codes with those of the operator that wrote them.
 
     ## Why it breaks INT8
-    The tensor is multiplied by the ratio of the scales and shifted by the difference of the zero points, which no
-    layer after it expects.
+    The tensor is multiplied by the ratio of the scales and shifted by the difference of the zero points. No layer
+    behind it expects that.
 
     ## What to do
-    Use the writer's scale and zero point in all readers.
+    Give all readers the scale and zero point of the writer.
 
     ## Sources
     ONNX operator specification, QuantizeLinear and DequantizeLinear.
@@ -65,29 +64,33 @@ class QdqParamsMismatch(Rule):
 
     good: ClassVar[tuple[Example, ...]] = (
         Example(_model("s, z")),
-        Example(_model("s2, z2"), why="equal values under another name"),
+        Example(_model("s2, z2"), why="The values are equal, only the names differ."),
     )
     bad: ClassVar[tuple[Example, ...]] = (
-        Example(_model("wide, z"), flags=("read",), why="doubles the tensor"),
-        Example(_model("s, low"), flags=("read",), why="adds 6.4 to the tensor"),
+        Example(_model("wide, z"), flags=("read",), why="This doubles the tensor."),
+        Example(_model("s, low"), flags=("read",), why="This adds 6.4 to the tensor."),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each reader of codes against their writer."""
         pairs = Pairs(facts)
         for pair in pairs.activations:
             writer = pairs.by_codes[pair.codes]
+            place = facts.model.locate(pair.node)
             if pair is writer or writer.codes not in writer.node.outputs or pair.dynamic or writer.dynamic:
+                yield Silence(place, f"the file holds no other scale that {pair.codes!r} was written with")
                 continue
             problem = self._difference(facts.model, writer, pair)
-            if problem is not None:
-                yield self.finding(
-                    facts.model.locate(pair.node),
-                    f"{pair.node.op_type} {pair.node.label!r} reads {pair.codes!r} with {problem} "
-                    f"{writer.node.op_type} {writer.node.label!r} wrote it with",
-                    metrics={"codes": pair.codes, "writer": writer.node.label},
-                    remedy=f"give this node the scale {writer.scale!r} and the zero point {writer.zero_point or '0'!r}",
-                )
+            if problem is None:
+                yield Silence(place, f"it reads {pair.codes!r} with the scale and zero point of its writer")
+                continue
+            yield self.finding(
+                place,
+                f"{pair.node.op_type} {pair.node.label!r} reads {pair.codes!r} with {problem} "
+                f"{writer.node.op_type} {writer.node.label!r} wrote it with",
+                metrics={"codes": pair.codes, "writer": writer.node.label},
+                remedy=f"Give this node the scale {writer.scale!r} and the zero point {writer.zero_point or '0'!r}.",
+            )
 
     def _difference(self, model: Model, writer: QuantizedTensor, reader: QuantizedTensor) -> str | None:
         written, read = _scale(model, writer), _scale(model, reader)

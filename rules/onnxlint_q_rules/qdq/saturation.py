@@ -1,18 +1,17 @@
 """Activations that are clipped by their range.
 
-A value outside `[s (q_min - z), s (q_max - z)]` becomes the code at that end. In a QDQ file the values in front of
-QuantizeLinear tell how many lie beyond by more than half a step, and what their loss means:
+A value outside `[s (q_min - z), s (q_max - z)]` becomes the code at that end. A QDQ file holds the values in front of
+QuantizeLinear. They show how many lie beyond by more than half a step, and what the loss means:
 
     clip_db = 10 log10( sum x^2 / sum (x - clip(x))^2 )
 
-Under 20 dB the noise is a tenth of the signal's amplitude, under 10 dB a third; over 20 dB the finding is a remark, and
-nothing is said of a loss that is smaller than that of the rounding, which moves a value over the edge now and then. A
-QOperator file holds codes only. There the fraction of values at an end is counted, a single value aside, which may be
-the one that the range was made for.
+At 20 dB the noise is a tenth of the signal's amplitude, at 10 dB a third. Over 20 dB the finding is an info. A loss
+that is smaller than that of the rounding is not reported. A QOperator file holds codes only. There the fraction of
+values at an end is counted, except a single value, for which the range may have been made.
 
-Not every code at an end was clipped: SiLU and Softmax press many values against a bound of their own, and the pixels
-of an image touch theirs. So only results of layers are judged, added, joined or moved, and not a lower end at the
-zero point (`z = q_min`), which is a fused Relu, nor then an upper end at 6, a fused Relu6.
+Not every code at an end was clipped: SiLU and Softmax press many values against a bound of their own, and pixels of an
+image reach theirs. So only results of layers are judged, also when added, joined or moved. A lower end at the zero
+point (`z = q_min`) is left out, as it is a fused Relu, and with it an upper end at 6, a fused Relu6.
 
 Clipping is not always bad: percentile calibration clips on purpose, ONNX Runtime 0.001 % and PPQ 0.01 % by
 default.
@@ -24,15 +23,15 @@ percentile for one network, so 0.1 % is where doubt begins).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q import Confidence, Example, Facts, Finding, Rule, Severity, option
+from onnxlint_q import Confidence, Example, Facts, Finding, Rule, Severity, Silence, option
 from onnxlint_q_rules.qdq.pairs import Pairs, where
-from onnxlint_q_rules.qdq.usage import Usage, spoiled, usages
+from onnxlint_q_rules.qdq.usage import RECALIBRATE, Usage, spoiled, usages
 
 
 def _model(scale: str, zero_point: int = 128) -> str:
@@ -57,18 +56,19 @@ def _normal(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Saturation(Rule):
-    """Values clipped by the quantisation range.
+    """The quantisation range clips values.
 
     ## What it does
-    Counts how many values of each activation lie beyond its range, or end up on its smallest or largest code where the
-    file holds codes only.
+    Counts the values of each activation that lie outside its range. Where the file holds codes only, it counts those on
+    the first and the last code.
 
     ## Why it breaks INT8
-    A clipped value has an error as large as its distance to the range; many of them shift the mean of the layer, and
-    peaks are what detectors and classifiers look at.
+    The error of a clipped value is its distance to the range. Many of them shift the mean of the layer, and detectors
+    and classifiers depend on peaks.
 
     ## What to do
-    Calibrate with data like that of the deployment, or with a milder percentile; give the tensor its observed range.
+    Calibrate with data like that of the deployment, or with a percentile that clips less. Or give the tensor its
+    observed range.
 
     ## Sources
     Defaults of ONNX Runtime and PPQ; onnxruntime issue 17235.
@@ -81,50 +81,55 @@ class Saturation(Rule):
     needs_calibration: ClassVar[bool] = True
 
     warning_fraction: float = option(
-        0.001, doc="fraction of clipped values that is reported", source="onnxruntime issue 17235"
+        0.001, doc="a larger fraction of clipped values is reported", source="onnxruntime issue 17235"
     )
     error_fraction: float = option(
-        0.01, doc="fraction at the ends that is an error where only codes are known", source="ten times that"
+        0.01, doc="a larger fraction at the ends is an error where only codes are known", source="ten times that"
     )
     harmless_db: float = option(
-        20.0, doc="SQNR (dB) of clipping alone from which on it is a remark", source="noise of a tenth of the signal"
+        20.0, doc="from this SQNR of clipping alone (dB) on it is an info", source="noise of a tenth of the signal"
     )
     error_db: float = option(
-        10.0, doc="SQNR (dB) of clipping alone under which it is an error", source="noise of a third of the signal"
+        10.0, doc="under this SQNR of clipping alone (dB) it is an error", source="noise of a third of the signal"
     )
 
     good: ClassVar[tuple[Example, ...]] = (
-        Example(_model("0.08"), samples=_normal, why="five deviations on each side"),
-        Example(_model("0.02"), samples=_few, why="one of 64 values is the one that the range was made for"),
-        Example(_model("0.04", 0), samples=_normal, why="what is below the zero point 0 is cut off by a fused Relu"),
+        Example(_model("0.08"), samples=_normal, why="The range is five deviations wide on each side."),
+        Example(_model("0.02"), samples=_few, why="The range was made for the one of 64 values at its end."),
+        Example(_model("0.04", 0), samples=_normal, why="A fused Relu cuts off what is below the zero point 0."),
     )
     bad: ClassVar[tuple[Example, ...]] = (
-        Example(_model("0.02"), flags=("twice",), samples=_normal, why="a fifth of the values is clipped"),
+        Example(_model("0.02"), flags=("twice",), samples=_normal, why="A fifth of the values is clipped."),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each activation pair whose codes were observed."""
         pairs = Pairs(facts)
         seen = usages(facts, pairs)
         bad = spoiled(seen)
         for usage in seen.values():
-            if not pairs.free(usage.pair.tensor) or sum(usage.clipped) <= self.warning_fraction:
-                continue
-            if usage.clip_db is None or usage.clip_db < usage.rounding_db:
-                yield self._report(facts, usage, bad)
+            unmet = self._unmet(pairs, usage)
+            yield Silence(where(facts.model, usage.pair), unmet) if unmet else self._report(facts, usage, bad)
+
+    def _unmet(self, pairs: Pairs, usage: Usage) -> str:
+        """Why there is nothing to report; empty where there is."""
+        if not pairs.free(usage.pair.tensor):
+            return "its values have a bound of their own"
+        share = sum(usage.clipped)
+        if share <= self.warning_fraction:
+            return f"{share:.2%} of its values are clipped, not over {self.warning_fraction:.2%}"
+        if usage.clip_db is not None and usage.clip_db >= usage.rounding_db:
+            return f"clipping alone leaves {usage.clip_db:.0f} dB, rounding alone {usage.rounding_db:.0f} dB"
+        return ""
 
     def _report(self, facts: Facts, usage: Usage, bad: Mapping[str, Usage]) -> Finding:
         pair, held, (below, above) = usage.pair, usage.grid, usage.clipped
-        message = (
-            f"{below + above:.2%} of the values of {pair.tensor!r} lie beyond its range {held.low:.3g} to "
-            f"{held.high:.3g} ({below:.2%} below, {above:.2%} above), so they are clipped"
-            if usage.counts_beyond
-            else f"{below + above:.2%} of the values of {pair.tensor!r} lie at the ends of its range {held.low:.3g} to "
-            f"{held.high:.3g} ({below:.2%} at the lower, {above:.2%} at the upper end), so they were clipped"
-        )
-        if usage.clip_db is not None:
-            message += f"; clipping alone leaves {usage.clip_db:.0f} dB"
-        how = usage.recalibration(facts.model, bad)
+        share = f"{below + above:.2%} of {pair.tensor!r}"
+        message = f"{share} sit at the ends of its range {held.low:.3g} to {held.high:.3g}: they were probably clipped"
+        if usage.counts_beyond:
+            left = f", which leaves {usage.clip_db:.0f} dB there" if usage.clip_db is not None else ""
+            message = f"{share} lie outside its range {held.low:.3g} to {held.high:.3g} and are clipped{left}"
+        how = usage.recalibration(facts.model, bad, RECALIBRATE)
         return self.finding(
             where(facts.model, pair),
             message,
@@ -137,11 +142,7 @@ class Saturation(Rule):
                 "quantised_low": held.low,
                 "quantised_high": held.high,
             },
-            remedy=replace(
-                how,
-                text=f"calibrate again with data like that of the deployment and a range that holds it, {how.text}; if "
-                "clipping was meant, compare the outputs of the float and the quantised model before keeping it",
-            ),
+            remedy=how.within(tail="If clipping was intended, compare the outputs with those of the float model."),
         )
 
     def _severity(self, fraction: float, clip_db: float | None) -> Severity:

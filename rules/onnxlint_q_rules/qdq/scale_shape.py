@@ -1,4 +1,4 @@
-"""Scales that do not fit the tensor they belong to.
+"""Scales that do not fit their tensor.
 
 The specification allows three shapes of a scale: one value; one value for each slice along `axis`; with
 `block_size` B the tensor's own shape with `ceil(d / B)` in place of the dimension `d` of `axis`. The zero
@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from onnxlint_q import Confidence, Example, Facts, Finding, Model, QuantizedTensor, Role, Rule, Severity, Trait
+from onnxlint_q import Confidence, Example, Facts, Finding, Model, QuantizedTensor, Role, Rule, Severity, Silence, Trait
 
 _AXIS_OPSET, _BLOCK_OPSET = 13, 21
 
@@ -36,18 +36,17 @@ rounding (float[2, 3] x) => (float[2, 3] y)
 
 @dataclass(frozen=True)
 class ScaleShape(Rule):
-    """Number of scales that does not fit the tensor.
+    """The number of scales does not fit the tensor.
 
     ## What it does
-    Compares the shape of each scale and zero point with the tensor's shape, the axis and the block size.
+    Compares the shape of each scale and zero point with the tensor's shape, its axis and its block size.
 
     ## Why it breaks INT8
-    The file cannot be loaded, or a runtime reads the scales along another axis and each channel gets its neighbour's
-    scale.
+    The file does not load. Or a runtime reads the scales along another axis, and channels get the wrong scale.
 
     ## What to do
-    Quantise again from a model of opset 13 or later, and check the axis: 0 for Conv, 1 for ConvTranspose, the output
-    axis of Gemm and MatMul.
+    Quantise again from a model of opset 13 or higher. Check the axis: 0 for Conv, 1 for ConvTranspose, the output axis
+    for Gemm and MatMul.
 
     ## Sources
     ONNX operator specification; onnxruntime issues 17718, 16188.
@@ -60,28 +59,34 @@ class ScaleShape(Rule):
 
     good: ClassVar[tuple[Example, ...]] = (
         Example(_model(13, 1, "0.1, 0.2, 0.3", "1, 2, 3")),
-        Example(_model(13, -2, "0.1, 0.2", "0, 0"), why="a negative axis counts from the back"),
-        Example(_model(10, 1, "0.1", "0"), why="one value in a vector is per tensor"),
+        Example(_model(13, -2, "0.1, 0.2", "0, 0"), why="A negative axis counts from the back."),
+        Example(_model(10, 1, "0.1", "0"), why="One value in a vector is per tensor."),
     )
     bad: ClassVar[tuple[Example, ...]] = (
-        Example(_model(13, 1, "0.1, 0.2", "0, 0"), flags=("write",), why="two scales, three channels"),
-        Example(_model(13, 5, "0.1, 0.2, 0.3", "0, 0, 0"), flags=("write",), why="there is no axis 5"),
-        Example(_model(13, 1, "0.1, 0.2, 0.3", "0"), flags=("write",), why="three scales, one zero point"),
-        Example(_model(12, 1, "0.1, 0.2, 0.3", "0, 0, 0"), flags=("write",), why="per channel needs opset 13"),
+        Example(_model(13, 1, "0.1, 0.2", "0, 0"), flags=("write",), why="There are two scales for three channels."),
+        Example(_model(13, 5, "0.1, 0.2, 0.3", "0, 0, 0"), flags=("write",), why="There is no axis 5."),
+        Example(
+            _model(13, 1, "0.1, 0.2, 0.3", "0"), flags=("write",), why="There are three scales but one zero point."
+        ),
+        Example(_model(12, 1, "0.1, 0.2, 0.3", "0, 0, 0"), flags=("write",), why="One scale a channel needs opset 13."),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each pair whose scale's shape is known."""
         for pair in facts.quantized:
             problem = None if pair.dynamic else _problem(facts.model, pair)
-            if problem is not None:
+            if problem is None:
+                scale = None if pair.dynamic else _dims(facts.model, pair.scale)
+                shape = "is computed at run time" if scale is None else f"of shape {list(scale)} fits"
+                yield Silence(facts.model.locate(pair.node), f"the scale of {pair.tensor!r} {shape}")
+            else:
                 yield self.finding(
                     facts.model.locate(pair.node),
-                    f"{pair.role.value} {pair.tensor!r}: {problem}",
+                    f"{pair.role.value} {pair.tensor!r} has {problem}",
                     metrics={"tensor": pair.tensor, "axis": pair.axis, "block_size": pair.block_size},
                     remedy=(
-                        "quantise again from a float model of opset 13 or later, with one scale a slice of the channel "
-                        "axis (0 for Conv, 1 for ConvTranspose, the output axis of Gemm and MatMul)"
+                        "Quantise again from a float model of opset 13 or higher, with one scale for each channel. The "
+                        "axis is 0 for Conv, 1 for ConvTranspose, and the output axis for Gemm and MatMul."
                     ),
                 )
 
@@ -94,15 +99,15 @@ def _problem(model: Model, pair: QuantizedTensor) -> str | None:
     zero_point = _dims(model, pair.zero_point) if pair.zero_point else scale
     count = int(np.prod(scale))
     if zero_point is not None and int(np.prod(zero_point)) != count:
-        return f"its scale has the shape {list(scale)}, its zero point {list(zero_point)}"
+        return f"a scale of shape {list(scale)} but a zero point of shape {list(zero_point)}"
     if count == 1:
         return None
     if not pair.node.operator.has(Trait.QUANTIZES):
         if pair.role is Role.ACTIVATION:
-            return f"it has {count} scales, {pair.node.op_type} takes one for an activation"
+            return f"{count} scales, but {pair.node.op_type} takes one for an activation"
     elif model.opset < (_BLOCK_OPSET if pair.block_size else _AXIS_OPSET):
-        kind, needed = ("blocks of scales", _BLOCK_OPSET) if pair.block_size else ("several scales", _AXIS_OPSET)
-        return f"it has {kind} ({count}), which needs opset {needed}, and the file is of opset {model.opset}"
+        kind, needed = ("blocks of scales", _BLOCK_OPSET) if pair.block_size else (f"{count} scales", _AXIS_OPSET)
+        return f"{kind}, which need opset {needed}; the file has opset {model.opset}"
     return _misfit(pair, scale, _dims(model, pair.codes) or _dims(model, pair.tensor))
 
 
@@ -112,7 +117,7 @@ def _misfit(pair: QuantizedTensor, scale: tuple[int, ...], shape: tuple[int, ...
         return None
     axis = pair.axis + (len(shape) if pair.axis < 0 else 0)
     if not 0 <= axis < len(shape):
-        return f"its axis {pair.axis} is outside a tensor of rank {len(shape)}"
+        return f"scales along axis {pair.axis}, but only {len(shape)} axes"
     if pair.block_size:
         blocks = -1 if shape[axis] < 0 else -(-shape[axis] // pair.block_size)
         wanted = (*shape[:axis], blocks, *shape[axis + 1 :])
@@ -122,8 +127,8 @@ def _misfit(pair: QuantizedTensor, scale: tuple[int, ...], shape: tuple[int, ...
         -1 in pair_ or pair_[0] == pair_[1] for pair_ in zip(scale, wanted, strict=True)
     ):
         return None
-    layout = f"blocks of {pair.block_size}" if pair.block_size else "one a slice"
-    return f"its scale has the shape {list(scale)}; axis {axis} of {list(shape)} needs {list(wanted)} ({layout})"
+    blocks_of = f" in blocks of {pair.block_size}" if pair.block_size else ""
+    return f"a scale of shape {list(scale)}, but axis {axis} of {list(shape)}{blocks_of} needs {list(wanted)}"
 
 
 def _dims(model: Model, key: str) -> tuple[int, ...] | None:

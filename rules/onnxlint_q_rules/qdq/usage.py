@@ -1,8 +1,8 @@
-"""How calibration found a pair used: its codes, and the values in front of its rounding.
+"""What calibration saw of a pair: its codes, and the values in front of its rounding.
 
-A range that could replace the pair's own is that of the values in front of the rounding, and never that of the codes:
-what lies beyond the range ends on the last code, and with few codes a step is a large part of the span. A QDQ file
-holds these values, as a quantised model has them: behind a tensor that is clipped, or too coarse, they are not those of
+A range that could replace the pair's own is that of the values in front of the rounding, never that of the codes: what
+lies beyond the range ends on the last code, and with few codes a step is a large part of the span. A QDQ file holds
+these values, but as the quantised model has them: behind a tensor that is clipped, or too coarse, they are not those of
 the float model. A QOperator file holds codes only.
 
 Clipping is what the tensor loses beyond its range, more than half a step away from it,
@@ -38,6 +38,8 @@ RESOLVED_CODES = 32
 # Noise of a tenth of the signal's amplitude.
 FAINT_DB = 20.0
 _RELU6 = 6.0
+RECALIBRATE = "Calibrate again with data like that of the deployment."
+"""What to do first about a range that does not fit the data."""
 # Fraction of values at the ends that is no percentile's doing, where only codes are known.
 _MANY = 0.01
 
@@ -144,30 +146,27 @@ class Usage:
         relu = self.grid.low == 0
         return relu, relu and bool(np.isclose(self.grid.high, _RELU6, rtol=0.002))
 
-    def recalibration(self, model: Model, spoiled: Mapping[str, Usage]) -> Remedy:
-        """How the float model gets a better range here, its text a clause; no change while others come first."""
+    def recalibration(self, model: Model, spoiled: Mapping[str, Usage], again: str) -> Remedy:
+        """How to get a better range here, told after `again`; no change while other tensors come first."""
         if self.real is None:
             integer = self.pair.node.operator.codes is not None
             options = ("quant_format=QuantFormat.QOperator",) if integer else ()
-            why = "" if self.span is not None else ": from the codes, all that this file has here, no range can be read"
+            why = "" if self.span is not None else "This file holds codes only here, so no range can be read from it."
             change = Requantisation(options=(*options, "calibrate_method=CalibrationMethod.MinMax"))
-            return Remedy(f"as below{why}", change=change)
+            return Remedy(again, change=change).within(tail=why)
         first = spoiled_by(model, self, spoiled)
         if first is not None:
-            return Remedy(
-                f"but mend {first.pair.tensor!r} first: it is too coarse or clipped, and what the file has here is "
-                "computed from it"
-            )
+            return Remedy(f"Fix {first.pair.tensor!r} first, which this tensor is computed from. {again}")
         if self.made_up:
-            return Remedy("with data: the range of random values is not the right one either")
+            return Remedy(f"{again} Random values give no usable range.")
         low, high = min(self.real.low, 0.0), max(self.real.high, 0.0)
         if not self._is_better(low, high):
             return Remedy(
-                "and clip outliers by a percentile: a range for all that the data has here would be no better",
+                f"{again} Clip outliers by a percentile: the full range of the data would be no better.",
                 change=Requantisation(options=("calibrate_method=CalibrationMethod.Percentile",)),
             )
         return Remedy(
-            f"or give it the range that the data has in front of its quantiser, {low:.4g} to {high:.4g}, as below",
+            f"{again} Or give the tensor the range of the data, {low:.4g} to {high:.4g}.",
             change=Requantisation(ranges=(TensorRange(_float_name(model, self.pair), low, high),)),
         )
 

@@ -2,13 +2,13 @@
 
     waste = (q_max - q_min) / (max code - min code)       bits lost = log2(waste)
 
-from the exact smallest and largest value over all samples, in front of the rounding where the file holds that, else
-of the codes. A ratio of 4 is two bits, of 16 four: the tensor
-works with six or four bits. Ranges of this kind are left over from training with fake quantisation, from
-calibration on other data, or from a tensor that shares its scale with a wider one.
+taken from the smallest and largest value over all samples, in front of the rounding where the file holds that, else
+from the codes. A ratio of 4 costs two bits, 16 costs four. Such ranges come from training with fake quantisation, from
+calibration on other data, or from sharing the scale with a wider tensor.
 
-A tensor that is constant over all samples has no observed range and is not judged here. Where `large-scale` says that a
-step is too coarse, or `input-range-mismatch` that the data does not fill an input, this is the same fault and theirs.
+A tensor that is constant over all samples has no observed range and is not judged. Where `large-scale` reports the step
+as too coarse, or `input-range-mismatch` an input that the data does not fill, this is the same fault and reported
+there.
 
 Source: arithmetic, one bit for each factor of two.
 """
@@ -16,15 +16,15 @@ Source: arithmetic, one bit for each factor of two.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q import Confidence, Example, Facts, Finding, Metric, Rule, Severity, option
+from onnxlint_q import Confidence, Example, Facts, Finding, Metric, Rule, Severity, Silence, option
 from onnxlint_q_rules.qdq.pairs import Pairs, where
-from onnxlint_q_rules.qdq.usage import spoiled, usages
+from onnxlint_q_rules.qdq.usage import RECALIBRATE, spoiled, usages
 
 
 def _model(scale: str) -> str:
@@ -45,17 +45,17 @@ def _uniform(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32
 
 @dataclass(frozen=True)
 class WastedRange(Rule):
-    """Quantisation range much wider than the data.
+    """The quantisation range is much wider than the data.
 
     ## What it does
-    Divides the range of each activation's codes by the range that the calibration data uses.
+    Divides the quantisation range of each activation by the range of the calibration data.
 
     ## Why it breaks INT8
-    Codes that never occur carry nothing: every factor of two is one bit less, 6 dB of SQNR.
+    Codes that never occur are wasted: every factor of two costs one bit, or 6 dB of SQNR.
 
     ## What to do
-    Calibrate again, or give the tensor its observed range; where it shares its scale with a wider tensor, separate
-    the two.
+    Calibrate again, or give the tensor its observed range. Where it shares its scale with a wider tensor, give each a
+    scale of its own.
 
     ## Sources
     One bit for each factor of two.
@@ -67,15 +67,19 @@ class WastedRange(Rule):
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
     needs_calibration: ClassVar[bool] = True
 
-    warning_ratio: float = option(4.0, doc="range over observed range that is reported", source="two bits lost")
-    error_ratio: float = option(16.0, doc="range over observed range that is an error", source="four bits lost")
+    warning_ratio: float = option(
+        4.0, doc="a larger quantisation range over observed range is reported", source="two bits lost"
+    )
+    error_ratio: float = option(
+        16.0, doc="a larger quantisation range over observed range is an error", source="four bits lost"
+    )
 
     good: ClassVar[tuple[Example, ...]] = (Example(_model("0.02"), samples=_uniform),)
     bad: ClassVar[tuple[Example, ...]] = (
-        Example(_model("0.1"), flags=("twice",), samples=_uniform, why="41 of 256 codes occur"),
+        Example(_model("0.1"), flags=("twice",), samples=_uniform, why="Only 41 of 256 codes occur."),
     )
 
-    def check(self, facts: Facts) -> Iterator[Finding]:
+    def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each activation pair whose codes were observed."""
         pairs = Pairs(facts)
         seen = usages(facts, pairs)
@@ -83,22 +87,20 @@ class WastedRange(Rule):
         for usage in seen.values():
             pair, held = usage.pair, usage.grid
             used = usage.real.range if usage.real is not None else held.scale * usage.codes.range
-            if not used > 0 or held.range / used <= self.warning_ratio:
+            place, ratio = where(facts.model, pair), held.range / used if used > 0 else 0.0
+            if ratio <= self.warning_ratio:
+                wide = f"{ratio:.2g} times as wide as the data, not over {self.warning_ratio:g}"
+                yield Silence(place, f"its range is {wide}" if used > 0 else "it is constant on the data")
                 continue
-            ratio = held.range / used
-            message = (
-                f"{pair.tensor!r} is quantised for {held.low:.3g} to {held.high:.3g}, {ratio:.1f} times the range "
-            )
             metrics: dict[str, Metric] = {"range_ratio": ratio, "lost_bits": float(np.log2(ratio))}
+            metrics |= {"quantised_low": held.low, "quantised_high": held.high}
             if usage.span is not None:
-                low, high = usage.span
-                message += f"{low:.3g} to {high:.3g} "
-                metrics |= {"observed_low": low, "observed_high": high}
-            how = usage.recalibration(facts.model, bad)
+                metrics |= dict(zip(("observed_low", "observed_high"), usage.span, strict=True))
             yield self.finding(
-                where(facts.model, pair),
-                f"{message}that the calibration data uses: {np.log2(ratio):.1f} bits are lost",
+                place,
+                f"The range of {pair.tensor!r}, {held.low:.3g} to {held.high:.3g}, is {ratio:.1f} times as wide as the "
+                f"data: {np.log2(ratio):.1f} bits are lost",
                 severity=Severity.ERROR if ratio > self.error_ratio else None,
                 metrics=metrics,
-                remedy=replace(how, text=f"calibrate again with data like that of the deployment, {how.text}"),
+                remedy=usage.recalibration(facts.model, bad, RECALIBRATE),
             )
