@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.analysis.open_dimensions import OPEN_SIDE
 from onnxlint_q.analysis.outputs.output_kind import Output
+from onnxlint_q.analysis.sizes.usual import OPEN_SIDE
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.synthetic import SyntheticSource
 from onnxlint_q.execute.executable import Executable, ending_at

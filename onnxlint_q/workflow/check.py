@@ -22,7 +22,7 @@ from onnxlint_q.judge.config import Config, Overrides
 from onnxlint_q.judge.facts import foresee
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Rule
-from onnxlint_q.workflow.assemble import assemble
+from onnxlint_q.workflow.assembly.assemble import assemble
 from onnxlint_q.workflow.record import CheckRequest, Record
 from onnxlint_q.workflow.results import Failure, ModelResult, Run
 from onnxlint_q.workflow.sizes import settled

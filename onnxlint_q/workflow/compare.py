@@ -28,7 +28,8 @@ from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.comparison.compare import compare_files, pair_files
 from onnxlint_q.proof.comparison.run_both import PairErrors, check_loads
 from onnxlint_q.proof.comparison.settle import settle
-from onnxlint_q.workflow.assemble import assemble
+from onnxlint_q.workflow.assembly.assemble import assemble
+from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.judging import judge
 from onnxlint_q.workflow.overheard import unheard
@@ -36,7 +37,6 @@ from onnxlint_q.workflow.record import CheckRequest, Record
 from onnxlint_q.workflow.results import Basis, CalibrationSummary, ComparedFile, Comparison, SchemeResult
 from onnxlint_q.workflow.sizes import notes_on, settled
 from onnxlint_q.workflow.stages import NO_CLASSES
-from onnxlint_q.workflow.verdicts import result_of_run
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.image.inputs import channels_last, is_image
-from onnxlint_q.analysis.open_dimensions import OPEN_LENGTH, OPEN_SIDE
 from onnxlint_q.analysis.sizes.lengths import Grid, Mask, Shape
+from onnxlint_q.analysis.sizes.usual import OPEN_LENGTH, OPEN_SIDE
 from onnxlint_q.analysis.sizes.walk import Demand, Walked, walk
 from onnxlint_q.graph import Model, Value
 

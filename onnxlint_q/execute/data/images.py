@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.image.inputs import channels_last
-from onnxlint_q.analysis.open_dimensions import OPEN_SIDE
+from onnxlint_q.analysis.sizes.usual import OPEN_SIDE
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.data.preprocess import Preprocessing
 from onnxlint_q.execute.data.source import Array, Sample, Source, dtype_of

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxlint_q.analysis.open_dimensions import OPEN_LENGTH, OPEN_SIDE
+from onnxlint_q.analysis.sizes.usual import OPEN_LENGTH, OPEN_SIDE
 from onnxlint_q.errors import DataError, UsageError
 from onnxlint_q.execute.data.archives import read_arrays
 from onnxlint_q.execute.data.images import SUFFIXES, ImageFolder

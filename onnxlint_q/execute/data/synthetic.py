@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.image.inputs import channels_last, is_image
-from onnxlint_q.analysis.open_dimensions import OPEN_SIDE
+from onnxlint_q.analysis.sizes.usual import OPEN_SIDE
 from onnxlint_q.execute.data.source import Sample, Source, dtype_of
 from onnxlint_q.execute.data.sources import RandomSource
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits

@@ -18,7 +18,9 @@ from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRAS
 from onnxlint_q.proof.costs import refined
 from onnxlint_q.proof.prove import experiment_of
 from onnxlint_q.proof.sensitivity import layer_sqnr
-from onnxlint_q.workflow.joint_remedies import notes, remedies, with_advice
+from onnxlint_q.workflow.assembly.joint_remedies import notes, remedies, with_advice
+from onnxlint_q.workflow.assembly.tensors import tensor_rows, unexplained
+from onnxlint_q.workflow.assembly.verdicts import finite, is_figure, judge_of, scheme_result
 from onnxlint_q.workflow.judging import documented
 from onnxlint_q.workflow.reading.activations import DEFAULT_FORMAT, Scales, activation_rows
 from onnxlint_q.workflow.reading.qparams import qparams_rows
@@ -31,8 +33,6 @@ from onnxlint_q.workflow.results import (
     SchemeResult,
 )
 from onnxlint_q.workflow.sizes import notes_on
-from onnxlint_q.workflow.tensors import tensor_rows, unexplained
-from onnxlint_q.workflow.verdicts import finite, is_figure, judge_of, scheme_result
 
 _REMEDIES: Mapping[OwnFinding, str] = {
     RUN_FAILED: "Run the model in ONNX Runtime on the same inputs to see the whole message. Then fix what it names.",
