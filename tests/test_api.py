@@ -485,3 +485,14 @@ def test_what_the_docstrings_show(models: Path, tmp_path: Path, monkeypatch: pyt
     tried = doctest.testmod(module)
     assert tried.attempted > 6 and not tried.failed
     assert all(getattr(onnxlint_q, name).__doc__ for name in ("lint", "compare", "inspect", "render"))
+
+
+def test_open_axes_are_given_by_name() -> None:
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[N, 2, H, W] x) => (float[N, 2, H, W] y) { y = Relu(x) }'
+    )
+    for length in (0, -1, 2.5):
+        with pytest.raises(UsageError, match="no whole number above zero"):
+            onnxlint_q.lint(proto, input_shapes={"x": (1, 2, 8, length)})  # type: ignore[dict-item]
+    (taken,) = onnxlint_q.lint(proto, input_shapes={"x": [1, 2, 40, 48]}).inputs
+    assert taken.taken == (1, 2, 40, 48)

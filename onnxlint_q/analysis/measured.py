@@ -9,6 +9,7 @@ from functools import cached_property
 from onnxlint_q.analysis.folding import Blocked, FoldedLayer, fold_batch_norms
 from onnxlint_q.analysis.freeing import Freer
 from onnxlint_q.analysis.image.stem import Stem, find_stem
+from onnxlint_q.analysis.outputs.decided_length import Front, find_fronts
 from onnxlint_q.analysis.outputs.output_kind import Holds, Output, find_outputs
 from onnxlint_q.analysis.placement import Placement, float_weights, quantized_activations, stored_tensor
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Scheme
@@ -79,6 +80,21 @@ class Measured:
     def outputs(self) -> tuple[Output, ...]:
         """What each output holds, in their order."""
         return find_outputs(self.model)
+
+    @cached_property
+    def fronts(self) -> Mapping[str, Front]:
+        """What is compared in place of an output whose length hangs on values, by output."""
+        return find_fronts(self.model, self.folded)
+
+    @cached_property
+    def compared_outputs(self) -> tuple[Output, ...]:
+        """What is compared when the model runs: its outputs, or what is in front of them."""
+        found: dict[str, Output] = {}
+        for output in self.outputs:
+            front = self.fronts.get(output.name)
+            held = [output] if front is None else [Output(tensor) for tensor in front.tensors]
+            found.update((one.name, one) for one in held)
+        return tuple(found.values())
 
     @property
     def is_classifier(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.api.data import DataLike, LabelsLike, data_request
-from onnxlint_q.api.models import ModelLike, model_file
+from onnxlint_q.api.models import ModelLike, given_shapes, model_file
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.preprocess import Preprocessing
 from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
@@ -48,6 +48,7 @@ def lint(
     measure_layers: bool = False,
     labels: LabelsLike | None = None,
     probe: bool = False,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     schemes: Words | None = None,
     select: Words = (),
     extend_select: Words = (),
@@ -80,6 +81,7 @@ def lint(
         measure_layers: quantise every layer alone as well.
         labels: the class of each sample, or a file that holds them, as `--labels`; accuracy is then measured.
         probe: without data, run the model on synthetic inputs.
+        input_shapes: shapes of inputs whose axes the file leaves open, by name, as `--input-shape`.
         schemes: those to judge, by name, or `all`.
         select: rules to run instead of all, by code, first letters of codes, or name.
         extend_select: rules to run as well.
@@ -101,7 +103,10 @@ def lint(
         DefectError: an error of onnxlint-q itself; please report it.
     """
     request = CheckRequest(
-        data_request(data, preprocess, samples, observer, trials, measure_layers, labels), probe, fresh=True
+        data_request(data, preprocess, samples, observer, trials, measure_layers, labels),
+        probe,
+        given_shapes(input_shapes),
+        fresh=True,
     )
     overrides = _overrides(config, select, extend_select, ignore, schemes, fail_on, fail_on_verdict)
     with model_file(model, "<model>") as (path, called):
@@ -116,6 +121,7 @@ def compare(
     preprocess: str | Preprocessing | None = None,
     samples: int = DEFAULT_SAMPLES,
     labels: LabelsLike | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     select: Words = (),
     extend_select: Words = (),
     ignore: Words = (),
@@ -138,6 +144,7 @@ def compare(
         preprocess: as of `lint`.
         samples: how many to run.
         labels: as of `lint`.
+        input_shapes: as of `lint`, of the float model.
         select: as of `lint`.
         extend_select: as of `lint`.
         ignore: as of `lint`.
@@ -165,7 +172,9 @@ def compare(
         model_file(quantised, "<quantised model>") as other,
     ):
         check_differ(reference, other[0])
-        request = CompareRequest(wanted.source, wanted.samples, wanted.labels, fresh=True, called=called)
+        request = CompareRequest(
+            wanted.source, wanted.samples, wanted.labels, given_shapes(input_shapes), fresh=True, called=called
+        )
         return compare_apart(reference, _job(*other, overrides), request, progress)
 
 
@@ -176,6 +185,7 @@ def inspect(
     *,
     preprocess: str | Preprocessing | None = None,
     samples: int = DEFAULT_SAMPLES,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     tensor: str = "",
     values: Iterable[float] = (),
     progress: Callable[[str, int, int], None] = silent,
@@ -193,6 +203,7 @@ def inspect(
         data: samples to run, as of `lint`; None tells what stands in the files.
         preprocess: as of `lint`.
         samples: how many to run.
+        input_shapes: as of `lint`; of two models, each takes those of its inputs.
         tensor: tell of this tensor, or of the operator of this name, in `sheets`.
         values: what these become at the scale and zero point of that tensor, or of the worst activation, in `rounded`.
         progress: as of `lint`.
@@ -209,6 +220,7 @@ def inspect(
         samples=wanted.samples if wanted is not None else 0,
         tensor=tensor,
         values=_finite(values),
+        input_shapes=given_shapes(input_shapes),
         fresh=True,
     )
     with ExitStack() as files:

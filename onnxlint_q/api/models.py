@@ -1,14 +1,15 @@
-"""What a program may give as a model, as a file to read."""
+"""What a program may give as a model, as a file to read, and as shapes of its inputs."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import onnx
 from google.protobuf.message import EncodeError
 
@@ -42,3 +43,16 @@ def _bytes(model: bytes | onnx.ModelProto, called: str) -> bytes:
             f"{called}: cannot be written as one message ({error}); save it with external data, and give its path"
         ) from error
     return stored
+
+
+def given_shapes(given: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:
+    """Shapes by input.
+
+    Raises:
+        UsageError: a length is no whole number above zero.
+    """
+    shapes = {name: tuple(shape) for name, shape in (given or {}).items()}
+    for name, shape in shapes.items():
+        if not all(isinstance(length, (int, np.integer)) and length > 0 for length in shape):
+            raise UsageError(f"input_shapes[{name!r}]: {shape} holds a length that is no whole number above zero")
+    return {name: tuple(map(int, shape)) for name, shape in shapes.items()}

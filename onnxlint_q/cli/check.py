@@ -41,6 +41,7 @@ def check(
     resize: shared.Resize = None,
     crop: shared.Crop = None,
     layout: shared.Layout = None,
+    input_shape: shared.InputShape = None,
     samples: Annotated[
         int | None,
         typer.Option(
@@ -101,6 +102,7 @@ def check(
             parse_data,
             parse_overrides,
             parse_reports,
+            parse_shapes,
         )
         from onnxlint_q.report import render, terminal_look
         from onnxlint_q.workflow import check as workflow
@@ -108,6 +110,7 @@ def check(
 
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html, verbose=verbose)
+        shapes = parse_shapes(input_shape or [])
         data = parse_data(
             calibrate, images, samples=samples, observer=observer, trials=trials, measure=measure, labels=labels
         )
@@ -123,10 +126,11 @@ def check(
         )
         jobs = workflow.plan(find_models(models), overrides)
         keep_apart(reports, [*(job.path for job in jobs), calibrate, labels, *(job.config.source for job in jobs)])
+        request = CheckRequest(data, probe, shapes, debug=debug)
         show_crashes(debug)
         with working():
             with progress_line() as progress:
-                run = workflow.check(jobs, CheckRequest(data, probe, debug=debug), progress)
+                run = workflow.check(jobs, request, progress)
             for failure in run.failures:
                 complain(failure.message)
                 tell(failure.traceback)

@@ -38,6 +38,7 @@ def compare(
     resize: shared.Resize = None,
     crop: shared.Crop = None,
     layout: shared.Layout = None,
+    input_shape: shared.InputShape = None,
     samples: shared.Samples = DEFAULT_SAMPLES,
     select: shared.Select = None,
     extend_select: shared.ExtendSelect = None,
@@ -64,6 +65,7 @@ def compare(
             parse_data,
             parse_overrides,
             parse_reports,
+            parse_shapes,
         )
         from onnxlint_q.report import terminal_look
         from onnxlint_q.report.compare import render
@@ -73,6 +75,7 @@ def compare(
         workflow.check_differ(float_model, quantised)
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html, verbose=verbose)
+        shapes = parse_shapes(input_shape or [])
         data = parse_data(calibrate, images, samples=samples, labels=labels)
         assert data is not None  # --calibrate is required
         overrides = parse_overrides(
@@ -87,7 +90,7 @@ def compare(
         )
         (job,) = plan([quantised], overrides)
         keep_apart(reports, [float_model, quantised, calibrate, labels, job.config.source])
-        request = workflow.CompareRequest(data.source, data.samples, data.labels, debug)
+        request = workflow.CompareRequest(data.source, data.samples, data.labels, shapes, debug)
         show_crashes(debug)
         with working():
             with progress_line() as progress:

@@ -67,6 +67,7 @@ def inspect(
     resize: shared.Resize = None,
     crop: shared.Crop = None,
     layout: shared.Layout = None,
+    input_shape: shared.InputShape = None,
     samples: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, help="How many samples to run; 32 by default.")
     ] = None,
@@ -101,7 +102,14 @@ def inspect(
     """
     debug = debugging(debug)
     with errors_as_one_line(debug):
-        from onnxlint_q.cli.requests import ImageWords, keep_apart, parse_data, parse_inspected, parse_reports
+        from onnxlint_q.cli.requests import (
+            ImageWords,
+            keep_apart,
+            parse_data,
+            parse_inspected,
+            parse_reports,
+            parse_shapes,
+        )
         from onnxlint_q.report import terminal_look
         from onnxlint_q.report.inspect import render
         from onnxlint_q.workflow import inspect as workflow
@@ -118,6 +126,7 @@ def inspect(
             by=by or "",
             tensor=tensor or "",
             values=numbers,
+            input_shapes=parse_shapes(input_shape or []),
         )
         show_crashes(debug)
         with working():

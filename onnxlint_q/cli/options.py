@@ -38,6 +38,12 @@ Resize = Annotated[
 ]
 Crop = Annotated[str | None, typer.Option(help="Centre crop: pixels, or HEIGHTxWIDTH.")]
 Layout = Annotated[str | None, typer.Option(help=f"{one_of(LAYOUTS)}; by default taken from the shape of the input.")]
+InputShape = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=1,3,320,320", help="Shape of an input whose axes the file leaves open; can be repeated."
+    ),
+]
 Select = Annotated[list[str] | None, typer.Option(help="Run only these rules: codes, prefixes of codes, or names.")]
 ExtendSelect = Annotated[list[str] | None, typer.Option(help="Run these rules, too.")]
 Ignore = Annotated[list[str] | None, typer.Option(help="Do not run these rules.")]

@@ -92,6 +92,25 @@ def parse_data(
     )
 
 
+def parse_shapes(words: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes by input.
+
+    Raises:
+        UsageError: a word is not of the form NAME=1,3,320,320, or names an input a second time.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for word in words:
+        # A name may hold an equals sign itself.
+        name, _, listed = word.rpartition("=")
+        lengths = [length.strip() for length in listed.split(",")]
+        if not name or not all(length.isdecimal() and len(length) < 10 and int(length) > 0 for length in lengths):
+            raise UsageError(f"--input-shape {word!r}: give NAME=1,3,320,320, each axis 1 or more")
+        if name in shapes:
+            raise UsageError(f"--input-shape {name}: given twice; give one shape an input")
+        shapes[name] = tuple(map(int, lengths))
+    return shapes
+
+
 def parse_overrides(
     config: Path | None,
     *,

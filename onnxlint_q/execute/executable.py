@@ -7,7 +7,7 @@ the rest, external data needs no path, and nothing is limited by the size of a p
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,6 +70,15 @@ def folded(measured: Measured) -> Executable:
         editor.fold(layer.folded)
     _drop_unread_initializers(proto)
     return Executable(proto, {**_detach(measured.model, proto), **editor.weights}, editor.layer_weights)
+
+
+def ending_at(executable: Executable, tensors: Sequence[str]) -> Executable:
+    """The same graph with these tensors as its outputs."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(executable.proto)
+    del proto.graph.output[:]
+    proto.graph.output.extend(map(onnx.helper.make_empty_tensor_value_info, tensors))
+    return replace(executable, proto=proto)
 
 
 def declare_external(name: str, elem_type: int, shape: tuple[int, ...]) -> onnx.TensorProto:

@@ -13,6 +13,7 @@ import numpy as np
 
 from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.folding import FoldedLayer
+from onnxlint_q.analysis.image.inputs import is_image
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, decibel, weight_round_trip
 from onnxlint_q.analysis.outputs.output_kind import holds_scores
@@ -24,6 +25,7 @@ from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
 from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Model
+from onnxlint_q.graph.loading.build import declared
 
 # Two thirds of the forecasts of output SQNR of 51 networks under two schemes lie within this; 39 of the networks were
 # measured after the method was settled. No constant of the forecast was fitted to output SQNR.
@@ -130,12 +132,25 @@ class NoiseModel:
 
 def noise_model(measured: Measured) -> NoiseModel:
     """Propagate samples forward and costs back through the float network."""
-    model, layers = measured.model, tuple(layer.folded for layer in measured.layers)
+    model, layers = _sized(measured.model), tuple(layer.folded for layer in measured.layers)
     propagation = propagate(model, layers)
     costs, failures = output_costs(model, propagation)
     ranges = value_ranges(model, measured.placements, propagation)
     failures = (*propagation.failures, *failures)
     return NoiseModel(model, measured.is_classifier, layers, propagation, costs, ranges, failures)
+
+
+def _sized(model: Model) -> Model:
+    """The network where the sides of images are as long as they are taken to be, and so is what the graph fixes.
+
+    The length of any other sequence does not enter: its positions are alike.
+    """
+    entering = {
+        value.name: value.taken
+        for value in model.inputs
+        if value.taken is not None and (value.fixed or is_image(value.type.shape))
+    }
+    return declared(model, entering) if entering else model
 
 
 def forecast(network: NoiseModel, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:

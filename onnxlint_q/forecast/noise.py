@@ -9,6 +9,7 @@ from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.forecast.operators.layers import frame_of, kernel_of
 from onnxlint_q.forecast.population import IMAGES, Samples
 from onnxlint_q.forecast.transfer import OutputCost
+from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Model
 
 # Neighbouring places are alike: so many of them count as one when a mean is taken. With the correlations of 0.4 to the
@@ -23,6 +24,9 @@ def weight_noise(
     """Output noise for the weight error `[channels, taps]` of a layer that reads `source`.
 
     The error has a constant part, which no pooling averages away, and one that varies with the input.
+
+    Raises:
+        UnmodelledError: the layer was passed through as an operator without a rule.
     """
     layer = folded.layer
     frame = frame_of(layer, source.shape[1:])
@@ -35,6 +39,8 @@ def weight_noise(
         step = int(np.clip(error.size // _WIDE, 1, IMAGES // _FEWEST))
         values, rows = (a.reshape(IMAGES, -1, a.shape[1])[::step].reshape(-1, a.shape[1]) for a in (values, rows))
         images = -(-IMAGES // step)
+    if len(values) != len(rows):
+        raise UnmodelledError("its result is not represented")
     output_error = kernel.push(values) * np.float32(layer.factor)
     shift = output_error.mean(axis=0)
     varying = output_error - shift

@@ -22,10 +22,21 @@ class TensorType:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """An input or output of the model."""
+    """An input or output of the model.
+
+    Attributes:
+        name, type: as declared.
+        taken: of an input, the shape that it is taken to have wherever one is needed, without an open axis; None where
+            nothing but a batch is open.
+        fixed: whether the graph runs with nothing but such a shape.
+        batched: whether samples lie along the first axis, if that is open.
+    """
 
     name: str
     type: TensorType
+    taken: tuple[int, ...] | None = None
+    fixed: bool = False
+    batched: bool = True
 
     @property
     def shape_text(self) -> str:

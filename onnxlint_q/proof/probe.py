@@ -10,21 +10,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.analysis.open_dimensions import OPEN_SIDE
 from onnxlint_q.analysis.outputs.output_kind import Output
+from onnxlint_q.analysis.sizes.usual import OPEN_SIDE
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.synthetic import SyntheticSource
-from onnxlint_q.execute.executable import Executable
+from onnxlint_q.execute.executable import Executable, ending_at
 from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import Session
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
-from onnxlint_q.execute.variants.output_error import OutputError
+from onnxlint_q.execute.variants.output_error import Comparable, OutputError
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.forecast.prior import input_scale
 from onnxlint_q.proof.sensitivity import layer_experiments
@@ -83,9 +82,9 @@ def probe(bench: Workbench, progress: Progress = silent, seconds: float = PROBE_
     planned, count = count, max(len(outputs), 1)
     notes: list[str] = []
     errors: dict[Experiment, OutputError] = {}
-    if _is_empty(measured, outputs):
+    if _is_empty(bench, outputs):
         note = "synthetic inputs leave the outputs empty, so layers are compared at the input of the final "
-        notes.append(f"{note}{' and '.join(_score_functions(measured))}; schemes are not judged")
+        notes.append(f"{note}{' and '.join(_score_functions(bench))}; schemes are not judged")
         before = _before_scores(bench.float_model)
         names = (value.name for value in before.proto.graph.output)
         bench = replace(bench, float_model=before, outputs=tuple(map(Output, names)))
@@ -95,6 +94,8 @@ def probe(bench: Workbench, progress: Progress = silent, seconds: float = PROBE_
         schemes = [Experiment(scheme) for scheme in measured.schemes if whole.can_run(Experiment(scheme))]
         unseen = partial(source.take, measured.model.inputs, more, more)
         errors |= run_experiments(whole, schemes, unseen, progress, Allowance(_SCHEME_SHARE * seconds, fewest=_FEWEST))
+        if errors and all(_is_reshaped(error) for error in errors.values()):
+            return Probe(planned, errors, ("the outputs change their length when quantised: layers were not probed",))
         notes += _on_fewer("schemes", errors, more, f"they may take {_SCHEME_SHARE * seconds:g} s")
     layers, samples = layer_experiments(bench), partial(source.take, measured.model.inputs, count)
     allowance = Allowance(end - time.monotonic(), count, _FEWEST)
@@ -153,35 +154,36 @@ def _on_fewer(what: str, errors: Errors, samples: int, reason: str) -> Iterator[
 
 def _sample_count(measured: Measured) -> int:
     """Two to sixty-four, as many busy scenes as simple ones, by the size of the largest input."""
-    shapes = [value.type.shape or () for value in measured.model.inputs]
+    shapes = [value.taken or value.type.shape or () for value in measured.model.inputs]
     largest = max(
         (int(np.prod([dim or OPEN_SIDE for dim in shape[2:]])) for shape in shapes if len(shape) == 4), default=1
     )
     return int(np.clip(2 * round(_PIXELS / max(largest, 1) / 2), _FEWEST, _MOST))
 
 
-def _is_empty(measured: Measured, outputs: Sequence[Sequence[npt.NDArray[Any]]]) -> bool:
+def _is_empty(bench: Workbench, outputs: Sequence[Sequence[npt.NDArray[Any]]]) -> bool:
     """Whether every output is a bounded score that stays next to zero on every sample."""
-    for index, value in enumerate(measured.model.outputs):
-        producer = measured.model.producer(value.name)
+    for index, output in enumerate(bench.outputs):
+        producer = bench.measured.model.producer(output.name)
         if producer is None or producer.operator.bounds != _SCORE:
             return False
         if any(sample[index].size and float(np.abs(sample[index]).max()) >= _EMPTY for sample in outputs):
             return False
-    return bool(measured.model.outputs)
+    return bool(bench.outputs)
 
 
-def _score_functions(measured: Measured) -> Sequence[str]:
-    producers = (measured.model.producer(value.name) for value in measured.model.outputs)
+def _is_reshaped(error: OutputError) -> bool:
+    """Whether no output could be compared, for the shape that it got."""
+    return not error.has_signal and any(output.comparable is Comparable.RESHAPED for output in error.outputs)
+
+
+def _score_functions(bench: Workbench) -> Sequence[str]:
+    producers = (bench.measured.model.producer(output.name) for output in bench.outputs)
     return sorted({node.op_type for node in producers if node is not None})
 
 
 def _before_scores(executable: Executable) -> Executable:
     """The same graph whose outputs are the inputs of the nodes that make them."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(executable.proto)
-    made_from = {name: node.input[0] for node in proto.graph.node if node.input for name in node.output}
-    before = dict.fromkeys(made_from[value.name] for value in proto.graph.output)
-    del proto.graph.output[:]
-    proto.graph.output.extend(map(onnx.helper.make_empty_tensor_value_info, before))
-    return replace(executable, proto=proto)
+    graph = executable.proto.graph
+    made_from = {name: node.input[0] for node in graph.node if node.input for name in node.output}
+    return ending_at(executable, list(dict.fromkeys(made_from[value.name] for value in graph.output)))

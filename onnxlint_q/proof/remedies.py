@@ -226,7 +226,7 @@ def _conversion(bench: Workbench, change: Conversion, samples: Samples) -> Outco
 def _converted(bench: Workbench, change: Conversion, samples: Samples) -> OutputError | str:
     """How far the converted model is from the one in the file; words where it is none."""
     model = bench.measured.model
-    stored = replace(bench, float_model=as_stored(model))
+    stored = replace(bench, float_model=as_stored(model), outputs=bench.measured.outputs)
     try:
         made = converted(model.path, change, bench.limits)
         error = run_variants(stored, {change: lambda: made}, samples)[change]

@@ -70,7 +70,16 @@ def _model(model: ModelResult) -> Json:
         "rule_crashed": model.rule_crashed,
         "trials": _trials(model.trials) if model.trials else None,
         "remedies": [_remedy(remedy) for remedy in model.remedies],
+        "inputs": inputs_document(model),
     }
+
+
+def inputs_document(model: ModelResult) -> Json:
+    """The shapes that inputs are taken to have where the file leaves them open."""
+    return [
+        {"name": text(one.name), "declared": list(one.declared), "taken": list(one.taken), "reason": text(one.reason)}
+        for one in model.inputs
+    ]
 
 
 def _remedy(remedy: JointRemedy) -> Json:

@@ -22,9 +22,10 @@ from onnxlint_q.judge.config import Config, Overrides
 from onnxlint_q.judge.facts import foresee
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Rule
-from onnxlint_q.workflow.assemble import assemble
+from onnxlint_q.workflow.assembly.assemble import assemble
 from onnxlint_q.workflow.record import CheckRequest, Record
 from onnxlint_q.workflow.results import Failure, ModelResult, Run
+from onnxlint_q.workflow.sizes import settled
 from onnxlint_q.workflow.stages import STAGES, through
 
 
@@ -150,16 +151,18 @@ def lint(
 
     Raises:
         ModelError: the file cannot be read or trusted.
+        UsageError: a shape that is given does not fit it.
     """
     progress("reading", 0, 0)
     clock = [time.perf_counter()]
-    model = read_model(path, called)
+    source = request.data.source if request.data is not None else None
+    model, inputs = settled(read_model(path, called), request.input_shapes, source, runs=request.runs)
     clock.append(time.perf_counter())
     progress("measuring", 0, 0)
     facts = foresee(measure(model, config.schemes))
     clock.append(time.perf_counter())
     spent = {name: clock[i + 1] - clock[i] for i, name in enumerate(("read", "measure"))}
-    record = Record(request, tuple(rules), config, facts, seconds=spent)
+    record = Record(request, tuple(rules), config, facts, inputs, seconds=spent)
     for stage in STAGES:
         record = through(stage, record, progress)
     return assemble(record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,14 +28,15 @@ from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.comparison.compare import compare_files, pair_files
 from onnxlint_q.proof.comparison.run_both import PairErrors, check_loads
 from onnxlint_q.proof.comparison.settle import settle
-from onnxlint_q.workflow.assemble import assemble
+from onnxlint_q.workflow.assembly.assemble import assemble
+from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.judging import judge
 from onnxlint_q.workflow.overheard import unheard
 from onnxlint_q.workflow.record import CheckRequest, Record
 from onnxlint_q.workflow.results import Basis, CalibrationSummary, ComparedFile, Comparison, SchemeResult
+from onnxlint_q.workflow.sizes import notes_on, settled
 from onnxlint_q.workflow.stages import NO_CLASSES
-from onnxlint_q.workflow.verdicts import result_of_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class CompareRequest:
         source: samples to run.
         samples: how many.
         labels: the class of each sample, or the file that holds them; None without.
+        input_shapes: shapes that inputs of the float model are to have, by name.
         debug: keep why rules did not fire.
         fresh: this process is another program's, so the one apart must not be a copy of it.
         called: what to call a float model that is no file of the user's; empty for one that is.
@@ -54,6 +56,7 @@ class CompareRequest:
     source: Source
     samples: int = DEFAULT_SAMPLES
     labels: Path | Sequence[int] | None = None
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     debug: bool = False
     fresh: bool = False
     called: str = ""
@@ -93,12 +96,14 @@ def compare(
     Raises:
         ModelError: a file cannot be read, paired with the other, or run.
         DataError: the samples or the labels cannot be read or do not fit.
-        UsageError: the files are given in the wrong order, or the second one is not quantised.
+        UsageError: the files are given in the wrong order, the second one is not quantised, or a shape does not fit.
     """
     progress("reading", 0, 0)
     clock = [time.perf_counter()]
-    files = ((reference, request.called), (quantized.path, quantized.called))
-    ours, theirs = (facts_of(read_model(path, called), DEFAULT_SCHEMES) for path, called in files)
+    read = read_model(reference, request.called)
+    model, inputs = settled(read, request.input_shapes, request.source, runs=True)
+    ours = facts_of(model, DEFAULT_SCHEMES)
+    theirs = facts_of(read_model(quantized.path, quantized.called), DEFAULT_SCHEMES)
     _check_order(ours, theirs)
     clock.append(time.perf_counter())
     pairing = pair_files(ours, theirs)
@@ -136,8 +141,9 @@ def compare(
             schemes=(_verdict(theirs, comparison.errors, config.levels, by_class=not request.source.synthetic),),
             findings=findings,
             debug=tuple(lines),
-            calibration=_calibration(request.source, comparison.errors),
-            notes=tuple(_notes(ours, pairing, comparison.errors, labels)),
+            inputs=inputs,
+            calibration=_calibration(ours, request.source, comparison.errors),
+            notes=(*notes_on(inputs), *_notes(ours, pairing, comparison.errors, labels)),
         ),
         classifier=comparison.errors.classifier,
         rows=comparison.compared.rows,
@@ -191,8 +197,8 @@ def _verdict(theirs: Facts, errors: PairErrors, levels: VerdictLevels, *, by_cla
     return result_of_run(theirs.format.value, errors.output, Basis.MEASURED, levels, by_class=by_class)
 
 
-def _calibration(source: Source, errors: PairErrors) -> CalibrationSummary:
-    return CalibrationSummary(source.name, source.preprocessing, errors.samples, 0, source.synthetic)
+def _calibration(ours: Facts, source: Source, errors: PairErrors) -> CalibrationSummary:
+    return CalibrationSummary(source.name, source.prepared(ours.model.inputs), errors.samples, 0, source.synthetic)
 
 
 def _levels(rules: Sequence[Rule]) -> Mapping[str, float]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.stream.watched import rounded_tensors
 from onnxlint_q.execute.variants.workbench import workbench
-from onnxlint_q.graph import read_model
+from onnxlint_q.graph import Model, read_model
 from onnxlint_q.graph.element_types import CODE_RANGES, FLOATS
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.workflow.reading.activations import DEFAULT_FORMAT, Scales, activation_rows
@@ -37,6 +37,8 @@ from onnxlint_q.workflow.reading.values import (
     SideBySide,
 )
 from onnxlint_q.workflow.reading.weights import norm_rows, weight_rows
+from onnxlint_q.workflow.results import TakenShape
+from onnxlint_q.workflow.sizes import notes_on, settled
 
 _T = onnx.TensorProto
 _NUMBERS = frozenset({*FLOATS, *CODE_RANGES, _T.INT64, _T.UINT32, _T.UINT64, _T.BOOL})
@@ -54,6 +56,7 @@ class InspectRequest:
         tensor: tell of this tensor, or of the operator of this name, only; empty for all.
         fresh: a process apart is a fresh interpreter, never a fork.
         values: values to round at the scale and zero point of that tensor, or of the worst one.
+        input_shapes: shapes that inputs are to have, by name; of two files, each takes those of its inputs.
     """
 
     source: Source | None = None
@@ -62,6 +65,7 @@ class InspectRequest:
     by: str = ""
     tensor: str = ""
     values: tuple[float, ...] = ()
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     fresh: bool = False
 
 
@@ -109,11 +113,14 @@ def inspect(
     called = called or [""] * len(paths)
     clock = time.perf_counter()
     progress("reading", 0, 0)
-    measured = [measure(read_model(path, name), DEFAULT_SCHEMES) for path, name in zip(paths, called, strict=True)]
+    taken = [
+        _taken(read_model(path, name), request, alone=len(paths) == 1) for path, name in zip(paths, called, strict=True)
+    ]
+    measured = [measure(model, DEFAULT_SCHEMES) for model, _ in taken]
     read = time.perf_counter()
     if request.tensor and not any(_has(one, request.tensor) for one in measured):
         raise unknown_tensor(request.tensor, measured)
-    files = [_file(one, request, progress) for one in measured]
+    files = [_file(one, inputs, request, progress) for one, (_, inputs) in zip(measured, taken, strict=True)]
     _check_column(request.by, files)
     seconds = {"read": read - clock}
     if request.source is not None:
@@ -131,7 +138,14 @@ def _has(measured: Measured, name: str) -> bool:
     return name in measured.model.graph or bool(nodes_named(measured, name))
 
 
-def _file(measured: Measured, request: InspectRequest, progress: Progress) -> _File:
+def _taken(model: Model, request: InspectRequest, *, alone: bool) -> tuple[Model, tuple[TakenShape, ...]]:
+    """The model with a shape for each open input."""
+    own = {value.name for value in model.inputs}
+    shapes = {name: shape for name, shape in request.input_shapes.items() if alone or name in own}
+    return settled(model, shapes, request.source, runs=request.source is not None)
+
+
+def _file(measured: Measured, inputs: Sequence[TakenShape], request: InspectRequest, progress: Progress) -> _File:
     model = measured.model
     seen = _observed(measured, request, progress)
     scales: Scales = {}
@@ -148,9 +162,9 @@ def _file(measured: Measured, request: InspectRequest, progress: Progress) -> _F
         activations=activation_rows(measured, seen, scales),
         weights=weight_rows(measured) if measured.is_float else (),
         norms=norm_rows(measured),
-        calibration=_calibration(seen, request.source),
+        calibration=_calibration(measured, seen, request.source),
     )
-    return _File(measured, seen, scales, replace(told, notes=tuple(_notes(measured, told, seen))))
+    return _File(measured, seen, scales, replace(told, notes=(*notes_on(inputs), *_notes(measured, told, seen))))
 
 
 def _observed(measured: Measured, request: InspectRequest, progress: Progress) -> Observations | None:
@@ -179,10 +193,10 @@ def _runnable(measured: Measured, name: str) -> Iterator[str]:
             yield key
 
 
-def _calibration(seen: Observations | None, source: Source | None) -> CalibrationSummary | None:
+def _calibration(measured: Measured, seen: Observations | None, source: Source | None) -> CalibrationSummary | None:
     if seen is None or source is None:
         return None
-    return CalibrationSummary(seen.source, source.preprocessing, seen.samples, 0, seen.synthetic)
+    return CalibrationSummary(seen.source, source.prepared(measured.model.inputs), seen.samples, 0, seen.synthetic)
 
 
 def _notes(measured: Measured, told: InspectedModel, seen: Observations | None) -> Iterator[str]:

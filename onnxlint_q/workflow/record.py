@@ -23,7 +23,7 @@ from onnxlint_q.proof.joint_remedy import JointTrial
 from onnxlint_q.proof.probe import Probe
 from onnxlint_q.proof.prove import Proof
 from onnxlint_q.proof.whole import Whole
-from onnxlint_q.workflow.results import Trials
+from onnxlint_q.workflow.results import TakenShape, Trials
 
 QUANTISED_ALREADY = "the model is quantised already"
 """Why a run that quantises a model does not happen to one."""
@@ -77,6 +77,7 @@ class CheckRequest:
     Attributes:
         data: run the model on calibration data; None for a static run.
         probe: run it on synthetic inputs.
+        input_shapes: shapes that inputs are to have, by name.
         ended: how an earlier attempt to run the model ended its process, so that none is made again; empty without.
         debug: stay in this process, and keep why rules did not fire.
         fresh: this process is another program's, so the one apart must not be a copy of it.
@@ -84,6 +85,7 @@ class CheckRequest:
 
     data: DataRequest | None = None
     probe: bool = False
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ended: str = ""
     debug: bool = False
     fresh: bool = False
@@ -118,6 +120,7 @@ class Record:
     Attributes:
         request, rules, config: what was asked for.
         facts: what the file tells; the stages `inspect` and `observe` add what they saw to it.
+        inputs: the shapes that inputs are taken to have where the file leaves more than a batch open.
         split: which samples ranges are taken from and which the verdict is measured on; of the stage `inspect`.
         bench: the folded float model that experiments change; `observe` adds the ranges that it saw.
         probe: the run on synthetic inputs.
@@ -139,6 +142,7 @@ class Record:
     rules: tuple[Rule, ...]
     config: Config
     facts: Facts
+    inputs: tuple[TakenShape, ...] = ()
     split: Split | None = None
     bench: Workbench | None = None
     probe: Probe | None = None

@@ -247,6 +247,23 @@ class RuleText:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenShape:
+    """The shape that an input is taken to have where the file leaves it open.
+
+    Attributes:
+        name: of the input.
+        declared: as in the file, None for an open axis.
+        taken: without one.
+        reason: why, in words.
+    """
+
+    name: str
+    declared: tuple[int | None, ...]
+    taken: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelResult:
     """One linted model.
 
@@ -256,7 +273,7 @@ class ModelResult:
         findings: most important first.
         calibration: None where nothing ran.
         untested_because: why nothing ran although it was asked for; empty otherwise.
-        notes: what could not be analysed, in words.
+        notes: what could not be analysed and what was assumed, in words.
         seconds: wall time by stage.
         levels: where the verdicts change.
         rule_crashed: a rule failed, so the answer is incomplete.
@@ -267,6 +284,7 @@ class ModelResult:
         rules: what is documented of the rules that found something, by code.
         qparams: every scale and zero point of a quantised file, in data order.
         activations: what the samples showed of each tensor, in data order; empty where nothing ran on data.
+        inputs: those that the file leaves open by more than a batch.
     """
 
     path: str
@@ -288,6 +306,7 @@ class ModelResult:
     trials: Trials | None = None
     remedies: tuple[JointRemedy, ...] = ()
     debug: tuple[str, ...] = ()
+    inputs: tuple[TakenShape, ...] = ()
     rules: tuple[RuleText, ...] = ()
     qparams: tuple[QparamsRow, ...] = ()
     activations: tuple[ActivationRow, ...] = ()

@@ -31,11 +31,11 @@ from onnxlint_q.proof.remedies import CONVERSION_SAMPLES, try_conversions, try_r
 from onnxlint_q.proof.sensitivity import measure_sensitivity
 from onnxlint_q.proof.trials import run_trials
 from onnxlint_q.proof.whole import measure_schemes
-from onnxlint_q.workflow.joint_remedies import try_joint_remedies
+from onnxlint_q.workflow.assembly.joint_remedies import try_joint_remedies
+from onnxlint_q.workflow.assembly.verdicts import is_lost, judge_of
 from onnxlint_q.workflow.judging import judge, restored
 from onnxlint_q.workflow.overheard import trace_of, unheard
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, DataRequest, NotRun, Record
-from onnxlint_q.workflow.verdicts import is_lost, judge_of
 
 NO_CLASSES = "labels need exactly one output with class scores, and the model has no such output"
 NO_ACCURACY = "Accuracy was not measured"

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
-from onnxlint_q.cli.requests import ImageWords, keep_apart, parse_data, parse_inspected
+from onnxlint_q.cli.requests import ImageWords, keep_apart, parse_data, parse_inspected, parse_shapes
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.images import ImageFolder
 from onnxlint_q.execute.data.preprocess import PRESETS, Preprocessing
@@ -129,3 +129,18 @@ def test_a_value_is_a_finite_number(word: str) -> None:
 def test_a_model_has_a_name() -> None:
     with pytest.raises(UsageError, match="a model name is empty"):
         parse_inspected([""], None)
+
+
+def test_shapes_of_inputs_are_read_by_name() -> None:
+    assert parse_shapes(["x=1,3,32, 32", "a=b:0=7"]) == {"x": (1, 3, 32, 32), "a=b:0": (7,)}
+
+
+@pytest.mark.parametrize("word", ["x", "=1,3", "x=", "x=1,,3", "x=1,0", "x=-1,3", "x=1x3", "x=1,3.0", "x=9999999999"])
+def test_a_shape_that_is_none_is_told(word: str) -> None:
+    with pytest.raises(UsageError, match=r"give NAME=1,3,320,320"):
+        parse_shapes([word])
+
+
+def test_two_shapes_of_one_input_are_one_too_many() -> None:
+    with pytest.raises(UsageError, match="--input-shape x: given twice"):
+        parse_shapes(["x=1,3", "x=1,4"])

@@ -39,13 +39,13 @@ from onnxlint_q.proof import costs as costs_module
 from onnxlint_q.proof.joint_remedy import JointTrial
 from onnxlint_q.workflow import check as workflow
 from onnxlint_q.workflow import stages
-from onnxlint_q.workflow.assemble import assemble
+from onnxlint_q.workflow.assembly.assemble import assemble
+from onnxlint_q.workflow.assembly.joint_remedies import with_advice
+from onnxlint_q.workflow.assembly.tensors import unexplained
 from onnxlint_q.workflow.check import lint
-from onnxlint_q.workflow.joint_remedies import with_advice
 from onnxlint_q.workflow.record import CheckRequest, DataRequest, Record
 from onnxlint_q.workflow.results import Basis, ModelResult, SchemeResult
 from onnxlint_q.workflow.stages import NO_CLASSES
-from onnxlint_q.workflow.tensors import unexplained
 
 HEALTHY, BROKEN, QUANTISED = "healthy_resnet.onnx", "depthwise_spread.onnx", "qdq_good.onnx"
 STATIC = CheckRequest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,25 @@ NOISE = CheckRequest(DataRequest(RandomSource(), 4))
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
-    [("silero_vad.onnx", "while running If node"), ("deeploy_mlperf_vww_int.onnx", "RequantShift")],
+    ("name", "shapes", "reason"),
+    [
+        ("silero_vad.onnx", {"input": (1, 16)}, "while running If node"),
+        ("deeploy_mlperf_vww_int.onnx", {}, "RequantShift"),
+    ],
 )
-def test_a_run_that_did_not_happen_is_one_error_with_its_reason(name: str, reason: str) -> None:
-    result = lint(MODELS / name, [], Config(), NOISE)
+def test_a_run_that_did_not_happen_is_one_error_with_its_reason(
+    name: str, shapes: dict[str, tuple[int, ...]], reason: str
+) -> None:
+    result = lint(MODELS / name, [], Config(), replace(NOISE, input_shapes=shapes))
     (finding,) = (finding for finding in result.findings if finding.code in NOT_RUN)
     assert finding.code == "QX002" and reason in finding.message and result.fails
+
+
+def test_a_network_whose_layers_lie_in_bodies_runs_at_the_first_shape_that_can_be() -> None:
+    result = lint(MODELS / "silero_vad.onnx", [], Config(), NOISE)
+    taken = {one.name: one.taken for one in result.inputs}
+    assert taken["state"] == (2, 1, 128) and taken["input"][1] > 32
+    assert {scheme.basis for scheme in result.schemes} == {Basis.MEASURED}
 
 
 def test_a_network_without_a_clean_finding_breaks_all_the_same() -> None:

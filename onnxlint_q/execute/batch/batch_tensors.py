@@ -53,8 +53,10 @@ class Tensors:
         Inputs of `proto` get the shapes that are given; one whose first axis is open then gets a batch of one.
 
         Raises:
-            MixesBatchError: the model uses names that are added here.
+            MixesBatchError: the model uses names that are added here, or an input has no batch.
         """
+        if not all(value.batched for value in model.inputs):
+            raise MixesBatchError("samples have no batch")
         if any(name.startswith(PREFIX) for name in _names(model.proto.graph)):
             raise MixesBatchError(f"a name of the model starts with {PREFIX}")
         self.model = model

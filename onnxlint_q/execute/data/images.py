@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.image.inputs import channels_last
-from onnxlint_q.analysis.open_dimensions import OPEN_SIDE
+from onnxlint_q.analysis.sizes.usual import OPEN_SIDE
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.data.preprocess import Preprocessing
 from onnxlint_q.execute.data.source import Array, Sample, Source, dtype_of
@@ -38,6 +38,21 @@ class ImageFolder(Source):
     def available(self, inputs: Sequence[Value], enough: int = 0) -> int:
         """One an image."""
         return len(self.files)
+
+    def shapes(self, inputs: Sequence[Value]) -> Mapping[str, tuple[int, ...]]:
+        """Images are fitted to the input; only a crop has a size of its own."""
+        if self.how.crop is None:
+            return {}
+        target = _image_input(inputs, self.how)
+        image = np.empty((target.channels, target.height, target.width), np.float32)
+        return {target.name: target.fit(image).shape}
+
+    def prepared(self, inputs: Sequence[Value]) -> str:
+        """With the size that images are fitted to, where the model declares none."""
+        target = _image_input(inputs, self.how)
+        if self.how.crop is not None or target.value.taken is None:
+            return self.preprocessing
+        return f"{self.preprocessing}, fitted to {target.height}x{target.width}"
 
     def sample_name(self, index: int) -> str:
         """The image's file name."""
@@ -106,8 +121,15 @@ def _image_input(inputs: Sequence[Value], how: Preprocessing) -> _ImageInput:
     shape = value.type.shape
     if shape is None or len(shape) != 4 or shape[0] not in {None, 1}:
         raise DataError(f"input {value.name!r} of shape {value.shape_text} does not take one image; give an .npz")
-    last = how.layout == "nhwc" or (how.layout is None and channels_last(shape))
-    channels, height, width = (shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])
+    last = how.layout == "nhwc" or (how.layout is None and channels_last(value.taken or shape))
+    places = (3, 1, 2) if last else (1, 2, 3)
+    channels, height, width = (shape[place] for place in places)
+    if how.crop is not None and any(a not in {None, b} for a, b in zip((height, width), how.crop, strict=True)):
+        raise DataError(
+            f"--crop {how.crop[0]}x{how.crop[1]} does not fit input {value.name!r} of shape {value.shape_text}"
+        )
+    if value.taken is not None:
+        channels, height, width = (value.taken[place] for place in places)
     channels = 3 if channels is None else channels
     if channels not in {1, 3}:
         raise DataError(f"input {value.name!r} of shape {value.shape_text} has {channels} channels; see --layout")

@@ -41,6 +41,18 @@ class Source(ABC):
             DataError: the data does not fit.
         """
 
+    def shapes(self, inputs: Sequence[Value]) -> Mapping[str, tuple[int, ...]]:
+        """Shapes that the data itself gives the inputs, as of the first sample; empty where it is made to fit them.
+
+        Raises:
+            DataError: as `samples`.
+        """
+        return {name: array.shape for sample in self.take(inputs, 1) for name, array in sample.items()}
+
+    def prepared(self, inputs: Sequence[Value]) -> str:
+        """What is done to each sample, for a model with these inputs."""
+        return self.preprocessing
+
     @abstractmethod
     def samples(self, inputs: Sequence[Value]) -> Iterator[Sample]:
         """Samples that fit `inputs`, by input name.

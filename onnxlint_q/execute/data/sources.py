@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxlint_q.analysis.open_dimensions import OPEN_LENGTH, OPEN_SIDE
+from onnxlint_q.analysis.sizes.usual import OPEN_LENGTH, OPEN_SIDE
 from onnxlint_q.errors import DataError, UsageError
 from onnxlint_q.execute.data.archives import read_arrays
 from onnxlint_q.execute.data.images import SUFFIXES, ImageFolder
@@ -161,6 +161,10 @@ class RandomSource(Source):
     preprocessing = "standard normal noise, seed 0"
     synthetic = True
 
+    def shapes(self, inputs: Sequence[Value]) -> Mapping[str, tuple[int, ...]]:
+        """Noise fits anything."""
+        return {}
+
     def available(self, inputs: Sequence[Value], enough: int = 0) -> None:
         """There is no end."""
 
@@ -212,6 +216,8 @@ def _slices(value: Value, array: Array, source: str) -> Sequence[Array]:
     first = wanted[0] if wanted else None
     if array.ndim == len(wanted) + 1:
         return _Rows(value, array, source, 0)
+    if array.ndim == len(wanted) and first is None and not value.batched:
+        return [_checked(value, array, source, 0)]
     if array.ndim == len(wanted):
         return _Rows(value, array, source, first or 1) if wanted else [_checked(value, array, source, 0)]
     if array.ndim == len(wanted) - 1:
@@ -275,7 +281,7 @@ def _noise(value: Value, generator: np.random.Generator) -> Array:
     rank = len(value.type.shape)
     # A free dimension is a batch of one, or a picture's side, or a short sequence.
     free = [1 if axis == 0 else (OPEN_SIDE if rank == 4 and axis >= 2 else OPEN_LENGTH) for axis in range(rank)]
-    shape = [free[axis] if dim is None else dim for axis, dim in enumerate(value.type.shape)]
+    shape = value.taken or [free[axis] if dim is None else dim for axis, dim in enumerate(value.type.shape)]
     if rank > MOST_AXES:
         raise DataError(
             f"input {value.name!r} has {rank} axes, arrays have at most {MOST_AXES}; it cannot be calibrated"

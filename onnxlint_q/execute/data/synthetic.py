@@ -17,7 +17,7 @@ twice as many of either (mean Spearman 0.95, against 0.91 and 0.94), whatever th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.image.inputs import channels_last, is_image
-from onnxlint_q.analysis.open_dimensions import OPEN_SIDE
+from onnxlint_q.analysis.sizes.usual import OPEN_SIDE
 from onnxlint_q.execute.data.source import Sample, Source, dtype_of
 from onnxlint_q.execute.data.sources import RandomSource
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
@@ -85,6 +85,10 @@ class SyntheticSource(Source):
         self._kept: list[Sample] = []
         self._next: Iterator[Sample] = iter(())
 
+    def shapes(self, inputs: Sequence[Value]) -> Mapping[str, tuple[int, ...]]:
+        """They fit anything."""
+        return {}
+
     def available(self, inputs: Sequence[Value], enough: int = 0) -> None:
         """There is no end."""
 
@@ -112,7 +116,7 @@ class SyntheticSource(Source):
             }
 
     def _image(self, value: Value, generator: np.random.Generator, scene: Scene) -> npt.NDArray[np.generic]:
-        shape = value.type.shape or ()
+        shape = value.taken or value.type.shape or ()
         last = channels_last(shape)
         channels, height, width = (shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])
         leaves = dead_leaves(channels or 3, height or OPEN_SIDE, width or OPEN_SIDE, generator, scene)

@@ -24,7 +24,7 @@ from onnx import helper
 
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
-from onnxlint_q.analysis.open_dimensions import OPEN_SIDE
+from onnxlint_q.analysis.sizes.usual import OPEN_SIDE
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, check_same
 from onnxlint_q.execute.batch.free_batch import Batch, batches, free_batch

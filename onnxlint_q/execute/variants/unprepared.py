@@ -25,7 +25,8 @@ from onnxlint_q.execute.variants.workbench import Workbench
 
 def can_differ(bench: Workbench) -> bool:
     """Whether the preparation changes anything that is judged, and ranges are taken as the quantiser takes them."""
-    return bench.observer == DEFAULT_OBSERVER and bool(_schemes(bench))
+    whole = not bench.measured.fronts  # the quantiser's file has the model's own outputs
+    return whole and bench.observer == DEFAULT_OBSERVER and bool(_schemes(bench))
 
 
 def measure_unprepared(

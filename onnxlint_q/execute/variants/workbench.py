@@ -17,7 +17,7 @@ from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.analysis.outputs.output_kind import Output
 from onnxlint_q.analysis.placement import Placement, scaled_tensors
 from onnxlint_q.analysis.schemes import Scheme
-from onnxlint_q.execute.executable import Array, Executable, folded
+from onnxlint_q.execute.executable import Array, Executable, ending_at, folded
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.variants.rounding import ActivationScale, can_round, with_activations
 
@@ -191,5 +191,11 @@ class Workbench:
 
 
 def workbench(measured: Measured, limits: Limits = DEFAULT_LIMITS) -> Workbench:
-    """A workbench for a float network."""
-    return Workbench(measured, folded(measured), measured.outputs, limits)
+    """A workbench for a float network.
+
+    Where an output is as long as values say, what is in front of the deciding step is compared in its place.
+    """
+    made = folded(measured)
+    if measured.fronts:
+        made = ending_at(made, [output.name for output in measured.compared_outputs])
+    return Workbench(measured, made, measured.compared_outputs, limits)

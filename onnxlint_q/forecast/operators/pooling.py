@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from onnxlint_q.analysis.open_dimensions import LAST_SIDE, OPEN_LENGTH
+from onnxlint_q.analysis.sizes.usual import LAST_SIDE, OPEN_LENGTH
 from onnxlint_q.forecast.population import (
     POSITIONS,
     SIZE,

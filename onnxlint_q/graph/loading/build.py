@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,23 @@ def build_model(proto: onnx.ModelProto, store: TensorStore, *, path: Path, sha25
 
 
 def rebuilt(model: Model, proto: onnx.ModelProto) -> Model:
-    """The view of `proto`, a changed copy of the model's own.
+    """The view of `proto`, a changed copy of the model's own with the same inputs.
 
     Raises:
         ModelError: as `build_model`.
     """
-    return build_model(proto, TensorStore(model.path.parent, model.name), path=model.path, sha256=model.sha256)
+    made = build_model(proto, TensorStore(model.path.parent, model.name), path=model.path, sha256=model.sha256)
+    return replace(made, inputs=model.inputs)
+
+
+def declared(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Model:
+    """The view where inputs are declared with these shapes."""
+    inputs = tuple(
+        replace(value, type=replace(value.type, shape=shapes.get(value.name, value.type.shape)))
+        for value in model.inputs
+    )
+    stated = {value.name: value.type.shape for value in inputs if value.type.shape is not None}
+    return replace(model, inputs=inputs, types=infer_types(model.proto, model.constants, stated))
 
 
 @dataclass

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
 
@@ -32,12 +32,23 @@ _SHAPE_READERS = frozenset({"Shape", "Size"})
 _ASLEEP = "onnxlint_q.asleep:"
 
 
-def infer_types(proto: onnx.ModelProto, constants: Constants) -> Mapping[str, TensorType]:
+def infer_types(
+    proto: onnx.ModelProto, constants: Constants, shapes: Mapping[str, Sequence[int | None]] | None = None
+) -> Mapping[str, TensorType]:
     """Type of every tensor of the model that inference can tell, by key.
 
     A model that shape inference refuses gives what the file itself states.
+
+    Args:
+        proto: the model.
+        constants: its constants.
+        shapes: of inputs that are to have others than they are declared with. What the file states of results may then
+            be left over from another size, so it does not count.
     """
-    model = _inferred(_without_weights(proto), carry=False)
+    skeleton = _without_weights(proto)
+    if shapes is not None:
+        _reshape_inputs(skeleton.graph, shapes)
+    model = _inferred(skeleton, carry=False)
     awake = 0
     for _ in range(_ROUNDS):
         before, awake = awake, _let_short_lists_through(model)
@@ -145,6 +156,19 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
         elif tensor.name not in known:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     return skeleton
+
+
+def _reshape_inputs(graph: onnx.GraphProto, shapes: Mapping[str, Sequence[int | None]]) -> None:
+    """Give inputs these shapes, and results none but where inference cannot find one again."""
+    for value in graph.input:
+        for dim, length in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
+            dim.Clear()
+            if length is not None:
+                dim.dim_value = length
+    foreign = {name for node in graph.node if node.domain not in STANDARD_DOMAINS for name in node.output}
+    for value in (*graph.value_info, *graph.output):
+        if value.type.HasField("tensor_type") and value.name not in foreign:
+            value.type.tensor_type.ClearField("shape")
 
 
 def _types_of(graph: onnx.GraphProto, path: str) -> Iterator[tuple[str, TensorType]]:

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.observed.compared import ClassifierError, QparamsReading
-from onnxlint_q.analysis.open_dimensions import INNER_LENGTH
 from onnxlint_q.analysis.outputs.output_kind import Output, find_outputs
 from onnxlint_q.analysis.pairing.match import Pairing
 from onnxlint_q.analysis.pairing.skeleton import Skeleton
+from onnxlint_q.analysis.sizes.usual import INNER_LENGTH
 from onnxlint_q.errors import DataError, ModelError
 from onnxlint_q.execute.data.labels import label_of
 from onnxlint_q.execute.data.source import Sample, Source

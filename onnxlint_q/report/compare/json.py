@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from onnxlint_q.finding import Finding
-from onnxlint_q.report.json import finding_document, top1_document
+from onnxlint_q.report.json import finding_document, inputs_document, top1_document
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.tables.documents import calibration_document, qparams_document
 from onnxlint_q.report.words import PERFECT, verdict
@@ -61,6 +61,7 @@ def document(comparison: Comparison) -> dict[str, Json]:
         "calibration": calibration_document(comparison.calibration),
         "levels": {name: number(comparison.levels.get(name)) for name in ("jump_db", "bad_db", "broken_db")},
         "notes": [text(note) for note in model.notes],
+        "inputs": inputs_document(model),
         "rule_crashed": model.rule_crashed,
     }
 

@@ -18,7 +18,9 @@ from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRAS
 from onnxlint_q.proof.costs import refined
 from onnxlint_q.proof.prove import experiment_of
 from onnxlint_q.proof.sensitivity import layer_sqnr
-from onnxlint_q.workflow.joint_remedies import notes, remedies, with_advice
+from onnxlint_q.workflow.assembly.joint_remedies import notes, remedies, with_advice
+from onnxlint_q.workflow.assembly.tensors import tensor_rows, unexplained
+from onnxlint_q.workflow.assembly.verdicts import finite, is_figure, judge_of, scheme_result
 from onnxlint_q.workflow.judging import documented
 from onnxlint_q.workflow.reading.activations import DEFAULT_FORMAT, Scales, activation_rows
 from onnxlint_q.workflow.reading.qparams import qparams_rows
@@ -30,8 +32,7 @@ from onnxlint_q.workflow.results import (
     ModelResult,
     SchemeResult,
 )
-from onnxlint_q.workflow.tensors import tensor_rows, unexplained
-from onnxlint_q.workflow.verdicts import finite, is_figure, judge_of, scheme_result
+from onnxlint_q.workflow.sizes import notes_on
 
 _REMEDIES: Mapping[OwnFinding, str] = {
     RUN_FAILED: "Run the model in ONNX Runtime on the same inputs to see the whole message. Then fix what it names.",
@@ -76,6 +77,7 @@ def assemble(record: Record) -> ModelResult:
         rules=tuple(documented(findings, record.rules, config)),
         qparams=qparams_rows(facts, facts.observations),
         activations=activation_rows(facts, facts.observations, _scales(record)),
+        inputs=record.inputs,
     )
 
 
@@ -191,7 +193,7 @@ def _calibration(record: Record) -> CalibrationSummary | None:
         return None
     return CalibrationSummary(
         source=seen.source,
-        preprocessing=data.source.preprocessing,
+        preprocessing=data.source.prepared(record.facts.model.inputs),
         samples=seen.samples,
         held_out=record.whole.held_out if record.whole is not None else 0,
         synthetic=seen.synthetic,
@@ -201,6 +203,7 @@ def _calibration(record: Record) -> CalibrationSummary | None:
 
 def _notes(record: Record) -> Iterator[str]:
     facts = record.facts
+    yield from notes_on(record.inputs)
     if facts.coded:
         yield (
             f"this is an integer graph: its {facts.coded} layers compute with codes whose scales are not in the file, "
@@ -212,6 +215,10 @@ def _notes(record: Record) -> Iterator[str]:
         bad = facts.observations.non_finite
         names = ", ".join(map(repr, bad[:4])) + (", …" if len(bad) > 4 else "")
         yield f"on the data {len(bad)} tensor{'s hold' if len(bad) > 1 else ' holds'} NaN or infinity: {names}"
+    if record.bench is not None:
+        for output, front in facts.fronts.items():
+            step = f"the {front.node.op_type} {front.node.label!r}"
+            yield f"output {output!r} is as long as {step} decides: what that reads is compared in its place"
     if record.costs is not None:
         yield from record.costs.notes
     yield from notes(record)

@@ -12,6 +12,8 @@ from onnxlint_q.analysis.number_formats import OVERFLOWN_DB
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET, Scheme
 from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputFigures
+from onnxlint_q.graph.element_types import FLOATS
+from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.verdict import Judge, Verdict, VerdictLevels, worst
 from onnxlint_q.proof.prove import NO_SIGNAL
@@ -72,7 +74,7 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         unmeasured.append(result.note)
     if forecast is None or sqnr_db is None or not is_figure(sqnr_db):
         ran_away = forecast is not None and forecast.ran_away
-        note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else "no layer of this model could be forecast"])
+        note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else _unforeseen(facts)])
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts))
     weaker = [f"the forecast ignores {_listed(forecast.unknown)}, so it is weaker"] if forecast.unknown else []
     later = scheme.per_channel and facts.model.opset < PER_CHANNEL_OPSET
@@ -91,6 +93,17 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         ran=ran,
         outputs=_foreseen(facts, sqnr_db, forecast.agreement, held),
     )
+
+
+def _unforeseen(facts: Facts) -> str:
+    """That no layer could be forecast, and why."""
+    if facts.layers and all(layer.folded.layer.node.graph != ROOT for layer in facts.layers):
+        why = ": they lie in bodies of If, Loop or Scan, which the forecast does not enter"
+    elif not any(value.type.elem_type in FLOATS for value in facts.model.inputs):
+        why = ": no input is a float, and the forecast follows floats alone"
+    else:
+        why = ""
+    return f"no layer of this model could be forecast{why}"
 
 
 def _foreseen(
