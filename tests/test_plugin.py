@@ -14,6 +14,11 @@ from conftest import ROOT
 
 import onnxlint_q
 from onnxlint_q import Example, Finding, Rule
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
+from onnxlint_q.graph import read_model
+from onnxlint_q.judge.config import Config
+from onnxlint_q.judge.facts import facts_of
+from onnxlint_q.workflow.judging import judge
 
 PLUGIN = ROOT / "docs" / "plugin"
 MODEL = """
@@ -135,6 +140,21 @@ def test_examples_that_are_not_what_they_say_are_told() -> None:
         onnxlint_q.check_examples(Silent())
     with pytest.raises(AssertionError, match=r"^good example 0 names nothing, and loud flags 'node'$"):
         onnxlint_q.check_examples(Loud())
+
+
+class Wordy(Silent):
+    """Says what it found in words."""
+
+    def check(self, facts: onnxlint_q.Facts) -> list[str]:  # type: ignore[override]
+        return ["node: here"]
+
+
+def test_what_is_no_finding_is_not_left_out(models: Path) -> None:
+    facts = facts_of(read_model(models / "healthy_resnet.onnx"), DEFAULT_SCHEMES)
+    (crash,) = judge(facts, (Wordy(),), Config())
+    assert crash.code == "QX001" and "check gave a str, which is no Finding" in crash.message
+    with pytest.raises(TypeError, match="check gave a str"):
+        onnxlint_q.check_examples(Wordy())
 
 
 def test_a_rule_without_examples_is_not_shown() -> None:

@@ -95,9 +95,20 @@ class Rule(ABC):
         Never prints, never runs the model.
         """
 
+    def told(self, facts: Facts) -> Iterator[Finding | Silence]:
+        """What `check` gives, one after another.
+
+        Raises:
+            TypeError: it gives something else; left out, it would read as no finding.
+        """
+        for said in self.check(facts):
+            if not isinstance(said, Finding | Silence):
+                raise TypeError(f"check gave a {type(said).__name__}, which is no Finding")
+            yield said
+
     def findings(self, facts: Facts) -> Iterator[Finding]:
         """What `check` found."""
-        return (told for told in self.check(facts) if isinstance(told, Finding))
+        return (said for said in self.told(facts) if isinstance(said, Finding))
 
     def finding(
         self,

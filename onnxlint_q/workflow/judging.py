@@ -33,7 +33,7 @@ def judge(facts: Facts, rules: Sequence[Rule], config: Config, overhear: Overhea
     schemes = {scheme.name for scheme in facts.schemes}
     for rule in rules:
         try:
-            told = tuple(rule.check(facts))
+            told = tuple(rule.told(facts))
         except OnnxlintError:
             raise
         except Exception as error:  # a rule may come from anybody
