@@ -44,7 +44,7 @@ def _differences(measured: Measured, scheme: Scheme) -> Iterator[str]:
     ]
     if inside:
         kinds = " or ".join(sorted({node.op_type for node in inside}))
-        yield f"{_count(len(inside), kinds)} read by a subgraph are removed by quantize_static"
+        yield f"quantize_static removes {_count(len(inside), kinds)} that a subgraph reads"
 
 
 def _count(number: int, noun: str) -> str:

@@ -18,4 +18,4 @@ def test_a_failure_without_words_is_told_as_such(monkeypatch: pytest.MonkeyPatch
     model = as_model(onnx_text("agraph (float[2] x) => (float[2] y) { y = Abs(x) }"))
     with pytest.raises(NotRunnableError) as caught:
         Session(as_stored(model))
-    assert str(caught.value) == "it gives no reason (RuntimeError)"
+    assert str(caught.value) == "no reason given (RuntimeError)"

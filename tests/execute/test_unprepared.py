@@ -174,7 +174,7 @@ def test_a_relu_in_front_of_a_subgraph_is_lost(tmp_path: Path) -> None:
     assert set(found) == {scheme.name for scheme in DEFAULT_SCHEMES}
     assert all(both.lost_db > 5 for both in found.values())
     assert preparation(facts_of(read_model(path), ()), INT8_PER_TENSOR) == (
-        "quantize_static takes away 1 Relu whose result a subgraph reads",
+        "quantize_static removes 1 Relu that a subgraph reads",
     )
 
 

@@ -321,9 +321,9 @@ def test_a_run_without_end_is_stopped_and_said() -> None:
         trips=np.int64(2**62),
     )
     facts = facts_of(as_model(proto), SCHEME_LIST)
-    with pytest.raises(NotRunnableError, match=r"one sample took longer than 0\.2 seconds and was stopped"):
+    with pytest.raises(NotRunnableError, match=r"one sample took longer than 0\.2 seconds, so the run was stopped"):
         observe(facts, open_source("random", PRESETS["raw"]), 1, limits=Limits(seconds_per_run=0.2))
-    with pytest.raises(NotRunnableError, match=r"one sample took longer than 0\.1 seconds and was stopped"):
+    with pytest.raises(NotRunnableError, match=r"one sample took longer than 0\.1 seconds, so the run was stopped"):
         Session(as_stored(facts.model), limits=Limits(seconds_per_run=0.1)).run({"x": np.ones((2, 2), np.float32)})
 
 
