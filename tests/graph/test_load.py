@@ -35,8 +35,7 @@ MESSAGES = {
     "cyclic": "the graph has a cycle through 'a', 'b'; export the model again",
     "missing_initializer": "the MatMul node 'dense' reads tensor 'w', which no input, initializer or node "
     "defines; export the model again",
-    "duplicate_tensor": "tensor 'y' is defined twice (by the Neg node 'second'); "
-    "export the model again",
+    "duplicate_tensor": "tensor 'y' is defined twice (by the Neg node 'second'); export the model again",
     "short_initializer": "initializer 'w' holds 40 bytes, its shape [4, 4] needs 64; export the model again",
     "recursive_function": "local function 'Again' calls itself; export the model again",
     "exponential_functions": f"expanding its local functions would give {2**40} nodes (limit 1000000); "

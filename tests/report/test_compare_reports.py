@@ -137,7 +137,7 @@ def test_the_first_screen_says_where_the_error_comes_from() -> None:
     )
     assert said(comparison(LAYER, verdict=None)) == "Nothing jumps; nothing could be measured at the output."
     jump = replace(JUMP, message="The range is 58 times too wide.")
-    told = "The error first jumps at x; the output breaks. The range is 58 times too wide. (QC001)"
+    told = "The range is 58 times too wide. (QC001) The output breaks."
     assert said(comparison(INPUT, findings=(jump,))) == told
 
 

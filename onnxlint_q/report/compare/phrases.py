@@ -65,22 +65,30 @@ CAUSE = "Where the error comes from"
 
 
 def cause(comparison: Comparison) -> tuple[str, ...]:
-    """`summary`, and what the first finding at the first jump says."""
-    told = [f"{summary(comparison)}."]
-    for jump in comparison.jumps[:1]:
-        fault = comparison.faults(jump)[0]
-        told.append(f"{words.shown(fault.message)} ({words.shown(fault.code, 20)})")
-    return tuple(told)
+    """What the first finding at the first jump says, and why; else where most is lost."""
+    jumps, verdict = comparison.jumps, comparison.result.verdict
+    ends = f"the output {verdict.value}" if verdict is not None else "nothing could be measured at the output"
+    if not jumps:
+        return (f"{_without_jumps(comparison, ends)}.",)
+    fault = comparison.faults(jumps[0])[0]
+    told = [f"{words.shown(fault.message)} ({words.shown(fault.code, 20)})", *map(words.shown, fault.causes[:1])]
+    if len(jumps) > 1:
+        told.append(f"It jumps in {words.count(len(jumps) - 1, 'further place')}.")
+    return (*told, f"{ends[:1].upper()}{ends[1:]}.")
 
 
 def summary(comparison: Comparison) -> str:
     """Whether something jumps, and where first."""
     jumps, verdict = comparison.jumps, comparison.result.verdict
     ends = f"the output {verdict.value}" if verdict is not None else "nothing could be measured at the output"
-    if jumps:
-        more = f", and in {words.count(len(jumps) - 1, 'further place')}" if len(jumps) > 1 else ""
-        return f"The error first jumps at {words.name(jumps[0].node, 80)}{more}; {ends}"
-    if verdict in {None, Verdict.SURVIVES}:
+    if not jumps:
+        return _without_jumps(comparison, ends)
+    more = f", and in {words.count(len(jumps) - 1, 'further place')}" if len(jumps) > 1 else ""
+    return f"The error first jumps at {words.name(jumps[0].node, 80)}{more}; {ends}"
+
+
+def _without_jumps(comparison: Comparison, ends: str) -> str:
+    if comparison.result.verdict in {None, Verdict.SURVIVES}:
         return f"Nothing jumps; {ends}"
     own_drop = partial(_own_drop, comparison.levels.get("inherited_db", 0.0))
     own = [row for row in comparison.rows if own_drop(row) > 0]

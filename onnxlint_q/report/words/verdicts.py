@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from onnxlint_q.report.words.names import name, shown, visible
 from onnxlint_q.report.words.numbers import PERFECT, count, decibel, number, percent, significant
@@ -65,8 +64,9 @@ def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
     kind = "synthetic sample" if calibration.synthetic else "sample"
     if calibration.held_out:
         return f"measured on {count(calibration.held_out, f'held-out {kind}')}{ran}"
-    same = f"measured on {count(calibration.samples, kind)} that ranges were taken from too, as there are no others"
-    return f"{same}{ran}"
+    # A file that is quantised already has its ranges.
+    same = " that ranges were taken from too, as there are no others" if ran else ""
+    return f"measured on {count(calibration.samples, kind)}{same}{ran}"
 
 
 def missing_sqnr(result: SchemeResult) -> str | None:
@@ -152,7 +152,7 @@ def grounds(model: ModelResult) -> tuple[str, ...]:
     """What the verdicts rest on, each sort once."""
     said: dict[str, list[str]] = {}
     for result in model.schemes:
-        text = basis(replace(result, measured_as=""), model.calibration)
+        text = basis(result, model.calibration).removesuffix(f": {visible(result.measured_as)}")
         if result.basis is Basis.MEASURED and model.calibration is not None and model.calibration.held_out:
             prepared = ", after quant_pre_process" if "quant_pre_process" in result.measured_as else ""
             text += f"{prepared}; the ranges come from {model.calibration.samples} others"

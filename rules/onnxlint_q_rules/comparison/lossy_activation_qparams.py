@@ -15,7 +15,7 @@ Network Quantization, arXiv 2106.08295.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -133,7 +133,7 @@ class LossyActivationQparams(JumpRule):
         alone: float | None,
         further: int,
     ) -> Finding:
-        return self.report(
+        finding = self.report(
             compared,
             row,
             _place(facts, held),
@@ -149,6 +149,18 @@ class LossyActivationQparams(JumpRule):
                 "of the float model.",
                 change=_range(held),
             ),
+        )
+        return replace(finding, causes=tuple(_causes(held)))
+
+
+def _causes(row: ComparedRow) -> Iterator[str]:
+    """How the range of the file and that of the float model differ."""
+    reading = row.qparams
+    if reading is not None:
+        yield (
+            f"The file covers {row.quantized!r} from {reading.low:.3g} to {reading.high:.3g}, the float model spans "
+            f"{reading.float_low:.3g} to {reading.float_high:.3g}: {reading.used_codes:.0f} of {reading.codes} codes "
+            "are in use."
         )
 
 
