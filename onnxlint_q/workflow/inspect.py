@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -41,6 +42,7 @@ from onnxlint_q.workflow.results import TakenShape
 from onnxlint_q.workflow.sizes import notes_on, settled
 
 _T = onnx.TensorProto
+_NAMED = 4
 _NUMBERS = frozenset({*FLOATS, *CODE_RANGES, _T.INT64, _T.UINT32, _T.UINT64, _T.BOOL})
 
 
@@ -212,9 +214,27 @@ def _notes(measured: Measured, told: InspectedModel, seen: Observations | None) 
     if seen is not None and seen.non_finite:
         names, more = ", ".join(map(repr, seen.non_finite[:4])), len(seen.non_finite) - 4
         yield f"left out, as there was NaN or infinity: {names}" + (f" and {more} more" if more > 0 else "")
+    yield from _not_read(measured)
     broken = sum(layer.weight.non_finite > 0 for layer in measured.layers)
     if broken and told.weights:
         yield f"NaN or infinity in {broken} weight{'s' * (broken > 1)}; the channels that hold it are left out"
+
+
+def _not_read(measured: Measured) -> Iterator[str]:
+    """Operators with constants that no table has: no layers, and no pairs of scale and zero point."""
+    model = measured.model
+    read = {layer.node for layer in measured.layers} | {pair.node for pair in measured.quantized}
+    left = Counter(
+        node.qualified_type
+        for node in model.nodes
+        if node not in read
+        and (node.operator.weight_inputs or not node.operator.known)
+        and any(key in model.constants for key in node.inputs)
+    )
+    if left:
+        named = ", ".join(f"{count} {name}" for name, count in left.most_common(_NAMED))
+        more = f" and {len(left) - _NAMED} more types" if len(left) > _NAMED else ""
+        yield f"not in the tables, because inspect does not read their constants: {named}{more}"
 
 
 def _check_column(by: str, files: Sequence[_File]) -> None:

@@ -453,3 +453,15 @@ def test_check_has_the_same_rows(models: Path, calibration: Path) -> None:
         assert all(isinstance(row, ActivationRow) for row in result.activations)
         static = lint(job.path, job.rules, job.config, CheckRequest())
         assert static.activations == () and len(static.qparams) == len(alone.qparams)
+
+
+def test_operators_whose_constants_no_table_has_are_named(models: Path, tmp_path: Path) -> None:
+    proto = onnx_text(
+        "recurrent (float[5, 1, 8] x) => (float[5, 1, 1, 4] y) { y = LSTM <hidden_size = 4> (x, w, r) }",
+        w=np.ones((1, 16, 8), np.float32),
+        r=np.ones((1, 16, 4), np.float32),
+    )
+    onnx.save(proto, tmp_path / "lstm.onnx")
+    notes = told(tmp_path / "lstm.onnx").notes
+    assert "not in the tables, because inspect does not read their constants: 1 LSTM" in notes
+    assert not any("not in the tables" in note for note in told(models / "healthy_resnet.onnx").notes)

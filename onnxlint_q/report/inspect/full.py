@@ -91,7 +91,7 @@ def _head(model: InspectedModel) -> Iterator[RenderableType]:
     if said := phrases.calibration(model):
         yield Text(said, "dim")
     for note in model.notes:
-        yield Text(f"· {words.shown(note)}", "dim")
+        yield Text(f"· {words.shown(note[:1].upper() + note[1:])}", "dim")
 
 
 def _sheet(sheet: TensorSheet, model: InspectedModel, look: Look) -> Iterator[RenderableType]:

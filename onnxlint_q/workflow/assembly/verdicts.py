@@ -76,7 +76,7 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         ran_away = forecast is not None and forecast.ran_away
         note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else _unforeseen(facts)])
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts))
-    weaker = [f"the forecast ignores {_listed(forecast.unknown)}, so it is weaker"] if forecast.unknown else []
+    weaker = [f"less sure: the forecast cannot follow {_listed(forecast.unknown)}"] if forecast.unknown else []
     later = scheme.per_channel and facts.model.opset < PER_CHANNEL_OPSET
     blocked = [f"this holds once the model has opset {PER_CHANNEL_OPSET}: older files have no scale per channel"]
     failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
@@ -178,7 +178,7 @@ def _undecided(agreement: float, rows: float, levels: Sequence[float]) -> str:
     what = "limits" if len(levels) > 1 else "limit"
     needed = [samples_to_decide(agreement * rows, rows, level) for level in levels]
     known = [number for number in needed if number is not None]
-    more = f"; about {max(known)} samples would decide" if known and len(known) == len(needed) else ""
+    more = f"; about {max(known)} (--samples) would decide" if known and len(known) == len(needed) else ""
     lie = "lie" if len(levels) > 1 else "lies"
     return f"too few samples to be sure: the {what} of {crossed} {lie} in the interval{more}"
 

@@ -141,7 +141,9 @@ def _remedy(*, is_float: bool) -> Remedy:
     again = "Export the float model again from its framework at opset 13 or higher"
     as_it_is = "As it is, the file that quantize_static(per_channel=True) writes does not load."
     if not is_float:
-        return Remedy(f"{again}, and quantise that.")
+        return Remedy(
+            "Quantise a float model of opset 13 or higher. If yours is older, export it again from its framework."
+        )
     return Remedy(
         f"{again}. {as_it_is} If you cannot export it, convert it.",
         f"{again}. {as_it_is}",
