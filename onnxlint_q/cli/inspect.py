@@ -56,7 +56,7 @@ def _reads_as_number(text: str) -> bool:
 
 def inspect(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL [OTHER]", help="The model, and another to tell beside it.")
+        list[str], typer.Argument(metavar="MODEL", help="The model, and if wanted another to show beside it.")
     ],
     calibrate: Annotated[str | None, typer.Option(help=f"Run samples and tell what each tensor holds: {DATA}.")] = None,
     preprocess: shared.Preprocess = None,
