@@ -4,19 +4,24 @@
 
 # What a program calls, what it gets, and what can go wrong.
 from .api.calls import compare as compare, inspect as inspect, lint as lint, render as render
-from .workflow.reading.values import InspectedModel as InspectedModel, Inspection as Inspection
+from .workflow.reading.inspection import (
+    InspectedModel as InspectedModel,
+    Inspection as Inspection,
+)
 from .analysis.experiment import LayerSqnr as LayerSqnr
 from .execute.data.preprocess import PRESETS as PRESETS, Preprocessing as Preprocessing
 from .judge.verdict import Verdict as Verdict, VerdictLevels as VerdictLevels
 from .workflow.results import (
     Basis as Basis,
-    Comparison as Comparison,
     JointRemedy as JointRemedy,
     LayerRow as LayerRow,
     ModelResult as ModelResult,
     OutputResult as OutputResult,
     SchemeResult as SchemeResult,
     TensorRow as TensorRow,
+)
+from .workflow.comparison import (
+    Comparison as Comparison,
 )
 from .errors import (
     DataError as DataError,

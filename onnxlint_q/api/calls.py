@@ -29,10 +29,18 @@ from onnxlint_q.report.inspect import FORMATS as INSPECTION_FORMATS
 from onnxlint_q.report.inspect import render as render_inspection
 from onnxlint_q.workflow.check import Job, check_one, plan
 from onnxlint_q.workflow.compare import CompareRequest, check_differ, compare_apart
+from onnxlint_q.workflow.comparison import (
+    Comparison,
+)
 from onnxlint_q.workflow.inspect import InspectRequest, inspect_apart
-from onnxlint_q.workflow.reading.values import Inspection
+from onnxlint_q.workflow.reading.inspection import (
+    Inspection,
+)
 from onnxlint_q.workflow.record import CheckRequest
-from onnxlint_q.workflow.results import Comparison, ModelResult, Run
+from onnxlint_q.workflow.results import (
+    ModelResult,
+    Run,
+)
 
 Words: TypeAlias = str | Iterable[str]
 

@@ -31,10 +31,18 @@ from onnxlint_q.proof.comparison.settle import settle
 from onnxlint_q.workflow.assembly.assemble import assemble
 from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.check import Job
+from onnxlint_q.workflow.comparison import (
+    ComparedFile,
+    Comparison,
+)
 from onnxlint_q.workflow.judging import judge
 from onnxlint_q.workflow.overheard import unheard
 from onnxlint_q.workflow.record import CheckRequest, Record
-from onnxlint_q.workflow.results import Basis, CalibrationSummary, ComparedFile, Comparison, SchemeResult
+from onnxlint_q.workflow.results import (
+    Basis,
+    CalibrationSummary,
+    SchemeResult,
+)
 from onnxlint_q.workflow.sizes import notes_on, settled
 from onnxlint_q.workflow.stages import NO_CLASSES
 

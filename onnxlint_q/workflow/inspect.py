@@ -27,15 +27,17 @@ from onnxlint_q.graph.element_types import CODE_RANGES, FLOATS
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.workflow.reading.activations import DEFAULT_FORMAT, Scales, activation_rows
 from onnxlint_q.workflow.reading.columns import COLUMNS, columns_of, worst_first
+from onnxlint_q.workflow.reading.inspection import (
+    InspectedModel,
+    Inspection,
+    RoundedValues,
+    SideBySide,
+)
 from onnxlint_q.workflow.reading.qparams import qparams_rows
 from onnxlint_q.workflow.reading.sheet import nodes_named, rounded_values, tensor_sheet, unknown_tensor
 from onnxlint_q.workflow.reading.sides import side_by_side
 from onnxlint_q.workflow.reading.values import (
     CalibrationSummary,
-    InspectedModel,
-    Inspection,
-    RoundedValues,
-    SideBySide,
 )
 from onnxlint_q.workflow.reading.weights import norm_rows, weight_rows
 from onnxlint_q.workflow.results import TakenShape

@@ -281,7 +281,7 @@ def test_what_is_taken_runs(steps: list[str], height: int, width: int, end: str)
     image = {"x": np.zeros((1, 2, height, width), np.float32)}
     try:
         (feature,) = run(network(steps, "y = Relu({})", "float[N, 2, A, B]"), image)
-    except Exception:
+    except Exception:  # ONNX Runtime refuses the drawn network at this size: no case
         assume(False)
     _, channels, high, wide = feature.shape
     assume(high > 0 and wide > 0)

@@ -32,7 +32,9 @@ from onnxlint_q.proof.comparison.compare import compare_files, pair_files
 from onnxlint_q.proof.testing import pair_facts
 from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.compare import CompareRequest, check_differ, compare
-from onnxlint_q.workflow.results import Comparison
+from onnxlint_q.workflow.comparison import (
+    Comparison,
+)
 from onnxlint_q_rules.comparison.deviating_operator import DeviatingOperator
 from onnxlint_q_rules.qdq.pairs import Pairs
 from onnxlint_q_rules.qdq.usage import usages

@@ -12,7 +12,9 @@ from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.compare import CompareRequest, compare
-from onnxlint_q.workflow.results import Comparison
+from onnxlint_q.workflow.comparison import (
+    Comparison,
+)
 
 IMAGES = SHARED / "images" / "imagenet"
 pytestmark = pytest.mark.skipif(not IMAGES.is_dir(), reason="needs the public networks and photos of ../shared")

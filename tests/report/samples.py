@@ -8,11 +8,13 @@ from dataclasses import replace
 
 from onnxlint_q.finding import Claim, Confidence, Cure, Evidence, Finding, Location, Severity, Subject
 from onnxlint_q.judge.verdict import Verdict
+from onnxlint_q.workflow.comparison import (
+    ComparedFile,
+    Comparison,
+)
 from onnxlint_q.workflow.results import (
     Basis,
     CalibrationSummary,
-    ComparedFile,
-    Comparison,
     Failure,
     JointRemedy,
     LayerRow,

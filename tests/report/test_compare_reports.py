@@ -17,13 +17,15 @@ from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report import ReportFormat
 from onnxlint_q.report.compare import render
 from onnxlint_q.report.formats import Look
+from onnxlint_q.workflow.comparison import (
+    ComparedFile,
+    Comparison,
+)
 from onnxlint_q.workflow.results import (
     Basis,
     CalibrationSummary,
     ClassifierError,
-    ComparedFile,
     ComparedRow,
-    Comparison,
     ModelResult,
     QparamsReading,
     SchemeResult,

@@ -15,21 +15,23 @@ from onnxlint_q.report.formats import Look
 from onnxlint_q.report.inspect import FORMATS, render
 from onnxlint_q.report.inspect.full import CHANNELS, MOST
 from onnxlint_q.report.tables import layout
-from onnxlint_q.workflow.reading.values import (
-    ActivationRow,
-    CalibrationSummary,
-    CodesSeen,
-    GainRow,
+from onnxlint_q.workflow.reading.inspection import (
     InspectedModel,
     Inspection,
-    NormRow,
-    QparamsRow,
     Rounded,
     RoundedValues,
     Side,
     SideBySide,
     SidePair,
     TensorSheet,
+)
+from onnxlint_q.workflow.reading.values import (
+    ActivationRow,
+    CalibrationSummary,
+    CodesSeen,
+    GainRow,
+    NormRow,
+    QparamsRow,
     WeightFigures,
     WeightRow,
 )

@@ -25,8 +25,17 @@ from onnxlint_q.workflow.check import lint, plan
 from onnxlint_q.workflow.inspect import InspectRequest, inspect, inspect_apart
 from onnxlint_q.workflow.reading.activations import activation_rows
 from onnxlint_q.workflow.reading.columns import COLUMNS, worst_first
+from onnxlint_q.workflow.reading.inspection import (
+    InspectedModel,
+    Side,
+    SideBySide,
+    SidePair,
+)
 from onnxlint_q.workflow.reading.qparams import _blocks
-from onnxlint_q.workflow.reading.values import ActivationRow, InspectedModel, QparamsRow, Side, SideBySide, SidePair
+from onnxlint_q.workflow.reading.values import (
+    ActivationRow,
+    QparamsRow,
+)
 from onnxlint_q.workflow.record import CheckRequest, DataRequest
 
 SAMPLES = 6

@@ -9,7 +9,9 @@ from importlib.util import find_spec
 
 from onnxlint_q.report import formats
 from onnxlint_q.report.formats import PLAIN, Look, ReportFormat, rendered
-from onnxlint_q.workflow.results import Comparison
+from onnxlint_q.workflow.comparison import (
+    Comparison,
+)
 
 
 def render(comparison: Comparison, report_format: ReportFormat, look: Look = PLAIN) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from onnxlint_q.report.compare import phrases
 from onnxlint_q.report.concise import lines_of
-from onnxlint_q.workflow.results import Comparison
+from onnxlint_q.workflow.comparison import (
+    Comparison,
+)
 
 
 def render(comparison: Comparison) -> str:

@@ -15,7 +15,13 @@ from onnxlint_q.report.html.charts import Point, sqnr_chart
 from onnxlint_q.report.html.page import pages
 from onnxlint_q.report.html.published import published_comparison
 from onnxlint_q.report.html.table import Cell
-from onnxlint_q.workflow.results import ComparedRow, Comparison, Run
+from onnxlint_q.workflow.comparison import (
+    Comparison,
+)
+from onnxlint_q.workflow.results import (
+    ComparedRow,
+    Run,
+)
 
 COLUMNS = (
     ("SQNR, dB", "of the tensor, float against dequantised"),

@@ -10,7 +10,15 @@ from onnxlint_q.report.json import finding_document, inputs_document, top1_docum
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.tables.documents import calibration_document, qparams_document
 from onnxlint_q.report.words import PERFECT, verdict
-from onnxlint_q.workflow.results import ComparedFile, ComparedRow, Comparison, ModelResult, QparamsReading
+from onnxlint_q.workflow.comparison import (
+    ComparedFile,
+    Comparison,
+)
+from onnxlint_q.workflow.results import (
+    ComparedRow,
+    ModelResult,
+    QparamsReading,
+)
 
 VERSION = 1
 

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from functools import partial
 
 from onnxlint_q.report import words
-from onnxlint_q.workflow.results import ClassifierError, ComparedRow, Comparison, Verdict
+from onnxlint_q.workflow.comparison import (
+    Comparison,
+)
+from onnxlint_q.workflow.results import (
+    ClassifierError,
+    ComparedRow,
+    Verdict,
+)
 
 LISTED = 6
 """Names of unpaired operators that are listed."""

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from onnxlint_q.report.words import file_name
-from onnxlint_q.workflow.results import CalibrationSummary, Comparison, Failure, ModelResult, Run
+from onnxlint_q.workflow.comparison import (
+    Comparison,
+)
+from onnxlint_q.workflow.results import (
+    CalibrationSummary,
+    Failure,
+    ModelResult,
+    Run,
+)
 
 _SEPARATORS = ("/", "\\")
 

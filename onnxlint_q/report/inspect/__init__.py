@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from onnxlint_q.report.formats import PLAIN, Look, ReportFormat, rendered
-from onnxlint_q.workflow.reading.values import Inspection
+from onnxlint_q.workflow.reading.inspection import (
+    Inspection,
+)
 
 FORMATS = (ReportFormat.FULL, ReportFormat.JSON, ReportFormat.HTML)
 """Those that there are; an inspection has no findings for the others."""

@@ -13,7 +13,12 @@ from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.full.drawing import drawn, indented
 from onnxlint_q.report.inspect import phrases
 from onnxlint_q.report.tables.layout import Table
-from onnxlint_q.workflow.reading.values import InspectedModel, Inspection, RoundedValues, TensorSheet
+from onnxlint_q.workflow.reading.inspection import (
+    InspectedModel,
+    Inspection,
+    RoundedValues,
+    TensorSheet,
+)
 
 LONGEST = 400
 """Characters of a name that are looked at."""

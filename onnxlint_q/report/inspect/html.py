@@ -11,7 +11,13 @@ from onnxlint_q.report.html import embed, environment
 from onnxlint_q.report.inspect import phrases
 from onnxlint_q.report.inspect.json import render_compact
 from onnxlint_q.report.tables.layout import ROWS, Table
-from onnxlint_q.workflow.reading.values import CalibrationSummary, InspectedModel, Inspection
+from onnxlint_q.workflow.reading.inspection import (
+    InspectedModel,
+    Inspection,
+)
+from onnxlint_q.workflow.reading.values import (
+    CalibrationSummary,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from onnxlint_q.report.tables.documents import (
     qparams_document,
     weight_document,
 )
-from onnxlint_q.workflow.reading.values import (
+from onnxlint_q.workflow.reading.inspection import (
     InspectedModel,
     Inspection,
     Rounded,

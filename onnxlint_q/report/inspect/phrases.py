@@ -9,16 +9,18 @@ from dataclasses import replace
 from onnxlint_q.report import words
 from onnxlint_q.report.tables import layout
 from onnxlint_q.report.tables.layout import Cell, Heading, Line, Table, brief
-from onnxlint_q.workflow.reading.values import (
+from onnxlint_q.workflow.reading.inspection import (
     InspectedModel,
     Inspection,
-    NormRow,
-    QparamsRow,
     Rounded,
     RoundedValues,
     Side,
     SideBySide,
     TensorSheet,
+)
+from onnxlint_q.workflow.reading.values import (
+    NormRow,
+    QparamsRow,
 )
 
 

@@ -16,8 +16,13 @@ from onnxlint_q.execute.variants.rounding import ActivationScale
 from onnxlint_q.graph import Node, QuantizedTensor
 from onnxlint_q.graph.operators import Trait
 from onnxlint_q.workflow.reading.activations import Scales, shape_text
+from onnxlint_q.workflow.reading.inspection import (
+    InspectedModel,
+    Rounded,
+    RoundedValues,
+    TensorSheet,
+)
 from onnxlint_q.workflow.reading.qparams import stored_name
-from onnxlint_q.workflow.reading.values import InspectedModel, Rounded, RoundedValues, TensorSheet
 
 _READERS = 4
 _CHANNELS = 5

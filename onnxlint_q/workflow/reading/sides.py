@@ -13,7 +13,15 @@ from onnxlint_q.analysis.pairing.skeleton import skeleton
 from onnxlint_q.errors import ModelError
 from onnxlint_q.graph import Role
 from onnxlint_q.workflow.reading.columns import Column, column_of
-from onnxlint_q.workflow.reading.values import InspectedModel, Side, SideBySide, SidePair, WeightRow
+from onnxlint_q.workflow.reading.inspection import (
+    InspectedModel,
+    Side,
+    SideBySide,
+    SidePair,
+)
+from onnxlint_q.workflow.reading.values import (
+    WeightRow,
+)
 from onnxlint_q.workflow.reading.weights import weight_rows
 
 PARTS = 10

@@ -16,7 +16,12 @@ from onnxlint_q.report.front import actions
 from onnxlint_q.report.full import front, groups, screen, verdicts
 from onnxlint_q.report.full.drawing import drawn, indented, notes
 from onnxlint_q.report.full.screen import Detail
-from onnxlint_q.workflow.results import Comparison, Run
+from onnxlint_q.workflow.comparison import (
+    Comparison,
+)
+from onnxlint_q.workflow.results import (
+    Run,
+)
 
 
 def render(comparison: Comparison, look: Look = PLAIN) -> str:

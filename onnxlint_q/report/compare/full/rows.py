@@ -11,7 +11,9 @@ from rich.text import Text
 from onnxlint_q.report import words
 from onnxlint_q.report.compare import phrases
 from onnxlint_q.report.full.drawing import indented
-from onnxlint_q.workflow.results import Comparison
+from onnxlint_q.workflow.comparison import (
+    Comparison,
+)
 
 ROWS = 200
 """Rows of the table; the json and html reports have all of them."""
