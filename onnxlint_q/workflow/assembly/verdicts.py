@@ -175,12 +175,10 @@ def _undecided(agreement: float, rows: float, levels: Sequence[float]) -> str:
     if not levels:
         return ""
     crossed = " and ".join(f"{100 * level:g} %" for level in levels)
-    what = "limits" if len(levels) > 1 else "limit"
     needed = [samples_to_decide(agreement * rows, rows, level) for level in levels]
     known = [number for number in needed if number is not None]
-    more = f"; about {max(known)} (--samples) would decide" if known and len(known) == len(needed) else ""
-    lie = "lie" if len(levels) > 1 else "lies"
-    return f"too few samples to be sure: the {what} of {crossed} {lie} in the interval{more}"
+    more = f"; about {max(known)} would do" if known and len(known) == len(needed) else ""
+    return f"too few samples to be sure of the {crossed} limit{'s' * (len(levels) > 1)}{more}"
 
 
 def _not_judged(figures: OutputFigures) -> str:
