@@ -178,7 +178,9 @@ def row(pair: Pair) -> str:
     """A line of the table."""
     figures = [pair.figures.get(run) for run in (OURS, PLAIN, FUSED)]
     shown = [f"{one.worst:.1f} | {one.pooled:.1f}" if one else "- | -" for one in figures]
-    shown += ["- | -" if both is None else f"{both[0]:+.2f} | {both[1]:+.2f}" for both in map(pair.apart, (PLAIN, FUSED))]
+    shown += [
+        "- | -" if both is None else f"{both[0]:+.2f} | {both[1]:+.2f}" for both in map(pair.apart, (PLAIN, FUSED))
+    ]
     return f"| {pair.model} | {pair.scheme} | {' | '.join(shown)} | {pair.reason} |"
 
 
@@ -196,7 +198,7 @@ def summary(found: Sequence[Pair], run: str) -> Iterator[str]:
 
 def treatment(given: Mapping[str, Any], data: str, how: Preprocessing) -> Source:
     """The samples of one model."""
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     path = str(fields.pop("data", data))
     base = preset(fields.pop("preprocess")) if "preprocess" in fields else how
     return open_source(path, replace(base, **fields))

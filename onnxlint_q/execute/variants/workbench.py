@@ -11,7 +11,14 @@ import onnx
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.analysis.number_formats import NumberFormat, activation_qparams, weight_round_trip
+from onnxlint_q.analysis.number_formats import (
+    NumberFormat,
+    activation_qparams,
+    bias_round_trip,
+    round_trip,
+    scale_for_bias,
+    weight_scale,
+)
 from onnxlint_q.analysis.observed.observations import Observations
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.analysis.outputs.output_kind import Output
@@ -19,7 +26,7 @@ from onnxlint_q.analysis.placement import Placement, scaled_tensors
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.execute.executable import Array, Executable, ending_at, folded
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
-from onnxlint_q.execute.variants.rounding import ActivationScale, can_round, with_activations
+from onnxlint_q.execute.variants.rounding import ActivationScale, can_round, scale_inputs, with_activations
 
 Scales = Mapping[str, ActivationScale]
 
@@ -104,11 +111,53 @@ class Workbench:
 
     def weight(self, scheme: Scheme, layer: str) -> Array:
         """A layer's folded weight after quantisation and back, in its stored layout and type."""
-        folded_layer = self.measured.layer_by_output[layer].folded
-        source = folded_layer.layer
-        matrix = folded_layer.matrix(self.measured.model)
-        stored = source.as_stored(weight_round_trip(matrix, scheme.weights, scheme.sharing, source.scale_sharing))
+        matrix, scale, _ = self._coded(scheme, layer, None)
+        return self._stored(scheme, layer, matrix, scale)
+
+    def _stored(self, scheme: Scheme, layer: str, matrix: Array, scale: Array) -> Array:
+        stored = self.measured.layer_by_output[layer].folded.layer.as_stored(round_trip(matrix, scale, scheme.weights))
         return np.ascontiguousarray(stored, self.float_model.weights[self.float_model.layer_weights[layer]].dtype)
+
+    def _coded(
+        self, scheme: Scheme, layer: str, input_scale: np.float32 | None
+    ) -> tuple[Array, Array, Mapping[str, Array]]:
+        """A layer's folded weight as a matrix, its scales, and its rounded bias by name, where that is rounded.
+
+        A bias is, where the layer reads codes. Its steps are small, but a product of codes is a whole number of them
+        too, so that results fall on halves where a float bias leaves none.
+        """
+        folded_layer, made = self.measured.layer_by_output[layer].folded, self.float_model
+        matrix = folded_layer.matrix(self.measured.model)
+        scale = weight_scale(matrix, scheme.weights, scheme.sharing, folded_layer.layer.scale_sharing)
+        name = made.layer_biases.get(layer, "")
+        bias = made.weights.get(name)
+        if bias is None or input_scale is None or scheme.weights.is_float or scale.size not in {1, bias.size}:
+            return matrix, scale, {}
+        least = scale_for_bias(bias, input_scale)
+        scale = np.maximum(scale, least.reshape(scale.shape) if scale.size > 1 else least.max())
+        step = np.broadcast_to(np.ravel(scale), bias.size).reshape(bias.shape) * input_scale
+        return matrix, scale, {name: bias_round_trip(bias, step).astype(bias.dtype)}
+
+    def _input_scales(self, experiment: Experiment) -> Mapping[str, np.float32]:
+        """By layer the scale of the codes that it reads, where it reads any."""
+        rounded = {entry.tensor: entry.scale for entry in self.activations_of(experiment)}
+        if not rounded or not experiment.weights:
+            return {}
+        places = scaled_tensors(self.measured.model, self.measured.folded, experiment.excluded)
+        scales = {place.tensor: rounded[place.like] for place in places if place.like in rounded}
+        read = {layer.output: layer.folded.layer.input for layer in self.measured.layers}
+        return {layer: scales[tensor] for layer, tensor in read.items() if tensor in scales}
+
+    def settings(self, experiment: Experiment) -> dict[str, Array]:
+        """What hangs on the ranges in the model of an experiment, by the names of its initializers.
+
+        Scales and zero points of activations, and biases.
+        """
+        inputs = self._input_scales(experiment)
+        found = scale_inputs(self.activations_of(experiment))
+        for layer in self.weights_of(experiment):
+            found |= self._coded(experiment.scheme, layer, inputs.get(layer))[2]
+        return found
 
     def weights_of(self, experiment: Experiment) -> tuple[str, ...]:
         """Keys of the layers whose weights it quantises, in data order."""
@@ -180,12 +229,12 @@ class Workbench:
 
     def executable(self, experiment: Experiment) -> Executable:
         """The model in which just that is quantised."""
-        float_model = self.float_model
-        changed = {
-            float_model.layer_weights[layer]: self.weight(experiment.scheme, layer)
-            for layer in self.weights_of(experiment)
-        }
-        made = float_model.with_weights(changed) if changed else float_model
+        made, scheme, inputs = self.float_model, experiment.scheme, self._input_scales(experiment)
+        changed: dict[str, Array] = {}
+        for layer in self.weights_of(experiment):
+            matrix, scale, biases = self._coded(scheme, layer, inputs.get(layer))
+            changed |= {made.layer_weights[layer]: self._stored(scheme, layer, matrix, scale), **biases}
+        made = made.with_weights(changed) if changed else made
         activations = self.activations_of(experiment)
         return with_activations(made, activations) if activations else made
 
