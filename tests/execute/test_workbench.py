@@ -229,3 +229,24 @@ def test_a_bias_keeps_its_values_where_its_layer_reads_no_codes() -> None:
         made = bench.executable(experiment)
         np.testing.assert_array_equal(made.weights[made.layer_biases["y"]], OFFSETS)
     assert not np.array_equal(bench.settings(Experiment(INT8_PER_TENSOR))[made.layer_biases["y"]], OFFSETS)
+
+
+@pytest.mark.parametrize("domain", ["gain", "constant"])
+def test_constants_of_weights_have_signed_codes_as_in_the_quantisers_file(domain: str) -> None:
+    """The gain of a normalisation that stays has the format of weights, the operand of a sum that of activations."""
+    text = {
+        "gain": "agraph (float[1, 8] x) => (float[N, M] y) { h = Relu(x)\n y = LayerNormalization(h, c, s) }",
+        "constant": "agraph (float[1, 8] x) => (float[N, M] y) { h = Relu(x)\n y = Add(h, c) }",
+    }[domain]
+    gain = RANDOM.uniform(0.2, 3, 8).astype(np.float32)
+    proto = onnx_text(text, c=gain, **({"s": np.zeros(8, np.float32)} if domain == "gain" else {}))
+    facts = facts_of(as_model(proto), SCHEME_LIST)
+    given = ArraySource("s", {"x": RANDOM.standard_normal((6, 8)).astype(np.float32)})
+    bench = workbench(facts).calibrated(observe(facts, given, 6))
+    ours = bench.scales(UINT8)["c"]
+    theirs = quantised(as_stored(facts.model), given.samples(facts.model.inputs), per_channel=False).proto.graph
+    held = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in theirs.initializer}
+    assert held["c_zero_point"].dtype == ours.number.dtype and held["c_zero_point"] == ours.zero_point
+    assert held["c_scale"] == pytest.approx(ours.scale, rel=1e-6)
+    for scheme in (INT8_PER_CHANNEL, SCHEMES["int8-symmetric"], SCHEMES["int4-weights"]):
+        Session(bench.executable(Experiment(scheme))).run({"x": np.ones((1, 8), np.float32)})

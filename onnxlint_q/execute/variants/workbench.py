@@ -12,6 +12,7 @@ import onnx
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import (
+    INT8,
     NumberFormat,
     activation_qparams,
     bias_round_trip,
@@ -62,22 +63,25 @@ class Workbench:
         return replace(self, ranges={**self.ranges, **ranges})
 
     @cached_property
-    def _scales(self) -> dict[tuple[NumberFormat, frozenset[str]], Scales]:
+    def _scales(self) -> dict[tuple[NumberFormat, NumberFormat, frozenset[str]], Scales]:
         return {}
 
-    def scales(self, number: NumberFormat | None, excluded: frozenset[str] = frozenset()) -> Scales:
+    def scales(
+        self, number: NumberFormat | None, excluded: frozenset[str] = frozenset(), weights: NumberFormat = INT8
+    ) -> Scales:
         """By tensor, in data order, the scale of every activation that is quantised and has a range.
 
         Args:
             number: format of activations; None if they stay in float.
             excluded: names of nodes that do.
+            weights: format of the constants among them that have that of weights.
         """
         if number is None or self.observations is None or not can_round(self.measured.model.opset, number):
             return {}
-        key = (number, excluded)
+        key = (number, weights, excluded)
         if key not in self._scales:
             places = self.measured.placements_without(excluded)
-            found = (self._scale_of(place, number, self.observations) for place in places)
+            found = (self._scale_of(place, weights if place.weight else number, self.observations) for place in places)
             self._scales[key] = {scale.tensor: scale for scale in found if scale is not None}
         return self._scales[key]
 
@@ -170,7 +174,8 @@ class Workbench:
         """The scales of the activations that it quantises, in data order."""
         if not experiment.activations:
             return ()
-        scales, wanted = self.scales(experiment.scheme.activations, experiment.excluded), experiment.activations
+        scheme, wanted = experiment.scheme, experiment.activations
+        scales = self.scales(scheme.activations, experiment.excluded, scheme.weights)
         return tuple(scale for tensor, scale in scales.items() if wanted == "all" or tensor in wanted)
 
     def can_run(self, experiment: Experiment) -> bool:
