@@ -23,6 +23,7 @@ from onnxlint_q.graph.operators import Product, Trait
 from onnxlint_q.graph.tensors import is_real
 
 Vector = npt.NDArray[np.float64]
+Single = npt.NDArray[np.float32]
 
 
 class Blocker(StrEnum):
@@ -63,6 +64,13 @@ class BatchNorm:
         """`gamma / sqrt(var + eps)`."""
         with np.errstate(all="ignore"):  # a negative or zero variance is for a rule to report
             return np.asarray(self.gamma / np.sqrt(self.variance + self.epsilon), np.float64)
+
+    @property
+    def single_gain(self) -> Single:
+        """`gain` in the arithmetic of float32 throughout, which is that of ONNX Runtime where it folds."""
+        gamma, variance = self.gamma.astype(np.float32), self.variance.astype(np.float32)
+        with np.errstate(all="ignore"):
+            return np.asarray(gamma / np.sqrt(variance + np.float32(self.epsilon)), np.float32)
 
     @property
     def shift(self) -> Vector:
@@ -111,14 +119,19 @@ class FoldedLayer:
         """Whether anything folds into it."""
         return self.after is not None or self.before is not None
 
-    def weight(self, model: Model) -> npt.NDArray[np.float32]:
-        """The folded weight in its stored layout."""
+    def weight(self, model: Model) -> Single:
+        """The folded weight in its stored layout.
+
+        To the bit that of the file that ONNX Runtime prepares: the last one decides where a value is next to a tie
+        between two codes, and each code that flips for it moves a measured figure.
+        """
         weight = self.layer.read_weight(model)
         with np.errstate(all="ignore"):  # what is not finite, or passes float32, shows up in the statistics
             if self.before is not None:
                 weight = scale_inputs(self.layer, weight, self.before.gain)
             if self.after is not None:
-                weight = scale_outputs(self.layer, weight, self.after.gain)
+                single = weight.astype(np.float32, copy=False)
+                weight = scale_outputs(self.layer, single, self.after.single_gain)
             return weight.astype(np.float32, copy=False)
 
     def matrix(self, model: Model) -> npt.NDArray[np.float32]:
@@ -141,7 +154,8 @@ class FoldedLayer:
                 shifted = scale_inputs(layer, layer.read_weight(model), self.before.shift)
                 bias = bias + layer.by_channel(shifted).sum(axis=1, dtype=np.float64)
             if self.after is not None:
-                bias = self.after.gain * bias + self.after.shift
+                mean, beta = self.after.mean.astype(np.float32), self.after.beta.astype(np.float32)
+                return (bias.astype(np.float32) - mean) * self.after.single_gain + beta
             return bias.astype(np.float32)
 
     def real_bias(self, model: Model) -> npt.NDArray[np.float64] | None:
@@ -166,13 +180,13 @@ class Folding:
     blocked: tuple[Blocked, ...]
 
 
-def scale_outputs(layer: Layer, weight: npt.NDArray[np.float32], gain: Vector) -> npt.NDArray[np.float64]:
+def scale_outputs(layer: Layer, weight: Single, gain: Single) -> Single:
     """The stored weight with each output channel multiplied by its gain."""
     if layer.inputs.product is Product.TRANSPOSED:
         inputs, outputs = weight.shape[:2]
         grouped = weight.reshape(layer.group, inputs // layer.group, outputs, -1)
         return (grouped * gain.reshape(layer.group, 1, outputs, 1)).reshape(weight.shape)
-    return np.asarray(weight * gain.reshape(layer.channel_shape()), np.float64)
+    return np.asarray(weight * gain.reshape(layer.channel_shape()), np.float32)
 
 
 def scale_inputs(layer: Layer, weight: npt.NDArray[np.float32], gain: Vector) -> npt.NDArray[np.float64]:

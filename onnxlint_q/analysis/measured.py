@@ -66,6 +66,19 @@ class Measured:
         """Keys of the layers whose weights would stay in float if the nodes with these names were excluded."""
         return float_weights(self.model, self.folded, excluded) if excluded else frozenset()
 
+    @cached_property
+    def folds_late(self) -> bool:
+        """Whether ONNX Runtime folds a layer only after its weights are taken off the list of inputs."""
+        replaceable = self.model.replaceable
+        read = (
+            key
+            for folded in self.folded
+            for norm in (folded.after, folded.before)
+            if norm is not None
+            for key in (*norm.node.inputs[1:], folded.layer.weight, folded.layer.bias)
+        )
+        return any(self.model.constants.origin(key) in replaceable for key in filter(None, read))
+
     @property
     def is_float(self) -> bool:
         """Whether nothing in the file is quantised yet."""

@@ -23,6 +23,9 @@ _finfo: Any = ml_dtypes.finfo
 _iinfo: Any = ml_dtypes.iinfo
 # Below this a float32 scale is subnormal and its reciprocal overflows; ONNX Runtime then takes the scale 1.
 _TINY = np.float32(np.finfo(np.float32).tiny)
+# Biases have codes of this type; the quantiser widens a weight scale with which they would not fit by as much more.
+_BIAS_CODES = np.iinfo(np.int32)
+_BIAS_MARGIN = 1.0001
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +200,28 @@ def weight_round_trip(
     """
     if sharing.axis is None and magnitude is not None:
         return round_trip(matrix, symmetric_scale(magnitude, number), number)
+    return round_trip(matrix, weight_scale(matrix, number, sharing, tied), number)
+
+
+def weight_scale(matrix: Float, number: NumberFormat, sharing: Sharing, tied: int = 1) -> Float:
+    """Scale of each value of a weight, broadcasting against it; arguments as of `weight_round_trip`."""
     largest = sharing.largest(matrix)
     if tied > 1 and sharing == Sharing(0):
         largest = np.tile(largest.reshape(tied, -1).max(axis=0), tied)[:, None]
-    return round_trip(matrix, symmetric_scale(largest, number), number)
+    return symmetric_scale(largest, number)
+
+
+def bias_round_trip(bias: Float, scale: npt.ArrayLike) -> Float:
+    """A bias after quantisation to 32 bits and back; `scale`, the product of input and weight scale, broadcasts."""
+    step = np.asarray(scale, np.float32)
+    steps = np.clip(np.rint(bias.astype(np.float64) / step), _BIAS_CODES.min, _BIAS_CODES.max)
+    return np.asarray(steps.astype(np.float32) * step, np.float32)
+
+
+def scale_for_bias(bias: Float, input_scale: float | np.float32) -> Float:
+    """The smallest weight scale with which the codes of these biases fit into 32 bits, as ONNX Runtime takes it."""
+    least = _BIAS_MARGIN * np.abs(bias.astype(np.float64)) / _BIAS_CODES.max
+    return np.asarray(least / np.float64(input_scale), np.float32)
 
 
 OVERFLOWN_DB = -150.0

@@ -9,7 +9,8 @@ marks tensors when its turn comes, in data order:
   range of their result clips as they do;
 - an operator that moves values marks nothing by itself: where its input is marked, its outputs take the same scale;
 - the scale of what a Softmax gives is that of 0 to 1, whatever calibration sees;
-- of a normalisation its mean, variance and shift keep their values, its gain is marked.
+- of a normalisation its mean, variance and shift keep their values, its gain is marked;
+- a constant gain or factor of a product has the format of weights, any other constant that of activations.
 
 Subgraphs are not quantised. Nodes can be excluded, by name and as `nodes_to_exclude` does it: they mark nothing, and
 their weights stay in float unless another layer reads the same; what stands beside them still marks the tensors
@@ -50,6 +51,7 @@ class Placement:
         asked: nodes that ask for the scale; while one of them is quantised, the tensor has one.
         given: nodes that give it one only because another tensor has one.
         bounds: the range that its scale is made for whatever calibration sees, lowest and highest; None for most.
+        weight: it has the format of weights.
     """
 
     tensor: str
@@ -59,6 +61,7 @@ class Placement:
     asked: tuple[Node, ...] = field(default=(), compare=False, repr=False)
     given: tuple[Node, ...] = field(default=(), compare=False, repr=False)
     bounds: tuple[float, float] | None = field(default=None, compare=False)
+    weight: bool = field(default=False, compare=False)
 
 
 def scaled_tensors(
@@ -162,6 +165,7 @@ class _Placer:
         # Key of a tensor to the key of the tensor whose scale it has, and what only moves values of that.
         self.scale_of: dict[str, str] = {}
         self.moved: set[str] = set()
+        self.as_weights: set[str] = set()
         # By tensor, the nodes that make it have one; a dict for its order.
         self.asked: dict[str, dict[Node, None]] = defaultdict(dict)
         self.given: dict[str, dict[Node, None]] = defaultdict(dict)
@@ -180,6 +184,7 @@ class _Placer:
                 tuple(self.asked[tensor]),
                 tuple(self.given[tensor]),
                 self._bounds(like),
+                like in self.as_weights,
             )
 
     def _bounds(self, like: str) -> tuple[float, float] | None:
@@ -191,7 +196,10 @@ class _Placer:
     def _visit(self, node: Node) -> None:
         treated = _treated(node) if self.model.opset >= node.operator.static_since else None
         if treated is StaticScale.OWN:
-            self._ask(node, *self._read(node), *self._results(node))
+            read = tuple(self._read(node))
+            # Who asks first decides.
+            self.as_weights.update(key for key in read if key not in self.scale_of and self._is_weight(node, key))
+            self._ask(node, *read, *self._results(node))
         elif treated is StaticScale.ABSORBED:
             self._absorb(node)
         elif treated is StaticScale.ALL:
@@ -209,6 +217,10 @@ class _Placer:
         weight = tuple(node.input(slot) for slot in node.operator.weight_inputs)
         keys = (*node.operator.data_of(node.inputs), *gain, *weight)
         return (key for key in dict.fromkeys(keys) if key and key not in own)
+
+    def _is_weight(self, node: Node, key: str) -> bool:
+        gain = node.op_type in _NORMALISATIONS and key == node.input(1)
+        return self.model.is_constant(key) and (gain or node.op_type == "MatMul")
 
     def _results(self, node: Node) -> Iterator[str]:
         return (self.renamed.get(key, key) for key in node.outputs if key)

@@ -30,7 +30,8 @@ def _differences(measured: Measured, scheme: Scheme) -> Iterator[str]:
     model = measured.model
     norms = [node for node in model.nodes_of("BatchNormalization") if node.graph == ROOT]
     if norms:
-        yield f"up to {_count(len(norms), 'BatchNormalization')} fold in quant_pre_process"
+        late = ", once the weights are no longer inputs of the graph" * measured.folds_late
+        yield f"up to {_count(len(norms), 'BatchNormalization')} fold in quant_pre_process{late}"
     layers = [layer.folded.layer for layer in measured.layers if layer.folded.layer.node.graph == ROOT]
     computed = [layer for layer in layers if model.constants.initializer(layer.weight) is None]
     if computed and scheme.per_channel:

@@ -41,7 +41,7 @@ class Scheme:
         """Whether there is one weight scale an output channel."""
         return self.sharing == PER_CHANNEL
 
-    def as_measured(self, observer: str, opset: int = PER_CHANNEL_OPSET) -> str:
+    def as_measured(self, observer: str, opset: int = PER_CHANNEL_OPSET, *, folds_late: bool = False) -> str:
         """What a run with ranges by this observer stands for, in the words of ONNX Runtime's quantiser.
 
         `quantize_static after quant_pre_process, min-max, U8S8 QDQ`: activations, then weights.
@@ -51,9 +51,12 @@ class Scheme:
         kinds = "".join(number.short_name for number in (self.activations, self.weights))
         if self.activations.is_float:
             return f"simulated, {observer}, {kinds}"  # the quantiser takes no such ranges for floats
-        later = f", once the model has opset {PER_CHANNEL_OPSET}" if self.sharing.axis is not None else ""
+        later = [f"the model has opset {PER_CHANNEL_OPSET}"] * (
+            self.sharing.axis is not None and opset < PER_CHANNEL_OPSET
+        )
+        later += ["its weights are no longer inputs"] * folds_late
         said = f"quantize_static after quant_pre_process, {observer}, {kinds} QDQ"
-        return said + later * (opset < PER_CHANNEL_OPSET)
+        return f"{said}, once {' and '.join(later)}" if later else said
 
     def covers(self, layer: Layer) -> bool:
         """Whether the layer's weight is quantised.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import onnx
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.graph import Model
+from onnxlint_q.graph import Layer, Model
 from onnxlint_q.graph.names import ROOT, tensor_key, walk_graphs
 from onnxlint_q.graph.tensors import is_external
 
@@ -37,11 +37,13 @@ class Executable:
         proto: the graph; initializers named in `weights` are marked external and carry no data.
         weights: values by initializer name.
         layer_weights: name of the initializer that holds a layer's folded weight, by layer key.
+        layer_biases: that of its bias, where it has one that the quantiser treats as such.
     """
 
     proto: onnx.ModelProto
     weights: Mapping[str, Array]
     layer_weights: Mapping[str, str]
+    layer_biases: Mapping[str, str] = field(default_factory=dict)
 
     def with_weights(self, changed: Mapping[str, Array]) -> Executable:
         """The same graph with other values for some initializers."""
@@ -69,7 +71,8 @@ def folded(measured: Measured) -> Executable:
     for layer in measured.layers:
         editor.fold(layer.folded)
     _drop_unread_initializers(proto)
-    return Executable(proto, {**_detach(measured.model, proto), **editor.weights}, editor.layer_weights)
+    weights = {**_detach(measured.model, proto), **editor.weights}
+    return Executable(proto, weights, editor.layer_weights, editor.layer_biases)
 
 
 def ending_at(executable: Executable, tensors: Sequence[str]) -> Executable:
@@ -140,6 +143,7 @@ class _Editor:
         self.proto = proto
         self.weights: dict[str, Array] = {}
         self.layer_weights: dict[str, str] = {}
+        self.layer_biases: dict[str, str] = {}
         self.graphs = dict(walk_graphs(proto.graph))
         self.nodes = {
             tensor_key(node.output[0], path): node
@@ -157,6 +161,7 @@ class _Editor:
         node.input[weight_slot] = self._add(name, layer.weight(self.model), elem_type)
         self.layer_weights[layer.output] = name
         if not layer.is_folded:
+            self._detach_bias(layer.layer, layer.output, f"{PREFIX}b{number}", elem_type)
             return
         values = layer.bias(self.model)
         assert values is not None, "a layer folds only with a bias that is known"
@@ -169,9 +174,19 @@ class _Editor:
             node.op_type = "Gemm" if node.op_type == "MatMul" else node.op_type
             del node.input[2:]
             node.input.append(bias)
+            self.layer_biases[layer.output] = bias
         for norm in filter(None, (layer.after, layer.before)):
             old = self.nodes[norm.node.outputs[0]]
             old.CopyFrom(onnx.helper.make_node("Identity", [old.input[0]], [old.output[0]], name=old.name))
+
+    def _detach_bias(self, layer: Layer, key: str, name: str, elem_type: int) -> None:
+        """Give a layer its own copy of a constant bias: that of the file may have other readers."""
+        known = layer.read_bias(self.model) if layer.bias else None
+        if known is None or layer.inputs.bias is None or layer.node.float("beta", 1.0) != 1:
+            return
+        node = self.nodes[layer.node.outputs[0]]
+        node.input[layer.inputs.bias] = self._add(name, self.model.constants[layer.bias], elem_type)
+        self.layer_biases[key] = name
 
     def _elem_type(self, layer: FoldedLayer) -> int:
         known = self.model.types.get(layer.layer.input) or self.model.types.get(layer.layer.weight)

@@ -18,6 +18,9 @@ from onnxlint_q.graph.tensors import Array
 
 __all__ = ["ROOT", "Model", "Node", "TensorType", "Value"]
 
+# From this IR version on an initializer that is an input too is the default of that input.
+_DEFAULTS = 4
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -64,6 +67,15 @@ class Model:
     def opset(self) -> int:
         """Version of the default domain; 1 where the file names none, as the specification says."""
         return self.opsets.get("", 1)
+
+    @cached_property
+    def replaceable(self) -> frozenset[str]:
+        """Initializers that are inputs as well, so that a caller may replace them; empty before IR version 4.
+
+        They are constants here. ONNX Runtime leaves them as they are: it folds nothing into them.
+        """
+        listed = {value.name for value in self.proto.graph.input} if self.proto.ir_version >= _DEFAULTS else set[str]()
+        return frozenset(tensor.name for tensor in self.proto.graph.initializer if tensor.name in listed)
 
     # -- neighbours ----------------------------------------------------------------------------------------------
 

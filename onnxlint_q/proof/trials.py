@@ -29,7 +29,6 @@ from onnxlint_q.execute.session import Session
 from onnxlint_q.execute.stream.observe import observe_groups
 from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator
 from onnxlint_q.execute.variants.references import References
-from onnxlint_q.execute.variants.rounding import scale_inputs
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.trial_figures import TrialFigure, Trials
@@ -130,7 +129,7 @@ def _measure(
         common = frozenset.intersection(*(frozenset(own.scales(scheme.activations)) for own in benches.values()))
         experiment = Experiment(scheme, activations=common)
         session = Session(_open(first, experiment), limits=bench.limits)
-        feeds = {key: scale_inputs(own.activations_of(experiment)) for key, own in benches.items()}
+        feeds = {key: own.settings(experiment) for key, own in benches.items()}
         for done, sample in enumerate(source.pick(bench.measured.model.inputs, held_out)):
             progress("calibrating on other samples", number * len(held_out) + done, len(schemes) * len(held_out))
             expected = references.of(sample, exact.run(sample))
@@ -141,9 +140,9 @@ def _measure(
 
 
 def _open(bench: Workbench, experiment: Experiment) -> Executable:
-    """The experiment as a model whose activation scales and zero points each run may replace."""
+    """The experiment as a model whose scales, zero points and biases each run may replace."""
     opened = bench.executable(experiment)
-    names = scale_inputs(bench.activations_of(experiment))
+    names = bench.settings(experiment)
     # The graph without any activation to round is that of the float model, which is not to be changed.
     for tensor in opened.proto.graph.initializer if names else ():
         if tensor.name in names:

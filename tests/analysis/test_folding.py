@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from onnx_cases import Array, as_model, onnx_text, run, versioned_text
+from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from onnxlint_q.analysis.folding import Blocker, FoldedLayer, Folding, fold_batch_norms
 from onnxlint_q.graph import Model, find_layers, read_model
@@ -388,3 +389,19 @@ def test_a_negative_variance_is_no_crash() -> None:
     assert layer.after is not None
     np.testing.assert_array_equal(np.isfinite(layer.after.gain), [True, False, True, True])
     np.testing.assert_array_equal(np.isfinite(layer.matrix(model)).all(axis=1), [True, False, True, True])
+
+
+@pytest.mark.parametrize("bias", ["", ", c"], ids=["without a bias", "with a bias"])
+def test_folded_values_are_to_the_bit_those_that_onnxruntime_prepares(tmp_path: Path, bias: str) -> None:
+    rng = np.random.default_rng(5)
+    text = f"agraph (float[1, 6, 8, 8] x) => (float[1, C, H, W] y) {{ h = Conv(x, w{bias})\n y = {BN}(h, g, b, m, v) }}"
+    constants = {"w": normal(rng, 40, 6, 3, 3), "c": normal(rng, 40), **norm(rng, 40)}
+    proto = onnx_text(text, **{key: value for key, value in constants.items() if bias or key != "c"})
+    onnx.save(proto, tmp_path / "m.onnx")
+    quant_pre_process(str(tmp_path / "m.onnx"), str(tmp_path / "ready.onnx"), skip_symbolic_shape=True)
+    model = as_model(proto)
+    (layer,) = folded(model).layers
+    held = [numpy_helper.to_array(init) for init in onnx.load(tmp_path / "ready.onnx").graph.initializer]
+    assert len(held) == 2
+    for expected, own in zip(sorted(held, key=np.size), (layer.bias(model), layer.weight(model)), strict=True):
+        np.testing.assert_array_equal(own, expected)

@@ -26,6 +26,7 @@ from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.proof.whole import measure_schemes
+from onnxlint_q_rules.graph.pre_processing_matters import _prepare
 
 Samples = Sequence[dict[str, np.ndarray]]
 RANDOM = np.random.default_rng(5)
@@ -109,6 +110,34 @@ def test_folding_can_be_what_ruins_a_network(models: Path, calibration: Path) ->
     tensor, channel = measure_unprepared(bench, parts, measure_schemes(bench, parts).errors)
     assert tensor.lost_db < -20 and tensor.sqnr_db > 14
     assert channel.lost_db > 1
+
+
+def test_nothing_folds_into_weights_that_are_inputs(models: Path, calibration: Path, tmp_path: Path) -> None:
+    """The lines that the rule prints take them off the list first, and the file is the one that was measured."""
+    proto = onnx.load(models / "depthwise_spread.onnx")
+    assert not facts_of(read_model(models / "depthwise_spread.onnx"), DEFAULT_SCHEMES).folds_late
+    proto.graph.input.extend(
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in proto.graph.initializer
+    )
+    onnx.save(proto, tmp_path / "m.onnx")
+    quant_pre_process(str(tmp_path / "m.onnx"), str(tmp_path / "ready.onnx"), skip_symbolic_shape=True)
+    assert any(node.op_type == "BatchNormalization" for node in onnx.load(tmp_path / "ready.onnx").graph.node)
+    bench, parts, _ = bench_and_samples(tmp_path / "m.onnx", {"images": np.load(calibration)["images"]})
+    assert bench.measured.folds_late and preparation(bench.measured, INT8_PER_TENSOR)[0].endswith(
+        " fold in quant_pre_process, once the weights are no longer inputs of the graph"
+    )
+    tensor, _ = measure_unprepared(bench, parts, measure_schemes(bench, parts).errors)
+    assert tensor.lost_db < -20
+
+    code = _prepare(str(tmp_path / "m.onnx"), weights_are_inputs=True)
+    exec(code.replace("'m.onnx'", repr(str(tmp_path / "m.onnx"))).replace("'m-p", f"'{tmp_path}/m-p"), {})
+    made = onnx.load(tmp_path / "m-prepared.onnx").graph
+    assert [value.name for value in made.input] == ["images"]
+    assert not any(node.op_type == "BatchNormalization" for node in made.node)
+    proto.ir_version = 3  # all initializers were inputs then, and none could be replaced
+    onnx.save(proto, tmp_path / "old.onnx")
+    assert not facts_of(read_model(tmp_path / "old.onnx"), DEFAULT_SCHEMES).folds_late
 
 
 def hidden_weight(folder: Path, mover: str) -> Path:

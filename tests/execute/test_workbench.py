@@ -5,14 +5,17 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+import onnx
 import pytest
-from onnx_cases import as_model, onnx_text, sqnr_db
+from onnx_cases import Array, as_model, onnx_text, sqnr_db
 
 from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
 from onnxlint_q.analysis.number_formats import FLOAT8, INT8, UINT8
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES, Scheme
 from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.execute.data.split import Split
+from onnxlint_q.execute.executable import as_stored
+from onnxlint_q.execute.quantiser import quantised
 from onnxlint_q.execute.session import Session
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.experiment_runs import run_experiments
@@ -162,3 +165,88 @@ def test_a_network_without_a_matrix_has_nothing_for_blocks() -> None:
     assert not workbench(facts).can_run(Experiment(BLOCKS))
     forecast = facts.forecasts[BLOCKS.name]
     assert forecast.output_sqnr_db is None and forecast.layers["y"].weight_sqnr_db is None
+
+
+IMAGES = RANDOM.standard_normal((4, 2, 6, 6)).astype(np.float32)
+KERNEL = RANDOM.standard_normal((3, 2, 3, 3)).astype(np.float32)
+DEAD = KERNEL * np.asarray([1, 0, 1e-9], np.float32).reshape(3, 1, 1, 1)
+OFFSETS = np.asarray([0.3, 0.3, 40.0], np.float32)
+ONE = "agraph (float[1, 2, 6, 6] x) => (float[1, C, H, W] y)"
+BIASED = {
+    "an ordinary one": (ONE + "{ y = Conv(x, w, b) }", {"w": KERNEL, "b": OFFSETS}),
+    "a dead and a nearly dead channel": (ONE + "{ y = Conv(x, w, b) }", {"w": DEAD, "b": OFFSETS}),
+    "nothing but nearly dead channels": (ONE + "{ y = Conv(x, w, b) }", {"w": KERNEL * np.float32(1e-9), "b": OFFSETS}),
+    "behind a pool": (
+        ONE + "{ p = MaxPool <kernel_shape = [2, 2]> (x)\n y = Conv(p, w, b) }",
+        {"w": DEAD, "b": OFFSETS},
+    ),
+    "with a rectifier": (ONE + "{ c = Conv(x, w, b)\n y = Relu(c) }", {"w": KERNEL, "b": OFFSETS}),
+    "transposed": (ONE + "{ y = ConvTranspose(x, w, b) }", {"w": np.swapaxes(DEAD, 0, 1).copy(), "b": OFFSETS}),
+    "a row": (
+        "agraph (float[1, 2, 6, 6] x) => (float[N, M] y) { f = Flatten(x)\n y = Gemm <transB = 1> (f, w, b) }",
+        {"w": RANDOM.standard_normal((3, 72)).astype(np.float32), "b": OFFSETS},
+    ),
+    "read twice": (
+        ONE + "{ c = Conv(x, w, b)\n d = Conv(x, v, b)\n y = Add(c, d) }",
+        {"w": KERNEL, "v": DEAD, "b": OFFSETS},
+    ),
+}
+
+
+def stored_biases(made: onnx.ModelProto) -> list[Array]:
+    """Values of the codes of 32 bits in a quantised file, ordered by size."""
+    held = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+    pairs = [node.input[:2] for node in made.graph.node if node.op_type == "DequantizeLinear"]
+    found = [held[codes] * held[scale] for codes, scale in pairs if codes in held and held[codes].dtype == np.int32]
+    return sorted(found, key=lambda values: values.tolist())
+
+
+@pytest.mark.parametrize("scheme", [INT8_PER_TENSOR, INT8_PER_CHANNEL], ids=lambda scheme: scheme.name)
+@pytest.mark.parametrize("case", BIASED)
+def test_biases_and_weights_have_the_values_of_the_quantisers_file(case: str, scheme: Scheme) -> None:
+    """A scale at which a bias has no code of 32 bits is widened, and the weight has the wider one as well."""
+    text, arrays = BIASED[case]
+    facts = facts_of(as_model(onnx_text(text, **arrays)), (scheme,))
+    given = ArraySource("s", {"x": IMAGES})
+    bench = workbench(facts).calibrated(observe(facts, given, 4))
+    experiment = Experiment(scheme)
+    ours = bench.executable(experiment)
+    theirs = quantised(as_stored(facts.model), given.samples(facts.model.inputs), per_channel=scheme.per_channel)
+    mine = sorted((ours.weights[name] for name in ours.layer_biases.values()), key=lambda values: values.tolist())
+    for value, expected in zip(mine, stored_biases(theirs.proto), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+    step = max(float(scale.scale) for scale in bench.activations_of(experiment))
+    for sample in given.samples(facts.model.inputs):
+        apart = np.abs(Session(ours).run(sample)[0] - Session(theirs).run(sample)[0])
+        assert apart.max() <= 1.01 * step and np.mean(apart > 1e-5) <= 0.01
+
+
+def test_a_bias_keeps_its_values_where_its_layer_reads_no_codes() -> None:
+    text, arrays = BIASED["a dead and a nearly dead channel"]
+    facts = facts_of(as_model(onnx_text(text, **arrays)), SCHEME_LIST)
+    bench = workbench(facts).calibrated(observe(facts, ArraySource("s", {"x": IMAGES}), 4))
+    for experiment in (Experiment.on_weight(INT8_PER_TENSOR, "y"), Experiment.on_layer(INT8_PER_TENSOR, "y", "y")):
+        made = bench.executable(experiment)
+        np.testing.assert_array_equal(made.weights[made.layer_biases["y"]], OFFSETS)
+    assert not np.array_equal(bench.settings(Experiment(INT8_PER_TENSOR))[made.layer_biases["y"]], OFFSETS)
+
+
+@pytest.mark.parametrize("domain", ["gain", "constant"])
+def test_constants_of_weights_have_signed_codes_as_in_the_quantisers_file(domain: str) -> None:
+    """The gain of a normalisation that stays has the format of weights, the operand of a sum that of activations."""
+    text = {
+        "gain": "agraph (float[1, 8] x) => (float[N, M] y) { h = Relu(x)\n y = LayerNormalization(h, c, s) }",
+        "constant": "agraph (float[1, 8] x) => (float[N, M] y) { h = Relu(x)\n y = Add(h, c) }",
+    }[domain]
+    gain = RANDOM.uniform(0.2, 3, 8).astype(np.float32)
+    proto = onnx_text(text, c=gain, **({"s": np.zeros(8, np.float32)} if domain == "gain" else {}))
+    facts = facts_of(as_model(proto), SCHEME_LIST)
+    given = ArraySource("s", {"x": RANDOM.standard_normal((6, 8)).astype(np.float32)})
+    bench = workbench(facts).calibrated(observe(facts, given, 6))
+    ours = bench.scales(UINT8)["c"]
+    theirs = quantised(as_stored(facts.model), given.samples(facts.model.inputs), per_channel=False).proto.graph
+    held = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in theirs.initializer}
+    assert held["c_zero_point"].dtype == ours.number.dtype and held["c_zero_point"] == ours.zero_point
+    assert held["c_scale"] == pytest.approx(ours.scale, rel=1e-6)
+    for scheme in (INT8_PER_CHANNEL, SCHEMES["int8-symmetric"], SCHEMES["int4-weights"]):
+        Session(bench.executable(Experiment(scheme))).run({"x": np.ones((1, 8), np.float32)})

@@ -229,6 +229,9 @@ def test_what_no_quantiser_makes_is_simulated() -> None:
     per_channel = SCHEMES["int8-per-channel"].as_measured("min-max", opset=11)
     assert per_channel.endswith("U8S8 QDQ, once the model has opset 13")
     assert "opset" not in INT8_PER_TENSOR.as_measured("min-max", opset=11)
+    assert INT8_PER_TENSOR.as_measured("min-max", folds_late=True).endswith(", once its weights are no longer inputs")
+    both = SCHEMES["int8-per-channel"].as_measured("min-max", opset=11, folds_late=True)
+    assert both.endswith(", once the model has opset 13 and its weights are no longer inputs")
 
 
 def test_a_scheme_of_weights_alone_names_no_static_quantiser() -> None:

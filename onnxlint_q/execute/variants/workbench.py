@@ -11,7 +11,15 @@ import onnx
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.analysis.number_formats import NumberFormat, activation_qparams, weight_round_trip
+from onnxlint_q.analysis.number_formats import (
+    INT8,
+    NumberFormat,
+    activation_qparams,
+    bias_round_trip,
+    round_trip,
+    scale_for_bias,
+    weight_scale,
+)
 from onnxlint_q.analysis.observed.observations import Observations
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.analysis.outputs.output_kind import Output
@@ -19,7 +27,7 @@ from onnxlint_q.analysis.placement import Placement, scaled_tensors
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.execute.executable import Array, Executable, ending_at, folded
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
-from onnxlint_q.execute.variants.rounding import ActivationScale, can_round, with_activations
+from onnxlint_q.execute.variants.rounding import ActivationScale, can_round, scale_inputs, with_activations
 
 Scales = Mapping[str, ActivationScale]
 
@@ -55,22 +63,25 @@ class Workbench:
         return replace(self, ranges={**self.ranges, **ranges})
 
     @cached_property
-    def _scales(self) -> dict[tuple[NumberFormat, frozenset[str]], Scales]:
+    def _scales(self) -> dict[tuple[NumberFormat, NumberFormat, frozenset[str]], Scales]:
         return {}
 
-    def scales(self, number: NumberFormat | None, excluded: frozenset[str] = frozenset()) -> Scales:
+    def scales(
+        self, number: NumberFormat | None, excluded: frozenset[str] = frozenset(), weights: NumberFormat = INT8
+    ) -> Scales:
         """By tensor, in data order, the scale of every activation that is quantised and has a range.
 
         Args:
             number: format of activations; None if they stay in float.
             excluded: names of nodes that do.
+            weights: format of the constants among them that have that of weights.
         """
         if number is None or self.observations is None or not can_round(self.measured.model.opset, number):
             return {}
-        key = (number, excluded)
+        key = (number, weights, excluded)
         if key not in self._scales:
             places = self.measured.placements_without(excluded)
-            found = (self._scale_of(place, number, self.observations) for place in places)
+            found = (self._scale_of(place, weights if place.weight else number, self.observations) for place in places)
             self._scales[key] = {scale.tensor: scale for scale in found if scale is not None}
         return self._scales[key]
 
@@ -104,11 +115,53 @@ class Workbench:
 
     def weight(self, scheme: Scheme, layer: str) -> Array:
         """A layer's folded weight after quantisation and back, in its stored layout and type."""
-        folded_layer = self.measured.layer_by_output[layer].folded
-        source = folded_layer.layer
-        matrix = folded_layer.matrix(self.measured.model)
-        stored = source.as_stored(weight_round_trip(matrix, scheme.weights, scheme.sharing, source.scale_sharing))
+        matrix, scale, _ = self._coded(scheme, layer, None)
+        return self._stored(scheme, layer, matrix, scale)
+
+    def _stored(self, scheme: Scheme, layer: str, matrix: Array, scale: Array) -> Array:
+        stored = self.measured.layer_by_output[layer].folded.layer.as_stored(round_trip(matrix, scale, scheme.weights))
         return np.ascontiguousarray(stored, self.float_model.weights[self.float_model.layer_weights[layer]].dtype)
+
+    def _coded(
+        self, scheme: Scheme, layer: str, input_scale: np.float32 | None
+    ) -> tuple[Array, Array, Mapping[str, Array]]:
+        """A layer's folded weight as a matrix, its scales, and its rounded bias by name, where that is rounded.
+
+        A bias is, where the layer reads codes. Its steps are small, but a product of codes is a whole number of them
+        too, so that results fall on halves where a float bias leaves none.
+        """
+        folded_layer, made = self.measured.layer_by_output[layer].folded, self.float_model
+        matrix = folded_layer.matrix(self.measured.model)
+        scale = weight_scale(matrix, scheme.weights, scheme.sharing, folded_layer.layer.scale_sharing)
+        name = made.layer_biases.get(layer, "")
+        bias = made.weights.get(name)
+        if bias is None or input_scale is None or scheme.weights.is_float or scale.size not in {1, bias.size}:
+            return matrix, scale, {}
+        least = scale_for_bias(bias, input_scale)
+        scale = np.maximum(scale, least.reshape(scale.shape) if scale.size > 1 else least.max())
+        step = np.broadcast_to(np.ravel(scale), bias.size).reshape(bias.shape) * input_scale
+        return matrix, scale, {name: bias_round_trip(bias, step).astype(bias.dtype)}
+
+    def _input_scales(self, experiment: Experiment) -> Mapping[str, np.float32]:
+        """By layer the scale of the codes that it reads, where it reads any."""
+        rounded = {entry.tensor: entry.scale for entry in self.activations_of(experiment)}
+        if not rounded or not experiment.weights:
+            return {}
+        places = scaled_tensors(self.measured.model, self.measured.folded, experiment.excluded)
+        scales = {place.tensor: rounded[place.like] for place in places if place.like in rounded}
+        read = {layer.output: layer.folded.layer.input for layer in self.measured.layers}
+        return {layer: scales[tensor] for layer, tensor in read.items() if tensor in scales}
+
+    def settings(self, experiment: Experiment) -> dict[str, Array]:
+        """What hangs on the ranges in the model of an experiment, by the names of its initializers.
+
+        Scales and zero points of activations, and biases.
+        """
+        inputs = self._input_scales(experiment)
+        found = scale_inputs(self.activations_of(experiment))
+        for layer in self.weights_of(experiment):
+            found |= self._coded(experiment.scheme, layer, inputs.get(layer))[2]
+        return found
 
     def weights_of(self, experiment: Experiment) -> tuple[str, ...]:
         """Keys of the layers whose weights it quantises, in data order."""
@@ -121,7 +174,8 @@ class Workbench:
         """The scales of the activations that it quantises, in data order."""
         if not experiment.activations:
             return ()
-        scales, wanted = self.scales(experiment.scheme.activations, experiment.excluded), experiment.activations
+        scheme, wanted = experiment.scheme, experiment.activations
+        scales = self.scales(scheme.activations, experiment.excluded, scheme.weights)
         return tuple(scale for tensor, scale in scales.items() if wanted == "all" or tensor in wanted)
 
     def can_run(self, experiment: Experiment) -> bool:
@@ -180,12 +234,12 @@ class Workbench:
 
     def executable(self, experiment: Experiment) -> Executable:
         """The model in which just that is quantised."""
-        float_model = self.float_model
-        changed = {
-            float_model.layer_weights[layer]: self.weight(experiment.scheme, layer)
-            for layer in self.weights_of(experiment)
-        }
-        made = float_model.with_weights(changed) if changed else float_model
+        made, scheme, inputs = self.float_model, experiment.scheme, self._input_scales(experiment)
+        changed: dict[str, Array] = {}
+        for layer in self.weights_of(experiment):
+            matrix, scale, biases = self._coded(scheme, layer, inputs.get(layer))
+            changed |= {made.layer_weights[layer]: self._stored(scheme, layer, matrix, scale), **biases}
+        made = made.with_weights(changed) if changed else made
         activations = self.activations_of(experiment)
         return with_activations(made, activations) if activations else made
 

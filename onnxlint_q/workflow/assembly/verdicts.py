@@ -67,7 +67,8 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         if result.verdict is not None:
             top1 = record.whole.top1.get(Experiment(scheme)) if basis is Basis.MEASURED and record.whole else None
             observer = data.observer if data is not None and basis is Basis.MEASURED else DEFAULT_OBSERVER
-            return replace(result, top1=top1, measured_as=scheme.as_measured(observer, facts.model.opset))
+            said = scheme.as_measured(observer, facts.model.opset, folds_late=facts.folds_late)
+            return replace(result, top1=top1, measured_as=said)
         if basis is Basis.MEASURED and by_class:
             foreseen = f"the forecast from the file is about {sqnr_db:.1f} dB" if sqnr_db is not None else ""
             return replace(result, note="; ".join(filter(None, [result.note, foreseen])))

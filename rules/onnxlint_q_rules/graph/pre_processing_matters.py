@@ -40,16 +40,26 @@ from onnxlint_q import (
     whole_model,
 )
 
+# Nothing folds into a weight that a caller may replace.
+_FIX_WEIGHTS = (
+    "weights = {tensor.name for tensor in model.graph.initializer}\n"
+    "inputs = [value for value in model.graph.input if value.name not in weights]\n"
+    "del model.graph.input[:]\n"
+    "model.graph.input.extend(inputs)\n"
+)
 
-def _prepare(path: str) -> str:
+
+def _prepare(path: str, *, weights_are_inputs: bool) -> str:
     """Lines that write the prepared model beside its file."""
     file = PurePath(path)
+    # By path it does not find data that the model keeps in another file.
+    model, first = f"onnx.load({file.name!a})", ""
+    if weights_are_inputs:
+        model, first = "model", f"model = {model}\n{_FIX_WEIGHTS}"
     return (
         "import onnx\n"
         "from onnxruntime.quantization.shape_inference import quant_pre_process\n"
-        # By path it does not find data that the model keeps in another file.
-        f"quant_pre_process(onnx.load({file.name!a}), {f'{file.stem}-prepared{file.suffix}'!a}, "
-        "skip_symbolic_shape=True)"
+        f"{first}quant_pre_process({model}, {f'{file.stem}-prepared{file.suffix}'!a}, skip_symbolic_shape=True)"
     )
 
 
@@ -148,7 +158,7 @@ class PreProcessingMatters(Rule):
             whole_model(facts),
             _message(changed, "worst output" if len(facts.outputs) > 1 else "output"),
             remedy=" ".join(_advice(changed)),
-            snippet=_prepare(facts.model.name) if worse else "",
+            snippet=_prepare(facts.model.name, weights_are_inputs=facts.folds_late) if worse else "",
             metrics=metrics,
             severity=None if warns else Severity.INFO,
         )

@@ -1,0 +1,279 @@
+"""Measured results of this tool beside ONNX Runtime's own quantised files, on the very same samples.
+
+    python bench/against_quantizer.py FOLDER DATA [--samples 16] [--options FILE] [--preprocess NAME] [--only NAME ...]
+
+Each float model of FOLDER is measured as a check measures it: ranges by min-max of the samples, the variant run on the
+same samples beside the float model. Beside it stands the file that `quant_pre_process` and `quantize_static` write
+(QDQ, U8S8, min-max, the same samples), run twice: as it stands, with graph optimisations off, and fused, with all of
+them on and integer kernels that do not saturate. A row holds the SQNR in dB of the worst output and of all outputs
+pooled, and how far ours is above each of the two runs.
+
+Where a pair differs by more than 0.5 dB or is missing, the reason stands behind it, as far as the runs show it:
+
+- a bias is a whole number of steps and so is a product of codes, hence sums that lie on a tie between two codes, and
+  the last bit of a float decides it. Ours is run four times more with ranges that differ in the last bit; where they
+  spread as far as the pair is apart, nothing finer can be compared;
+- the two runs of the file differ as much: fused kernels round elsewhere;
+- a fold that waits: weights that are listed as inputs may be replaced by a caller, so ONNX Runtime folds nothing into
+  them. Ours stands for the file after they are taken off the list.
+
+DATA is what `--calibrate` takes. FILE is a JSON object with an entry for each model that needs another treatment, by
+the name of its file without the ending: `{"name": {"data": PATH, "preprocess": NAME, "mean": [...], "resize": [...]}}`.
+Its other keys are the fields of `Preprocessing`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.quantization import quant_pre_process
+
+from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.number_formats import UINT8
+from onnxlint_q.analysis.observed.observers import OBSERVERS
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, PER_CHANNEL_OPSET, Scheme
+from onnxlint_q.errors import OnnxlintError
+from onnxlint_q.execute.data.preprocess import Preprocessing, preset
+from onnxlint_q.execute.data.source import Array, Sample, Source
+from onnxlint_q.execute.data.sources import open_source
+from onnxlint_q.execute.executable import Executable, as_stored
+from onnxlint_q.execute.quantiser import quantised
+from onnxlint_q.execute.session import NotRunnableError, Session
+from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator
+from onnxlint_q.execute.variants.references import References
+from onnxlint_q.execute.variants.workbench import Workbench, workbench
+from onnxlint_q.graph import read_model
+from onnxlint_q.judge.facts import facts_of
+
+ort.set_default_logger_severity(4)  # it warns of each weight that is listed as an input
+OURS, PLAIN, FUSED = "ours", "as it stands", "fused"
+TIES = tuple(f"{OURS}, ranges {number}" for number in range(1, 5))
+LEVELS = (0.5, 1.0)
+Run = Callable[[Sample], Sequence[Array]]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """SQNR in dB; infinite for outputs that are identical."""
+
+    worst: float
+    pooled: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One model under one scheme: the figures of each run that there is, and why others are missing.
+
+    Attributes:
+        late: whether ours folds what the file does not.
+    """
+
+    model: str
+    scheme: str
+    figures: Mapping[str, Figures]
+    missing: str = ""
+    late: bool = False
+
+    def apart(self, run: str) -> tuple[float, float] | None:
+        """How far ours is above another run in dB, at the worst output and pooled; None where one is missing."""
+        if not {OURS, run} <= self.figures.keys():
+            return None
+        ours, theirs = self.figures[OURS], self.figures[run]
+        return _above(ours.worst, theirs.worst), _above(ours.pooled, theirs.pooled)
+
+    @property
+    def reason(self) -> str:
+        """Why figures are missing, or what can be seen of why they differ."""
+        if self.missing or not {PLAIN, FUSED} <= self.figures.keys():
+            return self.missing
+        apart = max(abs(db) for run in (PLAIN, FUSED) for db in self.apart(run) or ())
+        if apart <= LEVELS[0]:
+            return ""
+        told = ["weights are inputs, so nothing folds in the file"] * self.late
+        plain, fused = self.figures[PLAIN], self.figures[FUSED]
+        own = max(abs(_above(plain.worst, fused.worst)), abs(_above(plain.pooled, fused.pooled)))
+        told += [f"the two runs of the file are {own:.1f} dB apart"] * (own > LEVELS[0])
+        ties = [figures.worst for name, figures in self.figures.items() if name == OURS or name in TIES]
+        spread = _above(max(ties), min(ties))
+        told += [f"ranges that differ in the last bit move ours from {min(ties):.1f} to {max(ties):.1f} dB"] * (
+            2 * spread > apart
+        )
+        return "; ".join(told) or "not known"
+
+
+def _above(ours: float, theirs: float) -> float:
+    return 0.0 if ours == theirs else ours - theirs
+
+
+def made_by_quantizer(path: Path, samples: Iterator[Sample], scheme: Scheme) -> Executable:
+    """The file that a user gets.
+
+    Raises:
+        NotRunnableError: there is none.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        ready = Path(folder) / "ready.onnx"
+        try:
+            quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
+        except Exception as error:  # of any type: what it meets in a graph is not foreseen
+            raise NotRunnableError(f"quant_pre_process fails: {type(error).__name__}: {error}") from error
+        return quantised(as_stored(read_model(ready)), samples, per_channel=scheme.per_channel)
+
+
+def nearby(bench: Workbench, seed: int) -> Workbench:
+    """The bench with ranges that differ in the last bit of a float."""
+    random, seen = np.random.default_rng(seed), bench.observations
+    own = {place.like for place in bench.measured.placements if place.bounds is None}
+    known = {tensor: seen.tensors[tensor] for tensor in own if seen is not None and tensor in seen.tensors}
+    factors = 1 + 2.0**-22 * random.uniform(-1, 1, len(known))
+    ends = {tensor: OBSERVERS[bench.observer](found, UINT8) for tensor, found in known.items()}
+    moved = zip(ends.items(), factors, strict=True)
+    return bench.with_ranges({tensor: (low * factor, high * factor) for (tensor, (low, high)), factor in moved})
+
+
+def loaded(executable: Executable, *, fused: bool) -> Run:
+    """A session of a user's: with all graph optimisations, or with none.
+
+    Raises:
+        NotRunnableError: ONNX Runtime refuses the model.
+    """
+    levels = ort.GraphOptimizationLevel
+    serialized = executable.proto.SerializeToString()
+    for precise in ("1", "0"):  # not every model has kernels whose sums cannot saturate
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = levels.ORT_ENABLE_ALL if fused else levels.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.x64quantprecision", precise)
+        try:
+            session = ort.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # pybind raises a dozen unrelated types
+            failure = " ".join(str(error).split())
+        else:
+            return lambda sample: session.run(None, dict(sample))
+    raise NotRunnableError(f"the file does not load: {failure}")
+
+
+def compared(bench: Workbench, runs: Mapping[str, Run], samples: Iterator[Sample]) -> dict[str, Figures]:
+    """What each run leaves of the float model's outputs; one where none can be compared is left out."""
+    exact = Session(bench.float_model, limits=bench.limits)
+    references = References(bench.measured.model, bench.outputs, bench.limits)
+    sums = {name: OutputErrorAccumulator() for name in runs}
+    for sample in samples:
+        reference = references.of(sample, exact.run(sample))
+        for name, run in runs.items():
+            sums[name].add(reference, run(sample))
+    results = {name: found.result() for name, found in sums.items()}
+    return {name: _figures(result) for name, result in results.items() if result.has_signal}
+
+
+def _figures(error: OutputError) -> Figures:
+    return Figures(*(math.inf if db is None else db for db in (error.worst_db, error.sqnr_db)))
+
+
+def pairs(path: Path, source: Source, count: int) -> Iterator[Pair]:
+    """One model under each scheme.
+
+    Raises:
+        OnnxlintError: the model or the data cannot be read.
+        NotRunnableError: the float model does not run.
+    """
+    facts = facts_of(read_model(path), DEFAULT_SCHEMES)
+    if not facts.is_float:
+        return
+    bench = workbench(facts)
+    take = partial(source.take, facts.model.inputs, count)
+    if bench.measured.fronts:
+        for scheme in DEFAULT_SCHEMES:
+            yield Pair(path.stem, scheme.name, {}, "the length of an output depends on values")
+        return
+    bench = bench.calibrated(observe(facts, source, count))
+    for scheme in DEFAULT_SCHEMES:
+        benches = {OURS: bench} | {name: nearby(bench, seed) for seed, name in enumerate(TIES)}
+        runs: dict[str, Run] = {name: Session(own.executable(Experiment(scheme))).run for name, own in benches.items()}
+        missing = ""
+        try:
+            made = made_by_quantizer(path, take(), scheme)
+            runs |= {PLAIN: loaded(made, fused=False), FUSED: loaded(made, fused=True)}
+        except NotRunnableError as error:
+            old = scheme.per_channel and facts.model.opset < PER_CHANNEL_OPSET
+            missing = f"one scale a channel needs opset {PER_CHANNEL_OPSET}" if old else str(error)[:160]
+        figures = compared(bench, runs, take())
+        missing = missing or ("" if figures else "no output can be compared")
+        yield Pair(path.stem, scheme.name, figures, missing, bench.measured.folds_late)
+
+
+def row(pair: Pair) -> str:
+    """A line of the table."""
+    figures = [pair.figures.get(run) for run in (OURS, PLAIN, FUSED)]
+    shown = [f"{one.worst:.1f} | {one.pooled:.1f}" if one else "- | -" for one in figures]
+    shown += [
+        "- | -" if both is None else f"{both[0]:+.2f} | {both[1]:+.2f}" for both in map(pair.apart, (PLAIN, FUSED))
+    ]
+    return f"| {pair.model} | {pair.scheme} | {' | '.join(shown)} | {pair.reason} |"
+
+
+def summary(found: Sequence[Pair], run: str) -> Iterator[str]:
+    """Median, 95th percentile and counts of the differences to one of the two runs."""
+    apart = [both for pair in found if (both := pair.apart(run)) is not None]
+    for place, what in enumerate(("worst output", "pooled")):
+        sizes = np.abs([both[place] for both in apart])
+        if not sizes.size:
+            continue
+        over = ", ".join(f"{np.count_nonzero(sizes > level)} above {level:g} dB" for level in LEVELS)
+        middle, most = np.percentile(sizes, [50, 95])
+        yield f"{run}, {what}: {sizes.size} pairs, median {middle:.2f} dB, 95th percentile {most:.2f} dB, {over}"
+
+
+def treatment(given: Mapping[str, Any], data: str, how: Preprocessing) -> Source:
+    """The samples of one model."""
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    path = str(fields.pop("data", data))
+    base = preset(fields.pop("preprocess")) if "preprocess" in fields else how
+    return open_source(path, replace(base, **fields))
+
+
+def main() -> None:
+    """Print a row for each pair, then the summary."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", type=Path, metavar="FOLDER")
+    parser.add_argument("data", metavar="DATA")
+    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--options", type=Path, help="a JSON file with data and preprocessing by model")
+    parser.add_argument("--preprocess", default="imagenet", help="of images, where the options say nothing else")
+    parser.add_argument("--only", nargs="+", help="models to measure instead of all")
+    chosen = parser.parse_args()
+    options = json.loads(chosen.options.read_text()) if chosen.options else {}
+    heads = [f"{run}, {what}" for run in (OURS, PLAIN, FUSED) for what in ("worst", "pooled")]
+    heads += [f"ours above {run}, {what}" for run in (PLAIN, FUSED) for what in ("worst", "pooled")]
+    print(f"| model | scheme | {' | '.join(heads)} | reason |\n|{'---|' * (len(heads) + 3)}")
+    found: list[Pair] = []
+    for path in sorted(chosen.models.glob("*.onnx")):
+        if chosen.only is not None and path.stem not in chosen.only:
+            continue
+        start = time.perf_counter()
+        try:
+            source = treatment(options.get(path.stem, {}), chosen.data, preset(chosen.preprocess))
+            for pair in pairs(path, source, chosen.samples):
+                found.append(pair)
+                print(row(pair), flush=True)
+        except (OnnxlintError, NotRunnableError) as error:
+            print(f"| {path.stem} | {' '.join(str(error).split())[:160]} |", flush=True)
+        print(f"| {path.stem} | {time.perf_counter() - start:.0f} s |", flush=True)
+    for run in (PLAIN, FUSED):
+        print("\n".join(summary(found, run)))
+
+
+if __name__ == "__main__":
+    main()
