@@ -64,8 +64,8 @@ def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
     kind = "synthetic sample" if calibration.synthetic else "sample"
     if calibration.held_out:
         return f"measured on {count(calibration.held_out, f'held-out {kind}')}{ran}"
-    # A file that is quantised already has its ranges.
-    same = " that ranges were taken from too, as there are no others" if ran else ""
+    # A file that is quantised already has its ranges, and so has what takes them from each run.
+    same = " that ranges were taken from too, as there are no others" if ran and not result.ranges else ""
     return f"measured on {count(calibration.samples, kind)}{same}{ran}"
 
 
@@ -155,7 +155,7 @@ def grounds(model: ModelResult) -> tuple[str, ...]:
         text = basis(result, model.calibration).removesuffix(f": {visible(result.measured_as)}")
         if result.basis is Basis.MEASURED and model.calibration is not None and model.calibration.held_out:
             prepared = ", after quant_pre_process" if "quant_pre_process" in result.measured_as else ""
-            text += f"{prepared}; the ranges come from {model.calibration.samples} others"
+            text += f"{prepared}; {result.ranges or f'the ranges come from {model.calibration.samples} others'}"
         said.setdefault(_capital(text), []).append(name(result.scheme, 40))
     if len(said) == 1:
         return tuple(f"{text}." for text in said)

@@ -68,7 +68,8 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
             top1 = record.whole.top1.get(Experiment(scheme)) if basis is Basis.MEASURED and record.whole else None
             observer = data.observer if data is not None and basis is Basis.MEASURED else DEFAULT_OBSERVER
             said = scheme.as_measured(observer, facts.model.opset, folds_late=facts.folds_late)
-            return replace(result, top1=top1, measured_as=said)
+            note = "; ".join(filter(None, [result.note, _partly(facts, scheme)]))
+            return replace(result, top1=top1, measured_as=said, ranges=scheme.ranges, note=note)
         if basis is Basis.MEASURED and by_class:
             foreseen = f"the forecast from the file is about {sqnr_db:.1f} dB" if sqnr_db is not None else ""
             return replace(result, note="; ".join(filter(None, [result.note, foreseen])))
@@ -78,7 +79,7 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else _unforeseen(facts)])
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts))
     weaker = [f"less sure: the forecast cannot follow {_listed(forecast.unknown)}"] if forecast.unknown else []
-    later = scheme.per_channel and facts.model.opset < PER_CHANNEL_OPSET
+    later = scheme.needs_opset(facts.model.opset)
     blocked = [f"this holds once the model has opset {PER_CHANNEL_OPSET}: older files have no scale per channel"]
     failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
     held = levels.verdict(sqnr_db, forecast.agreement)
@@ -88,11 +89,25 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         output_sqnr_db=sqnr_db,
         basis=Basis.FORECAST,
         agreement=forecast.agreement,
-        note="; ".join([*unmeasured, *(blocked if later else ()), *weaker, *failed]),
+        note="; ".join(
+            filter(None, [*unmeasured, *(blocked if later else ()), *weaker, *failed, _partly(facts, scheme)])
+        ),
         uncertainty_db=forecast.uncertainty_db,
         rest_share=finite(forecast.rest_share),
         ran=ran,
         outputs=_foreseen(facts, sqnr_db, forecast.agreement, held),
+        ranges=scheme.ranges,
+    )
+
+
+def _partly(facts: Facts, scheme: Scheme) -> str:
+    """How many layers a quantiser takes, where it leaves some in float."""
+    taken = sum(scheme.covers(folded.layer) for folded in facts.folded)
+    if taken == len(facts.folded):
+        return ""
+    left = sorted({folded.layer.op_type for folded in facts.folded if not scheme.covers(folded.layer)})
+    return (
+        f"{taken} of {len(facts.folded)} layers are quantised: {scheme.quantizer.value} leaves {_listed(left)} in float"
     )
 
 
