@@ -1,7 +1,7 @@
 """Which activations get a scale when a float model is quantised dynamically.
 
 Follows onnxruntime.quantization.quantize_dynamic (1.32.0: onnx_quantizer.py, registry.py and operators/ of
-onnxruntime/quantization) with its defaults. In data order:
+onnxruntime/quantization) with its defaults. In the order of the file:
 
 - a layer with an integer operator quantises what it reads, with a scale for the values of each run; whoever else reads
   the tensor gets it in float;
@@ -26,7 +26,7 @@ _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
 
 
 def dynamic_tensors(model: Model, layers: Iterable[Layer], excluded: Collection[str] = ()) -> tuple[Placement, ...]:
-    """Every tensor that is quantised, in data order; `asked` are the nodes that read its codes.
+    """Every tensor that is quantised, in the order of the file; `asked` are the nodes that read its codes.
 
     Args:
         model: the graph.
@@ -51,18 +51,25 @@ def dynamic_tensors(model: Model, layers: Iterable[Layer], excluded: Collection[
 def _reads(model: Model, layers: Mapping[Node, str], kept: Collection[str]) -> Iterator[tuple[Node, str]]:
     """Nodes that read codes, and which tensor's."""
     coded: set[str] = set()
-    for node in model.nodes:
+    for node in _as_stored(model):
         source = node.input(0)
         if node in layers:
             coded.add(layers[node])
             yield node, layers[node]
-        elif node.graph != ROOT or not node.is_standard or model.is_constant(node.output) or node.name in kept:
+        elif not node.is_standard or model.is_constant(node.output) or node.name in kept:
             continue
         elif (node.op_type == "Gather" and _is_table(model, source)) or (
             node.op_type == "Transpose" and source in coded
         ):
             coded |= {source, node.output}
             yield node, source
+
+
+def _as_stored(model: Model) -> list[Node]:
+    """The nodes of the main graph in the order of the file, which decides who finds codes of what."""
+    places = {name: place for place, node in enumerate(model.proto.graph.node) for name in node.output}
+    nodes = (node for node in model.nodes if node.graph == ROOT and node.output)
+    return sorted(nodes, key=lambda node: places.get(node.output, len(places)))
 
 
 def _is_table(model: Model, key: str) -> bool:

@@ -68,8 +68,7 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
             top1 = record.whole.top1.get(Experiment(scheme)) if basis is Basis.MEASURED and record.whole else None
             observer = data.observer if data is not None and basis is Basis.MEASURED else DEFAULT_OBSERVER
             said = scheme.as_measured(observer, facts.model.opset, folds_late=facts.folds_late)
-            note = "; ".join(filter(None, [result.note, _partly(facts, scheme)]))
-            return replace(result, top1=top1, measured_as=said, ranges=scheme.ranges, note=note)
+            return replace(result, top1=top1, measured_as=said, in_float=_in_float(facts, scheme))
         if basis is Basis.MEASURED and by_class:
             foreseen = f"the forecast from the file is about {sqnr_db:.1f} dB" if sqnr_db is not None else ""
             return replace(result, note="; ".join(filter(None, [result.note, foreseen])))
@@ -89,26 +88,21 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         output_sqnr_db=sqnr_db,
         basis=Basis.FORECAST,
         agreement=forecast.agreement,
-        note="; ".join(
-            filter(None, [*unmeasured, *(blocked if later else ()), *weaker, *failed, _partly(facts, scheme)])
-        ),
+        note="; ".join([*unmeasured, *(blocked if later else ()), *weaker, *failed]),
         uncertainty_db=forecast.uncertainty_db,
         rest_share=finite(forecast.rest_share),
         ran=ran,
         outputs=_foreseen(facts, sqnr_db, forecast.agreement, held),
-        ranges=scheme.ranges,
+        in_float=_in_float(facts, scheme),
     )
 
 
-def _partly(facts: Facts, scheme: Scheme) -> str:
-    """How many layers a quantiser takes, where it leaves some in float."""
-    taken = sum(scheme.covers(folded.layer) for folded in facts.folded)
-    if taken == len(facts.folded):
-        return ""
-    left = sorted({folded.layer.op_type for folded in facts.folded if not scheme.covers(folded.layer)})
-    return (
-        f"{taken} of {len(facts.folded)} layers are quantised: {scheme.quantizer.value} leaves {_listed(left)} in float"
-    )
+def _in_float(facts: Facts, scheme: Scheme) -> str:
+    """What is not quantised before the model runs: scales of activations, and layers that the quantiser leaves."""
+    left = [folded.layer for folded in facts.folded if not scheme.covers(folded.layer)]
+    kinds = _listed(sorted({layer.op_type for layer in left}))
+    layers = f"{len(left)} of {len(facts.folded)} layers stay in float ({kinds})" if left else ""
+    return "; ".join(filter(None, [scheme.ranges, layers]))
 
 
 def _unforeseen(facts: Facts) -> str:
