@@ -60,7 +60,9 @@ class Costly(Rule):
                     yield Silence(_place(facts, cost), f"{left} {reason}")
                     continue
                 # What several schemes quantise alike is reported once.
-                key = (cost.tensor, scheme.treatment(self.kind))
+                layer = facts.layer_by_output.get(cost.tensor) if self.kind is Subject.WEIGHT else None
+                own = scheme.of_layer(layer.folded.layer) if layer is not None else scheme
+                key = (cost.tensor, own.treatment(self.kind))
                 first, of, schemes = found.setdefault(key, (cost, costs, ()))
                 found[key] = (first, of, (*schemes, costs.scheme))
         for cost, costs, schemes in found.values():

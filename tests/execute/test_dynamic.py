@@ -38,7 +38,7 @@ g (float[1, 5, 8] x) => (float[1, 5, 8] y) {
     y = Add(c, s)
 }
 """
-CASES = {
+CASES: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
     "stream": (STREAM, {f"w{n}": (8, 8) for n in range(3)}),
     "gemm": (
         "g (float[5, 8] x) => (float[5, 6] y) { [g] h = Gemm <transB = 1> (x, w0, b)\n "

@@ -213,7 +213,7 @@ def test_biases_and_weights_have_the_values_of_the_quantisers_file(case: str, sc
     mine = sorted((ours.weights[name] for name in ours.layer_biases.values()), key=lambda values: values.tolist())
     for value, expected in zip(mine, stored_biases(theirs.proto), strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-6)
-    step = max(float(scale.scale) for scale in bench.activations_of(experiment))
+    step = max(float(scale.scale) for scale in bench.scales(scheme).values())
     for sample in given.samples(facts.model.inputs):
         apart = np.abs(Session(ours).run(sample)[0] - Session(theirs).run(sample)[0])
         assert apart.max() <= 1.01 * step and np.mean(apart > 1e-5) <= 0.01

@@ -81,9 +81,10 @@ class Scheme:
 
     def of_layer(self, layer: Layer) -> Scheme:
         """The scheme with what holds for the weight of this layer as `sharing`."""
-        if self.convolutions is None or not layer.inputs.convolves:
+        if self.convolutions is None:
             return self
-        return replace(self, sharing=self.convolutions)
+        sharing = self.convolutions if layer.inputs.convolves else self.sharing
+        return replace(self, sharing=sharing, convolutions=None)
 
     def treatment(self, subject: Subject) -> Hashable:
         """What it does to a tensor of this kind: two schemes that agree quantise it alike."""
