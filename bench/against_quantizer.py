@@ -1,18 +1,24 @@
 """Measured results of this tool beside ONNX Runtime's own quantised files, on the very same samples.
 
     python bench/against_quantizer.py FOLDER DATA [--samples 16] [--options FILE] [--preprocess NAME] [--only NAME ...]
+        [--scheme NAME ...]
 
 Each float model of FOLDER is measured as a check measures it: ranges by min-max of the samples, the variant run on the
-same samples beside the float model. Beside it stands the file that `quant_pre_process` and `quantize_static` write
-(QDQ, U8S8, min-max, the same samples), run twice: as it stands, with graph optimisations off, and fused, with all of
-them on and integer kernels that do not saturate. A row holds the SQNR in dB of the worst output and of all outputs
-pooled, and how far ours is above each of the two runs.
+same samples beside the float model. Beside it stands the file that ONNX Runtime's tools write, run twice: as it stands,
+with graph optimisations off, and fused, with all of them on and integer kernels that do not saturate. A row holds the
+SQNR in dB of the worst output and of all outputs pooled, and how far ours is above each of the two runs. The tools:
+
+- static schemes: `quant_pre_process` and `quantize_static` (QDQ, U8S8, min-max, the same samples);
+- dynamic ones: `quant_pre_process` and `quantize_dynamic` (weights S8);
+- blocks: `MatMulNBitsQuantizer` on the file as it is, but for copies of weights by Identity, which it does not follow.
 
 Where a pair differs by more than 0.5 dB or is missing, the reason stands behind it, as far as the runs show it:
 
 - a bias is a whole number of steps and so is a product of codes, hence sums that lie on a tie between two codes, and
-  the last bit of a float decides it. Ours is run four times more with ranges that differ in the last bit; where they
-  spread as far as the pair is apart, nothing finer can be compared;
+  the last bit of a float decides it. Without calibration too: a value that is rounded the other way early in a deep
+  network changes all rounding behind it. Ours is run four times more with ranges that differ in the last bit, or
+  weights where ranges are those of each run; where they spread as far as the pair is apart, nothing finer can be
+  compared;
 - the two runs of the file differ as much: fused kernels round elsewhere;
 - a fold that waits: weights that are listed as inputs may be replaced by a caller, so ONNX Runtime folds nothing into
   them. Ours stands for the file after they are taken off the list.
@@ -26,6 +32,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import tempfile
 import time
@@ -36,13 +43,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
-from onnxruntime.quantization import quant_pre_process
+from onnxruntime.quantization import QuantType, quant_pre_process, quantize_dynamic
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.number_formats import UINT8
 from onnxlint_q.analysis.observed.observers import OBSERVERS
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, PER_CHANNEL_OPSET, Scheme
+from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET, SCHEMES, SEQUENCE_SCHEMES, Quantizer, Scheme
 from onnxlint_q.errors import OnnxlintError
 from onnxlint_q.execute.data.preprocess import Preprocessing, preset
 from onnxlint_q.execute.data.source import Array, Sample, Source
@@ -58,9 +67,11 @@ from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import facts_of
 
 ort.set_default_logger_severity(4)  # it warns of each weight that is listed as an input
+logging.disable(logging.CRITICAL)  # its tools tell of each node
 OURS, PLAIN, FUSED = "ours", "as it stands", "fused"
-TIES = tuple(f"{OURS}, ranges {number}" for number in range(1, 5))
+TIES = tuple(f"{OURS}, last bit {number}" for number in range(1, 5))
 LEVELS = (0.5, 1.0)
+COMPARED = (*SEQUENCE_SCHEMES, SCHEMES["int8-dynamic-per-channel"])
 Run = Callable[[Sample], Sequence[Array]]
 
 
@@ -107,7 +118,7 @@ class Pair:
         told += [f"the two runs of the file are {own:.1f} dB apart"] * (own > LEVELS[0])
         ties = [figures.worst for name, figures in self.figures.items() if name == OURS or name in TIES]
         spread = _above(max(ties), min(ties))
-        told += [f"ranges that differ in the last bit move ours from {min(ties):.1f} to {max(ties):.1f} dB"] * (
+        told += [f"last bits of ranges or weights move ours from {min(ties):.1f} to {max(ties):.1f} dB"] * (
             2 * spread > apart
         )
         return "; ".join(told) or "not known"
@@ -123,13 +134,41 @@ def made_by_quantizer(path: Path, samples: Iterator[Sample], scheme: Scheme) -> 
     Raises:
         NotRunnableError: there is none.
     """
+    if scheme.quantizer is Quantizer.BLOCKS:
+        return in_blocks(path, scheme)
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready.onnx"
         try:
             quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
         except Exception as error:  # of any type: what it meets in a graph is not foreseen
             raise NotRunnableError(f"quant_pre_process fails: {type(error).__name__}: {error}") from error
-        return quantised(as_stored(read_model(ready)), samples, per_channel=scheme.per_channel)
+        if scheme.quantizer is Quantizer.STATIC:
+            return quantised(as_stored(read_model(ready)), samples, per_channel=scheme.per_channel)
+        made = Path(folder) / "made.onnx"
+        try:
+            quantize_dynamic(ready, made, per_channel=scheme.per_channel, weight_type=QuantType.QInt8)
+        except Exception as error:
+            raise NotRunnableError(f"quantize_dynamic fails: {type(error).__name__}: {error}") from error
+        return Executable(onnx.load(made), {}, {})
+
+
+def in_blocks(path: Path, scheme: Scheme) -> Executable:
+    """The file with its products in blocks.
+
+    Raises:
+        NotRunnableError: there is none.
+    """
+    size, symmetric = scheme.sharing.block_size, scheme.weights.symmetric
+    proto = onnx.load(path)
+    copies = {node.output[0]: node.input[0] for node in proto.graph.node if node.op_type == "Identity"}
+    stored = {tensor.name for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        node.input[:] = [copies[name] if copies.get(name) in stored else name for name in node.input]
+    made = MatMulNBitsQuantizer(proto, block_size=size, is_symmetric=symmetric)
+    made.process()
+    if not any(node.op_type == "MatMulNBits" for node in made.model.model.graph.node):
+        raise NotRunnableError("no MatMul has a constant matrix")
+    return Executable(made.model.model, {}, {})
 
 
 def nearby(bench: Workbench, seed: int) -> Workbench:
@@ -141,6 +180,18 @@ def nearby(bench: Workbench, seed: int) -> Workbench:
     ends = {tensor: OBSERVERS[bench.observer](found, UINT8) for tensor, found in known.items()}
     moved = zip(ends.items(), factors, strict=True)
     return bench.with_ranges({tensor: (low * factor, high * factor) for (tensor, (low, high)), factor in moved})
+
+
+def moved(executable: Executable, seed: int) -> Executable:
+    """The executable with weights that differ in the last bit of a float."""
+    random = np.random.default_rng(seed)
+    return executable.with_weights(
+        {
+            name: (weight * (1 + 2.0**-22 * random.uniform(-1, 1, weight.shape))).astype(weight.dtype)
+            for name, weight in executable.weights.items()
+            if weight.dtype == np.float32
+        }
+    )
 
 
 def loaded(executable: Executable, *, fused: bool) -> Run:
@@ -182,32 +233,40 @@ def _figures(error: OutputError) -> Figures:
     return Figures(*(math.inf if db is None else db for db in (error.worst_db, error.sqnr_db)))
 
 
-def pairs(path: Path, source: Source, count: int) -> Iterator[Pair]:
+def pairs(path: Path, source: Source, count: int, schemes: Sequence[Scheme] = COMPARED) -> Iterator[Pair]:
     """One model under each scheme.
 
     Raises:
         OnnxlintError: the model or the data cannot be read.
         NotRunnableError: the float model does not run.
     """
-    facts = facts_of(read_model(path), DEFAULT_SCHEMES)
+    facts = facts_of(read_model(path), schemes)
     if not facts.is_float:
         return
     bench = workbench(facts)
     take = partial(source.take, facts.model.inputs, count)
     if bench.measured.fronts:
-        for scheme in DEFAULT_SCHEMES:
+        for scheme in schemes:
             yield Pair(path.stem, scheme.name, {}, "the length of an output depends on values")
         return
     bench = bench.calibrated(observe(facts, source, count))
-    for scheme in DEFAULT_SCHEMES:
-        benches = {OURS: bench} | {name: nearby(bench, seed) for seed, name in enumerate(TIES)}
-        runs: dict[str, Run] = {name: Session(own.executable(Experiment(scheme))).run for name, own in benches.items()}
+    for scheme in schemes:
+        if not bench.can_run(Experiment(scheme)):
+            yield Pair(path.stem, scheme.name, {}, "nothing is quantised")
+            continue
+        made = {OURS: bench.executable(Experiment(scheme))}
+        for seed, name in enumerate(TIES):
+            own = nearby(bench, seed) if scheme.is_calibrated else bench
+            made[name] = own.executable(Experiment(scheme))
+            if not scheme.is_calibrated:
+                made[name] = moved(made[name], seed)
+        runs: dict[str, Run] = {name: Session(own).run for name, own in made.items()}
         missing = ""
         try:
-            made = made_by_quantizer(path, take(), scheme)
-            runs |= {PLAIN: loaded(made, fused=False), FUSED: loaded(made, fused=True)}
+            theirs = made_by_quantizer(path, take(), scheme)
+            runs |= {PLAIN: loaded(theirs, fused=False), FUSED: loaded(theirs, fused=True)}
         except NotRunnableError as error:
-            old = scheme.per_channel and facts.model.opset < PER_CHANNEL_OPSET
+            old = scheme.needs_opset(facts.model.opset)
             missing = f"one scale a channel needs opset {PER_CHANNEL_OPSET}" if old else str(error)[:160]
         figures = compared(bench, runs, take())
         missing = missing or ("" if figures else "no output can be compared")
@@ -253,6 +312,7 @@ def main() -> None:
     parser.add_argument("--options", type=Path, help="a JSON file with data and preprocessing by model")
     parser.add_argument("--preprocess", default="imagenet", help="of images, where the options say nothing else")
     parser.add_argument("--only", nargs="+", help="models to measure instead of all")
+    parser.add_argument("--scheme", nargs="+", choices=SCHEMES, default=[scheme.name for scheme in COMPARED])
     chosen = parser.parse_args()
     options = json.loads(chosen.options.read_text()) if chosen.options else {}
     heads = [f"{run}, {what}" for run in (OURS, PLAIN, FUSED) for what in ("worst", "pooled")]
@@ -265,7 +325,7 @@ def main() -> None:
         start = time.perf_counter()
         try:
             source = treatment(options.get(path.stem, {}), chosen.data, preset(chosen.preprocess))
-            for pair in pairs(path, source, chosen.samples):
+            for pair in pairs(path, source, chosen.samples, [SCHEMES[name] for name in chosen.scheme]):
                 found.append(pair)
                 print(row(pair), flush=True)
         except (OnnxlintError, NotRunnableError) as error:

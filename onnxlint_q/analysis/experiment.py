@@ -45,11 +45,12 @@ class Experiment:
     @property
     def essence(self) -> Experiment:
         """The experiment without what it does not use of its scheme: those with the same essence are the same run."""
-        scheme = self.scheme
-        sharing, number = (scheme.sharing, scheme.weights) if self.weights else (_FLOAT.sharing, _FLOAT.weights)
-        activations = scheme.activations if self.activations else None
+        weights, activations = self.scheme if self.weights else _FLOAT, self.scheme.activations
+        activations = activations if self.activations else None
+        # Named weights are covered; which are, and where activations are rounded, is the quantiser's.
+        used = self.scheme if activations or self.weights == "all" else _FLOAT
         return Experiment(
-            Scheme("", sharing, number, activations),
+            Scheme("", weights.sharing, weights.weights, activations, used.quantizer, weights.convolutions),
             self.weights,
             self.activations if activations else _NONE,
             self.excluded,

@@ -11,8 +11,14 @@ from onnxlint_q.analysis.freeing import Freer
 from onnxlint_q.analysis.image.stem import Stem, find_stem
 from onnxlint_q.analysis.outputs.decided_length import Front, find_fronts
 from onnxlint_q.analysis.outputs.output_kind import Holds, Output, find_outputs
-from onnxlint_q.analysis.placement import Placement, float_weights, quantized_activations, stored_tensor
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Scheme
+from onnxlint_q.analysis.placement import (
+    Placement,
+    dynamic_tensors,
+    float_weights,
+    quantized_activations,
+    stored_tensor,
+)
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Quantizer, Scheme, default_schemes
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
 from onnxlint_q.graph import (
     Format,
@@ -58,13 +64,27 @@ class Measured:
         """Says which nodes to exclude so that a tensor stays in float."""
         return Freer(self.model, self.folded)
 
-    def placements_without(self, excluded: Collection[str]) -> tuple[Placement, ...]:
-        """What `placements` would be if the nodes with these names were excluded."""
+    def placements_under(self, scheme: Scheme, excluded: Collection[str] = ()) -> tuple[Placement, ...]:
+        """Every activation that rounding changes under a scheme, in data order, these nodes excluded by name."""
+        if scheme.is_dynamic:
+            covered = (folded.layer for folded in self.folded if scheme.covers(folded.layer))
+            found = dynamic_tensors(self.model, covered, excluded)
+            return tuple(place for place in found if not place.moved)
+        if not scheme.is_calibrated:
+            return ()
         return quantized_activations(self.model, self.folded, excluded) if excluded else self.placements
 
-    def float_weights(self, excluded: Collection[str]) -> frozenset[str]:
+    def float_weights(self, scheme: Scheme, excluded: Collection[str]) -> frozenset[str]:
         """Keys of the layers whose weights would stay in float if the nodes with these names were excluded."""
-        return float_weights(self.model, self.folded, excluded) if excluded else frozenset()
+        if not excluded:
+            return frozenset()
+        if scheme.quantizer is Quantizer.STATIC:
+            return float_weights(self.model, self.folded, excluded)
+        return frozenset(folded.output for folded in self.folded if folded.layer.node.name in excluded)
+
+    def rounded_at(self, scheme: Scheme, layer: LayerFacts) -> str:
+        """Key of the tensor that a scheme rounds at a layer: what the layer reads, or what holds its result."""
+        return layer.folded.layer.input if scheme.is_dynamic else self.stored_tensor(layer)
 
     @cached_property
     def folds_late(self) -> bool:
@@ -116,7 +136,7 @@ class Measured:
 
     def is_quantisable(self, scheme: Scheme) -> bool:
         """Whether there is a weight or an activation that the scheme would quantise."""
-        rounded = scheme.activations is not None and any(not place.constant for place in self.placements)
+        rounded = any(not place.constant for place in self.placements_under(scheme))
         return rounded or any(scheme.covers(layer.folded.layer) for layer in self.layers)
 
     @cached_property
@@ -129,13 +149,14 @@ class Measured:
         return stored_tensor(self.model, layer.output)
 
 
-def measure(model: Model, schemes: Sequence[Scheme]) -> Measured:
-    """Measure `model` for these schemes; nothing is executed.
+def measure(model: Model, schemes: Sequence[Scheme] | None = None) -> Measured:
+    """Measure `model` for these schemes, by default those of its kind of network; nothing is executed.
 
     Raises:
         ModelError: a weight cannot be read.
     """
     found = list(find_layers(model))
+    schemes = default_schemes(model, found) if schemes is None else schemes
     kind, bare = detect_format(model, found)
     coded = len(found) if bare else 0
     folding = fold_batch_norms(model, [] if coded else found)

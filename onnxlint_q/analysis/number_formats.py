@@ -95,6 +95,7 @@ class NumberFormat:
 
 _T = onnx.TensorProto
 INT4 = NumberFormat(_T.INT4)
+UINT4 = NumberFormat(_T.UINT4, symmetric=False)
 INT8 = NumberFormat(_T.INT8)
 UINT8 = NumberFormat(_T.UINT8, symmetric=False)
 UINT16 = NumberFormat(_T.UINT16, symmetric=False)
@@ -106,23 +107,19 @@ class Sharing:
     """Which values of an array share a scale.
 
     All of them where there is no axis (per tensor); those with one index of `axis` (per channel); or, as in
-    QuantizeLinear-21, every run of `block_size` values along `axis` (block-wise), the last of which may be shorter.
+    MatMulNBits, every run of `block_size` values along `axis` (block-wise), the last of which may be shorter.
     """
 
     axis: int | None = None
     block_size: int = 0
 
     def largest(self, values: Float) -> Float:
-        """The largest magnitude among the values that share a scale with each; broadcasts against `values`."""
+        """The largest magnitude among the values of a tensor or a channel; broadcasts against `values`."""
         magnitude = np.abs(values)
         if self.axis is None:
             return np.asarray(magnitude.max(keepdims=True))
-        if not self.block_size:
-            others = tuple(axis for axis in range(values.ndim) if axis != self.axis)
-            return np.asarray(magnitude.max(axis=others, keepdims=True))
-        starts = np.arange(0, values.shape[self.axis], self.block_size)
-        sizes = np.diff([*starts, values.shape[self.axis]])
-        return np.repeat(np.maximum.reduceat(magnitude, starts, self.axis), sizes, self.axis)
+        others = tuple(axis for axis in range(values.ndim) if axis != self.axis)
+        return np.asarray(magnitude.max(axis=others, keepdims=True))
 
 
 def symmetric_scale(magnitude: npt.ArrayLike, number: NumberFormat) -> Float:
@@ -189,7 +186,7 @@ def _steps(values: Floats, step: Floats, number: NumberFormat, zero_point: Float
 def weight_round_trip(
     matrix: Float, number: NumberFormat, sharing: Sharing, tied: int = 1, magnitude: float | None = None
 ) -> Float:
-    """A weight as `[output channels, taps]` after symmetric quantisation and back.
+    """A weight as `[output channels, taps]` after quantisation and back: symmetric, but for blocks with a zero point.
 
     Args:
         matrix: the weight.
@@ -198,17 +195,57 @@ def weight_round_trip(
         tied: how many evenly spaced channels have one scale where there is one a channel.
         magnitude: what a scale for the tensor covers where `matrix` is only a part of the tensor.
     """
+    if sharing.block_size:
+        return block_round_trip(matrix, number, sharing.block_size)
     if sharing.axis is None and magnitude is not None:
         return round_trip(matrix, symmetric_scale(magnitude, number), number)
     return round_trip(matrix, weight_scale(matrix, number, sharing, tied), number)
 
 
 def weight_scale(matrix: Float, number: NumberFormat, sharing: Sharing, tied: int = 1) -> Float:
-    """Scale of each value of a weight, broadcasting against it; arguments as of `weight_round_trip`."""
+    """Scale of a weight or of each channel, broadcasting against it; arguments as of `weight_round_trip`."""
     largest = sharing.largest(matrix)
     if tied > 1 and sharing == Sharing(0):
         largest = np.tile(largest.reshape(tied, -1).max(axis=0), tied)[:, None]
     return symmetric_scale(largest, number)
+
+
+def block_round_trip(matrix: Float, number: NumberFormat, block_size: int) -> Float:
+    """A weight as `[output channels, taps]` after block-wise quantisation and back, as MatMulNBits holds it.
+
+    ONNX Runtime's `quantize_matmul_4bits`, onnxruntime/core/mlas/lib/q4_dq.cpp, to the bit. A symmetric block has all
+    `2^bits` codes: the value of the largest magnitude, with its sign, is the lowest of them, so that the scale may be
+    negative and a value as large on the other side is clipped. Otherwise the block reaches from its smallest to its
+    largest value, zero included. Values are multiplied by the reciprocal of the scale; halves go away from zero.
+    """
+    channels, taps = matrix.shape
+    count = -(-taps // block_size)
+    # Zeros behind the last value widen no block: zero is in the range of each.
+    blocks = np.zeros((channels, count * block_size), np.float32)
+    blocks[:, :taps] = matrix
+    blocks = blocks.reshape(channels, count, block_size)
+    low, high = blocks.min(axis=2, keepdims=True), blocks.max(axis=2, keepdims=True)
+    levels, nothing = np.float32(2**number.bits), np.zeros_like(low)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if number.symmetric:
+            scale, zero = np.where(np.abs(high) > np.abs(low), high, low) / (-levels / 2), nothing + levels / 2
+        else:
+            low, high = np.minimum(low, 0), np.maximum(high, 0)
+            scale = (high - low) / (levels - 1)
+            zero = np.where(scale != 0, np.clip(_half_away(-low / scale), 0, levels - 1), nothing)
+        blocks *= np.where(scale != 0, 1 / scale, nothing)
+        blocks += zero
+        steps = np.clip(_half_away(blocks), 0, levels - 1)
+        steps -= zero
+        steps *= scale
+    return np.asarray(steps.reshape(channels, -1)[:, :taps], np.float32)
+
+
+def _half_away(values: Float) -> Float:
+    """The nearest whole numbers, halves away from zero."""
+    whole = np.trunc(values)
+    whole += np.copysign(np.abs(values - whole) >= np.float32(0.5), values)
+    return whole
 
 
 def bias_round_trip(bias: Float, scale: npt.ArrayLike) -> Float:

@@ -152,7 +152,8 @@ def measure_layers(model: Model, layers: Sequence[FoldedLayer], schemes: Sequenc
 
 
 def _measure(model: Model, folded: FoldedLayer, schemes: Sequence[Scheme]) -> LayerFacts:
-    layer, own = folded.layer, [scheme for scheme in schemes if scheme.covers(folded.layer)]
+    layer = folded.layer
+    own = [scheme.of_layer(layer) for scheme in schemes if scheme.covers(layer)]
     after = weight_statistics(folded.matrix(model), own, layer.scale_sharing)
     if not folded.is_folded:
         return LayerFacts(folded, after, after)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES
+from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.cli import options as shared
 from onnxlint_q.cli.options import one_of
 from onnxlint_q.cli.streams import (
@@ -76,7 +76,8 @@ def check(
         str | None,
         typer.Option(
             help=f"Schemes to judge, separated by commas, or `all`: {', '.join(SCHEMES)}. By default those of the "
-            f"configuration, else {' and '.join(scheme.name for scheme in DEFAULT_SCHEMES)}."
+            "configuration, else those people run on such a network: int8-per-tensor and int8-per-channel; for a "
+            "transformer or a recurrent network int8-dynamic and int4-blocks as well."
         ),
     ] = None,
     select: shared.Select = None,

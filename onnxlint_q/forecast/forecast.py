@@ -216,7 +216,9 @@ def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Sche
         if not scheme.covers(folded.layer):
             result[scheme.name] = 0.0
             continue
-        error = weight_round_trip(matrix, scheme.weights, scheme.sharing, folded.layer.scale_sharing)
+        error = weight_round_trip(
+            matrix, scheme.weights, scheme.of_layer(folded.layer).sharing, folded.layer.scale_sharing
+        )
         error -= matrix
         try:
             with np.errstate(over="ignore", invalid="ignore"):

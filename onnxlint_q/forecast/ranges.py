@@ -1,23 +1,29 @@
-"""Activations: over which range a static quantiser rounds each of them, and what that costs at the output."""
+"""Activations: over which range a quantiser rounds each of them, and what that costs at the output.
+
+A static one rounds a tensor for all its readers, over what calibration saw. A dynamic one rounds it in front of those
+that have integer operators, over what one run holds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from math import inf, log, sqrt
+from operator import add
 
 import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.number_formats import activation_step
-from onnxlint_q.analysis.placement import Placement, stored_tensor
+from onnxlint_q.analysis.placement import Placement, dynamic_tensors, stored_tensor
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.forecast.operators.elementwise import function_of
-from onnxlint_q.forecast.population import Samples
-from onnxlint_q.forecast.step import Site
+from onnxlint_q.forecast.population import IMAGES, Samples, per_image
+from onnxlint_q.forecast.step import Site, Step
 from onnxlint_q.forecast.sweep import Propagation
 from onnxlint_q.forecast.transfer import OutputCost
-from onnxlint_q.graph import Model
+from onnxlint_q.graph import Model, Node
 
 # Pixels are bounded: in photographs black and white lie about this many deviations from the mean.
 _PIXEL_REACH = 2.4
@@ -34,8 +40,8 @@ class ActivationNoise:
     """Noise over signal at the output from rounding activations.
 
     Attributes:
-        total: one figure a rounded tensor.
-        by_layer: of the tensor that carries each layer's result, by layer key.
+        total: the figures of all rounded tensors.
+        by_layer: of what is rounded at each layer, by layer key: the tensor that carries its result, or what it reads.
     """
 
     total: tuple[float, ...] = ()
@@ -43,6 +49,8 @@ class ActivationNoise:
 
 
 Ranges = Mapping[str, tuple[float, float]]
+Spread = Callable[[Model, str, Samples], tuple[Samples, Samples]]
+"""The lowest and the highest values that are expected of channels."""
 
 
 def value_ranges(model: Model, placements: Sequence[Placement], propagation: Propagation) -> Ranges:
@@ -67,7 +75,9 @@ def activation_noise(
     ranges: Ranges,
     costs: Mapping[str, OutputCost],
 ) -> ActivationNoise:
-    """What rounding every activation to its calibrated range costs."""
+    """What rounding every activation that a scheme rounds costs; `ranges` are calibrated ones."""
+    if scheme.is_dynamic:
+        return _dynamic_noise(model, layers, scheme, propagation, costs)
     noise = {
         key: rounding_noise(*limits, scheme, propagation.samples[key], costs[key])
         for key, limits in ranges.items()
@@ -75,6 +85,64 @@ def activation_noise(
     }
     results = {folded.output: stored_tensor(model, folded.output) for folded in layers}
     return ActivationNoise(tuple(noise.values()), {layer: noise[key] for layer, key in results.items() if key in noise})
+
+
+def _dynamic_noise(
+    model: Model,
+    layers: Sequence[FoldedLayer],
+    scheme: Scheme,
+    propagation: Propagation,
+    costs: Mapping[str, OutputCost],
+) -> ActivationNoise:
+    """What rounding the input of every layer costs, over the range of one run and for that layer alone.
+
+    Tables of the file are rounded over their own range.
+    """
+    number, steps = scheme.activations, dict(propagation.steps)
+    assert number is not None
+    covered = {folded.layer.node: folded for folded in layers if scheme.covers(folded.layer)}
+    total: list[float] = []
+    by_layer: dict[str, float] = {}
+    for place in dynamic_tensors(model, (folded.layer for folded in covered.values())):
+        if place.moved or not (place.constant or place.tensor in propagation.samples):
+            continue
+        if place.constant:
+            table = model.constants[place.tensor]
+            limits = (float(table.min()), float(table.max())) if table.size else (0.0, 0.0)
+        else:
+            limits = run_range(model, place.tensor, propagation)
+        variance = activation_step(*limits, number) ** 2 / 12
+        for node in place.asked:
+            # What a lookup gives holds the rounded values of the table.
+            cost = (
+                costs.get(node.output) if place.constant else _read_cost(model, place, node, steps, propagation, costs)
+            )
+            if cost is None or not np.isfinite(variance):
+                continue
+            total.append(variance * cost.white)
+            if node in covered:
+                by_layer[covered[node].output] = total[-1]
+    return ActivationNoise(tuple(total), by_layer)
+
+
+def _read_cost(
+    model: Model,
+    place: Placement,
+    node: Node,
+    steps: Mapping[Node, Step],
+    propagation: Propagation,
+    costs: Mapping[str, OutputCost],
+) -> OutputCost | None:
+    """What an error in a tensor costs that one of its readers alone meets."""
+    if model.sole_consumer(place.tensor) is node:
+        return costs.get(place.tensor)
+    edges = steps[node].edges if node in steps else ()
+    pulled = [
+        edge.transfer.pull(costs[node.outputs[edge.output]])
+        for edge in edges
+        if edge.source == place.tensor and node.outputs[edge.output] in costs
+    ]
+    return reduce(add, pulled) if pulled else None
 
 
 def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, cost: OutputCost) -> float:
@@ -93,35 +161,67 @@ def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, co
     return activation_step(low, high, number) ** 2 / 12 * cost.white
 
 
-def value_range(model: Model, key: str, propagation: Propagation) -> tuple[float, float]:
+def value_range(model: Model, key: str, propagation: Propagation, spread: Spread | None = None) -> tuple[float, float]:
     """Smallest and largest value that calibration is expected to see.
 
     Where channels mix, `mean ± sigma sqrt(2 ln n)` for the n values that calibration sees of a channel (the expected
-    maximum of n Gaussians); through an activation function the range of its input.
+    maximum of n Gaussians); through an activation function the range of its input. `spread` is another rule for where
+    channels mix.
     """
+    spread = spread or _spread
     node = model.producer(key)
     if node is not None and len(set(node.inputs) & propagation.samples.keys()) == 1:
         function = function_of(Site(model, node, propagation.samples))
         if function is not None and node.input(0) in propagation.samples:
-            lows, highs = _spread(model, node.input(0), propagation.samples[node.input(0)])
+            lows, highs = spread(model, node.input(0), propagation.samples[node.input(0)])
             grid = np.linspace(lows, highs, _PLACES)
             with np.errstate(all="ignore"):
                 values = np.nan_to_num(function(grid))
             return float(values.min()), float(values.max())
-    lows, highs = _spread(model, key, propagation.samples[key])
+    lows, highs = spread(model, key, propagation.samples[key])
     least, most = (node.operator.bounds if node is not None else None) or (-inf, inf)
     return max(float(lows.min()), least), min(float(highs.max()), most)
 
 
+def run_range(model: Model, key: str, propagation: Propagation) -> tuple[float, float]:
+    """Smallest and largest value that one run is expected to see, as of `value_range`."""
+    return value_range(model, key, propagation, _spread_of_run)
+
+
+def _spread_of_run(model: Model, key: str, samples: Samples) -> tuple[Samples, Samples]:
+    """The ends of each channel over its places in one run, and the mean ends of single images over all channels.
+
+    The latter are wider where a channel has few places and there are many channels.
+    """
+    shape = model.shape(key) or ()
+    if _is_picture(model, key, shape):
+        return _ends(samples, _PIXEL_REACH)
+    # Along these axes, behind the batch, the samples are alike.
+    lengths = [length for length, known in zip(shape[1:], samples.shape[2:], strict=False) if known == 1]
+    places = _CALIBRATED / _SAMPLES if None in lengths else float(np.prod([length or 1 for length in lengths]))
+    lows, highs = _ends(samples, sqrt(2 * log(max(places, 2.0))))
+    images = per_image(samples).reshape(IMAGES, -1)
+    return np.append(lows, images.min(axis=1).mean()), np.append(highs, images.max(axis=1).mean())
+
+
+def _is_picture(model: Model, key: str, shape: Sequence[int | None]) -> bool:
+    return len(shape) == 4 and key in {value.name for value in model.inputs}
+
+
 def _spread(model: Model, key: str, samples: Samples) -> tuple[Samples, Samples]:
     shape = model.shape(key) or ()
-    if key in {value.name for value in model.inputs} and len(shape) == 4:
+    if _is_picture(model, key, shape):
         reach = _PIXEL_REACH
     elif None in shape[2:]:
         reach = sqrt(2 * log(_CALIBRATED))
     else:
         places = float(np.prod([length or 1 for length in shape[2:]]))
         reach = sqrt(2 * log(max(places * _SAMPLES, 2.0)))
+    return _ends(samples, reach)
+
+
+def _ends(samples: Samples, reach: float) -> tuple[Samples, Samples]:
+    """So many deviations below and above the mean of each channel."""
     mean = samples.mean(axis=0)
     # Each side by its own deviation: many activations are bounded below.
     below, above = (

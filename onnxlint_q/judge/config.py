@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES, Scheme
+from onnxlint_q.analysis.schemes import SCHEMES, Scheme
 from onnxlint_q.errors import UsageError, did_you_mean
 from onnxlint_q.finding import CONFIRM_BELOW_DB, Severity
 from onnxlint_q.judge.rule import Rule
@@ -51,7 +51,7 @@ class Config:
     Attributes:
         source: the file, None for the defaults.
         selection: which rules run.
-        schemes: which schemes a float model is judged for.
+        schemes: which schemes a float model is judged for; None for those of its kind of network.
         fail_on: lowest severity that makes the exit code 1; None for never.
         fail_on_verdict: best verdict that makes the exit code 1; None for never.
         confirm_below_db: a claim is confirmed if its test leaves the output below this SQNR.
@@ -62,7 +62,7 @@ class Config:
 
     source: Path | None = None
     selection: Selection = field(default_factory=Selection)
-    schemes: tuple[Scheme, ...] = DEFAULT_SCHEMES
+    schemes: tuple[Scheme, ...] | None = None
     fail_on: Severity | None = Severity.WARNING
     fail_on_verdict: Verdict | None = Verdict.BREAKS
     confirm_below_db: float = CONFIRM_BELOW_DB
@@ -258,7 +258,7 @@ class _Reader:
             return ()
         return tuple(value)
 
-    def schemes(self, default: tuple[Scheme, ...]) -> tuple[Scheme, ...]:
+    def schemes(self, default: tuple[Scheme, ...] | None) -> tuple[Scheme, ...] | None:
         if "scheme" not in self.table:
             return default
         words = self.words("scheme")

@@ -102,8 +102,8 @@ def _cures(measured: Measured, network: NoiseModel) -> Iterator[Cured]:
             yield Cured(found, layer, network.weight_sqnr_db(layer, INT8_PER_TENSOR))
 
 
-def facts_of(model: Model, schemes: Sequence[Scheme]) -> Facts:
-    """All that the file of a model tells for these schemes.
+def facts_of(model: Model, schemes: Sequence[Scheme] | None = None) -> Facts:
+    """All that the file of a model tells for these schemes, by default those of its kind of network.
 
     Raises:
         ModelError: a weight cannot be read.

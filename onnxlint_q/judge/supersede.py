@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from onnxlint_q.analysis.schemes import SCHEMES
-from onnxlint_q.finding import Confidence, Finding, Subject
+from onnxlint_q.finding import Confidence, Finding
 from onnxlint_q.graph import QuantizedTensor
 from onnxlint_q.graph.names import tensor_key
 from onnxlint_q.judge.rule import Rule
@@ -67,8 +67,6 @@ def _matter(finding: Finding, tensors: Mapping[str, str]) -> Hashable:
     """What a finding is about: what its claim quantises, else the tensor where it is."""
     claim = finding.claim
     if claim is not None:
-        scheme = SCHEMES[claim.scheme]
-        # Schemes that differ in their weights alone round an activation alike.
-        return claim.subject, claim.tensor, scheme if claim.subject is Subject.WEIGHT else scheme.activations
+        return claim.subject, claim.tensor, SCHEMES[claim.scheme].treatment(claim.subject)
     key = tensor_key(finding.location.output, finding.location.graph)
     return tensors.get(key, key)

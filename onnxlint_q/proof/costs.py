@@ -120,7 +120,7 @@ def _refined(cost: TensorCost, errors: Errors) -> TensorCost:
 def _alone(bench: Workbench, scheme: Scheme) -> Mapping[Tensor, Experiment]:
     """Every tensor that the bench can quantise alone under a scheme, in data order, a weight before its result."""
     weights = (layer.output for layer in bench.measured.layers)
-    activations = (place.tensor for place in bench.measured.placements if not place.constant)
+    activations = (place.tensor for place in bench.measured.placements_under(scheme) if not place.constant)
     found = {(Subject.WEIGHT, layer): Experiment.on_weight(scheme, layer) for layer in weights}
     found |= {(Subject.ACTIVATION, tensor): Experiment.on_activation(scheme, tensor) for tensor in activations}
     places = {tensor: bench.starts_at(one) for tensor, one in found.items() if bench.can_run(one)}

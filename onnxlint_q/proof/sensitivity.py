@@ -20,7 +20,8 @@ def layer_experiments(bench: Workbench) -> list[Experiment]:
     """Every layer alone under every scheme, as far as the bench can run it.
 
     There is none on the result of a layer, the tensor behind the Relu or Clip that the quantiser absorbs, where that
-    gets no scale of its own, was not observed, or stays in float.
+    gets no scale of its own, was not observed, or stays in float. Where activations are rounded in front of layers it
+    is what the layer reads. Without calibration there are only weights.
     """
     measured = bench.measured
     found = (
@@ -29,7 +30,8 @@ def layer_experiments(bench: Workbench) -> list[Experiment]:
         for layer in measured.layers
         for experiment in _of_layer(measured, scheme, layer)
     )
-    return [experiment for experiment in found if bench.can_run(experiment)]
+    calibrated = bench.observations is not None
+    return [one for one in found if (calibrated or not one.activations) and bench.can_run(one)]
 
 
 def measure_sensitivity(bench: Workbench, samples: Samples, progress: Progress = silent) -> Errors:
@@ -51,8 +53,8 @@ def layer_sqnr(measured: Measured, scheme: Scheme, layer: LayerFacts, errors: Er
 
 
 def _of_layer(measured: Measured, scheme: Scheme, layer: LayerFacts) -> Iterator[Experiment]:
-    """On its weight, on its result, on both."""
-    result = measured.stored_tensor(layer)
+    """On its weight, on what is rounded at it, on both."""
+    result = measured.rounded_at(scheme, layer)
     yield Experiment.on_weight(scheme, layer.output)
     yield Experiment.on_activation(scheme, result)
     yield Experiment.on_layer(scheme, layer.output, result)

@@ -123,10 +123,12 @@ def _measure(
     references = References(bench.measured.model, bench.outputs, bench.limits)
     sums: dict[Setting, OutputErrorAccumulator] = {}
     first = next(iter(benches.values()))
-    schemes = [scheme for scheme in bench.measured.schemes if scheme.activations and first.can_run(Experiment(scheme))]
+    schemes = [
+        scheme for scheme in bench.measured.schemes if scheme.is_calibrated and first.can_run(Experiment(scheme))
+    ]
     for number, scheme in enumerate(schemes):
         # What one calibration did not see, as a branch that its samples did not take, is left in float by all.
-        common = frozenset.intersection(*(frozenset(own.scales(scheme.activations)) for own in benches.values()))
+        common = frozenset.intersection(*(frozenset(own.roundings(scheme)) for own in benches.values()))
         experiment = Experiment(scheme, activations=common)
         session = Session(_open(first, experiment), limits=bench.limits)
         feeds = {key: own.settings(experiment) for key, own in benches.items()}

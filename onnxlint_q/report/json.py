@@ -123,6 +123,7 @@ def _scheme(result: SchemeResult) -> Json:
         "uncertainty_db": number(result.uncertainty_db),
         "rest_share": number(result.rest_share),
         "measured_as": text(result.measured_as) or None,
+        "in_float": text(result.in_float) or None,
         "top1": top1_document(result.top1) if result.top1 is not None else None,
         "noise": [_tensor(row) for row in result.noise],
     }

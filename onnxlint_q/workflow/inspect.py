@@ -25,7 +25,7 @@ from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.graph import Model, read_model
 from onnxlint_q.graph.element_types import CODE_RANGES, FLOATS
 from onnxlint_q.graph.names import ROOT
-from onnxlint_q.workflow.reading.activations import DEFAULT_FORMAT, Scales, activation_rows
+from onnxlint_q.workflow.reading.activations import DEFAULT_SCHEME, Scales, activation_rows
 from onnxlint_q.workflow.reading.columns import COLUMNS, columns_of, worst_first
 from onnxlint_q.workflow.reading.inspection import (
     InspectedModel,
@@ -154,7 +154,7 @@ def _file(measured: Measured, inputs: Sequence[TakenShape], request: InspectRequ
     seen = _observed(measured, request, progress)
     scales: Scales = {}
     if seen is not None and measured.is_float:
-        scales = workbench(measured).calibrated(seen).scales(DEFAULT_FORMAT)
+        scales = workbench(measured).calibrated(seen).scales(DEFAULT_SCHEME)
     told = InspectedModel(
         path=model.name,
         sha256=model.sha256,

@@ -140,6 +140,8 @@ class SchemeResult:
         tensors: every weight and activation alone, in data order, where a run showed that the model does not survive.
         measured_as: what the run stands for, in words: quantiser, ranges, formats; empty where nothing was run.
         top1: how often the float and the quantised model are right; None without labels.
+        in_float: where activations get their ranges if not from calibration, and how many layers stay in float, in
+            words; empty where all is calibrated and quantised.
     """
 
     scheme: str
@@ -155,6 +157,7 @@ class SchemeResult:
     measured_as: str = ""
     top1: Top1 | None = None
     tensors: tuple[TensorRow, ...] = ()
+    in_float: str = ""
 
     @property
     def interval(self) -> tuple[float, float] | None:

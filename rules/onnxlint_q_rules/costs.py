@@ -59,8 +59,10 @@ class Costly(Rule):
                     left = f"alone under {costs.scheme} it leaves {cost.sqnr_db:.1f} dB"
                     yield Silence(_place(facts, cost), f"{left} {reason}")
                     continue
-                # Schemes that differ in their weights alone round an activation alike: it is reported once.
-                key = (cost.tensor, scheme if self.kind is Subject.WEIGHT else scheme.activations)
+                # What several schemes quantise alike is reported once.
+                layer = facts.layer_by_output.get(cost.tensor) if self.kind is Subject.WEIGHT else None
+                own = scheme.of_layer(layer.folded.layer) if layer is not None else scheme
+                key = (cost.tensor, own.treatment(self.kind))
                 first, of, schemes = found.setdefault(key, (cost, costs, ()))
                 found[key] = (first, of, (*schemes, costs.scheme))
         for cost, costs, schemes in found.values():

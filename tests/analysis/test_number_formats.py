@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_cases import Array, as_model, onnx_text, run, versioned_text
+from onnxruntime.capi._pybind_state import quantize_matmul_4bits
 from onnxruntime.quantization.quant_utils import compute_scale_zp
 
 from onnxlint_q.analysis.number_formats import (
     FLOAT8,
     INT4,
     INT8,
+    UINT4,
     UINT8,
     UINT16,
     NumberFormat,
@@ -30,7 +32,6 @@ from onnxlint_q.analysis.number_formats import (
     weight_round_trip,
 )
 from onnxlint_q.analysis.schemes import (
-    BLOCKS_OF_32,
     INT8_PER_CHANNEL,
     INT8_PER_TENSOR,
     PER_CHANNEL,
@@ -175,21 +176,58 @@ def test_who_shares_a_scale_is_who_does_in_quantize_linear(seed: int, number: Nu
     np.testing.assert_array_equal(
         weight_round_trip(matrix, number, PER_CHANNEL), through_onnx_runtime(matrix, channel, number)
     )
-    if number.is_float:
-        return  # ONNX Runtime's kernel has no blocks of float8
-    blocks = symmetric_scale(np.abs(matrix).reshape(5, 2, 32).max(axis=2), number)
-    np.testing.assert_array_equal(
-        weight_round_trip(matrix, number, BLOCKS_OF_32),
-        through_onnx_runtime(matrix, blocks, number, axis=1, block=32),
-    )
 
 
-def test_the_last_block_may_be_shorter() -> None:
-    matrix = np.random.default_rng(0).standard_normal((3, 40)).astype(np.float32)
-    found = weight_round_trip(matrix, INT4, BLOCKS_OF_32)
-    for part in (slice(0, 32), slice(32, 40)):
-        np.testing.assert_array_equal(found[:, part], weight_round_trip(matrix[:, part], INT4, PER_CHANNEL))
-    assert Sharing(axis=1, block_size=32).largest(matrix).shape == matrix.shape
+def packed_by_onnx_runtime(matrix: Array, block_size: int, symmetric: bool) -> tuple[Array, Array, Array]:
+    """What MatMulNBits is given: pairs of codes `[channel, block, pairs]`, scales, pairs of zero points."""
+    channels, taps = matrix.shape
+    count = -(-taps // block_size)
+    padded = np.ascontiguousarray(np.pad(matrix.T, ((0, count * block_size - taps), (0, 0))))
+    codes = np.zeros((channels, count, block_size // 2), np.uint8)
+    scales, zeros = np.zeros((channels, count), np.float32), np.zeros((channels, (count + 1) // 2), np.uint8)
+    quantize_matmul_4bits(codes, padded, scales, zeros, block_size, channels, taps, symmetric)
+    return codes, scales, zeros
+
+
+def unpacked(pairs: Array) -> Array:
+    return np.stack([pairs & 15, pairs >> 4], axis=-1).reshape(*pairs.shape[:-1], -1).astype(np.float32)
+
+
+@quickly
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 150),
+    st.sampled_from([32, 64, 128]),
+    st.sampled_from([INT4, UINT4]),
+    st.sampled_from(["both signs", "positive", "negative", "few values", "zero"]),
+)
+def test_blocks_are_those_of_onnx_runtimes_own_quantiser_to_the_bit(
+    seed: int, taps: int, block_size: int, number: NumberFormat, kind: str
+) -> None:
+    """The last block may be shorter."""
+    random = np.random.default_rng(seed)
+    matrix = (random.standard_normal((4, taps)) * 10.0 ** random.integers(-4, 3)).astype(np.float32)
+    matrix = {
+        "both signs": matrix,
+        "positive": np.abs(matrix),
+        "negative": -np.abs(matrix),
+        "few values": np.round(matrix, 1),  # extremes of one magnitude and both signs, values halfway between codes
+        "zero": matrix * 0,
+    }[kind]
+    codes, scales, zeros = packed_by_onnx_runtime(matrix, block_size, number.symmetric)
+    zero = np.float32(8) if number.symmetric else unpacked(zeros)[:, : scales.shape[1], None]
+    expected = ((unpacked(codes) - zero) * scales[..., None]).reshape(4, -1)[:, :taps]
+    np.testing.assert_array_equal(weight_round_trip(matrix, number, Sharing(1, block_size)), expected)
+
+
+def test_a_block_without_a_zero_point_has_sixteen_levels_and_clips_the_other_side() -> None:
+    block = np.zeros((1, 32), np.float32)
+    block[0, :3] = -8, 8, 4
+    np.testing.assert_array_equal(weight_round_trip(block, INT4, Sharing(1, 32))[0, :3], [-8, 7, 4])
+    np.testing.assert_array_equal(weight_round_trip(np.delete(block, 0, 1), INT4, Sharing(1, 32))[0, :2], [8, 4])
+    # With one the range is divided by fifteen, and zero is a code.
+    found = weight_round_trip(block, UINT4, Sharing(1, 32))[0]
+    assert found[3] == 0 and np.unique(np.abs(found[:2] - block[0, :2])).max() <= 16 / 15 / 2 + 1e-6
 
 
 def test_channels_that_are_tied_share_the_scale_of_the_widest() -> None:
@@ -220,15 +258,13 @@ def test_int4_blocks_are_what_matmul_nbits_computes_with() -> None:
     assert scheme.covers(layer) and scheme.activations is None
     matrix = layer.by_channel(weight)
     ours = layer.as_stored(weight_round_trip(matrix, scheme.weights, scheme.sharing))
-    blocks = matrix.reshape(channels, taps // 32, 32)
-    scales = np.abs(blocks).max(axis=2) / np.float32(7)
-    codes = (np.rint(blocks / scales[..., None]) + 8).astype(np.uint8)
+    codes, scales, _ = packed_by_onnx_runtime(matrix, 32, symmetric=True)
     proto = versioned_text(
         17,
         "com.microsoft",
         "g (float[N, 256] x) => (float[N, 48] y) "
         "{ y = com.microsoft.MatMulNBits <K = 256, N = 48, bits = 4, block_size = 32> (x, b, s) }",
-        b=codes[..., 0::2] | codes[..., 1::2] << 4,
+        b=codes,
         s=scales.ravel(),
     )
     (theirs,) = run(proto, {"x": np.eye(taps, dtype=np.float32)})
@@ -251,7 +287,7 @@ def test_blocks_cover_matrices_alone() -> None:
         s=np.asarray([24, 6]),
     )
     covered = {layer.output for layer in find_layers(as_model(proto)) if SCHEMES["int4-blocks"].covers(layer)}
-    assert covered == {"y"}
+    assert covered == {"y", "b"}, "batches of one matrix are a matrix"
     assert all(INT8_PER_CHANNEL.covers(layer) for layer in find_layers(as_model(proto)))
 
 

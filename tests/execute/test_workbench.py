@@ -10,8 +10,7 @@ import pytest
 from onnx_cases import Array, as_model, onnx_text, sqnr_db
 
 from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
-from onnxlint_q.analysis.number_formats import FLOAT8, INT8, UINT8
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES, Scheme
+from onnxlint_q.analysis.schemes import INT8_DYNAMIC, INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES, Scheme
 from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.executable import as_stored
@@ -68,11 +67,12 @@ def test_what_a_bench_can_run() -> None:
     assert not full.can_run(Experiment.on_activation(BLOCKS, "r")) and not full.can_run(UNCHANGED)
 
 
-def test_float8_activations_need_an_operator_of_opset_11() -> None:
+def test_float8_and_dynamic_activations_need_operators_of_opset_11() -> None:
     for opset, possible in ((10, False), (11, True)):
         bench = calibrated(known(opset))
-        assert bool(bench.scales(FLOAT8)) is possible and bench.can_run(Experiment(SCHEMES["fp8"])) is possible
-        assert bench.scales(UINT8)
+        for scheme in (SCHEMES["fp8"], INT8_DYNAMIC):
+            assert bool(bench.roundings(scheme)) is possible and bench.can_run(Experiment(scheme)) is possible
+        assert bench.roundings(INT8_PER_TENSOR)
 
 
 def test_where_an_experiment_parts_from_the_float_network() -> None:
@@ -100,11 +100,11 @@ def test_where_an_experiment_parts_from_the_float_network() -> None:
 
 def test_scales_are_computed_once_a_format_and_folding_once_a_network() -> None:
     bench = calibrated(known())
-    scales = bench.scales(UINT8)
+    scales, symmetric = bench.roundings(INT8_PER_TENSOR), bench.roundings(SCHEMES["int8-symmetric"])
     for experiment in layer_experiments(bench):
         bench.executable(experiment)
-    assert bench.scales(UINT8) is scales and bench.scales(INT8) is not scales
-    assert list(scales) == ["x", "r", "g", "b", "y"] == list(bench.scales(INT8))
+    assert bench.roundings(INT8_PER_CHANNEL) is scales and symmetric is not scales
+    assert list(scales) == ["x", "r", "g", "b", "y"] == list(symmetric) == list(bench.scales(INT8_PER_TENSOR))
     assert bench.observations is not None
     assert bench.calibrated(bench.observations, "mse").float_model is bench.float_model
 
@@ -118,25 +118,23 @@ def test_an_unchanged_experiment_is_the_float_model() -> None:
 
 
 def by_hand(matrix: np.ndarray) -> np.ndarray:
-    """Int4 codes from -7 to 7, one scale for 32 rows of a column, the last rows fewer."""
+    """Int4 codes from -8 to 7, the extreme on -8, one scale for 32 rows of a column, the last rows fewer."""
     rounded = np.empty_like(matrix)
     for start in range(0, len(matrix), 32):
         block = matrix[start : start + 32]
-        step = np.abs(block).max(axis=0) / np.float32(7)
-        rounded[start : start + 32] = np.rint(block / step) * step
+        step = block[np.abs(block).argmax(axis=0), np.arange(block.shape[1])] / np.float32(-8)
+        rounded[start : start + 32] = np.clip(np.rint(block / step), -8, 7) * step
     return rounded
 
 
 def test_a_block_wise_scheme_is_what_it_is_by_hand() -> None:
-    """Weights alone, through the table, the end-to-end figure and the forecast."""
+    """Weights alone, through the table, the end-to-end figure and the forecast; the Gemm stays in float."""
     facts = known()
     bench = calibrated(facts)
     exact = np.maximum(X @ V, 0) @ W + 1
-    expected = {
-        Experiment.on_weight(BLOCKS, "h"): np.maximum(X @ by_hand(V), 0) @ W + 1,
-        Experiment.on_weight(BLOCKS, "g"): np.maximum(X @ V, 0) @ by_hand(W) + 1,
-        Experiment(BLOCKS): np.maximum(X @ by_hand(V), 0) @ by_hand(W) + 1,
-    }
+    outputs = np.maximum(X @ by_hand(V), 0) @ W + 1
+    expected = {Experiment.on_weight(BLOCKS, "h"): outputs, Experiment(BLOCKS): outputs}
+    assert not bench.can_run(Experiment.on_weight(BLOCKS, "g"))
     samples = partial(source().take, facts.model.inputs, 6)
     found = run_experiments(bench, expected, samples)
     for experiment, outputs in expected.items():
@@ -215,7 +213,7 @@ def test_biases_and_weights_have_the_values_of_the_quantisers_file(case: str, sc
     mine = sorted((ours.weights[name] for name in ours.layer_biases.values()), key=lambda values: values.tolist())
     for value, expected in zip(mine, stored_biases(theirs.proto), strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-6)
-    step = max(float(scale.scale) for scale in bench.activations_of(experiment))
+    step = max(float(scale.scale) for scale in bench.scales(scheme).values())
     for sample in given.samples(facts.model.inputs):
         apart = np.abs(Session(ours).run(sample)[0] - Session(theirs).run(sample)[0])
         assert apart.max() <= 1.01 * step and np.mean(apart > 1e-5) <= 0.01
@@ -243,7 +241,7 @@ def test_constants_of_weights_have_signed_codes_as_in_the_quantisers_file(domain
     facts = facts_of(as_model(proto), SCHEME_LIST)
     given = ArraySource("s", {"x": RANDOM.standard_normal((6, 8)).astype(np.float32)})
     bench = workbench(facts).calibrated(observe(facts, given, 6))
-    ours = bench.scales(UINT8)["c"]
+    ours = bench.scales(INT8_PER_TENSOR)["c"]
     theirs = quantised(as_stored(facts.model), given.samples(facts.model.inputs), per_channel=False).proto.graph
     held = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in theirs.initializer}
     assert held["c_zero_point"].dtype == ours.number.dtype and held["c_zero_point"] == ours.zero_point

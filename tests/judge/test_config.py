@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES
+from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.errors import UsageError
 from onnxlint_q.finding import Severity
 from onnxlint_q.judge.config import Config, Overrides, find_config, parse_config
@@ -23,7 +23,7 @@ def codes(config: Config) -> set[str]:
 
 
 def test_what_a_file_says_of_the_exit_code_and_the_schemes() -> None:
-    assert (Config().fail_on_verdict, Config().schemes) == (Verdict.BREAKS, DEFAULT_SCHEMES)
+    assert (Config().fail_on_verdict, Config().schemes) == (Verdict.BREAKS, None), "None: by the kind of network"
     said = parse_config({"fail-on": "none", "fail-on-verdict": "degrades", "scheme": ["fp8", "fp8"]}, HERE)
     assert (said.fail_on, said.fail_on_verdict, said.schemes) == (None, Verdict.DEGRADES, (SCHEMES["fp8"],))
     assert parse_config({"scheme": ["all"]}, HERE).schemes == tuple(SCHEMES.values())

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.errors import UsageError
 from onnxlint_q.glossary import GLOSSARY, used_in
 from onnxlint_q.judge.config import Config
@@ -66,8 +67,8 @@ def test_settings_tell_what_is_a_default() -> None:
     rules = [entry.rule for entry in RULES]
     lines = settings(Config(), rules).splitlines()
     assert "fail-on-verdict = breaks  (default)" in lines
-    assert "scheme = int8-per-tensor, int8-per-channel  (default)" in lines
-    changed = replace(Config(), fail_on_verdict=None, schemes=Config().schemes[:1])
+    assert "scheme = those of the kind of network  (default)" in lines
+    changed = replace(Config(), fail_on_verdict=None, schemes=DEFAULT_SCHEMES[:1])
     assert "fail-on-verdict = none" in settings(changed, rules).splitlines()
     assert "scheme = int8-per-tensor" in settings(changed, rules).splitlines()
     assert "fail-on-verdict = degrades" in settings(replace(changed, fail_on_verdict=Verdict.DEGRADES), rules)

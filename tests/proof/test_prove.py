@@ -189,9 +189,9 @@ def test_one_activation_alone_follows_the_operator_specification() -> None:
     source = ArraySource("s", {"x": data})
     bench = workbench(facts).calibrated(observe(facts, source, 1))
     experiment = Experiment.on_activation(INT8_PER_TENSOR, "x")
-    scales = bench.activations_of(experiment)
-    step = np.float32(10 / 255)
-    assert scales[0].scale == step and scales[0].zero_point == 102
+    assert [entry.tensor for entry in bench.activations_of(experiment)] == ["x"]
+    given, step = bench.scales(INT8_PER_TENSOR)["x"], np.float32(10 / 255)
+    assert given.scale == step and given.zero_point == 102
     got = Session(bench.executable(experiment)).run({"x": data})[0]
     codes = np.clip(np.rint(data / step) + 102, 0, 255)
     assert np.allclose(got, 1 / (1 + np.exp(-(codes - 102) * step)), atol=1e-6)

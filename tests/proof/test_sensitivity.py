@@ -15,7 +15,6 @@ import ties
 from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.experiment import Experiment
-from onnxlint_q.analysis.number_formats import UINT8
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_TENSOR, SCHEMES
 from onnxlint_q.execute.batch import batch_rules
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError
@@ -197,7 +196,7 @@ def test_an_activation_alone_is_the_pair_of_operators_at_its_place(models: Path,
     source = ArraySource("s", {"images": np.load(calibration)["images"][:2]})
     bench, layer = bench_of(facts, source), facts.layers[0].output
     relu = facts.model.sole_consumer(layer)
-    scales = bench.scales(UINT8)
+    scales = bench.scales(DEFAULT_SCHEMES[0])
     assert relu is not None and layer not in scales
     pair = partial(with_activations, bench.float_model, [scales[relu.output]])
     by_hand = run_variants(bench, {"it": pair}, samples_of(facts, source))["it"]

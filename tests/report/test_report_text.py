@@ -235,7 +235,14 @@ def test_what_no_quantiser_makes_is_simulated() -> None:
 
 
 def test_a_scheme_of_weights_alone_names_no_static_quantiser() -> None:
-    assert SCHEMES["int4-blocks"].as_measured("min-max") == "weights in int4, activations in float"
+    assert SCHEMES["int8-weight-only"].as_measured("min-max") == "weights in int8, activations in float"
+    assert SCHEMES["int4-blocks"].as_measured("min-max") == "MatMulNBitsQuantizer, 4 bits, blocks of 32, symmetric"
+    assert SCHEMES["int4-blocks-128-asymmetric"].as_measured("mse", 11).endswith("blocks of 128, asymmetric")
+
+
+def test_a_dynamic_scheme_names_its_quantiser_no_observer_and_no_opset() -> None:
+    for name in ("int8-dynamic", "int8-dynamic-per-channel"):
+        assert SCHEMES[name].as_measured("mse", 11) == "quantize_dynamic after quant_pre_process, U8S8"
 
 
 def test_full_says_that_nothing_ran() -> None:

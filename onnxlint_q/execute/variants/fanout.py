@@ -2,8 +2,9 @@
 
 The float network stays as it is. At the layer of variant `v` its float input is convolved once more with the quantised
 weight; from there on `v` travels beside the float result, and so do variants whose activation is quantised, from where
-it is rounded: an input of the graph, the result of a layer or of any other operator. A tensor late in the network so
-costs little, nothing upstream of it is computed twice, and one session serves all of them.
+it is rounded: an input of the graph, the result of a layer or of any other operator. Where only some readers get it
+rounded, with a scale of each run, the variant starts at each of them. A tensor late in the network so costs little,
+nothing upstream of it is computed twice, and one session serves all of them.
 
 Variants travel together as elements of a batch, in pieces: what has joined last is small, and is put together with
 what came before once it is as large. So there are few pieces, and an element is copied few times on its way.
@@ -16,7 +17,7 @@ operator: a graph that mixes batch elements, or one that is not known not to, is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +30,15 @@ from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
 from onnxlint_q.execute.batch.batch_rules import closed, keep_apart
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, Shapes, Tensors
 from onnxlint_q.execute.executable import PREFIX, Executable, declare_external
-from onnxlint_q.execute.variants.rounding import ActivationScale, add_domain, rounding_constants, rounding_nodes
+from onnxlint_q.execute.variants.rounding import (
+    ActivationScale,
+    DynamicScale,
+    add_domain,
+    dynamic_nodes,
+    reread,
+    rounding_constants,
+    rounding_nodes,
+)
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.graph import Trait, lookup
 from onnxlint_q.graph.names import ROOT, walk_graphs
@@ -87,12 +96,19 @@ class _Builder:
         # The variants with another weight, by the name of the weight, and those that are rounded, by tensor.
         self.reweighted: dict[str, list[int]] = {}
         self.rounded: dict[str, list[int]] = {}
+        # What only some readers get rounded, and the names of what they read then.
+        self.readings: dict[str, dict[int, DynamicScale]] = {}
+        self.read: dict[str, str] = {}
         wanted = [experiment.essence for experiment in experiments]
         # UNCHANGED travels the whole way, from where the first variant starts.
         places = [place for place in map(bench.starts_at, wanted) if place is not None]
         self.first = bench.computed[min(places)][0]
         self._number(UNCHANGED)
         for experiment in wanted:
+            reading = bench.reading_of(experiment)
+            if reading is not None:
+                self.readings.setdefault(reading.tensor, {})[self._number(experiment)] = reading
+                continue
             for key in experiment.weights:
                 # What an experiment on a whole layer rounds is what the one on its weight alone computes.
                 self._reweight(key, _unrounded(experiment))
@@ -152,7 +168,7 @@ class _Builder:
             return
         self._carry(node)
         weight = next((name for name in node.input if name in self.reweighted), None)
-        twins = self._twins(node, weight) if weight is not None else []
+        twins = [*(self._twins(node, weight) if weight is not None else ()), *self._readers(node)]
         # An identity that a fold leaves is no end.
         ends = lookup(node.op_type, node.domain).has(Trait.FUSED)
         for result in filter(None, node.output):
@@ -270,6 +286,28 @@ class _Builder:
             made.append(_Piece(twin.output[0], (number,)))
         return made
 
+    def _readers(self, node: onnx.NodeProto) -> Iterator[_Piece]:
+        """Compute `node` on its input rounded for it, and with the weight that goes with that, if any."""
+        for tensor in dict.fromkeys(name for name in node.input if name in self.readings):
+            for number, entry in self.readings[tensor].items():
+                if node.output[0] not in entry.readers:
+                    continue
+                if any(number in piece.variants for name in node.input for piece in self.pieces.get(name, ())):
+                    raise MixesBatchError(f"{node.output[0]!r} reads {tensor!r} by two ways")
+                if tensor not in self.read:
+                    self.read[tensor] = self._new()
+                    self.nodes += dynamic_nodes(len(self.nodes), entry, tensor, self.read[tensor])
+                twin = onnx.NodeProto()
+                twin.CopyFrom(node)
+                twin.name, twin.output[0] = "", self._new()
+                reread(twin, tensor, self.read[tensor])
+                for layer in self.experiments[number].weights:
+                    old = self.base.layer_weights[layer]
+                    if old in node.input:
+                        reread(twin, old, self._add_weight(self.bench.weight(self.experiments[number].scheme, layer)))
+                self.nodes.append(twin)
+                yield _Piece(twin.output[0], (number,))
+
     def _add_weight(self, array: Array) -> str:
         name = f"{PREFIX}v{len(self.weights)}"
         self.initializers.append(declare_external(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape))
@@ -286,6 +324,7 @@ class _Builder:
         by_scale: dict[ActivationScale, list[int]] = {}
         for key in self.rounded[tensor]:
             (scale,) = self.bench.activations_of(self.experiments[key])
+            assert isinstance(scale, ActivationScale)
             by_scale.setdefault(scale, []).append(key)
         made: list[_Piece] = []
         for scale, keys in by_scale.items():

@@ -19,6 +19,7 @@ from onnxlint_q.execute.variants.references import References
 from onnxlint_q.execute.variants.variant_runs import Samples
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.execute.workers import LateError, cores, in_order
+from onnxlint_q.finding import Subject
 
 Array = npt.NDArray[Any]
 
@@ -42,7 +43,7 @@ def groups(
     group: list[Experiment] = []
     size = 0
     for _, own in sorted(by_place.items()):
-        weights = {(e.scheme.weights, e.scheme.sharing, layer) for e in own for layer in e.weights}
+        weights = {(e.scheme.treatment(Subject.WEIGHT), layer) for e in own for layer in e.weights}
         weight = sum(base.weights[base.layer_weights[layer]].nbytes for *_, layer in weights)
         if group and (len(group) + len(own) > room or size + weight > limits.weight_bytes):
             yield group

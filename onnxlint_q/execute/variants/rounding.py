@@ -1,7 +1,7 @@
 """Activations rounded in the graph: pairs of QuantizeLinear and DequantizeLinear, or what comes to the same.
 
 The pairs are of ONNX Runtime's own domain, which exists at every opset, so that the simulation does not depend on what
-the file's opset could express.
+the file's opset could express. Where each run takes its own scale, a DynamicQuantizeLinear computes it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import onnx
 from onnx import helper
 
 from onnxlint_q.analysis.number_formats import NumberFormat
+from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.execute.executable import PREFIX, Array, Executable
 from onnxlint_q.graph.operators import MICROSOFT
 
-# Round, which float8 activations are simulated with, exists from here on.
+# Round, which float8 activations are simulated with, and DynamicQuantizeLinear exist from here on.
 _ROUND_OPSET = 11
 
 
@@ -38,12 +39,30 @@ class ActivationScale:
     elem_type: int
 
 
-def can_round(opset: int, number: NumberFormat) -> bool:
-    """Whether activations of this format can be simulated in a model of this opset."""
-    return not number.is_float or opset >= _ROUND_OPSET
+@dataclass(frozen=True, slots=True)
+class DynamicScale:
+    """What is quantised to 8 bits without sign in front of its readers, with a scale for the values of each run.
+
+    Attributes:
+        readers: the first results of the nodes that read the codes; all others read the float tensor.
+        elem_type: TensorProto type of the tensor itself.
+    """
+
+    tensor: str
+    readers: frozenset[str]
+    elem_type: int
 
 
-def with_activations(executable: Executable, scales: Sequence[ActivationScale]) -> Executable:
+Rounding = ActivationScale | DynamicScale
+
+
+def can_round(opset: int, scheme: Scheme) -> bool:
+    """Whether the activations of a scheme can be simulated in a model of this opset."""
+    number = scheme.activations
+    return number is not None and (opset >= _ROUND_OPSET or not (number.is_float or scheme.is_dynamic))
+
+
+def with_activations(executable: Executable, scales: Sequence[Rounding]) -> Executable:
     """The variant in which these activations are quantised."""
     proto = onnx.ModelProto()
     proto.CopyFrom(executable.proto)
@@ -52,6 +71,12 @@ def with_activations(executable: Executable, scales: Sequence[ActivationScale]) 
     made: list[onnx.NodeProto] = []
     for number, entry in enumerate(scales):
         producer = produced.get(entry.tensor)
+        if isinstance(entry, DynamicScale):
+            made.extend(dynamic_nodes(number, entry, entry.tensor, f"{PREFIX}q{number}"))
+            for node in proto.graph.node:
+                if entry.readers.intersection(node.output):
+                    reread(node, entry.tensor, f"{PREFIX}q{number}")
+            continue
         source, result = entry.tensor, f"{PREFIX}q{number}"
         if producer is not None:
             source, result = f"{PREFIX}f{number}", entry.tensor
@@ -67,10 +92,13 @@ def with_activations(executable: Executable, scales: Sequence[ActivationScale]) 
     return replace(executable, proto=proto)
 
 
-def scale_inputs(scales: Sequence[ActivationScale]) -> dict[str, Array]:
+def scale_inputs(scales: Sequence[Rounding]) -> dict[str, Array]:
     """Values of the scales and zero points of `with_activations`, by the names of its initializers."""
     return {
-        name: value for number, entry in enumerate(scales) for name, value in rounding_constants(number, entry).items()
+        name: value
+        for number, entry in enumerate(scales)
+        if isinstance(entry, ActivationScale)
+        for name, value in rounding_constants(number, entry).items()
     }
 
 
@@ -102,6 +130,30 @@ def rounding_nodes(
         helper.make_node("QuantizeLinear", [source, scale, zero], [codes], domain=MICROSOFT),
         helper.make_node("DequantizeLinear", [codes, scale, zero], [result], domain=MICROSOFT),
     ]
+
+
+def dynamic_nodes(number: int, entry: DynamicScale, source: str, result: str) -> list[onnx.NodeProto]:
+    """Nodes that quantise `source` and back with the scale of its own values; `number` keeps several apart."""
+    single = entry.elem_type == onnx.TensorProto.FLOAT
+    wide, rounded = (name if single else f"{name}_wide" for name in (source, result))
+    pair = [f"{PREFIX}{what}{number}" for what in ("codes", "scale", "zero")]
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", [wide], pair),
+        helper.make_node("DequantizeLinear", pair, [rounded], domain=MICROSOFT),
+    ]
+    if single:
+        return nodes
+    # The operator knows single precision only.
+    return [
+        helper.make_node("Cast", [source], [wide], to=onnx.TensorProto.FLOAT),
+        *nodes,
+        helper.make_node("Cast", [rounded], [result], to=entry.elem_type),
+    ]
+
+
+def reread(node: onnx.NodeProto, old: str, new: str) -> None:
+    """Let a node read `new` wherever it reads `old`."""
+    node.input[:] = [new if name == old else name for name in node.input]
 
 
 def _rounded_to_float(

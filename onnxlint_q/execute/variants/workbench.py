@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -12,12 +12,13 @@ import onnx
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import (
-    INT8,
+    Float,
     NumberFormat,
     activation_qparams,
     bias_round_trip,
     round_trip,
     scale_for_bias,
+    weight_round_trip,
     weight_scale,
 )
 from onnxlint_q.analysis.observed.observations import Observations
@@ -27,9 +28,17 @@ from onnxlint_q.analysis.placement import Placement, scaled_tensors
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.execute.executable import Array, Executable, ending_at, folded
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
-from onnxlint_q.execute.variants.rounding import ActivationScale, can_round, scale_inputs, with_activations
+from onnxlint_q.execute.variants.rounding import (
+    ActivationScale,
+    DynamicScale,
+    Rounding,
+    can_round,
+    scale_inputs,
+    with_activations,
+)
+from onnxlint_q.finding import Subject
 
-Scales = Mapping[str, ActivationScale]
+Roundings = Mapping[str, Rounding]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,46 +72,56 @@ class Workbench:
         return replace(self, ranges={**self.ranges, **ranges})
 
     @cached_property
-    def _scales(self) -> dict[tuple[NumberFormat, NumberFormat, frozenset[str]], Scales]:
+    def _roundings(self) -> dict[tuple[Hashable, NumberFormat, frozenset[str]], Roundings]:
         return {}
 
-    def scales(
-        self, number: NumberFormat | None, excluded: frozenset[str] = frozenset(), weights: NumberFormat = INT8
-    ) -> Scales:
-        """By tensor, in data order, the scale of every activation that is quantised and has a range.
+    def roundings(self, scheme: Scheme, excluded: frozenset[str] = frozenset()) -> Roundings:
+        """By tensor, in data order, how every activation is quantised that a scheme quantises and that has a range.
 
         Args:
-            number: format of activations; None if they stay in float.
-            excluded: names of nodes that do.
-            weights: format of the constants among them that have that of weights.
+            scheme: which.
+            excluded: names of nodes that stay in float.
         """
-        if number is None or self.observations is None or not can_round(self.measured.model.opset, number):
+        unknown = scheme.is_calibrated and self.observations is None
+        if unknown or not can_round(self.measured.model.opset, scheme):
             return {}
-        key = (number, weights, excluded)
-        if key not in self._scales:
-            places = self.measured.placements_without(excluded)
-            found = (self._scale_of(place, weights if place.weight else number, self.observations) for place in places)
-            self._scales[key] = {scale.tensor: scale for scale in found if scale is not None}
-        return self._scales[key]
+        key = (scheme.treatment(Subject.ACTIVATION), scheme.weights, excluded)
+        if key not in self._roundings:
+            places = self.measured.placements_under(scheme, excluded)
+            found = ((place.tensor, self._rounding(place, scheme)) for place in places)
+            self._roundings[key] = {tensor: rounding for tensor, rounding in found if rounding is not None}
+        return self._roundings[key]
 
-    def _scale_of(self, place: Placement, number: NumberFormat, observations: Observations) -> ActivationScale | None:
+    def scales(self, scheme: Scheme, excluded: frozenset[str] = frozenset()) -> Mapping[str, ActivationScale]:
+        """Those of `roundings` whose scales are known before the run."""
+        found = self.roundings(scheme, excluded)
+        return {tensor: entry for tensor, entry in found.items() if isinstance(entry, ActivationScale)}
+
+    def _rounding(self, place: Placement, scheme: Scheme) -> Rounding | None:
+        assert scheme.activations is not None
+        known = self.measured.model.types.get(place.tensor)
+        elem_type = known.elem_type if known and known.elem_type else int(onnx.TensorProto.FLOAT)
+        if scheme.is_dynamic and not place.constant:
+            return DynamicScale(place.tensor, frozenset(node.outputs[0] for node in place.asked), elem_type)
+        number, limits = scheme.weights if place.weight else scheme.activations, self._range(place, scheme.activations)
+        if limits is None:
+            return None
+        return ActivationScale(place.tensor, *activation_qparams(*limits, number), number, elem_type)
+
+    def _range(self, place: Placement, number: NumberFormat) -> tuple[float, float] | None:
         model, source = self.measured.model, self._observed_as.get(place.like, place.like)
-        seen = observations.tensors.get(place.like) or observations.tensors.get(source)
+        tensors = self.observations.tensors if self.observations is not None else {}
+        seen = tensors.get(place.like) or tensors.get(source)
         constant = model.constant(source) if seen is None else None
         if place.like in self.ranges:
-            low, high = self.ranges[place.like]
-        elif place.bounds is not None:
-            low, high = place.bounds
-        elif seen is not None:
-            low, high = OBSERVERS[self.observer](seen, number)
-        elif constant is not None and constant.size and np.isfinite(constant.astype(np.float64)).all():
-            low, high = float(constant.min()), float(constant.max())
-        else:
-            return None
-        scale, zero_point = activation_qparams(low, high, number)
-        known = model.types.get(place.tensor)
-        elem_type = known.elem_type if known and known.elem_type else int(onnx.TensorProto.FLOAT)
-        return ActivationScale(place.tensor, scale, zero_point, number, elem_type)
+            return self.ranges[place.like]
+        if place.bounds is not None:
+            return place.bounds
+        if seen is not None:
+            return OBSERVERS[self.observer](seen, number)
+        if constant is not None and constant.size and np.isfinite(constant.astype(np.float64)).all():
+            return float(constant.min()), float(constant.max())
+        return None
 
     @cached_property
     def _observed_as(self) -> Mapping[str, str]:
@@ -115,36 +134,40 @@ class Workbench:
 
     def weight(self, scheme: Scheme, layer: str) -> Array:
         """A layer's folded weight after quantisation and back, in its stored layout and type."""
-        matrix, scale, _ = self._coded(scheme, layer, None)
-        return self._stored(scheme, layer, matrix, scale)
+        return self._rounded(scheme, layer, None)[0]
 
-    def _stored(self, scheme: Scheme, layer: str, matrix: Array, scale: Array) -> Array:
-        stored = self.measured.layer_by_output[layer].folded.layer.as_stored(round_trip(matrix, scale, scheme.weights))
-        return np.ascontiguousarray(stored, self.float_model.weights[self.float_model.layer_weights[layer]].dtype)
+    def _rounded(self, scheme: Scheme, layer: str, input_scale: np.float32 | None) -> tuple[Array, Mapping[str, Array]]:
+        """A layer's folded weight after quantisation and back, and its rounded bias by name, where that is rounded.
 
-    def _coded(
-        self, scheme: Scheme, layer: str, input_scale: np.float32 | None
-    ) -> tuple[Array, Array, Mapping[str, Array]]:
-        """A layer's folded weight as a matrix, its scales, and its rounded bias by name, where that is rounded.
-
-        A bias is, where the layer reads codes. Its steps are small, but a product of codes is a whole number of them
-        too, so that results fall on halves where a float bias leaves none.
+        A bias is, where the layer reads codes of a known scale. Its steps are small, but a product of codes is a whole
+        number of them too, so that results fall on halves where a float bias leaves none.
         """
         folded_layer, made = self.measured.layer_by_output[layer].folded, self.float_model
-        matrix = folded_layer.matrix(self.measured.model)
-        scale = weight_scale(matrix, scheme.weights, scheme.sharing, folded_layer.layer.scale_sharing)
+        own = scheme.of_layer(folded_layer.layer)
+        matrix, tied = folded_layer.matrix(self.measured.model), folded_layer.layer.scale_sharing
         name = made.layer_biases.get(layer, "")
         bias = made.weights.get(name)
-        if bias is None or input_scale is None or scheme.weights.is_float or scale.size not in {1, bias.size}:
-            return matrix, scale, {}
+        if bias is None or input_scale is None or own.weights.is_float or own.sharing.block_size:
+            return self._stored(layer, weight_round_trip(matrix, own.weights, own.sharing, tied)), {}
+        scale = weight_scale(matrix, own.weights, own.sharing, tied)
+        if scale.size not in {1, bias.size}:
+            return self._stored(layer, round_trip(matrix, scale, own.weights)), {}
         least = scale_for_bias(bias, input_scale)
         scale = np.maximum(scale, least.reshape(scale.shape) if scale.size > 1 else least.max())
         step = np.broadcast_to(np.ravel(scale), bias.size).reshape(bias.shape) * input_scale
-        return matrix, scale, {name: bias_round_trip(bias, step).astype(bias.dtype)}
+        biases = {name: bias_round_trip(bias, step).astype(bias.dtype)}
+        return self._stored(layer, round_trip(matrix, scale, own.weights)), biases
+
+    def _stored(self, layer: str, matrix: Float) -> Array:
+        stored = self.measured.layer_by_output[layer].folded.layer.as_stored(matrix)
+        return np.ascontiguousarray(stored, self.float_model.weights[self.float_model.layer_weights[layer]].dtype)
 
     def _input_scales(self, experiment: Experiment) -> Mapping[str, np.float32]:
-        """By layer the scale of the codes that it reads, where it reads any."""
-        rounded = {entry.tensor: entry.scale for entry in self.activations_of(experiment)}
+        """By layer the scale of the codes that it reads, where that is known before the run."""
+        if not experiment.scheme.is_calibrated:
+            return {}
+        entries = (entry for entry in self.activations_of(experiment) if isinstance(entry, ActivationScale))
+        rounded = {entry.tensor: entry.scale for entry in entries}
         if not rounded or not experiment.weights:
             return {}
         places = scaled_tensors(self.measured.model, self.measured.folded, experiment.excluded)
@@ -160,29 +183,37 @@ class Workbench:
         inputs = self._input_scales(experiment)
         found = scale_inputs(self.activations_of(experiment))
         for layer in self.weights_of(experiment):
-            found |= self._coded(experiment.scheme, layer, inputs.get(layer))[2]
+            found |= self._rounded(experiment.scheme, layer, inputs.get(layer))[1]
         return found
 
     def weights_of(self, experiment: Experiment) -> tuple[str, ...]:
         """Keys of the layers whose weights it quantises, in data order."""
         layers, wanted = self.measured.layers, experiment.weights
-        left = self.measured.float_weights(experiment.excluded)
+        left = self.measured.float_weights(experiment.scheme, experiment.excluded)
         covered = (layer.output for layer in layers if experiment.scheme.covers(layer.folded.layer))
         return tuple(key for key in covered if key not in left and (wanted == "all" or key in wanted))
 
-    def activations_of(self, experiment: Experiment) -> tuple[ActivationScale, ...]:
-        """The scales of the activations that it quantises, in data order."""
+    def activations_of(self, experiment: Experiment) -> tuple[Rounding, ...]:
+        """How it quantises activations, in data order."""
         if not experiment.activations:
             return ()
-        scheme, wanted = experiment.scheme, experiment.activations
-        scales = self.scales(scheme.activations, experiment.excluded, scheme.weights)
-        return tuple(scale for tensor, scale in scales.items() if wanted == "all" or tensor in wanted)
+        found, wanted = self.roundings(experiment.scheme, experiment.excluded), experiment.activations
+        return tuple(entry for tensor, entry in found.items() if wanted == "all" or tensor in wanted)
+
+    def reading_of(self, experiment: Experiment) -> DynamicScale | None:
+        """What an experiment on one activation rounds in front of its readers; None if it rounds it for all."""
+        if experiment.activations == "all" or len(experiment.activations) != 1:
+            return None
+        (tensor,) = experiment.activations
+        entry = self.roundings(experiment.scheme, experiment.excluded).get(tensor)
+        return entry if isinstance(entry, DynamicScale) else None
 
     def can_run(self, experiment: Experiment) -> bool:
         """Whether it quantises anything, and all that it names."""
-        number, weights = experiment.scheme.activations, self.weights_of(experiment)
-        if experiment.activations == "all" and number is not None:
-            ready = self.observations is not None and can_round(self.measured.model.opset, number)
+        scheme, weights = experiment.scheme, self.weights_of(experiment)
+        if experiment.activations == "all" and scheme.activations is not None:
+            ready = not (scheme.is_calibrated and self.observations is None)
+            ready = ready and can_round(self.measured.model.opset, scheme)
         else:
             ready = experiment.activations == "all" or len(self.activations_of(experiment)) == len(
                 experiment.activations
@@ -193,12 +224,17 @@ class Workbench:
     def starts_at(self, experiment: Experiment) -> int | None:
         """When the run of an experiment on one tensor parts from the float one, as a place in `computed`.
 
-        It is about one weight, one activation, or the weight of a layer and its result, which part at the layer. None
-        if it is about anything else, or about what is not computed from the inputs in the main graph.
+        It is about one weight, one activation, or both of a layer, which part at the layer: its weight and its result,
+        or what it reads if that is rounded in front of it. None if it is about anything else, or about what is not
+        computed from the inputs in the main graph.
         """
         weights, activations = experiment.weights, experiment.activations
         if weights == "all" or activations == "all" or len(weights) > 1 or len(activations) > 1:
             return None
+        reading = self.reading_of(experiment)
+        if reading is not None:
+            starts = {self.measured.layer_by_output[layer].node.outputs[0] for layer in weights}
+            return self._place_by_tensor.get(reading.tensor) if starts <= reading.readers else None
         places = {self._place_by_layer.get(layer) for layer in weights}
         places |= {self._place_by_tensor.get(tensor) for tensor in activations}
         return places.pop() if len(places) == 1 else None
@@ -237,8 +273,8 @@ class Workbench:
         made, scheme, inputs = self.float_model, experiment.scheme, self._input_scales(experiment)
         changed: dict[str, Array] = {}
         for layer in self.weights_of(experiment):
-            matrix, scale, biases = self._coded(scheme, layer, inputs.get(layer))
-            changed |= {made.layer_weights[layer]: self._stored(scheme, layer, matrix, scale), **biases}
+            weight, biases = self._rounded(scheme, layer, inputs.get(layer))
+            changed |= {made.layer_weights[layer]: weight, **biases}
         made = made.with_weights(changed) if changed else made
         activations = self.activations_of(experiment)
         return with_activations(made, activations) if activations else made

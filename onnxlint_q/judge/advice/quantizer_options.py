@@ -25,6 +25,8 @@ _SHARING = {PER_TENSOR: (), PER_CHANNEL: ("per_channel=True",)}
 
 def scheme_options(scheme: Scheme) -> tuple[str, ...] | None:
     """The options that quantise under a scheme; None where `quantize_static` has no such scheme."""
+    if not scheme.is_calibrated:
+        return None
     if scheme.activations not in _ACTIVATIONS or scheme.weights not in _WEIGHTS or scheme.sharing not in _SHARING:
         return None
     return (*_ACTIVATIONS[scheme.activations], *_WEIGHTS[scheme.weights], *_SHARING[scheme.sharing])

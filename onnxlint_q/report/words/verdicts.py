@@ -64,8 +64,8 @@ def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
     kind = "synthetic sample" if calibration.synthetic else "sample"
     if calibration.held_out:
         return f"measured on {count(calibration.held_out, f'held-out {kind}')}{ran}"
-    # A file that is quantised already has its ranges.
-    same = " that ranges were taken from too, as there are no others" if ran else ""
+    # A file that is quantised already has its ranges, and so has what takes them from each run.
+    same = " that ranges were taken from too, as there are no others" if ran and not result.in_float else ""
     return f"measured on {count(calibration.samples, kind)}{same}{ran}"
 
 
@@ -149,17 +149,26 @@ def limits(model: ModelResult) -> str:
 
 
 def grounds(model: ModelResult) -> tuple[str, ...]:
-    """What the verdicts rest on, each sort once."""
+    """What the verdicts rest on, each sort once, and what stays in float before or while the model runs."""
     said: dict[str, list[str]] = {}
+    kept: dict[str, list[str]] = {}
     for result in model.schemes:
-        text = basis(result, model.calibration).removesuffix(f": {visible(result.measured_as)}")
+        text, scheme = basis(result, model.calibration), name(result.scheme, 40)
+        text = text.removesuffix(f": {visible(result.measured_as)}")
         if result.basis is Basis.MEASURED and model.calibration is not None and model.calibration.held_out:
-            prepared = ", after quant_pre_process" if "quant_pre_process" in result.measured_as else ""
-            text += f"{prepared}; the ranges come from {model.calibration.samples} others"
-        said.setdefault(_capital(text), []).append(name(result.scheme, 40))
-    if len(said) == 1:
-        return tuple(f"{text}." for text in said)
-    return tuple(f"{', '.join(schemes)}: {text[:1].lower()}{text[1:]}." for text, schemes in said.items())
+            text += ", after quant_pre_process" * ("quant_pre_process" in result.measured_as)
+            text += f"; {_ranges(result, model.calibration)}"
+        elif result.in_float:
+            kept.setdefault(shown(result.in_float), []).append(scheme)
+        said.setdefault(text, []).append(scheme)
+    alone = len(said) == 1
+    lines = [f"{_capital(text)}." if alone else f"{', '.join(schemes)}: {text}." for text, schemes in said.items()]
+    others = " ".join(f"{', '.join(schemes)}: {text}." for text, schemes in kept.items())
+    return tuple(filter(None, (*lines, others)))
+
+
+def _ranges(result: SchemeResult, calibration: CalibrationSummary) -> str:
+    return shown(result.in_float) if result.in_float else f"the ranges come from {calibration.samples} others"
 
 
 def output_figures(output: OutputResult) -> str:

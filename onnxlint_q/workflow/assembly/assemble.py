@@ -22,7 +22,7 @@ from onnxlint_q.workflow.assembly.joint_remedies import notes, remedies, with_ad
 from onnxlint_q.workflow.assembly.tensors import tensor_rows, unexplained
 from onnxlint_q.workflow.assembly.verdicts import finite, is_figure, judge_of, scheme_result
 from onnxlint_q.workflow.judging import documented
-from onnxlint_q.workflow.reading.activations import DEFAULT_FORMAT, Scales, activation_rows
+from onnxlint_q.workflow.reading.activations import DEFAULT_SCHEME, Scales, activation_rows
 from onnxlint_q.workflow.reading.qparams import qparams_rows
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
 from onnxlint_q.workflow.results import (
@@ -83,7 +83,7 @@ def assemble(record: Record) -> ModelResult:
 
 def _scales(record: Record) -> Scales:
     """What the quantiser would give the activations of a float model."""
-    return record.bench.scales(DEFAULT_FORMAT) if record.bench is not None else {}
+    return record.bench.scales(DEFAULT_SCHEME) if record.bench is not None else {}
 
 
 def _not_run(record: Record, missing: NotRun) -> Finding:

@@ -132,5 +132,5 @@ def _remedy(
         verdict_after=judge(trial.after),
         samples=trial.after.samples,
         held_out=bool(record.whole.held_out),
-        opset=PER_CHANNEL_OPSET if after.per_channel and record.facts.model.opset < PER_CHANNEL_OPSET else None,
+        opset=PER_CHANNEL_OPSET if after.needs_opset(record.facts.model.opset) else None,
     )

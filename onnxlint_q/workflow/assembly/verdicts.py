@@ -68,7 +68,7 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
             top1 = record.whole.top1.get(Experiment(scheme)) if basis is Basis.MEASURED and record.whole else None
             observer = data.observer if data is not None and basis is Basis.MEASURED else DEFAULT_OBSERVER
             said = scheme.as_measured(observer, facts.model.opset, folds_late=facts.folds_late)
-            return replace(result, top1=top1, measured_as=said)
+            return replace(result, top1=top1, measured_as=said, in_float=_in_float(facts, scheme))
         if basis is Basis.MEASURED and by_class:
             foreseen = f"the forecast from the file is about {sqnr_db:.1f} dB" if sqnr_db is not None else ""
             return replace(result, note="; ".join(filter(None, [result.note, foreseen])))
@@ -78,7 +78,7 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else _unforeseen(facts)])
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts))
     weaker = [f"less sure: the forecast cannot follow {_listed(forecast.unknown)}"] if forecast.unknown else []
-    later = scheme.per_channel and facts.model.opset < PER_CHANNEL_OPSET
+    later = scheme.needs_opset(facts.model.opset)
     blocked = [f"this holds once the model has opset {PER_CHANNEL_OPSET}: older files have no scale per channel"]
     failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
     held = levels.verdict(sqnr_db, forecast.agreement)
@@ -93,7 +93,16 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         rest_share=finite(forecast.rest_share),
         ran=ran,
         outputs=_foreseen(facts, sqnr_db, forecast.agreement, held),
+        in_float=_in_float(facts, scheme),
     )
+
+
+def _in_float(facts: Facts, scheme: Scheme) -> str:
+    """What is not quantised before the model runs: scales of activations, and layers that the quantiser leaves."""
+    left = [folded.layer for folded in facts.folded if not scheme.covers(folded.layer)]
+    kinds = _listed(sorted({layer.op_type for layer in left}))
+    layers = f"{len(left)} of {len(facts.folded)} layers stay in float ({kinds})" if left else ""
+    return "; ".join(filter(None, [scheme.ranges, layers]))
 
 
 def _unforeseen(facts: Facts) -> str:

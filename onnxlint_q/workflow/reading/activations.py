@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from onnxlint_q.analysis.grid import Grid, grid
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.analysis.number_formats import UINT8
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
+from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.execute.variants.rounding import ActivationScale
 from onnxlint_q.graph import Model, Role
 from onnxlint_q.graph.node import Value
@@ -102,5 +102,5 @@ def shape_text(model: Model, tensor: str) -> str:
     return Value(tensor, known).shape_text if known is not None else "unknown"
 
 
-DEFAULT_FORMAT = UINT8
-"""What ONNX Runtime's quantiser makes of activations unless told otherwise."""
+DEFAULT_SCHEME = INT8_PER_TENSOR
+"""What ONNX Runtime's static quantiser makes of a network unless told otherwise."""

@@ -92,7 +92,7 @@ class OpsetBlocksPerChannel(Rule):
     def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """At most one finding for the model."""
         opset = facts.model.opset
-        wanted = any(scheme.per_channel for scheme in facts.schemes)
+        wanted = any(scheme.needs_opset(_ANY) for scheme in facts.schemes)
         needed = PER_CHANNEL_OPSET if wanted else _ANY
         if opset >= needed:
             yield Silence(whole_model(facts), f"opset {opset} is not under {needed}")

@@ -21,11 +21,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 import onnx
 
 from onnxlint_q.analysis.folding import FoldedLayer
+from onnxlint_q.analysis.placement.place import Placement
 from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.graph.operators import Product, StaticScale
@@ -37,31 +37,6 @@ _LOOKUPS = frozenset({"Gather", "GatherElements"})
 # Values that such a Pad adds are in every range: zero, or values of the input.
 _PADS_OWN_VALUES = frozenset({"reflect", "edge", "wrap"})
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, 0})
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """One tensor that gets a scale.
-
-    Attributes:
-        tensor: its key, in the folded model.
-        like: key of the tensor whose scale it uses; itself unless the quantiser makes it share one.
-        constant: an operand that does not depend on the inputs.
-        moved: it holds values of `like`, rearranged, so that rounding it again changes nothing.
-        asked: nodes that ask for the scale; while one of them is quantised, the tensor has one.
-        given: nodes that give it one only because another tensor has one.
-        bounds: the range that its scale is made for whatever calibration sees, lowest and highest; None for most.
-        weight: it has the format of weights.
-    """
-
-    tensor: str
-    like: str
-    constant: bool = False
-    moved: bool = False
-    asked: tuple[Node, ...] = field(default=(), compare=False, repr=False)
-    given: tuple[Node, ...] = field(default=(), compare=False, repr=False)
-    bounds: tuple[float, float] | None = field(default=None, compare=False)
-    weight: bool = field(default=False, compare=False)
 
 
 def scaled_tensors(

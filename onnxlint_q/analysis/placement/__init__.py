@@ -1,0 +1,25 @@
+"""Placement: which tensors get a scale when a float model is quantised, by each of ONNX Runtime's quantisers."""
+
+from onnxlint_q.analysis.placement.dynamic import dynamic_tensors
+from onnxlint_q.analysis.placement.place import Placement
+from onnxlint_q.analysis.placement.static import (
+    becomes_gemm,
+    float_weights,
+    is_quantized,
+    is_taken_away,
+    quantized_activations,
+    scaled_tensors,
+    stored_tensor,
+)
+
+__all__ = [
+    "Placement",
+    "becomes_gemm",
+    "dynamic_tensors",
+    "float_weights",
+    "is_quantized",
+    "is_taken_away",
+    "quantized_activations",
+    "scaled_tensors",
+    "stored_tensor",
+]
