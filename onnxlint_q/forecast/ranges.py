@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from math import inf, log, sqrt
 
 import numpy as np
 
-from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.number_formats import activation_step
-from onnxlint_q.analysis.placement import Placement, stored_tensor
+from onnxlint_q.analysis.placement import Placement
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.forecast.operators.elementwise import function_of
-from onnxlint_q.forecast.population import Samples
+from onnxlint_q.forecast.population import IMAGES, Samples
 from onnxlint_q.forecast.step import Site
 from onnxlint_q.forecast.sweep import Propagation
-from onnxlint_q.forecast.transfer import OutputCost
+from onnxlint_q.forecast.transfer import ByImage, OutputCost
 from onnxlint_q.graph import Model
 
 # Pixels are bounded: in photographs black and white lie about this many deviations from the mean.
@@ -27,19 +25,6 @@ _CALIBRATED = 1e5
 # Where a range is looked at through a function: its ends, all that a rising one needs, and so many places in all that
 # the dip of a Swish or Gelu, about a unit wide, is met in a range of the usual few units.
 _PLACES = 17
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ActivationNoise:
-    """Noise over signal at the output from rounding activations.
-
-    Attributes:
-        total: one figure a rounded tensor.
-        by_layer: of the tensor that carries each layer's result, by layer key.
-    """
-
-    total: tuple[float, ...] = ()
-    by_layer: Mapping[str, float] = field(default_factory=dict)
 
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -60,32 +45,27 @@ def value_ranges(model: Model, placements: Sequence[Placement], propagation: Pro
 
 
 def activation_noise(
-    model: Model,
-    layers: Sequence[FoldedLayer],
-    scheme: Scheme,
-    propagation: Propagation,
-    ranges: Ranges,
-    costs: Mapping[str, OutputCost],
-) -> ActivationNoise:
-    """What rounding every activation to its calibrated range costs."""
-    noise = {
+    scheme: Scheme, propagation: Propagation, ranges: Ranges, costs: Mapping[str, OutputCost]
+) -> Mapping[str, ByImage]:
+    """What rounding every activation to its calibrated range costs, by tensor and image."""
+    return {
         key: rounding_noise(*limits, scheme, propagation.samples[key], costs[key])
         for key, limits in ranges.items()
         if key in costs
     }
-    results = {folded.output: stored_tensor(model, folded.output) for folded in layers}
-    return ActivationNoise(tuple(noise.values()), {layer: noise[key] for layer, key in results.items() if key in noise})
 
 
-def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, cost: OutputCost) -> float:
+def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, cost: OutputCost) -> ByImage:
     """Noise over signal at the output from rounding one tensor with values in `[low, high]`, widened to contain zero.
+
+    One figure an image.
 
     Rounding to steps of a length makes an error of variance step² / 12 (Widrow). The steps of a floating-point code
     with m bits of mantissa are 2^-m of the power of two below the value; its subnormals are taken for exact.
     """
     number = scheme.activations
     if number is None:
-        return 0.0
+        return np.zeros(IMAGES)
     if number.is_float:
         _, exponent = np.frexp(samples)
         steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - number.mantissa_bits))
