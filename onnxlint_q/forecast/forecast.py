@@ -16,7 +16,7 @@ import numpy.typing as npt
 from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.image.inputs import is_image
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, decibel, weight_round_trip
+from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, activation_step, decibel, weight_round_trip
 from onnxlint_q.analysis.outputs.output_kind import Holds, Output, holds_scores
 from onnxlint_q.analysis.placement import stored_tensor
 from onnxlint_q.analysis.schemes import Scheme
@@ -241,6 +241,7 @@ def _forecast(
     enough = 2 * sum(made is not None for made in own.values()) > len(layers)
     sums = (sum(float(made[at]) for made in noise.values()) for at in range(len(ends)))
     left = np.array([saturated(each, end.varying) for each, end in zip(sums, ends, strict=True)])
+    left = np.maximum(left, [float(_falls_on_zero(network, end, scheme)) for end in ends])
     outputs = _outputs(network, left) if enough else {}
     agreements = [one.agreement for one in outputs.values() if one.agreement is not None]
     return Forecast(
@@ -254,6 +255,14 @@ def _forecast(
         tensors=_tensors(noise, ends, int(left.argmax())) if enough and ends else (),
         outputs=outputs,
     )
+
+
+def _falls_on_zero(network: NoiseModel, end: End, scheme: Scheme) -> bool:
+    """Whether a part with values from 0 to 1 is joined to values so large that one step is longer: nothing is left."""
+    number, limits = scheme.activations, network.ranges.get(end.output)
+    if end.part is None or not end.part.held.fraction or number is None or number.is_float or limits is None:
+        return False
+    return activation_step(*limits, number) > 1
 
 
 def _tensors(noise: Mapping[tuple[Subject, str], Noise], ends: Sequence[End], worst: int) -> tuple[TensorNoise, ...]:

@@ -124,6 +124,7 @@ def _scheme(result: SchemeResult) -> Json:
         "rest_share": number(result.rest_share),
         "measured_as": text(result.measured_as) or None,
         "top1": top1_document(result.top1) if result.top1 is not None else None,
+        "loads_from_opset": result.loads_from,
         "noise": [_tensor(row) for row in result.noise],
         "noise_basis": None if result.tensors_basis is None else result.tensors_basis.value,
     }

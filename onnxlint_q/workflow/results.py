@@ -155,6 +155,8 @@ class SchemeResult:
         tensors_basis: what their figures rest on; a run measures them where the model does not survive.
         measured_as: what the run stands for, in words: quantiser, ranges, formats; empty where nothing was run.
         top1: how often the float and the quantised model are right; None without labels.
+        loads_from: the opset from which on the quantised file loads, where that of the model is older and all figures
+            are those of a model that has it; None where it loads.
     """
 
     scheme: str
@@ -171,6 +173,7 @@ class SchemeResult:
     top1: Top1 | None = None
     tensors: tuple[TensorRow, ...] = ()
     tensors_basis: Basis | None = None
+    loads_from: int | None = None
 
     @property
     def ends(self) -> tuple[OutputResult, ...]:

@@ -86,6 +86,17 @@ def missing_sqnr(result: SchemeResult) -> str | None:
 
 def reason(result: SchemeResult) -> str:
     """The figures behind a verdict: `-4.0 dB at the output, top-1 agrees with float on 5 % of samples`."""
+    return f"{_unloadable(result)}{_reason(result)}"
+
+
+def _unloadable(result: SchemeResult) -> str:
+    """First of all that the quantised file does not load, where it does not."""
+    if result.loads_from is None:
+        return ""
+    return f"the quantised file does not load; exported at opset {result.loads_from}: "
+
+
+def _reason(result: SchemeResult) -> str:
     missing = missing_sqnr(result)
     if missing:
         return shown(missing).rstrip(".")
@@ -105,6 +116,10 @@ def reason(result: SchemeResult) -> str:
 
 def brief_reason(result: SchemeResult) -> str:
     """The same in half a line: `-4.0 dB; same top class as float: 5 % (1 to 9 %)`."""
+    return f"{_unloadable(result)}{_brief_reason(result)}"
+
+
+def _brief_reason(result: SchemeResult) -> str:
     missing = missing_sqnr(result)
     if missing:
         return shown(missing).rstrip(".")

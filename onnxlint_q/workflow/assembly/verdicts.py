@@ -45,6 +45,13 @@ def judge_of(record: Record) -> Judge:
 
 
 def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
+    """The verdict on a scheme, and whether the file that it is about loads."""
+    result = _strongest(record, scheme)
+    later = scheme.per_channel and record.facts.model.opset < PER_CHANNEL_OPSET
+    return replace(result, loads_from=PER_CHANNEL_OPSET) if later and result.verdict is not None else result
+
+
+def _strongest(record: Record, scheme: Scheme) -> SchemeResult:
     """The strongest basis there is: measured on data, else probed, else forecast.
 
     A run on data that could judge no output decides that nothing is known: what is made up or foreseen does not stand
@@ -80,8 +87,6 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else _unforeseen(facts)])
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts))
     weaker = [f"less sure: the forecast cannot follow {_listed(forecast.unknown)}"] if forecast.unknown else []
-    later = scheme.per_channel and facts.model.opset < PER_CHANNEL_OPSET
-    blocked = [f"this holds once the model has opset {PER_CHANNEL_OPSET}: older files have no scale per channel"]
     failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
     outputs = _foreseen(facts, forecast, levels)
     held = worst(output.verdict for output in outputs if output.verdict is not None)
@@ -92,7 +97,7 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         output_sqnr_db=sqnr_db,
         basis=Basis.FORECAST,
         agreement=forecast.agreement,
-        note="; ".join([*unmeasured, *(blocked if later else ()), *weaker, *failed]),
+        note="; ".join([*unmeasured, *weaker, *failed]),
         uncertainty_db=forecast.uncertainty_db,
         rest_share=finite(forecast.rest_share),
         ran=ran,
