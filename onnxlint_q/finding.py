@@ -238,6 +238,7 @@ class Finding:
             cured float model (null: its outputs are identical), and `cured_sqnr_db`, that of the cured and
             quantised weight.
         also: codes of rules that tell the same damage and left it to this finding; `metrics` holds their figures too.
+        explains: by name of each scheme that it speaks of, the fraction of the noise that its tensor makes.
     """
 
     code: str
@@ -260,6 +261,7 @@ class Finding:
     change: Requantisation | Conversion | None = None
     tried: Tried | None = None
     also: tuple[str, ...] = ()
+    explains: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:

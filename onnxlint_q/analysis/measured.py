@@ -110,6 +110,11 @@ class Measured:
         return {layer.output: layer for layer in self.layers}
 
     @cached_property
+    def layer_stored_in(self) -> Mapping[str, LayerFacts]:
+        """Layers by the tensor that holds their result at run time."""
+        return {self.stored_tensor(layer): layer for layer in self.layers}
+
+    @cached_property
     def outputs(self) -> tuple[Output, ...]:
         """What each output holds, in their order."""
         return find_outputs(self.model)

@@ -6,19 +6,22 @@ costs at the output (module `sweep`); the errors themselves, `Q(w) - w` of every
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from onnxlint_q.analysis.experiment import LayerSqnr
-from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.image.inputs import is_image
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, decibel, weight_round_trip
-from onnxlint_q.analysis.outputs.output_kind import holds_scores
+from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, activation_step, decibel, weight_round_trip
+from onnxlint_q.analysis.outputs.output_kind import Holds, Output, holds_scores
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.finding import Subject
+from onnxlint_q.forecast.ends import End, by_end, find_ends, pooled
 from onnxlint_q.forecast.noise import saturated, weight_noise
 from onnxlint_q.forecast.ranges import Ranges, activation_noise, value_ranges
 from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
@@ -39,8 +42,44 @@ LAYER_UNCERTAINTY_DB = 9.0
 CLOSE_CALLS = 0.3
 # Where the noise is not small that law ends: at 0 dB nothing agreed.
 _SMALL_NOISE_DB = 5.0
+Noise = npt.NDArray[np.float64]
+"""Noise over signal at each end."""
 # Beyond any float32 signal; figures that far out say the same.
 _FAR_DB = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class TensorNoise:
+    """What one tensor that gets a scale does, alone.
+
+    Attributes:
+        tensor: for a weight the key of its layer, else the activation.
+        kind: which of the two it is.
+        share: fraction of the noise power at the output, everything quantised: at the one that loses most.
+        sqnr_db: there, bounded; None where nothing is lost.
+    """
+
+    tensor: str
+    kind: Subject
+    share: float
+    sqnr_db: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputForecast:
+    """What is left of one output.
+
+    Attributes:
+        name: of the output, or of a part as it was called before it was joined.
+        sqnr_db: None where nothing can be said, or nothing is lost.
+        agreement: of class scores, as in `Forecast`.
+        parts: of an output that joins several things, each by itself.
+    """
+
+    name: str
+    sqnr_db: float | None
+    agreement: float | None = None
+    parts: tuple[OutputForecast, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +87,7 @@ class Forecast:
     """One scheme, everything quantised.
 
     Attributes:
-        output_sqnr_db: predicted SQNR at the model's output; None where nothing can be said.
+        output_sqnr_db: predicted SQNR, noise over signal averaged over the outputs; None where nothing can be said.
         layers: by layer key, without figures of activations alone. They are linear, so they rank well and may lie far
             below what an output can lose; `told` says what can be told of one.
         unknown: operators it had to pass through without knowing them, with the first reason; it is weaker for each.
@@ -56,10 +95,13 @@ class Forecast:
         rest_share: fraction of the noise power from activations that are no layer's output: the inputs of the model,
             sums, gates. With the shares of the layers it adds up to 1, where there is any noise.
         uncertainty_db: two thirds of the forecasts lie within plus or minus this of the measured SQNR.
-        agreement: fraction of samples a classifier would answer as before; None if the model is no classifier, or
-            below 5 dB.
-        varying: share of the output's signal power that is variance.
+        agreement: fraction of samples a classifier would answer as before, the lowest of the outputs that hold class
+            scores; None if none does, or below 5 dB.
+        varying: share of the outputs' signal power that is variance.
         ran_away: some figure was beyond what a run can give, so that none meant anything, and there is none.
+        tensors: everything that gets a scale and of which something can be said: weights, then activations, each in
+            data order.
+        outputs: by name, those of which something can be said.
     """
 
     output_sqnr_db: float | None
@@ -71,6 +113,8 @@ class Forecast:
     agreement: float | None = None
     varying: float = 1.0
     ran_away: bool = False
+    tensors: tuple[TensorNoise, ...] = ()
+    outputs: Mapping[str, OutputForecast] = field(default_factory=dict)
 
     def told(self, layer: str) -> LayerSqnr | None:
         """What is told of one layer: its figures bounded, and how far they are usually off; None if nothing is."""
@@ -101,21 +145,26 @@ class NoiseModel:
 
     Attributes:
         model: the network.
-        classifies: whether its output holds the scores of classes.
-        layers: its folded layers.
+        outputs: what they hold.
         propagation: samples of every tensor.
-        costs: what an error in a tensor costs at the output, by tensor key.
+        ends: where costs are counted.
+        costs: what an error in a tensor costs there, by tensor key.
         ranges: what calibration is expected to see of each activation that is rounded.
         failures: as in `Forecast`.
     """
 
     model: Model
-    classifies: bool
-    layers: tuple[FoldedLayer, ...]
+    outputs: tuple[Output, ...]
     propagation: Propagation
+    ends: tuple[End, ...]
     costs: Mapping[str, OutputCost]
     ranges: Ranges
     failures: tuple[str, ...] = ()
+
+    @property
+    def varying(self) -> float:
+        """Share of the outputs' signal power that is variance, averaged over them."""
+        return sum(end.weight * end.varying for end in self.ends) if self.ends else 1.0
 
     def weight_sqnr_db(self, layer: LayerFacts, scheme: Scheme) -> float | None:
         """SQNR at the output, dB and bounded, if only the weight of this layer is quantised.
@@ -127,17 +176,18 @@ class NoiseModel:
         noise = _weight_noise(self, layer, (scheme,)).get(scheme.name)
         if noise is None or self.propagation.overflown:
             return None
-        return decibel(1.0, saturated(noise, self.propagation.varying))
+        return decibel(1.0, saturated(pooled(self.ends, noise), self.varying))
 
 
 def noise_model(measured: Measured) -> NoiseModel:
     """Propagate samples forward and costs back through the float network."""
-    model, layers = _sized(measured.model), tuple(layer.folded for layer in measured.layers)
-    propagation = propagate(model, layers)
-    costs, failures = output_costs(model, propagation)
+    model = _sized(measured.model)
+    propagation = propagate(model, measured.folded)
+    ends = find_ends(measured.outputs, propagation.samples)
+    costs, failures = output_costs(propagation, ends)
     ranges = value_ranges(model, measured.placements, propagation)
     failures = (*propagation.failures, *failures)
-    return NoiseModel(model, measured.is_classifier, layers, propagation, costs, ranges, failures)
+    return NoiseModel(model, measured.outputs, propagation, ends, costs, ranges, failures)
 
 
 def _sized(model: Model) -> Model:
@@ -163,58 +213,106 @@ def _forecast(
     network: NoiseModel,
     layers: Sequence[LayerFacts],
     scheme: Scheme,
-    weights: Mapping[str, Mapping[str, float]],
+    weights: Mapping[str, Mapping[str, Noise]],
 ) -> Forecast:
-    model, propagation = network.model, network.propagation
-    activations = activation_noise(model, network.layers, scheme, propagation, network.ranges, network.costs)
+    propagation, ends = network.propagation, network.ends
     own = {facts.output: weights[facts.output].get(scheme.name) for facts in layers}
-    known = {key: noise for key, noise in own.items() if noise is not None}
-    total = sum(activations.total) + sum(known.values())
+    folded = [facts.folded for facts in layers]
+    activations = activation_noise(network.model, folded, scheme, propagation, network.ranges, network.costs)
+    noise = {(Subject.WEIGHT, key): made for key, made in own.items() if made is not None}
+    noise |= {(Subject.ACTIVATION, key): by_end(ends, powers) for key, powers in activations.by_tensor.items()}
+    power = {key: pooled(ends, made) for key, made in noise.items()}
+    total = math.fsum(power.values()) if all(map(np.isfinite, power.values())) else np.inf
     scale = 1 / total if 0 < total < np.inf else 0.0
     rows: dict[str, LayerSqnr] = {}
-    for key, noise in own.items():
-        if noise is None:
+    for key, made in own.items():
+        if made is None:
             rows[key] = LayerSqnr(None, None, 0.0, 0.0)
             continue
-        rounding = activations.by_layer.get(key, 0.0)
-        rows[key] = LayerSqnr(decibel(1.0, noise), decibel(1.0, noise + rounding), noise * scale, rounding * scale)
+        weight = power[Subject.WEIGHT, key]
+        rounding = pooled(ends, by_end(ends, activations.by_layer[key])) if key in activations.by_layer else 0.0
+        rows[key] = LayerSqnr(decibel(1.0, weight), decibel(1.0, weight + rounding), weight * scale, rounding * scale)
     figures = [figure for row in rows.values() for figure in (row.weight_sqnr_db, row.sqnr_db) if figure is not None]
     if propagation.overflown or min(figures, default=0.0) < OVERFLOWN_DB:
         return Forecast(None, unknown=propagation.unknown, failures=network.failures, ran_away=True)
     told = sum(row.share for row in rows.values())
     rest = max(1 - told, 0.0) if scale else 0.0
     # With most weights out of reach (in subgraphs, behind unknown inputs) the sum says nothing about the model.
-    output = decibel(1.0, saturated(total, propagation.varying)) if 2 * len(known) > len(layers) else None
+    enough = 2 * sum(made is not None for made in own.values()) > len(layers)
+    sums = (sum(float(made[at]) for made in noise.values()) for at in range(len(ends)))
+    left = np.array([saturated(each, end.varying) for each, end in zip(sums, ends, strict=True)])
+    left = np.maximum(left, [float(_falls_on_zero(network, end, scheme)) for end in ends])
+    outputs = _outputs(network, left) if enough else {}
+    agreements = [one.agreement for one in outputs.values() if one.agreement is not None]
     return Forecast(
-        output_sqnr_db=output,
+        output_sqnr_db=decibel(1.0, pooled(ends, left)) if enough else None,
         layers=rows,
         unknown=propagation.unknown,
         failures=network.failures,
         rest_share=rest,
-        agreement=_agreement(network, output),
-        varying=propagation.varying,
+        agreement=min(agreements, default=None),
+        varying=network.varying,
+        tensors=_tensors(noise, ends, int(left.argmax())) if enough and ends else (),
+        outputs=outputs,
     )
 
 
-def _agreement(network: NoiseModel, sqnr_db: float | None) -> float | None:
-    if sqnr_db is None or sqnr_db < _SMALL_NOISE_DB or not network.classifies:
+def _falls_on_zero(network: NoiseModel, end: End, scheme: Scheme) -> bool:
+    """Whether a part with values from 0 to 1 is joined to values so large that one step is longer: nothing is left."""
+    number, limits = scheme.activations, network.ranges.get(end.output)
+    if end.part is None or not end.part.held.fraction or number is None or number.is_float or limits is None:
+        return False
+    return activation_step(*limits, number) > 1
+
+
+def _tensors(noise: Mapping[tuple[Subject, str], Noise], ends: Sequence[End], worst: int) -> tuple[TensorNoise, ...]:
+    """What each tensor does at the end that loses most."""
+    here = {key: float(made[worst]) for key, made in noise.items()}
+    total = math.fsum(here.values())
+    return tuple(
+        TensorNoise(key, kind, each / total if total else 0.0, decibel(1.0, saturated(each, ends[worst].varying)))
+        for (kind, key), each in here.items()
+    )
+
+
+def _outputs(network: NoiseModel, left: Noise) -> dict[str, OutputForecast]:
+    """What is left of each output, by the noise over signal at the ends."""
+    found: dict[str, OutputForecast] = {}
+    for output in network.outputs:
+        here = [(end, float(noise)) for end, noise in zip(network.ends, left, strict=True) if end.output == output.name]
+        if not here:
+            continue
+        whole = sum(end.weight * noise for end, noise in here) / sum(end.weight for end, _ in here)
+        parts = [(end.part.held.name, noise) for end, noise in here if end.part is not None]
+        sqnr_db = decibel(1.0, whole)
+        found[output.name] = OutputForecast(
+            output.name,
+            sqnr_db,
+            _agreement(network.model, output, sqnr_db),
+            tuple(OutputForecast(name, decibel(1.0, noise)) for name, noise in parts),
+        )
+    return found
+
+
+def _agreement(model: Model, output: Output, sqnr_db: float | None) -> float | None:
+    if sqnr_db is None or sqnr_db < _SMALL_NOISE_DB or output.holds is not Holds.CLASS_SCORES:
         return None
-    if not holds_scores(network.model.outputs[0].type.shape or ()):
+    if output.axis is None and not holds_scores(model.shape(output.name) or ()):
         return None
     return float(1 - CLOSE_CALLS * 10 ** (-sqnr_db / 20))
 
 
-def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Scheme]) -> Mapping[str, float]:
-    """Noise over signal by scheme; empty where nothing can be said."""
+def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Scheme]) -> Mapping[str, Noise]:
+    """Noise over signal at the ends, by scheme; empty where nothing can be said."""
     folded, model, propagation, costs = facts.folded, network.model, network.propagation, network.costs
     source = folded.before.node.input(0) if folded.before is not None else folded.layer.input
     if source not in propagation.samples or folded.output not in costs or facts.weight.non_finite:
         return {}
     matrix = folded.matrix(model)
-    result: dict[str, float] = {}
+    result: dict[str, Noise] = {}
     for scheme in schemes:
         if not scheme.covers(folded.layer):
-            result[scheme.name] = 0.0
+            result[scheme.name] = np.zeros(len(network.ends))
             continue
         error = weight_round_trip(
             matrix, scheme.weights, scheme.of_layer(folded.layer).sharing, folded.layer.scale_sharing
@@ -222,10 +320,11 @@ def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Sche
         error -= matrix
         try:
             with np.errstate(over="ignore", invalid="ignore"):
-                noise = weight_noise(model, folded, error, propagation.samples[source], costs[folded.output])
+                powers = weight_noise(model, folded, error, propagation.samples[source], costs[folded.output])
+                noise = by_end(network.ends, powers)
         except UnmodelledError:
             return {}
-        if not np.isfinite(noise):  # weights whose squares overflow
+        if not np.isfinite(noise).all():  # weights whose squares overflow
             return {}
         result[scheme.name] = noise
     return result

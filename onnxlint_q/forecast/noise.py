@@ -8,7 +8,7 @@ import numpy.typing as npt
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.forecast.operators.layers import frame_of, kernel_of
 from onnxlint_q.forecast.population import IMAGES, Samples
-from onnxlint_q.forecast.transfer import OutputCost
+from onnxlint_q.forecast.transfer import ByImage, OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Model
 
@@ -16,14 +16,17 @@ from onnxlint_q.graph import Model
 # side and 0.1 across corners that rounding errors of weights showed in trained CNNs: 1 + 4 x 0.4 + 4 x 0.1.
 CLUSTER = 3.0
 _WIDE, _FEWEST = 1 << 19, 8
+LEFT_OUT = -1.0
+"""In place of a power, which is never negative."""
 
 
 def weight_noise(
     model: Model, folded: FoldedLayer, error: npt.NDArray[np.float32], source: Samples, cost: OutputCost
-) -> float:
-    """Output noise for the weight error `[channels, taps]` of a layer that reads `source`.
+) -> ByImage:
+    """Output noise by image for the weight error `[channels, taps]` of a layer that reads `source`.
 
-    The error has a constant part, which no pooling averages away, and one that varies with the input.
+    The error has a constant part, which no pooling averages away, and one that varies with the input. `LEFT_OUT` for
+    an image that was not looked at.
 
     Raises:
         UnmodelledError: the layer was passed through as an operator without a rule.
@@ -33,41 +36,41 @@ def weight_noise(
     kernel = kernel_of(model, layer, error)
     values = frame.read(source, kernel.inputs).reshape(-1, kernel.inputs)
     rows = frame.read_rows(cost.rows, layer.channels).reshape(-1, layer.channels)
-    images = IMAGES
-    if kernel.taps == 1:
-        # A wide layer has many weights, whose errors average out: a few images will do.
-        step = int(np.clip(error.size // _WIDE, 1, IMAGES // _FEWEST))
+    # A wide layer has many weights, whose errors average out: a few images will do.
+    step = int(np.clip(error.size // _WIDE, 1, IMAGES // _FEWEST)) if kernel.taps == 1 else 1
+    if step > 1:
         values, rows = (a.reshape(IMAGES, -1, a.shape[1])[::step].reshape(-1, a.shape[1]) for a in (values, rows))
-        images = -(-IMAGES // step)
+    share = np.broadcast_to(cost.share, IMAGES)[::step]
     if len(values) != len(rows):
         raise UnmodelledError("its result is not represented")
     output_error = kernel.push(values) * np.float32(layer.factor)
     shift = output_error.mean(axis=0)
     varying = output_error - shift
-    alone = _averaged(varying.reshape(images, -1, layer.channels), cost.share)
-    return _power(rows, shift[None], images) + alone * _power(rows, varying, images)
+    alone = _averaged(varying.reshape(len(share), -1, layer.channels), share)
+    found = np.full(IMAGES, LEFT_OUT)
+    found[::step] = _powers(rows, shift[None], len(share)) + alone * _powers(rows, varying, len(share))
+    return found
 
 
-def _averaged(error: Samples, share: float) -> float:
+def _averaged(error: Samples, share: ByImage) -> ByImage:
     """What pooling leaves of an error `[images, places, channels]`, over what the few places of the population leave.
 
     A mean over n places keeps all of the variance between images and `CLUSTER / n` of that within them.
     """
     places, pooled = error.shape[1], share * CLUSTER
-    if pooled >= 1:
-        return 1.0
+    if (pooled >= 1).all():
+        return np.ones_like(share)
     means = error.mean(axis=1)
     within = float((error - means[:, None]).var() * places / max(places - 1, 1))
     between = max(float(means.var()) - within / places, 0.0)
     left = between + within * pooled / places
-    return float(left / max(between + within / places, 1e-30))
+    return np.asarray(np.where(pooled >= 1, 1.0, left / max(between + within / places, 1e-30)))
 
 
-def _power(rows: Samples, error: Samples, images: int) -> float:
-    """Mean over the images of `(Σ r · e)²`."""
+def _powers(rows: Samples, error: Samples, images: int) -> ByImage:
+    """`(Σ r · e)²` of each image."""
     products = np.einsum("sc,sc->s", rows, np.broadcast_to(error, rows.shape)).reshape(images, -1)
-    sums = products.sum(axis=1, dtype=np.float64)
-    return float(sums @ sums) / images
+    return np.asarray(np.square(products.sum(axis=1, dtype=np.float64)))
 
 
 def saturated(noise: float, varying: float) -> float:

@@ -53,6 +53,12 @@ def per_image(samples: Samples) -> Samples:
     return samples.reshape(IMAGES, POSITIONS, *samples.shape[1:])
 
 
+def image_power(samples: Samples) -> npt.NDArray[np.float64]:
+    """Sum of squares of each image, `[images]`."""
+    rows = samples.reshape(IMAGES, -1)
+    return np.asarray(np.einsum("ij,ij->i", rows, rows), np.float64)
+
+
 def image_mean(samples: Samples) -> Samples:
     """Each sample replaced by the mean of its image; its own adjoint."""
     grouped = per_image(samples)
@@ -119,23 +125,27 @@ def write_taps(
     write: Callable[[int, Samples], Samples],
     total: Samples,
     correlation: float = NEIGHBOUR_CORRELATION,
-) -> tuple[Samples, float]:
+) -> tuple[Samples, npt.NDArray[np.float64]]:
     """The adjoint of `read_taps`: `write` is the adjoint of `read`, `total` of all taps together applied to `rows`.
 
-    Also gives the power of the taps' own rows, over the power of the result.
+    Also gives the power of the taps' own rows, over the power of the result, of each image.
     """
     if taps == 1:
-        return total, 1.0
+        return total, np.ones(IMAGES)
     near, far = _mixture(correlation)
     common = image_mean(total)
     result = common + near * (total - common)
-    apart = 0.0
+    apart = np.zeros(IMAGES)
     for tap, (_, inverse) in enumerate(neighbours(taps)):
         back = write(tap, rows)[inverse]
-        apart += float(np.vdot(back, back))
+        apart += image_power(back)
         result += far * (back - image_mean(back))
-    power = float(np.vdot(result, result))
-    return result, apart / power if power > 0 else 1.0
+    return result, _ratio(apart, image_power(result))
+
+
+def _ratio(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """One by the other; 1 where there is nothing."""
+    return np.divide(part, whole, out=np.ones_like(whole), where=whole > 0)
 
 
 def read_apart(samples: Samples, together: Samples, apart: Samples, correlation: float) -> Samples:
@@ -156,18 +166,18 @@ def read_apart(samples: Samples, together: Samples, apart: Samples, correlation:
     return result
 
 
-def write_apart(rows: Samples, together: Samples, apart: Samples, correlation: float) -> tuple[Samples, float]:
+def write_apart(
+    rows: Samples, together: Samples, apart: Samples, correlation: float
+) -> tuple[Samples, npt.NDArray[np.float64]]:
     """The adjoint of `read_apart`, with what `write_taps` gives beside it."""
     near, far = _mixture(correlation)
     common = image_mean(rows)
     result = common * together + (rows - common) * (near * together)
-    power = np.einsum("sc,sc->c", rows, rows)
-    alone = float(power @ (apart**2).sum(axis=0))
+    alone = image_power(rows * np.sqrt((apart**2).sum(axis=0)))
     for (_, inverse), weight in zip(neighbours(len(apart)), far * apart, strict=True):
         back = rows[inverse] * weight
         result += back - image_mean(back)
-    total = float(np.vdot(result, result))
-    return result, alone / total if total > 0 else 1.0
+    return result, _ratio(alone, image_power(result))
 
 
 def field(draw: np.random.Generator, shape: tuple[int, ...]) -> Samples:

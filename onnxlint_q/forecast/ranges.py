@@ -7,7 +7,7 @@ that have integer operators, over what one run holds.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from math import inf, log, sqrt
 from operator import add
@@ -22,7 +22,7 @@ from onnxlint_q.forecast.operators.elementwise import function_of
 from onnxlint_q.forecast.population import IMAGES, Samples, per_image
 from onnxlint_q.forecast.step import Site, Step
 from onnxlint_q.forecast.sweep import Propagation
-from onnxlint_q.forecast.transfer import OutputCost
+from onnxlint_q.forecast.transfer import ByImage, OutputCost
 from onnxlint_q.graph import Model, Node
 
 # Pixels are bounded: in photographs black and white lie about this many deviations from the mean.
@@ -37,15 +37,16 @@ _PLACES = 17
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ActivationNoise:
-    """Noise over signal at the output from rounding activations.
+    """Noise over signal at the output from rounding activations, image by image.
 
     Attributes:
-        total: the figures of all rounded tensors.
-        by_layer: of what is rounded at each layer, by layer key: the tensor that carries its result, or what it reads.
+        by_tensor: one figure an image, by key of the rounded tensor.
+        by_layer: what of it belongs to each layer, by layer key: that of the tensor that carries its result, or that of
+            rounding what it reads.
     """
 
-    total: tuple[float, ...] = ()
-    by_layer: Mapping[str, float] = field(default_factory=dict)
+    by_tensor: Mapping[str, ByImage]
+    by_layer: Mapping[str, ByImage]
 
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -84,7 +85,7 @@ def activation_noise(
         if key in costs
     }
     results = {folded.output: stored_tensor(model, folded.output) for folded in layers}
-    return ActivationNoise(tuple(noise.values()), {layer: noise[key] for layer, key in results.items() if key in noise})
+    return ActivationNoise(noise, {layer: noise[key] for layer, key in results.items() if key in noise})
 
 
 def _dynamic_noise(
@@ -101,8 +102,8 @@ def _dynamic_noise(
     number, steps = scheme.activations, dict(propagation.steps)
     assert number is not None
     covered = {folded.layer.node: folded for folded in layers if scheme.covers(folded.layer)}
-    total: list[float] = []
-    by_layer: dict[str, float] = {}
+    by_tensor: dict[str, ByImage] = {}
+    by_layer: dict[str, ByImage] = {}
     for place in dynamic_tensors(model, (folded.layer for folded in covered.values())):
         if place.moved or not (place.constant or place.tensor in propagation.samples):
             continue
@@ -119,10 +120,11 @@ def _dynamic_noise(
             )
             if cost is None or not np.isfinite(variance):
                 continue
-            total.append(variance * cost.white)
+            power = variance * cost.white
+            by_tensor[place.tensor] = by_tensor.get(place.tensor, 0.0) + power
             if node in covered:
-                by_layer[covered[node].output] = total[-1]
-    return ActivationNoise(tuple(total), by_layer)
+                by_layer[covered[node].output] = power
+    return ActivationNoise(by_tensor, by_layer)
 
 
 def _read_cost(
@@ -145,15 +147,17 @@ def _read_cost(
     return reduce(add, pulled) if pulled else None
 
 
-def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, cost: OutputCost) -> float:
+def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, cost: OutputCost) -> ByImage:
     """Noise over signal at the output from rounding one tensor with values in `[low, high]`, widened to contain zero.
+
+    One figure an image.
 
     Rounding to steps of a length makes an error of variance step² / 12 (Widrow). The steps of a floating-point code
     with m bits of mantissa are 2^-m of the power of two below the value; its subnormals are taken for exact.
     """
     number = scheme.activations
     if number is None:
-        return 0.0
+        return np.zeros(IMAGES)
     if number.is_float:
         _, exponent = np.frexp(samples)
         steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - number.mantissa_bits))

@@ -10,12 +10,13 @@ import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.errors import OnnxlintError, with_place
+from onnxlint_q.forecast.ends import End
 from onnxlint_q.forecast.operators import elementwise, pooling, structure
 from onnxlint_q.forecast.operators.layers import layer_rule
-from onnxlint_q.forecast.population import HUGE, POSITIONS, SIZE, Samples, field
+from onnxlint_q.forecast.population import HUGE, SIZE, Samples, field
 from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
-from onnxlint_q.forecast.transfer import Adjoint, Mixed, OutputCost, random_signs
+from onnxlint_q.forecast.transfer import Adjoint, Mixed, OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Layer, Model, Node
 from onnxlint_q.graph.element_types import FLOATS
@@ -42,7 +43,6 @@ class Propagation:
         steps: nodes with their edges, in data order.
         unknown: operators that no rule could model, each with the first reason.
         failures: places where a rule of the forecast itself failed, in words; a fault of this program, not of the file.
-        varying: share of the power of the outputs that is variance, averaged over them.
         overflown: an output is larger than samples can be, so noise beside it means nothing.
     """
 
@@ -50,7 +50,6 @@ class Propagation:
     steps: tuple[tuple[Node, Step], ...]
     unknown: Mapping[str, str]
     failures: tuple[str, ...] = ()
-    varying: float = 1.0
     overflown: bool = False
 
 
@@ -61,12 +60,6 @@ def propagate(model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, T
     reason.
     """
     return _forward(model, layers, input_scale(model, layers), rules)
-
-
-def _varying_share(samples: Samples) -> float:
-    with np.errstate(all="ignore"):
-        power = float((samples.astype(np.float64) ** 2).mean())
-        return float(samples.var(axis=0, dtype=np.float64).mean()) / power if power > 0 else 1.0
 
 
 def _forward(
@@ -110,9 +103,8 @@ def _forward(
                 (key, made) for key, made in zip(node.outputs, step.outputs, strict=False) if key and made.size
             )
     outputs = [known[value.name] for value in model.outputs if value.name in known]
-    varying = float(np.mean([_varying_share(samples) for samples in outputs])) if outputs else 1.0
     overflown = any(bool((np.abs(samples) >= HUGE).any()) for samples in outputs)
-    return Propagation(known, tuple(steps), unknown, tuple(failures), varying, overflown)
+    return Propagation(known, tuple(steps), unknown, tuple(failures), overflown)
 
 
 def _shape_of(model: Model, known: Mapping[str, Samples], key: str) -> tuple[int | None, ...] | None:
@@ -159,20 +151,16 @@ def _carries_values(model: Model, node: Node) -> bool:
     return known is None or known.elem_type == 0 or known.elem_type in FLOATS
 
 
-def output_costs(model: Model, propagation: Propagation) -> tuple[Mapping[str, OutputCost], tuple[str, ...]]:
-    """OutputCost of every tensor that reaches an output, and where the sweep back failed, as `Propagation.failures`.
+def output_costs(propagation: Propagation, ends: Sequence[End]) -> tuple[Mapping[str, OutputCost], tuple[str, ...]]:
+    """OutputCost of every tensor that reaches one of the ends, and where the sweep back failed.
 
-    Noise over signal is averaged over the outputs.
+    Failures are told as those of `Propagation`.
     """
-    outputs = [value.name for value in model.outputs if value.name in propagation.samples]
     draw = np.random.default_rng(0)
     costs: dict[str, OutputCost] = {}
     failures: list[str] = []
-    for name in outputs:
-        samples = propagation.samples[name]
-        power = max(float((samples.astype(np.float64) ** 2).sum()) / SIZE, 1e-30) * len(outputs)
-        rows = random_signs(draw, samples.shape) / np.float32(np.sqrt(power * POSITIONS))
-        _add(costs, name, OutputCost(np.asarray(rows, np.float32)))
+    for end in ends:
+        _add(costs, end.output, OutputCost(end.rows(draw, propagation.samples[end.output])))
     with np.errstate(all="ignore"):
         for node, step in reversed(propagation.steps):
             for edge in step.edges:

@@ -18,46 +18,49 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.forecast.population import IMAGES, Samples
+from onnxlint_q.forecast.population import IMAGES, Samples, image_power
 
 _STEEP = np.float32(1e6)
+ByImage = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutputCost:
     """What an error in a tensor costs at the output, as noise power over signal power.
 
+    Images may carry the rows of different outputs (module `ends`), so everything is kept by image.
+
     Attributes:
         rows: `[samples, *shape]`, as described in the module.
-        share: places represented over places that there are; white noise of n places averages over all of them.
+        share: places represented over places that there are; white noise of n places averages over all of them. One
+            figure, or one an image.
         apart: power of the rows that white noise meets, over their power: what the taps of one kernel read is as
-            alike as the tensor is, but white noise in it is not.
+            alike as the tensor is, but white noise in it is not. One figure, or one an image.
     """
 
     rows: Samples
-    share: float = 1.0
-    apart: float = 1.0
+    share: ByImage | float = 1.0
+    apart: ByImage | float = 1.0
 
     def __add__(self, other: OutputCost) -> OutputCost:
-        mine, theirs = float(np.vdot(self.rows, self.rows)), float(np.vdot(other.rows, other.rows))
+        mine, theirs = image_power(self.rows), image_power(other.rows)
         total = mine + theirs
-        if not total > 0:
-            return OutputCost(self.rows + other.rows)
-        share = (self.share * mine + other.share * theirs) / total
-        apart = (self.apart * mine + other.apart * theirs) / total
+        part = np.divide(mine, total, out=np.ones_like(total), where=total > 0)
+        share = self.share * part + other.share * (1 - part)
+        apart = self.apart * part + other.apart * (1 - part)
         return OutputCost(self.rows + other.rows, share, apart)
 
     @property
-    def white(self) -> float:
-        """Output noise over signal for an error of unit variance, independent from element to element."""
+    def white(self) -> ByImage:
+        """Output noise over signal for an error of unit variance, independent from element to element; by image."""
         return self._power(self.rows)
 
-    def uneven(self, deviation: Samples) -> float:
+    def uneven(self, deviation: Samples) -> ByImage:
         """The same for an error whose deviation differs from element to element."""
         return self._power(self.rows * deviation)
 
-    def _power(self, rows: Samples) -> float:
-        return float(np.vdot(rows, rows)) / IMAGES * self.share * self.apart
+    def _power(self, rows: Samples) -> ByImage:
+        return image_power(rows) * self.share * self.apart
 
 
 class Transfer(Protocol):
@@ -134,10 +137,10 @@ class Taps:
 
     Attributes:
         apply: rows at the output to rows at the input, and the power of these were each tap to read its own noise,
-            over their power.
+            over their power, of each image.
     """
 
-    apply: Callable[[Samples], tuple[Samples, float]]
+    apply: Callable[[Samples], tuple[Samples, ByImage]]
 
     def pull(self, cost: OutputCost) -> OutputCost:
         """Apply it."""
@@ -158,10 +161,11 @@ class Mixed:
     shape: tuple[int, ...]
 
     def pull(self, cost: OutputCost) -> OutputCost:
-        """Random signs of the mean size of the rows: nothing interferes."""
-        power = float((cost.rows.astype(np.float64) ** 2).mean())
+        """Random signs of the mean size of the rows of their image: nothing interferes."""
+        power = image_power(cost.rows) * (IMAGES / cost.rows.size)
         signs = random_signs(np.random.default_rng(0), (cost.rows.shape[0], *self.shape))
-        return OutputCost(signs * np.float32(np.sqrt(power * self.ratio)), cost.share)
+        size = np.sqrt(power * self.ratio).astype(np.float32).reshape(IMAGES, *(1,) * (signs.ndim))
+        return OutputCost((signs.reshape(IMAGES, -1, *self.shape) * size).reshape(signs.shape), cost.share)
 
 
 def random_signs(draw: np.random.Generator, shape: tuple[int, ...]) -> Samples:

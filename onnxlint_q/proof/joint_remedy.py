@@ -228,4 +228,5 @@ def _a_little_worse(figures: OutputFigures) -> OutputFigures:
         figures,
         sqnr_db=None if figures.sqnr_db is None else figures.sqnr_db - MARGIN_DB,
         agreement=None if figures.agreement is None else max(figures.agreement - 1 / max(figures.rows, 1.0), 0.0),
+        parts=tuple(map(_a_little_worse, figures.parts)),
     )

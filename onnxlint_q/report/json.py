@@ -125,7 +125,9 @@ def _scheme(result: SchemeResult) -> Json:
         "measured_as": text(result.measured_as) or None,
         "in_float": text(result.in_float) or None,
         "top1": top1_document(result.top1) if result.top1 is not None else None,
+        "loads_from_opset": result.loads_from,
         "noise": [_tensor(row) for row in result.noise],
+        "noise_basis": None if result.tensors_basis is None else result.tensors_basis.value,
     }
 
 
@@ -149,6 +151,8 @@ def _output(output: OutputResult) -> Json:
         "agreement_interval": None if output.interval is None else [number(end) for end in output.interval],
         "verdict": output.verdict.value if output.verdict else None,
         "note": text(output.note),
+        "assumed": text(output.assumed),
+        "parts": [_output(part) for part in output.parts],
     }
 
 
@@ -229,6 +233,7 @@ def finding_document(finding: Finding) -> dict[str, Json]:
         "cure": _cure(finding.cure) if finding.cure else None,
         "remedy_tried": _tried(finding.tried) if finding.tried else None,
         "also": [text(code) for code in finding.also],
+        "explains": {text(scheme): number(share) for scheme, share in finding.explains.items()},
     }
 
 

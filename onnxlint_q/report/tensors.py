@@ -9,7 +9,7 @@ from itertools import groupby
 
 from onnxlint_q.finding import Subject
 from onnxlint_q.report import words
-from onnxlint_q.workflow.results import SchemeResult, TensorRow
+from onnxlint_q.workflow.results import Basis, SchemeResult, TensorRow, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,17 @@ def title(result: SchemeResult) -> str:
 
 def legend(result: SchemeResult) -> str:
     """What the columns are."""
-    output = "worst output" if len(result.outputs) > 1 else "output"
+    output = "worst output" if len(result.ends) > 1 else "output"
+    basis = result.tensors_basis or Basis.FORECAST
     return (
-        f"dB: SQNR at the model's {output} if this tensor alone is quantised, measured. Share: of the noise of all "
+        f"dB: SQNR at the model's {output} if this tensor alone is quantised, {basis}. Share: of the noise of all "
         "tensors, each alone"
     )
+
+
+def explains(result: SchemeResult) -> bool:
+    """Whether there is something to explain, and tensors that do."""
+    return bool(result.noise) and result.verdict in (Verdict.BREAKS, Verdict.DEGRADES)
 
 
 def label(row: TensorRow) -> str:
@@ -61,7 +67,11 @@ def share(row: TensorRow) -> str:
 def phrase(row: TensorRow) -> str:
     """The tensor within a sentence: `the weight of stem`."""
     where = words.name(label(row), 70)
-    return f"the {part(row)} of {where}" if row.op_type else f"the input {where}"
+    if not row.op_type:
+        return f"the input {where}"
+    told = row.kind is Subject.WEIGHT or row.op_type.lower() in label(row).lower()
+    operator = "" if told else f"{words.name(row.op_type, 30)} "
+    return f"the {part(row)} of {operator}{where}"
 
 
 def most_costly(result: SchemeResult) -> str:
@@ -69,9 +79,9 @@ def most_costly(result: SchemeResult) -> str:
     if not result.noise:
         return ""
     row = result.noise[0]
-    return (
-        f"Costs most: {phrase(row)}, {words.decibel(row.sqnr_db)} if it alone is quantised, {share(row)} of the noise."
-    )
+    how = " by the forecast" if result.tensors_basis is Basis.FORECAST else ""
+    alone = f"{words.decibel(row.sqnr_db)} if it alone is quantised, {share(row)} of the noise"
+    return f"Costs most{how}: {phrase(row)}, {alone}."
 
 
 def more(result: SchemeResult, shown: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from onnxlint_q.analysis.causes.roles import TensorRole
 from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.observed.compared import ClassifierError, ComparedRow, QparamsReading
 from onnxlint_q.analysis.observed.costs import MOST
@@ -19,6 +20,7 @@ from onnxlint_q.proof.trial_figures import TrialFigure, Trials
 from onnxlint_q.workflow.reading.values import ActivationRow, CalibrationSummary, QparamsRow
 
 __all__ = [
+    "MOST",
     "ActivationRow",
     "Basis",
     "CalibrationSummary",
@@ -35,6 +37,7 @@ __all__ = [
     "RuleText",
     "Run",
     "SchemeResult",
+    "TensorRole",
     "TensorRow",
     "Top1",
     "TrialFigure",
@@ -91,6 +94,8 @@ class TensorRow:
         node, op_type: the operator that has the weight, or makes the activation; empty for an input of the model.
         sqnr_db: at the model's output; infinite where the outputs stay identical.
         share: fraction of the noise of all tensors, each alone.
+        role: what it is in the network, as several of them are called.
+        depth: place in data order, from 0 to 1.
     """
 
     tensor: str
@@ -99,19 +104,25 @@ class TensorRow:
     op_type: str
     sqnr_db: float
     share: float
+    role: TensorRole = TensorRole.OTHER
+    depth: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class OutputResult:
-    """One output of the model under one scheme.
+    """One output of the model under one scheme, or a part of one that joins several things.
 
     Attributes:
+        name: of a part, the tensor before it was joined.
         holds: `class scores`, `values` or `no floats`.
         sqnr_db: None where the output equals the float model's, or is not judged.
         agreement: of class scores, fraction of rows whose largest class is the float model's; else None.
         interval: 95 % of such intervals hold the true agreement; None without an agreement.
-        verdict: None where it is not judged.
+        verdict: None where it is not judged; that of the worst part where there are parts.
         note: why it is not judged, or what would decide; empty else.
+        assumed: what in the file says what it holds, in words; empty where nothing does.
+        parts: of one that joins several things; each is judged by itself.
+        of: the output that a part belongs to; empty for an output.
     """
 
     name: str
@@ -121,6 +132,9 @@ class OutputResult:
     interval: tuple[float, float] | None = None
     verdict: Verdict | None = None
     note: str = ""
+    assumed: str = ""
+    parts: tuple[OutputResult, ...] = ()
+    of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +146,19 @@ class SchemeResult:
             in `note`.
         agreement: fraction of samples whose top-1 agrees with float, measured or forecast, of the worst output that
             holds class scores; None if none does.
-        outputs: one by one, where the model was run.
+        outputs: one by one.
         note: what weakens the figure, in words.
         uncertainty_db: two thirds of such figures lie within plus or minus this of a measurement; None for one.
         rest_share: fraction of the noise power from activations that are no layer's output; None unless forecast.
         ran: the model was run, whether or not that gave the figure.
-        tensors: every weight and activation alone, in data order, where a run showed that the model does not survive.
+        tensors: every weight and activation alone, in data order, as far as something can be said of them.
+        tensors_basis: what their figures rest on; a run measures them where the model does not survive.
         measured_as: what the run stands for, in words: quantiser, ranges, formats; empty where nothing was run.
         top1: how often the float and the quantised model are right; None without labels.
         in_float: where activations get their ranges if not from calibration, and how many layers stay in float, in
             words; empty where all is calibrated and quantised.
+        loads_from: the opset from which on the quantised file loads, where that of the model is older and all figures
+            are those of a model that has it; None where it loads.
     """
 
     scheme: str
@@ -158,6 +175,18 @@ class SchemeResult:
     top1: Top1 | None = None
     tensors: tuple[TensorRow, ...] = ()
     in_float: str = ""
+    tensors_basis: Basis | None = None
+    loads_from: int | None = None
+
+    @property
+    def ends(self) -> tuple[OutputResult, ...]:
+        """The outputs, in place of those that join several things their parts."""
+        return tuple(end for output in self.outputs for end in (output.parts or (output,)))
+
+    @property
+    def judged(self) -> tuple[OutputResult, ...]:
+        """Those of `ends` that have a verdict."""
+        return tuple(end for end in self.ends if end.verdict is not None)
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -167,15 +196,14 @@ class SchemeResult:
 
     @property
     def worst(self) -> OutputResult | None:
-        """The output that decides the verdict: of those with the worst verdict the one that lost most."""
-        judged = [output for output in self.outputs if output.verdict is not None and output.verdict is self.verdict]
-        return min(judged, key=_standing, default=None)
+        """The output, or part of one, that decides the verdict: of those with the worst the one that lost most."""
+        return min((end for end in self.judged if end.verdict is self.verdict), key=_standing, default=None)
 
     @property
     def noise(self) -> tuple[TensorRow, ...]:
         """The fewest tensors that make up most of the noise, at least nine tenths, the most costly first."""
         found: list[TensorRow] = []
-        for row in sorted(self.tensors, key=lambda row: row.sqnr_db):
+        for row in sorted(self.tensors, key=lambda row: -row.share):
             if row.share <= 0 or sum(one.share for one in found) >= MOST:
                 break
             found.append(row)

@@ -13,12 +13,13 @@ from onnx_cases import as_model, onnx_text
 from onnxlint_q.analysis.outputs.output_kind import Holds, find_outputs
 from onnxlint_q.analysis.outputs.padding import Rules, find_padding
 from onnxlint_q.execute.data.sources import ArraySource
-from onnxlint_q.execute.variants.output_error import Comparable, OutputErrorAccumulator
+from onnxlint_q.execute.variants.output_error import Comparable, OutputErrorAccumulator, Reference
 from onnxlint_q.execute.variants.references import References
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.rule import Example
 from onnxlint_q.judge.testing import example_facts, example_model
-from onnxlint_q.judge.verdict import Verdict
+from onnxlint_q.judge.verdict import Verdict, VerdictLevels
+from onnxlint_q.workflow.assembly.verdicts import judge_output
 from onnxlint_q.workflow.check import lint
 from onnxlint_q.workflow.record import CheckRequest, DataRequest
 from onnxlint_q.workflow.results import Basis, ModelResult
@@ -211,3 +212,56 @@ def test_what_holds_no_floats_is_never_compared_as_floats() -> None:
         [scores, np.asarray([0], np.float32)],
     )
     assert [found.comparable for found in errors.result().outputs] == [Comparable.YES, Comparable.NO_FLOATS]
+
+
+HEAD = """agraph (float[1, 6, 8] x) => (OUT y) {
+    b = Exp(x)
+    s = Sigmoid(x)
+    END
+}"""
+
+
+@pytest.mark.parametrize(
+    ("out", "end", "expected"),
+    [
+        ("float[1, 12, 8]", "y = Concat <axis = 1> (b, s)", [(1, 0, 6, "b", False), (1, 6, 12, "s", True)]),
+        ("float[1, 8, 12]", "c = Concat <axis = 1> (b, s)  y = Transpose <perm = [0, 2, 1]> (c)",
+         [(2, 0, 6, "b", False), (2, 6, 12, "s", True)]),
+        ("float[1, 12, 2, 4]", "c = Concat <axis = 1> (b, s)  y = Reshape(c, to)",
+         [(1, 0, 6, "b", False), (1, 6, 12, "s", True)]),
+        ("float[1, 18, 8]", "y = Concat <axis = 1> (b, s, s)", [(1, 0, 6, "b", False), (1, 6, 18, "s", True)]),
+        ("float[1, 12, 16]", "c = Concat <axis = 1> (b, s)  d = Concat <axis = 1> (b, s)  y = Concat <axis = 2> (c, d)",
+         [(1, 0, 6, "b", False), (1, 6, 12, "s", True)]),
+        ("float[1, 12, 8]", "y = Concat <axis = 1> (s, s)", []),
+        ("float[96]", "c = Concat <axis = 1> (b, s)  y = Reshape(c, flat)", []),
+    ],
+)  # fmt: skip
+def test_what_an_output_joins(out: str, end: str, expected: list[tuple[Any, ...]]) -> None:
+    text = HEAD.replace("OUT", out).replace("END", end)
+    used = {"to": np.asarray([1, 12, 2, 4]), "flat": np.asarray([96])}
+    (output,) = find_outputs(as_model(onnx_text(text, **{k: v for k, v in used.items() if f", {k})" in text})))
+    assert [(p.axis, p.start, p.stop, p.held.name, p.held.fraction) for p in output.parts] == expected
+
+
+def test_a_part_is_judged_by_itself_in_a_run() -> None:
+    text = HEAD.replace("OUT", "float[1, 12, 8]").replace("END", "y = Concat <axis = 1> (b, s)")
+    outputs = find_outputs(as_model(onnx_text(text)))
+    values = np.concatenate([np.full((1, 6, 8), 300.0), np.full((1, 6, 8), 0.4)], axis=1).astype(np.float32)
+    values[0, :, 0] *= np.float32(1.2)
+    lost = values.copy()
+    lost[:, 6:] = 0
+    sums = OutputErrorAccumulator()
+    sums.add(Reference([values], outputs), [lost])
+    error = sums.result()
+    assert error.sqnr_db is not None and error.sqnr_db > 50 and error.worst_db == pytest.approx(0)
+    judged = judge_output(error.outputs[0], VerdictLevels(), by_class=True)
+    assert judged.verdict is Verdict.BREAKS and [part.verdict for part in judged.parts] == [
+        Verdict.SURVIVES,
+        Verdict.BREAKS,
+    ]
+
+
+def test_a_rescaled_fraction_is_none() -> None:
+    text = "agraph (float[1, 8] x) => (float[1, 8] y) { s = Sigmoid(x)  y = Mul(s, far) }"
+    (output,) = find_outputs(as_model(onnx_text(text, far=np.float32(320))))
+    assert not output.fraction and output.because == "it ends in Sigmoid 's'"

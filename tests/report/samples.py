@@ -419,7 +419,7 @@ def costly() -> Run:
     noise = sum(10 ** (-row[-1] / 10) for row in alone)
     rows = tuple(TensorRow(*row, 10 ** (-row[-1] / 10) / noise) for row in alone)
     broken, degraded = model.schemes
-    schemes = (replace(broken, verdict=Verdict.SURVIVES), replace(degraded, tensors=rows))
+    schemes = (replace(broken, verdict=Verdict.SURVIVES), replace(degraded, tensors=rows, tensors_basis=Basis.MEASURED))
     # The whole of a layer is measured only where that is asked for.
     alone_only = {
         row.output: {k: replace(v, sqnr_db=None) for k, v in (row.measured or {}).items()} for row in model.layers

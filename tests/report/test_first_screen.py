@@ -21,7 +21,7 @@ from onnxlint_q.report.formats import Look
 from onnxlint_q.report.front import actions, reasons
 from onnxlint_q.workflow import check as workflow
 from onnxlint_q.workflow.record import CheckRequest, DataRequest
-from onnxlint_q.workflow.results import Basis, LayerSqnr, ModelResult, Run, SchemeResult, TensorRow, Verdict
+from onnxlint_q.workflow.results import Basis, ModelResult, Run, SchemeResult, TensorRole, TensorRow, Verdict
 
 MODELS = [path.stem for path in sorted((FIXTURES / "models").glob("*.onnx"))]
 DATA = FIXTURES / "data" / "calibration.npz"
@@ -123,7 +123,7 @@ def test_a_layer_stands_once_for_one_damage() -> None:
 
 def measured(*rows: TensorRow, findings: tuple[Finding, ...] = ()) -> ModelResult:
     (model,) = samples.small().models
-    result = SchemeResult(TENSOR, Verdict.BREAKS, 2.0, Basis.MEASURED, tensors=rows)
+    result = SchemeResult(TENSOR, Verdict.BREAKS, 2.0, Basis.MEASURED, tensors=rows, tensors_basis=Basis.MEASURED)
     return replace(model, schemes=(result,), findings=findings)
 
 
@@ -146,10 +146,26 @@ def test_why_says_what_no_rule_explains() -> None:
     _, rest = reasons(measured(weight("a", 0.3), weight("b", 0.6), weight("c", 0.1), findings=told))[0].sentences
     assert rest == "No rule explains the other 70 %; most of that is the weight of b (60 %)."
     (none,) = reasons(measured(weight("b", 0.6), weight("c", 0.4)))
-    said = "Most of the noise comes from the weight of b (60 %) and the weight of c (40 %)."
-    assert none.sentences == ("No rule explains it.", said)
-    spread = [weight(f"w{n}", 0.05) for n in range(20)]
-    assert "spread over many tensors" in reasons(measured(*spread))[0].sentences[1]
+    assert none.sentences == ("No rule explains it.", "60 % of the noise comes from the weight of b.")
+    (three,) = reasons(measured(weight("b", 0.3), weight("c", 0.2), weight("d", 0.2), weight("e", 0.3)))
+    said = "60 % of the noise comes from two weights: the weight of b (30 %) and the weight of e (30 %)."
+    assert three.sentences[1] == said
+
+
+def activation(name: str, share: float, role: TensorRole, depth: float) -> TensorRow:
+    return TensorRow(name, Subject.ACTIVATION, name, "Add", 5.0, share, role, depth)
+
+
+def test_noise_that_is_spread_is_told_by_what_most_of_it_has_in_common() -> None:
+    sums = [activation(f"sum{n}", 0.04, TensorRole.SUM, n / 20) for n in range(20)]
+    weights = [replace(weight(f"w{n}", 0.02), depth=1.0) for n in range(10)]
+    assert reasons(measured(*sums, *weights))[0].sentences[1:] == (
+        "The noise is spread over 25 tensors; the largest part is the result of Add sum0 (4 %).",
+        "80 % of it comes from sums of branches.",
+    )
+    near = [activation(f"a{n}", 0.04, list(TensorRole)[n % 10], 0.5 + n / 1000) for n in range(20)]
+    far = [activation(f"b{n}", 0.02, list(TensorRole)[n % 10], n / 20) for n in range(10)]
+    assert reasons(measured(*near, *far))[0].sentences[2:] == ("60 % of it is made between a0 and a14.",)
 
 
 def test_a_finding_about_another_scheme_or_little_of_the_noise_explains_nothing() -> None:
@@ -164,15 +180,25 @@ def test_a_finding_about_another_scheme_or_little_of_the_noise_explains_nothing(
 
 def test_a_forecast_is_told_as_one_and_schemes_with_one_reason_share_it() -> None:
     (model,) = samples.forecast_only(findings=False).models
-    said = {scheme: LayerSqnr(9.0, weight_share=0.0, activation_share=0.02) for scheme in (TENSOR, CHANNEL)}
     schemes = tuple(
-        SchemeResult(scheme, Verdict.BREAKS, 2.0, Basis.FORECAST, rest_share=share)
-        for scheme, share in ((TENSOR, 0.98), (CHANNEL, 0.99))
+        SchemeResult(
+            scheme,
+            Verdict.BREAKS,
+            2.0,
+            Basis.FORECAST,
+            tensors=(
+                activation("a/Add", share, TensorRole.SUM, 0.1),
+                activation("b/Add", share, TensorRole.SUM, 0.2),
+                weight("w", 1 - 2 * share),
+            ),
+            tensors_basis=Basis.FORECAST,
+        )
+        for scheme, share in ((TENSOR, 0.49), (CHANNEL, 0.495))
     )
-    (why,) = reasons(replace(model, schemes=schemes, layers=(replace(model.layers[0], forecast=said),)))
+    (why,) = reasons(replace(model, schemes=schemes))
     assert why.title == "Why int8-per-tensor and int8-per-channel lose accuracy"
-    between = "By the forecast, 98 % of the noise comes from activations between the layers, not from weights."
-    assert why.sentences == ("No rule explains it.", between)
+    said = "98 % of the noise comes from two sums of branches: the result of a/Add (49 %) and the result of b/Add"
+    assert why.sentences == ("No rule explains it.", f"By the forecast, {said} (49 %).")
 
 
 def test_why_of_a_model_that_survives_is_not_asked_but_an_error_is_told() -> None:

@@ -76,6 +76,7 @@ def test_a_finding_as_it_is_written() -> None:
         "cure": None,
         "remedy_tried": None,
         "also": [],
+        "explains": {},
     }
 
 

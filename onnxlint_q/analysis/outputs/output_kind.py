@@ -11,19 +11,23 @@ nothing. The file tells by what computes the output, behind whatever only moves,
   embedding, as does a BatchNormalization or an activation other than Relu at the end.
 
 Scores may be one row a sample, `[N, K]`, or one a position, `[N, places, K]`.
+
+An output that joins several things, as heads of detectors do with boxes and scores, has parts (module `joins`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q.graph import Model, Node, Trait, Value, trace_back
+from onnxlint_q.analysis.outputs.joins import joined
+from onnxlint_q.graph import Model, Node, Trait, trace_back
 from onnxlint_q.graph.operators import Product
 
 # Leave the order of the classes as it is.
@@ -56,12 +60,21 @@ class Output:
         axis: of class scores, the axis of the classes where the scores are not `[rows, classes]`; None if they have to
             be.
         fraction: every value lies between 0 and 1, so that zero is where it rests.
+        because: what in the file says so, in words; empty where nothing does.
+        parts: of an output that joins several things, these, in order along one axis; each is judged by itself.
     """
 
     name: str
     holds: Holds = Holds.VALUES
     axis: int | None = None
     fraction: bool = False
+    because: str = ""
+    parts: tuple[Part, ...] = ()
+
+    def parts_of(self, shape: Sequence[int]) -> tuple[Part, ...]:
+        """The parts of values of this shape; none where the output is one thing, or is longer than the file says."""
+        fit = self.parts and self.parts[0].axis < len(shape) and shape[self.parts[0].axis] == self.parts[-1].stop
+        return self.parts if fit else ()
 
     def scores(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
         """Class scores as `[rows, classes]`, a row a sample or a position; None where these values cannot be some."""
@@ -74,9 +87,47 @@ class Output:
         return np.moveaxis(values, self.axis, -1).reshape(-1, values.shape[self.axis])
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an output that joins several things.
+
+    Attributes:
+        axis: along which it is joined; not negative.
+        start, stop: where it is.
+        held: what it holds; its name is that of the tensor before it was joined.
+    """
+
+    axis: int
+    start: int
+    stop: int
+    held: Output
+
+    def within(self, values: npt.NDArray[Any], lead: int = 0) -> npt.NDArray[Any]:
+        """The part of the values of the output, which may have axes of their own in front."""
+        return values[(slice(None),) * (lead + self.axis) + (slice(self.start, self.stop),)]
+
+
 def find_outputs(model: Model) -> tuple[Output, ...]:
     """What each output of the model holds, in their order."""
-    return tuple(_output(model, value) for value in model.outputs)
+    return tuple(_with_parts(model, value.name, value.type.elem_type, value.type.shape) for value in model.outputs)
+
+
+def _with_parts(model: Model, name: str, elem_type: int, shape: Sequence[int | None] | None) -> Output:
+    whole = _output(model, name, elem_type, shape)
+    if whole.holds is not Holds.VALUES:
+        return whole
+    held: dict[str, Output] = {}
+
+    def part(tensor: str) -> Output:
+        if tensor not in held:
+            known = model.types.get(tensor)
+            found = _output(model, tensor, known.elem_type if known is not None else 0, model.shape(tensor))
+            # The join may have moved the classes to another axis.
+            held[tensor] = replace(found, holds=Holds.VALUES, axis=None)
+        return held[tensor]
+
+    slices = joined(model, name, lambda tensor: part(tensor).fraction)
+    return replace(whole, parts=tuple(Part(one.axis, one.start, one.stop, part(one.tensor)) for one in slices))
 
 
 def holds_scores(shape: Sequence[int | None]) -> bool:
@@ -84,9 +135,9 @@ def holds_scores(shape: Sequence[int | None]) -> bool:
     return len(shape) >= 2 and (shape[1] or 0) >= 2 and all(dim == 1 for dim in shape[2:])
 
 
-def _output(model: Model, value: Value) -> Output:
-    if value.type.elem_type not in _FLOATS:
-        return Output(value.name, Holds.NO_FLOATS)
+def _output(model: Model, name: str, elem_type: int, shape: Sequence[int | None] | None) -> Output:
+    if elem_type not in _FLOATS:
+        return Output(name, Holds.NO_FLOATS)
 
     def through(node: Node) -> tuple[str, ...]:
         operator = node.operator
@@ -96,23 +147,30 @@ def _output(model: Model, value: Value) -> Output:
         # SqueezeNet puts a Relu and an average behind its last convolution.
         return node.inputs[:1] if operator.has(_KEEPS_ORDER) or (operator.known and operator.name == "Relu") else ()
 
-    trace = trace_back(model, value.name, through)
+    trace = trace_back(model, name, through)
     (end,) = trace.ends
     node = model.producer(end)
     if node is None:
-        return Output(value.name)
+        return Output(name)
     axis, exponentials = -1, _spelt_softmax(model, node)
+    above = [other for key in trace.tensors if key != end and (other := model.producer(key)) is not None]
     if node.operator.has(Trait.SCORES):
-        above = (model.producer(key) for key in trace.tensors)
-        if not any(other is not None and other.operator.has(Trait.MOVES) for other in above):
+        if not any(other.operator.has(Trait.MOVES) for other in above):
             axis = node.int("axis", -1 if model.opset >= _LAST_AXIS_OPSET else 1)
-        scored = not _is_attention(model, node.input(0))
+        scored, because = not _is_attention(model, node.input(0)), _ends_in(node)
     elif exponentials is not None:
-        scored = not _is_attention(model, exponentials.input(0))
+        scored, because = not _is_attention(model, exponentials.input(0)), "it ends in a Softmax that is spelt out"
     else:
-        scored = _makes_scores(node, value.type.shape)
-    fraction = node.operator.bounds == _FRACTION or exponentials is not None
-    return Output(value.name, Holds.CLASS_SCORES if scored else Holds.VALUES, axis if scored else None, fraction)
+        scored = _makes_scores(node, shape)
+        because = f"{_ends_in(node)} and no Softmax; it may hold other values" if scored else _ends_in(node)
+    rescaled = any(other.operator.has(_OFFSET_OR_FACTOR) for other in above)
+    fraction = not rescaled and (node.operator.bounds == _FRACTION or exponentials is not None)
+    holds = Holds.CLASS_SCORES if scored else Holds.VALUES
+    return Output(name, holds, axis if scored else None, fraction, because)
+
+
+def _ends_in(node: Node) -> str:
+    return f"it ends in {node.op_type} {node.label!r}"
 
 
 def _makes_scores(node: Node, shape: Sequence[int | None] | None) -> bool:

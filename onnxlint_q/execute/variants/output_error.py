@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, decibel
-from onnxlint_q.analysis.outputs.output_kind import Holds, Output
+from onnxlint_q.analysis.outputs.output_kind import Holds, Output, Part
 
 Array = npt.NDArray[Any]
 Kept = Mapping[int, npt.NDArray[np.bool_]]
@@ -42,6 +42,8 @@ class OutputFigures:
         agreement: fraction of rows whose largest class is the float model's; None if it holds no class scores.
         rows: rows that were compared, as many as they are worth where those of one sample err together; 0 for none.
         largest: largest magnitude in the float model, for one that rests.
+        parts: of an output that joins several things, each of them by itself.
+        because: what in the file says what it holds, in words.
     """
 
     name: str
@@ -51,6 +53,8 @@ class OutputFigures:
     agreement: float | None = None
     rows: float = 0.0
     largest: float = 0.0
+    parts: tuple[OutputFigures, ...] = ()
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class OutputError:
             compared; None if they are identical or there are none. An output that is not finite where the float
             model's is counts as -150 dB; one that ever changes its shape (detections, for example) is left out, and so
             is one that the samples do not exercise.
-        worst_db: that of the worst of them.
+        worst_db: that of the worst of them, or of the worst part of one that joins several things.
         agreement: the lowest of the outputs that hold class scores; None if none does.
         has_signal: whether any output could be compared.
         samples: how many were compared.
@@ -77,8 +81,9 @@ class OutputError:
 
     @property
     def worst_db(self) -> float | None:
-        """SQNR of the worst output; None where all that could be compared are identical, or none could be."""
-        known = [figures.sqnr_db for figures in self.outputs if figures.sqnr_db is not None]
+        """SQNR of the worst output or part; None where all that could be compared are identical, or none could be."""
+        every = (one for figures in self.outputs for one in (figures, *figures.parts))
+        known = [figures.sqnr_db for figures in every if figures.sqnr_db is not None]
         return min(known, default=self.sqnr_db)
 
 
@@ -90,7 +95,7 @@ class Reference:
         exact: the floating-point outputs in float64, by position; zero where a position does not count.
         kept: of outputs with positions that do not count, which values do; broadcasts against the output.
         power: their sums of squares; only of those that are finite.
-        largest: of each, smallest and largest value.
+        extremes: of each, smallest and largest value.
         classes: of outputs that hold class scores, shape `[rows, classes]` and the largest class of each row.
 
     Args:
@@ -111,9 +116,7 @@ class Reference:
         self.exact = {index: self.counted(index, array) for index, array in floating.items()}
         powers = {index: _power(array) for index, array in self.exact.items()}
         self.power = {index: power for index, power in powers.items() if math.isfinite(power)}
-        self.range = {
-            index: (float(array.min()), float(array.max())) for index, array in self.exact.items() if array.size
-        }
+        self.extremes = {index: _extremes(array) for index, array in self.exact.items()}
         self.classes: dict[int, tuple[tuple[int, ...], Array]] = {}
         for index, array in self.exact.items():
             scores = self.scores(index, array)
@@ -155,6 +158,20 @@ class _Sums:
     # A pair of agreeing rows and rows a sample.
     rows: list[tuple[int, int]] = field(default_factory=list)
 
+    def add(self, exact: Array, counted: Array, power: float | None, extremes: tuple[float, float]) -> None:
+        """One sample.
+
+        Args:
+            exact: of the float model.
+            counted: of the other model.
+            power: sum of squares of `exact`; None where it is not finite.
+            extremes: smallest and largest value of it.
+        """
+        self.low, self.high = min(self.low, extremes[0]), max(self.high, extremes[1])
+        if power is not None:
+            self.signal += power
+            self.noise += _power(counted - exact)
+
     @property
     def agreed(self) -> tuple[int, int]:
         return sum(agreed for agreed, _ in self.rows), sum(rows for _, rows in self.rows)
@@ -162,10 +179,11 @@ class _Sums:
 
 @dataclass
 class OutputErrorAccumulator:
-    """Sums of signal and noise power, one entry an output."""
+    """Sums of signal and noise power, one entry an output, and one a part of an output."""
 
     outputs: tuple[Output, ...] = ()
     sums: dict[int, _Sums] = field(default_factory=dict)
+    parts: dict[tuple[int, Part], _Sums] = field(default_factory=dict)
     samples: int = 0
 
     def add(self, reference: Reference, other: Sequence[Array]) -> None:
@@ -178,12 +196,13 @@ class OutputErrorAccumulator:
                 sums.reshaped = True
                 continue
             sums.counts |= index not in reference.kept or bool(reference.kept[index].any())
-            low, high = reference.range.get(index, (math.inf, -math.inf))
-            sums.low, sums.high = min(sums.low, low), max(sums.high, high)
             counted = reference.counted(index, other[index])
-            if index in reference.power:
-                sums.signal += reference.power[index]
-                sums.noise += _power(counted - exact)
+            sums.add(exact, counted, reference.power.get(index), reference.extremes[index])
+            for part in reference.outputs[index].parts_of(exact.shape):
+                inner = part.within(exact)
+                power = _power(inner)
+                found = self.parts.setdefault((index, part), _Sums(counts=sums.counts))
+                found.add(inner, part.within(counted), power if math.isfinite(power) else None, _extremes(inner))
             if index in reference.classes:
                 (rows, _), _ = reference.classes[index]
                 sums.rows.append((reference.agreeing(index, counted), rows))
@@ -206,9 +225,10 @@ class OutputErrorAccumulator:
         sums = self.sums.get(index)
         why = Comparable.NO_FLOATS if sums is None else _comparable(sums, output, self.samples)
         if sums is None or why is not Comparable.YES:
-            largest = 0.0 if sums is None else max(abs(sums.low), abs(sums.high), 0.0)
-            return OutputFigures(output.name, output.holds, why, largest=largest if math.isfinite(largest) else 0.0)
+            largest = 0.0 if sums is None else _largest(sums)
+            return OutputFigures(output.name, output.holds, why, largest=largest, because=output.because)
         agreed, rows = sums.agreed
+        parts = ((part.held, found) for (place, part), found in self.parts.items() if place == index)
         return OutputFigures(
             output.name,
             output.holds,
@@ -216,7 +236,25 @@ class OutputErrorAccumulator:
             sqnr_db=decibel(1.0, _ratio(sums)),
             agreement=agreed / rows if rows else None,
             rows=_worth(sums.rows) if rows else 0.0,
+            parts=tuple(_part(found, held, self.samples) for held, found in parts),
+            because=output.because,
         )
+
+
+def _part(sums: _Sums, held: Output, samples: int) -> OutputFigures:
+    why = _comparable(sums, held, samples)
+    if why is not Comparable.YES:
+        return OutputFigures(held.name, held.holds, why, largest=_largest(sums), because=held.because)
+    return OutputFigures(held.name, held.holds, why, decibel(1.0, _ratio(sums)), because=held.because)
+
+
+def _extremes(values: Array) -> tuple[float, float]:
+    return (float(values.min()), float(values.max())) if values.size else (math.inf, -math.inf)
+
+
+def _largest(sums: _Sums) -> float:
+    largest = max(abs(sums.low), abs(sums.high))
+    return largest if math.isfinite(largest) else 0.0
 
 
 def _comparable(sums: _Sums, output: Output, samples: int) -> Comparable:

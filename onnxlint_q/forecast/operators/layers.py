@@ -19,7 +19,7 @@ from onnxlint_q.forecast.population import (
     write_taps,
 )
 from onnxlint_q.forecast.step import Edge, Site, Step
-from onnxlint_q.forecast.transfer import Taps
+from onnxlint_q.forecast.transfer import ByImage, Taps
 from onnxlint_q.forecast.unmodelled import UnmodelledError, axis_in, bounded
 from onnxlint_q.graph import Layer, Model
 from onnxlint_q.graph.operators import Product
@@ -66,7 +66,7 @@ class Kernel:
             self.correlation,
         )
 
-    def pull(self, rows: Samples) -> tuple[Samples, float]:
+    def pull(self, rows: Samples) -> tuple[Samples, ByImage]:
         """The adjoint of `push`, with what `write_taps` gives beside it."""
         if self._one_by_one:
             return write_apart(rows, self._together()[:, 0, 0], self._apart(), self.correlation)
@@ -209,7 +209,7 @@ def layer_rule(site: Site, layer: Layer) -> Step:
     if bias is not None and bias.size in {1, layer.channels}:
         output = output + bias.ravel() * np.float32(node.float("beta", 1.0) if is_gemm else 1.0)
 
-    def back(rows: Samples) -> tuple[Samples, float]:
+    def back(rows: Samples) -> tuple[Samples, ByImage]:
         kernel = kernel_of(site.model, layer, layer.by_channel(layer.read_weight(site.model)))
         vectors = frame.read_rows(rows, layer.channels)
         inner, apart = kernel.pull(vectors.reshape(-1, layer.channels))

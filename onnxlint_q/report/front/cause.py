@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from onnxlint_q.finding import Evidence, Finding, Severity, Subject
 from onnxlint_q.report import digest, words
-from onnxlint_q.report.front.noise import Key, Part, parts
+from onnxlint_q.report.front.noise import Key, Part, few, parts, spread, told
 from onnxlint_q.workflow.results import Basis, ModelResult, SchemeResult, Verdict
 
 FAILED = (Verdict.BREAKS, Verdict.DEGRADES)
@@ -15,10 +15,10 @@ LEAST = 0.1
 """A group of findings that tells of less of the noise explains nothing."""
 ENOUGH = 0.75
 """Once so much of the noise is explained, what explains the rest is for the list of findings."""
-NAMED = 0.01
-"""A tensor that makes less of the noise is not named."""
 TOLD = 2
-"""Groups, and tensors, that are named."""
+"""Groups that are named."""
+FEW = 3
+"""Tensors that are named, where so many make more than half of the noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,14 @@ def reasons(model: ModelResult) -> tuple[Why, ...]:
         found.append(Why((), None, tuple(_fact(group) for group in facts[:TOLD])))
     elif not model.schemes and groups and groups[0].severity is not Severity.INFO:
         found.append(Why((), None, (_fact(groups[0]),)))
-    told: dict[tuple[Hashable, ...], Why] = {}
+    alike: dict[tuple[Hashable, ...], Why] = {}
     for result in model.schemes:
         if result.verdict in FAILED:
-            said = tuple(_reasons(model, result, groups))
+            said = tuple(_reasons(result, groups))
             key = tuple(reason.key for reason in said)
-            first = told.get(key, Why((), result.verdict, tuple(reason.sentence for reason in said)))
-            told[key] = replace(first, schemes=(*first.schemes, result.scheme))
-    return (*found, *told.values())
+            first = alike.get(key, Why((), result.verdict, tuple(reason.sentence for reason in said)))
+            alike[key] = replace(first, schemes=(*first.schemes, result.scheme))
+    return (*found, *alike.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,9 @@ class _Explained:
     keys: frozenset[Key]
 
 
-def _reasons(model: ModelResult, result: SchemeResult, groups: Sequence[digest.Group]) -> Iterator[_Reason]:
-    made = parts(model, result)
-    lead = "By the forecast, " if result.basis is Basis.FORECAST else ""
+def _reasons(result: SchemeResult, groups: Sequence[digest.Group]) -> Iterator[_Reason]:
+    made = parts(result)
+    lead = "By the forecast, " if result.tensors_basis is Basis.FORECAST else ""
     explained = sorted(_explained(result, groups, made), key=lambda entry: -entry.share)
     said, keys = 0.0, set[Key]()
     for entry in explained[:TOLD]:
@@ -126,13 +126,12 @@ def _reasons(model: ModelResult, result: SchemeResult, groups: Sequence[digest.G
         if said < ENOUGH:
             yield _Reason(_rest(1 - said, [part for part in made if part.key not in keys]), _tenths(said))
         return
-    elsewhere = not made or _between(result)
-    named = next((group for group in groups if elsewhere and _accuses(group, result)), None)
-    if named is None:
-        yield _Reason("No rule explains it.", None)
-    yield from _where(result, made, lead)
+    named = next((group for group in groups if not made and _accuses(group, result)), None)
     if named is not None:
         yield _Reason(f"{_place(named.findings[0])}{_fact(named)}", named.findings[0].fingerprint)
+        return
+    yield _Reason("No rule explains it.", None)
+    yield from _where(made, lead)
 
 
 def _effect(finding: Finding) -> str:
@@ -143,11 +142,6 @@ def _effect(finding: Finding) -> str:
 
 def _tenths(share: float) -> int:
     return round(10 * share)
-
-
-def _between(result: SchemeResult) -> bool:
-    """Whether most of the noise is made where no layer is, as far as a forecast tells."""
-    return result.rest_share is not None and result.rest_share >= 0.5
 
 
 def _accuses(group: digest.Group, result: SchemeResult) -> bool:
@@ -186,29 +180,24 @@ def _place(finding: Finding) -> str:
 
 
 def _rest(share: float, made: Sequence[Part]) -> str:
-    worst = f"; most of that is {_parts(made[:1])}" if made and made[0].share > share / 2 else ""
+    worst = f"; most of that is {told(made[:1])}" if made and made[0].share > share / 2 else ""
     if not worst and made:
-        worst = f", spread over many tensors; the largest part is {_parts(made[:1])}"
+        worst = f", spread over many tensors; the largest part is {told(made[:1])}"
     return f"No rule explains the other {words.percent(round(share, 2))}{worst}."
 
 
-def _where(result: SchemeResult, made: Sequence[Part], lead: str) -> Iterator[_Reason]:
+def _where(made: Sequence[Part], lead: str) -> Iterator[_Reason]:
     """Where the noise is made, where no rule says why."""
-    first = [part for part in made[:TOLD] if part.share >= NAMED]
-    if _between(result):
-        share = result.rest_share or 0.0
-        said = f"{lead}{words.percent(round(share, 2))} of the noise comes from activations between the layers"
-        yield _Reason(f"{said}, not from weights.", _tenths(share))
-    elif first:
-        most = sum(part.share for part in first) > 0.5
-        said = (
-            "most of the noise comes from" if most else "the noise is spread over many tensors; the largest parts are"
-        )
-        yield _Reason(_capital(f"{lead}{said} {_parts(first)}."), tuple(part.key for part in first))
-
-
-def _parts(made: Sequence[Part]) -> str:
-    return " and ".join(f"{part.said} ({words.percent(round(part.share, 2))})" for part in made)
+    for count in range(1, FEW + 1):
+        first = made[:count]
+        if sum(part.share for part in first) > 0.5:
+            key = tuple((part.key, _tenths(part.share)) for part in first)
+            yield _Reason(_capital(f"{lead}{few(first)}."), key)
+            return
+    if made:
+        said = spread(made)
+        yield _Reason(_capital(f"{lead}{said[0]}."), made[0].key)
+        yield from (_Reason(_capital(f"{sentence}."), None) for sentence in said[1:])
 
 
 def _capital(text: str) -> str:

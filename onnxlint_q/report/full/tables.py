@@ -11,7 +11,7 @@ from rich.text import Text
 from onnxlint_q.report import tensors, words
 from onnxlint_q.report.full.drawing import indented
 from onnxlint_q.report.layers import noise_share, worst_layers
-from onnxlint_q.workflow.results import LayerRow, LayerSqnr, ModelResult, SchemeResult
+from onnxlint_q.workflow.results import Basis, LayerRow, LayerSqnr, ModelResult, SchemeResult
 
 WORST = 10
 """Rows of a table."""
@@ -19,10 +19,11 @@ WORST = 10
 
 def tables(model: ModelResult) -> Iterator[RenderableType]:
     """All that there is something in."""
-    lost = [result for result in model.schemes if result.noise]
+    lost = [result for result in model.schemes if tensors.explains(result)]
     for result in lost:
         yield from _costly_tensors(result)
-    if not lost or any(row.measured and _has_both(row.measured.values()) for row in model.layers):
+    ran = any(result.tensors_basis is Basis.MEASURED for result in lost)
+    if not ran or any(row.measured and _has_both(row.measured.values()) for row in model.layers):
         yield from _worst_layers(model)
     yield from _trials(model)
 

@@ -18,7 +18,7 @@ from onnxlint_q.report.html.table import ESTIMATE, Column, columns
 from onnxlint_q.report.layers import TRUST, known, of_claim, of_place, worst_layers
 from onnxlint_q.report.tables import layout
 from onnxlint_q.report.tables.layout import Table
-from onnxlint_q.workflow.results import LayerRow, ModelResult, Run, SchemeResult, VerdictLevels
+from onnxlint_q.workflow.results import Basis, LayerRow, ModelResult, Run, SchemeResult, VerdictLevels
 
 OPEN = 6
 """Places of one rule that are shown before the rest is folded away."""
@@ -190,7 +190,7 @@ def _card(model: ModelResult, result: SchemeResult) -> Card:
         basis=words.basis(result, model.calibration),
         outputs=words.outputs(result),
         note=words.note(result),
-        weakest=tensors.most_costly(result) or _weakest(model, result.scheme),
+        weakest=tensors.most_costly(result) if tensors.explains(result) else _weakest(model, result.scheme),
         gauge=_gauge(result, model.levels),
     )
 
@@ -294,7 +294,8 @@ def _figures(model: ModelResult) -> Iterable[Figure]:
 
 
 def _sqnr_figure(model: ModelResult, result: SchemeResult) -> Figure:
-    return _places_figure(model, result) if result.noise else _layers_figure(model, result.scheme)
+    measured = result.tensors_basis is Basis.MEASURED
+    return _places_figure(model, result) if measured and result.noise else _layers_figure(model, result.scheme)
 
 
 def _places_figure(model: ModelResult, result: SchemeResult) -> Figure:

@@ -86,6 +86,17 @@ def missing_sqnr(result: SchemeResult) -> str | None:
 
 def reason(result: SchemeResult) -> str:
     """The figures behind a verdict: `-4.0 dB at the output, top-1 agrees with float on 5 % of samples`."""
+    return f"{_unloadable(result)}{_reason(result)}"
+
+
+def _unloadable(result: SchemeResult) -> str:
+    """First of all that the quantised file does not load, where it does not."""
+    if result.loads_from is None:
+        return ""
+    return f"the quantised file does not load; exported at opset {result.loads_from}: "
+
+
+def _reason(result: SchemeResult) -> str:
     missing = missing_sqnr(result)
     if missing:
         return shown(missing).rstrip(".")
@@ -94,9 +105,9 @@ def reason(result: SchemeResult) -> str:
         about = "about "
     else:
         text, about = f"{decibel(result.output_sqnr_db)} at the output", ""
-    judged = [output for output in result.outputs if output.verdict is not None]
-    if len(judged) > 1 and result.worst is not None:
-        return f"worst output {name(result.worst.name, 40)!r}: {output_figures(result.worst)}"
+    if len(result.judged) > 1 and result.worst is not None:
+        said = output_figures(result.worst, "about " if result.uncertainty_db is not None else "")
+        return f"worst {_end(result.worst)}: {said}"
     if result.agreement is not None:
         agreed = percent(round(result.agreement, 2 if about else 3))
         text = f"{text}, top-1 agrees with float on {about}{agreed} of samples{_interval(result.interval)}"
@@ -105,14 +116,22 @@ def reason(result: SchemeResult) -> str:
 
 def brief_reason(result: SchemeResult) -> str:
     """The same in half a line: `-4.0 dB; same top class as float: 5 % (1 to 9 %)`."""
+    return f"{_unloadable(result)}{_brief_reason(result)}"
+
+
+def _brief_reason(result: SchemeResult) -> str:
     missing = missing_sqnr(result)
     if missing:
         return shown(missing).rstrip(".")
-    judged = [output for output in result.outputs if output.verdict is not None]
     worst = result.worst
-    if len(judged) > 1 and worst is not None:
+    if len(result.judged) > 1 and worst is not None:
         figures = PERFECT if worst.sqnr_db is None else decibel(worst.sqnr_db)
-        return f"{figures} at the worst output, {name(worst.name, 24)!r}{_agreed(worst.agreement, worst.interval)}"
+        about = ""
+        if result.uncertainty_db is not None and worst.sqnr_db is not None:
+            about = "about "
+            figures = f"about {number(worst.sqnr_db, 0)} ± {significant(result.uncertainty_db, 2)} dB"
+        where = f"the worst {_end(worst, 24)}"
+        return f"{figures} at {where}{_agreed(worst.agreement, worst.interval, about)}"
     if result.uncertainty_db is None:
         return f"{decibel(result.output_sqnr_db)}{_agreed(result.agreement, result.interval)}"
     about = f"about {number(result.output_sqnr_db or 0.0, 0)} ± {significant(result.uncertainty_db, 2)} dB"
@@ -171,26 +190,33 @@ def _ranges(result: SchemeResult, calibration: CalibrationSummary) -> str:
     return shown(result.in_float) if result.in_float else f"the ranges come from {calibration.samples} others"
 
 
-def output_figures(output: OutputResult) -> str:
+def output_figures(output: OutputResult, about: str = "") -> str:
     """`35.8 dB`, with the agreement where there is one."""
-    text = PERFECT if output.sqnr_db is None else decibel(output.sqnr_db)
+    text = PERFECT if output.sqnr_db is None else f"{about}{decibel(output.sqnr_db)}"
     if output.agreement is not None:
-        text = f"top-1 agrees with float on {percent(round(output.agreement, 3))}{_interval(output.interval)}, {text}"
+        agreed = percent(round(output.agreement, 2 if about else 3))
+        text = f"top-1 agrees with float on {about}{agreed}{_interval(output.interval)}, {text}"
     return text
 
 
+def _end(output: OutputResult, limit: int = 40) -> str:
+    """`output 'boxes'`, or `part 'scores' of output 'detections'`."""
+    own = repr(name(output.name, limit))
+    return f"part {own} of output {name(output.of, limit)!r}" if output.of else f"output {own}"
+
+
 def outputs(result: SchemeResult) -> tuple[str, ...]:
-    """What is to be said of outputs where several were run: the note of the worst, a line for each other one."""
-    worst = result.worst
-    if len(result.outputs) < 2 or worst is None:
+    """What is to be said of outputs where there are several: the note of the worst, a line for each other one."""
+    worst, about = result.worst, "about " if result.uncertainty_db is not None else ""
+    if len(result.ends) < 2 or worst is None:
         return ()
     lines = (
-        f"{name(output.name, 40)!r} ({output.holds}) {output.verdict}: {output_figures(output)}"
+        f"{name(output.name, 40)!r} ({output.holds}) {output.verdict}: {output_figures(output, about)}"
         + (f"; {shown(output.note)}" if output.note else "")
         if output.verdict is not None
         else f"{name(output.name, 40)!r}: {shown(output.note)}"
-        for output in result.outputs
-        if output is not worst
+        for output in result.ends
+        if output is not worst and (output.verdict is not None or output.note)
     )
     return (*filter(None, [_capital(shown(worst.note))]), *lines)
 

@@ -19,13 +19,14 @@ from onnxlint_q.proof.costs import refined
 from onnxlint_q.proof.prove import experiment_of
 from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.assembly.joint_remedies import notes, remedies, with_advice
-from onnxlint_q.workflow.assembly.tensors import tensor_rows, unexplained
+from onnxlint_q.workflow.assembly.tensors import foreseen_rows, measured_rows, unexplained, with_shares
 from onnxlint_q.workflow.assembly.verdicts import finite, is_figure, judge_of, scheme_result
 from onnxlint_q.workflow.judging import documented
 from onnxlint_q.workflow.reading.activations import DEFAULT_SCHEME, Scales, activation_rows
 from onnxlint_q.workflow.reading.qparams import qparams_rows
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
 from onnxlint_q.workflow.results import (
+    Basis,
     CalibrationSummary,
     LayerRow,
     LayerSqnr,
@@ -53,14 +54,18 @@ def assemble(record: Record) -> ModelResult:
         *(_not_run(record, missing) for missing in record.not_run),
     )
     measured = _measured(record)
+    schemes = (
+        tuple(_with_causes(record, scheme_result(record, scheme), measured) for scheme in facts.schemes)
+        if facts.is_float or facts.coded
+        else ()
+    )
+    findings = tuple(with_shares(findings, schemes))
     return ModelResult(
         path=facts.model.name,
         sha256=facts.model.sha256,
         opset=facts.model.opset,
         format=facts.format.value,
-        schemes=tuple(_with_causes(record, scheme_result(record, scheme), measured) for scheme in facts.schemes)
-        if facts.is_float or facts.coded
-        else (),
+        schemes=schemes,
         layers=tuple(_row(record, layer, measured) for layer in facts.layers),
         findings=tuple(sorted(findings, key=lambda finding: _importance(record, finding))),
         calibration=_calibration(record),
@@ -124,13 +129,16 @@ def _measured(record: Record) -> Errors:
 
 
 def _with_causes(record: Record, result: SchemeResult, measured: Errors) -> SchemeResult:
-    """The verdict with what each tensor alone costs, where that was measured."""
-    costs = record.facts.costs.get(result.scheme)
-    if costs is None:
+    """The verdict with what each tensor alone costs: measured, else as the forecast has it."""
+    facts = record.facts
+    costs, forecast = facts.costs.get(result.scheme), facts.forecasts.get(result.scheme)
+    if costs is not None and costs.tensors:
+        costs = refined(costs, measured)
+        note = "; ".join(filter(None, [result.note, *unexplained(costs)]))
+        return replace(result, note=note, tensors=measured_rows(facts, costs), tensors_basis=Basis.MEASURED)
+    if forecast is None or not forecast.tensors or result.verdict is None:
         return result
-    costs = refined(costs, measured)
-    note = "; ".join(filter(None, [result.note, *unexplained(costs)]))
-    return replace(result, note=note, tensors=tensor_rows(record.facts, costs))
+    return replace(result, tensors=foreseen_rows(facts, forecast.tensors), tensors_basis=Basis.FORECAST)
 
 
 def _decibel(value: float | None) -> float | None:

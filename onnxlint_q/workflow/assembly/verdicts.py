@@ -10,8 +10,10 @@ from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.intervals import samples_to_decide, wilson
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
+from onnxlint_q.analysis.outputs.output_kind import Output
 from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET, Scheme
 from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputFigures
+from onnxlint_q.forecast.forecast import Forecast, OutputForecast
 from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.facts import Facts
@@ -43,6 +45,13 @@ def judge_of(record: Record) -> Judge:
 
 
 def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
+    """The verdict on a scheme, and whether the file that it is about loads."""
+    result = _strongest(record, scheme)
+    later = scheme.needs_opset(record.facts.model.opset)
+    return replace(result, loads_from=PER_CHANNEL_OPSET) if later and result.verdict is not None else result
+
+
+def _strongest(record: Record, scheme: Scheme) -> SchemeResult:
     """The strongest basis there is: measured on data, else probed, else forecast.
 
     A run on data that could judge no output decides that nothing is known: what is made up or foreseen does not stand
@@ -78,21 +87,21 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else _unforeseen(facts)])
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts))
     weaker = [f"less sure: the forecast cannot follow {_listed(forecast.unknown)}"] if forecast.unknown else []
-    later = scheme.needs_opset(facts.model.opset)
-    blocked = [f"this holds once the model has opset {PER_CHANNEL_OPSET}: older files have no scale per channel"]
     failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
-    held = levels.verdict(sqnr_db, forecast.agreement)
+    outputs = _foreseen(facts, forecast, levels)
+    held = worst(output.verdict for output in outputs if output.verdict is not None)
+    held = held or levels.verdict(sqnr_db, forecast.agreement)
     return SchemeResult(
         scheme=scheme.name,
         verdict=held,
         output_sqnr_db=sqnr_db,
         basis=Basis.FORECAST,
         agreement=forecast.agreement,
-        note="; ".join([*unmeasured, *(blocked if later else ()), *weaker, *failed]),
+        note="; ".join([*unmeasured, *weaker, *failed]),
         uncertainty_db=forecast.uncertainty_db,
         rest_share=finite(forecast.rest_share),
         ran=ran,
-        outputs=_foreseen(facts, sqnr_db, forecast.agreement, held),
+        outputs=outputs,
         in_float=_in_float(facts, scheme),
     )
 
@@ -117,13 +126,34 @@ def _unforeseen(facts: Facts) -> str:
 
 
 def _foreseen(
-    facts: Facts, sqnr_db: float | None = None, agreement: float | None = None, verdict: Verdict | None = None
+    facts: Facts, forecast: Forecast | None = None, levels: VerdictLevels | None = None
 ) -> tuple[OutputResult, ...]:
-    """What each output holds; the forecast is for all of them together, so only one alone has its figures."""
-    outputs = tuple(OutputResult(output.name, output.holds.value) for output in facts.outputs)
-    if len(outputs) != 1:
-        return outputs
-    return (replace(outputs[0], sqnr_db=sqnr_db, agreement=agreement, verdict=verdict),)
+    """What each output holds, and what is forecast of it."""
+    known = forecast.outputs if forecast is not None else {}
+    return tuple(_foreseen_output(output, known.get(output.name), levels) for output in facts.outputs)
+
+
+def _foreseen_output(output: Output, known: OutputForecast | None, levels: VerdictLevels | None) -> OutputResult:
+    told = OutputResult(output.name, output.holds.value, assumed=output.because)
+    if known is None or levels is None:
+        return told
+    sqnr_db, agreement = known.sqnr_db, known.agreement
+    told = replace(told, sqnr_db=sqnr_db, agreement=agreement, verdict=levels.verdict(sqnr_db, agreement))
+    figures = {part.name: part for part in known.parts}
+    parts = (
+        _foreseen_output(part.held, figures[part.held.name], levels)
+        for part in output.parts
+        if part.held.name in figures
+    )
+    return _with_parts(told, tuple(parts))
+
+
+def _with_parts(output: OutputResult, parts: tuple[OutputResult, ...]) -> OutputResult:
+    """An output with the verdict of its worst part; as it is where it is one thing or no part is judged."""
+    held = worst(part.verdict for part in parts if part.verdict is not None)
+    if held is None:
+        return output
+    return replace(output, verdict=held, parts=tuple(replace(part, of=output.name) for part in parts))
 
 
 def result_of_run(
@@ -150,8 +180,8 @@ def result_of_run(
     identical = ["the outputs are identical"] if error.sqnr_db is None else []
     held = worst(output.verdict for output in outputs if output.verdict is not None)
     agreements = [output.agreement for output in outputs if output.agreement is not None]
-    told = [output for output in outputs if output.note]
-    notes = [output.note if len(outputs) == 1 else f"{output.name!r}: {output.note}" for output in told]
+    ends = [end for output in outputs for end in (output.parts or (output,))]
+    notes = [end.note if len(ends) == 1 else f"{end.name!r}: {end.note}" for end in ends if end.note]
     return SchemeResult(
         scheme,
         held,
@@ -166,18 +196,24 @@ def result_of_run(
 
 def judge_output(figures: OutputFigures, levels: VerdictLevels, *, by_class: bool) -> OutputResult:
     """The verdict on one output."""
+    parts = tuple(_judged(part, levels, by_class=False) for part in figures.parts)
+    return _with_parts(_judged(figures, levels, by_class=by_class), parts)
+
+
+def _judged(figures: OutputFigures, levels: VerdictLevels, *, by_class: bool) -> OutputResult:
+    """The verdict on an output as a whole, or on a part."""
     holds = figures.holds.value
     if figures.comparable is not Comparable.YES:
-        return OutputResult(figures.name, holds, note=_not_judged(figures))
+        return OutputResult(figures.name, holds, note=_not_judged(figures), assumed=figures.because)
     agreement = figures.agreement if by_class else None
     held = levels.verdict(figures.sqnr_db, agreement)
     if agreement is None:
-        return OutputResult(figures.name, holds, figures.sqnr_db, verdict=held)
+        return OutputResult(figures.name, holds, figures.sqnr_db, verdict=held, assumed=figures.because)
     interval = wilson(agreement * figures.rows, figures.rows)
     # What is identical is so on every sample.
     crossed = levels.crossed(*interval) if figures.sqnr_db is not None else ()
     note = _undecided(agreement, figures.rows, crossed)
-    return OutputResult(figures.name, holds, figures.sqnr_db, agreement, interval, held, note)
+    return OutputResult(figures.name, holds, figures.sqnr_db, agreement, interval, held, note, figures.because)
 
 
 def _undecided(agreement: float, rows: float, levels: Sequence[float]) -> str:
