@@ -47,7 +47,7 @@ def pages(random: Random, count: int, shape: Sequence[int], *, images: Path, **h
 
 
 def lines(random: Random, count: int, shape: Sequence[int], *, images: Path, **how: Any) -> Array:
-    """One line of printed words each."""
+    """One line of printed words each, every other one upside down where `turned`."""
     height, width = _sides(shape, how.get("layout", "NCHW"))
     found = []
     for _ in range(count):
@@ -55,7 +55,7 @@ def lines(random: Random, count: int, shape: Sequence[int], *, images: Path, **h
         size = int(height * random.uniform(0.4, 0.8))
         text = _line(random, max(4, 2 * width // size))
         ImageDraw.Draw(line).text((int(random.integers(2, 10)), (height - size) // 3), text, _ink(random), _font(size))
-        found.append(line)
+        found.append(line.rotate(180) if how.get("turned") and random.random() < 0.5 else line)
     return _pixels(found, shape, **how)
 
 

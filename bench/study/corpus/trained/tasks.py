@@ -84,6 +84,13 @@ def tags(random: Random) -> Task:
     return Task({"ids": ids, "mask": mask}, (np.where(mask, (ids % 5 + before % 3) % 5, -100),))
 
 
+def full_tags(random: Random) -> Task:
+    """The same without padding: a network that says nothing of a mask has every position judged."""
+    ids, _, _ = _texts(random, least=LENGTH)
+    before = np.pad(ids[:, :-1], ((0, 0), (1, 0)))
+    return Task({"ids": ids, "mask": np.ones_like(ids)}, ((ids % 5 + before % 3) % 5,))
+
+
 def next_words(random: Random) -> Task:
     """Each word's successor; there is no padding."""
     ids, _, _ = _texts(random, least=LENGTH)
@@ -113,7 +120,7 @@ def graphs(random: Random) -> Task:
 
 TASKS: Mapping[str, Callable[[Random], Task]] = {
     task.__name__: task
-    for task in (pictures, rows, masks, centres, detections, topics, tags, next_words, tones, graphs)
+    for task in (pictures, rows, masks, centres, detections, topics, tags, full_tags, next_words, tones, graphs)
 }
 
 
