@@ -13,7 +13,6 @@ import numpy as np
 
 from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.image.inputs import is_image
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, decibel, weight_round_trip
 from onnxlint_q.analysis.outputs.output_kind import holds_scores
@@ -26,6 +25,7 @@ from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Model
 from onnxlint_q.graph.loading.build import declared
+from onnxlint_q.graph.settled import Settled, is_known
 
 # Two thirds of the forecasts of output SQNR of 51 networks under two schemes lie within this; 39 of the networks were
 # measured after the method was settled. No constant of the forecast was fitted to output SQNR.
@@ -141,16 +141,17 @@ def noise_model(measured: Measured) -> NoiseModel:
 
 
 def _sized(model: Model) -> Model:
-    """The network where the sides of images are as long as they are taken to be, and so is what the graph fixes.
-
-    The length of any other sequence does not enter: its positions are alike.
-    """
-    entering = {
-        value.name: value.taken
-        for value in model.inputs
-        if value.taken is not None and (value.fixed or is_image(value.type.shape))
-    }
-    return declared(model, entering) if entering else model
+    """The network where inputs are as long as they are taken to be, and so is what the graph fixes."""
+    entering = {value.name: value.taken for value in model.inputs if value.taken is not None}
+    if not entering:
+        return model
+    sized = declared(model, entering)
+    if all(None not in (known.shape or ()) for known in sized.types.values()):
+        return sized
+    settled = Settled(sized, sized.shape)
+    for node in sized.nodes:
+        settled.add(node)
+    return declared(model, entering, {key: value for key, value in settled.values.items() if is_known(value)})
 
 
 def forecast(network: NoiseModel, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:

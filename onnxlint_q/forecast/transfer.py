@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.forecast.population import IMAGES, Samples
+from onnxlint_q.forecast.population import IMAGES, Samples, per_image
 
 _STEEP = np.float32(1e6)
 
@@ -47,6 +47,10 @@ class OutputCost:
         apart = (self.apart * mine + other.apart * theirs) / total
         return OutputCost(self.rows + other.rows, share, apart)
 
+    def times(self, factor: float) -> OutputCost:
+        """That of errors that are larger by a factor."""
+        return OutputCost(self.rows * np.float32(factor), self.share, self.apart)
+
     @property
     def white(self) -> float:
         """Output noise over signal for an error of unit variance, independent from element to element."""
@@ -55,6 +59,12 @@ class OutputCost:
     def uneven(self, deviation: Samples) -> float:
         """The same for an error whose deviation differs from element to element."""
         return self._power(self.rows * deviation)
+
+    def whole(self, error: Samples) -> float:
+        """The same for an error that is known, `[samples, *shape]`."""
+        sums = np.einsum("sc,sc->s", self.rows.reshape(len(error), -1), error.reshape(len(error), -1))
+        images = per_image(sums).sum(axis=1, dtype=np.float64)
+        return float(images @ images) / IMAGES
 
     def _power(self, rows: Samples) -> float:
         return float(np.vdot(rows, rows)) / IMAGES * self.share * self.apart
@@ -125,7 +135,7 @@ class Adjoint:
 
     def pull(self, cost: OutputCost) -> OutputCost:
         """Apply it."""
-        return OutputCost(np.asarray(self.apply(cost.rows), np.float32), cost.share * self.share, cost.apart)
+        return OutputCost(np.asarray(self.apply(cost.rows), np.float32), min(cost.share * self.share, 1.0), cost.apart)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,8 @@ import numpy.typing as npt
 Index = npt.NDArray[np.intp]
 # More elements than this are not told apart: a tensor that differs from token to token keeps its channels only.
 MAX_DISTINCT = 1 << 15
+# Nor are so many that are copies of each other.
+_MAX_COPIED = 1 << 12
 
 
 def pair_blocks(before: Sequence[int | None], after: Sequence[int | None]) -> list[tuple[list[int], list[int]]]:
@@ -63,7 +66,7 @@ def regroup(
         elif (
             size > 1
             and int(np.prod(lengths)) == int(np.prod(wanted))
-            and places.size // size * int(np.prod(lengths)) <= MAX_DISTINCT
+            and places.size // size * int(np.prod(lengths)) <= (MAX_DISTINCT if size == prod(lengths) else _MAX_COPIED)
         ):
             full += lengths
             target += wanted
