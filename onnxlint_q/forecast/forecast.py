@@ -12,18 +12,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from onnxlint_q.analysis.experiment import LayerSqnr
-from onnxlint_q.analysis.folding import FoldedLayer
+from onnxlint_q.analysis.folding import FoldedLayer, fold_batch_norms
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, decibel, weight_round_trip
 from onnxlint_q.analysis.outputs.output_kind import holds_scores
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.forecast.expansion import expanded
 from onnxlint_q.forecast.noise import saturated, weight_noise
+from onnxlint_q.forecast.population import POSITIONS
 from onnxlint_q.forecast.ranges import Ranges, activation_noise, value_ranges
 from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
+from onnxlint_q.forecast.tokens import holds_ids
 from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
-from onnxlint_q.graph import Model
+from onnxlint_q.graph import Model, Value, find_layers
 from onnxlint_q.graph.loading.build import declared
 from onnxlint_q.graph.settled import Settled, is_known
 
@@ -107,6 +110,7 @@ class NoiseModel:
         costs: what an error in a tensor costs at the output, by tensor key.
         ranges: what calibration is expected to see of each activation that is rounded.
         failures: as in `Forecast`.
+        products: of a fused layer, the tensor where an error of its weight shows, by layer key.
     """
 
     model: Model
@@ -116,6 +120,7 @@ class NoiseModel:
     costs: Mapping[str, OutputCost]
     ranges: Ranges
     failures: tuple[str, ...] = ()
+    products: Mapping[str, str] = field(default_factory=dict)
 
     def weight_sqnr_db(self, layer: LayerFacts, scheme: Scheme) -> float | None:
         """SQNR at the output, dB and bounded, if only the weight of this layer is quantised.
@@ -132,17 +137,29 @@ class NoiseModel:
 
 def noise_model(measured: Measured) -> NoiseModel:
     """Propagate samples forward and costs back through the float network."""
-    model, layers = _sized(measured.model), tuple(layer.folded for layer in measured.layers)
-    propagation = propagate(model, layers)
+    written = expanded(measured.model)
+    model, layers = _sized(written.model), measured.folded
+    inner = layers
+    if written.model is not measured.model:
+        inner = fold_batch_norms(model, list(find_layers(model))).layers
+    propagation = propagate(model, inner)
     costs, failures = output_costs(model, propagation)
     ranges = value_ranges(model, measured.placements, propagation)
     failures = (*propagation.failures, *failures)
-    return NoiseModel(model, measured.is_classifier, layers, propagation, costs, ranges, failures)
+    return NoiseModel(model, measured.is_classifier, layers, propagation, costs, ranges, failures, written.products)
 
 
 def _sized(model: Model) -> Model:
-    """The network where inputs are as long as they are taken to be, and so is what the graph fixes."""
-    entering = {value.name: value.taken for value in model.inputs if value.taken is not None}
+    """The network where inputs are as long as they are taken to be, and so is what the graph fixes.
+
+    Sequences of tokens of any length have as many as an image has positions: then every token is represented.
+    """
+    tokens = any(holds_ids(model, value) for value in model.inputs)
+    entering = {
+        value.name: _of_positions(value) if tokens and not value.fixed else value.taken
+        for value in model.inputs
+        if value.taken is not None
+    }
     if not entering:
         return model
     sized = declared(model, entering)
@@ -152,6 +169,12 @@ def _sized(model: Model) -> Model:
     for node in sized.nodes:
         settled.add(node)
     return declared(model, entering, {key: value for key, value in settled.values.items() if is_known(value)})
+
+
+def _of_positions(value: Value) -> tuple[int, ...]:
+    """The shape where every open axis but that of the batch has as many places as an image has positions."""
+    taken, shape = value.taken or (), value.type.shape or ()
+    return tuple(POSITIONS if axis and shape[axis] is None else length for axis, length in enumerate(taken))
 
 
 def forecast(network: NoiseModel, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:
@@ -209,22 +232,23 @@ def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Sche
     """Noise over signal by scheme; empty where nothing can be said."""
     folded, model, propagation, costs = facts.folded, network.model, network.propagation, network.costs
     source = folded.before.node.input(0) if folded.before is not None else folded.layer.input
-    if source not in propagation.samples or folded.output not in costs or facts.weight.non_finite:
+    result = network.products.get(folded.output, folded.output)
+    if source not in propagation.samples or result not in costs or facts.weight.non_finite:
         return {}
     matrix = folded.matrix(model)
-    result: dict[str, float] = {}
+    found: dict[str, float] = {}
     for scheme in schemes:
         if not scheme.covers(folded.layer):
-            result[scheme.name] = 0.0
+            found[scheme.name] = 0.0
             continue
         error = weight_round_trip(matrix, scheme.weights, scheme.sharing, folded.layer.scale_sharing)
         error -= matrix
         try:
             with np.errstate(over="ignore", invalid="ignore"):
-                noise = weight_noise(model, folded, error, propagation.samples[source], costs[folded.output])
+                noise = weight_noise(model, folded, error, propagation.samples[source], costs[result])
         except UnmodelledError:
             return {}
         if not np.isfinite(noise):  # weights whose squares overflow
             return {}
-        result[scheme.name] = noise
-    return result
+        found[scheme.name] = noise
+    return found

@@ -65,6 +65,11 @@ def token_inputs(model: Model) -> Tokens:
     return Tokens(samples, settled | kept, ruled_out)
 
 
+def holds_ids(model: Model, value: Value) -> bool:
+    """Whether an input holds ids."""
+    return _is_small(value) and _choices(model, value) > 0
+
+
 def _is_small(value: Value) -> bool:
     shape = value.type.shape
     return bool(shape) and prod(length or OPEN_LENGTH for length in shape or ()) <= _LARGEST

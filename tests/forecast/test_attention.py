@@ -60,8 +60,8 @@ def arrays(tokens: int) -> dict[str, Array]:
         "apart": np.array([0, 0, HEADS, WIDTH // HEADS]),
         "together": np.array([0, 0, WIDTH]),
         "axes": np.array([1, 2]),
-        "one": np.float32(1),
-        "lowest": np.float32(-3.4e38),
+        "one": np.array(1, np.float32),
+        "lowest": np.array(-3.4e38, np.float32),
         "triangle": np.triu(np.full((tokens, tokens), -1e4, np.float32), 1)[None, None],
         "zero": np.array(0),
         "first": np.array([0]),
@@ -135,7 +135,9 @@ def test_queries_and_keys_cost_what_they_cost_when_the_network_runs() -> None:
         stored = next(t for t in proto.graph.initializer if t.name == layer.folded.layer.weight)
         weight = onnx.numpy_helper.to_array(stored)
         step = np.abs(weight).max() / 127
-        stored.CopyFrom(onnx.numpy_helper.from_array(np.float32(np.rint(weight / step) * step), stored.name))
+        stored.CopyFrom(
+            onnx.numpy_helper.from_array(np.asarray(np.rint(weight / step) * step, np.float32), stored.name)
+        )
         error = run(as_model(proto), ids) - wanted
         measured = 10 * np.log10((wanted**2).sum() / (error**2).sum())
         # Noise in front of an attention is taken for less than it is on random sequences.
