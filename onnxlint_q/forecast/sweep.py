@@ -214,11 +214,13 @@ def output_costs(model: Model, propagation: Propagation) -> tuple[Mapping[str, O
                     raise
                 except Exception as error:  # as in the pass forward
                     failures.append(failure(node, error))
-    return (_settling(model, propagation, costs) if propagation.invented else costs), tuple(failures)
+    if propagation.invented:
+        _settle(model, propagation, costs)
+    return costs, tuple(failures)
 
 
-def _settling(model: Model, propagation: Propagation, costs: Mapping[str, OutputCost]) -> Mapping[str, OutputCost]:
-    """The costs on sequences that the network has learnt, from those on random ones: each attention takes noise off."""
+def _settle(model: Model, propagation: Propagation, costs: dict[str, OutputCost]) -> None:
+    """Make costs on random sequences those on sequences that the network has learnt: an attention takes noise off."""
     attentions: dict[str, int] = {}
     outputs = {value.name for value in model.outputs}
     for node, step in reversed(propagation.steps):
@@ -226,7 +228,9 @@ def _settling(model: Model, propagation: Propagation, costs: Mapping[str, Output
         for edge in step.edges:
             behind = attentions.get(node.outputs[edge.output], 0) + own
             attentions[edge.source] = max(attentions.get(edge.source, 0), behind)
-    return {key: cost.times(10 ** (-SETTLED_DB * attentions.get(key, 0) / 20)) for key, cost in costs.items()}
+    for key, count in attentions.items():
+        if count and key in costs:
+            costs[key] = costs[key].times(10 ** (-SETTLED_DB * count / 20))
 
 
 def _pulled(edge: Edge, cost: OutputCost, source: Samples) -> OutputCost:

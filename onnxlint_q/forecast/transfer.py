@@ -92,8 +92,12 @@ class Diagonal:
 
     def pull(self, cost: OutputCost) -> OutputCost:
         """Multiply, then sum over what was broadcast."""
-        slope = np.clip(np.nan_to_num(np.asarray(self.slope, np.float32)), -_STEEP, _STEEP)
-        return OutputCost(unbroadcast(cost.rows * slope, self.shape), cost.share, cost.apart)
+        slope = np.asarray(self.slope, np.float32)
+        largest = float(np.abs(slope).max(initial=0.0))
+        if not largest <= _STEEP:  # or no number
+            slope = np.clip(np.nan_to_num(slope), -_STEEP, _STEEP)
+        plain = slope.ndim == 0 and slope == 1
+        return OutputCost(unbroadcast(cost.rows if plain else cost.rows * slope, self.shape), cost.share, cost.apart)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

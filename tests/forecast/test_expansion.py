@@ -20,7 +20,7 @@ from onnxlint_q.forecast.forecast import forecast, noise_model
 from onnxlint_q.graph import Model
 from onnxlint_q.graph.operators import MICROSOFT
 
-BATCH, TOKENS, WIDTH, HEADS = 2, 5, 32, 4
+BATCH, TOKENS, WIDTH, HEADS = 2, 5, 64, 4
 SIZE = WIDTH // HEADS
 X = (BATCH, TOKENS, WIDTH)
 APART = (BATCH, HEADS, TOKENS, SIZE)

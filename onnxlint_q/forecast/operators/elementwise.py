@@ -128,40 +128,49 @@ FUNCTIONS: Mapping[str, Callable[[Node], Function]] = {
 }
 
 
+Combination = Callable[[Array, Array], Array]
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A function of two values, and its slopes along both."""
+    """A function of two values, and its slopes along the first and along the second."""
 
-    apply: Callable[[Array, Array], Array]
-    slopes: Callable[[Array, Array], tuple[Array, Array]]
+    apply: Combination
+    first: Combination
+    second: Combination
 
 
 _ONE = np.ones((), np.float32)
 
 
-def _slopes_of_power(base: Array, exponent: Array) -> tuple[Array, Array]:
-    value = _power(base, exponent)
-    return exponent * _power(base, exponent - 1), value * np.log(np.maximum(np.abs(base), 1e-12))
+def _one(a: Array, b: Array) -> Array:
+    return _ONE
 
 
-def _slopes_of_choice(first: Array, second: Array) -> tuple[Array, Array]:
-    chosen = np.asarray((first > second) + np.float32(0.5) * (first == second), np.float32)
-    return chosen, 1 - chosen
+def _is_larger(a: Array, b: Array) -> Array:
+    return np.asarray((a > b) + np.float32(0.5) * (a == b), np.float32)
 
 
-_ADD = Operation(np.add, lambda a, b: (_ONE, _ONE))
+_ADD = Operation(np.add, _one, _one)
 OPERATIONS: Mapping[str, Operation] = {
     "Add": _ADD,
     "Sum": _ADD,
-    "Sub": Operation(np.subtract, lambda a, b: (_ONE, -_ONE)),
-    "Mul": Operation(np.multiply, lambda a, b: (b, a)),
-    "Div": Operation(lambda a, b: a * _inverse(b), lambda a, b: (_inverse(b), -a * _inverse(b) ** 2)),
-    "Max": Operation(np.maximum, _slopes_of_choice),
-    "Min": Operation(np.minimum, lambda a, b: _slopes_of_choice(-a, -b)),
-    "Pow": Operation(_power, _slopes_of_power),
+    "Sub": Operation(np.subtract, _one, lambda a, b: -_ONE),
+    "Mul": Operation(np.multiply, lambda a, b: b, lambda a, b: a),
+    "Div": Operation(
+        lambda a, b: a * _inverse(b), lambda a, b: _inverse(b), lambda a, b: np.asarray(-a * _inverse(b) ** 2)
+    ),
+    "Max": Operation(np.maximum, _is_larger, lambda a, b: _is_larger(b, a)),
+    "Min": Operation(np.minimum, lambda a, b: _is_larger(b, a), _is_larger),
+    "Pow": Operation(
+        _power,
+        lambda a, b: np.asarray(b * _power(a, b - 1)),
+        lambda a, b: np.asarray(_power(a, b) * np.log(np.maximum(np.abs(a), 1e-12))),
+    ),
     "PRelu": Operation(
         lambda a, b: np.where(a > 0, a, a * b),
-        lambda a, b: (np.where(a > 0, _ONE, b), np.where(a > 0, np.float32(0), a)),
+        lambda a, b: np.where(a > 0, _ONE, b),
+        lambda a, b: np.where(a > 0, np.float32(0), a),
     ),
 }
 COMPARISONS: Mapping[str, Callable[[Array, Array], Array]] = {
@@ -196,16 +205,15 @@ def variadic(site: Site, operation: Operation) -> Step:
     rank = max(operand.ndim for operand in operands)
     wide = [_of_rank(operand, rank) for operand in operands]
     broadcast(*(operand.shape[1:] for operand in wide))
-    result, slopes = wide[0], [_ONE]
-    for value in wide[1:]:
-        before, own = operation.slopes(result, value)
-        slopes = [slope * before if slope is not _ONE else before for slope in slopes] + [own]
+    result, slopes = wide[0], {0: _ONE} if keys[0] in site.known else {}
+    for index, value in enumerate(wide[1:], start=1):
+        if slopes:
+            before = operation.first(result, value)
+            slopes = {at: before if slope is _ONE else slope * before for at, slope in slopes.items()}
+        if keys[index] in site.known:
+            slopes[index] = operation.second(result, value)
         result = operation.apply(result, value)
-    edges = [
-        Edge(key, Diagonal(slope, operand.shape[1:]))
-        for key, slope, operand in zip(keys, slopes, operands, strict=True)
-        if key in site.known
-    ]
+    edges = [Edge(keys[at], Diagonal(slope, operands[at].shape[1:])) for at, slope in slopes.items()]
     return Step((finite(np.broadcast_to(result, (SIZE, *result.shape[1:]))),), tuple(edges))
 
 

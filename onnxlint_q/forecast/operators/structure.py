@@ -96,15 +96,16 @@ def resampled(places: Index, shape: Sequence[int]) -> Index:
 def entries(site: Site, axis: int, parts: Sequence[Samples]) -> list[int]:
     """How many places each part takes along `axis`.
 
-    Where no part varies along it, one place stands for as many elements as the lengths have as common divisor.
+    One place stands for as many elements as the lengths have as common divisor, where no part tells more apart.
     """
     have = [part.shape[axis + 1] for part in parts]
     shapes = [site.shape(key) for key in site.node.inputs]
     known = [s[axis] if s is not None and len(s) > axis else None for s in shapes]
     lengths = [length or own for length, own in zip(known, have, strict=True)]
-    if max(have) == 1:
-        divisor = gcd(*lengths)
+    divisor = gcd(*lengths)
+    if all(length // divisor >= own for length, own in zip(lengths, have, strict=True)):
         lengths = [length // divisor for length in lengths]
+    if max(have) == 1:
         most = max(len(parts), min(MAX_PLACES, MAX_DISTINCT // 8 * len(parts) // sum(part[0].size for part in parts)))
         if sum(lengths) > most:
             lengths = [max(1, length * most // sum(lengths)) for length in lengths]
