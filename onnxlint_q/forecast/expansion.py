@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -247,6 +247,53 @@ def _fused_product(w: Writer) -> None:
     w.result(w.op("Mul", product, w.constant(w.node.float("alpha", 1.0))))
 
 
+def _einsum(w: Writer) -> None:
+    """Two operands, each axis of which is in the result or in both, as one product of matrices."""
+    terms, _, made = w.node.text("equation", "").replace(" ", "").partition("->")
+    letters = terms.split(",")
+    left, right = letters if len(letters) == 2 and made else ("", "")
+    plain = left and all(len(set(term)) == len(term) and term.isalpha() for term in (left, right, made))
+    if not plain or set(left) ^ set(right) != set(made) - (set(left) & set(right)):
+        raise UnexpandedError
+    batch = [one for one in made if one in left and one in right]
+    rows, columns = ([one for one in made if one in term and one not in batch] for term in (left, right))
+    inner = [one for one in left if one in right and one not in made]
+    length: dict[str, int] = {}
+    for term, key in zip((left, right), w.node.inputs, strict=True):
+        length |= {one: n for one, n in zip(term, w.model.shape(key) or (), strict=False) if n}
+    operands = (
+        _regrouped(w, w.node.input(slot), term, batch, groups, length)
+        for slot, term, groups in ((0, left, (rows, inner)), (1, right, (inner, columns)))
+    )
+    product = w.op("MatMul", *operands)
+    if not len(rows) == len(columns) == 1:
+        product = w.reshape(product, *_one_open([0] * len(batch) + [length.get(one, -1) for one in (*rows, *columns)]))
+    order = [*batch, *rows, *columns]
+    w.result(w.op("Transpose", product, perm=[order.index(one) for one in made]))
+
+
+def _regrouped(
+    w: Writer,
+    key: str,
+    term: str,
+    batch: Sequence[str],
+    groups: tuple[Sequence[str], Sequence[str]],
+    length: Mapping[str, int],
+) -> str:
+    """An operand with its batch in front and one axis for each of two groups of axes."""
+    moved = w.op("Transpose", key, perm=[term.index(one) for one in (*batch, *groups[0], *groups[1])])
+    if len(groups[0]) == len(groups[1]) == 1:
+        return moved
+    sizes = [prod(length[one] for one in group) if length.keys() >= set(group) else -1 for group in groups]
+    return w.reshape(moved, *_one_open([0] * len(batch) + sizes))
+
+
+def _one_open(shape: Sequence[int]) -> Sequence[int]:
+    if shape.count(-1) > 1:
+        raise UnexpandedError
+    return shape
+
+
 # -- attention -------------------------------------------------------------------------------------------------------
 
 
@@ -449,6 +496,7 @@ _RULES: Mapping[tuple[str, str], Rule] = {
     ("", "LayerNormalization"): _layer_normalisation,
     ("", "SimplifiedLayerNormalization"): _rms_normalisation,
     ("", "RMSNormalization"): _rms_normalisation,
+    ("", "Einsum"): _einsum,
     ("", "Attention"): _standard_attention,
     ("", "RotaryEmbedding"): _rotary,
     (MICROSOFT, "SkipLayerNormalization"): _skip_normalisation,

@@ -230,7 +230,7 @@ def _settle(model: Model, propagation: Propagation, costs: dict[str, OutputCost]
             attentions[edge.source] = max(attentions.get(edge.source, 0), behind)
     for key, count in attentions.items():
         if count and key in costs:
-            costs[key] = costs[key].times(10 ** (-SETTLED_DB * count / 20))
+            costs[key] = costs[key].settling(10 ** (-SETTLED_DB * count / 20))
 
 
 def _pulled(edge: Edge, cost: OutputCost, source: Samples) -> OutputCost:

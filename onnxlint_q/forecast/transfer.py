@@ -12,7 +12,7 @@ errors that meet again add up or cancel with their signs, and are averaged where
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,11 +32,13 @@ class OutputCost:
         share: places represented over places that there are; white noise of n places averages over all of them.
         apart: power of the rows that white noise meets, over their power: what the taps of one kernel read is as
             alike as the tensor is, but white noise in it is not.
+        settled: factor by which the rows are made smaller for errors that are small.
     """
 
     rows: Samples
     share: float = 1.0
     apart: float = 1.0
+    settled: float = 1.0
 
     def __add__(self, other: OutputCost) -> OutputCost:
         mine, theirs = float(np.vdot(self.rows, self.rows)), float(np.vdot(other.rows, other.rows))
@@ -47,9 +49,9 @@ class OutputCost:
         apart = (self.apart * mine + other.apart * theirs) / total
         return OutputCost(self.rows + other.rows, share, apart)
 
-    def times(self, factor: float) -> OutputCost:
-        """That of errors that are larger by a factor."""
-        return OutputCost(self.rows * np.float32(factor), self.share, self.apart)
+    def settling(self, factor: float) -> OutputCost:
+        """The same where small errors come to so much less."""
+        return replace(self, rows=self.rows * np.float32(factor), settled=self.settled * factor)
 
     @property
     def white(self) -> float:
@@ -61,10 +63,10 @@ class OutputCost:
         return self._power(self.rows * deviation)
 
     def whole(self, error: Samples) -> float:
-        """The same for an error that is known, `[samples, *shape]`."""
+        """The same for an error that is known, `[samples, *shape]`, and large: it does not settle."""
         sums = np.einsum("sc,sc->s", self.rows.reshape(len(error), -1), error.reshape(len(error), -1))
         images = per_image(sums).sum(axis=1, dtype=np.float64)
-        return float(images @ images) / IMAGES
+        return float(images @ images) / IMAGES / self.settled**2
 
     def _power(self, rows: Samples) -> float:
         return float(np.vdot(rows, rows)) / IMAGES * self.share * self.apart

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,12 @@ from onnx_cases import Array, as_model, versioned_text
 
 from onnxlint_q.analysis.folding import fold_batch_norms
 from onnxlint_q.analysis.measured import measure
-from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
+from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, SCHEMES
 from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
 from onnxlint_q.forecast.operators.products import product
 from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, Samples
 from onnxlint_q.forecast.step import Site
-from onnxlint_q.forecast.sweep import Propagation, propagate
+from onnxlint_q.forecast.sweep import SETTLED_DB, Propagation, output_costs, propagate
 from onnxlint_q.forecast.tokens import token_inputs
 from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.graph import Model, find_layers
@@ -183,3 +184,24 @@ def test_the_adjoint_of_a_product_is_its_slope(case: str) -> None:
 
 def shaped(shape: tuple[int, ...]) -> str:
     return ", ".join(map(str, shape))
+
+
+def test_a_mask_that_is_added_costs_int8_its_attention() -> None:
+    """The step is so long that all scores are rounded to zero, and every token attends to all others alike."""
+    schemes = (INT8_PER_TENSOR, SCHEMES["int16-activations"])
+    lost, kept = (
+        forecast(noise_model(file), file.layers, schemes)
+        for file in (measure(network(attend, tokens=32), schemes) for attend in (ADDED, "p = Softmax <axis = 3> (s)"))
+    )
+    for scheme in schemes:
+        masked, plain = (told[scheme.name].output_sqnr_db for told in (lost, kept))
+        assert masked is not None and plain is not None and masked < 15 < plain - 15
+
+
+def test_noise_settles_on_its_way_through_attentions_of_sequences_that_were_made_up() -> None:
+    model = network("p = Softmax <axis = 3> (s)")
+    found = propagated(model)
+    costs, _ = output_costs(model, found)
+    raw, _ = output_costs(model, replace(found, invented=False))
+    for key, attentions in (("q", 1), ("w", 1), ("vt", 0), ("y", 0)):
+        assert 10 * np.log10(raw[key].white / costs[key].white) == pytest.approx(SETTLED_DB * attentions, abs=1e-3)

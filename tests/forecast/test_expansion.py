@@ -84,6 +84,19 @@ CASES = (
     Case("EmbedLayerNormalization", "i j words at kinds gain shift", {"i": IDS, "j": KEPT}, TABLES, outputs="y m"),
     Case("FusedMatMul", "x k", {"x": drawn(*X), "k": THREE["k"]}, attributes={"transB": 1, "alpha": 0.5}),
     on_x("FusedMatMul", "x w", {"w": drawn(7, WIDTH)}, attributes={"transB": 1}),
+    *(
+        Case("Einsum", "q k", {"q": SPLIT["q"], "k": SPLIT["k"]}, domain="", attributes={"equation": equation})
+        for equation in ("bhid,bhjd->bhij", "bhid, bhjd -> bihj")
+    ),
+    on_x("Einsum", "x w", {"w": drawn(WIDTH, HEADS, SIZE)}, domain="", attributes={"equation": "bte,ehd->bthd"}),
+    Case(
+        "Einsum",
+        "t w",
+        {"t": SPLIT["q"].transpose(0, 2, 1, 3)},
+        {"w": drawn(HEADS, SIZE, 7)},
+        domain="",
+        attributes={"equation": "bthd,hde->bte"},
+    ),
     on_x("Attention", "x w c", QKV, attributes={"num_heads": HEADS}),
     on_x("Attention", "x w c", QKV, attributes={"num_heads": HEADS, "unidirectional": 1}),
     Case("Attention", "x w c m", {"x": drawn(*X), "m": KEPT}, QKV, attributes={"num_heads": HEADS}),
