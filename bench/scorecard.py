@@ -21,6 +21,7 @@ from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.verdict import VerdictLevels
+from onnxlint_q.workflow.sizes import settled
 
 SCHEMES = (INT8_PER_TENSOR, INT8_PER_CHANNEL)
 LOW_DB = 20.0
@@ -53,7 +54,7 @@ def predictors(layer: LayerFacts, made: Forecast) -> dict[str, float | None]:
 
 def score(model_path: Path, truth: dict[str, Any]) -> dict[str, Any]:
     """One row of the table."""
-    model = read_model(model_path)
+    model, _ = settled(read_model(model_path), {}, None, runs=False)
     file = measure(model, SCHEMES)
     layers = file.layers
     start = time.perf_counter()

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.experiment import LayerSqnr
-from onnxlint_q.analysis.image.inputs import is_image
+from onnxlint_q.analysis.folding import fold_batch_norms
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, activation_step, decibel, weight_round_trip
 from onnxlint_q.analysis.outputs.output_kind import Holds, Output, holds_scores
@@ -22,13 +22,17 @@ from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import Subject
 from onnxlint_q.forecast.ends import End, by_end, find_ends, pooled
+from onnxlint_q.forecast.expansion import expanded
 from onnxlint_q.forecast.noise import saturated, weight_noise
+from onnxlint_q.forecast.population import POSITIONS
 from onnxlint_q.forecast.ranges import Ranges, activation_noise, value_ranges
 from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
+from onnxlint_q.forecast.tokens import holds_ids
 from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
-from onnxlint_q.graph import Model
+from onnxlint_q.graph import Model, Value, find_layers
 from onnxlint_q.graph.loading.build import declared
+from onnxlint_q.graph.settled import Settled, is_known
 
 # Two thirds of the forecasts of output SQNR of 51 networks under two schemes lie within this; 39 of the networks were
 # measured after the method was settled. No constant of the forecast was fitted to output SQNR.
@@ -151,6 +155,7 @@ class NoiseModel:
         costs: what an error in a tensor costs there, by tensor key.
         ranges: what calibration is expected to see of each activation that is rounded.
         failures: as in `Forecast`.
+        products: of a fused layer, the tensor where an error of its weight shows, by layer key.
     """
 
     model: Model
@@ -160,6 +165,7 @@ class NoiseModel:
     costs: Mapping[str, OutputCost]
     ranges: Ranges
     failures: tuple[str, ...] = ()
+    products: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def varying(self) -> float:
@@ -181,26 +187,44 @@ class NoiseModel:
 
 def noise_model(measured: Measured) -> NoiseModel:
     """Propagate samples forward and costs back through the float network."""
-    model = _sized(measured.model)
-    propagation = propagate(model, measured.folded)
+    written = expanded(measured.model)
+    model, inner = _sized(written.model), measured.folded
+    if written.model is not measured.model:
+        inner = fold_batch_norms(model, list(find_layers(model))).layers
+    propagation = propagate(model, inner)
     ends = find_ends(measured.outputs, propagation.samples)
-    costs, failures = output_costs(propagation, ends)
+    costs, failures = output_costs(model, propagation, ends)
     ranges = value_ranges(model, measured.placements, propagation)
     failures = (*propagation.failures, *failures)
-    return NoiseModel(model, measured.outputs, propagation, ends, costs, ranges, failures)
+    return NoiseModel(model, measured.outputs, propagation, ends, costs, ranges, failures, written.products)
 
 
 def _sized(model: Model) -> Model:
-    """The network where the sides of images are as long as they are taken to be, and so is what the graph fixes.
+    """The network where inputs are as long as they are taken to be, and so is what the graph fixes.
 
-    The length of any other sequence does not enter: its positions are alike.
+    Sequences of tokens of any length have as many as an image has positions: then every token is represented.
     """
+    tokens = any(holds_ids(model, value) for value in model.inputs)
     entering = {
-        value.name: value.taken
+        value.name: _of_positions(value) if tokens and not value.fixed else value.taken
         for value in model.inputs
-        if value.taken is not None and (value.fixed or is_image(value.type.shape))
+        if value.taken is not None
     }
-    return declared(model, entering) if entering else model
+    if not entering:
+        return model
+    sized = declared(model, entering)
+    if all(None not in (known.shape or ()) for known in sized.types.values()):
+        return sized
+    settled = Settled(sized, sized.shape)
+    for node in sized.nodes:
+        settled.add(node)
+    return declared(model, entering, {key: value for key, value in settled.values.items() if is_known(value)})
+
+
+def _of_positions(value: Value) -> tuple[int, ...]:
+    """The shape where every open axis but that of the batch has as many places as an image has positions."""
+    taken, shape = value.taken or (), value.type.shape or ()
+    return tuple(POSITIONS if axis and shape[axis] is None else length for axis, length in enumerate(taken))
 
 
 def forecast(network: NoiseModel, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:
@@ -306,13 +330,14 @@ def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Sche
     """Noise over signal at the ends, by scheme; empty where nothing can be said."""
     folded, model, propagation, costs = facts.folded, network.model, network.propagation, network.costs
     source = folded.before.node.input(0) if folded.before is not None else folded.layer.input
-    if source not in propagation.samples or folded.output not in costs or facts.weight.non_finite:
+    result = network.products.get(folded.output, folded.output)
+    if source not in propagation.samples or result not in costs or facts.weight.non_finite:
         return {}
     matrix = folded.matrix(model)
-    result: dict[str, Noise] = {}
+    found: dict[str, Noise] = {}
     for scheme in schemes:
         if not scheme.covers(folded.layer):
-            result[scheme.name] = np.zeros(len(network.ends))
+            found[scheme.name] = np.zeros(len(network.ends))
             continue
         error = weight_round_trip(
             matrix, scheme.weights, scheme.of_layer(folded.layer).sharing, folded.layer.scale_sharing
@@ -320,11 +345,11 @@ def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Sche
         error -= matrix
         try:
             with np.errstate(over="ignore", invalid="ignore"):
-                powers = weight_noise(model, folded, error, propagation.samples[source], costs[folded.output])
+                powers = weight_noise(model, folded, error, propagation.samples[source], costs[result])
                 noise = by_end(network.ends, powers)
         except UnmodelledError:
             return {}
         if not np.isfinite(noise).all():  # weights whose squares overflow
             return {}
-        result[scheme.name] = noise
-    return result
+        found[scheme.name] = noise
+    return found

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import prod, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,8 @@ import numpy.typing as npt
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.image.inputs import reads_image
 from onnxlint_q.forecast.population import IMAGE_CORRELATION, Samples, field, standardised
-from onnxlint_q.graph import Model, Value
+from onnxlint_q.graph import Model, Trait, Value, trace_forward
+from onnxlint_q.graph.operators import Channels
 
 Vector = npt.NDArray[np.float64]
 
@@ -30,6 +31,10 @@ Vector = npt.NDArray[np.float64]
 _COLOUR_CORRELATION = 0.9
 # Mean and deviation of the pixels of photographs, in codes.
 _PIXELS = (115.0, 58.0)
+# Values of an input that are told apart.
+_MOST_APART, _FEW = 4096, 1024
+# Through these an axis stays where it is, unless one that is picked from goes.
+_SAME_AXES = Trait.COPIES | Trait.ELEMENTWISE | Trait.SELECTS
 _HARDLY_MOVES = 0.1
 _EXPLAINED = 0.3
 
@@ -42,15 +47,13 @@ class InputScale:
     deviation: float = 1.0
 
 
-def input_samples(value: Value, scale: InputScale, seed: int) -> Samples:
+def input_samples(model: Model, value: Value, scale: InputScale, seed: int) -> Samples:
     """A population for one input."""
     shape = value.type.shape if value.type.shape is not None else (None,) * 4
     rank = len(shape)
-    channels = (shape[1] or 1) if rank >= 2 else 1
-    wide = tuple(channels if a == 1 else 1 for a in range(rank)) if channels <= 4096 else (1,) * rank
     draw = np.random.default_rng(seed)
-    samples = field(draw, wide)
-    if rank == 4 and channels in {3, 4}:
+    samples = field(draw, told_apart(model, value))
+    if rank == 4 and samples.shape[2] in {3, 4}:
         grey = field(draw, (1, 1, 1, 1))
         samples = standardised(
             np.float32(sqrt(_COLOUR_CORRELATION)) * grey + np.float32(sqrt(1 - _COLOUR_CORRELATION)) * samples
@@ -58,6 +61,35 @@ def input_samples(value: Value, scale: InputScale, seed: int) -> Samples:
     if rank < 4:
         return samples
     return samples * np.float32(scale.deviation) + np.float32(scale.mean)
+
+
+def told_apart(model: Model, value: Value) -> tuple[int, ...]:
+    """The shape of an input's samples: 1 where its values are alike.
+
+    Of an image and of a signal the axis behind the batch is told apart, which holds the channels. Where a layer or a
+    normalisation reads the last axis, that is told apart instead, with all that the file fixes, if it is little.
+    """
+    shape = value.type.shape if value.type.shape is not None else (None,) * 4
+    rank = len(shape)
+    if rank < 2:
+        return (1,) * rank
+    channels = tuple(length or 1 if axis == 1 else 1 for axis, length in enumerate(shape))
+    if rank == 3 and _reads_last_axis(model, value.name):
+        stated = next(one for one in model.proto.graph.input if one.name == value.name).type.tensor_type.shape.dim
+        fixed = [dim.dim_value if axis and dim.HasField("dim_value") else 1 for axis, dim in enumerate(stated)]
+        fixed[-1] = shape[-1] or 1
+        channels = tuple(fixed) if prod(fixed) <= _FEW else (1, 1, fixed[-1])
+    return channels if prod(channels) <= _MOST_APART else (1,) * rank
+
+
+def _reads_last_axis(model: Model, name: str) -> bool:
+    """Whether the first that looks at channels has them along the last axis."""
+    for key in trace_forward(model, name, _SAME_AXES).tensors:
+        for node in model.consumers(key):
+            weighted = node.operator.layer is None or model.is_constant(node.input(node.operator.layer.weight))
+            if weighted and node.operator.channels is not Channels.AS_INPUT:
+                return node.operator.channels is Channels.LAST
+    return False
 
 
 def input_scale(model: Model, layers: Sequence[FoldedLayer]) -> InputScale:

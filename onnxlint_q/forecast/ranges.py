@@ -21,7 +21,7 @@ from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.forecast.operators.elementwise import function_of
 from onnxlint_q.forecast.population import IMAGES, Samples, per_image
 from onnxlint_q.forecast.step import Site, Step
-from onnxlint_q.forecast.sweep import Propagation
+from onnxlint_q.forecast.sweep import RULES, Propagation
 from onnxlint_q.forecast.transfer import ByImage, OutputCost
 from onnxlint_q.graph import Model, Node
 
@@ -79,11 +79,13 @@ def activation_noise(
     """What rounding every activation that a scheme rounds costs; `ranges` are calibrated ones."""
     if scheme.is_dynamic:
         return _dynamic_noise(model, layers, scheme, propagation, costs)
-    noise = {
-        key: rounding_noise(*limits, scheme, propagation.samples[key], costs[key])
-        for key, limits in ranges.items()
-        if key in costs
-    }
+    noise: dict[str, ByImage] = {}
+    for key, limits in ranges.items():
+        if key in costs:
+            gone = _is_gone(limits, scheme, propagation.samples[key])
+            known = _noise_of_zeros(model, key, propagation, costs) if gone else None
+            own = rounding_noise(*limits, scheme, propagation.samples[key], costs[key]) if known is None else known
+            noise[key] = own
     results = {folded.output: stored_tensor(model, folded.output) for folded in layers}
     return ActivationNoise(noise, {layer: noise[key] for layer, key in results.items() if key in noise})
 
@@ -162,17 +164,53 @@ def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, co
         _, exponent = np.frexp(samples)
         steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - number.mantissa_bits))
         return cost.uneven(np.asarray(steps / sqrt(12), np.float32))
-    return activation_step(low, high, number) ** 2 / 12 * cost.white
+    deviation = np.float32(activation_step(low, high, number) / sqrt(12))
+    # Zero has a code of its own, so no value is moved by more than itself.
+    return cost.uneven(np.minimum(np.abs(samples), deviation))
+
+
+def _is_gone(limits: tuple[float, float], scheme: Scheme, samples: Samples) -> bool:
+    """Whether every value is rounded to zero."""
+    number = scheme.activations
+    if number is None or number.is_float:
+        return False
+    return activation_step(*limits, number) > 2 * max(float(samples.max()), -float(samples.min()))
+
+
+def _noise_of_zeros(
+    model: Model, key: str, propagation: Propagation, costs: Mapping[str, OutputCost]
+) -> ByImage | None:
+    """Noise over signal at the output where a tensor is all zeros; None where its readers read others as well.
+
+    The readers are computed on the zeros, as no slope tells what becomes of a Softmax that was sure.
+    """
+    samples, noise = propagation.samples, np.zeros(IMAGES)
+    for node in model.consumers(key):
+        rule, made = RULES.get(node.op_type), node.output
+        if rule is None or made not in costs or samples.keys() & set(node.inputs) != {key}:
+            return None
+        zeros = {key: np.zeros_like(samples[key])}
+        changed = rule(Site(model, node, zeros, shapes=propagation.shapes)).outputs[0]
+        noise += costs[made].whole(changed - samples[made])
+    return noise
 
 
 def value_range(model: Model, key: str, propagation: Propagation, spread: Spread | None = None) -> tuple[float, float]:
-    """Smallest and largest value that calibration is expected to see.
+    """Smallest and largest value that calibration is expected to see, with what a mask puts there.
+
+    `spread` is another rule for where channels mix.
+    """
+    low, high = _expected_range(model, key, propagation, spread or _spread)
+    least, most = propagation.masked.get(key, (low, high))
+    return min(low, least), max(high, most)
+
+
+def _expected_range(model: Model, key: str, propagation: Propagation, spread: Spread) -> tuple[float, float]:
+    """The range of the samples.
 
     Where channels mix, `mean ± sigma sqrt(2 ln n)` for the n values that calibration sees of a channel (the expected
-    maximum of n Gaussians); through an activation function the range of its input. `spread` is another rule for where
-    channels mix.
+    maximum of n Gaussians); through an activation function the range of its input.
     """
-    spread = spread or _spread
     node = model.producer(key)
     if node is not None and len(set(node.inputs) & propagation.samples.keys()) == 1:
         function = function_of(Site(model, node, propagation.samples))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.forecast.population import Samples
+from onnxlint_q.analysis.sizes.usual import OPEN_LENGTH
+from onnxlint_q.forecast.population import POSITIONS, Samples
 from onnxlint_q.forecast.transfer import Transfer
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Model, Node
@@ -30,10 +31,11 @@ class Edge:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """Samples of a node's outputs, and the edges into them."""
+    """Samples of a node's outputs, and the edges into them; the shape of the first where inference may not know it."""
 
     outputs: tuple[Samples, ...]
     edges: tuple[Edge, ...]
+    shape: tuple[int | None, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,12 +45,14 @@ class Site:
     Attributes:
         known: samples by tensor key, of everything computed so far.
         settled: values of computed tensors that do not depend on the inputs.
+        shapes: of tensors of which more is known than inference tells.
     """
 
     model: Model
     node: Node
     known: Mapping[str, Samples] = field(repr=False)
     settled: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
+    shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict, repr=False)
 
     def samples(self, index: int = 0) -> Samples | None:
         """Of one input; None where it is absent, unknown or constant."""
@@ -96,8 +100,38 @@ class Site:
         return self.model.constant(key) if value is None and key else value
 
     def shape(self, key: str) -> tuple[int | None, ...] | None:
-        """Shape of a tensor as far as inference knows it."""
-        return self.model.shape(key)
+        """Shape of a tensor as far as it is known."""
+        return self.shapes.get(key) or self.model.shape(key)
+
+    def stands_for(self, index: int, axis: int) -> int:
+        """How many places a place of one input stands for along an axis on which none are told apart, else 1.
+
+        The samples are at some of these places, the later positions of an image at later ones.
+        """
+        samples = self.samples(index)
+        if samples is None or not -samples.ndim < axis < samples.ndim - 1:
+            return 1
+        if samples.shape[axis + 1 if axis >= 0 else axis] != 1:
+            return 1
+        shape = self.shape(self.node.input(index))
+        if shape is None or len(shape) != samples.ndim - 1:
+            return OPEN_LENGTH
+        first = axis in {0, -len(shape)}  # a batch of one, where nothing else is known
+        return shape[axis] or (1 if first else OPEN_LENGTH)
+
+    def merged(self, index: int) -> tuple[int, ...]:
+        """Axes of one input along which a sample is at one of several places, none of which is told apart."""
+        return tuple(axis for axis in range(self.rank(index)) if self.stands_for(index, axis) > 1)
+
+    def position(self, axis: int, place: int) -> int | None:
+        """The position of an image that stands for a place of the first input along `axis`.
+
+        None where places are told apart along it, or a sample is at one of several places of another axis too.
+        """
+        length, rank = self.stands_for(0, axis), self.rank(0)
+        if length == 1 or self.merged(0) != (axis % rank,) or not -length <= place < length:
+            return None
+        return place % length * POSITIONS // length
 
     def count(self, index: int, axes: tuple[int, ...], default: int) -> int:
         """How many elements an input has along `axes`; `default` for an axis of unknown length."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -11,25 +11,32 @@ import numpy as np
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.errors import OnnxlintError, with_place
 from onnxlint_q.forecast.ends import End
-from onnxlint_q.forecast.operators import elementwise, pooling, structure
+from onnxlint_q.forecast.masked import Masked
+from onnxlint_q.forecast.operators import elementwise, pooling, products, structure
 from onnxlint_q.forecast.operators.layers import layer_rule
-from onnxlint_q.forecast.population import HUGE, SIZE, Samples, field
+from onnxlint_q.forecast.population import HUGE, SIZE, Samples
+from onnxlint_q.forecast.population import field as gaussian
 from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
+from onnxlint_q.forecast.tokens import token_inputs
 from onnxlint_q.forecast.transfer import Adjoint, Mixed, OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Layer, Model, Node
 from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.names import ROOT
-from onnxlint_q.graph.operators import MICROSOFT
+from onnxlint_q.graph.operators import MICROSOFT, Trait
 from onnxlint_q.graph.settled import Settled
 from onnxlint_q.graph.tensors import MOST_AXES
 
-RULES: Mapping[str, TransferRule] = {**elementwise.RULES, **structure.RULES, **pooling.RULES}
+RULES: Mapping[str, TransferRule] = {**elementwise.RULES, **structure.RULES, **pooling.RULES, **products.RULES}
 
 # Samples and slopes of all tensors together: 2 GB. What comes after is treated as unknown.
 _MAX_SAMPLES = 1 << 29
 _MAX_COPIED = 1 << 14
+# What noise costs less on sequences that a network has learnt than on random ones, for each attention behind it.
+# Measured on two networks of twelve attentions, a classifier and an embedding: 15 and 8 dB for weights of the first
+# block, nothing for those of the last.
+SETTLED_DB = 1.0
 # Samples take an axis of their own, and operators that split them a few more.
 _MAX_RANK = MOST_AXES // 2
 
@@ -44,6 +51,9 @@ class Propagation:
         unknown: operators that no rule could model, each with the first reason.
         failures: places where a rule of the forecast itself failed, in words; a fault of this program, not of the file.
         overflown: an output is larger than samples can be, so noise beside it means nothing.
+        masked: smallest and largest value of tensors where a mask rules positions out, as far as it changes them.
+        shapes: of tensors of which more is known than inference tells.
+        invented: token ids were drawn at random, so that the sequences are none that the network has learnt.
     """
 
     samples: Mapping[str, Samples]
@@ -51,6 +61,9 @@ class Propagation:
     unknown: Mapping[str, str]
     failures: tuple[str, ...] = ()
     overflown: bool = False
+    masked: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
+    invented: bool = False
 
 
 def propagate(model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, TransferRule] = RULES) -> Propagation:
@@ -65,13 +78,20 @@ def propagate(model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, T
 def _forward(
     model: Model, layers: Sequence[FoldedLayer], scale: InputScale, rules: Mapping[str, TransferRule]
 ) -> Propagation:
+    tokens = token_inputs(model)
     known = {
-        value.name: input_samples(value, scale, seed)
+        value.name: input_samples(model, value, scale, seed)
         for seed, value in enumerate(model.inputs)
-        if (value.type.elem_type in FLOATS or value.type.elem_type == 0) and len(value.type.shape or ()) <= _MAX_RANK
+        if (value.type.elem_type in FLOATS or value.type.elem_type == 0)
+        and len(value.type.shape or ()) <= _MAX_RANK
+        and value.name not in tokens.settled
     }
+    known.update(tokens.samples)
     settled = Settled(model, partial(_shape_of, model, known))
+    settled.values.update(tokens.settled)
+    masked = Masked(settled, tokens.ruled_out)
     by_node = {folded.layer.node: folded.layer for folded in layers}
+    shapes: dict[str, tuple[int | None, ...]] = {}
     steps: list[tuple[Node, Step]] = []
     held = 0
     unknown: dict[str, str] = {}
@@ -79,12 +99,17 @@ def _forward(
     powers: dict[str, float] = {}
     with np.errstate(all="ignore"):
         for node in model.nodes:
-            if node.graph != ROOT or not node.output or model.is_constant(node.output) or settled.add(node):
+            if node.graph != ROOT or not node.output or model.is_constant(node.output):
+                continue
+            if settled.add(node):
+                masked.settle(node)
                 continue
             try:
                 if held > _MAX_SAMPLES:
                     raise UnmodelledError("the network is too large to represent as a whole")
-                step = _known_step(Site(model, node, known, settled.values), by_node.get(node), rules)
+                site = Site(model, node, known, settled.values, shapes)
+                step = _known_step(site, by_node.get(node), rules)
+                masked.follow(site, rules)
                 # An edge keeps a slope for each sample.
                 held += sum(made.size for made in step.outputs) * (1 + len(step.edges))
             except OnnxlintError:
@@ -98,13 +123,17 @@ def _forward(
                 unknown.setdefault(node.qualified_type, str(error))
                 step = _unknown_step(model, node, sources, known, powers)
             steps.append((node, step))
+            if step.shape is not None:
+                shapes[node.output] = step.shape
             # A tensor without elements holds no values, and no error either.
             known.update(
                 (key, made) for key, made in zip(node.outputs, step.outputs, strict=False) if key and made.size
             )
     outputs = [known[value.name] for value in model.outputs if value.name in known]
     overflown = any(bool((np.abs(samples) >= HUGE).any()) for samples in outputs)
-    return Propagation(known, tuple(steps), unknown, tuple(failures), overflown)
+    return Propagation(
+        known, tuple(steps), unknown, tuple(failures), overflown, masked.extremes, shapes, bool(tokens.samples)
+    )
 
 
 def _shape_of(model: Model, known: Mapping[str, Samples], key: str) -> tuple[int | None, ...] | None:
@@ -140,7 +169,7 @@ def _unknown_step(
     draw = np.random.default_rng(node.order)
     for position, key in enumerate(node.outputs):
         made = model.shape(key) if key else None
-        outputs.append(field(draw, (1,) * min(len(made) if made is not None else first.ndim - 1, _MAX_RANK)))
+        outputs.append(gaussian(draw, (1,) * min(len(made) if made is not None else first.ndim - 1, _MAX_RANK)))
         mixed += [Edge(key, Mixed(1 / powers[key], known[key].shape[1:]), position) for key in sources]
     return Step(tuple(outputs), tuple(mixed))
 
@@ -151,7 +180,9 @@ def _carries_values(model: Model, node: Node) -> bool:
     return known is None or known.elem_type == 0 or known.elem_type in FLOATS
 
 
-def output_costs(propagation: Propagation, ends: Sequence[End]) -> tuple[Mapping[str, OutputCost], tuple[str, ...]]:
+def output_costs(
+    model: Model, propagation: Propagation, ends: Sequence[End]
+) -> tuple[Mapping[str, OutputCost], tuple[str, ...]]:
     """OutputCost of every tensor that reaches one of the ends, and where the sweep back failed.
 
     Failures are told as those of `Propagation`.
@@ -173,7 +204,23 @@ def output_costs(propagation: Propagation, ends: Sequence[End]) -> tuple[Mapping
                     raise
                 except Exception as error:  # as in the pass forward
                     failures.append(failure(node, error))
+    if propagation.invented:
+        _settle(model, propagation, costs)
     return costs, tuple(failures)
+
+
+def _settle(model: Model, propagation: Propagation, costs: dict[str, OutputCost]) -> None:
+    """Make costs on random sequences those on sequences that the network has learnt: an attention takes noise off."""
+    attentions: dict[str, int] = {}
+    outputs = {value.name for value in model.outputs}
+    for node, step in reversed(propagation.steps):
+        own = int(node.operator.has(Trait.SCORES) and node.output not in outputs)
+        for edge in step.edges:
+            behind = attentions.get(node.outputs[edge.output], 0) + own
+            attentions[edge.source] = max(attentions.get(edge.source, 0), behind)
+    for key, count in attentions.items():
+        if count and key in costs:
+            costs[key] = costs[key].settling(10 ** (-SETTLED_DB * count / 20))
 
 
 def _pulled(edge: Edge, cost: OutputCost, source: Samples) -> OutputCost:

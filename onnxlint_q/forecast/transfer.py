@@ -12,13 +12,13 @@ errors that meet again add up or cancel with their signs, and are averaged where
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.forecast.population import IMAGES, Samples, image_power
+from onnxlint_q.forecast.population import IMAGES, Samples, image_power, per_image
 
 _STEEP = np.float32(1e6)
 ByImage = npt.NDArray[np.float64]
@@ -36,11 +36,13 @@ class OutputCost:
             figure, or one an image.
         apart: power of the rows that white noise meets, over their power: what the taps of one kernel read is as
             alike as the tensor is, but white noise in it is not. One figure, or one an image.
+        settled: factor by which the rows are made smaller for errors that are small.
     """
 
     rows: Samples
     share: ByImage | float = 1.0
     apart: ByImage | float = 1.0
+    settled: float = 1.0
 
     def __add__(self, other: OutputCost) -> OutputCost:
         mine, theirs = image_power(self.rows), image_power(other.rows)
@@ -50,6 +52,10 @@ class OutputCost:
         apart = self.apart * part + other.apart * (1 - part)
         return OutputCost(self.rows + other.rows, share, apart)
 
+    def settling(self, factor: float) -> OutputCost:
+        """The same where small errors come to so much less."""
+        return replace(self, rows=self.rows * np.float32(factor), settled=self.settled * factor)
+
     @property
     def white(self) -> ByImage:
         """Output noise over signal for an error of unit variance, independent from element to element; by image."""
@@ -58,6 +64,11 @@ class OutputCost:
     def uneven(self, deviation: Samples) -> ByImage:
         """The same for an error whose deviation differs from element to element."""
         return self._power(self.rows * deviation)
+
+    def whole(self, error: Samples) -> ByImage:
+        """The same for an error that is known, `[samples, *shape]`, and large: it does not settle."""
+        sums = np.einsum("sc,sc->s", self.rows.reshape(len(error), -1), error.reshape(len(error), -1))
+        return np.asarray((per_image(sums).sum(axis=1, dtype=np.float64) / self.settled) ** 2)
 
     def _power(self, rows: Samples) -> ByImage:
         return image_power(rows) * self.share * self.apart
@@ -85,8 +96,12 @@ class Diagonal:
 
     def pull(self, cost: OutputCost) -> OutputCost:
         """Multiply, then sum over what was broadcast."""
-        slope = np.clip(np.nan_to_num(np.asarray(self.slope, np.float32)), -_STEEP, _STEEP)
-        return OutputCost(unbroadcast(cost.rows * slope, self.shape), cost.share, cost.apart)
+        slope = np.asarray(self.slope, np.float32)
+        largest = float(np.abs(slope).max(initial=0.0))
+        if not largest <= _STEEP:  # or no number
+            slope = np.clip(np.nan_to_num(slope), -_STEEP, _STEEP)
+        plain = slope.ndim == 0 and slope == 1
+        return OutputCost(unbroadcast(cost.rows if plain else cost.rows * slope, self.shape), cost.share, cost.apart)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,7 +143,9 @@ class Adjoint:
 
     def pull(self, cost: OutputCost) -> OutputCost:
         """Apply it."""
-        return OutputCost(np.asarray(self.apply(cost.rows), np.float32), cost.share * self.share, cost.apart)
+        return OutputCost(
+            np.asarray(self.apply(cost.rows), np.float32), np.minimum(cost.share * self.share, 1.0), cost.apart
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -48,7 +48,7 @@ def settled_values(model: Model) -> Mapping[str, Array]:
 
 def costs(model: Model, found: Propagation) -> Mapping[str, OutputCost]:
     """What an error in each tensor costs; no rule may fail on the way."""
-    found_costs, failures = output_costs(found, find_ends(find_outputs(model), found.samples))
+    found_costs, failures = output_costs(model, found, find_ends(find_outputs(model), found.samples))
     assert not failures and not found.failures
     return found_costs
 

@@ -42,11 +42,13 @@ class PaddingMask:
     Attributes:
         tensor: its name.
         rules: how it says so.
+        inputs: what it is computed from.
         axes: of each output that has these positions, by its name, the axes that go over them.
     """
 
     tensor: str
     rules: Rules
+    inputs: tuple[str, ...]
     axes: Mapping[str, tuple[int, ...]]
 
     def kept(self, mask: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
@@ -60,13 +62,17 @@ class PaddingMask:
 
 
 def find_padding(model: Model) -> tuple[PaddingMask, ...]:
+    """A few of `find_masks`, those whose positions an output has."""
+    return tuple(mask for mask in find_masks(model) if mask.axes)[:_MOST]
+
+
+def find_masks(model: Model) -> tuple[PaddingMask, ...]:
     """The masks in front of the Softmaxes of the main graph, those that are computed alike once."""
     found: dict[str, PaddingMask] = {}
     for softmax in (node for node in model.nodes if node.operator.has(Trait.SCORES)):
         for tensor, rules, inputs in _masks(model, softmax.input(0)):
-            axes = _axes(model, inputs)
-            if axes and tensor not in found and len(found) < _MOST:
-                found[tensor] = PaddingMask(tensor, rules, axes)
+            if tensor not in found:
+                found[tensor] = PaddingMask(tensor, rules, inputs, _axes(model, inputs))
     return tuple(found.values())
 
 

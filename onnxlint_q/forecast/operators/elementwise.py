@@ -6,15 +6,16 @@ own: the slopes of their branches meet again at `x` and add up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from math import pi, sqrt
+from math import pi, prod, sqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.forecast.population import SIZE, Samples, finite
+from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, Samples, finite
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
 from onnxlint_q.forecast.transfer import Diagonal
 from onnxlint_q.forecast.unmodelled import UnmodelledError, broadcast
@@ -23,7 +24,6 @@ from onnxlint_q.graph import Node
 Array = npt.NDArray[Any]
 # A constant that differs from place to place is told apart in so many elements.
 _LARGEST = 1 << 10
-# A slope by differences evaluates a sum of n operands 2 n times.
 _MAX_OPERANDS = 64
 Function = Callable[[Array], Array]
 
@@ -127,16 +127,61 @@ FUNCTIONS: Mapping[str, Callable[[Node], Function]] = {
     "DequantizeLinear": lambda node: np.asarray,
 }
 
-OPERATIONS: Mapping[str, Callable[[Array, Array], Array]] = {
-    "Add": np.add,
-    "Sum": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Div": lambda a, b: a * _inverse(b),
-    "Max": np.maximum,
-    "Min": np.minimum,
-    "Pow": _power,
-    "PRelu": lambda a, b: np.where(a > 0, a, a * b),
+
+Combination = Callable[[Array, Array], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A function of two values, and its slopes along the first and along the second."""
+
+    apply: Combination
+    first: Combination
+    second: Combination
+
+
+_ONE = np.ones((), np.float32)
+
+
+def _one(a: Array, b: Array) -> Array:
+    return _ONE
+
+
+def _is_larger(a: Array, b: Array) -> Array:
+    return np.asarray((a > b) + np.float32(0.5) * (a == b), np.float32)
+
+
+_ADD = Operation(np.add, _one, _one)
+OPERATIONS: Mapping[str, Operation] = {
+    "Add": _ADD,
+    "Sum": _ADD,
+    "Sub": Operation(np.subtract, _one, lambda a, b: -_ONE),
+    "Mul": Operation(np.multiply, lambda a, b: b, lambda a, b: a),
+    "Div": Operation(
+        lambda a, b: a * _inverse(b), lambda a, b: _inverse(b), lambda a, b: np.asarray(-a * _inverse(b) ** 2)
+    ),
+    "Max": Operation(np.maximum, _is_larger, lambda a, b: _is_larger(b, a)),
+    "Min": Operation(np.minimum, lambda a, b: _is_larger(b, a), _is_larger),
+    "Pow": Operation(
+        _power,
+        lambda a, b: np.asarray(b * _power(a, b - 1)),
+        lambda a, b: np.asarray(_power(a, b) * np.log(np.maximum(np.abs(a), 1e-12))),
+    ),
+    "PRelu": Operation(
+        lambda a, b: np.where(a > 0, a, a * b),
+        lambda a, b: np.where(a > 0, _ONE, b),
+        lambda a, b: np.where(a > 0, np.float32(0), a),
+    ),
+}
+COMPARISONS: Mapping[str, Callable[[Array, Array], Array]] = {
+    "Equal": np.equal,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+    "And": np.logical_and,
+    "Or": np.logical_or,
+    "Xor": np.logical_xor,
 }
 
 
@@ -152,89 +197,104 @@ def unary(site: Site, function: Function) -> Step:
     return follow(site.node.input(0), site.varying(), function)
 
 
-def variadic(site: Site, operation: Callable[[Array, Array], Array]) -> Step:
+def variadic(site: Site, operation: Operation) -> Step:
     """Any number of operands, constants among them, combined from left to right."""
-    operands: list[Array] = []
     if len(site.node.inputs) > _MAX_OPERANDS:
         raise UnmodelledError(f"it has more than {_MAX_OPERANDS} operands")
-    for index, key in enumerate(site.node.inputs):
-        value = site.known.get(key)
-        if value is None:
-            constant = site.constant(index)
-            if constant is None or not constant.size:
-                raise UnmodelledError("nothing is known of an operand")
-            value = constant[None]
-        operands.append(value)
-    if not any(key in site.known for key in site.node.inputs):
-        raise UnmodelledError("nothing is known of what it reads")
-    varying = [operands[i] for i, key in enumerate(site.node.inputs) if key in site.known]
-    operands = [o if site.node.inputs[i] in site.known else _fitted(o, varying) for i, o in enumerate(operands)]
+    keys, operands = site.node.inputs, _operands(site, range(len(site.node.inputs)))
     rank = max(operand.ndim for operand in operands)
-    wide = [o.reshape(o.shape[0], *(1,) * (rank - o.ndim), *o.shape[1:]) for o in operands]
-    broadcast(*(o.shape[1:] for o in wide))
-
-    def combined(values: list[Array]) -> Array:
-        result = values[0]
-        for value in values[1:]:
-            result = operation(result, value)
-        return result
-
-    result = combined(wide)
-    edges = []
-    for index, key in enumerate(site.node.inputs):
-        if key not in site.known:
-            continue
-        step = np.float32(1e-3) * np.maximum(np.abs(wide[index]), np.float32(1e-2))
-        up, down = ([*wide[:index], wide[index] + s, *wide[index + 1 :]] for s in (step, -step))
-        slope = (combined(up) - combined(down)) / (2 * step)
-        edges.append(Edge(key, Diagonal(slope, operands[index].shape[1:])))
-    return Step((finite(result),), tuple(edges))
+    wide = [_of_rank(operand, rank) for operand in operands]
+    broadcast(*(operand.shape[1:] for operand in wide))
+    result, slopes = wide[0], {0: _ONE} if keys[0] in site.known else {}
+    for index, value in enumerate(wide[1:], start=1):
+        if slopes:
+            before = operation.first(result, value)
+            slopes = {at: before if slope is _ONE else slope * before for at, slope in slopes.items()}
+        if keys[index] in site.known:
+            slopes[index] = operation.second(result, value)
+        result = operation.apply(result, value)
+    edges = [Edge(keys[at], Diagonal(slope, operands[at].shape[1:])) for at, slope in slopes.items()]
+    return Step((finite(np.broadcast_to(result, (SIZE, *result.shape[1:]))),), tuple(edges))
 
 
 def where(site: Site) -> Step:
     """A choice between two tensors: as a known condition says, else either with an even chance."""
-    condition = site.constant(0)
-    if condition is not None and not condition.size:
-        raise UnmodelledError("its condition is empty")
-    chosen = np.random.default_rng(site.node.order).integers(0, 2, (SIZE, 1)) > 0
-    operands = [site.known.get(key) for key in site.node.inputs[1:3]]
-    varying = [value for value in operands if value is not None]
-    if not varying:
-        raise UnmodelledError("nothing is known of what it reads")
-    if condition is not None:
-        mask = _fitted(condition, varying)[None] != 0
+    values = _operands(site, (1, 2))
+    if site.samples(0) is None and site.constant(0) is None:
+        chosen = np.random.default_rng(site.node.order).integers(0, 2, (SIZE, 1))
+        mask: Array = chosen.reshape(SIZE, *(1,) * (values[0].ndim - 1)) > 0
     else:
-        mask = chosen.reshape(SIZE, *(1,) * (varying[0].ndim - 1))
-    values: list[Array] = []
-    for index, operand in enumerate(operands, start=1):
-        constant = site.constant(index) if operand is None else None
-        if operand is None and (constant is None or not constant.size):
-            raise UnmodelledError("nothing is known of an operand")
-        values.append(_fitted(constant, varying)[None] if constant is not None else np.asarray(operand))
+        mask = _operands(site, (0, 1, 2))[0] != 0
     rank = max(array.ndim for array in (mask, *values))
-    mask, *values = (a.reshape(a.shape[0], *(1,) * (rank - a.ndim), *a.shape[1:]) for a in (mask, *values))
-    shape = (SIZE, *broadcast(*(array.shape[1:] for array in (mask, *values))))
+    mask, *wide = (_of_rank(array, rank) for array in (mask, *values))
+    shape = (SIZE, *broadcast(*(array.shape[1:] for array in (mask, *wide))))
     edges = []
     for index, taken in ((1, mask), (2, ~mask)):
         key = site.node.input(index)
         if key in site.known:
             slope = np.broadcast_to(taken, (taken.shape[0], *shape[1:])).astype(np.float32)
             edges.append(Edge(key, Diagonal(slope, site.known[key].shape[1:])))
-    return Step((finite(np.broadcast_to(np.where(mask, *values), (SIZE, *shape[1:]))),), tuple(edges))
+    return Step((finite(np.broadcast_to(np.where(mask, *wide), shape)),), tuple(edges))
 
 
-def _fitted(constant: Array, varying: list[Samples]) -> Array:
-    """A constant with as many places along each axis as the samples have, or few enough to be told apart.
+def compare(site: Site, operation: Callable[[Array, Array], Array]) -> Step:
+    """True or false, 1 or 0: an error that is small changes neither."""
+    left, right = _operands(site, (0, 1))
+    rank = max(left.ndim, right.ndim)
+    left, right = _of_rank(left, rank), _of_rank(right, rank)
+    shape = broadcast(left.shape[1:], right.shape[1:])
+    return Step((np.broadcast_to(operation(left, right), (SIZE, *shape)).astype(np.float32),), ())
 
-    An axis of the samples may have fewer places than its tensor has elements; each then stands for a run of them.
+
+def _operands(site: Site, indices: Sequence[int]) -> list[Array]:
+    """Samples and constants, `[samples or 1, *shape]`.
+
+    Raises:
+        UnmodelledError: nothing is known of one of them, or none varies.
     """
-    for axis in range(-1, -constant.ndim, -1):
-        have = max((v.shape[axis] for v in varying if v.ndim > -axis), default=1)
+    operands: list[Array] = []
+    for index in indices:
+        value = site.samples(index)
+        if value is None:
+            constant = site.constant(index)
+            if constant is None or not constant.size:
+                raise UnmodelledError("nothing is known of an operand")
+            value = _fitted(site, constant, [i for i in indices if site.samples(i) is not None])
+        operands.append(value)
+    if all(site.samples(index) is None for index in indices):
+        raise UnmodelledError("nothing is known of what it reads")
+    return operands
+
+
+def _of_rank(samples: Array, rank: int) -> Array:
+    return samples.reshape(samples.shape[0], *(1,) * (rank - samples.ndim), *samples.shape[1:])
+
+
+def _fitted(site: Site, constant: Array, varying: Sequence[int]) -> Array:
+    """A constant beside inputs that vary: `[samples or 1, *shape]`.
+
+    - Where the samples have places along an axis, it has as many; each may stand for a run of elements.
+    - Where a sample is at one of several places, it is what it is at that place, the later positions of an image being
+      at later places.
+    - Along any other axis it has as many places as it has elements, or few enough to be told apart.
+    """
+    at: list[int] = []
+    for axis in range(-1, -constant.ndim - 1, -1):
         length = constant.shape[axis]
-        places = min(have, length) if have > 1 else min(length, max(1, _LARGEST * length // constant.size))
-        if places < length:
+        have = max((v.shape[axis] for i in varying if (v := site.varying(i)).ndim > -axis), default=1)
+        if length > 1 and have == 1 and any(site.stands_for(i, axis) == length for i in varying):
+            at.append(axis)
+            continue
+        places = min(length, max(1, _LARGEST * length // constant.size)) if have == 1 else have
+        if 1 < length != places:
             constant = constant.take(np.arange(places) * length // places, axis=axis)
-    return constant
+    if not at:
+        return constant[None]
+    lengths = [constant.shape[axis] for axis in at[::-1]]
+    places_of = np.unravel_index(np.arange(POSITIONS) * prod(lengths) // POSITIONS, lengths)
+    picked = np.moveaxis(constant, at[::-1], range(len(at)))[places_of]
+    shape = [1 if axis - constant.ndim in at else length for axis, length in enumerate(constant.shape)]
+    return np.broadcast_to(picked, (IMAGES, *picked.shape)).reshape(SIZE, *shape)
 
 
 def clip_function(site: Site) -> Function:
@@ -257,13 +317,18 @@ def _unary_rule(make: Callable[[Node], Function]) -> TransferRule:
     return lambda site: unary(site, make(site.node))
 
 
-def _variadic_rule(operation: Callable[[Array, Array], Array]) -> TransferRule:
+def _variadic_rule(operation: Operation) -> TransferRule:
     return lambda site: variadic(site, operation)
+
+
+def _comparing_rule(operation: Callable[[Array, Array], Array]) -> TransferRule:
+    return lambda site: compare(site, operation)
 
 
 RULES: Mapping[str, TransferRule] = {
     **{name: _unary_rule(make) for name, make in FUNCTIONS.items()},
     **{name: _variadic_rule(operation) for name, operation in OPERATIONS.items()},
+    **{name: _comparing_rule(operation) for name, operation in COMPARISONS.items()},
     "Clip": lambda site: unary(site, clip_function(site)),
     "Where": where,
 }

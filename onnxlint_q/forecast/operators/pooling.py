@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from onnxlint_q.forecast.population import (
 )
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
 from onnxlint_q.forecast.transfer import Adjoint, Diagonal, Taps, unbroadcast
-from onnxlint_q.forecast.unmodelled import UnmodelledError, axes_in, axis_in, bounded, broadcast
+from onnxlint_q.forecast.unmodelled import UnmodelledError, axes_in, axis_in, broadcast
 
 _MAX_TAPS = 9
 # Share, in decibels, of what a signal is too large by that the errors in it are too large by. Compared on 51 networks:
@@ -190,7 +191,10 @@ def max_pool(site: Site) -> Step:
 
 
 def softmax(site: Site) -> Step:
-    """`p = exp(x) / Σ exp(x)`; along an axis without places of its own, the n terms are the positions of the image.
+    """`p = exp(x) / Σ exp(x)`, or its logarithm.
+
+    Along an axis without places of its own the n terms are the positions of the image; where a place stands for
+    several, each of them has the probability of that place.
 
     A model that gives probabilities was trained to be sure of one class, which scores of the right mean and variance
     alone do not show: among a thousand Gaussian ones none leads. So where it ends in this node the first class leads.
@@ -205,17 +209,22 @@ def softmax(site: Site) -> Step:
     pooled = apart == 1 and terms > 1
     if terms == 1 and any(site.node.output == value.name for value in site.model.outputs):
         samples = _with_lead(samples, axis)
+    total = image_mean if pooled else partial(np.sum, axis=axis, keepdims=True)
     top = samples.max(axis=0) if pooled else samples.max(axis=axis, keepdims=True)
-    weight = np.exp(np.maximum(samples - top, -60))
-    total = image_mean(weight) * terms if pooled else weight.sum(axis=axis, keepdims=True) * terms
-    result = weight / np.maximum(total, np.float32(1e-30))
+    below = np.maximum(samples - top, -60)
+    weight = np.exp(below)
+    sums = np.maximum(total(weight) * np.float32(terms), np.float32(1e-30))
+    probability = weight / sums
+    shared = np.float32(terms) * probability
+    if site.node.op_type == "LogSoftmax":
+        adjoint = Adjoint(lambda rows: rows - shared * total(rows))
+        return Step((finite(below - np.log(sums)),), (Edge(site.node.input(0), adjoint),))
 
     def back(rows: Samples) -> Samples:
-        inner = rows * result
-        shared = image_mean(inner) if pooled else inner.sum(axis=axis, keepdims=True)
-        return np.asarray(inner - result * shared * np.float32(terms), np.float32)
+        inner = rows * probability
+        return np.asarray(inner - shared * total(inner), np.float32)
 
-    return Step((finite(result),), (Edge(site.node.input(0), Adjoint(back)),))
+    return Step((finite(probability),), (Edge(site.node.input(0), Adjoint(back)),))
 
 
 def _with_lead(scores: Samples, axis: int) -> Samples:
@@ -260,39 +269,6 @@ def normalise(site: Site, axes: tuple[int, ...]) -> Step:
     return Step((finite(result),), (Edge(site.node.input(0), Adjoint(back)),))
 
 
-def product(site: Site) -> Step:
-    """MatMul of two computed tensors, as in attention: a token meets another token of the same image."""
-    left, right = site.samples(0), site.samples(1)
-    if left is None or right is None:
-        raise UnmodelledError("nothing is known of an operand")
-    if left.ndim != right.ndim or left.ndim < 3:
-        raise UnmodelledError("its operands are not two stacks of matrices of the same rank")
-    shape = site.shape(site.node.input(0))
-    inner = max(left.shape[-1], right.shape[-2])
-    terms = (shape[-1] if shape is not None and shape[-1] else inner) / inner
-    if left.shape[-1] != right.shape[-2] and 1 not in {left.shape[-1], right.shape[-2]}:
-        raise UnmodelledError(f"its operands do not fit ({left.shape[1:]} and {right.shape[1:]})")
-    bounded((*broadcast(left.shape[1:-2], right.shape[1:-2]), left.shape[-2], right.shape[-1]))
-    order, inverse = neighbours(1)[0]
-    met = right[order]
-    wide_left = np.broadcast_to(left, (*left.shape[:-1], inner))
-    wide_right = np.broadcast_to(met, (*met.shape[:-2], inner, met.shape[-1]))
-    result = (wide_left @ wide_right) * np.float32(terms)
-    n = np.float32(terms)
-
-    def to_left(rows: Samples) -> Samples:
-        back = (rows @ np.swapaxes(wide_right, -1, -2)) * n
-        return back if left.shape[-1] == inner else back.sum(axis=-1, keepdims=True)
-
-    def to_right(rows: Samples) -> Samples:
-        back = (np.swapaxes(wide_left, -1, -2) @ rows) * n
-        back = back if right.shape[-2] == inner else back.sum(axis=-2, keepdims=True)
-        return back[inverse]
-
-    keys = site.node.inputs
-    return Step((finite(result),), (Edge(keys[0], Adjoint(to_left)), Edge(keys[1], Adjoint(to_right))))
-
-
 RULES: Mapping[str, TransferRule] = {
     "BatchNormalization": batch_norm,
     "GlobalAveragePool": lambda site: average(site, _spatial(site)),
@@ -307,5 +283,5 @@ RULES: Mapping[str, TransferRule] = {
     "LayerNormalization": lambda site: normalise(site, tuple(range(min(site.node.int("axis", -1), -1), 0))),
     "InstanceNormalization": lambda site: normalise(site, _spatial(site)),
     "Softmax": softmax,
-    "MatMul": product,
+    "LogSoftmax": softmax,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -60,17 +61,13 @@ def regroup(
         if len(left) == len(right) == 1:
             full += have
             target += have
-        elif (
-            size > 1
-            and int(np.prod(lengths)) == int(np.prod(wanted))
-            and places.size // size * int(np.prod(lengths)) <= MAX_DISTINCT
-        ):
-            full += lengths
-            target += wanted
-        elif size > 1 and have[-1] == size and len(right) > 1 and wanted[-1] > 1 and size % wanted[-1] == 0:
+        elif 1 < size == have[-1] != prod(lengths) and len(right) > 1 and wanted[-1] > 1 and size % wanted[-1] == 0:
             # Places come first, then channels: anchors of a detector move from the channels to the places.
             full += have
             target += [*(1 for _ in right[2:]), size // wanted[-1], wanted[-1]]
+        elif size > 1 and prod(lengths) == prod(wanted) and places.size // size * prod(lengths) <= MAX_DISTINCT:
+            full += lengths
+            target += wanted
         elif size > 1 and size in wanted:  # the block's length is unknown, but its channels find a place
             full += have
             at = wanted.index(size)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import gcd
+from dataclasses import replace
+from math import gcd, prod
 
 import numpy as np
 
 from onnxlint_q.forecast.operators.regroup import MAX_DISTINCT, Index, pair_blocks, regroup
-from onnxlint_q.forecast.population import SIZE, Samples
+from onnxlint_q.forecast.population import POSITIONS, SIZE, Samples, per_image
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
 from onnxlint_q.forecast.transfer import Adjoint, Move
 from onnxlint_q.forecast.unmodelled import UnmodelledError, axis_in, bounded
@@ -95,15 +96,16 @@ def resampled(places: Index, shape: Sequence[int]) -> Index:
 def entries(site: Site, axis: int, parts: Sequence[Samples]) -> list[int]:
     """How many places each part takes along `axis`.
 
-    Where no part varies along it, one place stands for as many elements as the lengths have as common divisor.
+    One place stands for as many elements as the lengths have as common divisor, where no part tells more apart.
     """
     have = [part.shape[axis + 1] for part in parts]
     shapes = [site.shape(key) for key in site.node.inputs]
     known = [s[axis] if s is not None and len(s) > axis else None for s in shapes]
     lengths = [length or own for length, own in zip(known, have, strict=True)]
-    if max(have) == 1:
-        divisor = gcd(*lengths)
+    divisor = gcd(*lengths)
+    if all(length // divisor >= own for length, own in zip(lengths, have, strict=True)):
         lengths = [length // divisor for length in lengths]
+    if max(have) == 1:
         most = max(len(parts), min(MAX_PLACES, MAX_DISTINCT // 8 * len(parts) // sum(part[0].size for part in parts)))
         if sum(lengths) > most:
             lengths = [max(1, length * most // sum(lengths)) for length in lengths]
@@ -135,6 +137,12 @@ def slice_(site: Site) -> Step:
     axes = site.integers(3, "axes") or tuple(range(len(starts)))
     steps = site.integers(4, "steps") or (1,) * len(starts)
     shape = site.shape(site.node.input(0))
+    if len(axes) == 1 and len(starts) == 1:
+        length = site.stands_for(0, axes[0])
+        chosen = range(length)[starts[0] : ends[0] : steps[0]] if steps[0] else ()
+        at = site.position(axes[0], chosen[0]) if len(chosen) == 1 else None
+        if at is not None:
+            return _one_token(site, axes[0], at, 1)
 
     def cut(places: Index) -> Index:
         window = [slice(None)] * places.ndim
@@ -157,6 +165,10 @@ def gather(site: Site) -> Step:
     index = site.constant(1)
     if site.samples() is None:
         return _embedding(site, axis)
+    if index is not None and index.size == 1:
+        at = site.position(axis, int(index.ravel()[0]))
+        if at is not None:
+            return _one_token(site, axis, at, index.ndim)
 
     def pick(places: Index) -> Index:
         if index is not None and places.shape[axis] > 1:
@@ -169,6 +181,21 @@ def gather(site: Site) -> Step:
     return same(site) if index is None and site.rank() == _known_rank(site) else move(site, pick)
 
 
+def _one_token(site: Site, axis: int, at: int, rank: int) -> Step:
+    """The one position of each image that a place along `axis` is; the axis is replaced by `rank` others."""
+    samples = site.varying()
+    axis = axis_in(axis, samples.ndim - 1)
+    shape = (*samples.shape[1 : axis + 1], *(1,) * rank, *samples.shape[axis + 2 :])
+    picked = np.repeat(per_image(samples)[:, at], POSITIONS, axis=0).reshape(SIZE, *shape)
+
+    def back(rows: Samples) -> Samples:
+        result = np.zeros_like(per_image(samples))
+        result[:, at] = per_image(rows.reshape(samples.shape)).sum(axis=1)
+        return result.reshape(samples.shape)
+
+    return Step((picked,), (Edge(site.node.input(0), Adjoint(back)),))
+
+
 def _known_rank(site: Site) -> int:
     shape = site.shape(site.node.output)
     return -1 if shape is None else len(shape)
@@ -176,12 +203,18 @@ def _known_rank(site: Site) -> int:
 
 def _embedding(site: Site, axis: int) -> Step:
     """A row of a constant table, picked by the data."""
-    table, shape = site.constant(0), site.shape(site.node.input(1))
+    table, shape, picked = site.constant(0), site.shape(site.node.input(1)), site.samples(1)
+    if picked is not None:
+        shape = picked.shape[1:]
     if table is None or shape is None or axis != 0 or table.ndim < 2 or not len(table):
         raise UnmodelledError("it is no choice of rows of a known table")
     bounded(table.shape[1:])
-    rows = np.random.default_rng(table.shape[0]).integers(0, table.shape[0], SIZE)
-    return Step((table[rows].reshape(SIZE, *(1,) * len(shape), *table.shape[1:]),), ())
+    if picked is None:
+        rows = np.random.default_rng(table.shape[0]).integers(0, table.shape[0], (SIZE, *(1,) * len(shape)))
+    else:
+        rows = np.clip(picked, 0, len(table) - 1).astype(np.intp)
+    bounded((*rows.shape[1:], *table.shape[1:]))
+    return Step((table[rows],), ())
 
 
 def reshape(site: Site) -> Step:
@@ -193,7 +226,7 @@ def reshape(site: Site) -> Step:
     if before is None or len(before) != samples.ndim - 1:
         before = samples.shape[1:]
     blocks = pair_blocks(before, after)
-    return move(site, lambda places: regroup(places, before, after, blocks))
+    return replace(move(site, lambda places: regroup(places, before, after, blocks)), shape=after)
 
 
 def target_shape(site: Site) -> tuple[int | None, ...] | None:
@@ -208,7 +241,11 @@ def target_shape(site: Site) -> tuple[int | None, ...] | None:
     said = [
         (before[i] if i < len(before) else None) if d == 0 else (None if d < 0 else d) for i, d in enumerate(wanted)
     ]
-    return tuple(own if own is not None else dim for own, dim in zip(known or (None,) * len(said), said, strict=True))
+    found = [own if own is not None else dim for own, dim in zip(known or (None,) * len(said), said, strict=True)]
+    if found.count(None) == 1 and None not in before[1:]:
+        rest, size = prod(length or 1 for length in found), prod(length or 1 for length in before)
+        found[found.index(None)] = size // rest if rest and size % rest == 0 else None
+    return tuple(found)
 
 
 def pad(site: Site) -> Step:

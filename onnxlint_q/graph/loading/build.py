@@ -16,7 +16,7 @@ from onnxlint_q.graph.loading.shapes import infer_types, tensor_type
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.names import ROOT, bodies, tensor_key, walk_graphs
 from onnxlint_q.graph.node import Node, Value
-from onnxlint_q.graph.tensors import MOST_AXES, TensorStore
+from onnxlint_q.graph.tensors import MOST_AXES, Array, TensorStore
 
 MAX_NODES = 1_000_000
 
@@ -49,14 +49,14 @@ def rebuilt(model: Model, proto: onnx.ModelProto) -> Model:
     return replace(made, inputs=model.inputs)
 
 
-def declared(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Model:
-    """The view where inputs are declared with these shapes."""
+def declared(model: Model, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, Array] | None = None) -> Model:
+    """The view where inputs are declared with these shapes, and these tensors known to have these values."""
     inputs = tuple(
         replace(value, type=replace(value.type, shape=shapes.get(value.name, value.type.shape)))
         for value in model.inputs
     )
     stated = {value.name: value.type.shape for value in inputs if value.type.shape is not None}
-    return replace(model, inputs=inputs, types=infer_types(model.proto, model.constants, stated))
+    return replace(model, inputs=inputs, types=infer_types(model.proto, model.constants, stated, values))
 
 
 @dataclass

@@ -17,6 +17,7 @@ from onnxlint_q.graph.constants import Constants
 from onnxlint_q.graph.names import tensor_key, walk_graphs
 from onnxlint_q.graph.node import STANDARD_DOMAINS, TensorType
 from onnxlint_q.graph.operators import Trait, lookup
+from onnxlint_q.graph.tensors import Array
 
 # Shape arithmetic needs the values of small integer tensors; weights need only their type.
 _KEEP_BYTES = 4096
@@ -33,7 +34,10 @@ _ASLEEP = "onnxlint_q.asleep:"
 
 
 def infer_types(
-    proto: onnx.ModelProto, constants: Constants, shapes: Mapping[str, Sequence[int | None]] | None = None
+    proto: onnx.ModelProto,
+    constants: Constants,
+    shapes: Mapping[str, Sequence[int | None]] | None = None,
+    values: Mapping[str, Array] | None = None,
 ) -> Mapping[str, TensorType]:
     """Type of every tensor of the model that inference can tell, by key.
 
@@ -44,8 +48,11 @@ def infer_types(
         constants: its constants.
         shapes: of inputs that are to have others than they are declared with. What the file states of results may then
             be left over from another size, so it does not count.
+        values: of computed tensors of the main graph, where they are known although inference cannot compute them.
     """
     skeleton = _without_weights(proto)
+    if values:
+        _settle(skeleton.graph, values)
     if shapes is not None:
         _reshape_inputs(skeleton.graph, shapes)
     model = _inferred(skeleton, carry=False)
@@ -169,6 +176,15 @@ def _reshape_inputs(graph: onnx.GraphProto, shapes: Mapping[str, Sequence[int | 
     for value in (*graph.value_info, *graph.output):
         if value.type.HasField("tensor_type") and value.name not in foreign:
             value.type.tensor_type.ClearField("shape")
+
+
+def _settle(graph: onnx.GraphProto, values: Mapping[str, Array]) -> None:
+    """Put short lists of values in the place of the nodes that compute them."""
+    short = {name: value for name, value in values.items() if value.ndim < 2 and value.nbytes <= _KEEP_BYTES}
+    kept = [node for node in graph.node if not set(node.output) & short.keys()]
+    graph.ClearField("node")
+    graph.node.extend(kept)
+    graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in short.items())
 
 
 def _types_of(graph: onnx.GraphProto, path: str) -> Iterator[tuple[str, TensorType]]:

@@ -1,0 +1,140 @@
+"""What inputs hold that are no signals: token ids, masks, kinds of tokens.
+
+- An input that picks rows of a constant table, or that is compared with a list of codes, holds ids: uniform over what
+  is there to pick. Where several tables are picked from, a small one holds what tells tokens of a few kinds apart, and
+  all are of the first.
+- An input that rules positions out rules out none. What it would do if it did is kept as well: calibration data holds
+  padding, and a scale has to hold the number that is added there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnxlint_q.analysis.outputs.padding import PaddingMask, find_masks
+from onnxlint_q.analysis.sizes.usual import OPEN_LENGTH
+from onnxlint_q.forecast.population import SIZE, Samples
+from onnxlint_q.graph import Model, Node, Trait, Value, trace_forward
+from onnxlint_q.graph.settled import Settled
+from onnxlint_q.graph.tensors import Array
+
+_HOLDS_IDS = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.UINT8})
+_FLAGS = _HOLDS_IDS | {onnx.TensorProto.BOOL, onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16}
+# On its way an id stays what it is.
+_KEPT = Trait.COPIES | Trait.MOVES
+# Kinds of tokens are as many at most: a question and its answer, a few speakers.
+_KINDS = 16
+_LARGEST = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """What these inputs hold, by name.
+
+    Attributes:
+        samples: of ids.
+        settled: of what does not vary.
+        ruled_out: what a mask holds where all positions are ruled out.
+    """
+
+    samples: Mapping[str, Samples] = field(default_factory=dict)
+    settled: Mapping[str, Array] = field(default_factory=dict)
+    ruled_out: Mapping[str, Array] = field(default_factory=dict)
+
+
+def token_inputs(model: Model) -> Tokens:
+    """Ids, masks and kinds among the inputs of a model."""
+    flags = {value.name: value for value in model.inputs if _is_small(value) and value.type.elem_type in _FLAGS}
+    choices = {name: most for name, value in flags.items() if (most := _choices(model, value))}
+    most = max(choices.values(), default=0)
+    samples: dict[str, Samples] = {}
+    settled: dict[str, Array] = {}
+    for seed, (name, rows) in enumerate(choices.items()):
+        if rows <= _KINDS < most:
+            settled[name] = np.zeros(_shape(flags[name]), np.int64)
+            continue
+        drawn = np.random.default_rng(seed).integers(0, rows, (SIZE, *(1,) * len(_shape(flags[name]))))
+        samples[name] = drawn.astype(np.float32)
+    kept, ruled_out = _masks(model, {name: value for name, value in flags.items() if name not in choices})
+    return Tokens(samples, settled | kept, ruled_out)
+
+
+def holds_ids(model: Model, value: Value) -> bool:
+    """Whether an input holds ids."""
+    return _is_small(value) and _choices(model, value) > 0
+
+
+def _is_small(value: Value) -> bool:
+    shape = value.type.shape
+    return bool(shape) and prod(length or OPEN_LENGTH for length in shape or ()) <= _LARGEST
+
+
+def _shape(value: Value) -> tuple[int, ...]:
+    """With the batch of one, and the usual length where nothing is known."""
+    shape = value.type.shape or ()
+    return tuple(length or (OPEN_LENGTH if axis else 1) for axis, length in enumerate(shape))
+
+
+def _choices(model: Model, value: Value) -> int:
+    """How many ids there are, 0 where the input holds none."""
+    if value.type.elem_type not in _HOLDS_IDS:
+        return 0
+    on_the_way = trace_forward(model, value.name, _KEPT).tensors
+    return max((_told_apart(model, node, key) for key in on_the_way for node in model.consumers(key)), default=0)
+
+
+def _told_apart(model: Model, node: Node, key: str) -> int:
+    """How many values of `key` a node tells apart, 0 if it does something else with them."""
+    if node.is_standard and node.op_type == "Gather" and key == node.input(1):
+        shape = model.shape(node.input(0)) if model.is_constant(node.input(0)) else None
+        return (shape[0] or 0) if shape is not None and len(shape) > 1 else 0
+    if node.is_standard and node.op_type == "Equal":
+        codes = (model.constant(other) for other in node.inputs if model.is_constant(other))
+        return next((int(value.size) for value in codes if value is not None and value.size > 1), 0)
+    return 0
+
+
+def _masks(model: Model, flags: Mapping[str, Value]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """By mask, what it holds where it rules nothing out, and where all."""
+    kept: dict[str, Array] = {}
+    ruled_out: dict[str, Array] = {}
+    for mask in find_masks(model):
+        read = [name for name in mask.inputs if name in flags and name not in kept]
+        full, empty = (
+            {name: np.full(_shape(flags[name]), flag, _numpy_type(flags[name])) for name in read} for flag in (1, 0)
+        )
+        counts = [_counts(model, mask, held | kept) for held in (full, empty)]
+        if counts == [True, False]:
+            kept.update(full)
+            ruled_out.update(empty)
+        elif counts == [False, True]:
+            kept.update(empty)
+            ruled_out.update(full)
+    return kept, ruled_out
+
+
+def _counts(model: Model, mask: PaddingMask, held: Mapping[str, Array]) -> bool | None:
+    """Whether any position counts where inputs hold these values; None where that cannot be told."""
+    value = _computed(model, held, mask.tensor)
+    return None if value is None else bool(mask.kept(value).any())
+
+
+def _numpy_type(value: Value) -> np.dtype[Any]:
+    return onnx.helper.tensor_dtype_to_np_dtype(value.type.elem_type)
+
+
+def _computed(model: Model, held: Mapping[str, Array], tensor: str) -> Array | None:
+    """A tensor of the main graph that what some inputs hold decides."""
+    settled = Settled(model, model.shape)
+    settled.values.update(held)
+    for node in model.nodes:
+        settled.add(node)
+        if tensor in settled.values:
+            break
+    return settled.values.get(tensor)

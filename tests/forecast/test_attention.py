@@ -1,0 +1,210 @@
+"""Attention: the tokens of a sequence are kept apart, so that it is what it is when the network runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx_cases import Array, as_model, versioned_text
+
+from onnxlint_q.analysis.folding import fold_batch_norms
+from onnxlint_q.analysis.measured import measure
+from onnxlint_q.analysis.outputs.output_kind import find_outputs
+from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, SCHEMES
+from onnxlint_q.forecast.ends import find_ends
+from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
+from onnxlint_q.forecast.operators.products import product
+from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, Samples
+from onnxlint_q.forecast.step import Site
+from onnxlint_q.forecast.sweep import SETTLED_DB, Propagation, output_costs, propagate
+from onnxlint_q.forecast.tokens import token_inputs
+from onnxlint_q.forecast.transfer import OutputCost
+from onnxlint_q.graph import Model, find_layers
+
+WORDS, WIDTH, HEADS = 50, 16, 4
+HEAD = """
+    e = Gather(table, ids)  w = Add(e, places)
+    q = MatMul(w, wq)  k = MatMul(w, wk)  v = MatMul(w, wv)
+    q4 = Reshape(q, apart)  k4 = Reshape(k, apart)  v4 = Reshape(v, apart)
+    qt = Transpose <perm = [0, 2, 1, 3]> (q4)
+    kt = Transpose <perm = [0, 2, 3, 1]> (k4)
+    vt = Transpose <perm = [0, 2, 1, 3]> (v4)
+    s = MatMul(qt, kt)
+"""
+TAIL = """
+    a = MatMul(p, vt)
+    t = Transpose <perm = [0, 2, 1, 3]> (a)
+    m = Reshape(t, together)
+    o = MatMul(m, wo)
+    r = Add(o, w)
+"""
+ADDED = """
+    u1 = Unsqueeze(mask, axes)  u = Cast <to = 1> (u1)  i = Sub(one, u)  far = Mul(i, lowest)
+    g = Add(s, far)  p = Softmax <axis = 3> (g)
+"""
+CHOSEN = "u = Unsqueeze(mask, axes)  g = Where(u, lowest, s)  p = Softmax <axis = 3> (g)"
+CAUSAL = "g = Add(s, triangle)  p = Softmax <axis = 3> (g)"
+
+
+def arrays(tokens: int) -> dict[str, Array]:
+    draw = np.random.default_rng(0)
+
+    def weight(*shape: int, size: float = 0.3) -> Array:
+        return np.asarray(draw.standard_normal(shape) * size, np.float32)
+
+    return {
+        "table": weight(WORDS, WIDTH, size=1.0),
+        "places": weight(tokens, WIDTH, size=0.5),
+        **{name: weight(WIDTH, WIDTH) for name in ("wq", "wk", "wv", "wo")},
+        "apart": np.array([0, 0, HEADS, WIDTH // HEADS]),
+        "together": np.array([0, 0, WIDTH]),
+        "axes": np.array([1, 2]),
+        "one": np.array(1, np.float32),
+        "lowest": np.array(-3.4e38, np.float32),
+        "triangle": np.triu(np.full((tokens, tokens), -1e4, np.float32), 1)[None, None],
+        "zero": np.array(0),
+        "first": np.array([0]),
+        "second": np.array([1]),
+    }
+
+
+def network(attend: str, end: str = "y = Identity(r)", tokens: int = POSITIONS, mask: str = "int64") -> Model:
+    inputs = f"int64[1, {tokens}] ids" + f", {mask}[1, {tokens}] mask" * ("mask" in attend)
+    text = f"g ({inputs}) => (float[N, M, K] y) {{ {HEAD} {attend} {TAIL} {end} }}"
+    text = text.replace("float[N, M, K] y", "float y") if "Gather" in end else text
+    proto = versioned_text(17, "", text, **{k: v for k, v in arrays(tokens).items() if k in text})
+    return as_model(onnx.shape_inference.infer_shapes(proto))
+
+
+def propagated(model: Model) -> Propagation:
+    found = propagate(model, fold_batch_norms(model, list(find_layers(model))).layers)
+    assert not found.unknown and not found.failures
+    return found
+
+
+def run(model: Model, ids: Array, **others: Any) -> Array:
+    session = ort.InferenceSession(model.proto.SerializeToString())
+    rows = [session.run(None, {"ids": row[None], **others})[0][0] for row in ids]
+    return np.asarray(rows)
+
+
+@pytest.mark.parametrize("attend", ["p = Softmax <axis = 3> (s)", CAUSAL], ids=["all", "causal"])
+def test_a_sequence_as_long_as_an_image_has_positions_is_computed_as_it_runs(attend: str) -> None:
+    model = network(attend)
+    samples = propagated(model).samples
+    ids = samples["ids"].reshape(IMAGES, POSITIONS).astype(np.int64)
+    assert set(np.unique(ids)) <= set(range(WORDS)) and len(np.unique(ids)) > WORDS / 2
+    np.testing.assert_allclose(samples["y"].reshape(IMAGES, POSITIONS, WIDTH), run(model, ids), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("attend", "kind", "kept"), [(ADDED, "int64", 1), (CHOSEN, "bool", False)], ids=["added", "chosen"]
+)
+def test_a_mask_rules_nothing_out_and_its_lowest_number_is_in_the_range(attend: str, kind: str, kept: int) -> None:
+    model = network(attend, mask=kind)
+    tokens = token_inputs(model)
+    assert (tokens.settled["mask"] == kept).all() and (tokens.ruled_out["mask"] != kept).all()
+    found = propagated(model)
+    ids = found.samples["ids"].reshape(IMAGES, POSITIONS).astype(np.int64)
+    wanted = run(model, ids, mask=np.full((1, POSITIONS), kept, tokens.settled["mask"].dtype))
+    np.testing.assert_allclose(found.samples["y"].reshape(wanted.shape), wanted, rtol=1e-3, atol=1e-4)
+    assert found.masked["g"][0] < -1e14
+    assert set(found.masked) == {"g"}
+
+
+def test_where_one_token_is_read_the_others_matter_through_attention_alone() -> None:
+    one = network("p = Softmax <axis = 3> (s)", "c = Gather <axis = 1> (r, zero)  y = Identity(c)")
+    found = propagated(one)
+    ids = found.samples["ids"].reshape(IMAGES, POSITIONS).astype(np.int64)
+    np.testing.assert_allclose(found.samples["y"][::POSITIONS, 0], run(one, ids), rtol=1e-3, atol=1e-4)
+    cut = network("p = Softmax <axis = 3> (s)", "y = Slice(r, first, second, second)")
+    np.testing.assert_array_equal(propagated(cut).samples["y"].reshape(SIZE, -1), found.samples["y"].reshape(SIZE, -1))
+
+
+def test_queries_and_keys_cost_what_they_cost_when_the_network_runs() -> None:
+    """On the very same sequences: the rounded weight of one layer, in the file and forecast."""
+    model = network("p = Softmax <axis = 3> (s)")
+    file = measure(model, (INT8_PER_TENSOR,))
+    told: Forecast = forecast(noise_model(file), file.layers, (INT8_PER_TENSOR,))[INT8_PER_TENSOR.name]
+    ids = propagated(model).samples["ids"].reshape(IMAGES, POSITIONS).astype(np.int64)
+    wanted = run(model, ids).astype(np.float64)
+    for layer in file.layers:
+        proto = onnx.ModelProto()
+        proto.CopyFrom(model.proto)
+        stored = next(t for t in proto.graph.initializer if t.name == layer.folded.layer.weight)
+        weight = onnx.numpy_helper.to_array(stored)
+        step = np.abs(weight).max() / 127
+        stored.CopyFrom(
+            onnx.numpy_helper.from_array(np.asarray(np.rint(weight / step) * step, np.float32), stored.name)
+        )
+        error = run(as_model(proto), ids) - wanted
+        measured = 10 * np.log10((wanted**2).sum() / (error**2).sum())
+        # Noise in front of an attention is taken for less than it is on random sequences.
+        assert told.layers[layer.output].weight_sqnr_db == pytest.approx(measured, abs=3.0), layer.output
+
+
+MATRICES = {
+    "queries meet keys": ((HEADS, 1, 6), (HEADS, 6, 1), (1, HEADS, 20, 6), (1, HEADS, 6, 20)),
+    "few keys": ((HEADS, 1, 6), (HEADS, 6, 1), (1, HEADS, 5, 6), (1, HEADS, 6, 5)),
+    "keys meet values": ((HEADS, 1, 8), (HEADS, 1, 6), (1, HEADS, 20, 20), (1, HEADS, 20, 6)),
+    "values meet keys": ((HEADS, 6, 1), (HEADS, 8, 1), (1, HEADS, 6, 20), (1, HEADS, 20, 20)),
+    "tokens are summed up": ((HEADS, 6, 1), (HEADS, 1, 6), (1, HEADS, 6, 20), (1, HEADS, 20, 6)),
+    "one head of keys": ((HEADS, 1, 6), (1, 6, 1), (1, HEADS, 20, 6), (1, 1, 6, 20)),
+    "no tokens": ((HEADS, 3, 6), (HEADS, 6, 5), (1, HEADS, 3, 6), (1, HEADS, 6, 5)),
+}
+
+
+@pytest.mark.parametrize("case", MATRICES)
+def test_the_adjoint_of_a_product_is_its_slope(case: str) -> None:
+    apart_left, apart_right, left, right = MATRICES[case]
+    text = f"g (float[{shaped(left)}] a, float[{shaped(right)}] b) => (float[N, H, I, J] y) {{ y = MatMul(a, b) }}"
+    model = as_model(versioned_text(17, "", text))
+    draw = np.random.default_rng(0)
+
+    def drawn(shape: tuple[int, ...]) -> Samples:
+        return np.asarray(draw.standard_normal((SIZE, *shape)), np.float32)
+
+    values = {"a": drawn((1, *apart_left)), "b": drawn((1, *apart_right))}
+
+    def pushed(held: dict[str, Samples]) -> Samples:
+        return product(Site(model, model.nodes[0], held)).outputs[0].astype(np.float64)
+
+    step = product(Site(model, model.nodes[0], values))
+    rows = drawn(step.outputs[0].shape[1:])
+    for edge in step.edges:
+        change = drawn(values[edge.source].shape[1:])
+        up, down = ({**values, edge.source: values[edge.source] + s * change} for s in (1, -1))
+        slope = float(((pushed(up) - pushed(down)) / 2 * rows).sum())
+        back = edge.transfer.pull(OutputCost(rows)).rows
+        assert back.shape == change.shape
+        assert float((back.astype(np.float64) * change).sum()) == pytest.approx(slope, rel=1e-3, abs=1e-2 * abs(slope))
+
+
+def shaped(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
+
+
+def test_a_mask_that_is_added_costs_int8_its_attention() -> None:
+    """The step is so long that all scores are rounded to zero, and every token attends to all others alike."""
+    schemes = (INT8_PER_TENSOR, SCHEMES["int16-activations"])
+    lost, kept = (
+        forecast(noise_model(file), file.layers, schemes)
+        for file in (measure(network(attend, tokens=32), schemes) for attend in (ADDED, "p = Softmax <axis = 3> (s)"))
+    )
+    for scheme in schemes:
+        masked, plain = (told[scheme.name].output_sqnr_db for told in (lost, kept))
+        assert masked is not None and plain is not None and masked < 15 < plain - 15
+
+
+def test_noise_settles_on_its_way_through_attentions_of_sequences_that_were_made_up() -> None:
+    model = network("p = Softmax <axis = 3> (s)")
+    found = propagated(model)
+    ends = find_ends(find_outputs(model), found.samples)
+    costs, _ = output_costs(model, found, ends)
+    raw, _ = output_costs(model, replace(found, invented=False), ends)
+    for key, attentions in (("q", 1), ("w", 1), ("vt", 0), ("y", 0)):
+        assert 10 * np.log10(raw[key].white / costs[key].white) == pytest.approx(SETTLED_DB * attentions, abs=1e-3)
