@@ -17,6 +17,7 @@ from onnxlint_q.workflow.results import (
 )
 
 VERDICT_MARK = {Verdict.BREAKS: "✖", Verdict.DEGRADES: "▲", Verdict.SURVIVES: "✔", None: "?"}
+_PREPARED = "after quant_pre_process"
 PERFECT_OUTPUT = f"{PERFECT}: the output equals the float model's"
 
 
@@ -157,25 +158,30 @@ def grounds(model: ModelResult) -> tuple[str, ...]:
         kinds.setdefault(_details(result, model.calibration), []).append(name(result.scheme, 40))
     if len(said) > 1:
         return tuple(
-            f"{', '.join(schemes)}: {', '.join(filter(None, (text, details)))}."
+            f"{', '.join(schemes)}: {_joined(text, details)}."
             for text, kinds in said.items()
             for details, schemes in kinds.items()
         )
     lines: list[str] = []
     for text, kinds in said.items():
         if len(kinds) == 1:
-            lines.append(f"{_capital(', '.join(filter(None, (text, *kinds))))}.")
+            lines.append(f"{_capital(_joined(text, *kinds))}.")
             continue
         lines.append(f"{_capital(text)}.")
         lines.append(" ".join(f"{', '.join(schemes)}: {details}." for details, schemes in kinds.items() if details))
     return tuple(lines)
 
 
+def _joined(text: str, details: str) -> str:
+    separator = ", " if details.startswith(_PREPARED) else "; "
+    return f"{text}{separator}{details}" if details else text
+
+
 def _details(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
     """How a verdict's scheme was run, as far as not all schemes are run alike."""
     if result.basis is not Basis.MEASURED or calibration is None or not calibration.held_out:
         return shown(result.in_float)
-    prepared = "after quant_pre_process" if "quant_pre_process" in result.measured_as else ""
+    prepared = _PREPARED if _PREPARED in result.measured_as else ""
     ranges = shown(result.in_float) or f"the ranges come from {calibration.samples} others"
     return "; ".join(filter(None, (prepared, ranges)))
 
