@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES
+from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES, SEQUENCE_SCHEMES
 from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, PRESETS
 from onnxlint_q.execute.data.sources import DATA
 from onnxlint_q.finding import Severity
@@ -54,4 +54,6 @@ def test_schemes_and_observers_are_those_of_the_code() -> None:
     assert listed(told["observer"], "the data: ", ";") == list(OBSERVERS)
     assert f"; {DEFAULT_OBSERVER} by default." in told["observer"]
     assert listed(told["scheme"], "`all`: ", ".") == list(SCHEMES)
-    assert listed(told["scheme"], "else ", ".") == [scheme.name for scheme in DEFAULT_SCHEMES]
+    by_default = told["scheme"].partition("By default")[2]
+    assert re.findall(r"int\d[\w-]*", by_default) == [scheme.name for scheme in SEQUENCE_SCHEMES]
+    assert by_default.index("transformer") > by_default.index(DEFAULT_SCHEMES[-1].name)

@@ -126,7 +126,23 @@ def test_where_results_are_rounded(body: str) -> None:
     source = ArraySource("s", {"x": random.standard_normal((3, 4, 6, 6)).astype(np.float32)})
     found = together(facts, source, 3)
     same(facts, found, alone(facts, source, 3))
-    assert len(found) == 3 * len(schemes) * len(facts.layers)
+    expected = {
+        one
+        for scheme in schemes
+        for layer in facts.layers
+        for one in (
+            Experiment.on_weight(scheme, layer.output),
+            *(
+                (
+                    Experiment.on_activation(scheme, facts.rounded_at(scheme, layer)),
+                    Experiment.on_layer(scheme, layer.output, facts.rounded_at(scheme, layer)),
+                )
+                if scheme.activations is not None
+                else ()
+            ),
+        )
+    }
+    assert found.keys() == expected
 
 
 ANY: Mapping[str, str] = {

@@ -224,9 +224,9 @@ class Workbench:
     def starts_at(self, experiment: Experiment) -> int | None:
         """When the run of an experiment on one tensor parts from the float one, as a place in `computed`.
 
-        It is about one weight, one activation, or both of a layer, which part at the layer: its weight and its result,
-        or what it reads if that is rounded in front of it. None if it is about anything else, or about what is not
-        computed from the inputs in the main graph.
+        It is about one weight, one activation, or both of a layer, which part at the layer: its weight and its result.
+        What is rounded in front of its readers parts at the first of them. None if it is about anything else, or about
+        what is not computed from the inputs in the main graph.
         """
         weights, activations = experiment.weights, experiment.activations
         if weights == "all" or activations == "all" or len(weights) > 1 or len(activations) > 1:
@@ -234,7 +234,8 @@ class Workbench:
         reading = self.reading_of(experiment)
         if reading is not None:
             starts = {self.measured.layer_by_output[layer].node.outputs[0] for layer in weights}
-            return self._place_by_tensor.get(reading.tensor) if starts <= reading.readers else None
+            readers = [self._places[name] for name in reading.readers if name in self._places]
+            return min(readers, default=None) if starts <= reading.readers else None
         places = {self._place_by_layer.get(layer) for layer in weights}
         places |= {self._place_by_tensor.get(tensor) for tensor in activations}
         return places.pop() if len(places) == 1 else None
@@ -247,20 +248,18 @@ class Workbench:
         return (*((value.name,) for value in graph.input), *results)
 
     @cached_property
+    def _places(self) -> Mapping[str, int]:
+        return {tensor: place for place, tensors in enumerate(self.computed) for tensor in tensors}
+
+    @cached_property
     def _place_by_layer(self) -> Mapping[str, int]:
-        places = {tensor: place for place, tensors in enumerate(self.computed) for tensor in tensors}
-        found = ((layer.output, places.get(layer.node.outputs[0])) for layer in self.measured.layers)
+        found = ((layer.output, self._places.get(layer.node.outputs[0])) for layer in self.measured.layers)
         return {layer: place for layer, place in found if place is not None}
 
     @cached_property
     def _place_by_tensor(self) -> Mapping[str, int]:
         model, layers = self.measured.model, self.measured.layers
-        places = {
-            tensor: place
-            for place, tensors in enumerate(self.computed)
-            for tensor in tensors
-            if not model.is_constant(tensor)
-        }
+        places = {tensor: place for tensor, place in self._places.items() if not model.is_constant(tensor)}
         results = {
             self.measured.stored_tensor(layer): self._place_by_layer[layer.output]
             for layer in layers

@@ -17,6 +17,7 @@ from onnxlint_q.workflow.results import (
 )
 
 VERDICT_MARK = {Verdict.BREAKS: "✖", Verdict.DEGRADES: "▲", Verdict.SURVIVES: "✔", None: "?"}
+_PREPARED = "after quant_pre_process"
 PERFECT_OUTPUT = f"{PERFECT}: the output equals the float model's"
 
 
@@ -168,26 +169,40 @@ def limits(model: ModelResult) -> str:
 
 
 def grounds(model: ModelResult) -> tuple[str, ...]:
-    """What the verdicts rest on, each sort once, and what stays in float before or while the model runs."""
-    said: dict[str, list[str]] = {}
-    kept: dict[str, list[str]] = {}
+    """What the verdicts rest on, each sort once; where that is one sort, how its schemes differ stands in a line."""
+    said: dict[str, dict[str, list[str]]] = {}
     for result in model.schemes:
-        text, scheme = basis(result, model.calibration), name(result.scheme, 40)
-        text = text.removesuffix(f": {visible(result.measured_as)}")
-        if result.basis is Basis.MEASURED and model.calibration is not None and model.calibration.held_out:
-            text += ", after quant_pre_process" * ("quant_pre_process" in result.measured_as)
-            text += f"; {_ranges(result, model.calibration)}"
-        elif result.in_float:
-            kept.setdefault(shown(result.in_float), []).append(scheme)
-        said.setdefault(text, []).append(scheme)
-    alone = len(said) == 1
-    lines = [f"{_capital(text)}." if alone else f"{', '.join(schemes)}: {text}." for text, schemes in said.items()]
-    others = " ".join(f"{', '.join(schemes)}: {text}." for text, schemes in kept.items())
-    return tuple(filter(None, (*lines, others)))
+        text = basis(result, model.calibration).removesuffix(f": {visible(result.measured_as)}")
+        kinds = said.setdefault(text, {})
+        kinds.setdefault(_details(result, model.calibration), []).append(name(result.scheme, 40))
+    if len(said) > 1:
+        return tuple(
+            f"{', '.join(schemes)}: {_joined(text, details)}."
+            for text, kinds in said.items()
+            for details, schemes in kinds.items()
+        )
+    lines: list[str] = []
+    for text, kinds in said.items():
+        if len(kinds) == 1:
+            lines.append(f"{_capital(_joined(text, *kinds))}.")
+            continue
+        lines.append(f"{_capital(text)}.")
+        lines.append(" ".join(f"{', '.join(schemes)}: {details}." for details, schemes in kinds.items() if details))
+    return tuple(lines)
 
 
-def _ranges(result: SchemeResult, calibration: CalibrationSummary) -> str:
-    return shown(result.in_float) if result.in_float else f"the ranges come from {calibration.samples} others"
+def _joined(text: str, details: str) -> str:
+    separator = ", " if details.startswith(_PREPARED) else "; "
+    return f"{text}{separator}{details}" if details else text
+
+
+def _details(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
+    """How a verdict's scheme was run, as far as not all schemes are run alike."""
+    if result.basis is not Basis.MEASURED or calibration is None or not calibration.held_out:
+        return shown(result.in_float)
+    prepared = _PREPARED if _PREPARED in result.measured_as else ""
+    ranges = shown(result.in_float) or f"the ranges come from {calibration.samples} others"
+    return "; ".join(filter(None, (prepared, ranges)))
 
 
 def output_figures(output: OutputResult, about: str = "") -> str:
