@@ -22,7 +22,7 @@ from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import Subject
 from onnxlint_q.forecast.ends import End, by_end, find_ends, pooled
-from onnxlint_q.forecast.expansion import expanded
+from onnxlint_q.forecast.fused.expansion import expanded
 from onnxlint_q.forecast.noise import saturated, weight_noise
 from onnxlint_q.forecast.population import POSITIONS
 from onnxlint_q.forecast.ranges import Ranges, activation_noise, value_ranges

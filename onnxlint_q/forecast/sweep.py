@@ -11,9 +11,9 @@ import numpy as np
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.errors import OnnxlintError, with_place
 from onnxlint_q.forecast.ends import End
-from onnxlint_q.forecast.masked import Masked
 from onnxlint_q.forecast.operators import elementwise, pooling, products, structure
 from onnxlint_q.forecast.operators.layers import layer_rule
+from onnxlint_q.forecast.operators.masked import Masked
 from onnxlint_q.forecast.population import HUGE, SIZE, Samples
 from onnxlint_q.forecast.population import field as gaussian
 from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale

@@ -15,8 +15,8 @@ from onnx_cases import Array, as_model
 
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.forecast.expansion import _RULES, expanded
 from onnxlint_q.forecast.forecast import forecast, noise_model
+from onnxlint_q.forecast.fused.expansion import RULES, expanded
 from onnxlint_q.graph import Model
 from onnxlint_q.graph.operators import MICROSOFT
 
@@ -182,7 +182,7 @@ def test_what_is_written_out_is_what_the_operator_computes(case: Case) -> None:
 
 
 def test_every_operator_that_is_written_out_is_tried() -> None:
-    assert {(case.domain, case.op_type) for case in CASES} == set(_RULES)
+    assert {(case.domain, case.op_type) for case in CASES} == set(RULES)
 
 
 def test_a_model_of_plain_operators_stays_what_it_is() -> None:
