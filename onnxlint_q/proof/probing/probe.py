@@ -1,47 +1,41 @@
-"""No data, but executed: every layer and every scheme on synthetic inputs."""
+"""No data, but executed: every layer and every scheme on synthetic inputs, in a time that is given."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from onnxlint_q.analysis.experiment import Experiment
-from onnxlint_q.analysis.measured import Measured
+from onnxlint_q.analysis.inputs.contents import told
 from onnxlint_q.analysis.outputs.output_kind import Output
-from onnxlint_q.analysis.sizes.usual import OPEN_SIDE
+from onnxlint_q.execute.data.in_time import InTime
 from onnxlint_q.execute.data.source import Source
-from onnxlint_q.execute.data.synthetic import SyntheticSource
-from onnxlint_q.execute.executable import Executable, ending_at
-from onnxlint_q.execute.limits import Allowance
+from onnxlint_q.execute.executable import ending_at
+from onnxlint_q.execute.limits import Allowance, Clock
 from onnxlint_q.execute.progress import Progress, silent
-from onnxlint_q.execute.session import Session
+from onnxlint_q.execute.session import NotRunnableError, Session
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
-from onnxlint_q.execute.variants.output_error import Comparable, OutputError
+from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputErrorAccumulator
+from onnxlint_q.execute.variants.references import References
+from onnxlint_q.execute.variants.variant_runs import Samples
 from onnxlint_q.execute.variants.workbench import Workbench
-from onnxlint_q.forecast.prior import input_scale
+from onnxlint_q.proof.probing.inputs import made_up
+from onnxlint_q.proof.probing.plan import FEWEST, plan
 from onnxlint_q.proof.sensitivity import layer_experiments
 
-PROBE_SECONDS = 60.0
+PROBE_SECONDS = 25.0
 """What a probe takes at most, give or take a run."""
-# Small pictures are cheap and vary more, so they get more samples: about this many pixels in all.
-_PIXELS = 200_000
-_FEWEST, _MOST = 2, 64
-# The whole network runs once a scheme, not once a layer, so that it can afford a few more where samples are large.
-_FEWEST_WHOLE = 4
-# What the float model alone may take of all time: the schemes and the layers run it many times over.
-_FLOAT_SHARE = 0.05
-# What the schemes may take of all time; they come first, because they decide the verdict.
+# What the schemes may take of all time, and the ranges of their activations of that; they decide the verdict.
 _SCHEME_SHARE = 0.5
-# Outputs between 0 and 1 that stay below this everywhere say that the network sees nothing in the input.
-_EMPTY = 1e-3
-_SCORE = (0.0, 1.0)
+_RANGE_SHARE = 0.2
+# How many operators in front of the outputs something is looked for that the synthetic inputs change.
+_BACK = 4
+# Ranges are those of the smallest and the largest value, so that no histogram is needed.
+_UNCOUNTED = {"counted": 1, "fewest_counted": 1, "most_counted": 1}
+_WITHOUT_SIGNAL = frozenset({Comparable.RESTING, Comparable.SILENT})
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +45,7 @@ class Probe:
     Attributes:
         samples: how many inputs the layers were to be compared on.
         errors: of the weight of each layer alone, and of whole schemes, ranges taken from the same kind of inputs. No
-            schemes where the outputs are empty; no layer that the time did not reach.
+            schemes where the outputs carry no signal; no layer that the time did not reach.
         notes: what weakens the figures, in words.
     """
 
@@ -60,66 +54,103 @@ class Probe:
     notes: tuple[str, ...] = ()
 
 
-def probe(bench: Workbench, progress: Progress = silent, seconds: float = PROBE_SECONDS) -> Probe:
+def probe(
+    bench: Workbench, progress: Progress = silent, seconds: float = PROBE_SECONDS, clock: Clock = time.monotonic
+) -> Probe:
     """Quantise everything, and then one layer at a time, on seeded synthetic inputs.
 
-    Where every output is a score that stays next to zero, the layers are compared at what the scores are computed
-    from: a score squashes what a layer does to it, its input still orders the layers. It says nothing about how the
-    scores themselves would fare, so there are no end-to-end figures then.
+    Where no output changes with the inputs, the layers are compared at what the outputs are computed from: a score that
+    stays next to zero squashes what a layer does to it, its input still orders the layers. It says nothing about how
+    the outputs themselves would fare, so there are no end-to-end figures then.
 
     What does not fit into `seconds` runs on fewer inputs; layers that are not reached at all are left out, and said.
 
     Raises:
-        NotRunnableError: ONNX Runtime cannot run the model on such inputs.
+        NotRunnableError: ONNX Runtime cannot run the model on such inputs, or not once in time.
         DataError: an input cannot be made up.
     """
-    end = time.monotonic() + seconds
+    budget = Allowance(seconds, fewest=FEWEST, clock=clock)
     bench = replace(bench, observations=None)
     measured = bench.measured
     source = made_up(bench)
-    count = _sample_count(measured)
-    outputs = list(_float_outputs(bench, source, count, _FLOAT_SHARE * seconds))
-    planned, count = count, max(len(outputs), 1)
-    notes: list[str] = []
+    notes = list(told(source.contents.by_input))
+    count = plan(measured, source.shapes_made(measured.model.inputs))
+    take = partial(source.take, measured.model.inputs)
     errors: dict[Experiment, OutputError] = {}
-    if _is_empty(bench, outputs):
-        note = "synthetic inputs leave the outputs empty, so layers are compared at the input of the final "
-        notes.append(f"{note}{' and '.join(_score_functions(bench))}; schemes are not judged")
-        before = _before_scores(bench.float_model)
-        names = (value.name for value in before.proto.graph.output)
-        bench = replace(bench, float_model=before, outputs=tuple(map(Output, names)))
-    else:
-        more = max(count, _FEWEST_WHOLE)
-        whole = bench.calibrated(observe(measured, source, more, progress, limits=bench.limits))
-        schemes = [Experiment(scheme) for scheme in measured.schemes if whole.can_run(Experiment(scheme))]
-        unseen = partial(source.take, measured.model.inputs, more, more)
-        errors |= run_experiments(whole, schemes, unseen, progress, Allowance(_SCHEME_SHARE * seconds, fewest=_FEWEST))
-        if errors and all(_is_reshaped(error) for error in errors.values()):
-            return Probe(planned, errors, ("the outputs change their length when quantised: layers were not probed",))
-        notes += _on_fewer("schemes", errors, more, f"they may take {_SCHEME_SHARE * seconds:g} s")
-    layers, samples = layer_experiments(bench), partial(source.take, measured.model.inputs, count)
-    allowance = Allowance(end - time.monotonic(), count, _FEWEST)
-    found = run_experiments(bench, layers, samples, _with_estimate(progress, allowance, seconds), allowance)
-    notes += _cut_short(layers, found, planned, allowance, seconds)
-    return Probe(planned, {**errors, **found}, tuple(notes))
+    if budget.left:
+        errors |= _schemes(bench, source, count.whole, budget, seconds, progress)
+        notes += _on_fewer("schemes", errors, count.whole, f"they may take {_SCHEME_SHARE * seconds:g} s")
+    if errors and all(_is_reshaped(error) for error in errors.values()):
+        return Probe(
+            count.layers, errors, (*notes, "the outputs change their length when quantised: layers were not probed")
+        )
+    if errors and all(_is_empty(error) for error in errors.values()):
+        bench, where = _upstream(bench, partial(take, FEWEST))
+        errors = {}
+        notes.append(
+            f"synthetic inputs leave the outputs empty, so layers are compared {where}; schemes are not judged"
+        )
+    layers = layer_experiments(bench)
+    allowance = Allowance(budget.left, count.layers, FEWEST, clock=clock)
+    found = _as_far_as(
+        allowance,
+        lambda: run_experiments(
+            bench, layers, partial(take, count.layers), _with_estimate(progress, allowance, seconds), allowance
+        ),
+    )
+    notes += _cut_short(layers, found, count.layers, allowance, seconds)
+    return Probe(count.layers, {**errors, **found}, tuple(notes))
 
 
-def made_up(bench: Workbench) -> Source:
-    """Synthetic inputs of a network, of the size that its first layer expects."""
-    measured = bench.measured
-    scale = input_scale(measured.model, [layer.folded for layer in measured.layers])
-    return SyntheticSource(scale, limits=bench.limits)
+def _schemes(
+    bench: Workbench, source: Source, count: int, budget: Allowance, seconds: float, progress: Progress
+) -> Errors:
+    """Error of each scheme, on other samples than those that ranges are taken from."""
+    measured, own = bench.measured, budget.part(_SCHEME_SHARE * seconds)
+    ranged = InTime(source, own.part(_RANGE_SHARE * seconds))
+    limits = replace(bench.limits, stream=replace(bench.limits.stream, **_UNCOUNTED))
+    whole = bench.calibrated(observe(measured, ranged, count, progress, limits=limits))
+    schemes = [Experiment(scheme) for scheme in measured.schemes if whole.can_run(Experiment(scheme))]
+    unseen = partial(source.take, measured.model.inputs, count, count)
+    return _as_far_as(own, lambda: run_experiments(whole, schemes, unseen, progress, own))
 
 
-def _float_outputs(
-    bench: Workbench, source: Source, count: int, seconds: float
-) -> Iterator[Sequence[npt.NDArray[Any]]]:
-    """The outputs of the float model on as many samples as fit the time, at least a few."""
-    exact, start = Session(bench.float_model, limits=bench.limits), time.monotonic()
-    for done, sample in enumerate(source.take(bench.measured.model.inputs, count)):
-        if done >= _FEWEST and time.monotonic() - start > seconds:
-            return
-        yield exact.run(sample)
+def _as_far_as(allowance: Allowance, run: Callable[[], Errors]) -> Errors:
+    """What a run gives; nothing where it fails because the time was over."""
+    try:
+        return run()
+    except NotRunnableError:
+        if allowance.left:
+            raise
+        return {}
+
+
+def _upstream(bench: Workbench, samples: Samples) -> tuple[Workbench, str]:
+    """The network up to where the samples make a difference, as few operators from its outputs as can be."""
+    made, producers = bench.float_model, {name: node for node in bench.measured.model.nodes for name in node.outputs}
+    names = [output.name for output in bench.outputs]
+    passed: list[str] = []
+    for _ in range(_BACK):
+        nodes = [producers.get(name) for name in names]
+        passed = sorted({node.op_type for node in nodes if node is not None})
+        names = list(
+            dict.fromkeys(node.input(0) if node is not None else name for node, name in zip(nodes, names, strict=True))
+        )
+        made = ending_at(bench.float_model, names)
+        bench = replace(bench, float_model=made, outputs=tuple(map(Output, names)))
+        if not _is_empty(_against_itself(bench, samples)):
+            break
+    return bench, f"at the input of the final {' and '.join(passed)}"
+
+
+def _against_itself(bench: Workbench, samples: Samples) -> OutputError:
+    """What can be compared at all."""
+    session, sums = Session(bench.float_model, limits=bench.limits), OutputErrorAccumulator()
+    references = References(bench.measured.model, bench.outputs, bench.limits)
+    for sample in samples():
+        values = session.run(sample)
+        sums.add(references.of(sample, values), values)
+    return sums.result()
 
 
 def _with_estimate(progress: Progress, allowance: Allowance, seconds: float) -> Progress:
@@ -152,38 +183,11 @@ def _on_fewer(what: str, errors: Errors, samples: int, reason: str) -> Iterator[
         yield f"{what} ran on as few as {fewest} of {samples} inputs: {reason}"
 
 
-def _sample_count(measured: Measured) -> int:
-    """Two to sixty-four, as many busy scenes as simple ones, by the size of the largest input."""
-    shapes = [value.taken or value.type.shape or () for value in measured.model.inputs]
-    largest = max(
-        (int(np.prod([dim or OPEN_SIDE for dim in shape[2:]])) for shape in shapes if len(shape) == 4), default=1
-    )
-    return int(np.clip(2 * round(_PIXELS / max(largest, 1) / 2), _FEWEST, _MOST))
-
-
-def _is_empty(bench: Workbench, outputs: Sequence[Sequence[npt.NDArray[Any]]]) -> bool:
-    """Whether every output is a bounded score that stays next to zero on every sample."""
-    for index, output in enumerate(bench.outputs):
-        producer = bench.measured.model.producer(output.name)
-        if producer is None or producer.operator.bounds != _SCORE:
-            return False
-        if any(sample[index].size and float(np.abs(sample[index]).max()) >= _EMPTY for sample in outputs):
-            return False
-    return bool(bench.outputs)
+def _is_empty(error: OutputError) -> bool:
+    """Whether no output could be compared, because none changes with the inputs."""
+    return not error.has_signal and any(output.comparable in _WITHOUT_SIGNAL for output in error.outputs)
 
 
 def _is_reshaped(error: OutputError) -> bool:
     """Whether no output could be compared, for the shape that it got."""
     return not error.has_signal and any(output.comparable is Comparable.RESHAPED for output in error.outputs)
-
-
-def _score_functions(bench: Workbench) -> Sequence[str]:
-    producers = (bench.measured.model.producer(output.name) for output in bench.outputs)
-    return sorted({node.op_type for node in producers if node is not None})
-
-
-def _before_scores(executable: Executable) -> Executable:
-    """The same graph whose outputs are the inputs of the nodes that make them."""
-    graph = executable.proto.graph
-    made_from = {name: node.input[0] for node in graph.node if node.input for name in node.output}
-    return ending_at(executable, list(dict.fromkeys(made_from[value.name] for value in graph.output)))
