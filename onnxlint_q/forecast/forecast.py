@@ -197,11 +197,16 @@ def _forecast(
 
 
 def _agreement(network: NoiseModel, sqnr_db: float | None) -> float | None:
-    if sqnr_db is None or sqnr_db < _SMALL_NOISE_DB or not network.classifies:
+    if sqnr_db is None or not network.classifies:
         return None
     if not holds_scores(network.model.outputs[0].type.shape or ()):
         return None
-    return float(1 - CLOSE_CALLS * 10 ** (-sqnr_db / 20))
+    return expected_agreement(sqnr_db)
+
+
+def expected_agreement(sqnr_db: float) -> float | None:
+    """Share of real samples on which a classifier whose scores have this SQNR keeps its answer; None below 5 dB."""
+    return None if sqnr_db < _SMALL_NOISE_DB else float(1 - CLOSE_CALLS * 10 ** (-sqnr_db / 20))
 
 
 def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Scheme]) -> Mapping[str, float]:
