@@ -213,7 +213,7 @@ def _judged(figures: OutputFigures, levels: VerdictLevels, *, by_class: bool, fo
     expected = expected_agreement(figures.sqnr_db or 0.0) if scored else None
     held = levels.verdict(figures.sqnr_db, agreement if expected is None else expected)
     if agreement is None:
-        return OutputResult(figures.name, holds, figures.sqnr_db, verdict=held, assumed=figures.because)
+        return OutputResult(figures.name, holds, figures.sqnr_db, expected, verdict=held, assumed=figures.because)
     interval = wilson(agreement * figures.rows, figures.rows)
     # What is identical is so on every sample.
     crossed = levels.crossed(*interval) if figures.sqnr_db is not None else ()
