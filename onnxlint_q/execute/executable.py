@@ -84,6 +84,28 @@ def ending_at(executable: Executable, tensors: Sequence[str]) -> Executable:
     return replace(executable, proto=proto)
 
 
+def up_to(executable: Executable, tensors: Sequence[str]) -> tuple[Executable, tuple[str, ...]]:
+    """The part of a graph that computes some tensors, and the inputs that it reads."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(executable.proto)
+    graph = proto.graph
+    needed, nodes = set(tensors), list[onnx.NodeProto]()
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(filter(None, node.input))
+            nodes.append(node)
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(nodes)]
+    inputs = [value for value in graph.input if value.name in needed]
+    initializers = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.node[:], graph.input[:], graph.initializer[:], graph.output[:], graph.value_info[:]
+    graph.node.extend(kept)
+    graph.input.extend(inputs)
+    graph.initializer.extend(initializers)
+    graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in tensors)
+    weights = {name: value for name, value in executable.weights.items() if name in needed}
+    return replace(executable, proto=proto, weights=weights), tuple(value.name for value in inputs)
+
+
 def declare_external(name: str, elem_type: int, shape: tuple[int, ...]) -> onnx.TensorProto:
     """An initializer whose value is handed to the session."""
     tensor = onnx.TensorProto(name=name, data_type=elem_type, dims=shape)

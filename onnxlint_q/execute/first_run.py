@@ -1,4 +1,4 @@
-"""Whether a model runs where its inputs have a shape, tried on noise."""
+"""Whether a model runs where its inputs have a shape, tried on synthetic inputs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from onnxlint_q.analysis.inputs.contents import find_contents
 from onnxlint_q.errors import DataError
-from onnxlint_q.execute.data.sources import RandomSource
+from onnxlint_q.execute.data.synthetic import Contents, SyntheticSource
 from onnxlint_q.execute.executable import as_stored
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.session import NotRunnableError, Session
@@ -28,9 +29,10 @@ def first_that_runs(
     for number, shapes in enumerate(choices):
         if time.monotonic() > end:
             break
-        inputs = [replace(value, taken=shapes.get(value.name)) for value in model.inputs]
+        inputs = tuple(replace(value, taken=shapes.get(value.name)) for value in model.inputs)
+        contents = Contents(find_contents(replace(model, inputs=inputs)))
         try:
-            for sample in RandomSource().take(inputs, 1):
+            for sample in SyntheticSource(contents).take(inputs, 1):
                 session.run(sample)
         except (NotRunnableError, DataError):
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -71,6 +72,8 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+Clock = Callable[[], float]
+"""Seconds since any moment."""
 
 
 class Allowance:
@@ -82,10 +85,16 @@ class Allowance:
         fewest: samples that a part runs on whatever its share, as long as there is any time.
         estimate: seconds that all parts would take on every sample, as the first sample of the first part has it; None
             before that, and where it is not known how many samples there are.
+        least: seconds that it took to prepare the last part, which nothing can stop; the next one should have as much.
     """
 
     def __init__(
-        self, seconds: float = math.inf, samples: int | None = None, fewest: int = 1, aim: float = math.inf
+        self,
+        seconds: float = math.inf,
+        samples: int | None = None,
+        fewest: int = 1,
+        aim: float = math.inf,
+        clock: Clock = time.monotonic,
     ) -> None:
         """The time starts now.
 
@@ -94,27 +103,34 @@ class Allowance:
             samples: how many each part would like to run on.
             fewest: how many it runs on whatever its share, as long as there is any time.
             aim: seconds that the parts share; what is beyond is there for the fewest samples alone.
+            clock: tells the time.
         """
-        start = time.monotonic()
+        start = clock()
+        self.now = clock
         self._end = start + seconds
         self._aim = start + min(seconds, aim)
         self._samples = samples
         self.fewest = fewest
         self.estimate: float | None = None
+        self.least = 0.0
 
     @property
     def left(self) -> float:
         """Seconds until all is over."""
-        return max(self._end - time.monotonic(), 0.0)
+        return max(self._end - self.now(), 0.0)
 
     @property
     def shared(self) -> float:
         """Seconds that the parts that are left share."""
-        return max(self._aim - time.monotonic(), 0.0)
+        return max(self._aim - self.now(), 0.0)
 
     def share(self, parts: int) -> Share:
         """That of the part which starts now, `parts` being left with it."""
         return Share(self, parts)
+
+    def part(self, seconds: float) -> Allowance:
+        """One that is over after so many seconds, or when this one is."""
+        return Allowance(min(seconds, self.left), self._samples, self.fewest, clock=self.now)
 
     def learn(self, seconds: float, parts: int) -> None:
         """The first sample of one of so many parts took so long."""
@@ -135,15 +151,16 @@ class Share:
         self._own = allowance.shared / parts
         self._allowance = allowance
         self._parts = parts
-        self._start = self._first = time.monotonic()
+        self._start = self._first = allowance.now()
 
     def begin(self) -> None:
         """All is prepared, the first sample is next."""
-        self._first = time.monotonic()
+        self._first = self._allowance.now()
+        self._allowance.least = self._first - self._start
 
     def fits(self, done: int) -> bool:
         """Whether one more sample fits, `done` of them having been run."""
-        now = time.monotonic()
+        now = self._allowance.now()
         each = (now - self._first) / done
         self._allowance.learn(each, self._parts)
         if done < self._allowance.fewest:

@@ -30,20 +30,23 @@ class NotRunnableError(Exception):
 class Session:
     """A loaded model."""
 
-    def __init__(self, executable: Executable, threads: int = 0, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, executable: Executable, threads: int = 0, limits: Limits = DEFAULT_LIMITS, *, optimised: bool = True
+    ) -> None:
         """Load `executable` on the CPU, with quantise-dequantise pairs computed as they stand.
 
         Args:
             executable: the model.
             threads: how many a run may use, 0 for as many as there are cores.
             limits: how long one may take.
+            optimised: whether the graph is rewritten for speed first, which for thousands of nodes takes seconds.
 
         Raises:
             NotRunnableError: ONNX Runtime refuses the model.
         """
         self._limits = limits
         self._numbers = itertools.count()
-        self._native = _Native(executable.proto.SerializeToString(), executable.weights, threads)
+        self._native = _Native(executable.proto.SerializeToString(), executable.weights, threads, optimised=optimised)
 
     def run(self, sample: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
         """Values of `outputs`, at least one (all of the model's by default), for one sample.
@@ -101,10 +104,11 @@ def too_long(seconds: float) -> NotRunnableError:
 class _Native:
     """A model inside ONNX Runtime."""
 
-    def __init__(self, graph: bytes, weights: Mapping[str, Array], threads: int) -> None:
+    def __init__(self, graph: bytes, weights: Mapping[str, Array], threads: int, *, optimised: bool = True) -> None:
         """Load the serialised `graph`, whose initializers named in `weights` have these values."""
         self._running: dict[int, ort.RunOptions] = {}
         self._stopped = False
+        self._optimised = optimised
         try:
             # The session refers to these values, so they have to live as long as it does.
             self._values = [ort.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
@@ -148,6 +152,8 @@ class _Native:
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
+        if not self._optimised:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         # Integer kernels would round differently from the operators' definition; pairs are to be what they say.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         # Without VNNI a sum of two uint8 x int8 products saturates at 16 bits, which is the machine's, not the model's.

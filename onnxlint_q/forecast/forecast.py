@@ -319,11 +319,16 @@ def _outputs(network: NoiseModel, left: Noise) -> dict[str, OutputForecast]:
 
 
 def _agreement(model: Model, output: Output, sqnr_db: float | None) -> float | None:
-    if sqnr_db is None or sqnr_db < _SMALL_NOISE_DB or output.holds is not Holds.CLASS_SCORES:
+    if sqnr_db is None or output.holds is not Holds.CLASS_SCORES:
         return None
     if output.axis is None and not holds_scores(model.shape(output.name) or ()):
         return None
-    return float(1 - CLOSE_CALLS * 10 ** (-sqnr_db / 20))
+    return expected_agreement(sqnr_db)
+
+
+def expected_agreement(sqnr_db: float) -> float | None:
+    """Share of real samples on which a classifier whose scores have this SQNR keeps its answer; None below 5 dB."""
+    return None if sqnr_db < _SMALL_NOISE_DB else float(1 - CLOSE_CALLS * 10 ** (-sqnr_db / 20))
 
 
 def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Scheme]) -> Mapping[str, Noise]:

@@ -20,7 +20,7 @@ from onnxlint_q.judge.own_findings import OwnFinding
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.proof.costs import Costs
 from onnxlint_q.proof.joint_remedy import JointTrial
-from onnxlint_q.proof.probe import Probe
+from onnxlint_q.proof.probing.probe import Probe
 from onnxlint_q.proof.prove import Proof
 from onnxlint_q.proof.whole import Whole
 from onnxlint_q.workflow.results import TakenShape, Trials

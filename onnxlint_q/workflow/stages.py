@@ -25,7 +25,8 @@ from onnxlint_q.execute.variants.unprepared import can_differ, measure_unprepare
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RUN_FAILED, OwnFinding
 from onnxlint_q.proof.costs import measure_costs
-from onnxlint_q.proof.probe import made_up, probe
+from onnxlint_q.proof.probing.inputs import made_up
+from onnxlint_q.proof.probing.probe import probe
 from onnxlint_q.proof.prove import prove
 from onnxlint_q.proof.remedies import CONVERSION_SAMPLES, try_conversions, try_requantisations
 from onnxlint_q.proof.sensitivity import measure_sensitivity

@@ -19,8 +19,9 @@ from onnx_cases import as_model, onnx_text
 from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError
+from onnxlint_q.execute.data.made_up.pictures import BUSY, SIMPLE, dead_leaves, exposed, pink_noise
 from onnxlint_q.execute.data.sources import ArraySource
-from onnxlint_q.execute.data.synthetic import BUSY, SIMPLE, SyntheticSource, dead_leaves, exposed, pink_noise
+from onnxlint_q.execute.data.synthetic import Contents, SyntheticSource
 from onnxlint_q.execute.limits import Allowance, Limits
 from onnxlint_q.execute.session import Session
 from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
@@ -31,7 +32,8 @@ from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.forecast.prior import InputScale
 from onnxlint_q.graph import TensorType, Value, read_model
 from onnxlint_q.judge.facts import Facts, facts_of
-from onnxlint_q.proof.probe import probe
+from onnxlint_q.proof.probing.plan import multiplications, plan
+from onnxlint_q.proof.probing.probe import probe
 
 SCHEME_LIST = DEFAULT_SCHEMES
 
@@ -114,7 +116,7 @@ def test_graphs_that_mix_the_batch_are_refused_and_measured_one_by_one(body: str
     with pytest.raises(MixesBatchError):
         fan(facts)
     if "LSTMish" not in body:
-        samples = partial(SyntheticSource(InputScale()).take, facts.model.inputs, 2)
+        samples = partial(SyntheticSource(Contents()).take, facts.model.inputs, 2)
         assert len(run_experiments(workbench(facts), weights_of(facts), samples)) == 1
 
 
@@ -162,7 +164,7 @@ def test_channel_shuffles_and_computed_shapes_keep_the_batch_apart(body: str) ->
     }
     used = {key: value for key, value in constants.items() if re.search(rf"\b{key}\b", body.split("{")[1])}
     facts = facts_of(as_model(onnx_text(body, **used)), SCHEME_LIST)
-    same_as_alone(facts, INT8_PER_TENSOR, partial(SyntheticSource(InputScale()).take, facts.model.inputs, 2))
+    same_as_alone(facts, INT8_PER_TENSOR, partial(SyntheticSource(Contents()).take, facts.model.inputs, 2))
 
 
 def test_pictures_have_the_statistics_they_promise() -> None:
@@ -188,7 +190,7 @@ def test_synthetic_inputs_fit_the_model_and_repeat() -> None:
         Value("nhwc", TensorType(onnx.TensorProto.FLOAT, (1, 16, 24, 1))),
         Value("tokens", TensorType(onnx.TensorProto.INT64, (1, 8))),
     ]
-    source = SyntheticSource(InputScale(115, 58))
+    source = SyntheticSource(Contents(scale=InputScale(115, 58)))
     one, two = (list(source.take(inputs, 3)) for _ in range(2))
     assert [one[0][value.name].shape for value in inputs] == [(1, 3, 32, 224), (1, 16, 24, 1), (1, 8)]
     assert all(np.array_equal(a[key], b[key]) for a, b in zip(one, two, strict=True) for key in a)
@@ -196,14 +198,14 @@ def test_synthetic_inputs_fit_the_model_and_repeat() -> None:
 
 
 def test_a_model_without_inputs_has_samples_without_arrays() -> None:
-    source = SyntheticSource(InputScale())
+    source = SyntheticSource(Contents())
     assert [list(source.take((), 2)) for _ in range(2)] == [[{}, {}], [{}, {}]]
 
 
 def test_samples_that_are_too_large_to_keep_repeat_all_the_same() -> None:
     inputs = [Value("x", TensorType(onnx.TensorProto.FLOAT, (1, 3, 16, 16)))]
-    kept = [sample["x"] for sample in SyntheticSource(InputScale()).take(inputs, 5)]
-    source = SyntheticSource(InputScale(), limits=Limits(kept_bytes=2 * kept[0].nbytes))
+    kept = [sample["x"] for sample in SyntheticSource(Contents()).take(inputs, 5)]
+    source = SyntheticSource(Contents(), limits=Limits(kept_bytes=2 * kept[0].nbytes))
     passes = [[sample["x"] for sample in source.take(inputs, 5)] for _ in range(2)]
     for again in passes:
         assert all(np.array_equal(a, b) for a, b in zip(kept, again, strict=True))
@@ -222,7 +224,20 @@ def test_the_probe_tells_what_breaks_from_what_survives(models: Path) -> None:
     assert all(sqnr_db > 20 for sqnr_db in layers[INT8_PER_CHANNEL])
     per_tensor, per_channel = (found.errors[Experiment(scheme)].sqnr_db for scheme in SCHEME_LIST)
     assert per_tensor is not None and per_tensor < 5 and per_channel is not None and per_channel > 14
-    assert not found.notes and {error.samples for error in found.errors.values()} == {found.samples}
+    assert not found.notes
+    assert {error.samples for key, error in found.errors.items() if key.weights != "all"} == {found.samples}
+
+
+class Ticking:
+    """A clock on which each look takes so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += self.seconds
+        return self.now
 
 
 def test_a_probe_without_enough_time_says_what_it_did_not_reach(models: Path) -> None:
@@ -232,6 +247,25 @@ def test_a_probe_without_enough_time_says_what_it_did_not_reach(models: Path) ->
     assert not none.errors
     every = len(facts.layers)
     assert none.notes == (f"{every} of {every} layers were not probed: it was slow, and the limit is 0 s",)
+
+
+def test_schemes_come_before_layers_and_both_end_in_time(models: Path) -> None:
+    facts = facts_at(models / "healthy_mobilenet.onnx")
+    bench, clock = workbench(facts, Limits(tensor_bytes=0, fewest_variants=1)), Ticking(0.1)
+    found = probe(bench, seconds=20.0, clock=clock)
+    assert {Experiment(scheme) for scheme in SCHEME_LIST} <= found.errors.keys()
+    # All that comes after the time is over are a run that had begun, and looks that find it over.
+    assert clock.now < 20 + 10 * clock.seconds
+    assert any("layers" in note and "the limit is 20 s" in note for note in found.notes)
+
+
+def test_what_a_network_costs_decides_how_many_inputs_it_gets(models: Path) -> None:
+    facts = facts_at(models / "healthy_mobilenet.onnx")
+    shapes = {"images": (1, 3, 32, 32)}
+    small = plan(facts, shapes)
+    large = plan(facts, {"images": (1, 3, 640, 640)})
+    assert (small.layers, small.whole) == (48, 64) and (large.layers, large.whole) == (2, 4)
+    assert multiplications(facts, shapes) > sum(np.prod(layer.folded.layer.weight_shape) for layer in facts.layers)
 
 
 def test_a_short_time_is_shared_by_all_layers(models: Path) -> None:

@@ -17,7 +17,7 @@ from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import Facts, facts_of
-from onnxlint_q.proof.probe import probe
+from onnxlint_q.proof.probing.probe import probe
 from onnxlint_q.proof.sensitivity import measure_sensitivity
 
 NETWORKS = "healthy_resnet healthy_mobilenet depthwise_spread near_zero_variance silu_gate opset11".split()

@@ -37,7 +37,7 @@ from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.judge.rule import Example
 from onnxlint_q.judge.testing import example_facts, example_model, example_source
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels, worst
-from onnxlint_q.proof.probe import made_up
+from onnxlint_q.proof.probing.inputs import made_up
 from onnxlint_q.proof.remedies import RANGES_TRIED, try_conversions, try_requantisations
 from onnxlint_q.proof.whole import measure_schemes
 

@@ -15,18 +15,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from onnxlint_q.analysis.image.inputs import channels_last, is_image
 from onnxlint_q.analysis.sizes.lengths import Grid, Mask, Shape
-from onnxlint_q.analysis.sizes.usual import OPEN_LENGTH, OPEN_SIDE
+from onnxlint_q.analysis.sizes.usual import OPEN_LENGTH, OPEN_SIDE, OPEN_TOKENS
 from onnxlint_q.analysis.sizes.walk import Demand, Walked, walk
 from onnxlint_q.graph import Model, Value
 
 # In the order of preference.
 _SIDES = (OPEN_SIDE, 256, 320, 416, 640, 512, 384, 352, 192, 128, 160, 96, 64, 32, 28, 48, 240, 480, 299, 300, 331)
 _LENGTHS = (OPEN_LENGTH, 32, 64, 128, 256, 512, 100, 1000, 1024, 16000, 8000, 48000)
+_TOKENS = (OPEN_TOKENS, *(length for length in _LENGTHS if length != OPEN_TOKENS))
 _COLOURS = (3, 1, 4)
 _BATCHES = (1,)
+_INTEGERS = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
 # Every small length; of larger ones, those that networks are made for.
 _SIDE_CANDIDATES = np.unique([*_SIDES, *range(256), *range(256, 513, 2), *range(512, 1281, 8), *range(1280, 4097, 32)])[
     1:
@@ -123,7 +126,7 @@ def _kind(model: Model, value: Value, place: int) -> tuple[tuple[int, ...], npt.
             return _COLOURS, np.asarray(sorted({*range(1, 17), *(2**n for n in range(5, 12))}))
         if place:
             return _SIDES, _SIDE_CANDIDATES
-    return _LENGTHS, _LENGTH_CANDIDATES
+    return _TOKENS if value.type.elem_type in _INTEGERS else _LENGTHS, _LENGTH_CANDIDATES
 
 
 def _is_turned(model: Model, value: Value) -> bool:

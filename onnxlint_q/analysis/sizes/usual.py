@@ -12,6 +12,9 @@ OPEN_SIDE = 224
 OPEN_LENGTH = 16
 """Anything else along which values are listed: a short sequence, as of the words of a sentence."""
 
+OPEN_TOKENS = 32
+"""Tokens of a text: a few sentences, of which every token counts."""
+
 _STRIDE = 32
 LAST_SIDE = OPEN_SIDE // _STRIDE
 """Positions of a side of the last feature map, which poolings average: five halvings of an open image leave 7."""

@@ -1,84 +1,69 @@
 """Inputs with plausible statistics where there is no data.
 
-An image is a classic model of photographs: dead leaves, discs of power-law size that hide one another, which give
-edges, flat regions and the same look at every scale (Lee, Mumford and Huang, Int. J. Comput. Vis. 41, 2001). Each disc
-has a colour, a shade and a texture of its own strength; textures are noise whose amplitude falls with spatial
-frequency, as that of photographs does on average (1/f; Field, J. Opt. Soc. Am. A 4, 1987), in each image at another
-rate. Every other image is a simple scene, a few large discs that are nearly smooth, as of one object before a wall.
-Colours correlate, each image has a contrast and a brightness of its own, and values are squashed to about 2.4
-deviations, because pixels are bounded. The scale is that which the model's first layer was trained for, as far as the
-file tells. Every other input is standard normal noise.
-
-Strength and rate of the textures, the spread of both depth and strength, and the blur were chosen by the rank that a
-probe of five image classifiers gives their layers, against the rank on photographs: plain 1/f noise and untextured
-discs each mislead for some of them. Busy and simple scenes together rank the layers of twelve networks better than
-twice as many of either (mean Spearman 0.95, against 0.91 and 0.94), whatever the seed.
+What an input holds is told by `analysis.inputs`. Images are pictures like photographs, busy and simple ones in turn
+(module `pictures`), at the scale that the model's first layer was trained for, as far as the file tells. Waveforms and
+spectra are of sounds like speech and music (module `sounds`). Tokens are drawn from the whole vocabulary, all alike;
+masks let every position count, and in every other sample the last quarter of them is padding, as in a batch of texts of
+different length; a state is what the model gave for the sample before, and zero in the first. What the file tells
+nothing of is standard normal noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 
 import numpy as np
-import numpy.typing as npt
 
 from onnxlint_q.analysis.image.inputs import channels_last, is_image
+from onnxlint_q.analysis.inputs.contents import Content, Kind
 from onnxlint_q.analysis.sizes.usual import OPEN_SIDE
-from onnxlint_q.execute.data.source import Sample, Source, dtype_of
+from onnxlint_q.execute.data.made_up.pictures import BUSY, SIMPLE, Scene, dead_leaves, exposed
+from onnxlint_q.execute.data.made_up.sounds import recording, spectra
+from onnxlint_q.execute.data.source import Array, Sample, Source, dtype_of
 from onnxlint_q.execute.data.sources import RandomSource
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.forecast.prior import InputScale
 from onnxlint_q.graph import Value
 
-Image = npt.NDArray[np.float64]
+Advance = Callable[[Sample], Mapping[str, Array]]
+"""Outputs of the model for a sample, by name."""
+_SEED = 0
+# Chunks of one recording that follow each other.
+_CHUNKS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """How busy an image is.
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What the inputs of a model hold.
 
     Attributes:
-        leaves: how many discs.
-        smallest: radius of the smallest disc, as a fraction of the longer side.
-        texture: amplitude of the textures, the colours having a deviation of 1.
+        by_input: that, by name; an input that is not named holds an image where it has the shape of one, else noise.
+        scale: of images.
+        advance: runs the model, for the next state; None where there is none.
     """
 
-    leaves: int
-    smallest: float
-    texture: float
+    by_input: Mapping[str, Content] = field(default_factory=dict)
+    scale: InputScale = field(default_factory=InputScale)
+    advance: Advance | None = None
 
-
-BUSY, SIMPLE = Scene(150, 1 / 40, 0.35), Scene(8, 1 / 6, 0.1)
-
-_SEED = 0
-_COLOUR_SHARE = 0.9
-_BOUND = 2.4
-# Deviation, in natural logarithms, of depth from size: the larger a disc, the farther back it mostly lies.
-_DEPTH_SPREAD = 0.7
-# Deviation of the shade that a disc has at its rim, the colours having one of 1.
-_SHADE = 0.5
-# Cycles a pixel at which the blur leaves 1/e: only edges are softened, as by a lens.
-_PASSBAND = 0.35
-# Deviation, in natural logarithms, of the strength of textures from disc to disc.
-_STRENGTH_SPREAD = 0.8
-# Between which an image's contrast lies, and the deviation of its brightness.
-_CONTRASTS, _BRIGHTNESS = (0.6, 1.2), 0.4
-# The rate at which a texture falls with frequency; below 1, because the discs already bring 1/f.
-_SLOPES = (0.3, 1.1)
+    def of(self, value: Value) -> Content:
+        """What one input holds."""
+        known = self.by_input.get(value.name)
+        return known or Content(Kind.IMAGE if is_image(value.type.shape) else Kind.OTHER)
 
 
 class SyntheticSource(Source):
-    """Endless seeded samples; image inputs get textured dead leaves, others noise."""
+    """Endless seeded samples."""
 
     name = "synthetic inputs"
-    preprocessing = "textured dead leaves at the scale of the first layer, other inputs standard normal, seed 0"
+    preprocessing = "textured dead leaves at the scale of the first layer, other inputs by what they hold, seed 0"
     synthetic = True
 
-    def __init__(self, scale: InputScale, seed: int = _SEED, limits: Limits = DEFAULT_LIMITS) -> None:
-        """Images at `scale`; samples are kept as far as `limits` has room for them."""
-        self.scale = scale
+    def __init__(self, contents: Contents, seed: int = _SEED, limits: Limits = DEFAULT_LIMITS) -> None:
+        """Samples for inputs that hold `contents`; they are kept as far as `limits` has room for them."""
+        self.contents = contents
         self.seed = seed
         self.limits = limits
         self._inputs: tuple[Value, ...] | None = None
@@ -88,6 +73,10 @@ class SyntheticSource(Source):
     def shapes(self, inputs: Sequence[Value]) -> Mapping[str, tuple[int, ...]]:
         """They fit anything."""
         return {}
+
+    def shapes_made(self, inputs: Sequence[Value]) -> Mapping[str, tuple[int, ...]]:
+        """Those of the samples that are made to fit."""
+        return {name: array.shape for name, array in next(self.samples(inputs)).items()}
 
     def available(self, inputs: Sequence[Value], enough: int = 0) -> None:
         """There is no end."""
@@ -108,82 +97,82 @@ class SyntheticSource(Source):
     def _made(self, inputs: Sequence[Value]) -> Iterator[Sample]:
         generator = np.random.default_rng(self.seed)
         scenes = cycle((BUSY, SIMPLE))
-        for noise in RandomSource().samples(inputs):
-            scene = next(scenes)
-            yield {
-                **noise,
-                **{value.name: self._image(value, generator, scene) for value in inputs if is_image(value.type.shape)},
-            }
+        contents = {value.name: self.contents.of(value) for value in inputs}
+        sounds = {
+            value.name: _chunks(value, contents[value.name].kind, generator)
+            for value in inputs
+            if contents[value.name].kind in {Kind.WAVEFORM, Kind.SPECTRUM}
+        }
+        states: Mapping[str, Array] = {}
+        for number, noise in enumerate(RandomSource().samples(inputs)):
+            scene, sample = next(scenes), dict(noise)
+            for value in inputs:
+                shape, content = noise[value.name].shape, contents[value.name]
+                made: Array | None
+                if value.name in sounds:
+                    made = next(sounds[value.name])
+                elif content.kind is Kind.IMAGE:
+                    made = self._image(value, generator, scene)
+                elif content.kind is Kind.STATE and content.output:
+                    made = _fitting(states.get(content.output), shape)
+                else:
+                    made = _filled(content, shape, noise, generator, padded=number % 2 == 1)
+                if made is not None:
+                    sample[value.name] = np.asarray(made, dtype_of(value), order="C")
+            yield sample
+            if self.contents.advance is not None:
+                states = self.contents.advance(sample)
 
-    def _image(self, value: Value, generator: np.random.Generator, scene: Scene) -> npt.NDArray[np.generic]:
+    def _image(self, value: Value, generator: np.random.Generator, scene: Scene) -> Array:
         shape = value.taken or value.type.shape or ()
         last = channels_last(shape)
         channels, height, width = (shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])
-        leaves = dead_leaves(channels or 3, height or OPEN_SIDE, width or OPEN_SIDE, generator, scene)
-        image = exposed(leaves, generator) * self.scale.deviation + self.scale.mean
-        image = image.transpose(1, 2, 0) if last else image
-        return np.ascontiguousarray(image[None], dtype_of(value))
+        scale, images = self.contents.scale, []
+        for _ in range(shape[0] or 1):
+            leaves = dead_leaves(channels or 3, height or OPEN_SIDE, width or OPEN_SIDE, generator, scene)
+            image = exposed(leaves, generator) * scale.deviation + scale.mean
+            images.append(image.transpose(1, 2, 0) if last else image)
+        return np.stack(images)
 
 
-def pink_noise(channels: int, height: int, width: int, generator: np.random.Generator, slope: float = 1.0) -> Image:
-    """A Gaussian field `[channels, height, width]` with a 1/f^slope amplitude spectrum, zero mean and unit variance."""
-    frequency = _frequency(height, width)
-    frequency[0, 0] = np.inf
-    fields = _filtered(generator.standard_normal((channels + 1, height, width)), frequency**-slope)
-    fields /= fields.std(axis=(1, 2), keepdims=True) + 1e-12
-    return _coloured(fields[:1], fields[1:])
+def _fitting(state: Array | None, shape: tuple[int, ...]) -> Array:
+    """A state as the model takes it: zero before the first sample, and where it comes out in another shape."""
+    return np.zeros(shape) if state is None or state.shape != shape else state
 
 
-def dead_leaves(channels: int, height: int, width: int, generator: np.random.Generator, scene: Scene = BUSY) -> Image:
-    """Discs that hide one another, slightly blurred, each with a texture: `[channels, height, width]`."""
-    side = max(height, width)
-    smallest, largest = max(1.5, side * scene.smallest), max(2.0, side / 2)
-    # A density of radii as r^-3 makes the picture look alike at every scale.
-    radii = (smallest**-2 + generator.random(scene.leaves) * (largest**-2 - smallest**-2)) ** -0.5
-    depth = np.argsort(-radii * np.exp(_DEPTH_SPREAD * generator.standard_normal(scene.leaves)))
-    centres = generator.random((scene.leaves, 2)) * (height, width)
-    colours = _coloured(
-        generator.standard_normal((scene.leaves, 1)), generator.standard_normal((scene.leaves, channels))
-    )
-    slopes = generator.standard_normal((scene.leaves, 2)) * _SHADE
-    strengths = generator.standard_normal(scene.leaves)
-    image, strength = np.empty((channels, height, width)), np.empty((height, width))
-    image[:], strength[:] = generator.standard_normal(), generator.standard_normal()
-    for leaf in depth:
-        radius, (y, x) = radii[leaf], centres[leaf]
-        rows = np.arange(max(int(y - radius), 0), min(int(y + radius) + 2, height))
-        columns = np.arange(max(int(x - radius), 0), min(int(x + radius) + 2, width))
-        if not rows.size or not columns.size:
-            continue
-        down, right = (rows[:, None] - y) / radius, (columns[None] - x) / radius
-        inside = down**2 + right**2 < 1
-        shade = slopes[leaf, 0] * down + slopes[leaf, 1] * right
-        window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        image[:, *window][:, inside] = colours[leaf][:, None] + shade[inside]
-        strength[window][inside] = strengths[leaf]
-    layers = _filtered(np.concatenate([image, strength[None]]), np.exp(-((_frequency(height, width) / _PASSBAND) ** 2)))
-    texture = pink_noise(channels, height, width, generator, generator.uniform(*_SLOPES))
-    return np.asarray(layers[:-1] + scene.texture * np.exp(_STRENGTH_SPREAD * layers[-1]) * texture, np.float64)
+def _filled(
+    content: Content, shape: tuple[int, ...], noise: Sample, generator: np.random.Generator, *, padded: bool
+) -> Array | None:
+    """Values for an input that is no signal; None where noise will do."""
+    match content.kind:
+        case Kind.TOKENS:
+            return generator.integers(0, content.rows, shape)
+        case Kind.TYPES:
+            return np.zeros(shape)
+        case Kind.POSITIONS:
+            return np.broadcast_to(np.arange(shape[-1] if shape else 1) % content.rows, shape)
+        case Kind.MASK:
+            mask = np.full(shape, content.value)
+            if padded and content.meetings and shape:
+                mask[..., shape[-1] - shape[-1] // 4 :] = 1 - content.value
+            return mask
+        case Kind.CHOICE:
+            return np.full(shape, content.value)
+        case Kind.LENGTH:
+            return np.full(shape, max((other.shape[-1] for other in noise.values() if other.ndim > 1), default=1))
+        case _:
+            return None
 
 
-def exposed(image: Image, generator: np.random.Generator) -> Image:
-    """The image with unit variance, then a contrast and a brightness of its own, and its values bounded."""
-    contrast, brightness = generator.uniform(*_CONTRASTS), generator.normal(0, _BRIGHTNESS)
-    standard = (image - image.mean()) / (image.std() + 1e-9)
-    return np.asarray(_BOUND * np.tanh((contrast * standard + brightness) / _BOUND), np.float64)
-
-
-def _coloured(grey: Image, colour: Image) -> Image:
-    return np.asarray(np.sqrt(_COLOUR_SHARE) * grey + np.sqrt(1 - _COLOUR_SHARE) * colour, np.float64)
+def _chunks(value: Value, kind: Kind, generator: np.random.Generator) -> Iterator[Array]:
+    """Pieces of recordings, one after the other."""
+    shape = value.taken or tuple(dim or 1 for dim in value.type.shape or ())
+    while True:
+        if kind is Kind.SPECTRUM:
+            yield from spectra(shape, _CHUNKS, generator)
+        else:
+            yield from recording(_CHUNKS * int(np.prod(shape)), generator).reshape(_CHUNKS, *shape)
 
 
 def _bytes(samples: Sequence[Sample]) -> int:
     return sum(array.nbytes for sample in samples for array in sample.values())
-
-
-def _frequency(height: int, width: int) -> Image:
-    return np.asarray(np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]), np.float64)
-
-
-def _filtered(image: Image, gain: Image) -> Image:
-    return np.asarray(np.fft.irfft2(np.fft.rfft2(image) * gain, image.shape[-2:]), np.float64)

@@ -54,7 +54,7 @@ def run_experiments(
     for number, group in enumerate(parts):
         tick = partial(progress, "tensor by tensor", len(errors), len(distinct))
         tick()
-        if not allowance.left:
+        if allowance.left <= allowance.least:
             break
         try:
             share = allowance.share(len(parts) - number + bool(alone))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from onnxlint_q.analysis.outputs.output_kind import Output
 from onnxlint_q.analysis.outputs.padding import PaddingMask, find_padding
-from onnxlint_q.execute.executable import Executable, as_stored
+from onnxlint_q.execute.executable import as_stored, up_to
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.session import NotRunnableError, Session
 from onnxlint_q.execute.variants.output_error import Reference
@@ -40,7 +38,7 @@ class References:
         ]
         self._session: Session | None = None
         if self._masks:
-            executable, self._inputs = _up_to(as_stored(model), [mask.tensor for mask in self._masks])
+            executable, self._inputs = up_to(as_stored(model), [mask.tensor for mask in self._masks])
             try:
                 self._session = Session(executable, 1, limits)
             except NotRunnableError:  # without shapes of its own the part may not load; then every position counts
@@ -71,25 +69,3 @@ def _spread(mask: PaddingMask, values: Array, axis: int, shape: Sequence[int]) -
     if axis >= len(shape) or shape[axis] != places or rows not in {1, shape[0]}:
         return None
     return counts.reshape([rows, *(places if other == axis else 1 for other in range(1, len(shape)))])
-
-
-def _up_to(executable: Executable, tensors: Sequence[str]) -> tuple[Executable, tuple[str, ...]]:
-    """The part of a graph that computes some tensors, and the inputs that it reads."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(executable.proto)
-    graph = proto.graph
-    needed, nodes = set(tensors), list[onnx.NodeProto]()
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            needed.update(filter(None, node.input))
-            nodes.append(node)
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(nodes)]
-    inputs = [value for value in graph.input if value.name in needed]
-    initializers = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.node[:], graph.input[:], graph.initializer[:], graph.output[:], graph.value_info[:]
-    graph.node.extend(kept)
-    graph.input.extend(inputs)
-    graph.initializer.extend(initializers)
-    graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in tensors)
-    weights = {name: value for name, value in executable.weights.items() if name in needed}
-    return replace(executable, proto=proto, weights=weights), tuple(value.name for value in inputs)

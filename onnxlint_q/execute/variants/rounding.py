@@ -6,7 +6,7 @@ the file's opset could express. Where each run takes its own scale, a DynamicQua
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import networkx as nx
@@ -69,6 +69,7 @@ def with_activations(executable: Executable, scales: Sequence[Rounding]) -> Exec
     add_domain(proto)
     produced = {name: node for node in proto.graph.node for name in node.output if name}
     made: list[onnx.NodeProto] = []
+    renamed: dict[str, str] = {}
     for number, entry in enumerate(scales):
         producer = produced.get(entry.tensor)
         if isinstance(entry, DynamicScale):
@@ -83,8 +84,9 @@ def with_activations(executable: Executable, scales: Sequence[Rounding]) -> Exec
             position = list(producer.output).index(entry.tensor)
             producer.output[position] = source
         else:
-            _reroute(proto.graph, entry.tensor, result)
+            renamed[entry.tensor] = result
         made.extend(rounding_nodes(proto.graph, number, entry, source, result))
+    _reroute(proto.graph, renamed)
     for name, value in scale_inputs(scales).items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
     proto.graph.node.extend(made)
@@ -198,15 +200,15 @@ def _rounded_to_float(
     return [helper.make_node(op_type, inputs, [output]) for op_type, inputs, output in steps]
 
 
-def _reroute(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Let every reader of an input or initializer read `new` instead, in subgraphs too."""
+def _reroute(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
+    """Let every reader of an input or initializer read the new name of it instead, in subgraphs too."""
     for node in graph.node:
         for position, name in enumerate(node.input):
-            if name == old:
-                node.input[position] = new
+            if name in renamed:
+                node.input[position] = renamed[name]
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
-                _reroute(attribute.g, old, new)
+                _reroute(attribute.g, renamed)
 
 
 def _sort(graph: onnx.GraphProto) -> None:

@@ -48,7 +48,7 @@ def _figures(result: SchemeResult) -> str:
     worst = result.worst
     text = f"{about}{decibel(result.output_sqnr_db if worst is None else worst.sqnr_db)}"
     if result.agreement is not None:
-        text += f", top-1 {about}{percent(round(result.agreement, 2 if about else 3))}"
+        text += f", top-1 {_rate(result.agreement, result.interval)}"
     return f"{text}, {result.basis.value}"
 
 
@@ -103,15 +103,14 @@ def _reason(result: SchemeResult) -> str:
         return shown(missing).rstrip(".")
     if result.uncertainty_db is not None:
         text = f"about {decibel(result.output_sqnr_db)} at the output, give or take {number(result.uncertainty_db)}"
-        about = "about "
     else:
-        text, about = f"{decibel(result.output_sqnr_db)} at the output", ""
+        text = f"{decibel(result.output_sqnr_db)} at the output"
     if len(result.judged) > 1 and result.worst is not None:
         said = output_figures(result.worst, "about " if result.uncertainty_db is not None else "")
         return f"worst {_end(result.worst)}: {said}"
     if result.agreement is not None:
-        agreed = percent(round(result.agreement, 2 if about else 3))
-        text = f"{text}, top-1 agrees with float on {about}{agreed} of samples{_interval(result.interval)}"
+        agreed = _rate(result.agreement, result.interval)
+        text = f"{text}, top-1 agrees with float on {agreed} of samples{_interval(result.interval)}"
     return text
 
 
@@ -127,23 +126,27 @@ def _brief_reason(result: SchemeResult) -> str:
     worst = result.worst
     if len(result.judged) > 1 and worst is not None:
         figures = PERFECT if worst.sqnr_db is None else decibel(worst.sqnr_db)
-        about = ""
         if result.uncertainty_db is not None and worst.sqnr_db is not None:
-            about = "about "
             figures = f"about {number(worst.sqnr_db, 0)} ± {significant(result.uncertainty_db, 2)} dB"
         where = f"the worst {_end(worst, 24)}"
-        return f"{figures} at {where}{_agreed(worst.agreement, worst.interval, about)}"
+        return f"{figures} at {where}{_agreed(worst.agreement, worst.interval)}"
     if result.uncertainty_db is None:
         return f"{decibel(result.output_sqnr_db)}{_agreed(result.agreement, result.interval)}"
     about = f"about {number(result.output_sqnr_db or 0.0, 0)} ± {significant(result.uncertainty_db, 2)} dB"
-    return f"{about}{_agreed(result.agreement, result.interval, 'about ')}"
+    return f"{about}{_agreed(result.agreement, result.interval)}"
 
 
-def _agreed(agreement: float | None, interval: tuple[float, float] | None, about: str = "") -> str:
+def _agreed(agreement: float | None, interval: tuple[float, float] | None) -> str:
     if agreement is None:
         return ""
+    about = "about " if interval is None else ""
     sure = "" if interval is None else f" ({100 * interval[0]:.0f} to {100 * interval[1]:.0f} %)"
     return f"; same top class as float: {about}{100 * agreement:.0f} %{sure}"
+
+
+def _rate(agreement: float, interval: tuple[float, float] | None) -> str:
+    """A share of samples: counted where it has an interval, else an estimate."""
+    return f"about {percent(round(agreement, 2))}" if interval is None else percent(round(agreement, 3))
 
 
 def weakness(result: SchemeResult) -> tuple[str, ...]:
@@ -209,8 +212,8 @@ def output_figures(output: OutputResult, about: str = "") -> str:
     """`35.8 dB`, with the agreement where there is one."""
     text = PERFECT if output.sqnr_db is None else f"{about}{decibel(output.sqnr_db)}"
     if output.agreement is not None:
-        agreed = percent(round(output.agreement, 2 if about else 3))
-        text = f"top-1 agrees with float on {about}{agreed}{_interval(output.interval)}, {text}"
+        agreed = _rate(output.agreement, output.interval)
+        text = f"top-1 agrees with float on {agreed}{_interval(output.interval)}, {text}"
     return text
 
 

@@ -10,10 +10,10 @@ from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.intervals import samples_to_decide, wilson
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
-from onnxlint_q.analysis.outputs.output_kind import Output
+from onnxlint_q.analysis.outputs.output_kind import Holds, Output
 from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET, Scheme
 from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputFigures
-from onnxlint_q.forecast.forecast import Forecast, OutputForecast
+from onnxlint_q.forecast.forecast import Forecast, OutputForecast, expected_agreement
 from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.facts import Facts
@@ -167,10 +167,11 @@ def result_of_run(
         basis: what was run on.
         levels: where the verdict changes.
         by_class: whether it counts which class is the largest. On made-up inputs that is chance, and so is whether it
-            stays the largest.
+            stays the largest; a probe goes by how often it does at this SQNR.
     """
     outputs = tuple(
-        judge_output(figures, levels, by_class=by_class and basis is Basis.MEASURED) for figures in error.outputs
+        judge_output(figures, levels, by_class=by_class and basis is Basis.MEASURED, foreseen=basis is Basis.PROBE)
+        for figures in error.outputs
     )
     if not error.has_signal:
         note = "; ".join(dict.fromkeys(output.note for output in outputs if output.note)) or NO_SIGNAL
@@ -194,21 +195,25 @@ def result_of_run(
     )
 
 
-def judge_output(figures: OutputFigures, levels: VerdictLevels, *, by_class: bool) -> OutputResult:
-    """The verdict on one output."""
+def judge_output(
+    figures: OutputFigures, levels: VerdictLevels, *, by_class: bool, foreseen: bool = False
+) -> OutputResult:
+    """The verdict on one output; `foreseen` takes the agreement of class scores from their SQNR."""
     parts = tuple(_judged(part, levels, by_class=False) for part in figures.parts)
-    return _with_parts(_judged(figures, levels, by_class=by_class), parts)
+    return _with_parts(_judged(figures, levels, by_class=by_class, foreseen=foreseen), parts)
 
 
-def _judged(figures: OutputFigures, levels: VerdictLevels, *, by_class: bool) -> OutputResult:
+def _judged(figures: OutputFigures, levels: VerdictLevels, *, by_class: bool, foreseen: bool = False) -> OutputResult:
     """The verdict on an output as a whole, or on a part."""
     holds = figures.holds.value
     if figures.comparable is not Comparable.YES:
         return OutputResult(figures.name, holds, note=_not_judged(figures), assumed=figures.because)
     agreement = figures.agreement if by_class else None
-    held = levels.verdict(figures.sqnr_db, agreement)
+    scored = foreseen and figures.holds is Holds.CLASS_SCORES and figures.sqnr_db is not None
+    expected = expected_agreement(figures.sqnr_db or 0.0) if scored else None
+    held = levels.verdict(figures.sqnr_db, agreement if expected is None else expected)
     if agreement is None:
-        return OutputResult(figures.name, holds, figures.sqnr_db, verdict=held, assumed=figures.because)
+        return OutputResult(figures.name, holds, figures.sqnr_db, expected, verdict=held, assumed=figures.because)
     interval = wilson(agreement * figures.rows, figures.rows)
     # What is identical is so on every sample.
     crossed = levels.crossed(*interval) if figures.sqnr_db is not None else ()

@@ -1,0 +1,1 @@
+"""What synthetic inputs are made of."""
