@@ -63,7 +63,8 @@ class OutputCost:
 
     def uneven(self, deviation: Samples) -> ByImage:
         """The same for an error whose deviation differs from element to element."""
-        return self._power(self.rows * deviation)
+        with np.errstate(over="ignore", invalid="ignore"):  # rows that ran away make no figure, which is told
+            return self._power(self.rows * deviation)
 
     def whole(self, error: Samples) -> ByImage:
         """The same for an error that is known, `[samples, *shape]`, and large: it does not settle."""
