@@ -48,7 +48,7 @@ def _figures(result: SchemeResult) -> str:
     worst = result.worst
     text = f"{about}{decibel(result.output_sqnr_db if worst is None else worst.sqnr_db)}"
     if result.agreement is not None:
-        text += f", top-1 {_rate(result.agreement, result.interval)}"
+        text += f", top-1 {_rate(result.agreement, result.basis)}"
     return f"{text}, {result.basis.value}"
 
 
@@ -106,10 +106,10 @@ def _reason(result: SchemeResult) -> str:
     else:
         text = f"{decibel(result.output_sqnr_db)} at the output"
     if len(result.judged) > 1 and result.worst is not None:
-        said = output_figures(result.worst, "about " if result.uncertainty_db is not None else "")
+        said = output_figures(result.worst, result)
         return f"worst {_end(result.worst)}: {said}"
     if result.agreement is not None:
-        agreed = _rate(result.agreement, result.interval)
+        agreed = _rate(result.agreement, result.basis)
         text = f"{text}, top-1 agrees with float on {agreed} of samples{_interval(result.interval)}"
     return text
 
@@ -129,24 +129,24 @@ def _brief_reason(result: SchemeResult) -> str:
         if result.uncertainty_db is not None and worst.sqnr_db is not None:
             figures = f"about {number(worst.sqnr_db, 0)} ± {significant(result.uncertainty_db, 2)} dB"
         where = f"the worst {_end(worst, 24)}"
-        return f"{figures} at {where}{_agreed(worst.agreement, worst.interval)}"
+        return f"{figures} at {where}{_agreed(worst.agreement, worst.interval, result.basis)}"
     if result.uncertainty_db is None:
-        return f"{decibel(result.output_sqnr_db)}{_agreed(result.agreement, result.interval)}"
+        return f"{decibel(result.output_sqnr_db)}{_agreed(result.agreement, result.interval, result.basis)}"
     about = f"about {number(result.output_sqnr_db or 0.0, 0)} ± {significant(result.uncertainty_db, 2)} dB"
-    return f"{about}{_agreed(result.agreement, result.interval)}"
+    return f"{about}{_agreed(result.agreement, result.interval, result.basis)}"
 
 
-def _agreed(agreement: float | None, interval: tuple[float, float] | None) -> str:
+def _agreed(agreement: float | None, interval: tuple[float, float] | None, basis: Basis) -> str:
     if agreement is None:
         return ""
-    about = "about " if interval is None else ""
+    about = "" if basis is Basis.MEASURED else "about "
     sure = "" if interval is None else f" ({100 * interval[0]:.0f} to {100 * interval[1]:.0f} %)"
     return f"; same top class as float: {about}{100 * agreement:.0f} %{sure}"
 
 
-def _rate(agreement: float, interval: tuple[float, float] | None) -> str:
-    """A share of samples: counted where it has an interval, else an estimate."""
-    return f"about {percent(round(agreement, 2))}" if interval is None else percent(round(agreement, 3))
+def _rate(agreement: float, basis: Basis) -> str:
+    """A share of samples: counted where it was measured, else an estimate."""
+    return percent(round(agreement, 3)) if basis is Basis.MEASURED else f"about {percent(round(agreement, 2))}"
 
 
 def weakness(result: SchemeResult) -> tuple[str, ...]:
@@ -208,11 +208,12 @@ def _details(result: SchemeResult, calibration: CalibrationSummary | None) -> st
     return "; ".join(filter(None, (prepared, ranges)))
 
 
-def output_figures(output: OutputResult, about: str = "") -> str:
-    """`35.8 dB`, with the agreement where there is one."""
+def output_figures(output: OutputResult, of: SchemeResult) -> str:
+    """`35.8 dB`, with the agreement where there is one; told as an estimate where the result that it is of is one."""
+    about = "about " if of.uncertainty_db is not None else ""
     text = PERFECT if output.sqnr_db is None else f"{about}{decibel(output.sqnr_db)}"
     if output.agreement is not None:
-        agreed = _rate(output.agreement, output.interval)
+        agreed = _rate(output.agreement, of.basis)
         text = f"top-1 agrees with float on {agreed}{_interval(output.interval)}, {text}"
     return text
 
@@ -225,11 +226,11 @@ def _end(output: OutputResult, limit: int = 40) -> str:
 
 def outputs(result: SchemeResult) -> tuple[str, ...]:
     """What is to be said of outputs where there are several: the note of the worst, a line for each other one."""
-    worst, about = result.worst, "about " if result.uncertainty_db is not None else ""
+    worst = result.worst
     if len(result.ends) < 2 or worst is None:
         return ()
     lines = (
-        f"{name(output.name, 40)!r} ({output.holds}) {output.verdict}: {output_figures(output, about)}"
+        f"{name(output.name, 40)!r} ({output.holds}) {output.verdict}: {output_figures(output, result)}"
         + (f"; {shown(output.note)}" if output.note else "")
         if output.verdict is not None
         else f"{name(output.name, 40)!r}: {shown(output.note)}"
