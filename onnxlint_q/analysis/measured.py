@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -80,6 +80,11 @@ class Measured:
         return any(self.model.constants.origin(key) in replaceable for key in filter(None, read))
 
     @property
+    def weights(self) -> Iterator[LayerFacts]:
+        """Every layer seen with each of its weights, in data order."""
+        return (operand for layer in self.layers for operand in layer.operands)
+
+    @property
     def is_float(self) -> bool:
         """Whether nothing in the file is quantised yet."""
         return self.format is Format.FLOAT
@@ -115,9 +120,9 @@ class Measured:
         return [output.holds for output in self.outputs] == [Holds.CLASS_SCORES]
 
     def is_quantisable(self, scheme: Scheme) -> bool:
-        """Whether there is a weight or an activation that the scheme would quantise."""
+        """Whether there is a weight or an activation that the quantiser would quantise under the scheme."""
         rounded = scheme.activations is not None and any(not place.constant for place in self.placements)
-        return rounded or any(scheme.covers(layer.folded.layer) for layer in self.layers)
+        return rounded or any(scheme.quantises(layer.folded.layer) for layer in self.layers)
 
     @cached_property
     def stem(self) -> Stem | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from onnxlint_q.analysis.number_formats import FLOAT8, INT4, INT8, UINT8, UINT16, NumberFormat, Sharing
 from onnxlint_q.graph import Layer
+from onnxlint_q.graph.names import ROOT
 
 # Of a weight as `[output channels, taps]`. The taps of a matrix are its reduction axis.
 PER_CHANNEL_OPSET = 13
@@ -58,8 +59,15 @@ class Scheme:
         said = f"quantize_static after quant_pre_process, {observer}, {kinds} QDQ"
         return f"{said}, once {' and '.join(later)}" if later else said
 
+    def quantises(self, layer: Layer) -> bool:
+        """Whether the quantiser does so to the layer's weight, where a whole model is quantised.
+
+        ONNX Runtime leaves recurrent operators in float, and all that lies in the body of an If, Loop or Scan.
+        """
+        return self.covers(layer) and layer.is_product and layer.node.graph == ROOT
+
     def covers(self, layer: Layer) -> bool:
-        """Whether the layer's weight is quantised.
+        """Whether the scheme says how the layer's weight is quantised.
 
         Blocks run along the one reduction axis of a matrix that is multiplied from the right, as in ONNX Runtime's
         MatMulNBits; a convolution has several such axes and stays in float.

@@ -29,6 +29,7 @@ __all__ = [
     "LayerRow",
     "LayerSqnr",
     "ModelResult",
+    "OperandRow",
     "OutputResult",
     "QparamsReading",
     "QparamsRow",
@@ -53,6 +54,25 @@ class Basis(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class OperandRow:
+    """One weight of a layer that has several.
+
+    Attributes:
+        name: W or R of a recurrent operator.
+        weight: the tensor.
+        shape: of it.
+        range, average_precision, channel_sqnr_db: as of a layer.
+    """
+
+    name: str
+    weight: str
+    shape: tuple[int, ...]
+    range: float
+    average_precision: float
+    channel_sqnr_db: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class LayerRow:
     """One layer in a report.
 
@@ -64,6 +84,7 @@ class LayerRow:
         activation_low, activation_high: what calibration observed of the tensor that is rounded behind the layer, its
             Relu or Clip passed; None without it, or where that tensor gets no scale.
         forecast, probe, measured: by scheme name; None where that stage did not run.
+        operands: its weights one by one, where it has several; the figures above are then those of the worst.
     """
 
     node: str
@@ -79,6 +100,7 @@ class LayerRow:
     forecast: Mapping[str, LayerSqnr] | None = None
     probe: Mapping[str, LayerSqnr] | None = None
     measured: Mapping[str, LayerSqnr] | None = None
+    operands: tuple[OperandRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ class _Builder:
         return self.numbers.setdefault(experiment, len(self.numbers))
 
     def _reweight(self, layer: str, experiment: Experiment) -> None:
-        own = self.reweighted.setdefault(self.base.layer_weights[layer], [])
+        own = self.reweighted.setdefault(self.base.layer_weights[layer][0], [])
         if experiment not in self.numbers:
             own.append(self._number(experiment))
 
@@ -264,7 +264,8 @@ class _Builder:
             twin.name, twin.output[0] = "", self._new()
             experiment = self.experiments[number]
             layer = next(iter(experiment.weights))
-            weight = self._add_weight(self.bench.weight(experiment.scheme, layer))
+            (values,) = self.bench.weights(experiment.scheme, layer).values()
+            weight = self._add_weight(values)
             twin.input[:] = [weight if name == old else name for name in node.input]
             self.nodes.append(twin)
             made.append(_Piece(twin.output[0], (number,)))

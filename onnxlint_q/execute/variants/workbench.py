@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import (
     INT8,
@@ -113,27 +114,41 @@ class Workbench:
         places = scaled_tensors(self.measured.model, self.measured.folded)
         return {place.tensor: place.like for place in places if place.moved}
 
-    def weight(self, scheme: Scheme, layer: str) -> Array:
-        """A layer's folded weight after quantisation and back, in its stored layout and type."""
-        matrix, scale, _ = self._coded(scheme, layer, None)
-        return self._stored(scheme, layer, matrix, scale)
+    def weights(
+        self, scheme: Scheme, layer: str, operand: str = "", input_scale: np.float32 | None = None
+    ) -> dict[str, Array]:
+        """A layer's folded weights after quantisation and back, in their stored layout and type, by initializer.
 
-    def _stored(self, scheme: Scheme, layer: str, matrix: Array, scale: Array) -> Array:
-        stored = self.measured.layer_by_output[layer].folded.layer.as_stored(round_trip(matrix, scale, scheme.weights))
-        return np.ascontiguousarray(stored, self.float_model.weights[self.float_model.layer_weights[layer]].dtype)
+        With its bias, where that is rounded.
+
+        Args:
+            scheme: how.
+            layer: key of the layer.
+            operand: name of the weight that is wanted, of a layer that has several; empty for all.
+            input_scale: of the codes that it reads, where it reads any.
+        """
+        made, found = self.float_model, dict[str, Array]()
+        operands = self.measured.layer_by_output[layer].folded.operands
+        for name, part in zip(made.layer_weights[layer], operands, strict=True):
+            if operand not in {"", part.layer.operand}:
+                continue
+            matrix, scale, biases = self._coded(scheme, part, input_scale)
+            stored = part.layer.as_stored(round_trip(matrix, scale, scheme.weights))
+            found |= {name: np.ascontiguousarray(stored, made.weights[name].dtype), **biases}
+        return found
 
     def _coded(
-        self, scheme: Scheme, layer: str, input_scale: np.float32 | None
+        self, scheme: Scheme, folded_layer: FoldedLayer, input_scale: np.float32 | None
     ) -> tuple[Array, Array, Mapping[str, Array]]:
         """A layer's folded weight as a matrix, its scales, and its rounded bias by name, where that is rounded.
 
         A bias is, where the layer reads codes. Its steps are small, but a product of codes is a whole number of them
         too, so that results fall on halves where a float bias leaves none.
         """
-        folded_layer, made = self.measured.layer_by_output[layer].folded, self.float_model
+        made = self.float_model
         matrix = folded_layer.matrix(self.measured.model)
         scale = weight_scale(matrix, scheme.weights, scheme.sharing, folded_layer.layer.scale_sharing)
-        name = made.layer_biases.get(layer, "")
+        name = made.layer_biases.get(folded_layer.output, "")
         bias = made.weights.get(name)
         if bias is None or input_scale is None or scheme.weights.is_float or scale.size not in {1, bias.size}:
             return matrix, scale, {}
@@ -160,14 +175,16 @@ class Workbench:
         inputs = self._input_scales(experiment)
         found = scale_inputs(self.activations_of(experiment))
         for layer in self.weights_of(experiment):
-            found |= self._coded(experiment.scheme, layer, inputs.get(layer))[2]
+            folded_layer = self.measured.layer_by_output[layer].folded
+            found |= self._coded(experiment.scheme, folded_layer, inputs.get(layer))[2]
         return found
 
     def weights_of(self, experiment: Experiment) -> tuple[str, ...]:
         """Keys of the layers whose weights it quantises, in data order."""
         layers, wanted = self.measured.layers, experiment.weights
         left = self.measured.float_weights(experiment.excluded)
-        covered = (layer.output for layer in layers if experiment.scheme.covers(layer.folded.layer))
+        has = experiment.scheme.quantises if wanted == "all" else experiment.scheme.covers
+        covered = (layer.output for layer in layers if has(layer.folded.layer))
         return tuple(key for key in covered if key not in left and (wanted == "all" or key in wanted))
 
     def activations_of(self, experiment: Experiment) -> tuple[ActivationScale, ...]:
@@ -194,7 +211,8 @@ class Workbench:
         """When the run of an experiment on one tensor parts from the float one, as a place in `computed`.
 
         It is about one weight, one activation, or the weight of a layer and its result, which part at the layer. None
-        if it is about anything else, or about what is not computed from the inputs in the main graph.
+        if it is about anything else, about a layer with several weights, or about what is not computed from the inputs
+        in the main graph.
         """
         weights, activations = experiment.weights, experiment.activations
         if weights == "all" or activations == "all" or len(weights) > 1 or len(activations) > 1:
@@ -213,7 +231,8 @@ class Workbench:
     @cached_property
     def _place_by_layer(self) -> Mapping[str, int]:
         places = {tensor: place for place, tensors in enumerate(self.computed) for tensor in tensors}
-        found = ((layer.output, places.get(layer.node.outputs[0])) for layer in self.measured.layers)
+        single = (layer for layer in self.measured.layers if not layer.others)
+        found = ((layer.output, places.get(layer.node.outputs[0])) for layer in single)
         return {layer: place for layer, place in found if place is not None}
 
     @cached_property
@@ -237,8 +256,7 @@ class Workbench:
         made, scheme, inputs = self.float_model, experiment.scheme, self._input_scales(experiment)
         changed: dict[str, Array] = {}
         for layer in self.weights_of(experiment):
-            matrix, scale, biases = self._coded(scheme, layer, inputs.get(layer))
-            changed |= {made.layer_weights[layer]: self._stored(scheme, layer, matrix, scale), **biases}
+            changed |= self.weights(scheme, layer, experiment.operand, inputs.get(layer))
         made = made.with_weights(changed) if changed else made
         activations = self.activations_of(experiment)
         return with_activations(made, activations) if activations else made
