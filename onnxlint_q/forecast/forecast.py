@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.folding import FoldedLayer
@@ -39,6 +40,9 @@ LAYER_UNCERTAINTY_DB = 9.0
 CLOSE_CALLS = 0.3
 # Where the noise is not small that law ends: at 0 dB nothing agreed.
 _SMALL_NOISE_DB = 5.0
+Noise = Mapping[str, float]
+"""Noise over signal at the output for each weight of a layer, by the name of the weight; an only one has none."""
+Matrix = npt.NDArray[np.float32]
 # Beyond any float32 signal; figures that far out say the same.
 _FAR_DB = 1000.0
 
@@ -59,6 +63,7 @@ class Forecast:
         agreement: fraction of samples a classifier would answer as before; None if the model is no classifier, or
             below 5 dB.
         varying: share of the output's signal power that is variance.
+        open_branches: labels of each If of which nothing decides what it does, so that its first branch was taken.
         ran_away: some figure was beyond what a run can give, so that none meant anything, and there is none.
     """
 
@@ -70,6 +75,7 @@ class Forecast:
     uncertainty_db: float = UNCERTAINTY_DB
     agreement: float | None = None
     varying: float = 1.0
+    open_branches: tuple[str, ...] = ()
     ran_away: bool = False
 
     def told(self, layer: str) -> LayerSqnr | None:
@@ -82,6 +88,7 @@ class Forecast:
             weight_sqnr_db=self.bounded(known.weight_sqnr_db),
             sqnr_db=self.bounded(known.sqnr_db),
             uncertainty_db=LAYER_UNCERTAINTY_DB,
+            operands={name: self.bounded(value) for name, value in known.operands.items()},
         )
 
     def bounded(self, sqnr_db: float | None) -> float | None:
@@ -127,7 +134,7 @@ class NoiseModel:
         noise = _weight_noise(self, layer, (scheme,)).get(scheme.name)
         if noise is None or self.propagation.overflown:
             return None
-        return decibel(1.0, saturated(noise, self.propagation.varying))
+        return decibel(1.0, saturated(sum(noise.values()), self.propagation.varying))
 
 
 def noise_model(measured: Measured) -> NoiseModel:
@@ -154,7 +161,10 @@ def _sized(model: Model) -> Model:
 
 
 def forecast(network: NoiseModel, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:
-    """Forecast every scheme; a layer that does not reach an output, or is not reached by an input, gets None."""
+    """Forecast every scheme; a layer that does not reach an output, or is not reached by an input, gets None.
+
+    What the quantiser leaves in float has figures of its weight alone, and no part in the noise of the scheme.
+    """
     weights = {facts.output: _weight_noise(network, facts, schemes) for facts in layers}
     return {scheme.name: _forecast(network, layers, scheme, weights) for scheme in schemes}
 
@@ -163,21 +173,28 @@ def _forecast(
     network: NoiseModel,
     layers: Sequence[LayerFacts],
     scheme: Scheme,
-    weights: Mapping[str, Mapping[str, float]],
+    weights: Mapping[str, Mapping[str, Noise]],
 ) -> Forecast:
     model, propagation = network.model, network.propagation
     activations = activation_noise(model, network.layers, scheme, propagation, network.ranges, network.costs)
     own = {facts.output: weights[facts.output].get(scheme.name) for facts in layers}
-    known = {key: noise for key, noise in own.items() if noise is not None}
-    total = sum(activations.total) + sum(known.values())
+    known = {key: sum(noise.values()) for key, noise in own.items() if noise is not None}
+    written = {facts.output for facts in layers if scheme.quantises(facts.folded.layer)}
+    total = sum(activations.total) + sum(noise for key, noise in known.items() if key in written)
     scale = 1 / total if 0 < total < np.inf else 0.0
     rows: dict[str, LayerSqnr] = {}
-    for key, noise in own.items():
-        if noise is None:
+    for key, operands in own.items():
+        if operands is None:
             rows[key] = LayerSqnr(None, None, 0.0, 0.0)
             continue
-        rounding = activations.by_layer.get(key, 0.0)
-        rows[key] = LayerSqnr(decibel(1.0, noise), decibel(1.0, noise + rounding), noise * scale, rounding * scale)
+        noise, rounding = known[key], activations.by_layer.get(key, 0.0)
+        rows[key] = LayerSqnr(
+            decibel(1.0, noise),
+            decibel(1.0, noise + rounding),
+            noise * scale * (key in written),
+            rounding * scale,
+            operands={name: decibel(1.0, one) for name, one in operands.items() if name},
+        )
     figures = [figure for row in rows.values() for figure in (row.weight_sqnr_db, row.sqnr_db) if figure is not None]
     if propagation.overflown or min(figures, default=0.0) < OVERFLOWN_DB:
         return Forecast(None, unknown=propagation.unknown, failures=network.failures, ran_away=True)
@@ -193,6 +210,7 @@ def _forecast(
         rest_share=rest,
         agreement=_agreement(network, output),
         varying=propagation.varying,
+        open_branches=propagation.open_branches,
     )
 
 
@@ -204,26 +222,46 @@ def _agreement(network: NoiseModel, sqnr_db: float | None) -> float | None:
     return float(1 - CLOSE_CALLS * 10 ** (-sqnr_db / 20))
 
 
-def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Scheme]) -> Mapping[str, float]:
+def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Scheme]) -> Mapping[str, Noise]:
     """Noise over signal by scheme; empty where nothing can be said."""
-    folded, model, propagation, costs = facts.folded, network.model, network.propagation, network.costs
+    folded, model = facts.folded, network.model
     source = folded.before.node.input(0) if folded.before is not None else folded.layer.input
-    if source not in propagation.samples or folded.output not in costs or facts.weight.non_finite:
+    unreached = source not in network.propagation.samples or not any(key in network.costs for key in _results(folded))
+    if unreached or any(part.weight.non_finite for part in facts.operands):
         return {}
-    matrix = folded.matrix(model)
-    result: dict[str, float] = {}
+    matrices = {part.layer.operand: part.matrix(model) for part in folded.operands}
+    result: dict[str, Noise] = {}
     for scheme in schemes:
         if not scheme.covers(folded.layer):
-            result[scheme.name] = 0.0
+            result[scheme.name] = dict.fromkeys(matrices, 0.0)
             continue
-        error = weight_round_trip(matrix, scheme.weights, scheme.sharing, folded.layer.scale_sharing)
-        error -= matrix
+        errors = {
+            name: weight_round_trip(matrix, scheme.weights, scheme.sharing, folded.layer.scale_sharing) - matrix
+            for name, matrix in matrices.items()
+        }
         try:
             with np.errstate(over="ignore", invalid="ignore"):
-                noise = weight_noise(model, folded, error, propagation.samples[source], costs[folded.output])
+                noise = _noise_of(network, folded, source, errors)
         except UnmodelledError:
             return {}
-        if not np.isfinite(noise):  # weights whose squares overflow
+        if not np.isfinite(list(noise.values())).all():  # weights whose squares overflow
             return {}
         result[scheme.name] = noise
     return result
+
+
+def _noise_of(network: NoiseModel, folded: FoldedLayer, source: str, errors: Mapping[str, Matrix]) -> Noise:
+    """Output noise for the error of each weight of a layer."""
+    propagation, costs = network.propagation, network.costs
+    if folded.layer.is_product:
+        (error,) = errors.values()
+        return {"": weight_noise(network.model, folded, error, propagation.samples[source], costs[folded.output])}
+    reading = propagation.readings.get(folded.layer.node)
+    if reading is None:
+        raise UnmodelledError("it was passed through")
+    return reading.weight_noise(errors, [costs.get(key) for key in folded.layer.node.outputs])
+
+
+def _results(folded: FoldedLayer) -> tuple[str, ...]:
+    """Where an error of the layer's weights arrives first."""
+    return (folded.output,) if folded.layer.is_product else tuple(filter(None, folded.layer.node.outputs))

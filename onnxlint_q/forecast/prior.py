@@ -8,13 +8,18 @@ after normalisation; the colours of an image correlate. Two traces in the file s
 - without one, the biases of the first layer. They cancel the mean of the input where it has one: `b ≈ -m Σ w`; a fit
   that explains a good part of them gives a positive mean m, and the values of photographs deviate from it by about
   half of it. And if a unit input would hardly move the layer against its bias, the input must be pixels from 0 to 255.
+
+Which axis of another input holds features, each with values of its own, is that over which the first product with a
+weight sums. What a recurrent operator is given as its state is one of its own results: within -1 and 1, and no two
+elements of it alike.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import prod, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +27,9 @@ import numpy.typing as npt
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.image.inputs import reads_image
 from onnxlint_q.forecast.population import IMAGE_CORRELATION, Samples, field, standardised
-from onnxlint_q.graph import Model, Value
+from onnxlint_q.graph import Model, Node, Trait, Value, followed_by, trace_forward
+from onnxlint_q.graph.operators import LayerInputs, Product
+from onnxlint_q.graph.trace import REACH
 
 Vector = npt.NDArray[np.float64]
 
@@ -32,6 +39,10 @@ _COLOUR_CORRELATION = 0.9
 _PIXELS = (115.0, 58.0)
 _HARDLY_MOVES = 0.1
 _EXPLAINED = 0.3
+# More features than this are taken for alike.
+_MOST_FEATURES = 4096
+# What an input may go through before it meets a weight.
+_ON_THE_WAY = Trait.MOVES | Trait.COPIES | Trait.ELEMENTWISE | Trait.NORMALISES
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +53,18 @@ class InputScale:
     deviation: float = 1.0
 
 
-def input_samples(value: Value, scale: InputScale, seed: int) -> Samples:
+def input_samples(model: Model, value: Value, scale: InputScale, seed: int) -> Samples:
     """A population for one input."""
     shape = value.type.shape if value.type.shape is not None else (None,) * 4
     rank = len(shape)
-    channels = (shape[1] or 1) if rank >= 2 else 1
-    wide = tuple(channels if a == 1 else 1 for a in range(rank)) if channels <= 4096 else (1,) * rank
+    use = _use(model, value.name, shape)
+    apart = range(rank) if use.state else [] if use.axis is None else [use.axis]
+    wide = tuple(shape[axis] or 1 if axis in apart else 1 for axis in range(rank))
     draw = np.random.default_rng(seed)
-    samples = field(draw, wide)
-    if rank == 4 and channels in {3, 4}:
+    samples = field(draw, wide if prod(wide) <= _MOST_FEATURES else (1,) * rank)
+    if use.state:
+        return np.tanh(samples)
+    if rank == 4 and shape[1] in {3, 4}:
         grey = field(draw, (1, 1, 1, 1))
         samples = standardised(
             np.float32(sqrt(_COLOUR_CORRELATION)) * grey + np.float32(sqrt(1 - _COLOUR_CORRELATION)) * samples
@@ -58,6 +72,75 @@ def input_samples(value: Value, scale: InputScale, seed: int) -> Samples:
     if rank < 4:
         return samples
     return samples * np.float32(scale.deviation) + np.float32(scale.mean)
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """What an input is read as.
+
+    Attributes:
+        axis: that holds its features, None if there is none.
+        state: it is the state of a recurrent operator.
+    """
+
+    axis: int | None
+    state: bool = False
+
+
+def _reads(model: Model, node: Node, layer: LayerInputs, channels: int | None) -> bool:
+    """Whether a convolution reads so many channels; else what it reads is a signal, whose places are alike."""
+    shape = model.shape(node.input(layer.weight)) or ()
+    axis = 0 if layer.product is Product.TRANSPOSED else 1
+    group = 1 if layer.product is Product.TRANSPOSED else node.int("group", 1)
+    inputs = shape[axis] if len(shape) > axis else None
+    return channels is None or inputs is None or inputs * group == channels
+
+
+def _use(model: Model, name: str, shape: Sequence[int | None]) -> _Use:
+    """How the first operators that compute with the input read it."""
+    rank = len(shape)
+    usual = _Use(1 if rank >= 2 else None)
+    if rank == 4 and not _is_state(model, name):
+        return usual
+    # Axes of the input by their places in the tensor; None behind what regroups them.
+    waiting: deque[tuple[str, tuple[int, ...] | None]] = deque([(name, tuple(range(rank)))])
+    seen = {name}
+    while waiting and len(seen) <= REACH:
+        key, axes = waiting.popleft()
+        for node in model.consumers(key):
+            operator, layer = node.operator, node.operator.layer
+            if layer is not None and layer.product is Product.RECURRENT:
+                state = key in node.inputs[5:7]
+                return _Use(axes[-1] if axes else None, state)
+            if layer is not None and layer.convolves:
+                return _Use(1 if rank >= 2 and _reads(model, node, layer, shape[1]) else None)
+            if layer is not None:
+                weighed = any(model.is_constant(read) for read in node.inputs[:2])
+                return _Use(axes[-1]) if axes and weighed else usual
+            if not operator.has(_ON_THE_WAY) or key not in operator.data_of(node.inputs):
+                continue
+            for result in operator.results_of(node.outputs):
+                if result not in seen:
+                    seen.add(result)
+                    waiting.append((result, _moved(node, axes)))
+    return usual
+
+
+def _is_state(model: Model, name: str) -> bool:
+    """Whether a recurrent operator starts from values of the input, at most moved."""
+    readers = followed_by(model, name, Trait.RECURRENT, Trait.MOVES | Trait.COPIES)
+    reached = set(trace_forward(model, name, Trait.MOVES | Trait.COPIES).tensors)
+    return any(reached.intersection(node.inputs[5:7]) for node in readers)
+
+
+def _moved(node: Node, axes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Where axes are behind a node."""
+    if axes is None or node.operator.has(Trait.RESHAPES):
+        return None
+    if node.op_type == "Transpose":
+        perm = node.ints("perm") or tuple(reversed(range(len(axes))))
+        return tuple(axes[place] for place in perm) if sorted(perm) == list(range(len(axes))) else None
+    return axes
 
 
 def input_scale(model: Model, layers: Sequence[FoldedLayer]) -> InputScale:

@@ -17,7 +17,7 @@ from onnxlint_q.forecast.population import Samples
 from onnxlint_q.forecast.step import Site
 from onnxlint_q.forecast.sweep import Propagation
 from onnxlint_q.forecast.transfer import OutputCost
-from onnxlint_q.graph import Model
+from onnxlint_q.graph import Model, Trait, trace_back
 
 # Pixels are bounded: in photographs black and white lie about this many deviations from the mean.
 _PIXEL_REACH = 2.4
@@ -109,8 +109,18 @@ def value_range(model: Model, key: str, propagation: Propagation) -> tuple[float
                 values = np.nan_to_num(function(grid))
             return float(values.min()), float(values.max())
     lows, highs = _spread(model, key, propagation.samples[key])
-    least, most = (node.operator.bounds if node is not None else None) or (-inf, inf)
+    least, most = _bounds(model, key)
     return max(float(lows.min()), least), min(float(highs.max()), most)
+
+
+def _bounds(model: Model, key: str) -> tuple[float, float]:
+    """What the operator that made the values cannot pass, wherever they were moved since."""
+    (made,) = trace_back(model, key, Trait.MOVES | Trait.COPIES).ends[:1]
+    node = model.producer(made)
+    # Activations that a recurrent operator names may have any range, and what an LSTM keeps in its cell has none.
+    if node is None or node.attributes.get("activations") or made in node.outputs[2:]:
+        return -inf, inf
+    return node.operator.bounds or (-inf, inf)
 
 
 def _spread(model: Model, key: str, samples: Samples) -> tuple[Samples, Samples]:

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.errors import OnnxlintError, with_place
-from onnxlint_q.forecast.operators import elementwise, pooling, structure
+from onnxlint_q.forecast.operators import elementwise, pooling, recurrent, structure
+from onnxlint_q.forecast.operators.branches import ELSE, THEN, entered, if_rule, is_if
 from onnxlint_q.forecast.operators.layers import layer_rule
 from onnxlint_q.forecast.population import HUGE, POSITIONS, SIZE, Samples, field
 from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale
-from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
+from onnxlint_q.forecast.step import Edge, Reading, Site, Step, TransferRule
 from onnxlint_q.forecast.transfer import Adjoint, Mixed, OutputCost, random_signs
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Layer, Model, Node
 from onnxlint_q.graph.element_types import FLOATS
-from onnxlint_q.graph.names import ROOT
 from onnxlint_q.graph.operators import MICROSOFT
 from onnxlint_q.graph.settled import Settled
 from onnxlint_q.graph.tensors import MOST_AXES
 
-RULES: Mapping[str, TransferRule] = {**elementwise.RULES, **structure.RULES, **pooling.RULES}
+RULES: Mapping[str, TransferRule] = {**elementwise.RULES, **structure.RULES, **pooling.RULES, **recurrent.RULES}
 
 # Samples and slopes of all tensors together: 2 GB. What comes after is treated as unknown.
 _MAX_SAMPLES = 1 << 29
@@ -33,7 +33,7 @@ _MAX_COPIED = 1 << 14
 _MAX_RANK = MOST_AXES // 2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Propagation:
     """What the pass forward found.
 
@@ -44,6 +44,7 @@ class Propagation:
         failures: places where a rule of the forecast itself failed, in words; a fault of this program, not of the file.
         varying: share of the power of the outputs that is variance, averaged over them.
         overflown: an output is larger than samples can be, so noise beside it means nothing.
+        open_branches: labels of each If in the way of which nothing decides what it does; its first branch is taken.
     """
 
     samples: Mapping[str, Samples]
@@ -52,10 +53,16 @@ class Propagation:
     failures: tuple[str, ...] = ()
     varying: float = 1.0
     overflown: bool = False
+    open_branches: tuple[str, ...] = ()
+
+    @cached_property
+    def readings(self) -> Mapping[Node, Reading]:
+        """How errors of the weights of recurrent operators reach their outputs."""
+        return {node: step.reading for node, step in self.steps if step.reading is not None}
 
 
 def propagate(model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, TransferRule] = RULES) -> Propagation:
-    """Samples of every float tensor of the main graph, by the `rules` of its operators.
+    """Samples of every float tensor of the main graph and the branches of If, by the `rules` of its operators.
 
     An operator that no rule can model passes its first input through or becomes a unit Gaussian, and is named with the
     reason.
@@ -73,25 +80,33 @@ def _forward(
     model: Model, layers: Sequence[FoldedLayer], scale: InputScale, rules: Mapping[str, TransferRule]
 ) -> Propagation:
     known = {
-        value.name: input_samples(value, scale, seed)
+        value.name: input_samples(model, value, scale, seed)
         for seed, value in enumerate(model.inputs)
         if (value.type.elem_type in FLOATS or value.type.elem_type == 0) and len(value.type.shape or ()) <= _MAX_RANK
     }
-    settled = Settled(model, partial(_shape_of, model, known))
-    by_node = {folded.layer.node: folded.layer for folded in layers}
+    graphs = entered(model)
+    settled = Settled(model, partial(_shape_of, model, known), graphs)
+    by_node = {folded.layer.node: folded.layer for folded in layers if folded.layer.is_product}
     steps: list[tuple[Node, Step]] = []
     held = 0
-    unknown: dict[str, str] = {}
-    failures: list[str] = []
+    unknown: dict[Node, str] = {}
+    failures: dict[Node, str] = {}
     powers: dict[str, float] = {}
+    idle: list[str] = []
+    undecided: list[Node] = []
     with np.errstate(all="ignore"):
         for node in model.nodes:
-            if node.graph != ROOT or not node.output or model.is_constant(node.output) or settled.add(node):
+            if is_if(node) and node.graph in graphs:
+                taken = settled.branch(node)
+                idle.append(node.subgraphs[THEN if taken == ELSE else ELSE])
+                undecided += [node] * (taken is None)
+            if node.graph not in graphs or not node.output or model.is_constant(node.output) or settled.add(node):
                 continue
             try:
                 if held > _MAX_SAMPLES:
                     raise UnmodelledError("the network is too large to represent as a whole")
-                step = _known_step(Site(model, node, known, settled.values), by_node.get(node), rules)
+                site = Site(model, node, known, settled.values)
+                step = if_rule(site, taken) if is_if(node) else _known_step(site, by_node.get(node), rules)
                 # An edge keeps a slope for each sample.
                 held += sum(made.size for made in step.outputs) * (1 + len(step.edges))
             except OnnxlintError:
@@ -99,10 +114,10 @@ def _forward(
             except Exception as error:  # a fault of a rule weakens the forecast and is told; it does not end the lint
                 sources = [key for key in dict.fromkeys((*node.inputs, *node.captured)) if key in known]
                 if not isinstance(error, UnmodelledError):
-                    failures.append(failure(node, error))
+                    failures[node] = failure(node, error)
                 if not sources or not _carries_values(model, node):
                     continue
-                unknown.setdefault(node.qualified_type, str(error))
+                unknown[node] = str(error)
                 step = _unknown_step(model, node, sources, known, powers)
             steps.append((node, step))
             # A tensor without elements holds no values, and no error either.
@@ -112,7 +127,15 @@ def _forward(
     outputs = [known[value.name] for value in model.outputs if value.name in known]
     varying = float(np.mean([_varying_share(samples) for samples in outputs])) if outputs else 1.0
     overflown = any(bool((np.abs(samples) >= HUGE).any()) for samples in outputs)
-    return Propagation(known, tuple(steps), unknown, tuple(failures), varying, overflown)
+    told = {node.qualified_type: why for node, why in reversed(unknown.items()) if not _is_within(node.graph, idle)}
+    failed = tuple(why for node, why in failures.items() if not _is_within(node.graph, idle))
+    labels = tuple(node.label for node in undecided if not _is_within(node.graph, idle))
+    return Propagation(known, tuple(steps), dict(reversed(told.items())), failed, varying, overflown, labels)
+
+
+def _is_within(graph: str, others: Sequence[str]) -> bool:
+    """Whether a graph is one of the others, or lies in one."""
+    return any(graph == other or graph.startswith(f"{other}/") for other in others)
 
 
 def _shape_of(model: Model, known: Mapping[str, Samples], key: str) -> tuple[int | None, ...] | None:
@@ -165,9 +188,19 @@ def output_costs(model: Model, propagation: Propagation) -> tuple[Mapping[str, O
     Noise over signal is averaged over the outputs.
     """
     outputs = [value.name for value in model.outputs if value.name in propagation.samples]
+    failures: list[str] = []
+    costs = _swept(model, propagation, outputs, failures, otherwise=False)
+    if any(step.otherwise for _, step in propagation.steps):
+        # What the branches that are taken do not hold has the costs of the others.
+        costs = {**_swept(model, propagation, outputs, failures, otherwise=True), **costs}
+    return costs, tuple(failures)
+
+
+def _swept(
+    model: Model, propagation: Propagation, outputs: Sequence[str], failures: list[str], *, otherwise: bool
+) -> dict[str, OutputCost]:
     draw = np.random.default_rng(0)
     costs: dict[str, OutputCost] = {}
-    failures: list[str] = []
     for name in outputs:
         samples = propagation.samples[name]
         power = max(float((samples.astype(np.float64) ** 2).sum()) / SIZE, 1e-30) * len(outputs)
@@ -175,7 +208,7 @@ def output_costs(model: Model, propagation: Propagation) -> tuple[Mapping[str, O
         _add(costs, name, OutputCost(np.asarray(rows, np.float32)))
     with np.errstate(all="ignore"):
         for node, step in reversed(propagation.steps):
-            for edge in step.edges:
+            for edge in (step.otherwise if otherwise else ()) or step.edges:
                 behind = costs.get(node.outputs[edge.output])
                 if behind is None:
                     continue
@@ -185,7 +218,7 @@ def output_costs(model: Model, propagation: Propagation) -> tuple[Mapping[str, O
                     raise
                 except Exception as error:  # as in the pass forward
                     failures.append(failure(node, error))
-    return costs, tuple(failures)
+    return costs
 
 
 def _pulled(edge: Edge, cost: OutputCost, source: Samples) -> OutputCost:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from onnxlint_q.forecast.population import SIZE, Samples, finite
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
@@ -122,7 +123,6 @@ FUNCTIONS: Mapping[str, Callable[[Node], Function]] = {
     "Cos": lambda node: np.cos,
     "Identity": lambda node: np.asarray,
     "Dropout": lambda node: np.asarray,
-    "Cast": lambda node: np.asarray,
     "QuantizeLinear": lambda node: np.asarray,
     "DequantizeLinear": lambda node: np.asarray,
 }
@@ -253,6 +253,14 @@ def function_of(site: Site) -> Function | None:
     return make(site.node) if make is not None else None
 
 
+def cast(site: Site) -> Step:
+    """The same values; of a mask that is an input, which says what counts, that everything does."""
+    known = site.model.types.get(site.node.input(0))
+    if site.samples() is None and known is not None and known.elem_type == onnx.TensorProto.BOOL:
+        return Step((np.ones((SIZE, *(1,) * len(known.shape or ())), np.float32),), ())
+    return unary(site, np.asarray)
+
+
 def _unary_rule(make: Callable[[Node], Function]) -> TransferRule:
     return lambda site: unary(site, make(site.node))
 
@@ -264,6 +272,7 @@ def _variadic_rule(operation: Callable[[Array, Array], Array]) -> TransferRule:
 RULES: Mapping[str, TransferRule] = {
     **{name: _unary_rule(make) for name, make in FUNCTIONS.items()},
     **{name: _variadic_rule(operation) for name, operation in OPERATIONS.items()},
+    "Cast": cast,
     "Clip": lambda site: unary(site, clip_function(site)),
     "Where": where,
 }

@@ -120,9 +120,12 @@ def _with_weights(names: str, weights: tuple[int, ...], domain: str = "", form: 
 
 
 def _recurrent(name: str) -> Operator:
-    """A cell along a sequence: one layer, whose weights meet the input and the state."""
+    """A cell along a sequence: one layer, whose weights meet the input and the state.
+
+    The bounds are those of its usual activations, and of a first state that is such a result.
+    """
     inputs = LayerInputs(Product.RECURRENT, 0, 1, operands=(("W", 1), ("R", 2)))
-    return Operator(name, _T.RECURRENT, results=None, channels=Channels.LAST, layer=inputs)
+    return Operator(name, _T.RECURRENT, results=None, bounds=_SYMMETRIC, channels=Channels.LAST, layer=inputs)
 
 
 def _on_codes(

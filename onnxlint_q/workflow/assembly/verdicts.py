@@ -80,6 +80,8 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
     weaker = [f"less sure: the forecast cannot follow {_listed(forecast.unknown)}"] if forecast.unknown else []
     later = scheme.per_channel and facts.model.opset < PER_CHANNEL_OPSET
     blocked = [f"this holds once the model has opset {PER_CHANNEL_OPSET}: older files have no scale per channel"]
+    open_ifs = _listed(map(repr, forecast.open_branches))
+    branches = [f"{open_ifs} may take either branch: the first is taken"] if open_ifs else []
     failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
     held = levels.verdict(sqnr_db, forecast.agreement)
     return SchemeResult(
@@ -88,7 +90,7 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         output_sqnr_db=sqnr_db,
         basis=Basis.FORECAST,
         agreement=forecast.agreement,
-        note="; ".join([*unmeasured, *(blocked if later else ()), *weaker, *failed]),
+        note="; ".join([*unmeasured, *(blocked if later else ()), *weaker, *branches, *failed]),
         uncertainty_db=forecast.uncertainty_db,
         rest_share=finite(forecast.rest_share),
         ran=ran,
@@ -99,7 +101,7 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
 def _unforeseen(facts: Facts) -> str:
     """That no layer could be forecast, and why."""
     if facts.layers and all(layer.folded.layer.node.graph != ROOT for layer in facts.layers):
-        why = ": they lie in bodies of If, Loop or Scan, which the forecast does not enter"
+        why = ": they lie in bodies of Loop or Scan, which the forecast does not enter"
     elif not any(value.type.elem_type in FLOATS for value in facts.model.inputs):
         why = ": no input is a float, and the forecast follows floats alone"
     else:
