@@ -44,7 +44,7 @@ class Propagation:
         failures: places where a rule of the forecast itself failed, in words; a fault of this program, not of the file.
         varying: share of the power of the outputs that is variance, averaged over them.
         overflown: an output is larger than samples can be, so noise beside it means nothing.
-        open_branches: labels of each If in the way of which nothing decides what it does; its first branch is taken.
+        open_branches: labels of each If with layers of which nothing decides what it does; its first branch is taken.
     """
 
     samples: Mapping[str, Samples]
@@ -129,7 +129,10 @@ def _forward(
     overflown = any(bool((np.abs(samples) >= HUGE).any()) for samples in outputs)
     told = {node.qualified_type: why for node, why in reversed(unknown.items()) if not _is_within(node.graph, idle)}
     failed = tuple(why for node, why in failures.items() if not _is_within(node.graph, idle))
-    labels = tuple(node.label for node in undecided if not _is_within(node.graph, idle))
+    # Where no layer lies in either branch, they do the same in other shapes.
+    weighed = {folded.layer.node.graph for folded in layers}
+    matter = [node for node in undecided if any(_is_within(graph, (*node.subgraphs.values(),)) for graph in weighed)]
+    labels = tuple(node.label for node in matter if not _is_within(node.graph, idle))
     return Propagation(known, tuple(steps), dict(reversed(told.items())), failed, varying, overflown, labels)
 
 

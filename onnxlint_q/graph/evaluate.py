@@ -401,6 +401,7 @@ _OPERATIONS: Mapping[str, Callable[[_Call], Array]] = {
     "Greater": _combined(np.greater),
     "Less": _combined(np.less),
     "Where": _where,
+    "Not": _mapped(np.logical_not, "b"),
     "Neg": _mapped(np.negative, "if"),
     "Sqrt": _mapped(np.sqrt, "f"),
     "Floor": _mapped(np.floor, "f"),

@@ -59,6 +59,9 @@ class Settled:
             return False
         if node.op_type == "If" and node.is_standard:
             value = self._chosen(node)
+        elif node.op_type == "Size" and node.is_standard:
+            listed = self._value(node.input(0))
+            value = np.asarray(listed.size) if listed is not None else None
         else:
             value = self._sizes(node) if node.op_type == "Shape" and node.is_standard else self._computed(node)
         if value is None or value.size > min(_LARGEST, self._room):

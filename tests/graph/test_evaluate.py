@@ -124,6 +124,7 @@ def test_arithmetic(left: Array, right: Array, third: Array) -> None:
     check("Where", [left > 0, left, right])
     check("Max", [left, right, left])
     check("Neg", [third])
+    check("Not", [np.asarray(left > 0)])
     for op_type in ("Floor", "Ceil"):
         check(op_type, [third.astype(np.float32)])
     check("Sqrt", [np.abs(third).astype(np.float32)])
@@ -288,7 +289,7 @@ def test_the_reference_of_this_test_knows_all_operators() -> None:
     """What is compared above is all there is, but for DequantizeLinear, which tests/graph/test_constants.py covers."""
     checked = itertools.chain(
         "Identity Transpose Flatten Concat Tile Unsqueeze Squeeze Expand Gather Reshape Slice".split(),
-        "Add Sub Mul Min Max Equal Greater Less Div Where Neg Floor Ceil Sqrt Cast Range ConstantOfShape".split(),
+        "Add Sub Mul Min Max Equal Greater Less Div Where Not Neg Floor Ceil Sqrt Cast Range ConstantOfShape".split(),
     )
     assert set(checked) | {"DequantizeLinear"} == _OPERATIONS.keys()
     assert {name for name in _OPERATIONS if name not in {s.name for s in onnx.defs.get_all_schemas()}} == set()

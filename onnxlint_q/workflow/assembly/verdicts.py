@@ -12,6 +12,7 @@ from onnxlint_q.analysis.number_formats import OVERFLOWN_DB
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET, Scheme
 from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputFigures
+from onnxlint_q.graph import Layer
 from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.facts import Facts
@@ -52,7 +53,7 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
     if facts.coded:
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=CODES_ONLY)
     if not facts.is_quantisable(scheme):
-        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=NOTHING_TO_QUANTISE)
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=_nothing(facts, scheme))
     ran = facts.observations is not None or record.probe is not None
     data = record.request.data
     by_class = data is not None and not data.source.synthetic
@@ -68,7 +69,8 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
             top1 = record.whole.top1.get(Experiment(scheme)) if basis is Basis.MEASURED and record.whole else None
             observer = data.observer if data is not None and basis is Basis.MEASURED else DEFAULT_OBSERVER
             said = scheme.as_measured(observer, facts.model.opset, folds_late=facts.folds_late)
-            return replace(result, top1=top1, measured_as=said)
+            note = "; ".join(filter(None, [result.note, *_left(facts, scheme)]))
+            return replace(result, note=note, top1=top1, measured_as=said)
         if basis is Basis.MEASURED and by_class:
             foreseen = f"the forecast from the file is about {sqnr_db:.1f} dB" if sqnr_db is not None else ""
             return replace(result, note="; ".join(filter(None, [result.note, foreseen])))
@@ -90,12 +92,39 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
         output_sqnr_db=sqnr_db,
         basis=Basis.FORECAST,
         agreement=forecast.agreement,
-        note="; ".join([*unmeasured, *(blocked if later else ()), *weaker, *branches, *failed]),
+        note="; ".join([*unmeasured, *(blocked if later else ()), *_left(facts, scheme), *weaker, *branches, *failed]),
         uncertainty_db=forecast.uncertainty_db,
         rest_share=finite(forecast.rest_share),
         ran=ran,
         outputs=_foreseen(facts, sqnr_db, forecast.agreement, held),
     )
+
+
+def _nothing(facts: Facts, scheme: Scheme) -> str:
+    """Why a scheme quantises nothing, and what to do where layers would have been."""
+    left = [layer.folded.layer for layer in facts.layers if scheme.covers(layer.folded.layer)]
+    if not left:
+        return NOTHING_TO_QUANTISE
+    inside = [layer for layer in left if layer.node.graph != ROOT]
+    if len(inside) < len(left):
+        return f"nothing to quantise: quantize_static leaves {_kinds_of(left)} in float, and there is no other layer"
+    return (
+        f"nothing to quantise: quantize_static does not enter the bodies of If, Loop and Scan, where all {len(left)} "
+        "layers lie; export the branch that you use as a model of its own, and lint that"
+    )
+
+
+def _kinds_of(layers: Iterable[Layer]) -> str:
+    """`GRU and LSTM`."""
+    return " and ".join(sorted({layer.op_type for layer in layers}))
+
+
+def _left(facts: Facts, scheme: Scheme) -> list[str]:
+    """That the quantiser leaves recurrent layers in float; nothing where there is none."""
+    left = [layer.folded.layer for layer in facts.layers if not layer.folded.layer.is_product]
+    if not left or not any(map(scheme.covers, left)):
+        return []
+    return [f"quantize_static leaves {_kinds_of(left)} in float"]
 
 
 def _unforeseen(facts: Facts) -> str:
