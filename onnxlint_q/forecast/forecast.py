@@ -21,6 +21,7 @@ from onnxlint_q.analysis.outputs.output_kind import holds_scores
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.forecast.noise import saturated, weight_noise
+from onnxlint_q.forecast.operators.branches import ELSE
 from onnxlint_q.forecast.ranges import Ranges, activation_noise, value_ranges
 from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
 from onnxlint_q.forecast.transfer import OutputCost
@@ -142,6 +143,10 @@ def noise_model(measured: Measured) -> NoiseModel:
     model, layers = _sized(measured.model), tuple(layer.folded for layer in measured.layers)
     propagation = propagate(model, layers)
     costs, failures = output_costs(model, propagation)
+    if propagation.open_branches:
+        # What the branches that are taken do not hold costs what it does if the others are.
+        others, _ = output_costs(model, propagate(model, layers, either=ELSE))
+        costs = {**others, **costs}
     ranges = value_ranges(model, measured.placements, propagation)
     failures = (*propagation.failures, *failures)
     return NoiseModel(model, measured.is_classifier, layers, propagation, costs, ranges, failures)

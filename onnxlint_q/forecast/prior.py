@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.image.inputs import reads_image
-from onnxlint_q.forecast.population import IMAGE_CORRELATION, Samples, field, standardised
+from onnxlint_q.analysis.image.inputs import reads_image, signal_of
+from onnxlint_q.forecast.population import IMAGE_CORRELATION, Samples, field, signal, standardised
 from onnxlint_q.graph import Model, Node, Trait, Value, followed_by, trace_forward
 from onnxlint_q.graph.operators import LayerInputs, Product
 from onnxlint_q.graph.trace import REACH
@@ -53,14 +53,21 @@ class InputScale:
     deviation: float = 1.0
 
 
-def input_samples(model: Model, value: Value, scale: InputScale, seed: int) -> Samples:
+def signals(model: Model, layers: Sequence[FoldedLayer]) -> frozenset[str]:
+    """Inputs that hold a signal over time."""
+    return frozenset(name for folded in layers for name in signal_of(model, folded.layer))
+
+
+def input_samples(model: Model, value: Value, scale: InputScale, seed: int, *, is_signal: bool = False) -> Samples:
     """A population for one input."""
     shape = value.type.shape if value.type.shape is not None else (None,) * 4
     rank = len(shape)
+    draw = np.random.default_rng(seed)
+    if is_signal:
+        return signal(draw, rank)
     use = _use(model, value.name, shape)
     apart = range(rank) if use.state else [] if use.axis is None else [use.axis]
     wide = tuple(shape[axis] or 1 if axis in apart else 1 for axis in range(rank))
-    draw = np.random.default_rng(seed)
     samples = field(draw, wide if prod(wide) <= _MOST_FEATURES else (1,) * rank)
     if use.state:
         return np.tanh(samples)

@@ -27,6 +27,8 @@ _CALIBRATED = 1e5
 # Where a range is looked at through a function: its ends, all that a rising one needs, and so many places in all that
 # the dip of a Swish or Gelu, about a unit wide, is met in a range of the usual few units.
 _PLACES = 17
+# Beyond what a Gaussian is expected to reach by this, samples are no Gaussian's.
+_FAR = 1.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,4 +139,9 @@ def _spread(model: Model, key: str, samples: Samples) -> tuple[Samples, Samples]
     below, above = (
         np.sqrt(2 * (side**2).mean(axis=0)) for side in (np.minimum(samples - mean, 0), np.maximum(samples - mean, 0))
     )
-    return np.asarray(mean - reach * below, np.float32), np.asarray(mean + reach * above, np.float32)
+    lows, highs = mean - reach * below, mean + reach * above
+    # What is far out already among a few samples, as the loud moments of a signal, is met by calibration too.
+    least, most = samples.min(axis=0), samples.max(axis=0)
+    lows = np.where(mean - least > _FAR * (mean - lows), least, lows)
+    highs = np.where(most - mean > _FAR * (highs - mean), most, highs)
+    return np.asarray(lows, np.float32), np.asarray(highs, np.float32)

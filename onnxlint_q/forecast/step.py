@@ -49,13 +49,11 @@ class Step:
 
     Attributes:
         reading: of a recurrent operator, how errors of its weights reach the outputs.
-        otherwise: the edges if an If takes the other branch, where nothing decides which.
     """
 
     outputs: tuple[Samples, ...]
     edges: tuple[Edge, ...]
     reading: Reading | None = None
-    otherwise: tuple[Edge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ from onnxlint_q.forecast.operators import elementwise, pooling, recurrent, struc
 from onnxlint_q.forecast.operators.branches import ELSE, THEN, entered, if_rule, is_if
 from onnxlint_q.forecast.operators.layers import layer_rule
 from onnxlint_q.forecast.population import HUGE, POSITIONS, SIZE, Samples, field
-from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale
+from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale, signals
 from onnxlint_q.forecast.step import Edge, Reading, Site, Step, TransferRule
 from onnxlint_q.forecast.transfer import Adjoint, Mixed, OutputCost, random_signs
 from onnxlint_q.forecast.unmodelled import UnmodelledError
@@ -61,13 +61,15 @@ class Propagation:
         return {node: step.reading for node, step in self.steps if step.reading is not None}
 
 
-def propagate(model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, TransferRule] = RULES) -> Propagation:
+def propagate(
+    model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, TransferRule] = RULES, either: str = THEN
+) -> Propagation:
     """Samples of every float tensor of the main graph and the branches of If, by the `rules` of its operators.
 
     An operator that no rule can model passes its first input through or becomes a unit Gaussian, and is named with the
-    reason.
+    reason. An If that nothing decides takes the branch `either`.
     """
-    return _forward(model, layers, input_scale(model, layers), rules)
+    return _forward(model, layers, input_scale(model, layers), rules, either)
 
 
 def _varying_share(samples: Samples) -> float:
@@ -77,10 +79,11 @@ def _varying_share(samples: Samples) -> float:
 
 
 def _forward(
-    model: Model, layers: Sequence[FoldedLayer], scale: InputScale, rules: Mapping[str, TransferRule]
+    model: Model, layers: Sequence[FoldedLayer], scale: InputScale, rules: Mapping[str, TransferRule], either: str
 ) -> Propagation:
+    heard = signals(model, layers)
     known = {
-        value.name: input_samples(model, value, scale, seed)
+        value.name: input_samples(model, value, scale, seed, is_signal=value.name in heard)
         for seed, value in enumerate(model.inputs)
         if (value.type.elem_type in FLOATS or value.type.elem_type == 0) and len(value.type.shape or ()) <= _MAX_RANK
     }
@@ -97,9 +100,10 @@ def _forward(
     with np.errstate(all="ignore"):
         for node in model.nodes:
             if is_if(node) and node.graph in graphs:
-                taken = settled.branch(node)
+                decided = settled.branch(node)
+                taken = decided or either
                 idle.append(node.subgraphs[THEN if taken == ELSE else ELSE])
-                undecided += [node] * (taken is None)
+                undecided += [node] * (decided is None)
             if node.graph not in graphs or not node.output or model.is_constant(node.output) or settled.add(node):
                 continue
             try:
@@ -191,19 +195,9 @@ def output_costs(model: Model, propagation: Propagation) -> tuple[Mapping[str, O
     Noise over signal is averaged over the outputs.
     """
     outputs = [value.name for value in model.outputs if value.name in propagation.samples]
-    failures: list[str] = []
-    costs = _swept(model, propagation, outputs, failures, otherwise=False)
-    if any(step.otherwise for _, step in propagation.steps):
-        # What the branches that are taken do not hold has the costs of the others.
-        costs = {**_swept(model, propagation, outputs, failures, otherwise=True), **costs}
-    return costs, tuple(failures)
-
-
-def _swept(
-    model: Model, propagation: Propagation, outputs: Sequence[str], failures: list[str], *, otherwise: bool
-) -> dict[str, OutputCost]:
     draw = np.random.default_rng(0)
     costs: dict[str, OutputCost] = {}
+    failures: list[str] = []
     for name in outputs:
         samples = propagation.samples[name]
         power = max(float((samples.astype(np.float64) ** 2).sum()) / SIZE, 1e-30) * len(outputs)
@@ -211,7 +205,7 @@ def _swept(
         _add(costs, name, OutputCost(np.asarray(rows, np.float32)))
     with np.errstate(all="ignore"):
         for node, step in reversed(propagation.steps):
-            for edge in (step.otherwise if otherwise else ()) or step.edges:
+            for edge in step.edges:
                 behind = costs.get(node.outputs[edge.output])
                 if behind is None:
                     continue
@@ -221,7 +215,7 @@ def _swept(
                     raise
                 except Exception as error:  # as in the pass forward
                     failures.append(failure(node, error))
-    return costs
+    return costs, tuple(failures)
 
 
 def _pulled(edge: Edge, cost: OutputCost, source: Samples) -> OutputCost:

@@ -1,7 +1,7 @@
 """If: one of two graphs, both of which are followed; what comes out is what the one that is taken makes.
 
-Where nothing in the file decides which, the first one is taken, and what lies in the other has the costs that it has
-if that is taken.
+Where nothing in the file decides which, each is an alternative: the figures of the whole are those of the first, and
+what lies in the other has those of the second.
 """
 
 from __future__ import annotations
@@ -32,20 +32,18 @@ def entered(model: Model) -> frozenset[str]:
     return frozenset(found)
 
 
-def if_rule(site: Site, taken: str | None) -> Step:
-    """What the branch `taken` makes; None where nothing decides which is.
+def if_rule(site: Site, taken: str) -> Step:
+    """What the branch `taken` makes.
 
     Raises:
-        UnmodelledError: nothing is known of what it makes.
+        UnmodelledError: nothing is known of it.
     """
-    node = site.node
-    first = taken or THEN
-    outputs = tuple(_samples(site, key) for key in node.returns[first])
-    edges = _edges(site, first, outputs)
+    results = site.node.returns[taken]
+    outputs = tuple(_samples(site, key) for key in results)
     if not any(made.size for made in outputs):
         raise UnmodelledError("nothing is known of what its branch makes")
-    other = _edges(site, ELSE if first == THEN else THEN, outputs) if taken is None else ()
-    return Step(outputs, edges, otherwise=other)
+    same = Adjoint(lambda rows: rows)
+    return Step(outputs, tuple(Edge(key, same, n) for n, key in enumerate(results) if key in site.known))
 
 
 def _samples(site: Site, key: str) -> Samples:
@@ -58,13 +56,3 @@ def _samples(site: Site, key: str) -> Samples:
         return np.zeros((SIZE, 0), np.float32)
     bounded(value.shape)
     return np.broadcast_to(value, (SIZE, *value.shape))
-
-
-def _edges(site: Site, branch: str, outputs: tuple[Samples, ...]) -> tuple[Edge, ...]:
-    """From the results of a branch, as far as they have the shapes of the samples."""
-    results = zip(site.node.returns[branch], outputs, strict=False)
-    return tuple(
-        Edge(key, Adjoint(lambda rows: rows), position)
-        for position, (key, made) in enumerate(results)
-        if key in site.known and site.known[key].shape == made.shape
-    )

@@ -37,7 +37,7 @@ def left_in_float(layer: LayerFacts, otherwise: str) -> Remedy | None:
     """What to do with a layer that the static quantiser does not touch: `otherwise`, where something else does."""
     if INT8_PER_TENSOR.quantises(layer.folded.layer):
         return None
-    return Remedy(f"quantize_static leaves this operator in float. If other tools quantise it, {otherwise}.")
+    return Remedy(f"This operator stays in float under quantize_static. If other tools quantise it, {otherwise}.")
 
 
 def shared_scale(layer: LayerFacts) -> dict[str, Metric]:

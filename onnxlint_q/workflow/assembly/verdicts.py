@@ -124,7 +124,7 @@ def _left(facts: Facts, scheme: Scheme) -> list[str]:
     left = [layer.folded.layer for layer in facts.layers if not layer.folded.layer.is_product]
     if not left or not any(map(scheme.covers, left)):
         return []
-    return [f"quantize_static leaves {_kinds_of(left)} in float"]
+    return [f"in float under quantize_static: {_kinds_of(left)}"]
 
 
 def _unforeseen(facts: Facts) -> str:
