@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from onnxlint_q.errors import ModelError
+from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.evaluate import EvaluationError, check_parameter, evaluate, is_evaluated
 from onnxlint_q.graph.node import Node
 from onnxlint_q.graph.operators import Trait
@@ -23,7 +24,7 @@ from onnxlint_q.graph.tensors import Array, TensorStore
 
 # Results have as many elements as what is read.
 _CANNOT_ENLARGE = Trait.COPIES | Trait.QUANTIZES | Trait.REARRANGES
-# A part of what is read, and several tensors side by side.
+# A part of what is read, and several tensors side by side: of weights. Sizes are put together so too, see `settled`.
 _PARTS, _JOINS = "Slice", "Concat"
 # Operators applied to get one value: parameters can be chains themselves, so without a limit time doubles a step.
 _MAX_STEPS = 128
@@ -103,7 +104,8 @@ class Constants(Mapping[str, Array]):
             return isinstance(node.attributes.get("value"), onnx.TensorProto) or any(
                 node.attributes.get(name) is not None for name in _CONSTANT_ATTRIBUTES
             )
-        followed = node.operator.has(_CANNOT_ENLARGE) or node.op_type in {_PARTS, _JOINS}
+        arranged = node.op_type in {_PARTS, _JOINS} and self._stored_type(self.origin(node.input(0))) in FLOATS
+        followed = node.operator.has(_CANNOT_ENLARGE) or arranged
         if not is_evaluated(node) or not followed or not node.input(0):
             return False
         if not all(not key or (key in self and key not in sparse) for key in node.inputs):
@@ -135,10 +137,18 @@ class Constants(Mapping[str, Array]):
         return True
 
     def _stored_shape(self, key: str) -> tuple[int, ...] | None:
+        tensor = self._stored_tensor(key)
+        return tuple(tensor.dims) if tensor is not None else None
+
+    def _stored_type(self, key: str) -> int:
+        tensor = self._stored_tensor(key)
+        return tensor.data_type if tensor is not None else 0
+
+    def _stored_tensor(self, key: str) -> onnx.TensorProto | None:
         source = self._sources.get(key)
         constant = source.attributes.get("value") if source is not None else None
         tensor = self._tensors.get(key, constant)
-        return tuple(tensor.dims) if isinstance(tensor, onnx.TensorProto) else None
+        return tensor if isinstance(tensor, onnx.TensorProto) else None
 
     def _compute(self, key: str) -> Array:
         chain: list[Node] = []
