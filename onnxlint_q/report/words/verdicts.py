@@ -65,7 +65,7 @@ def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
     if calibration.held_out:
         return f"measured on {count(calibration.held_out, f'held-out {kind}')}{ran}"
     # A file that is quantised already has its ranges, and so has what takes them from each run.
-    same = " that ranges were taken from too, as there are no others" if ran and not result.in_float else ""
+    same = " that ranges were taken from too, as there are no others" if ran and not result.ranges else ""
     return f"measured on {count(calibration.samples, kind)}{same}{ran}"
 
 
@@ -187,7 +187,8 @@ def grounds(model: ModelResult) -> tuple[str, ...]:
 
 
 def _ranges(result: SchemeResult, calibration: CalibrationSummary) -> str:
-    return shown(result.in_float) if result.in_float else f"the ranges come from {calibration.samples} others"
+    ranges = result.ranges or f"the ranges come from {calibration.samples} others"
+    return "; ".join(map(shown, filter(None, (ranges, result.left))))
 
 
 def output_figures(output: OutputResult, about: str = "") -> str:
