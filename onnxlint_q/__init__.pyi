@@ -135,6 +135,7 @@ from .analysis.image.encoding import (
 from .judge.advice.phrases import (
     channels as channels,
     multiple as multiple,
+    of_operand as of_operand,
     times as times,
 )
 from .judge.advice.places import (
@@ -149,6 +150,7 @@ from .judge.advice.outlook import (
 )
 from .judge.advice.channel_scales import (
     finer_scale as finer_scale,
+    left_in_float as left_in_float,
     shared_scale as shared_scale,
     sqnr_by_channel as sqnr_by_channel,
 )

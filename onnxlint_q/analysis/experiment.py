@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from onnxlint_q.analysis.schemes import PER_TENSOR, Scheme
@@ -17,20 +18,22 @@ class Experiment:
 
     Attributes:
         scheme: how.
-        weights: keys of the layers whose weights are quantised, or all that the scheme covers.
+        weights: keys of the layers whose weights are quantised, or all that the quantiser does under the scheme.
         activations: keys of the tensors that are, or all that the scheme gives a scale.
         excluded: names of nodes that stay in float: their weights, and activations that no other node asks a scale for.
+        operand: name of the weight that is, of layers that have several; empty for all of them.
     """
 
     scheme: Scheme
     weights: Keys = "all"
     activations: Keys = "all"
     excluded: frozenset[str] = _NONE
+    operand: str = ""
 
     @staticmethod
-    def on_weight(scheme: Scheme, layer: str) -> Experiment:
-        """Only the weight of one layer."""
-        return Experiment(scheme, frozenset({layer}), _NONE)
+    def on_weight(scheme: Scheme, layer: str, operand: str = "") -> Experiment:
+        """Only the weight of one layer; of one with several, all of them or the one with this name."""
+        return Experiment(scheme, frozenset({layer}), _NONE, operand=operand)
 
     @staticmethod
     def on_activation(scheme: Scheme, tensor: str) -> Experiment:
@@ -54,6 +57,7 @@ class Experiment:
             self.weights,
             self.activations if activations else _NONE,
             self.excluded,
+            self.operand,
         )
 
 
@@ -73,6 +77,7 @@ class LayerSqnr:
         weight_share, activation_share: fraction of the noise power at the output, everything quantised, that comes
             from its weight and from rounding its output; None where it was not determined.
         uncertainty_db: two thirds of such figures lie within plus or minus this of a measured one; None for a run's.
+        operands: `weight_sqnr_db` of each weight alone, by its name, where the layer has several.
     """
 
     weight_sqnr_db: float | None
@@ -81,6 +86,7 @@ class LayerSqnr:
     activation_share: float | None = None
     activation_sqnr_db: float | None = None
     uncertainty_db: float | None = None
+    operands: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def share(self) -> float:

@@ -115,6 +115,11 @@ class FoldedLayer:
         return self.after.node.output if self.after else self.layer.output
 
     @property
+    def operands(self) -> tuple[FoldedLayer, ...]:
+        """The layer seen with each of its weights; itself where it has one."""
+        return tuple(replace(self, layer=layer) for layer in self.layer.operands) if self.layer.others else (self,)
+
+    @property
     def is_folded(self) -> bool:
         """Whether anything folds into it."""
         return self.after is not None or self.before is not None
@@ -200,8 +205,8 @@ def scale_inputs(layer: Layer, weight: npt.NDArray[np.float32], gain: Vector) ->
             return np.asarray(weight * (gain if layer.node.int("transB", 0) else gain[:, None]), np.float64)
         case Product.MATMUL:
             return np.asarray(weight * gain[:, None], np.float64)
-        case Product.TRANSPOSED:
-            raise ValueError("inputs of a ConvTranspose cannot be scaled")
+        case Product.TRANSPOSED | Product.RECURRENT:
+            raise ValueError(f"inputs of this layer cannot be scaled: {layer.op_type}")
 
 
 def fold_batch_norms(model: Model, layers: Sequence[Layer]) -> Folding:
@@ -231,7 +236,7 @@ class _Folder:
     def __init__(self, model: Model, layers: Sequence[Layer]) -> None:
         self.model = model
         self.folded = {layer.output: FoldedLayer(layer) for layer in layers}
-        self.by_node = {layer.node: layer for layer in layers}
+        self.by_node = {layer.node: layer for layer in layers if layer.is_product}
         # A node that only passes constants on, such as a Transpose, is no reader of its own.
         origins = (
             model.constants.origin(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,8 +67,8 @@ class Measured:
     def placements_under(self, scheme: Scheme, excluded: Collection[str] = ()) -> tuple[Placement, ...]:
         """Every activation that rounding changes under a scheme, in data order, these nodes excluded by name."""
         if scheme.is_dynamic:
-            covered = (folded.layer for folded in self.folded if scheme.covers(folded.layer))
-            found = dynamic_tensors(self.model, covered, excluded)
+            written = (folded.layer for folded in self.folded if scheme.quantises(folded.layer))
+            found = dynamic_tensors(self.model, written, excluded)
             return tuple(place for place in found if not place.moved)
         if not scheme.is_calibrated:
             return ()
@@ -98,6 +98,11 @@ class Measured:
             for key in (*norm.node.inputs[1:], folded.layer.weight, folded.layer.bias)
         )
         return any(self.model.constants.origin(key) in replaceable for key in filter(None, read))
+
+    @property
+    def weights(self) -> Iterator[LayerFacts]:
+        """Every layer seen with each of its weights, in data order."""
+        return (operand for layer in self.layers for operand in layer.operands)
 
     @property
     def is_float(self) -> bool:
@@ -140,9 +145,9 @@ class Measured:
         return [output.holds for output in self.outputs] == [Holds.CLASS_SCORES]
 
     def is_quantisable(self, scheme: Scheme) -> bool:
-        """Whether there is a weight or an activation that the scheme would quantise."""
+        """Whether there is a weight or an activation that the quantiser would quantise under the scheme."""
         rounded = any(not place.constant for place in self.placements_under(scheme))
-        return rounded or any(scheme.covers(layer.folded.layer) for layer in self.layers)
+        return rounded or any(scheme.quantises(layer.folded.layer) for layer in self.layers)
 
     @cached_property
     def stem(self) -> Stem | None:

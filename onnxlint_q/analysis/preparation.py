@@ -33,7 +33,7 @@ def _differences(measured: Measured, scheme: Scheme) -> Iterator[str]:
         late = ", once the weights are no longer inputs of the graph" * measured.folds_late
         yield f"up to {_count(len(norms), 'BatchNormalization')} fold in quant_pre_process{late}"
     layers = [layer.folded.layer for layer in measured.layers if layer.folded.layer.node.graph == ROOT]
-    computed = [layer for layer in layers if model.constants.initializer(layer.weight) is None]
+    computed = [layer for layer in layers if layer.is_product and model.constants.initializer(layer.weight) is None]
     if computed and scheme.per_channel:
         yield f"{_count(len(computed), 'weight')} made by other nodes become constants in quant_pre_process"
     inside = [

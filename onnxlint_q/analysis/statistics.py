@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -120,15 +120,29 @@ class WeightStatistics:
 class LayerFacts:
     """A folded layer with the statistics of its weight.
 
+    One with several weights is seen with the first of them; `operands` gives it once for each.
+
     Attributes:
         folded: the layer and what folds into it.
         weight: of the folded weight.
         before: of the weight as stored, where folding changes it; else the same object as `weight`.
+        others: the layer seen with each further weight.
     """
 
     folded: FoldedLayer
     weight: WeightStatistics
     before: WeightStatistics = field(repr=False)
+    others: tuple[LayerFacts, ...] = field(default=(), repr=False)
+
+    @property
+    def operands(self) -> tuple[LayerFacts, ...]:
+        """The layer seen with each of its weights; itself where it has one."""
+        return (self, *self.others)
+
+    @property
+    def operand(self) -> str:
+        """Name of the weight that it is seen with, empty where it has one."""
+        return self.folded.layer.operand
 
     @property
     def output(self) -> str:
@@ -148,7 +162,12 @@ class LayerFacts:
 
 def measure_layers(model: Model, layers: Sequence[FoldedLayer], schemes: Sequence[Scheme]) -> tuple[LayerFacts, ...]:
     """Statistics of every layer, weights read one after the other."""
-    return tuple(_measure(model, folded, schemes) for folded in layers)
+    return tuple(_measure_all(model, folded, schemes) for folded in layers)
+
+
+def _measure_all(model: Model, folded: FoldedLayer, schemes: Sequence[Scheme]) -> LayerFacts:
+    first, *others = (_measure(model, operand, schemes) for operand in folded.operands)
+    return replace(first, others=tuple(others))
 
 
 def _measure(model: Model, folded: FoldedLayer, schemes: Sequence[Scheme]) -> LayerFacts:

@@ -36,13 +36,13 @@ class Executable:
     Attributes:
         proto: the graph; initializers named in `weights` are marked external and carry no data.
         weights: values by initializer name.
-        layer_weights: name of the initializer that holds a layer's folded weight, by layer key.
+        layer_weights: names of the initializers that hold a layer's folded weights, by layer key.
         layer_biases: that of its bias, where it has one that the quantiser treats as such.
     """
 
     proto: onnx.ModelProto
     weights: Mapping[str, Array]
-    layer_weights: Mapping[str, str]
+    layer_weights: Mapping[str, tuple[str, ...]]
     layer_biases: Mapping[str, str] = field(default_factory=dict)
 
     def with_weights(self, changed: Mapping[str, Array]) -> Executable:
@@ -164,7 +164,7 @@ class _Editor:
         self.model = model
         self.proto = proto
         self.weights: dict[str, Array] = {}
-        self.layer_weights: dict[str, str] = {}
+        self.layer_weights: dict[str, tuple[str, ...]] = {}
         self.layer_biases: dict[str, str] = {}
         self.graphs = dict(walk_graphs(proto.graph))
         self.nodes = {
@@ -177,11 +177,11 @@ class _Editor:
     def fold(self, layer: FoldedLayer) -> None:
         node = self.nodes[layer.layer.node.outputs[0]]
         number = len(self.layer_weights)
-        name = f"{PREFIX}w{number}"
         elem_type = self._elem_type(layer)
-        weight_slot = 0 if layer.layer.weight_left else 1
-        node.input[weight_slot] = self._add(name, layer.weight(self.model), elem_type)
-        self.layer_weights[layer.output] = name
+        operands = {f"{PREFIX}w{number}{part.layer.operand}": part for part in layer.operands}
+        for name, part in operands.items():
+            node.input[part.layer.weight_slot] = self._add(name, part.weight(self.model), elem_type)
+        self.layer_weights[layer.output] = tuple(operands)
         if not layer.is_folded:
             self._detach_bias(layer.layer, layer.output, f"{PREFIX}b{number}", elem_type)
             return

@@ -8,7 +8,7 @@ end; with more ends each has fewer images.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +81,25 @@ def find_ends(outputs: Sequence[Output], samples: Mapping[str, Samples]) -> tupl
         )
         for at, (name, part, power) in enumerate(live)
     )
+
+
+def ends_in(ends: Sequence[End], samples: Mapping[str, Samples], other: Mapping[str, Samples]) -> tuple[End, ...]:
+    """The same ends where the network takes other branches, each with the power of its signal there.
+
+    Those that have no signal there, or one of another shape, are left out.
+
+    Args:
+        ends: as found in `samples`.
+        samples: by tensor key.
+        other: those of the other branches.
+    """
+    kept: list[End] = []
+    for end in ends:
+        made = other.get(end.output)
+        power = _power(_view(made, end.part)) if made is not None and made.shape == samples[end.output].shape else 0.0
+        if power > _NOTHING:
+            kept.append(replace(end, power=power))
+    return tuple(kept)
 
 
 def by_end(ends: Sequence[End], powers: ByImage) -> npt.NDArray[np.float64]:

@@ -14,21 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.experiment import LayerSqnr
-from onnxlint_q.analysis.folding import fold_batch_norms
+from onnxlint_q.analysis.folding import FoldedLayer, fold_batch_norms
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, activation_step, decibel, weight_round_trip
 from onnxlint_q.analysis.outputs.output_kind import Holds, Output, holds_scores
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import Subject
-from onnxlint_q.forecast.ends import End, by_end, find_ends, pooled
+from onnxlint_q.forecast.ends import End, by_end, ends_in, find_ends, pooled
 from onnxlint_q.forecast.fused.expansion import expanded
 from onnxlint_q.forecast.noise import saturated, weight_noise
+from onnxlint_q.forecast.operators.branches import ELSE
 from onnxlint_q.forecast.population import POSITIONS
 from onnxlint_q.forecast.ranges import Ranges, activation_noise, value_ranges
 from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
 from onnxlint_q.forecast.tokens import holds_ids
-from onnxlint_q.forecast.transfer import OutputCost
+from onnxlint_q.forecast.transfer import ByImage, OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Model, Value, find_layers
 from onnxlint_q.graph.loading.build import declared
@@ -46,8 +47,11 @@ LAYER_UNCERTAINTY_DB = 9.0
 CLOSE_CALLS = 0.3
 # Where the noise is not small that law ends: at 0 dB nothing agreed.
 _SMALL_NOISE_DB = 5.0
-Noise = npt.NDArray[np.float64]
+AtEnds = npt.NDArray[np.float64]
 """Noise over signal at each end."""
+Noise = Mapping[str, AtEnds]
+"""The same for each weight of a layer, by the name of the weight; an only one has none."""
+Matrix = npt.NDArray[np.float32]
 # Beyond any float32 signal; figures that far out say the same.
 _FAR_DB = 1000.0
 
@@ -102,6 +106,7 @@ class Forecast:
         agreement: fraction of samples a classifier would answer as before, the lowest of the outputs that hold class
             scores; None if none does, or below 5 dB.
         varying: share of the outputs' signal power that is variance.
+        open_branches: labels of each If of which nothing decides what it does, so that its first branch was taken.
         ran_away: some figure was beyond what a run can give, so that none meant anything, and there is none.
         tensors: everything that gets a scale and of which something can be said: weights, then activations, each in
             data order.
@@ -116,6 +121,7 @@ class Forecast:
     uncertainty_db: float = UNCERTAINTY_DB
     agreement: float | None = None
     varying: float = 1.0
+    open_branches: tuple[str, ...] = ()
     ran_away: bool = False
     tensors: tuple[TensorNoise, ...] = ()
     outputs: Mapping[str, OutputForecast] = field(default_factory=dict)
@@ -130,6 +136,7 @@ class Forecast:
             weight_sqnr_db=self.bounded(known.weight_sqnr_db),
             sqnr_db=self.bounded(known.sqnr_db),
             uncertainty_db=LAYER_UNCERTAINTY_DB,
+            operands={name: self.bounded(value) for name, value in known.operands.items()},
         )
 
     def bounded(self, sqnr_db: float | None) -> float | None:
@@ -182,7 +189,7 @@ class NoiseModel:
         noise = _weight_noise(self, layer, (scheme,)).get(scheme.name)
         if noise is None or self.propagation.overflown:
             return None
-        return decibel(1.0, saturated(pooled(self.ends, noise), self.varying))
+        return decibel(1.0, saturated(pooled(self.ends, _together(noise)), self.varying))
 
 
 def noise_model(measured: Measured) -> NoiseModel:
@@ -194,6 +201,11 @@ def noise_model(measured: Measured) -> NoiseModel:
     propagation = propagate(model, inner)
     ends = find_ends(measured.outputs, propagation.samples)
     costs, failures = output_costs(model, propagation, ends)
+    if propagation.open_branches:
+        # What the branches that are taken do not hold costs what it does if the others are.
+        other = propagate(model, inner, either=ELSE)
+        others, _ = output_costs(model, other, ends_in(ends, propagation.samples, other.samples))
+        costs = {**others, **costs}
     ranges = value_ranges(model, measured.placements, propagation)
     failures = (*propagation.failures, *failures)
     return NoiseModel(model, measured.outputs, propagation, ends, costs, ranges, failures, written.products)
@@ -228,7 +240,10 @@ def _of_positions(value: Value) -> tuple[int, ...]:
 
 
 def forecast(network: NoiseModel, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:
-    """Forecast every scheme; a layer that does not reach an output, or is not reached by an input, gets None."""
+    """Forecast every scheme; a layer that does not reach an output, or is not reached by an input, gets None.
+
+    What the quantiser leaves in float has figures of its weight alone, and no part in the noise of the scheme.
+    """
     weights = {facts.output: _weight_noise(network, facts, schemes) for facts in layers}
     return {scheme.name: _forecast(network, layers, scheme, weights) for scheme in schemes}
 
@@ -241,21 +256,30 @@ def _forecast(
 ) -> Forecast:
     propagation, ends = network.propagation, network.ends
     own = {facts.output: weights[facts.output].get(scheme.name) for facts in layers}
+    written = {facts.output for facts in layers if scheme.quantises(facts.folded.layer)}
     folded = [facts.folded for facts in layers]
-    activations = activation_noise(network.model, folded, scheme, propagation, network.ranges, network.costs)
-    noise = {(Subject.WEIGHT, key): made for key, made in own.items() if made is not None}
+    with np.errstate(over="ignore", invalid="ignore"):
+        activations = activation_noise(network.model, folded, scheme, propagation, network.ranges, network.costs)
+    alone = {key: _together(made) for key, made in own.items() if made is not None}
+    noise = {(Subject.WEIGHT, key): made for key, made in alone.items() if key in written}
     noise |= {(Subject.ACTIVATION, key): by_end(ends, powers) for key, powers in activations.by_tensor.items()}
-    power = {key: pooled(ends, made) for key, made in noise.items()}
-    total = math.fsum(power.values()) if all(map(np.isfinite, power.values())) else np.inf
+    powers = [pooled(ends, made) for made in noise.values()]
+    total = math.fsum(powers) if all(map(np.isfinite, powers)) else np.inf
     scale = 1 / total if 0 < total < np.inf else 0.0
     rows: dict[str, LayerSqnr] = {}
-    for key, made in own.items():
-        if made is None:
+    for key, operands in own.items():
+        if operands is None:
             rows[key] = LayerSqnr(None, None, 0.0, 0.0)
             continue
-        weight = power[Subject.WEIGHT, key]
+        weight = pooled(ends, alone[key])
         rounding = pooled(ends, by_end(ends, activations.by_layer[key])) if key in activations.by_layer else 0.0
-        rows[key] = LayerSqnr(decibel(1.0, weight), decibel(1.0, weight + rounding), weight * scale, rounding * scale)
+        rows[key] = LayerSqnr(
+            decibel(1.0, weight),
+            decibel(1.0, weight + rounding),
+            weight * scale * (key in written),
+            rounding * scale,
+            operands={name: decibel(1.0, pooled(ends, one)) for name, one in operands.items() if name},
+        )
     figures = [figure for row in rows.values() for figure in (row.weight_sqnr_db, row.sqnr_db) if figure is not None]
     if propagation.overflown or min(figures, default=0.0) < OVERFLOWN_DB:
         return Forecast(None, unknown=propagation.unknown, failures=network.failures, ran_away=True)
@@ -276,6 +300,7 @@ def _forecast(
         rest_share=rest,
         agreement=min(agreements, default=None),
         varying=network.varying,
+        open_branches=propagation.open_branches,
         tensors=_tensors(noise, ends, int(left.argmax())) if enough and ends else (),
         outputs=outputs,
     )
@@ -289,7 +314,7 @@ def _falls_on_zero(network: NoiseModel, end: End, scheme: Scheme) -> bool:
     return activation_step(*limits, number) > 1
 
 
-def _tensors(noise: Mapping[tuple[Subject, str], Noise], ends: Sequence[End], worst: int) -> tuple[TensorNoise, ...]:
+def _tensors(noise: Mapping[tuple[Subject, str], AtEnds], ends: Sequence[End], worst: int) -> tuple[TensorNoise, ...]:
     """What each tensor does at the end that loses most."""
     here = {key: float(made[worst]) for key, made in noise.items()}
     total = math.fsum(here.values())
@@ -299,7 +324,7 @@ def _tensors(noise: Mapping[tuple[Subject, str], Noise], ends: Sequence[End], wo
     )
 
 
-def _outputs(network: NoiseModel, left: Noise) -> dict[str, OutputForecast]:
+def _outputs(network: NoiseModel, left: AtEnds) -> dict[str, OutputForecast]:
     """What is left of each output, by the noise over signal at the ends."""
     found: dict[str, OutputForecast] = {}
     for output in network.outputs:
@@ -333,28 +358,55 @@ def expected_agreement(sqnr_db: float) -> float | None:
 
 def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Scheme]) -> Mapping[str, Noise]:
     """Noise over signal at the ends, by scheme; empty where nothing can be said."""
-    folded, model, propagation, costs = facts.folded, network.model, network.propagation, network.costs
+    folded, model = facts.folded, network.model
     source = folded.before.node.input(0) if folded.before is not None else folded.layer.input
-    result = network.products.get(folded.output, folded.output)
-    if source not in propagation.samples or result not in costs or facts.weight.non_finite:
+    unreached = source not in network.propagation.samples or network.costs.keys().isdisjoint(_results(network, folded))
+    if unreached or any(part.weight.non_finite for part in facts.operands):
         return {}
-    matrix = folded.matrix(model)
+    matrices = {part.layer.operand: part.matrix(model) for part in folded.operands}
     found: dict[str, Noise] = {}
     for scheme in schemes:
         if not scheme.covers(folded.layer):
-            found[scheme.name] = np.zeros(len(network.ends))
+            found[scheme.name] = dict.fromkeys(matrices, np.zeros(len(network.ends)))
             continue
-        error = weight_round_trip(
-            matrix, scheme.weights, scheme.of_layer(folded.layer).sharing, folded.layer.scale_sharing
-        )
-        error -= matrix
+        own = scheme.of_layer(folded.layer)
+        errors = {
+            name: weight_round_trip(matrix, own.weights, own.sharing, folded.layer.scale_sharing) - matrix
+            for name, matrix in matrices.items()
+        }
         try:
             with np.errstate(over="ignore", invalid="ignore"):
-                powers = weight_noise(model, folded, error, propagation.samples[source], costs[result])
-                noise = by_end(network.ends, powers)
+                powers = _powers(network, folded, source, errors)
+                noise = {name: by_end(network.ends, power) for name, power in powers.items()}
         except UnmodelledError:
             return {}
-        if not np.isfinite(noise).all():  # weights whose squares overflow
+        if not all(np.isfinite(each).all() for each in noise.values()):  # weights whose squares overflow
             return {}
         found[scheme.name] = noise
     return found
+
+
+def _powers(
+    network: NoiseModel, folded: FoldedLayer, source: str, errors: Mapping[str, Matrix]
+) -> Mapping[str, ByImage]:
+    """Output noise by image for the error of each weight of a layer."""
+    propagation, costs = network.propagation, network.costs
+    if folded.layer.is_product:
+        (error,), (result,) = errors.values(), _results(network, folded)
+        return {"": weight_noise(network.model, folded, error, propagation.samples[source], costs[result])}
+    reading = propagation.readings.get(folded.layer.output)
+    if reading is None:
+        raise UnmodelledError("it was passed through")
+    return reading.weight_noise(errors, [costs.get(key) for key in folded.layer.node.outputs])
+
+
+def _results(network: NoiseModel, folded: FoldedLayer) -> tuple[str, ...]:
+    """Where an error of the layer's weights arrives first."""
+    if folded.layer.is_product:
+        return (network.products.get(folded.output, folded.output),)
+    return tuple(filter(None, folded.layer.node.outputs))
+
+
+def _together(noise: Noise) -> AtEnds:
+    """Of all weights of a layer."""
+    return np.asarray(sum(noise.values()), np.float64)

@@ -35,6 +35,8 @@ NEIGHBOUR_CORRELATION = 0.17
 # The same for pixels of photographs, which correlate by 0.95 side by side.
 IMAGE_CORRELATION = 0.9
 IMAGE_SHARE = 0.1
+# Of speech: the median amplitude and its spread in powers of ten, and how samples side by side correlate at 16 kHz.
+LOUDNESS, LOUDNESS_SPREAD, TONE = 0.02, 0.5, np.float32(0.9)
 _SEED = 20211
 # Powers and exponentials can overflow float32 squares; beyond this a value carries no information.
 HUGE = np.float32(1e15)
@@ -178,6 +180,25 @@ def write_apart(
         back = rows[inverse] * weight
         result += back - image_mean(back)
     return result, _ratio(alone, image_power(result))
+
+
+def signal(draw: np.random.Generator, rank: int) -> Samples:
+    """Sound as it is recorded, within -1 and 1: images are moments, which differ in loudness far more than within."""
+    within = draw.standard_normal((IMAGES, POSITIONS), np.float32)
+    within /= np.sqrt(np.square(within).mean(axis=1, keepdims=True))
+    loudness = LOUDNESS * 10 ** (LOUDNESS_SPREAD * draw.standard_normal((IMAGES, 1), np.float32))
+    return np.asarray((within * loudness).reshape(SIZE, *(1,) * rank), np.float32)
+
+
+def signal_taps(samples: Samples, taps: int) -> Samples:
+    """What neighbouring taps read of a signal `[samples, 1]`: as loud as it is in their image, low tones the most."""
+    loud = np.sqrt(image_mean(np.square(samples)))
+    white = np.random.default_rng(_SEED).standard_normal((len(samples), taps), np.float32)
+    tones = np.empty_like(white)
+    tones[:, 0] = white[:, 0]
+    for tap in range(1, taps):
+        tones[:, tap] = TONE * tones[:, tap - 1] + np.float32(sqrt(1 - TONE**2)) * white[:, tap]
+    return loud * tones
 
 
 def field(draw: np.random.Generator, shape: tuple[int, ...]) -> Samples:

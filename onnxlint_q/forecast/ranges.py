@@ -7,7 +7,7 @@ that have integer operators, over what one run holds.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from math import inf, log, sqrt
 from operator import add
@@ -23,7 +23,7 @@ from onnxlint_q.forecast.population import IMAGES, Samples, per_image
 from onnxlint_q.forecast.step import Site, Step
 from onnxlint_q.forecast.sweep import RULES, Propagation
 from onnxlint_q.forecast.transfer import ByImage, OutputCost
-from onnxlint_q.graph import Model, Node
+from onnxlint_q.graph import Model, Node, Trait, trace_back
 
 # Pixels are bounded: in photographs black and white lie about this many deviations from the mean.
 _PIXEL_REACH = 2.4
@@ -33,6 +33,8 @@ _CALIBRATED = 1e5
 # Where a range is looked at through a function: its ends, all that a rising one needs, and so many places in all that
 # the dip of a Swish or Gelu, about a unit wide, is met in a range of the usual few units.
 _PLACES = 17
+# Beyond what a Gaussian is expected to reach by this, samples are no Gaussian's.
+_FAR = 1.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,10 +105,13 @@ def _dynamic_noise(
     """
     number, steps = scheme.activations, dict(propagation.steps)
     assert number is not None
-    covered = {folded.layer.node: folded for folded in layers if scheme.covers(folded.layer)}
+    # The layers of `model`, which may be another view of the network than that in which they were found.
+    nodes = {folded.output: model.producer(folded.layer.output) for folded in layers if scheme.quantises(folded.layer)}
+    keys = {node: key for key, node in nodes.items() if node is not None}
+    found = (replace(folded.layer, node=node) for folded in layers if (node := nodes.get(folded.output)) is not None)
     by_tensor: dict[str, ByImage] = {}
     by_layer: dict[str, ByImage] = {}
-    for place in dynamic_tensors(model, (folded.layer for folded in covered.values())):
+    for place in dynamic_tensors(model, found):
         if place.moved or not (place.constant or place.tensor in propagation.samples):
             continue
         if place.constant:
@@ -124,8 +129,8 @@ def _dynamic_noise(
                 continue
             power = variance * cost.white
             by_tensor[place.tensor] = by_tensor.get(place.tensor, 0.0) + power
-            if node in covered:
-                by_layer[covered[node].output] = power
+            if node in keys:
+                by_layer[keys[node]] = power
     return ActivationNoise(by_tensor, by_layer)
 
 
@@ -221,8 +226,18 @@ def _expected_range(model: Model, key: str, propagation: Propagation, spread: Sp
                 values = np.nan_to_num(function(grid))
             return float(values.min()), float(values.max())
     lows, highs = spread(model, key, propagation.samples[key])
-    least, most = (node.operator.bounds if node is not None else None) or (-inf, inf)
+    least, most = _bounds(model, key)
     return max(float(lows.min()), least), min(float(highs.max()), most)
+
+
+def _bounds(model: Model, key: str) -> tuple[float, float]:
+    """What the operator that made the values cannot pass, wherever they were moved since."""
+    (made,) = trace_back(model, key, Trait.MOVES | Trait.COPIES).ends[:1]
+    node = model.producer(made)
+    # Activations that a recurrent operator names may have any range, and what an LSTM keeps in its cell has none.
+    if node is None or node.attributes.get("activations") or made in node.outputs[2:]:
+        return -inf, inf
+    return node.operator.bounds or (-inf, inf)
 
 
 def run_range(model: Model, key: str, propagation: Propagation) -> tuple[float, float]:
@@ -259,7 +274,12 @@ def _spread(model: Model, key: str, samples: Samples) -> tuple[Samples, Samples]
     else:
         places = float(np.prod([length or 1 for length in shape[2:]]))
         reach = sqrt(2 * log(max(places * _SAMPLES, 2.0)))
-    return _ends(samples, reach)
+    lows, highs = _ends(samples, reach)
+    # What is far out already among a few samples, as the loud moments of a signal, is met by calibration too.
+    mean, least, most = samples.mean(axis=0), samples.min(axis=0), samples.max(axis=0)
+    lows = np.where(mean - least > _FAR * (mean - lows), least, lows)
+    highs = np.where(most - mean > _FAR * (highs - mean), most, highs)
+    return lows, highs
 
 
 def _ends(samples: Samples, reach: float) -> tuple[Samples, Samples]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.sizes.usual import OPEN_LENGTH
 from onnxlint_q.forecast.population import POSITIONS, Samples
-from onnxlint_q.forecast.transfer import Transfer
+from onnxlint_q.forecast.transfer import ByImage, OutputCost, Transfer
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.settled import is_known
@@ -29,13 +29,34 @@ class Edge:
     output: int = 0
 
 
+class Reading(Protocol):
+    """How the weights of a node reach its outputs, where that is more than one product."""
+
+    def weight_noise(
+        self, errors: Mapping[str, npt.NDArray[np.float32]], costs: Sequence[OutputCost | None]
+    ) -> Mapping[str, ByImage]:
+        """Noise at the model's output, over its signal, for an error of each weight, image by image.
+
+        Args:
+            errors: `[channels, values]` by the name of the weight.
+            costs: what an error in each output of the node costs; None where it reaches no output of the model.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """Samples of a node's outputs, and the edges into them; the shape of the first where inference may not know it."""
+    """Samples of a node's outputs, and the edges into them.
+
+    Attributes:
+        shape: of the first output, where inference may not know it.
+        reading: of a recurrent operator, how errors of its weights reach the outputs.
+    """
 
     outputs: tuple[Samples, ...]
     edges: tuple[Edge, ...]
     shape: tuple[int | None, ...] | None = None
+    reading: Reading | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +97,11 @@ class Site:
 
     def constant(self, index: int) -> npt.NDArray[np.float32] | None:
         """Value of a numeric input that does not depend on the model's inputs."""
-        value = self._value(self.node.input(index))
+        return self.value(self.node.input(index))
+
+    def value(self, key: str) -> npt.NDArray[np.float32] | None:
+        """The same of any tensor."""
+        value = self._value(key)
         if value is None or not is_known(value) or not (value.dtype.kind in "fiub" or "float" in value.dtype.name):
             return None
         return value.astype(np.float32)

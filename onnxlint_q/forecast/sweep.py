@@ -4,31 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.errors import OnnxlintError, with_place
 from onnxlint_q.forecast.ends import End
-from onnxlint_q.forecast.operators import elementwise, pooling, products, structure
+from onnxlint_q.forecast.operators import elementwise, pooling, products, recurrent, structure
+from onnxlint_q.forecast.operators.branches import THEN, Branches, entered, if_rule, is_if
 from onnxlint_q.forecast.operators.layers import layer_rule
 from onnxlint_q.forecast.operators.masked import Masked
 from onnxlint_q.forecast.population import HUGE, SIZE, Samples
 from onnxlint_q.forecast.population import field as gaussian
-from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale
-from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
+from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale, signals
+from onnxlint_q.forecast.step import Edge, Reading, Site, Step, TransferRule
 from onnxlint_q.forecast.tokens import token_inputs
 from onnxlint_q.forecast.transfer import Adjoint, Mixed, OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Layer, Model, Node
 from onnxlint_q.graph.element_types import FLOATS
-from onnxlint_q.graph.names import ROOT
 from onnxlint_q.graph.operators import MICROSOFT, Trait
 from onnxlint_q.graph.settled import Settled
 from onnxlint_q.graph.tensors import MOST_AXES
 
-RULES: Mapping[str, TransferRule] = {**elementwise.RULES, **structure.RULES, **pooling.RULES, **products.RULES}
+RULES: Mapping[str, TransferRule] = {
+    **elementwise.RULES,
+    **structure.RULES,
+    **pooling.RULES,
+    **products.RULES,
+    **recurrent.RULES,
+}
 
 # Samples and slopes of all tensors together: 2 GB. What comes after is treated as unknown.
 _MAX_SAMPLES = 1 << 29
@@ -41,7 +47,7 @@ SETTLED_DB = 1.0
 _MAX_RANK = MOST_AXES // 2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Propagation:
     """What the pass forward found.
 
@@ -54,6 +60,7 @@ class Propagation:
         masked: smallest and largest value of tensors where a mask rules positions out, as far as it changes them.
         shapes: of tensors of which more is known than inference tells.
         invented: token ids were drawn at random, so that the sequences are none that the network has learnt.
+        open_branches: labels of each If with layers of which nothing decides what it does; its first branch is taken.
     """
 
     samples: Mapping[str, Samples]
@@ -64,42 +71,53 @@ class Propagation:
     masked: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
     invented: bool = False
+    open_branches: tuple[str, ...] = ()
+
+    @cached_property
+    def readings(self) -> Mapping[str, Reading]:
+        """How errors of the weights of recurrent operators reach their outputs, by the first of these."""
+        return {node.output: step.reading for node, step in self.steps if step.reading is not None}
 
 
-def propagate(model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, TransferRule] = RULES) -> Propagation:
-    """Samples of every float tensor of the main graph, by the `rules` of its operators.
+def propagate(
+    model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, TransferRule] = RULES, either: str = THEN
+) -> Propagation:
+    """Samples of every float tensor of the main graph and the branches of If, by the `rules` of its operators.
 
     An operator that no rule can model passes its first input through or becomes a unit Gaussian, and is named with the
-    reason.
+    reason. An If that nothing decides takes the branch `either`.
     """
-    return _forward(model, layers, input_scale(model, layers), rules)
+    return _forward(model, layers, input_scale(model, layers), rules, either)
 
 
 def _forward(
-    model: Model, layers: Sequence[FoldedLayer], scale: InputScale, rules: Mapping[str, TransferRule]
+    model: Model, layers: Sequence[FoldedLayer], scale: InputScale, rules: Mapping[str, TransferRule], either: str
 ) -> Propagation:
-    tokens = token_inputs(model)
+    tokens, heard = token_inputs(model), signals(model, layers)
     known = {
-        value.name: input_samples(model, value, scale, seed)
+        value.name: input_samples(model, value, scale, seed, is_signal=value.name in heard)
         for seed, value in enumerate(model.inputs)
         if (value.type.elem_type in FLOATS or value.type.elem_type == 0)
         and len(value.type.shape or ()) <= _MAX_RANK
         and value.name not in tokens.settled
     }
     known.update(tokens.samples)
-    settled = Settled(model, partial(_shape_of, model, known))
+    graphs = entered(model)
+    settled = Settled(model, partial(_shape_of, model, known), graphs)
     settled.values.update(tokens.settled)
     masked = Masked(settled, tokens.ruled_out)
-    by_node = {folded.layer.node: folded.layer for folded in layers}
+    by_node = {folded.layer.node: folded.layer for folded in layers if folded.layer.is_product}
     shapes: dict[str, tuple[int | None, ...]] = {}
     steps: list[tuple[Node, Step]] = []
     held = 0
-    unknown: dict[str, str] = {}
-    failures: list[str] = []
+    unknown: dict[Node, str] = {}
+    failures: dict[Node, str] = {}
     powers: dict[str, float] = {}
+    branches = Branches(settled, either)
     with np.errstate(all="ignore"):
         for node in model.nodes:
-            if node.graph != ROOT or not node.output or model.is_constant(node.output):
+            taken = branches.take(node) if is_if(node) and node.graph in graphs else ""
+            if node.graph not in graphs or not node.output or model.is_constant(node.output):
                 continue
             if settled.add(node):
                 masked.settle(node)
@@ -108,7 +126,7 @@ def _forward(
                 if held > _MAX_SAMPLES:
                     raise UnmodelledError("the network is too large to represent as a whole")
                 site = Site(model, node, known, settled.values, shapes)
-                step = _known_step(site, by_node.get(node), rules)
+                step = if_rule(site, taken) if taken else _known_step(site, by_node.get(node), rules)
                 masked.follow(site, rules)
                 # An edge keeps a slope for each sample.
                 held += sum(made.size for made in step.outputs) * (1 + len(step.edges))
@@ -117,10 +135,10 @@ def _forward(
             except Exception as error:  # a fault of a rule weakens the forecast and is told; it does not end the lint
                 sources = [key for key in dict.fromkeys((*node.inputs, *node.captured)) if key in known]
                 if not isinstance(error, UnmodelledError):
-                    failures.append(failure(node, error))
+                    failures[node] = failure(node, error)
                 if not sources or not _carries_values(model, node):
                     continue
-                unknown.setdefault(node.qualified_type, str(error))
+                unknown[node] = str(error)
                 step = _unknown_step(model, node, sources, known, powers)
             steps.append((node, step))
             if step.shape is not None:
@@ -131,8 +149,17 @@ def _forward(
             )
     outputs = [known[value.name] for value in model.outputs if value.name in known]
     overflown = any(bool((np.abs(samples) >= HUGE).any()) for samples in outputs)
+    told = {node.qualified_type: why for node, why in reversed(unknown.items()) if not branches.leave(node)}
     return Propagation(
-        known, tuple(steps), unknown, tuple(failures), overflown, masked.extremes, shapes, bool(tokens.samples)
+        known,
+        tuple(steps),
+        dict(reversed(told.items())),
+        failures=tuple(why for node, why in failures.items() if not branches.leave(node)),
+        overflown=overflown,
+        masked=masked.extremes,
+        shapes=shapes,
+        invented=bool(tokens.samples),
+        open_branches=branches.open({folded.layer.node.graph for folded in layers}),
     )
 
 

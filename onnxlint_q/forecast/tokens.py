@@ -3,14 +3,16 @@
 - An input that picks rows of a constant table, or that is compared with a list of codes, holds ids: uniform over what
   is there to pick. Where several tables are picked from, a small one holds what tells tokens of a few kinds apart, and
   all are of the first.
-- An input that rules positions out rules out none. What it would do if it did is kept as well: calibration data holds
-  padding, and a scale has to hold the number that is added there.
+- An input that rules positions out rules out none, in front of a Softmax or as a factor that is zero. What the former
+  would do if it did is kept as well: calibration data holds padding, and a scale has to hold the number that is added
+  there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import permutations
 from math import prod
 from typing import Any
 
@@ -20,12 +22,14 @@ import onnx
 from onnxlint_q.analysis.outputs.padding import PaddingMask, find_masks
 from onnxlint_q.analysis.sizes.usual import OPEN_LENGTH
 from onnxlint_q.forecast.population import SIZE, Samples
-from onnxlint_q.graph import Model, Node, Trait, Value, trace_forward
+from onnxlint_q.graph import Model, Node, Trait, Value, trace_back, trace_forward
+from onnxlint_q.graph.names import ROOT
 from onnxlint_q.graph.settled import Settled
 from onnxlint_q.graph.tensors import Array
 
 _HOLDS_IDS = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.UINT8})
-_FLAGS = _HOLDS_IDS | {onnx.TensorProto.BOOL, onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16}
+_NO_FLOATS = _HOLDS_IDS | {onnx.TensorProto.BOOL}
+_FLAGS = _NO_FLOATS | {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16}
 # On its way an id stays what it is.
 _KEPT = Trait.COPIES | Trait.MOVES
 # Kinds of tokens are as many at most: a question and its answer, a few speakers.
@@ -116,7 +120,31 @@ def _masks(model: Model, flags: Mapping[str, Value]) -> tuple[dict[str, Array], 
         elif counts == [False, True]:
             kept.update(empty)
             ruled_out.update(full)
-    return kept, ruled_out
+    left = {name: value for name, value in flags.items() if name not in kept and value.type.elem_type in _NO_FLOATS}
+    return kept | _factors(model, left), ruled_out
+
+
+def _factors(model: Model, flags: Mapping[str, Value]) -> dict[str, Array]:
+    """What flags hold where nothing is multiplied by zero, those of which one of their two values does so."""
+    found: dict[str, Array] = {}
+    for node in model.nodes:
+        pairs = permutations(node.inputs) if node.is_standard and node.op_type == "Mul" and node.graph == ROOT else ()
+        for factor, other in pairs:
+            ends = trace_back(model, factor, _still_a_flag).ends
+            if len(ends) != 1 or ends[0] not in flags or ends[0] in found or model.is_constant(other):
+                continue
+            name = ends[0]
+            held = [np.full(_shape(flags[name]), flag, _numpy_type(flags[name])) for flag in (1, 0)]
+            made = [_computed(model, {name: value}, factor) for value in held]
+            keeps = [value for value, product in zip(held, made, strict=True) if product is not None and product.any()]
+            if len(keeps) == 1:
+                (found[name],) = keeps
+    return found
+
+
+def _still_a_flag(node: Node) -> tuple[str, ...]:
+    flips = node.is_standard and node.op_type == "Not"
+    return node.operator.data_of(node.inputs) if flips or node.operator.has(_KEPT) else ()
 
 
 def _counts(model: Model, mask: PaddingMask, held: Mapping[str, Array]) -> bool | None:

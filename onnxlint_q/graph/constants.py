@@ -1,12 +1,14 @@
 """Tensors that do not depend on the inputs, and their values.
 
 Exporters hide weights behind Constant nodes, Identity, Transpose, Reshape, Cast and, in quantised models, behind
-DequantizeLinear. Only operators that cannot enlarge a tensor are followed, so reading a value is bounded by what
-the file holds.
+DequantizeLinear; those of recurrent operators also behind Slice and Concat, which bring gates into order. Only
+operators that cannot enlarge a tensor are followed, and a Concat that makes no more than the file stores, so reading a
+value is bounded by what the file holds.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import onnx
 
 from onnxlint_q.errors import ModelError
+from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.evaluate import EvaluationError, check_parameter, evaluate, is_evaluated
 from onnxlint_q.graph.node import Node
 from onnxlint_q.graph.operators import Trait
@@ -21,6 +24,8 @@ from onnxlint_q.graph.tensors import Array, TensorStore
 
 # Results have as many elements as what is read.
 _CANNOT_ENLARGE = Trait.COPIES | Trait.QUANTIZES | Trait.REARRANGES
+# A part of what is read, and several tensors side by side: of weights. Sizes are put together so too, see `settled`.
+_PARTS, _JOINS = "Slice", "Concat"
 # Operators applied to get one value: parameters can be chains themselves, so without a limit time doubles a step.
 _MAX_STEPS = 128
 _CACHED_BYTES = 1 << 16
@@ -48,7 +53,12 @@ class Constants(Mapping[str, Array]):
         self._tensors = tensors
         self._sources: dict[str, Node] = {}
         self._steps: dict[str, int] = {}
+        # Elements that a computed constant has at most.
+        self._sizes: dict[str, int] = {}
         self._cache: dict[str, Array] = {}
+        attached = (node.attributes.get("value") for node in nodes if node.op_type == "Constant")
+        stored = [*tensors.values(), *(value for value in attached if isinstance(value, onnx.TensorProto))]
+        self._stored = sum(math.prod(tensor.dims) for tensor in stored)
         for node in nodes:
             if self._foldable(node, sparse):
                 self._sources[node.outputs[0]] = node
@@ -94,13 +104,24 @@ class Constants(Mapping[str, Array]):
             return isinstance(node.attributes.get("value"), onnx.TensorProto) or any(
                 node.attributes.get(name) is not None for name in _CONSTANT_ATTRIBUTES
             )
-        if not is_evaluated(node) or not node.operator.has(_CANNOT_ENLARGE) or not node.input(0):
+        arranged = node.op_type in {_PARTS, _JOINS} and self._stored_type(self.origin(node.input(0))) in FLOATS
+        followed = node.operator.has(_CANNOT_ENLARGE) or arranged
+        if not is_evaluated(node) or not followed or not node.input(0):
             return False
         if not all(not key or (key in self and key not in sparse) for key in node.inputs):
             return False
         steps = 1 + sum(self._steps.get(key, 0) for key in node.inputs)
         self._steps[node.outputs[0]] = steps
+        size = sum(map(self._size, node.inputs if node.op_type == _JOINS else node.inputs[:1]))
+        self._sizes[node.outputs[0]] = size
+        if node.op_type == _JOINS and size > self._stored:
+            return False
         return steps <= _MAX_STEPS and (node.op_type != "DequantizeLinear" or self._qparams_fit(node))
+
+    def _size(self, key: str) -> int:
+        """Elements of a constant, at most."""
+        shape = self._stored_shape(key)
+        return math.prod(shape) if shape is not None else self._sizes.get(key, 1)
 
     def _qparams_fit(self, node: Node) -> bool:
         """Whether scale and zero point have shapes that fit the codes, as far as stored shapes tell."""
@@ -116,10 +137,18 @@ class Constants(Mapping[str, Array]):
         return True
 
     def _stored_shape(self, key: str) -> tuple[int, ...] | None:
+        tensor = self._stored_tensor(key)
+        return tuple(tensor.dims) if tensor is not None else None
+
+    def _stored_type(self, key: str) -> int:
+        tensor = self._stored_tensor(key)
+        return tensor.data_type if tensor is not None else 0
+
+    def _stored_tensor(self, key: str) -> onnx.TensorProto | None:
         source = self._sources.get(key)
         constant = source.attributes.get("value") if source is not None else None
         tensor = self._tensors.get(key, constant)
-        return tuple(tensor.dims) if isinstance(tensor, onnx.TensorProto) else None
+        return tensor if isinstance(tensor, onnx.TensorProto) else None
 
     def _compute(self, key: str) -> Array:
         chain: list[Node] = []
@@ -137,7 +166,8 @@ class Constants(Mapping[str, Array]):
     def _apply(self, node: Node, data: Array) -> Array:
         rest = [self._compute(key) if key else None for key in node.inputs[1:]]
         try:
-            return evaluate(node, [data, *rest], max(data.size, 1))
+            parts = sum(part.size for part in rest if part is not None) if node.op_type == _JOINS else 0
+            return evaluate(node, [data, *rest], max(data.size + parts, 1))
         except EvaluationError as error:
             raise ModelError(
                 f"{self._store.model_name}: the {node.op_type} node {node.label!r} cannot be applied to the constant "

@@ -315,6 +315,27 @@ def _where(call: _Call) -> Array:
     return np.where(condition, chosen, other)
 
 
+def _clip(call: _Call) -> Array:
+    result = call.numbers(0)
+    for index, attribute, function in ((1, "min", np.maximum), (2, "max", np.minimum)):
+        if call.has(index):
+            bound = call.numbers(index)
+            if bound.size != 1:
+                raise EvaluationError(f"a bound of it has {bound.size} values")
+            result = function(result, bound.reshape(()).astype(result.dtype))
+        elif attribute in call.node.attributes:
+            result = function(result, np.asarray(call.node.float(attribute, 0.0), result.dtype))
+    return np.asarray(result)
+
+
+def _sum(call: _Call) -> Array:
+    data = call.numbers(0)
+    axes = _distinct(call.integers(1, "axes") or (), data.ndim)
+    if not axes and call.node.int("noop_with_empty_axes", 0):
+        return data
+    return np.asarray(data.sum(axes or None, data.dtype, keepdims=call.node.int("keepdims", 1) != 0))
+
+
 # -- codes -----------------------------------------------------------------------------------------------------------
 
 
@@ -401,6 +422,9 @@ _OPERATIONS: Mapping[str, Callable[[_Call], Array]] = {
     "Greater": _combined(np.greater),
     "Less": _combined(np.less),
     "Where": _where,
+    "Clip": _clip,
+    "ReduceSum": _sum,
+    "Not": _mapped(np.logical_not, "b"),
     "Neg": _mapped(np.negative, "if"),
     "Sqrt": _mapped(np.sqrt, "f"),
     "Floor": _mapped(np.floor, "f"),

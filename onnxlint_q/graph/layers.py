@@ -24,7 +24,10 @@ _LARGEST_CODE, _VALUES, _DIFFERENT = 2**15, 64, 12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """A Conv, ConvTranspose, Gemm or MatMul with a constant weight, or its integer form.
+    """A Conv, ConvTranspose, Gemm or MatMul with a constant weight, its integer form, or an LSTM, GRU or RNN.
+
+    A recurrent operator has two weights. It is one layer all the same, seen with the first of them; `operands` gives it
+    once for each.
 
     Attributes:
         node: the operator.
@@ -36,6 +39,8 @@ class Layer:
         depthwise: every group reads exactly one input channel, and there is more than one group.
         weight_shape: as stored.
         weight_left: a MatMul whose constant is the left operand.
+        operand: name of the weight, where the operator has several: W or R.
+        others: the layer seen with each further weight.
     """
 
     node: Node
@@ -50,6 +55,23 @@ class Layer:
     depthwise: bool
     weight_shape: tuple[int, ...]
     weight_left: bool = False
+    operand: str = ""
+    others: tuple[Layer, ...] = ()
+
+    @property
+    def operands(self) -> tuple[Layer, ...]:
+        """The layer seen with each of its weights; itself where it has one."""
+        return (self, *self.others)
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it is a product with its weight, and nothing else: what others can be folded into."""
+        return self.inputs.product is not Product.RECURRENT
+
+    @property
+    def weight_slot(self) -> int:
+        """Position of its weight among the inputs of the node."""
+        return self.inputs.input if self.weight_left else dict(self.inputs.weights)[self.operand]
 
     @property
     def op_type(self) -> str:
@@ -88,6 +110,8 @@ class Layer:
                 return 0 if self.node.int("transB", 0) else 1
             case Product.MATMUL:
                 return len(self.weight_shape) - (2 if self.weight_left else 1)
+            case Product.RECURRENT:
+                return 1
 
     @property
     def scale_sharing(self) -> int:
@@ -103,6 +127,8 @@ class Layer:
             inputs, outputs = weight.shape[:2]
             grouped = weight.reshape(self.group, inputs // self.group, outputs, -1)
             return grouped.transpose(0, 2, 1, 3).reshape(self.group * outputs, -1)
+        if self.inputs.product is Product.RECURRENT:
+            return weight.reshape(self.channels, -1)
         return np.moveaxis(weight, self.channel_axis, 0).reshape(self.channels, -1)
 
     def as_stored(self, matrix: Array) -> Array:
@@ -111,6 +137,8 @@ class Layer:
         if self.inputs.product is Product.TRANSPOSED:
             grouped = matrix.reshape(self.group, shape[1], shape[0] // self.group, -1)
             return grouped.transpose(0, 2, 1, 3).reshape(shape)
+        if self.inputs.product is Product.RECURRENT:
+            return matrix.reshape(shape)
         rest = [dim for axis, dim in enumerate(shape) if axis != self.channel_axis]
         return np.moveaxis(matrix.reshape([self.channels, *rest]), 0, self.channel_axis)
 
@@ -186,6 +214,8 @@ def _is_whole(weight: Array) -> bool:
 
 
 def _as_layer(model: Model, node: Node, inputs: LayerInputs) -> Layer | None:
+    if inputs.product is Product.RECURRENT:
+        return _as_recurrent(model, node, inputs)
     data, weight = node.input(inputs.input), node.input(inputs.weight)
     left = False
     if inputs.product is Product.MATMUL and inputs.is_float and not model.is_constant(weight):
@@ -209,6 +239,25 @@ def _as_layer(model: Model, node: Node, inputs: LayerInputs) -> Layer | None:
     inputs_a_group = shape[0] // group if inputs.product is Product.TRANSPOSED else shape[1]
     depthwise = group > 1 and inputs_a_group == 1
     return replace(probe, channels=channels, depthwise=depthwise)
+
+
+def _as_recurrent(model: Model, node: Node, inputs: LayerInputs) -> Layer | None:
+    """A layer if all weights are constant, `[directions, gates, values]`, and agree on the first two."""
+    data, found = node.input(inputs.input), list[Layer]()
+    for name, slot in inputs.weights:
+        key = node.input(slot)
+        if not key or not model.is_constant(key) or model.is_constant(data):
+            return None
+        known = _constant_type(model, key)
+        shape = tuple(dim for dim in known.shape or () if dim is not None)
+        if len(shape) != 3 or 0 in shape or known.elem_type not in FLOATS:
+            return None
+        channels = shape[0] * shape[1]
+        found.append(Layer(node, inputs, data, key, "", "", "", 1, channels, False, shape, operand=name))
+    first, *others = found
+    if any(other.weight_shape[:2] != first.weight_shape[:2] for other in others):
+        return None
+    return replace(first, others=tuple(others))
 
 
 def _fits(model: Model, parameter: str, shape: tuple[int, ...], axis: int) -> bool:

@@ -56,6 +56,7 @@ class Node:
         captured: outer tensors that its subgraphs read.
         attributes: values as onnx.helper gives them; subgraphs are left out, they are in `subgraphs`.
         subgraphs: attribute name to graph path.
+        returns: attribute name to the tensors that the subgraph returns.
         order: position in the model's data order.
     """
 
@@ -68,6 +69,7 @@ class Node:
     captured: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict, repr=False)
     subgraphs: Mapping[str, str] = field(default_factory=dict, repr=False)
+    returns: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     order: int = 0
 
     @property

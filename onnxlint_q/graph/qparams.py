@@ -256,9 +256,9 @@ def _constant_role(model: Model, codes: str) -> Role:
     """What a constant is for, by the layer that finally reads it."""
     for key in trace_forward(model, codes, _HANDS_ON).tensors:
         for reader in model.consumers(key):
-            layer = reader.operator.layer
-            if layer is not None and layer.is_float:
-                return Role.BIAS if reader.inputs.index(key) == layer.bias else Role.WEIGHT
+            layer, slot = reader.operator.layer, reader.inputs.index(key)
+            if layer is not None and layer.is_float and (not layer.operands or slot in reader.operator.weight_inputs):
+                return Role.BIAS if slot == layer.bias else Role.WEIGHT
     return Role.CONSTANT
 
 

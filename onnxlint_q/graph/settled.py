@@ -7,7 +7,7 @@ Expand and arithmetic, the same for every input of one size.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 import numpy as np
 
@@ -43,29 +43,56 @@ class Settled:
         values: by tensor key.
     """
 
-    def __init__(self, model: Model, shape_of: Callable[[str], Shape | None]) -> None:
-        """Start with nothing; `shape_of` tells what is known of a tensor's shape."""
+    def __init__(
+        self, model: Model, shape_of: Callable[[str], Shape | None], graphs: Container[str] = frozenset({ROOT})
+    ) -> None:
+        """Start with nothing; `shape_of` tells what is known of a tensor's shape, `graphs` which graphs are entered."""
         self.values: dict[str, Array] = {}
+        self._graphs = graphs
         self._model = model
         self._shape_of = shape_of
         self._room = _ALL
 
     def beside(self, values: Mapping[str, Array]) -> Settled:
         """The same collection where inputs hold other values; what follows from these is yet to be added."""
-        other = Settled(self._model, self._shape_of)
+        other = Settled(self._model, self._shape_of, self._graphs)
         other.values = {**self.values, **values}
         return other
 
     def add(self, node: Node) -> bool:
         """Compute the output of a node if it is settled, and say whether it is."""
-        if node.graph != ROOT or len(node.outputs) != 1 or self._model.is_constant(node.output):
+        if node.graph not in self._graphs or len(node.outputs) != 1 or self._model.is_constant(node.output):
             return False
-        value = self._sizes(node) if node.op_type == "Shape" and node.is_standard else self._computed(node)
+        value = self._result(node)
         if value is None or value.size > min(_LARGEST, self._room):
             return False
         self.values[node.output] = value
         self._room -= value.size
         return True
+
+    def branch(self, node: Node) -> str | None:
+        """Which branch an If takes, as the name of its attribute; None where nothing decides it."""
+        condition = self._value(node.input(0)) if node.input(0) else None
+        if condition is None or condition.size != 1 or not is_known(condition):
+            return None
+        return "then_branch" if condition.ravel()[0] else "else_branch"
+
+    def _result(self, node: Node) -> Array | None:
+        match node.op_type if node.is_standard else "":
+            case "If":
+                return self._chosen(node)
+            case "Shape":
+                return self._sizes(node)
+            case "Size":
+                listed = self._value(node.input(0))
+                return np.asarray(listed.size) if listed is not None else None
+            case _:
+                return self._computed(node)
+
+    def _chosen(self, node: Node) -> Array | None:
+        taken = self.branch(node)
+        results = node.returns.get(taken, ()) if taken is not None else ()
+        return self._value(results[0]) if len(results) == 1 else None
 
     def _sizes(self, node: Node) -> Array | None:
         made = self.values.get(node.input(0))

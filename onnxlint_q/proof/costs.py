@@ -17,6 +17,7 @@ from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import Samples
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.finding import Subject
+from onnxlint_q.proof.sensitivity import layer_experiments
 from onnxlint_q.proof.whole import Whole
 
 Tensor = tuple[Subject, str]
@@ -82,6 +83,7 @@ def measure_costs(
     count, end = bench.observations.samples, time.monotonic() + seconds
     alone = {scheme: _alone(bench, scheme) for scheme in lost}
     every = list(dict.fromkeys(one for tensors in alone.values() for one in tensors.values()))
+    every += [one for one in layer_experiments(bench) if one.scheme in alone and _is_left(bench, one)]
     errors = {one: known[one] for one in every if known and one in known}
     first = Allowance(seconds, count, aim=_EVERY_SECONDS)
     errors |= run_experiments(bench, [one for one in every if one not in errors], samples, progress, first)
@@ -119,7 +121,8 @@ def _refined(cost: TensorCost, errors: Errors) -> TensorCost:
 
 def _alone(bench: Workbench, scheme: Scheme) -> Mapping[Tensor, Experiment]:
     """Every tensor that the bench can quantise alone under a scheme, in data order, a weight before its result."""
-    weights = (layer.output for layer in bench.measured.layers)
+    layers = bench.measured.layers
+    weights = (layer.output for layer in layers if scheme.quantises(layer.folded.layer))
     activations = (place.tensor for place in bench.measured.placements_under(scheme) if not place.constant)
     found = {(Subject.WEIGHT, layer): Experiment.on_weight(scheme, layer) for layer in weights}
     found |= {(Subject.ACTIVATION, tensor): Experiment.on_activation(scheme, tensor) for tensor in activations}
@@ -127,6 +130,12 @@ def _alone(bench: Workbench, scheme: Scheme) -> Mapping[Tensor, Experiment]:
     last = len(bench.computed)
     ordered = sorted(places, key=lambda tensor: last if (place := places[tensor]) is None else place)
     return {tensor: found[tensor] for tensor in ordered}
+
+
+def _is_left(bench: Workbench, one: Experiment) -> bool:
+    """Whether it is on a weight alone that the quantiser leaves in float: a figure, but no noise of the scheme."""
+    layers = [bench.measured.layer_by_output[key].folded.layer for key in one.weights]
+    return bool(layers) and not one.activations and not any(map(one.scheme.quantises, layers))
 
 
 def _costs(scheme: Scheme, alone: Mapping[Tensor, Experiment], errors: Errors, whole: Whole) -> SchemeCosts:

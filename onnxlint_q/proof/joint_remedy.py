@@ -103,29 +103,36 @@ def try_joint_remedy(
         DataError: a sample cannot be read.
     """
     searched, judged = samples
-    freed = [_freed(bench.measured, experiment) for experiment in _by_cost(scheme, costs)[:MOST_TENSORS]]
-    steps = tuple(_steps(bench.measured, [entry for entry in freed if not entry.unnamed]))
+    measured = bench.measured
+    freed = [_freed(measured, experiment) for experiment in _by_cost(measured, scheme, costs)[:MOST_TENSORS]]
+    steps = tuple(_steps(measured, [entry for entry in freed if not entry.unnamed]))
     nodes = _Search(bench, scheme, judge, searched, progress).best(steps)
-    names = bench.measured.freer.names(nodes)
+    names = measured.freer.names(nodes)
     whole = Experiment(scheme, excluded=frozenset(names))
     errors = run_experiments(bench, [whole], judged, progress) if names else {}
     after = errors.get(whole, before)
     return JointTrial(scheme, names, before, after, sum(bool(entry.unnamed) for entry in freed), judge(after))
 
 
-def _by_cost(scheme: Scheme, costs: Errors) -> list[Experiment]:
+def _by_cost(measured: Measured, scheme: Scheme, costs: Errors) -> list[Experiment]:
     """The experiments on single tensors under a scheme that cost anything, the worst first."""
     alone = {
         experiment: _worst_db(error)
         for experiment, error in costs.items()
-        if experiment.scheme == scheme and error.has_signal and error.sqnr_db is not None and _is_on_one(experiment)
+        if experiment.scheme == scheme
+        and error.has_signal
+        and error.sqnr_db is not None
+        and _is_on_one(measured, experiment)
     }
     return sorted(alone, key=lambda experiment: alone[experiment])
 
 
-def _is_on_one(experiment: Experiment) -> bool:
-    named = experiment.weights != "all" and experiment.activations != "all"
-    return named and len(experiment.weights) + len(experiment.activations) == 1
+def _is_on_one(measured: Measured, experiment: Experiment) -> bool:
+    """Whether it is on one tensor that the quantiser gives codes."""
+    if experiment.weights == "all" or experiment.activations == "all":
+        return False
+    layers = [measured.layer_by_output[key].folded.layer for key in experiment.weights]
+    return len(layers) + len(experiment.activations) == 1 and all(map(experiment.scheme.quantises, layers))
 
 
 def _steps(measured: Measured, freed: Iterable[Freeing]) -> Iterator[Step]:

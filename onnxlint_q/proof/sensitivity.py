@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from onnxlint_q.analysis.experiment import Experiment, LayerSqnr
 from onnxlint_q.analysis.measured import Measured
@@ -17,7 +17,7 @@ from onnxlint_q.execute.variants.workbench import Workbench
 
 
 def layer_experiments(bench: Workbench) -> list[Experiment]:
-    """Every layer alone under every scheme, as far as the bench can run it.
+    """Every layer alone under every scheme, as far as the bench can run it; of several weights each one, too.
 
     There is none on the result of a layer, the tensor behind the Relu or Clip that the quantiser absorbs, where that
     gets no scale of its own, was not observed, or stays in float. Where activations are rounded in front of layers it
@@ -28,7 +28,7 @@ def layer_experiments(bench: Workbench) -> list[Experiment]:
         experiment
         for scheme in measured.schemes
         for layer in measured.layers
-        for experiment in _of_layer(measured, scheme, layer)
+        for experiment in (*_of_layer(measured, scheme, layer), *_of_operands(scheme, layer).values())
     )
     calibrated = bench.observations is not None
     return [one for one in found if (calibrated or not one.activations) and bench.can_run(one)]
@@ -49,7 +49,13 @@ def layer_sqnr(measured: Measured, scheme: Scheme, layer: LayerFacts, errors: Er
     weight, activation, both = (errors.get(experiment) for experiment in _of_layer(measured, scheme, layer))
     if weight is None and activation is None and both is None:
         return None
-    return LayerSqnr(weight_sqnr_db=_figure(weight), sqnr_db=_figure(both), activation_sqnr_db=_figure(activation))
+    operands = _of_operands(scheme, layer)
+    return LayerSqnr(
+        weight_sqnr_db=_figure(weight),
+        sqnr_db=_figure(both),
+        activation_sqnr_db=_figure(activation),
+        operands={name: _figure(errors[one]) for name, one in operands.items() if one in errors},
+    )
 
 
 def _of_layer(measured: Measured, scheme: Scheme, layer: LayerFacts) -> Iterator[Experiment]:
@@ -58,6 +64,12 @@ def _of_layer(measured: Measured, scheme: Scheme, layer: LayerFacts) -> Iterator
     yield Experiment.on_weight(scheme, layer.output)
     yield Experiment.on_activation(scheme, result)
     yield Experiment.on_layer(scheme, layer.output, result)
+
+
+def _of_operands(scheme: Scheme, layer: LayerFacts) -> Mapping[str, Experiment]:
+    """On each of its weights alone, by name, where it has several."""
+    operands = layer.operands if layer.others else ()
+    return {part.operand: Experiment.on_weight(scheme, layer.output, part.operand) for part in operands}
 
 
 def _figure(error: OutputError | None) -> float | None:

@@ -19,6 +19,7 @@ from onnxlint_q.workflow.results import (
     LayerRow,
     LayerSqnr,
     ModelResult,
+    OperandRow,
     OutputResult,
     Run,
     SchemeResult,
@@ -183,7 +184,32 @@ def _layer(row: LayerRow) -> Json:
         "forecast": _stage(row.forecast),
         "probe": _stage(row.probe),
         "measured": _stage(row.measured),
+        "operands": [_operand(row, operand) for operand in row.operands],
     }
+
+
+def _operand(row: LayerRow, operand: OperandRow) -> Json:
+    """One weight of a layer that has several; its figures are those of a layer with this weight alone."""
+    stages = {"forecast": row.forecast, "probe": row.probe, "measured": row.measured}
+    return {
+        "operand": text(operand.name),
+        "weight": text(operand.weight),
+        "shape": list(operand.shape),
+        "range": number(operand.range),
+        "average_precision": number(operand.average_precision),
+        "channel_sqnr_db": number(operand.channel_sqnr_db),
+        **{name: _stage(_alone(stage, operand.name)) for name, stage in stages.items()},
+    }
+
+
+def _alone(stage: Mapping[str, LayerSqnr] | None, operand: str) -> Mapping[str, LayerSqnr] | None:
+    """What a stage says of one weight of a layer; None where that is nothing."""
+    said = {
+        scheme: LayerSqnr(sqnr.operands[operand], uncertainty_db=sqnr.uncertainty_db)
+        for scheme, sqnr in (stage or {}).items()
+        if operand in sqnr.operands
+    }
+    return said or None
 
 
 def _stage(stage: Mapping[str, LayerSqnr] | None) -> Json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from onnxlint_q.finding import Finding, Subject
 from onnxlint_q.workflow.results import Basis, LayerRow, LayerSqnr, ModelResult
@@ -24,6 +24,7 @@ class Known:
         basis: the stage.
         weight_db: SQNR at the output (dB) if its weight alone is quantised; infinite for a perfect match.
         output_db, both_db: if its result alone is, and if both are; None where not determined.
+        operands: the figure of each weight alone, by its name, where the layer has several.
         floor_db: the figure of the whole, where it contradicts one of this layer; None where nothing is contradicted.
         uncertainty_db: two thirds of such figures lie within plus or minus this; None for those of a run.
     """
@@ -34,6 +35,7 @@ class Known:
     both_db: float | None
     floor_db: float | None = None
     uncertainty_db: float | None = None
+    operands: Mapping[str, float] = field(default_factory=dict)
 
 
 def known(model: ModelResult, row: LayerRow, scheme: str) -> Known | None:
@@ -46,7 +48,8 @@ def known(model: ModelResult, row: LayerRow, scheme: str) -> Known | None:
         figures = [_figure(value) for value in (said.weight_sqnr_db, said.activation_sqnr_db, said.sqnr_db)]
         weight, output, both = (None if value is not None and value < floor else value for value in figures)
         contradicted = None if [weight, output, both] == figures else floor
-        return Known(basis, weight, output, both, contradicted, said.uncertainty_db)
+        operands = {name: db for name, value in said.operands.items() if (db := _figure(value)) is not None}
+        return Known(basis, weight, output, both, contradicted, said.uncertainty_db, operands if weight else {})
     return None
 
 

@@ -217,7 +217,7 @@ def _notes(measured: Measured, told: InspectedModel, seen: Observations | None) 
         names, more = ", ".join(map(repr, seen.non_finite[:4])), len(seen.non_finite) - 4
         yield f"left out, as there was NaN or infinity: {names}" + (f" and {more} more" if more > 0 else "")
     yield from _not_read(measured)
-    broken = sum(layer.weight.non_finite > 0 for layer in measured.layers)
+    broken = sum(layer.weight.non_finite > 0 for layer in measured.weights)
     if broken and told.weights:
         yield f"NaN or infinity in {broken} weight{'s' * (broken > 1)}; the channels that hold it are left out"
 

@@ -31,6 +31,7 @@ __all__ = [
     "LayerRow",
     "LayerSqnr",
     "ModelResult",
+    "OperandRow",
     "OutputResult",
     "QparamsReading",
     "QparamsRow",
@@ -56,6 +57,25 @@ class Basis(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class OperandRow:
+    """One weight of a layer that has several.
+
+    Attributes:
+        name: W or R of a recurrent operator.
+        weight: the tensor.
+        shape: of it.
+        range, average_precision, channel_sqnr_db: as of a layer.
+    """
+
+    name: str
+    weight: str
+    shape: tuple[int, ...]
+    range: float
+    average_precision: float
+    channel_sqnr_db: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class LayerRow:
     """One layer in a report.
 
@@ -67,6 +87,7 @@ class LayerRow:
         activation_low, activation_high: what calibration observed of the tensor that is rounded behind the layer, its
             Relu or Clip passed; None without it, or where that tensor gets no scale.
         forecast, probe, measured: by scheme name; None where that stage did not run.
+        operands: its weights one by one, where it has several; the figures above are then those of the worst.
     """
 
     node: str
@@ -82,6 +103,7 @@ class LayerRow:
     forecast: Mapping[str, LayerSqnr] | None = None
     probe: Mapping[str, LayerSqnr] | None = None
     measured: Mapping[str, LayerSqnr] | None = None
+    operands: tuple[OperandRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +177,8 @@ class SchemeResult:
         tensors_basis: what their figures rest on; a run measures them where the model does not survive.
         measured_as: what the run stands for, in words: quantiser, ranges, formats; empty where nothing was run.
         top1: how often the float and the quantised model are right; None without labels.
-        in_float: where activations get their ranges if not from calibration, and how many layers stay in float, in
-            words; empty where all is calibrated and quantised.
+        ranges: where activations get their ranges if not from calibration, in words; else empty.
+        left: how many layers stay in float, in words; empty where none does.
         loads_from: the opset from which on the quantised file loads, where that of the model is older and all figures
             are those of a model that has it; None where it loads.
     """
@@ -174,9 +196,15 @@ class SchemeResult:
     measured_as: str = ""
     top1: Top1 | None = None
     tensors: tuple[TensorRow, ...] = ()
-    in_float: str = ""
+    ranges: str = ""
+    left: str = ""
     tensors_basis: Basis | None = None
     loads_from: int | None = None
+
+    @property
+    def in_float(self) -> str:
+        """What is not quantised before the model runs, `ranges` and `left` in one."""
+        return "; ".join(filter(None, (self.ranges, self.left)))
 
     @property
     def ends(self) -> tuple[OutputResult, ...]:

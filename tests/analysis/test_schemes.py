@@ -9,6 +9,7 @@ from onnx_cases import as_model, onnx_text, versioned_text
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.schemes import (
     DEFAULT_SCHEMES,
+    INT4_BLOCKS,
     INT8_DYNAMIC,
     INT8_PER_CHANNEL,
     INT8_PER_TENSOR,
@@ -67,7 +68,12 @@ def test_what_is_in_a_subgraph_is_not_quantised_dynamically() -> None:
         }""",
         m=np.ones((6, 6), np.float32),
     )
-    assert [INT8_DYNAMIC.covers(layer) for layer in find_layers(as_model(proto))] == [False, False]
+    layers = list(find_layers(as_model(proto)))
+    assert [[scheme.quantises(layer) for layer in layers] for scheme in (INT8_DYNAMIC, INT4_BLOCKS)] == [
+        [False, False],
+        [True, True],
+    ]
+    assert all(INT8_DYNAMIC.covers(layer) for layer in layers), "alone it can be"
 
 
 def test_names_of_blocks_follow_one_pattern() -> None:

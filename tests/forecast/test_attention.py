@@ -116,6 +116,22 @@ def test_a_mask_rules_nothing_out_and_its_lowest_number_is_in_the_range(attend: 
     assert set(found.masked) == {"g"}
 
 
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        ("f = Cast <to = 1> (m)  u = Unsqueeze(f, last)  y = Mul(x, u)", True),
+        ("n = Not(m)  f = Cast <to = 1> (n)  u = Unsqueeze(f, last)  y = Mul(u, x)", False),
+        ("f = Cast <to = 1> (m)  u = Unsqueeze(f, last)  y = Add(x, u)", None),
+    ],
+    ids=["what counts", "padding", "a number"],
+)
+def test_a_mask_that_multiplies_lets_everything_through(body: str, kept: bool | None) -> None:
+    text = f"g (float[1, 8, 6] x, bool[1, 8] m) => (float[1, 8, 6] y) {{ {body} }}"
+    settled = token_inputs(as_model(versioned_text(17, "", text, last=np.asarray([2])))).settled
+    assert settled.keys() == ({"m"} if kept is not None else set())
+    assert all((value == kept).all() for value in settled.values())
+
+
 def test_where_one_token_is_read_the_others_matter_through_attention_alone() -> None:
     one = network("p = Softmax <axis = 3> (s)", "c = Gather <axis = 1> (r, zero)  y = Identity(c)")
     found = propagated(one)

@@ -41,6 +41,12 @@ NETWORKS: dict[str, tuple[str, dict[str, tuple[int, ...]], tuple[int, ...]]] = {
         {"a": (32, 64), "b": (64, 32)},
         (1, 16, 32),
     ),
+    "written out": (
+        "g (float[1, 16, 32] x) => (float[1, 16, 32] y) { h = MatMul(x, a)\n "
+        'n = Einsum <equation = "bti,ij->btj"> (h, e)\n y = MatMul(n, b) }',
+        {"a": (32, 64), "e": (64, 64), "b": (64, 32)},
+        (1, 16, 32),
+    ),
     "convolution": (
         "g (float[1, 8, 12, 12] x) => (float[1, 8, 8, 8] y) { h = Conv(x, a)\n r = Relu(h)\n y = Conv(r, b) }",
         {"a": (16, 8, 3, 3), "b": (8, 16, 3, 3)},
@@ -57,6 +63,7 @@ def test_the_figure_agrees_with_runs_of_one_sample(name: str, seed: int) -> None
     foreseen = facts.forecasts[INT8_DYNAMIC.name]
     assert foreseen.output_sqnr_db == pytest.approx(measured_db(facts, Experiment(INT8_DYNAMIC), shape), abs=3)
     assert foreseen.rest_share == pytest.approx(0, abs=1e-6), "every activation that is rounded is a layer's"
+    assert all(row.activation_share for row in foreseen.layers.values()), "and every layer reads one"
 
 
 def test_what_a_layer_reads_is_rounded_for_that_layer_alone() -> None:

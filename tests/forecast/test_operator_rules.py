@@ -256,6 +256,27 @@ CASES: Mapping[str, tuple[Case, ...]] = {
         ),
         Case("t = Transpose <perm = [0, 2, 1]> (b)  y = MatMul(t, w)", {"w": weight(6, 4)}, shape=(6, 9)),
     ),
+    # Nine steps, for which the eight positions of an image stand.
+    **{
+        op_type: (
+            Case(
+                f"t = Transpose <perm = [2, 0, 1]> (b)  s = {op_type} <hidden_size = 4, {direction}> (t, w, r, c)"
+                "  y = Transpose <perm = [2, 1, 3, 0]> (s)",
+                {
+                    "w": weight(directions, 4 * gates, 6) / 3,
+                    "r": weight(directions, 4 * gates, 4) / 3,
+                    "c": weight(directions, 8 * gates) / 3,
+                },
+                shape=(6, 9),
+                spread_off=1.5,
+            ),
+        )
+        for op_type, gates, direction, directions in (
+            ("LSTM", 4, 'direction = "bidirectional"', 2),
+            ("GRU", 3, "linear_before_reset = 1", 1),
+            ("RNN", 1, 'direction = "reverse"', 1),
+        )
+    },
     # Layers.
     "Conv": (
         Case("y = Conv(b, w)", {"w": weight(4, 6, 1, 1)}),

@@ -124,6 +124,12 @@ def test_arithmetic(left: Array, right: Array, third: Array) -> None:
     check("Where", [left > 0, left, right])
     check("Max", [left, right, left])
     check("Neg", [third])
+    check("Not", [np.asarray(left > 0)])
+    check("Clip", [third, np.asarray(-2, third.dtype), np.asarray(3, third.dtype)])
+    check("Clip", [third, None, np.asarray(1, third.dtype)])
+    check("ReduceSum", [third])
+    check("ReduceSum", [third, integers(-1)], keepdims=0)
+    check("ReduceSum", [third], noop_with_empty_axes=1)
     for op_type in ("Floor", "Ceil"):
         check(op_type, [third.astype(np.float32)])
     check("Sqrt", [np.abs(third).astype(np.float32)])
@@ -181,6 +187,7 @@ REFUSED: dict[str, tuple[Node, list[Array | None]]] = {
     "strings are not cast": (node("Cast", to=int(TensorProto.STRING)), [F]),
     "unknown element type 99": (node("Cast", to=99), [F]),
     "are strings": (node("DequantizeLinear"), [F.astype(np.int8), np.asarray(["a"], object)]),
+    "a bound of it has 3 values": (node("Clip"), [F, np.ones(3, np.float32)]),
     "channels of axis": (node("DequantizeLinear"), [F.astype(np.int8), np.ones(2, np.float32)]),
     "blocks of": (node("DequantizeLinear", block_size=2), [F.astype(np.int8), np.ones((2, 3), np.float32)]),
 }
@@ -288,7 +295,8 @@ def test_the_reference_of_this_test_knows_all_operators() -> None:
     """What is compared above is all there is, but for DequantizeLinear, which tests/graph/test_constants.py covers."""
     checked = itertools.chain(
         "Identity Transpose Flatten Concat Tile Unsqueeze Squeeze Expand Gather Reshape Slice".split(),
-        "Add Sub Mul Min Max Equal Greater Less Div Where Neg Floor Ceil Sqrt Cast Range ConstantOfShape".split(),
+        "Add Sub Mul Min Max Equal Greater Less Div Where Clip ReduceSum".split(),
+        "Not Neg Floor Ceil Sqrt Cast Range ConstantOfShape".split(),
     )
     assert set(checked) | {"DequantizeLinear"} == _OPERATIONS.keys()
     assert {name for name in _OPERATIONS if name not in {s.name for s in onnx.defs.get_all_schemas()}} == set()

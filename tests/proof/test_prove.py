@@ -132,7 +132,7 @@ def test_a_weight_claim_is_the_damage_of_that_weight_alone(models: Path, calibra
     executable = folded(facts)
     changed = executable.with_weights(
         {
-            executable.layer_weights[layer.output]: (np.clip(np.round(weight / step), -127, 127) * step).astype(
+            executable.layer_weights[layer.output][0]: (np.clip(np.round(weight / step), -127, 127) * step).astype(
                 np.float32
             )
         }

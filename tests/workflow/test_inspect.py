@@ -466,11 +466,22 @@ def test_check_has_the_same_rows(models: Path, calibration: Path) -> None:
 
 def test_operators_whose_constants_no_table_has_are_named(models: Path, tmp_path: Path) -> None:
     proto = onnx_text(
+        'product (float[N, 8] x) => (float[N, 4] y) { y = Einsum <equation = "ni,ij->nj"> (x, w) }',
+        w=np.ones((8, 4), np.float32),
+    )
+    onnx.save(proto, tmp_path / "einsum.onnx")
+    notes = told(tmp_path / "einsum.onnx").notes
+    assert "not in the tables, because inspect does not read their constants: 1 Einsum" in notes
+    assert not any("not in the tables" in note for note in told(models / "healthy_resnet.onnx").notes)
+
+
+def test_both_weights_of_a_recurrent_operator_have_a_row(tmp_path: Path) -> None:
+    proto = onnx_text(
         "recurrent (float[5, 1, 8] x) => (float[5, 1, 1, 4] y) { y = LSTM <hidden_size = 4> (x, w, r) }",
         w=np.ones((1, 16, 8), np.float32),
-        r=np.ones((1, 16, 4), np.float32),
+        r=np.full((1, 16, 4), 2, np.float32),
     )
     onnx.save(proto, tmp_path / "lstm.onnx")
-    notes = told(tmp_path / "lstm.onnx").notes
-    assert "not in the tables, because inspect does not read their constants: 1 LSTM" in notes
-    assert not any("not in the tables" in note for note in told(models / "healthy_resnet.onnx").notes)
+    found = told(tmp_path / "lstm.onnx")
+    assert [(row.operand, row.tensor, row.after.high) for row in found.weights] == [("W", "w", 1), ("R", "r", 2)]
+    assert not found.notes

@@ -174,9 +174,12 @@ def _ends_in(node: Node) -> str:
 
 
 def _makes_scores(node: Node, shape: Sequence[int | None] | None) -> bool:
-    """A ConvTranspose ends networks that make images, and so does a convolution that leaves a picture."""
+    """A ConvTranspose ends networks that make images, and so does a convolution that leaves a picture.
+
+    What a recurrent operator leaves is a state.
+    """
     layer = node.operator.layer
-    if layer is None or not layer.is_float or layer.product is Product.TRANSPOSED:
+    if layer is None or not layer.is_float or layer.product in {Product.TRANSPOSED, Product.RECURRENT}:
         return False
     return not layer.convolves or shape is None or len(shape) == 2 or holds_scores(shape)
 

@@ -99,8 +99,11 @@ class Skeleton:
 
 
 def skeleton(model: Model, layers: Iterable[FoldedLayer], quantized: Iterable[QuantizedTensor]) -> Skeleton:
-    """The skeleton of `model`, whose layers and pairs are known; nodes of subgraphs are left out."""
-    builder = _Builder(model, {layer.layer.node: layer for layer in layers})
+    """The skeleton of `model`, whose layers and pairs are known; nodes of subgraphs are left out.
+
+    A recurrent operator is paired like any other operator: its weights are not compared.
+    """
+    builder = _Builder(model, {layer.layer.node: layer for layer in layers if layer.layer.is_product})
     for node in model.nodes:
         if node.graph == ROOT:
             builder.add(node)

@@ -83,6 +83,8 @@ def _is_fused(model: Model, folded: FoldedLayer) -> bool:
     Of a product of matrices only where that becomes a Gemm.
     """
     layer = folded.layer
+    if not layer.is_product:
+        return False
     if layer.inputs.product is not Product.MATMUL:
         return True
     return folded.is_folded or becomes_gemm(model, layer.node)
@@ -136,7 +138,10 @@ class _Placer:
             )
             if node is not None
         }
-        self.weights = {folded.layer.node: {folded.layer.weight, folded.layer.bias} for folded in layers}
+        self.weights = {
+            folded.layer.node: {key for layer in folded.layer.operands for key in (layer.weight, layer.bias)}
+            for folded in layers
+        }
         # Key of a tensor to the key of the tensor whose scale it has, and what only moves values of that.
         self.scale_of: dict[str, str] = {}
         self.moved: set[str] = set()

@@ -115,12 +115,26 @@ class Scheme:
         later += ["its weights are no longer inputs"] * folds_late
         return f"{said}, once {' and '.join(later)}" if later else said
 
-    def covers(self, layer: Layer) -> bool:
-        """Whether the layer's weight is quantised.
+    @property
+    def enters_bodies(self) -> bool:
+        """Whether its quantiser looks at layers in the bodies of If, Loop and Scan."""
+        return self.quantizer is Quantizer.BLOCKS
 
-        MatMulNBitsQuantizer takes products with one constant matrix on the right and leaves Gemm alone;
-        quantize_dynamic has integer operators for some layers of the main graph, and takes a Gemm that is a product
-        and a bias.
+    def quantises(self, layer: Layer) -> bool:
+        """Whether the quantiser writes the layer's weight so where it is given the whole model.
+
+        `quantize_static` leaves recurrent operators in float.
+        """
+        outside = layer.node.graph != ROOT and not self.enters_bodies
+        left = self.quantizer is Quantizer.STATIC and not layer.is_product
+        return self.covers(layer) and not outside and not left
+
+    def covers(self, layer: Layer) -> bool:
+        """Whether the scheme says how the layer's weight is quantised, were it the only one.
+
+        That holds for every layer where the quantiser has no operators of its own. MatMulNBitsQuantizer takes products
+        with one constant matrix on the right and leaves Gemm alone; quantize_dynamic has integer operators for some
+        layers, and takes a Gemm that is a product and a bias.
         """
         node = layer.node
         match self.quantizer:
@@ -132,4 +146,4 @@ class Scheme:
             case Quantizer.DYNAMIC:
                 plain = layer.op_type != "Gemm" or (layer.factor == 1 == node.float("beta", 1.0))
                 plain = plain and not (layer.op_type == "Gemm" and node.int("transA", 0))
-                return node.graph == ROOT and layer.op_type in _DYNAMIC and plain and not layer.weight_left
+                return layer.op_type in _DYNAMIC and plain and not layer.weight_left

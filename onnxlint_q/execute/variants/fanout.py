@@ -133,7 +133,7 @@ class _Builder:
         return self.numbers.setdefault(experiment, len(self.numbers))
 
     def _reweight(self, layer: str, experiment: Experiment) -> None:
-        own = self.reweighted.setdefault(self.base.layer_weights[layer], [])
+        own = self.reweighted.setdefault(self.base.layer_weights[layer][0], [])
         if experiment not in self.numbers:
             own.append(self._number(experiment))
 
@@ -280,7 +280,8 @@ class _Builder:
             twin.name, twin.output[0] = "", self._new()
             experiment = self.experiments[number]
             layer = next(iter(experiment.weights))
-            weight = self._add_weight(self.bench.weight(experiment.scheme, layer))
+            (values,) = self.bench.weights(experiment.scheme, layer).values()
+            weight = self._add_weight(values)
             twin.input[:] = [weight if name == old else name for name in node.input]
             self.nodes.append(twin)
             made.append(_Piece(twin.output[0], (number,)))
@@ -302,9 +303,9 @@ class _Builder:
                 twin.name, twin.output[0] = "", self._new()
                 reread(twin, tensor, self.read[tensor])
                 for layer in self.experiments[number].weights:
-                    old = self.base.layer_weights[layer]
-                    if old in node.input:
-                        reread(twin, old, self._add_weight(self.bench.weight(self.experiments[number].scheme, layer)))
+                    for old, values in self.bench.weights(self.experiments[number].scheme, layer).items():
+                        if old in node.input:
+                            reread(twin, old, self._add_weight(values))
                 self.nodes.append(twin)
                 yield _Piece(twin.output[0], (number,))
 

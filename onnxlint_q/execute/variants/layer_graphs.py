@@ -44,7 +44,7 @@ def groups(
     size = 0
     for _, own in sorted(by_place.items()):
         weights = {(e.scheme.treatment(Subject.WEIGHT), layer) for e in own for layer in e.weights}
-        weight = sum(base.weights[base.layer_weights[layer]].nbytes for *_, layer in weights)
+        weight = sum(base.weights[name].nbytes for *_, layer in weights for name in base.layer_weights[layer])
         if group and (len(group) + len(own) > room or size + weight > limits.weight_bytes):
             yield group
             group, size = [], 0

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import (
     Float,
@@ -102,7 +103,7 @@ class Workbench:
         known = self.measured.model.types.get(place.tensor)
         elem_type = known.elem_type if known and known.elem_type else int(onnx.TensorProto.FLOAT)
         if scheme.is_dynamic and not place.constant:
-            return DynamicScale(place.tensor, frozenset(node.outputs[0] for node in place.asked), elem_type)
+            return DynamicScale(place.tensor, frozenset(node.output for node in place.asked), elem_type)
         number, limits = scheme.weights if place.weight else scheme.activations, self._range(place, scheme.activations)
         if limits is None:
             return None
@@ -132,35 +133,49 @@ class Workbench:
         places = scaled_tensors(self.measured.model, self.measured.folded)
         return {place.tensor: place.like for place in places if place.moved}
 
-    def weight(self, scheme: Scheme, layer: str) -> Array:
-        """A layer's folded weight after quantisation and back, in its stored layout and type."""
-        return self._rounded(scheme, layer, None)[0]
+    def weights(
+        self, scheme: Scheme, layer: str, operand: str = "", input_scale: np.float32 | None = None
+    ) -> dict[str, Array]:
+        """A layer's folded weights after quantisation and back, in their stored layout and type, by initializer.
 
-    def _rounded(self, scheme: Scheme, layer: str, input_scale: np.float32 | None) -> tuple[Array, Mapping[str, Array]]:
-        """A layer's folded weight after quantisation and back, and its rounded bias by name, where that is rounded.
+        With its bias, where that is rounded.
 
-        A bias is, where the layer reads codes of a known scale. Its steps are small, but a product of codes is a whole
-        number of them too, so that results fall on halves where a float bias leaves none.
+        Args:
+            scheme: how.
+            layer: key of the layer.
+            operand: name of the weight that is wanted, of a layer that has several; empty for all.
+            input_scale: of the codes that it reads, where that is known before the run.
         """
-        folded_layer, made = self.measured.layer_by_output[layer].folded, self.float_model
-        own = scheme.of_layer(folded_layer.layer)
+        made, found = self.float_model, dict[str, Array]()
+        operands = self.measured.layer_by_output[layer].folded.operands
+        for name, part in zip(made.layer_weights[layer], operands, strict=True):
+            if operand in {"", part.layer.operand}:
+                matrix, biases = self._rounded(scheme, part, input_scale)
+                stored = np.ascontiguousarray(part.layer.as_stored(matrix), made.weights[name].dtype)
+                found |= {name: stored, **biases}
+        return found
+
+    def _rounded(
+        self, scheme: Scheme, folded_layer: FoldedLayer, input_scale: np.float32 | None
+    ) -> tuple[Float, Mapping[str, Array]]:
+        """A layer's folded weight as a matrix after quantisation and back, and its rounded bias by name.
+
+        A bias is rounded where the layer reads codes of a known scale. Its steps are small, but a product of codes is a
+        whole number of them too, so that results fall on halves where a float bias leaves none.
+        """
+        made, own = self.float_model, scheme.of_layer(folded_layer.layer)
         matrix, tied = folded_layer.matrix(self.measured.model), folded_layer.layer.scale_sharing
-        name = made.layer_biases.get(layer, "")
+        name = made.layer_biases.get(folded_layer.output, "")
         bias = made.weights.get(name)
         if bias is None or input_scale is None or own.weights.is_float or own.sharing.block_size:
-            return self._stored(layer, weight_round_trip(matrix, own.weights, own.sharing, tied)), {}
+            return weight_round_trip(matrix, own.weights, own.sharing, tied), {}
         scale = weight_scale(matrix, own.weights, own.sharing, tied)
         if scale.size not in {1, bias.size}:
-            return self._stored(layer, round_trip(matrix, scale, own.weights)), {}
+            return round_trip(matrix, scale, own.weights), {}
         least = scale_for_bias(bias, input_scale)
         scale = np.maximum(scale, least.reshape(scale.shape) if scale.size > 1 else least.max())
         step = np.broadcast_to(np.ravel(scale), bias.size).reshape(bias.shape) * input_scale
-        biases = {name: bias_round_trip(bias, step).astype(bias.dtype)}
-        return self._stored(layer, round_trip(matrix, scale, own.weights)), biases
-
-    def _stored(self, layer: str, matrix: Float) -> Array:
-        stored = self.measured.layer_by_output[layer].folded.layer.as_stored(matrix)
-        return np.ascontiguousarray(stored, self.float_model.weights[self.float_model.layer_weights[layer]].dtype)
+        return round_trip(matrix, scale, own.weights), {name: bias_round_trip(bias, step).astype(bias.dtype)}
 
     def _input_scales(self, experiment: Experiment) -> Mapping[str, np.float32]:
         """By layer the scale of the codes that it reads, where that is known before the run."""
@@ -183,14 +198,16 @@ class Workbench:
         inputs = self._input_scales(experiment)
         found = scale_inputs(self.activations_of(experiment))
         for layer in self.weights_of(experiment):
-            found |= self._rounded(experiment.scheme, layer, inputs.get(layer))[1]
+            folded_layer = self.measured.layer_by_output[layer].folded
+            found |= self._rounded(experiment.scheme, folded_layer, inputs.get(layer))[1]
         return found
 
     def weights_of(self, experiment: Experiment) -> tuple[str, ...]:
         """Keys of the layers whose weights it quantises, in data order."""
         layers, wanted = self.measured.layers, experiment.weights
         left = self.measured.float_weights(experiment.scheme, experiment.excluded)
-        covered = (layer.output for layer in layers if experiment.scheme.covers(layer.folded.layer))
+        has = experiment.scheme.quantises if wanted == "all" else experiment.scheme.covers
+        covered = (layer.output for layer in layers if has(layer.folded.layer))
         return tuple(key for key in covered if key not in left and (wanted == "all" or key in wanted))
 
     def activations_of(self, experiment: Experiment) -> tuple[Rounding, ...]:
@@ -225,17 +242,18 @@ class Workbench:
         """When the run of an experiment on one tensor parts from the float one, as a place in `computed`.
 
         It is about one weight, one activation, or both of a layer, which part at the layer: its weight and its result.
-        What is rounded in front of its readers parts at the first of them. None if it is about anything else, or about
-        what is not computed from the inputs in the main graph.
+        What is rounded in front of its readers parts at the first of them. None if it is about anything else, if a
+        layer with several weights is in it, or if it is about what is not computed from the inputs in the main graph.
         """
         weights, activations = experiment.weights, experiment.activations
         if weights == "all" or activations == "all" or len(weights) > 1 or len(activations) > 1:
             return None
         reading = self.reading_of(experiment)
         if reading is not None:
-            starts = {self.measured.layer_by_output[layer].node.outputs[0] for layer in weights}
+            starts = {self.measured.layer_by_output[layer].node.output for layer in weights}
+            apart = not starts <= reading.readers or bool(self._with_several & reading.readers)
             readers = [self._places[name] for name in reading.readers if name in self._places]
-            return min(readers, default=None) if starts <= reading.readers else None
+            return None if apart else min(readers, default=None)
         places = {self._place_by_layer.get(layer) for layer in weights}
         places |= {self._place_by_tensor.get(tensor) for tensor in activations}
         return places.pop() if len(places) == 1 else None
@@ -252,8 +270,14 @@ class Workbench:
         return {tensor: place for place, tensors in enumerate(self.computed) for tensor in tensors}
 
     @cached_property
+    def _with_several(self) -> frozenset[str]:
+        """The first results of layers that have several weights."""
+        return frozenset(layer.node.output for layer in self.measured.layers if layer.others)
+
+    @cached_property
     def _place_by_layer(self) -> Mapping[str, int]:
-        found = ((layer.output, self._places.get(layer.node.outputs[0])) for layer in self.measured.layers)
+        single = (layer for layer in self.measured.layers if not layer.others)
+        found = ((layer.output, self._places.get(layer.node.output)) for layer in single)
         return {layer: place for layer, place in found if place is not None}
 
     @cached_property
@@ -272,8 +296,7 @@ class Workbench:
         made, scheme, inputs = self.float_model, experiment.scheme, self._input_scales(experiment)
         changed: dict[str, Array] = {}
         for layer in self.weights_of(experiment):
-            weight, biases = self._rounded(scheme, layer, inputs.get(layer))
-            changed |= {made.layer_weights[layer]: weight, **biases}
+            changed |= self.weights(scheme, layer, experiment.operand, inputs.get(layer))
         made = made.with_weights(changed) if changed else made
         activations = self.activations_of(experiment)
         return with_activations(made, activations) if activations else made

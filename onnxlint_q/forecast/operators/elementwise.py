@@ -25,6 +25,7 @@ Array = npt.NDArray[Any]
 # A constant that differs from place to place is told apart in so many elements.
 _LARGEST = 1 << 10
 _MAX_OPERANDS = 64
+_CODES = 256
 Function = Callable[[Array], Array]
 
 
@@ -185,9 +186,12 @@ COMPARISONS: Mapping[str, Callable[[Array, Array], Array]] = {
 }
 
 
-def follow(key: str, samples: Samples, function: Function) -> Step:
-    """Apply `function` to the tensor `key`."""
-    step = np.float32(1e-3) * np.maximum(np.abs(samples), np.float32(1e-2))
+def follow(key: str, samples: Samples, function: Function, least: float = 0.0) -> Step:
+    """Apply `function` to the tensor `key`.
+
+    Its slopes are those of an error of a thousandth, or of `least` where that is more.
+    """
+    step = np.maximum(np.float32(1e-3) * np.maximum(np.abs(samples), np.float32(1e-2)), np.float32(least))
     slope = (function(samples + step) - function(samples - step)) / (2 * step)
     return Step((finite(function(samples)),), (Edge(key, Diagonal(slope, samples.shape[1:])),))
 
@@ -195,6 +199,13 @@ def follow(key: str, samples: Samples, function: Function) -> Step:
 def unary(site: Site, function: Function) -> Step:
     """One input, one function of it."""
     return follow(site.node.input(0), site.varying(), function)
+
+
+def square_root(site: Site) -> Step:
+    """Its slope has no bound at zero, but no error of codes is smaller than one of them."""
+    samples = site.varying()
+    least = float(samples.max(initial=0.0)) / _CODES
+    return follow(site.node.input(0), samples, FUNCTIONS["Sqrt"](site.node), least)
 
 
 def variadic(site: Site, operation: Operation) -> Step:
@@ -329,6 +340,7 @@ RULES: Mapping[str, TransferRule] = {
     **{name: _unary_rule(make) for name, make in FUNCTIONS.items()},
     **{name: _variadic_rule(operation) for name, operation in OPERATIONS.items()},
     **{name: _comparing_rule(operation) for name, operation in COMPARISONS.items()},
+    "Sqrt": square_root,
     "Clip": lambda site: unary(site, clip_function(site)),
     "Where": where,
 }

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.analysis.image.inputs import reads_image
+from onnxlint_q.analysis.image.inputs import reads_image, signal_of
 from onnxlint_q.forecast.population import (
     IMAGE_CORRELATION,
+    IMAGES,
     NEIGHBOUR_CORRELATION,
     Samples,
     finite,
     read_apart,
     read_taps,
+    signal_taps,
     write_apart,
     write_taps,
 )
 from onnxlint_q.forecast.step import Edge, Site, Step
-from onnxlint_q.forecast.transfer import ByImage, Taps
+from onnxlint_q.forecast.transfer import ByImage, Taps, random_signs
 from onnxlint_q.forecast.unmodelled import UnmodelledError, axis_in, bounded
 from onnxlint_q.graph import Layer, Model
 from onnxlint_q.graph.operators import Product
@@ -37,11 +39,14 @@ class Kernel:
     Attributes:
         blocks: `[group, outputs, inputs, taps]`, a view of the file's values where the layout allows.
         density: share of the taps that meet one output position: less than 1 for a strided ConvTranspose.
+        correlation: between what two taps read.
+        on_signal: the taps go along a signal over time, see `signal_taps`.
     """
 
     blocks: Blocks
     density: float = 1.0
     correlation: float = NEIGHBOUR_CORRELATION
+    on_signal: bool = False
 
     @property
     def taps(self) -> int:
@@ -55,6 +60,8 @@ class Kernel:
 
     def push(self, samples: Samples) -> Samples:
         """`[samples, inputs]` to `[samples, outputs]`."""
+        if self.on_signal:
+            return np.asarray(signal_taps(samples, self.taps) @ self._filters().T, np.float32)
         if self._one_by_one:
             return read_apart(samples, self._together()[:, 0, 0], self._apart(), self.correlation)
         share = np.float32(np.sqrt(self.density))
@@ -67,7 +74,14 @@ class Kernel:
         )
 
     def pull(self, rows: Samples) -> tuple[Samples, ByImage]:
-        """The adjoint of `push`, with what `write_taps` gives beside it."""
+        """The adjoint of `push`, with what `write_taps` gives beside it.
+
+        At a signal, rows that noise meets as it does those of all taps, each of which has its own.
+        """
+        if self.on_signal:
+            power = np.square(rows @ self._filters()).sum(axis=1, keepdims=True)
+            signs = random_signs(np.random.default_rng(0), power.shape)
+            return np.asarray(np.sqrt(power) * signs, np.float32), np.ones(IMAGES)
         if self._one_by_one:
             return write_apart(rows, self._together()[:, 0, 0], self._apart(), self.correlation)
         share = np.float32(np.sqrt(self.density))
@@ -84,6 +98,10 @@ class Kernel:
         """Whether each output channel reads one input channel, through several taps."""
         return self.taps > 1 and self.blocks.shape[1] == self.blocks.shape[2] == 1
 
+    def _filters(self) -> Blocks:
+        """`[outputs, taps]` of a kernel that reads one channel."""
+        return self.blocks[0, :, 0]
+
     def _apart(self) -> Blocks:
         """`[taps, channels]` of such a kernel."""
         return self.blocks[:, 0, 0].T * np.float32(np.sqrt(self.density))
@@ -99,6 +117,8 @@ def kernel_of(model: Model, layer: Layer, matrix: npt.NDArray[np.float32]) -> Ke
     taps = layer.taps
     blocks = matrix.reshape(layer.group, layer.channels // layer.group, -1, taps)
     correlation = NEIGHBOUR_CORRELATION
+    if signal_of(model, layer):
+        return Kernel(blocks, on_signal=True)
     if reads_image(model, layer):
         correlation = IMAGE_CORRELATION
         if taps > _MANY_TAPS and taps % _RUN == 0:

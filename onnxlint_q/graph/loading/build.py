@@ -115,17 +115,22 @@ class _Builder:
         inputs = tuple(self._resolve(name, node, scope) for name in node.input)
         outputs = tuple(tensor_key(name, path) for name in node.output)
         subgraphs: dict[str, str] = {}
+        returns: dict[str, tuple[str, ...]] = {}
         inner_scopes: list[tuple[onnx.GraphProto, dict[str, str]]] = []
         for attribute, inner_path, body in bodies(node, position, path):
             subgraphs[attribute] = inner_path
-            inner_scopes.append((body, self.add_graph(body, inner_path, scope)))
+            inner = self.add_graph(body, inner_path, scope)
+            inner_scopes.append((body, inner))
+            returns[attribute] = tuple(inner[value.name] for value in body.output)
         attributes = {
             attribute.name: _attribute_value(attribute)
             for attribute in node.attribute
             if attribute.type not in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
         }
         captured = tuple(dict.fromkeys(key for body, inner in inner_scopes for key in _captures(body, inner, scope)))
-        made = Node(path, node.name, node.op_type, node.domain, inputs, outputs, captured, attributes, subgraphs)
+        made = Node(
+            path, node.name, node.op_type, node.domain, inputs, outputs, captured, attributes, subgraphs, returns
+        )
         self.nodes.append(made)
         if len(self.nodes) > MAX_NODES:
             raise self._error(f"has more than {MAX_NODES} nodes")

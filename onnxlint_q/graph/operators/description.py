@@ -113,6 +113,7 @@ class Product(Enum):
     TRANSPOSED = "inputs, outputs of a group, kernel"
     GEMM = "inputs, outputs; the other way round with transB"
     MATMUL = "inputs, outputs"
+    RECURRENT = "directions, outputs of all gates, inputs or states"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ class LayerInputs:
 
     Attributes:
         scale, zero_point: of the weight, where that is stored in codes.
+        operands: names and positions of all weights, where there are several; the first is `weight`.
     """
 
     product: Product
@@ -129,6 +131,12 @@ class LayerInputs:
     bias: int | None = None
     scale: int | None = None
     zero_point: int | None = None
+    operands: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def weights(self) -> tuple[tuple[str, int], ...]:
+        """Names and positions of all weights; an only one has no name."""
+        return self.operands or (("", self.weight),)
 
     @property
     def convolves(self) -> bool:
@@ -220,4 +228,4 @@ class Operator:
     @property
     def weight_inputs(self) -> tuple[int, ...]:
         """Positions of the inputs that hold weights, whether or not it counts as a layer."""
-        return self.weights if self.layer is None else (self.layer.weight,)
+        return self.weights if self.layer is None else tuple(slot for _, slot in self.layer.weights)

@@ -119,10 +119,13 @@ def _with_weights(names: str, weights: tuple[int, ...], domain: str = "", form: 
     return tuple(Operator(name, domain=domain, weights=weights, form=form) for name in names.split())
 
 
-def _recurrent(name: str, domain: str = "", form: str = "", traits: Trait = _NONE) -> Operator:
-    return Operator(
-        name, _T.RECURRENT | traits, domain, results=None, channels=Channels.LAST, weights=(1, 2), form=form
-    )
+def _recurrent(name: str) -> Operator:
+    """A cell along a sequence: one layer, whose weights meet the input and the state.
+
+    The bounds are those of its usual activations, and of a first state that is such a result.
+    """
+    inputs = LayerInputs(Product.RECURRENT, 0, 1, operands=(("W", 1), ("R", 2)))
+    return Operator(name, _T.RECURRENT, results=None, bounds=_SYMMETRIC, channels=Channels.LAST, layer=inputs)
 
 
 def _on_codes(
@@ -315,7 +318,15 @@ _OTHER_WEIGHTS = (
     _recurrent("LSTM"),
     _recurrent("GRU"),
     _recurrent("RNN"),
-    _recurrent("DynamicQuantizeLSTM", MICROSOFT, "LSTM", _T.DYNAMIC),
+    Operator(
+        "DynamicQuantizeLSTM",
+        _T.RECURRENT | _T.DYNAMIC,
+        MICROSOFT,
+        results=None,
+        channels=Channels.LAST,
+        weights=(1, 2),
+        form="LSTM",
+    ),
     Operator("Einsum", data=None, weights=(0, 1)),
     Operator("DeformConv", channels=Channels.SECOND, weights=(1,)),
     *_with_weights("CausalConvWithState", (1,)),

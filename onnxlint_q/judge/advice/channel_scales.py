@@ -17,6 +17,8 @@ _COARSE = "If the hardware has one scale per tensor only, equalise the layer wit
 
 def finer_scale(facts: Facts, layer: LayerFacts) -> Remedy:
     """What to do with a layer whose channels need scales of their own."""
+    if (left := left_in_float(layer, "give every output channel its own scale")) is not None:
+        return left
     if facts.model.opset < PER_CHANNEL_OPSET:
         text = (
             f"Export the model at opset {PER_CHANNEL_OPSET} or higher, then give every output channel its own scale. "
@@ -29,6 +31,13 @@ def finer_scale(facts: Facts, layer: LayerFacts) -> Remedy:
     doubtful = per_channel is not None and per_channel < CONFIRM_BELOW_DB and facts.observations is None
     check = ", and measure with --calibrate whether that is enough" if doubtful else ""
     return Remedy(f"Give every output channel its own scale{check}. {_COARSE}", _KEEP, Requantisation(per_channel=True))
+
+
+def left_in_float(layer: LayerFacts, otherwise: str) -> Remedy | None:
+    """What to do with a layer that the static quantiser does not touch: `otherwise`, where something else does."""
+    if INT8_PER_TENSOR.quantises(layer.folded.layer):
+        return None
+    return Remedy(f"This operator stays in float under quantize_static. If other tools quantise it, {otherwise}.")
 
 
 def shared_scale(layer: LayerFacts) -> dict[str, Metric]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import CONFIRM_BELOW_DB, Severity, Subject
 from onnxlint_q.judge.facts import Facts
@@ -35,8 +36,10 @@ def outlook(
     """Judge a suspicion by its forecast SQNR: a warning below `warn_db`, nothing from `drop_db` on, info between.
 
     What a run measured below the level where layers are excluded is a warning, too. `blind` is the severity where there
-    is no forecast.
+    is no forecast. What the quantiser leaves in float is no warning: other tools may quantise it.
     """
+    if not SCHEMES[scheme].quantises(layer.folded.layer):
+        warn_db, blind = -float("inf"), Severity.INFO if blind is not None else None
     known, measured = linear_db(facts, layer, scheme), measured_db(facts, layer, scheme)
     harmful = measured is not None and measured < CONFIRM_BELOW_DB
     if known is None:

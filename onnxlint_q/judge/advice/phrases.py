@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from onnxlint_q.analysis.statistics import LayerFacts
+
 
 def channels(indices: Iterable[int], limit: int = 4) -> str:
     """`channel 3`, or `channels 3, 7, 9, 12 and 5 others`."""
@@ -21,6 +23,11 @@ def times(ratio: float) -> str:
     if not np.isfinite(ratio) or ratio > 1e6:
         return "more than a million"
     return f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
+
+
+def of_operand(layer: LayerFacts) -> str:
+    """` of W`: which weight of a layer that has several; empty for any other."""
+    return f" of {layer.operand}" if layer.operand else ""
 
 
 def multiple(value: float) -> str:

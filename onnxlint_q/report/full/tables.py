@@ -64,6 +64,7 @@ def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
     yield Text(f"Layers that cost the output most under {words.name(scheme, 40)}", "bold")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     labels = [words.name(words.layer_label(row), 96) for row, _ in worst]
+    parts = [words.operands(known) for _, known in worst]
     # Never so narrow that a name becomes a ribbon, whatever the other columns hold.
     table.add_column("layer", min_width=min(16, max(map(len, labels))), overflow="fold")
     table.add_column("", no_wrap=True)
@@ -80,10 +81,10 @@ def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
         table.add_column("how\nknown", no_wrap=True)
     if budget:
         table.add_column("share of\nnoise", justify="right", no_wrap=True)
-    for (row, known), label, share in zip(worst, labels, shares, strict=True):
+    for (row, known), label, part, share in zip(worst, labels, parts, shares, strict=True):
         figures = (known.weight_db, known.output_db, known.both_db) if full else (known.weight_db,)
         table.add_row(
-            Text(label),
+            Text(f"{label}\n  {part}" if part else label),
             Text(_operator(row)),
             Text(words.significant(row.range)),
             Text(words.significant(row.average_precision, 2)),
@@ -98,6 +99,8 @@ def _worst_layers(model: ModelResult) -> Iterator[RenderableType]:
         legend += ". Result, both: if the layer's result alone is, and if both are"
     if spread := words.give_or_take(known for _, known in worst):
         legend += f". Forecast: {spread}"
+    if any(parts):
+        legend += ". W, R: if this weight of a recurrent layer alone is"
     if any(known.floor_db is not None and known.weight_db is None for _, known in worst):
         legend += f". {words.NOT_MEASURED.capitalize()}: {words.CONTRADICTED}"
     if budget:

@@ -84,6 +84,7 @@ class Page:
 
     Attributes:
         tables: scales and activations.
+        parts: what each weight of a layer alone costs, by layer; empty where it has one.
         title: its file's name, with the beginning of its hash where others of the run have the same name.
         clean: nothing was found that counts, and nothing speaks against the model.
         actions: what helps, most useful first.
@@ -103,6 +104,7 @@ class Page:
     suppressed: tuple[RuleBlock, ...]
     figures: tuple[Figure, ...]
     columns: tuple[Column, ...]
+    parts: tuple[str, ...]
     tables: tuple[Table, ...]
 
     @property
@@ -171,8 +173,15 @@ def _page(model: ModelResult, index: int, anchors: _Anchors, *, unique: bool) ->
         suppressed=_blocks(model, digest.group_by_rule(model.suppressed), anchors),
         figures=tuple(_figures(model)),
         columns=tuple(columns(model)),
+        parts=tuple(_parts(model, row) for row in model.layers),
         tables=tuple(_tables(model)),
     )
+
+
+def _parts(model: ModelResult, row: LayerRow) -> str:
+    """What each weight of a layer costs, under the first scheme that tells; empty for a layer with one."""
+    told = (words.operands(known(model, row, result.scheme)) for result in model.schemes)
+    return next(filter(None, told), "")
 
 
 def _tables(model: ModelResult) -> Iterable[Table]:

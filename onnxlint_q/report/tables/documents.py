@@ -79,6 +79,7 @@ def weight_document(row: WeightRow) -> Json:
         "output": text(row.output),
         "node": text(row.node),
         "op_type": text(row.op_type),
+        "operand": text(row.operand),
         "group": row.group,
         "depthwise": row.depthwise,
         "channels": row.channels,

@@ -208,7 +208,8 @@ def _weight(row: WeightRow, *, folds: bool) -> Line:
     cells = [_figure(_of(side, name), digits) for name, _, _, digits in _FIGURES for side in sides]
     widest = "-" if row.widest is None else str(row.widest)
     depthwise = " dw" if row.depthwise else ""
-    return Line(row.node or row.output, f"{row.op_type}{depthwise}", (*cells, Cell(widest, widest)))
+    operand = f" {row.operand}" if row.operand else ""
+    return Line(row.node or row.output, f"{row.op_type}{operand}{depthwise}", (*cells, Cell(widest, widest)))
 
 
 def _of(side: WeightFigures, name: str) -> float:

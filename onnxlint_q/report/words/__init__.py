@@ -11,6 +11,7 @@ from onnxlint_q.report.words.evidence import (
     give_or_take,
     how_known,
     metrics,
+    operands,
     same_damage,
     worst_figure,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "nothing_found",
     "number",
     "opening",
+    "operands",
     "output_figures",
     "outputs",
     "percent",

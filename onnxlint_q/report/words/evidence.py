@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from onnxlint_q.finding import Evidence, Finding, Severity, Subject
 from onnxlint_q.report.layers import Known
 from onnxlint_q.report.words.names import name, shown, visible
-from onnxlint_q.report.words.numbers import decibel, significant
+from onnxlint_q.report.words.numbers import decibel, figure, significant
 from onnxlint_q.workflow.results import Basis
 
 SEVERITY_MARK = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "●"}
@@ -25,6 +25,13 @@ def give_or_take(entries: Iterable[Known | None]) -> str:
     told = (entry for entry in entries if entry is not None and entry.weight_db is not None)
     spread = max((entry.uncertainty_db for entry in told if entry.uncertainty_db is not None), default=None)
     return "" if spread is None else f"give or take {significant(spread, 2)} dB"
+
+
+def operands(known: Known | None) -> str:
+    """`W 50.7, R 47.4 dB`: each weight of a layer alone; empty where it has one."""
+    if known is None or not known.operands:
+        return ""
+    return f"{', '.join(f'{name(part, 8)} {figure(value)}' for part, value in known.operands.items())} dB"
 
 
 def how_known(known: Known) -> str:

@@ -66,7 +66,7 @@ def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
     if calibration.held_out:
         return f"measured on {count(calibration.held_out, f'held-out {kind}')}{ran}"
     # A file that is quantised already has its ranges, and so has what takes them from each run.
-    same = " that ranges were taken from too, as there are no others" if ran and not result.in_float else ""
+    same = " that ranges were taken from too, as there are no others" if ran and not result.ranges else ""
     return f"measured on {count(calibration.samples, kind)}{same}{ran}"
 
 
@@ -204,8 +204,8 @@ def _details(result: SchemeResult, calibration: CalibrationSummary | None) -> st
     if result.basis is not Basis.MEASURED or calibration is None or not calibration.held_out:
         return shown(result.in_float)
     prepared = _PREPARED if _PREPARED in result.measured_as else ""
-    ranges = shown(result.in_float) or f"the ranges come from {calibration.samples} others"
-    return "; ".join(filter(None, (prepared, ranges)))
+    ranges = result.ranges or f"the ranges come from {calibration.samples} others"
+    return "; ".join(filter(None, (prepared, shown(ranges), shown(result.left))))
 
 
 def output_figures(output: OutputResult, of: SchemeResult) -> str:

@@ -31,6 +31,7 @@ from onnxlint_q.workflow.results import (
     LayerRow,
     LayerSqnr,
     ModelResult,
+    OperandRow,
     SchemeResult,
 )
 from onnxlint_q.workflow.sizes import notes_on
@@ -148,7 +149,8 @@ def _decibel(value: float | None) -> float | None:
 
 def _row(record: Record, layer: LayerFacts, measured: Errors) -> LayerRow:
     facts = record.facts
-    source, weight = layer.folded.layer, layer.weight
+    source, operands = layer.folded.layer, tuple(map(_operand, layer.operands))
+    channels_db = [one.channel_sqnr_db for one in operands if one.channel_sqnr_db is not None]
     observation = facts.stored(layer)
     forecast = {
         name: _figures(told)
@@ -161,14 +163,27 @@ def _row(record: Record, layer: LayerFacts, measured: Errors) -> LayerRow:
         op_type=source.op_type,
         group=source.group,
         depthwise=source.depthwise,
-        range=weight.range,
-        average_precision=weight.average_precision,
-        channel_sqnr_db=weight.mean_channel_sqnr_db(INT8_PER_TENSOR.name),
+        range=max(one.range for one in operands),
+        average_precision=min(one.average_precision for one in operands),
+        channel_sqnr_db=min(channels_db, default=None),
         activation_low=observation.low if observation else None,
         activation_high=observation.high if observation else None,
         forecast=forecast or None,
         probe=_rows(facts.schemes, facts, layer, record.probe.errors if record.probe else {}),
         measured=_rows(_weighed(facts, layer, measured), facts, layer, measured),
+        operands=operands if layer.others else (),
+    )
+
+
+def _operand(layer: LayerFacts) -> OperandRow:
+    source, weight = layer.folded.layer, layer.weight
+    return OperandRow(
+        name=source.operand,
+        weight=local_name(source.weight, source.node.graph),
+        shape=source.weight_shape,
+        range=weight.range,
+        average_precision=weight.average_precision,
+        channel_sqnr_db=weight.mean_channel_sqnr_db(INT8_PER_TENSOR.name),
     )
 
 
@@ -192,6 +207,7 @@ def _figures(row: LayerSqnr) -> LayerSqnr:
         activation_share=finite(row.activation_share),
         activation_sqnr_db=_decibel(row.activation_sqnr_db),
         uncertainty_db=row.uncertainty_db,
+        operands={name: _decibel(value) for name, value in row.operands.items()},
     )
 
 

@@ -14,6 +14,7 @@ from onnxlint_q.analysis.outputs.output_kind import Holds, Output
 from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET, Scheme
 from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputFigures
 from onnxlint_q.forecast.forecast import Forecast, OutputForecast, expected_agreement
+from onnxlint_q.graph import Layer
 from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.facts import Facts
@@ -61,7 +62,7 @@ def _strongest(record: Record, scheme: Scheme) -> SchemeResult:
     if facts.coded:
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=CODES_ONLY)
     if not facts.is_quantisable(scheme):
-        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=NOTHING_TO_QUANTISE)
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=_nothing(facts, scheme))
     ran = facts.observations is not None or record.probe is not None
     data = record.request.data
     by_class = data is not None and not data.source.synthetic
@@ -77,7 +78,8 @@ def _strongest(record: Record, scheme: Scheme) -> SchemeResult:
             top1 = record.whole.top1.get(Experiment(scheme)) if basis is Basis.MEASURED and record.whole else None
             observer = data.observer if data is not None and basis is Basis.MEASURED else DEFAULT_OBSERVER
             said = scheme.as_measured(observer, facts.model.opset, folds_late=facts.folds_late)
-            return replace(result, top1=top1, measured_as=said, in_float=_in_float(facts, scheme))
+            left = _left(facts, scheme)
+            return replace(result, top1=top1, measured_as=said, ranges=scheme.ranges, left=left)
         if basis is Basis.MEASURED and by_class:
             foreseen = f"the forecast from the file is about {sqnr_db:.1f} dB" if sqnr_db is not None else ""
             return replace(result, note="; ".join(filter(None, [result.note, foreseen])))
@@ -87,6 +89,8 @@ def _strongest(record: Record, scheme: Scheme) -> SchemeResult:
         note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else _unforeseen(facts)])
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts))
     weaker = [f"less sure: the forecast cannot follow {_listed(forecast.unknown)}"] if forecast.unknown else []
+    open_ifs = _listed(map(repr, forecast.open_branches))
+    branches = [f"{open_ifs} may take either branch: the first is taken"] if open_ifs else []
     failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
     outputs = _foreseen(facts, forecast, levels)
     held = worst(output.verdict for output in outputs if output.verdict is not None)
@@ -97,27 +101,47 @@ def _strongest(record: Record, scheme: Scheme) -> SchemeResult:
         output_sqnr_db=sqnr_db,
         basis=Basis.FORECAST,
         agreement=forecast.agreement,
-        note="; ".join([*unmeasured, *weaker, *failed]),
+        note="; ".join([*unmeasured, *weaker, *branches, *failed]),
         uncertainty_db=forecast.uncertainty_db,
         rest_share=finite(forecast.rest_share),
         ran=ran,
         outputs=outputs,
-        in_float=_in_float(facts, scheme),
+        ranges=scheme.ranges,
+        left=_left(facts, scheme),
     )
 
 
-def _in_float(facts: Facts, scheme: Scheme) -> str:
-    """What is not quantised before the model runs: scales of activations, and layers that the quantiser leaves."""
-    left = [folded.layer for folded in facts.folded if not scheme.covers(folded.layer)]
-    kinds = _listed(sorted({layer.op_type for layer in left}))
-    layers = f"{len(left)} of {len(facts.folded)} layers stay in float ({kinds})" if left else ""
-    return "; ".join(filter(None, [scheme.ranges, layers]))
+def _nothing(facts: Facts, scheme: Scheme) -> str:
+    """Why a scheme quantises nothing, and what to do where layers would have been."""
+    layers, quantizer = [folded.layer for folded in facts.folded], scheme.quantizer.value
+    if not layers:
+        return NOTHING_TO_QUANTISE
+    if scheme.enters_bodies or any(layer.node.graph == ROOT for layer in layers):
+        return f"nothing to quantise: {quantizer} leaves {_kinds_of(layers)} in float, and there is no other layer"
+    return (
+        f"nothing to quantise: {quantizer} does not enter the bodies of If, Loop and Scan, where all {len(layers)} "
+        "layers lie; export the branch that you use as a model of its own, and lint that"
+    )
+
+
+def _left(facts: Facts, scheme: Scheme) -> str:
+    """How many layers the quantiser leaves in float; empty where it leaves none."""
+    left = [folded.layer for folded in facts.folded if not scheme.quantises(folded.layer)]
+    if not left:
+        return ""
+    how_many = f"{len(left)} of {len(facts.folded)} layers stay{'s' * (len(left) == 1)} in float"
+    return f"{how_many} under {scheme.quantizer.value} ({_kinds_of(left)})"
+
+
+def _kinds_of(layers: Iterable[Layer]) -> str:
+    """`GRU, LSTM`."""
+    return _listed(sorted({layer.op_type for layer in layers}))
 
 
 def _unforeseen(facts: Facts) -> str:
     """That no layer could be forecast, and why."""
     if facts.layers and all(layer.folded.layer.node.graph != ROOT for layer in facts.layers):
-        why = ": they lie in bodies of If, Loop or Scan, which the forecast does not enter"
+        why = ": they lie in bodies of Loop or Scan, which the forecast does not enter"
     elif not any(value.type.elem_type in FLOATS for value in facts.model.inputs):
         why = ": no input is a float, and the forecast follows floats alone"
     else:

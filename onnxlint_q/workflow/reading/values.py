@@ -156,6 +156,7 @@ class WeightRow:
         after: with the BatchNormalizations folded into it; the same where none is.
         norms: their names.
         widest: index of the channel with the largest magnitude after folding; None of an empty weight.
+        operand: name of the weight, where the layer has several.
     """
 
     tensor: str
@@ -169,6 +170,7 @@ class WeightRow:
     after: WeightFigures
     norms: tuple[str, ...] = ()
     widest: int | None = None
+    operand: str = ""
 
 
 @dataclass(frozen=True, slots=True)

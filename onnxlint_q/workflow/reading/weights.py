@@ -14,8 +14,8 @@ from onnxlint_q.workflow.reading.values import OUTLIER, GainRow, NormRow, Weight
 
 
 def weight_rows(measured: Measured) -> tuple[WeightRow, ...]:
-    """A row for each layer, in data order."""
-    return tuple(_weight(layer) for layer in measured.layers)
+    """A row for each weight of a layer, in data order."""
+    return tuple(_weight(layer) for layer in measured.weights)
 
 
 def _weight(layer: LayerFacts) -> WeightRow:
@@ -33,6 +33,7 @@ def _weight(layer: LayerFacts) -> WeightRow:
         before=_figures(layer.before),
         after=_figures(layer.weight),
         norms=tuple(node.name or node.output for node in norms),
+        operand=layer.operand,
         widest=int(np.argmax(magnitude)) if magnitude.size == source.channels > 0 else None,
     )
 

@@ -1,6 +1,6 @@
 """Weights that the analysis of layers does not cover.
 
-A layer is a Conv, ConvTranspose, Gemm or MatMul with a constant weight. Recurrent operators, fused attention and
+A layer is a Conv, ConvTranspose, Gemm or MatMul with a constant weight, or an LSTM, GRU or RNN. Fused attention and
 Einsum hold weights too, and a layer's weight may be computed in the graph. No rule looks at those, and silence must
 not read as "nothing is wrong".
 """
@@ -41,14 +41,17 @@ def _lstm(random: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
     }
 
 
+def _table(random: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+    return {"w": random.normal(size=(8, 64)).astype(np.float32)}
+
+
 @dataclass(frozen=True)
 class UnanalysedWeights(Rule):
     """Operators hold weights that no rule looks at.
 
     ## What it does
-    Lists, once for each type, operators with a large constant float operand that is not the weight of a layer: LSTM,
-    GRU, RNN, attention, Einsum, operators of other domains. Lists convolutions and matrix products whose weight is
-    computed in the graph, too.
+    Lists, once for each type, operators with a large constant float operand that is not the weight of a layer:
+    attention, Einsum, operators of other domains. Lists layers whose weight is computed in the graph, too.
 
     ## Why it breaks INT8
     It need not. But no forecast and no other rule looks at these weights. ONNX Runtime's static quantiser leaves most
@@ -79,8 +82,18 @@ dense (float[N, 8] x) => (float[N, 64] y) {
   [dense] y = MatMul(x, w)
 }
 """,
-            weights=lambda random: {"w": random.normal(size=(8, 64)).astype(np.float32)},
+            weights=_table,
             why="A MatMul with a constant weight is a layer.",
+        ),
+        Example(
+            """
+<ir_version: 8, opset_import: ["" : 17]>
+recurrent (float[5, 1, 8] x) => (float[5, 1, 1, 16] y) {
+  [lstm] y = LSTM <hidden_size = 16> (x, w, r)
+}
+""",
+            weights=_lstm,
+            why="An LSTM whose weights are constant is a layer.",
         ),
         Example(
             """
@@ -96,13 +109,13 @@ attention (float[N, 8, 16] query, float[N, 16, 8] key) => (float[N, 8, 8] y) {
         Example(
             """
 <ir_version: 8, opset_import: ["" : 17]>
-recurrent (float[5, 1, 8] x) => (float[5, 1, 1, 16] y) {
-  [lstm] y = LSTM <hidden_size = 16> (x, w, r)
+product (float[N, 8] x) => (float[N, 64] y) {
+  [einsum] y = Einsum <equation = "ni,ij->nj"> (x, w)
 }
 """,
-            flags=("lstm",),
-            weights=_lstm,
-            why="The LSTM's weights are not a layer's.",
+            flags=("einsum",),
+            weights=_table,
+            why="The weights of an Einsum are not a layer's.",
         ),
         Example(
             """
@@ -185,7 +198,7 @@ def _weight_is_computed(model: Model, node: Node, driven: frozenset[Node]) -> bo
     if operator.layer is not None and operator.layer.product in {Product.CONVOLUTION, Product.TRANSPOSED}:
         return operator.layer.is_float and not model.is_constant(node.input(operator.layer.weight))
     if operator.has(Trait.RECURRENT):
-        return not all(model.is_constant(node.input(slot)) for slot in operator.weights)
+        return not all(model.is_constant(node.input(slot)) for slot in operator.weight_inputs)
     if operator.layer is None or not operator.layer.is_float or node not in driven:
         return False
     makers = [model.producer(key) for key in node.inputs[:2] if not model.is_constant(key)]

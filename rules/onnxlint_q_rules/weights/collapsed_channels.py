@@ -33,6 +33,7 @@ from onnxlint_q import (
     finer_scale,
     harmless,
     locate,
+    of_operand,
     option,
     outlook,
 )
@@ -119,8 +120,8 @@ class CollapsedChannels(Rule):
 
     def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Every layer of a float model that loses too many channels."""
-        layers = facts.layers if facts.is_float else ()
-        for layer in layers:
+        weights = facts.weights if facts.is_float else ()
+        for layer in weights:
             place = locate(facts, layer)
             if layer.weight.non_finite:
                 yield Silence(place, "its weights are not finite")
@@ -140,7 +141,8 @@ class CollapsedChannels(Rule):
                 continue
             finding = self.finding(
                 place,
-                f"One int8 scale rounds all weights of {lost.size} of {total} channels to zero ({channels(lost)}).",
+                f"One int8 scale{of_operand(layer)} rounds all weights of {lost.size} of {total} channels to zero "
+                f"({channels(lost)}).",
                 remedy=finer_scale(facts, layer).within(
                     tail="If the float model gives the same output without these channels, prune them."
                 ),

@@ -38,7 +38,9 @@ from onnxlint_q import (
     Subject,
     Weights,
     harmless,
+    left_in_float,
     locate,
+    of_operand,
     option,
     outlook,
     sqnr_by_channel,
@@ -153,8 +155,8 @@ class InChannelOutlier(Rule):
 
     def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Every layer of a float model with a channel that its own scale does not fit."""
-        layers = facts.layers if facts.is_float else ()
-        for layer in layers:
+        weights = facts.weights if facts.is_float else ()
+        for layer in weights:
             if layer.weight.non_finite:
                 yield Silence(locate(facts, layer), "its weights are not finite")
                 continue
@@ -178,7 +180,8 @@ class InChannelOutlier(Rule):
     ) -> Finding | Silence:
         channel = int(np.argmin(sqnr))
         ratio = float(layer.weight.absmax[channel] / np.sqrt(layer.weight.power[channel]))
-        who = "1 channel keeps" if low.size == 1 else f"{low.size} channels keep"
+        what = f"{'channel' if low.size == 1 else 'channels'}{of_operand(layer)}"
+        who = f"1 {what} keeps" if low.size == 1 else f"{low.size} {what} keep"
         return self._about(
             facts,
             layer,
@@ -200,8 +203,8 @@ class InChannelOutlier(Rule):
             facts,
             layer,
             Severity.INFO,
-            f"{lost.size} of {total} channels lose most of their weights even with a scale per channel: "
-            f"{100 * share:.0f} % round to zero.",
+            f"{lost.size} of {total} channels{of_operand(layer)} lose most of their weights even with a scale per "
+            f"channel: {100 * share:.0f} % round to zero.",
             {
                 "channels": total,
                 "lost_channels": int(lost.size),
@@ -220,7 +223,8 @@ class InChannelOutlier(Rule):
         return self.finding(
             locate(facts, layer),
             message,
-            remedy=Remedy(
+            remedy=left_in_float(layer, "give the layer 16-bit weights")
+            or Remedy(
                 "Keep the layer in float or give it 16-bit weights. If the float model does not need the outlier, "
                 "clip it.",
                 nodes_to_exclude=facts.freer.listed(facts.freer.layer(layer.output)),

@@ -39,6 +39,7 @@ from onnxlint_q import (
     linear_db,
     locate,
     multiple,
+    of_operand,
     option,
     outlook,
     shared_scale,
@@ -145,8 +146,8 @@ class LowDepthwiseAveragePrecision(Rule):
 
     def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Every depthwise layer of a float model with three low figures, or with a very low forecast."""
-        layers = facts.layers if facts.is_float else ()
-        for layer in layers:
+        weights = facts.weights if facts.is_float else ()
+        for layer in weights:
             place = locate(facts, layer)
             if layer.depthwise is not self.depthwise:
                 yield Silence(place, f"it is {'not ' * self.depthwise}a depthwise layer")
@@ -175,8 +176,9 @@ class LowDepthwiseAveragePrecision(Rule):
             metrics = shared_scale(layer)
             finding = self.finding(
                 place,
-                f"One int8 scale serves {layer.weight.absmax.size} {'depthwise' if self.depthwise else 'output'} "
-                f"channels, but the widest has {multiple(widest_over_median(layer.weight))} the median range.",
+                f"One int8 scale{of_operand(layer)} serves {layer.weight.absmax.size} "
+                f"{'depthwise' if self.depthwise else 'output'} channels, but the widest has "
+                f"{multiple(widest_over_median(layer.weight))} the median range.",
                 remedy=finer_scale(facts, layer),
                 metrics={**metrics, "forecast_db": view.forecast_db},
                 claim=Claim(Subject.WEIGHT, layer.output, _SCHEME),

@@ -79,7 +79,7 @@ class NonFiniteWeight(Rule):
         """Every constant with such values, once, and every fold that makes some; a scale is for invalid-scale."""
         model = facts.model
         scales = {pair.scale for pair in facts.quantized}
-        weights = {model.constants.origin(layer.folded.layer.weight): layer.node for layer in facts.layers}
+        weights = {model.constants.origin(layer.folded.layer.weight): layer.node for layer in facts.weights}
         for key, reader in _constants(model):
             node = weights.get(key, reader)
             nans, infinities = (0, 0) if key in scales else _count(model, key)

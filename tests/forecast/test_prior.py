@@ -1,0 +1,63 @@
+"""Which axis of an input holds features is told by what reads it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx_cases import as_model, onnx_text
+
+from onnxlint_q.forecast.prior import InputScale, input_samples
+
+SHAPES = {
+    "a product": ("[1, N, 6]", "y = MatMul(x, w)", (1, 1, 6)),
+    "a product of what was turned": ("[1, 6, N]", "t = Transpose <perm = [0, 2, 1]> (x)  y = MatMul(t, w)", (1, 6, 1)),
+    "a product of what was picked": ("[1, N, 6]", "t = Gather <axis = 1> (x, zero)  y = MatMul(t, w)", (1, 1, 6)),
+    "a product, and few places": ("[1, 5, 6]", "y = MatMul(x, w)", (1, 5, 6)),
+    "a normalisation": ("[1, N, 6]", "y = LayerNormalization(x, gain)", (1, 1, 6)),
+    "a convolution": ("[1, 6, N]", "y = Conv(x, kernel)", (1, 6, 1)),
+    "a convolution over places": ("[1, 9]", "u = Unsqueeze(x, one)  y = Conv(u, short)", (1, 1)),
+    "computed products": (
+        "[1, N, 6]",
+        "t = Transpose <perm = [0, 2, 1]> (x)  y = MatMul(x, t)",
+        (1, 1, 6),
+    ),
+    "the same of fixed length": ("[1, 7, 6]", "t = Transpose <perm = [0, 2, 1]> (x)  y = MatMul(x, t)", (1, 7, 1)),
+    "nothing": ("[1, 7, N]", "y = Relu(x)", (1, 7, 1)),
+}
+
+
+@pytest.mark.parametrize("reader", SHAPES)
+def test_features_are_along_the_axis_that_is_read_as_such(reader: str) -> None:
+    shape, body, apart = SHAPES[reader]
+    model = as_model(
+        onnx_text(
+            f"g (float{shape} x) => (y) {{ {body} }}",
+            w=np.ones((6, 4), np.float32),
+            gain=np.ones(6, np.float32),
+            kernel=np.ones((4, 6, 3), np.float32),
+            short=np.ones((4, 1, 3), np.float32),
+            zero=np.asarray(0),
+            one=np.asarray([1]),
+        )
+    )
+    assert input_samples(model, model.inputs[0], InputScale(), 0).shape[1:] == apart
+
+
+def test_a_first_state_is_told_apart_and_stays_within_one() -> None:
+    model = as_model(
+        onnx_text(
+            """g (float[1, N, 6] x, float[1, 2, 4] s) => (y) {
+                t = Transpose <perm = [1, 0, 2]> (x)
+                h = Slice(s, zero, one, one)
+                g = Transpose <perm = [1, 0, 2]> (h)
+                y = RNN <hidden_size = 4> (t, w, r, , , g)
+            }""",
+            w=np.ones((1, 4, 6), np.float32),
+            r=np.ones((1, 4, 4), np.float32),
+            zero=np.asarray([0]),
+            one=np.asarray([1]),
+        )
+    )
+    x, state = (input_samples(model, value, InputScale(), 0) for value in model.inputs)
+    assert x.shape[1:] == (1, 1, 6) and state.shape[1:] == (1, 2, 4)
+    assert np.abs(x).max() > 1 > np.abs(state).max()
