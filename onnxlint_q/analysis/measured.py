@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from onnxlint_q.analysis.causes.masks import Mask, find_masks
 from onnxlint_q.analysis.folding import Blocked, FoldedLayer, fold_batch_norms
 from onnxlint_q.analysis.freeing import Freer
 from onnxlint_q.analysis.image.stem import Stem, find_stem
@@ -118,6 +119,11 @@ class Measured:
         """Whether there is a weight or an activation that the scheme would quantise."""
         rounded = scheme.activations is not None and any(not place.constant for place in self.placements)
         return rounded or any(scheme.covers(layer.folded.layer) for layer in self.layers)
+
+    @cached_property
+    def masks(self) -> tuple[Mask, ...]:
+        """The constants of a float model that stand for minus infinity in front of a Softmax."""
+        return find_masks(self.model) if self.is_float else ()
 
     @cached_property
     def stem(self) -> Stem | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from onnxlint_q.analysis.causes.masks import floors
 from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.image.inputs import is_image
@@ -105,7 +106,8 @@ class NoiseModel:
         layers: its folded layers.
         propagation: samples of every tensor.
         costs: what an error in a tensor costs at the output, by tensor key.
-        ranges: what calibration is expected to see of each activation that is rounded.
+        ranges: what calibration is expected to see of each activation that is rounded, masks left out.
+        floors: what masks add to the lower end of some of them.
         failures: as in `Forecast`.
     """
 
@@ -115,7 +117,12 @@ class NoiseModel:
     propagation: Propagation
     costs: Mapping[str, OutputCost]
     ranges: Ranges
+    floors: Mapping[str, float] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
+
+    def masked_at(self, floors: Mapping[str, float]) -> NoiseModel:
+        """The network with other masks: they let the same through, so what an error costs stays what it is."""
+        return replace(self, floors=floors)
 
     def weight_sqnr_db(self, layer: LayerFacts, scheme: Scheme) -> float | None:
         """SQNR at the output, dB and bounded, if only the weight of this layer is quantised.
@@ -133,11 +140,14 @@ class NoiseModel:
 def noise_model(measured: Measured) -> NoiseModel:
     """Propagate samples forward and costs back through the float network."""
     model, layers = _sized(measured.model), tuple(layer.folded for layer in measured.layers)
-    propagation = propagate(model, layers)
+    joined = {tensor: scores for mask in measured.masks for tensor, scores in mask.joined.items()}
+    propagation = propagate(model, layers, passing=joined)
     costs, failures = output_costs(model, propagation)
     ranges = value_ranges(model, measured.placements, propagation)
     failures = (*propagation.failures, *failures)
-    return NoiseModel(model, measured.is_classifier, layers, propagation, costs, ranges, failures)
+    return NoiseModel(
+        model, measured.is_classifier, layers, propagation, costs, ranges, floors(measured.masks), failures
+    )
 
 
 def _sized(model: Model) -> Model:
@@ -166,7 +176,9 @@ def _forecast(
     weights: Mapping[str, Mapping[str, float]],
 ) -> Forecast:
     model, propagation = network.model, network.propagation
-    activations = activation_noise(model, network.layers, scheme, propagation, network.ranges, network.costs)
+    activations = activation_noise(
+        model, network.layers, scheme, propagation, network.ranges, network.costs, network.floors
+    )
     own = {facts.output: weights[facts.output].get(scheme.name) for facts in layers}
     known = {key: noise for key, noise in own.items() if noise is not None}
     total = sum(activations.total) + sum(known.values())

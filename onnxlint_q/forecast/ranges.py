@@ -66,22 +66,30 @@ def activation_noise(
     propagation: Propagation,
     ranges: Ranges,
     costs: Mapping[str, OutputCost],
+    floors: Mapping[str, float],
 ) -> ActivationNoise:
-    """What rounding every activation to its calibrated range costs."""
+    """What rounding every activation to its calibrated range costs.
+
+    `floors` are what masks add to the lower end of some ranges.
+    """
     noise = {
-        key: rounding_noise(*limits, scheme, propagation.samples[key], costs[key])
-        for key, limits in ranges.items()
+        key: rounding_noise(low, high, scheme, propagation.samples[key], costs[key], floors.get(key, 0.0))
+        for key, (low, high) in ranges.items()
         if key in costs
     }
     results = {folded.output: stored_tensor(model, folded.output) for folded in layers}
     return ActivationNoise(tuple(noise.values()), {layer: noise[key] for layer, key in results.items() if key in noise})
 
 
-def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, cost: OutputCost) -> float:
+def rounding_noise(
+    low: float, high: float, scheme: Scheme, samples: Samples, cost: OutputCost, floor: float = 0.0
+) -> float:
     """Noise over signal at the output from rounding one tensor with values in `[low, high]`, widened to contain zero.
 
     Rounding to steps of a length makes an error of variance step² / 12 (Widrow). The steps of a floating-point code
-    with m bits of mantissa are 2^-m of the power of two below the value; its subnormals are taken for exact.
+    with m bits of mantissa are 2^-m of the power of two below the value; its subnormals are taken for exact. With a
+    mask, which takes the range down by `floor`, steps may be longer than the values. These become zero then, so that
+    none is off by more than itself.
     """
     number = scheme.activations
     if number is None:
@@ -90,7 +98,10 @@ def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, co
         _, exponent = np.frexp(samples)
         steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - number.mantissa_bits))
         return cost.uneven(np.asarray(steps / sqrt(12), np.float32))
-    return activation_step(low, high, number) ** 2 / 12 * cost.white
+    step = activation_step(low + floor, high, number)
+    if floor:
+        return cost.uneven(np.minimum(np.abs(samples), np.float32(step / sqrt(12))))
+    return step**2 / 12 * cost.white
 
 
 def value_range(model: Model, key: str, propagation: Propagation) -> tuple[float, float]:

@@ -54,13 +54,24 @@ class Propagation:
     overflown: bool = False
 
 
-def propagate(model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, TransferRule] = RULES) -> Propagation:
+def propagate(
+    model: Model,
+    layers: Sequence[FoldedLayer],
+    rules: Mapping[str, TransferRule] = RULES,
+    passing: Mapping[str, str] | None = None,
+) -> Propagation:
     """Samples of every float tensor of the main graph, by the `rules` of its operators.
 
     An operator that no rule can model passes its first input through or becomes a unit Gaussian, and is named with the
     reason.
+
+    Args:
+        model: the network.
+        layers: its folded layers.
+        rules: by operator.
+        passing: by tensor, the one that it is, as where a mask that lets all through is put among scores.
     """
-    return _forward(model, layers, input_scale(model, layers), rules)
+    return _forward(model, layers, input_scale(model, layers), rules, passing or {})
 
 
 def _varying_share(samples: Samples) -> float:
@@ -70,7 +81,11 @@ def _varying_share(samples: Samples) -> float:
 
 
 def _forward(
-    model: Model, layers: Sequence[FoldedLayer], scale: InputScale, rules: Mapping[str, TransferRule]
+    model: Model,
+    layers: Sequence[FoldedLayer],
+    scale: InputScale,
+    rules: Mapping[str, TransferRule],
+    passing: Mapping[str, str],
 ) -> Propagation:
     known = {
         value.name: input_samples(value, scale, seed)
@@ -91,7 +106,7 @@ def _forward(
             try:
                 if held > _MAX_SAMPLES:
                     raise UnmodelledError("the network is too large to represent as a whole")
-                step = _known_step(Site(model, node, known, settled.values), by_node.get(node), rules)
+                step = _known_step(Site(model, node, known, settled.values), by_node.get(node), rules, passing)
                 # An edge keeps a slope for each sample.
                 held += sum(made.size for made in step.outputs) * (1 + len(step.edges))
             except OnnxlintError:
@@ -123,7 +138,14 @@ def _shape_of(model: Model, known: Mapping[str, Samples], key: str) -> tuple[int
     return tuple(length if length > 1 else None for length in known[key].shape[1:])
 
 
-def _known_step(site: Site, layer: Layer | None, rules: Mapping[str, TransferRule]) -> Step:
+def _same(key: str, samples: Samples) -> Step:
+    return Step((samples,), (Edge(key, Adjoint(lambda rows: rows)),))
+
+
+def _known_step(site: Site, layer: Layer | None, rules: Mapping[str, TransferRule], passing: Mapping[str, str]) -> Step:
+    passed = passing.get(site.node.output, "")
+    if passed in site.known:
+        return _same(passed, site.known[passed])
     rule = rules.get(site.node.op_type) if site.node.is_standard or site.node.domain == MICROSOFT else None
     if layer is not None:
         return layer_rule(site, layer)
@@ -139,8 +161,7 @@ def _unknown_step(
     first = known[sources[0]]
     shape = model.shape(node.output)
     if shape is not None and shape == model.shape(sources[0]) and first.size < SIZE * _MAX_COPIED:
-        edges = (Edge(sources[0], Adjoint(lambda rows: rows)),)
-        return Step((first,), edges)
+        return _same(sources[0], first)
     for source in sources:
         if source not in powers:
             powers[source] = max(float((known[source].astype(np.float64) ** 2).sum()) / SIZE, 1e-30)
