@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.finding import Confidence, Finding, Subject
@@ -35,11 +35,14 @@ def without_superseded(
     told: dict[Hashable, list[Finding]] = {}
     for finding in findings:
         if finding.counts:
-            told.setdefault(_matter(finding, tensors), []).append(finding)
+            for matter in _matters(finding, tensors):
+                told.setdefault(matter, []).append(finding)
 
     def heirs(finding: Finding) -> list[Finding]:
         stronger = superseding.get(finding.code, set())
-        others = told.get(_matter(finding, tensors), ())
+        # One about several tensors gives way to none but one about all of them.
+        sides = [[*told.get(matter, ()), *told.get(_at_any(matter), ())] for matter in _matters(finding, tensors)]
+        others = [other for other in sides[0] if all(other in side for side in sides)]
         return [other for other in others if other.code in stronger and gives_way(finding, other)]
 
     left: dict[int, list[Finding]] = {}
@@ -63,12 +66,26 @@ def _with_facts_of(others: Sequence[Finding], finding: Finding) -> Finding:
     return replace(finding, metrics={**theirs, **finding.metrics}, also=also) if also else finding
 
 
-def _matter(finding: Finding, tensors: Mapping[str, str]) -> Hashable:
+@dataclass(frozen=True, slots=True)
+class _Matter:
+    """What a claim quantises, as far as it decides on others; `form` is None where it holds for any."""
+
+    subject: Subject
+    tensor: str
+    form: Hashable
+
+
+def _matters(finding: Finding, tensors: Mapping[str, str]) -> tuple[Hashable, ...]:
     """What a finding is about: what its claim quantises, else the tensor where it is."""
     claim = finding.claim
-    if claim is not None:
-        scheme = SCHEMES[claim.scheme]
-        # Schemes that differ in their weights alone round an activation alike.
-        return claim.subject, claim.tensor, scheme if claim.subject is Subject.WEIGHT else scheme.activations
-    key = tensor_key(finding.location.output, finding.location.graph)
-    return tensors.get(key, key)
+    if claim is None:
+        key = tensor_key(finding.location.output, finding.location.graph)
+        return (tensors.get(key, key),)
+    scheme = SCHEMES[claim.scheme]
+    # Schemes that differ in their weights alone round an activation alike.
+    form = scheme if claim.subject is Subject.WEIGHT else None if claim.all_formats else scheme.activations
+    return tuple(_Matter(claim.subject, tensor, form) for tensor in claim.tensors)
+
+
+def _at_any(matter: Hashable) -> Hashable:
+    return replace(matter, form=None) if isinstance(matter, _Matter) else matter

@@ -157,6 +157,8 @@ def verdict_sentences(model: ModelResult, result: SchemeResult) -> Iterator[str]
     """All of a verdict: what it is, the figures and what they rest on, what weakens it, what was tried against it."""
     figures, basis = words.reason(result), words.basis(result, model.calibration)
     yield f"{name(result.scheme, 40)} {words.verdict(result.verdict)}: {figures.rstrip('.')}; {basis}."
+    if mended := words.mended(result):
+        yield f"{mended[:1].upper()}{mended[1:].rstrip('.')}."
     if note := words.note(result):
         yield f"{note.rstrip('.')}."
     for remedy in model.remedies:

@@ -28,6 +28,7 @@ __all__ = [
     "JointRemedy",
     "LayerRow",
     "LayerSqnr",
+    "Mended",
     "ModelResult",
     "OutputResult",
     "QparamsReading",
@@ -138,6 +139,7 @@ class SchemeResult:
         rest_share: fraction of the noise power from activations that are no layer's output; None unless forecast.
         ran: the model was run, whether or not that gave the figure.
         tensors: every weight and activation alone, in data order, where a run showed that the model does not survive.
+        mended: the verdict once what a rewrite can mend is mended; None where there is nothing, or it changes nothing.
         measured_as: what the run stands for, in words: quantiser, ranges, formats; empty where nothing was run.
         top1: how often the float and the quantised model are right; None without labels.
     """
@@ -155,6 +157,7 @@ class SchemeResult:
     measured_as: str = ""
     top1: Top1 | None = None
     tensors: tuple[TensorRow, ...] = ()
+    mended: Mended | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -181,6 +184,23 @@ class SchemeResult:
 
 def _standing(output: OutputResult) -> float:
     return math.inf if output.sqnr_db is None else output.sqnr_db
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """The verdict on a scheme for the rewritten model.
+
+    Attributes:
+        rewrites: their names.
+        what: what they changed, in words that follow `with`.
+        result: of the rewritten model.
+        exact_db: what the rewrites leave of the float outputs (dB); None where these are identical or nothing ran.
+    """
+
+    rewrites: tuple[str, ...]
+    what: str
+    result: SchemeResult
+    exact_db: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,21 +152,21 @@ def _between(result: SchemeResult) -> bool:
 
 def _accuses(group: digest.Group, result: SchemeResult) -> bool:
     """Whether a group of findings says that tensors cost the scheme something."""
-    return group.severity is not Severity.INFO and any(_key(finding, result) is not None for finding in group.findings)
+    return group.severity is not Severity.INFO and any(_keys(finding, result) for finding in group.findings)
 
 
-def _key(finding: Finding, result: SchemeResult) -> Key | None:
-    """The tensor that a finding makes a claim about, if it holds for the scheme; activations cost all schemes alike."""
+def _keys(finding: Finding, result: SchemeResult) -> tuple[Key, ...]:
+    """The tensors that a finding makes a claim about, if it holds for the scheme; activations cost all alike."""
     claim = finding.claim
     if claim is None or (claim.subject is Subject.WEIGHT and claim.scheme != result.scheme):
-        return None
-    return claim.subject, claim.tensor
+        return ()
+    return tuple((claim.subject, tensor) for tensor in claim.tensors)
 
 
 def _explained(result: SchemeResult, groups: Sequence[digest.Group], made: Sequence[Part]) -> Iterator[_Explained]:
     shares = {part.key: part.share for part in made}
     for group in groups:
-        about = {key: finding for finding in group.findings if (key := _key(finding, result)) in shares}
+        about = {key: finding for finding in group.findings for key in _keys(finding, result) if key in shares}
         if about:
             worst = max(about, key=lambda key: shares[key])
             yield _Explained(group, about[worst], sum(shares[key] for key in about), frozenset(about))
