@@ -9,7 +9,7 @@ from math import inf, log, sqrt
 import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.number_formats import activation_step
+from onnxlint_q.analysis.number_formats import NumberFormat, activation_qparams, activation_step
 from onnxlint_q.analysis.placement import Placement, stored_tensor
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.forecast.operators.elementwise import function_of
@@ -89,7 +89,7 @@ def rounding_noise(
     Rounding to steps of a length makes an error of variance step² / 12 (Widrow). The steps of a floating-point code
     with m bits of mantissa are 2^-m of the power of two below the value; its subnormals are taken for exact. With a
     mask, which takes the range down by `floor`, steps may be longer than the values. These become zero then, so that
-    none is off by more than itself.
+    none is off by more than itself, unless the mask overflows.
     """
     number = scheme.activations
     if number is None:
@@ -99,9 +99,19 @@ def rounding_noise(
         steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - number.mantissa_bits))
         return cost.uneven(np.asarray(steps / sqrt(12), np.float32))
     step = activation_step(low + floor, high, number)
-    if floor:
+    if floor and not _overflows(low + floor, high, number):
         return cost.uneven(np.minimum(np.abs(samples), np.float32(step / sqrt(12))))
     return step**2 / 12 * cost.white
+
+
+def _overflows(low: float, high: float, number: NumberFormat) -> bool:
+    """Whether the lowest code is minus infinity in float32, whose product with zero leaves nothing of any score.
+
+    The scale of 16 bits that the smallest float32 asks for is a little too large.
+    """
+    scale, zero_point = activation_qparams(low, high, number)
+    with np.errstate(over="ignore"):
+        return bool(np.isinf(scale * np.float32(number.lowest - zero_point)))
 
 
 def value_range(model: Model, key: str, propagation: Propagation) -> tuple[float, float]:

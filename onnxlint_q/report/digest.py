@@ -176,7 +176,10 @@ def _call(snippet: str) -> str:
 def finding_sentences(model: ModelResult, finding: Finding) -> Iterator[str]:
     """All of a finding: the place and what is wrong there, what it claims and what is known of that, what to do."""
     yield f"{words.place(finding.location)}: {words.shown(finding.message)}"
-    yield from filter(None, (words.claim(finding, of_claim(model, finding)), words.shown(finding.advice)))
+    yield from filter(
+        None,
+        (words.further_places(finding, 4), words.claim(finding, of_claim(model, finding)), words.shown(finding.advice)),
+    )
 
 
 def path_from_here(path: str) -> str:

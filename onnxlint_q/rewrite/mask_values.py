@@ -79,8 +79,10 @@ def fitted(wanted: MaskValue, scores: Ranges) -> MaskValue | Refusal:
         scores: by tensor, smallest and largest value; where those of a mask are missing, the usual value is kept.
     """
     mask = wanted.mask
-    known = [scores[key] for key in mask.joined.values() if key in scores]
-    if not known or len(known) < len(set(mask.joined.values())):
+    known = [
+        tuple(end / mask.reach[tensor] for end in scores[key]) for tensor, key in mask.joined.items() if key in scores
+    ]
+    if not known or len(known) < len(mask.joined):
         return wanted
     span = max(high - low if mask.adds else -low for low, high in known)
     needed = max(span, 0.0) + _BESIDE

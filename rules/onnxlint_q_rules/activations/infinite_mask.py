@@ -73,7 +73,8 @@ class InfiniteMask(Rule):
 
     ## What to do
     Use a mask of about -100: Softmax turns it into zero as well. Or leave the node that applies the mask, and the
-    Softmax, in float.
+    Softmax, in float. The verdict on the model with such a mask stands beside the one on the model as it is;
+    `--calibrate` tries it, with a value that fits the scores.
 
     ## Sources
     pytorch/executorch#8736 and #20471.
@@ -109,8 +110,10 @@ class InfiniteMask(Rule):
             if softmax not in masked:
                 yield Silence(facts.model.locate(softmax), "no large negative constant is put among its scores")
         for mask in facts.masks:
-            first, tensors = mask.softmaxes[0], [tensor for tensor in mask.reach if tensor in rounded]
-            if not tensors:
+            first = mask.softmaxes[0]
+            # Scores and mask together first; then what holds nothing but masks, one of which may be lost in another.
+            tensors = [tensor for tensor in dict.fromkeys((*mask.reach, *mask.way)) if tensor in rounded]
+            if not any(tensor in mask.reach for tensor in tensors):
                 yield Silence(facts.model.locate(first), "the scores that it reads get no scale")
             elif -mask.lowest < self.magnitude:
                 unmet = f"the lowest constant among them, {mask.lowest:.3g}, is above -{self.magnitude:g}"
@@ -161,5 +164,5 @@ def _scheme(facts: Facts) -> str:
 def _places(facts: Facts, mask: Mask, tensors: Sequence[str]) -> Iterator[Location]:
     """What makes the scores that each Softmax reads; of those that get no scale, what makes the tensors that do."""
     read = [softmax.input(0) for softmax in mask.softmaxes if softmax.input(0) in tensors]
-    makers = (facts.model.producer(tensor) for tensor in dict.fromkeys(read or tensors))
+    makers = (facts.model.producer(tensor) for tensor in dict.fromkeys(read or tensors[:1]))
     return (facts.model.locate(node) for node in makers if node is not None)
