@@ -21,7 +21,7 @@ from onnxlint_q.proof.whole import measure_schemes
 FINE = SCHEMES["int16-activations"]
 
 
-def tried(proto: onnx.ModelProto, data: dict[str, Array]) -> tuple[dict[str, float], MaskTrial]:
+def tried(proto: onnx.ModelProto, data: dict[str, Array]) -> tuple[dict[str, float | None], MaskTrial]:
     """SQNR of the worst output by scheme with the masks as they are, and the trial."""
     facts, source = facts_of(as_model(proto), (INT8_PER_TENSOR, FINE)), ArraySource("s", data)
     divided = split(source, facts.model.inputs, 12)
@@ -39,9 +39,9 @@ def test_a_smaller_mask_brings_back_what_a_large_one_costs(way: str) -> None:
     assert trial.whole is not None and trial.exact is not None and not trial.refused
     assert trial.exact.worst_db is None or trial.exact.worst_db > 80
     for scheme in (INT8_PER_TENSOR, FINE):
-        after = trial.whole.errors[Experiment(scheme)].worst_db
+        before, after = left[scheme.name], trial.whole.errors[Experiment(scheme)].worst_db
         # More bits do not help against such a mask.
-        assert left[scheme.name] < 10 and after is not None and after > 20
+        assert before is not None and before < 10 and after is not None and after > 20
 
 
 def test_what_changes_the_float_outputs_is_not_gone_on_with() -> None:
