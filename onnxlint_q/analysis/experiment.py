@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +37,11 @@ class Experiment:
     def on_activation(scheme: Scheme, tensor: str) -> Experiment:
         """Only one activation."""
         return Experiment(scheme, _NONE, frozenset({tensor}))
+
+    @staticmethod
+    def on_activations(scheme: Scheme, tensors: Iterable[str]) -> Experiment:
+        """Only these activations."""
+        return Experiment(scheme, _NONE, frozenset(tensors))
 
     @staticmethod
     def on_layer(scheme: Scheme, layer: str, tensor: str) -> Experiment:
