@@ -43,6 +43,7 @@ from .finding import (
     Finding as Finding,
     Location as Location,
     Metric as Metric,
+    Remasking as Remasking,
     Remedy as Remedy,
     Requantisation as Requantisation,
     Severity as Severity,
@@ -74,6 +75,7 @@ from .graph.model import ROOT as ROOT
 from .graph.operators import Product as Product
 
 # What is measured of its weights and of its quantised form.
+from .analysis.causes.masks import Mask as Mask
 from .analysis.statistics import LayerFacts as LayerFacts
 from .analysis.folding import BatchNorm as BatchNorm, Blocker as Blocker
 from .analysis.schemes import (

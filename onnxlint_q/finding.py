@@ -63,12 +63,21 @@ class Claim:
         scheme: name of the scheme whose arithmetic is used.
         below_db: the claim is true if the output SQNR (dB) measured is below this; the linter puts the configured
             level here.
+        more: further activations that are quantised with it, where one fault spoils several.
+        all_formats: it holds for calibrated activations of any format, because more bits do not help.
     """
 
     subject: Subject
     tensor: str
     scheme: str
     below_db: float = CONFIRM_BELOW_DB
+    more: tuple[str, ...] = ()
+    all_formats: bool = False
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """All that is quantised."""
+        return (self.tensor, *self.more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,23 @@ class Conversion:
 
 
 @dataclass(frozen=True, slots=True)
+class Remasking:
+    """Another value for a constant that stands for minus infinity in front of a Softmax.
+
+    Attributes:
+        constant: its key.
+        value: the new one.
+    """
+
+    constant: str
+    value: float
+
+
+Change = Requantisation | Conversion | Remasking
+"""What a run can try of a remedy."""
+
+
+@dataclass(frozen=True, slots=True)
 class Remedy:
     """What a rule advises.
 
@@ -141,7 +167,7 @@ class Remedy:
 
     text: str
     otherwise: str = ""
-    change: Requantisation | Conversion | None = None
+    change: Change | None = None
     snippet: str = ""
     nodes_to_exclude: tuple[str, ...] = ()
 
@@ -238,7 +264,8 @@ class Finding:
             cured float model (null: its outputs are identical), and `cured_sqnr_db`, that of the cured and
             quantised weight.
         also: codes of rules that tell the same damage and left it to this finding; `metrics` holds their figures too.
-        explains: by name of each scheme that it speaks of, the fraction of the noise that its tensor makes.
+        explains: by name of each scheme that it speaks of, the fraction of the noise that its tensors make.
+        places: further ones where the same fault does the same.
     """
 
     code: str
@@ -258,10 +285,11 @@ class Finding:
     cure: Cure | None = None
     otherwise: str = ""
     nodes_to_exclude: tuple[str, ...] = ()
-    change: Requantisation | Conversion | None = None
+    change: Change | None = None
     tried: Tried | None = None
     also: tuple[str, ...] = ()
     explains: Mapping[str, float] = field(default_factory=dict)
+    places: tuple[Location, ...] = ()
 
     @property
     def fingerprint(self) -> str:

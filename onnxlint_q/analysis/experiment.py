@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -39,6 +39,11 @@ class Experiment:
     def on_activation(scheme: Scheme, tensor: str) -> Experiment:
         """Only one activation."""
         return Experiment(scheme, _NONE, frozenset({tensor}))
+
+    @staticmethod
+    def on_activations(scheme: Scheme, tensors: Iterable[str]) -> Experiment:
+        """Only these activations."""
+        return Experiment(scheme, _NONE, frozenset(tensors))
 
     @staticmethod
     def on_layer(scheme: Scheme, layer: str, tensor: str) -> Experiment:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from onnxlint_q.analysis.causes.masks import Mask, find_masks
 from onnxlint_q.analysis.folding import Blocked, FoldedLayer, fold_batch_norms
 from onnxlint_q.analysis.freeing import Freer
 from onnxlint_q.analysis.image.stem import Stem, find_stem
@@ -148,6 +149,16 @@ class Measured:
         """Whether there is a weight or an activation that the quantiser would quantise under the scheme."""
         rounded = any(not place.constant for place in self.placements_under(scheme))
         return rounded or any(scheme.quantises(layer.folded.layer) for layer in self.layers)
+
+    @property
+    def calibrated_schemes(self) -> tuple[Scheme, ...]:
+        """Those whose activations have ranges from calibration; no other has a range that a mask is in."""
+        return tuple(scheme for scheme in self.schemes if scheme.is_calibrated)
+
+    @cached_property
+    def masks(self) -> tuple[Mask, ...]:
+        """The constants of a float model that rule scores of a Softmax out."""
+        return find_masks(self.model) if self.is_float else ()
 
     @cached_property
     def stem(self) -> Stem | None:

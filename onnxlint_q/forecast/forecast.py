@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.causes.masks import floors
 from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.folding import FoldedLayer, fold_batch_norms
 from onnxlint_q.analysis.measured import Measured
@@ -160,7 +161,8 @@ class NoiseModel:
         propagation: samples of every tensor.
         ends: where costs are counted.
         costs: what an error in a tensor costs there, by tensor key.
-        ranges: what calibration is expected to see of each activation that is rounded.
+        ranges: what calibration is expected to see of each activation that is rounded, masks left out.
+        floors: what masks add to the lower end of some of them.
         failures: as in `Forecast`.
         products: of a fused layer, the tensor where an error of its weight shows, by layer key.
     """
@@ -171,6 +173,7 @@ class NoiseModel:
     ends: tuple[End, ...]
     costs: Mapping[str, OutputCost]
     ranges: Ranges
+    floors: Mapping[str, float] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
     products: Mapping[str, str] = field(default_factory=dict)
 
@@ -178,6 +181,10 @@ class NoiseModel:
     def varying(self) -> float:
         """Share of the outputs' signal power that is variance, averaged over them."""
         return sum(end.weight * end.varying for end in self.ends) if self.ends else 1.0
+
+    def masked_at(self, floors: Mapping[str, float]) -> NoiseModel:
+        """The network with other masks: they let the same through, so what an error costs stays what it is."""
+        return replace(self, floors=floors)
 
     def weight_sqnr_db(self, layer: LayerFacts, scheme: Scheme) -> float | None:
         """SQNR at the output, dB and bounded, if only the weight of this layer is quantised.
@@ -198,17 +205,25 @@ def noise_model(measured: Measured) -> NoiseModel:
     model, inner = _sized(written.model), measured.folded
     if written.model is not measured.model:
         inner = fold_batch_norms(model, list(find_layers(model))).layers
-    propagation = propagate(model, inner)
+    propagation = propagate(model, inner, masks=measured.masks)
     ends = find_ends(measured.outputs, propagation.samples)
     costs, failures = output_costs(model, propagation, ends)
     if propagation.open_branches:
         # What the branches that are taken do not hold costs what it does if the others are.
-        other = propagate(model, inner, either=ELSE)
+        other = propagate(model, inner, either=ELSE, masks=measured.masks)
         others, _ = output_costs(model, other, ends_in(ends, propagation.samples, other.samples))
         costs = {**others, **costs}
-    ranges = value_ranges(model, measured.placements, propagation)
-    failures = (*propagation.failures, *failures)
-    return NoiseModel(model, measured.outputs, propagation, ends, costs, ranges, failures, written.products)
+    return NoiseModel(
+        model,
+        measured.outputs,
+        propagation,
+        ends,
+        costs,
+        ranges=value_ranges(model, measured.placements, propagation),
+        floors=floors(measured.masks),
+        failures=(*propagation.failures, *failures),
+        products=written.products,
+    )
 
 
 def _sized(model: Model) -> Model:
@@ -259,7 +274,9 @@ def _forecast(
     written = {facts.output for facts in layers if scheme.quantises(facts.folded.layer)}
     folded = [facts.folded for facts in layers]
     with np.errstate(over="ignore", invalid="ignore"):
-        activations = activation_noise(network.model, folded, scheme, propagation, network.ranges, network.costs)
+        activations = activation_noise(
+            network.model, folded, scheme, propagation, network.ranges, network.costs, network.floors
+        )
     alone = {key: _together(made) for key, made in own.items() if made is not None}
     noise = {(Subject.WEIGHT, key): made for key, made in alone.items() if key in written}
     noise |= {(Subject.ACTIVATION, key): by_end(ends, powers) for key, powers in activations.by_tensor.items()}

@@ -15,7 +15,7 @@ from operator import add
 import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.number_formats import activation_step
+from onnxlint_q.analysis.number_formats import NumberFormat, activation_qparams, activation_step
 from onnxlint_q.analysis.placement import Placement, dynamic_tensors, stored_tensor
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.forecast.operators.elementwise import function_of
@@ -77,14 +77,26 @@ def activation_noise(
     propagation: Propagation,
     ranges: Ranges,
     costs: Mapping[str, OutputCost],
+    floors: Mapping[str, float],
 ) -> ActivationNoise:
-    """What rounding every activation that a scheme rounds costs; `ranges` are calibrated ones."""
+    """What rounding every activation that a scheme rounds costs.
+
+    Args:
+        model: the network.
+        layers: its folded layers.
+        scheme: which.
+        propagation: samples of every tensor.
+        ranges: calibrated ones.
+        costs: what an error in a tensor costs.
+        floors: what masks add to the lower end of some ranges.
+    """
     if scheme.is_dynamic:
         return _dynamic_noise(model, layers, scheme, propagation, costs)
     noise: dict[str, ByImage] = {}
-    for key, limits in ranges.items():
+    for key, (low, high) in ranges.items():
         if key in costs:
-            gone = _is_gone(limits, scheme, propagation.samples[key])
+            limits = low + floors.get(key, 0.0), high
+            gone = _is_gone(limits, scheme, propagation.unmasked(key))
             known = _noise_of_zeros(model, key, propagation, costs) if gone else None
             own = rounding_noise(*limits, scheme, propagation.samples[key], costs[key]) if known is None else known
             noise[key] = own
@@ -160,7 +172,9 @@ def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, co
     One figure an image.
 
     Rounding to steps of a length makes an error of variance step² / 12 (Widrow). The steps of a floating-point code
-    with m bits of mantissa are 2^-m of the power of two below the value; its subnormals are taken for exact.
+    with m bits of mantissa are 2^-m of the power of two below the value; its subnormals are taken for exact. With a
+    mask, which takes the range down by `floor`, steps may be longer than the values. These become zero then, so that
+    none is off by more than itself, unless the mask overflows.
     """
     number = scheme.activations
     if number is None:
@@ -169,23 +183,36 @@ def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, co
         _, exponent = np.frexp(samples)
         steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - number.mantissa_bits))
         return cost.uneven(np.asarray(steps / sqrt(12), np.float32))
-    deviation = np.float32(activation_step(low, high, number) / sqrt(12))
+    deviation = activation_step(low, high, number) / sqrt(12)
+    if _overflows(low, high, number):
+        return deviation**2 * cost.white
     # Zero has a code of its own, so no value is moved by more than itself.
-    return cost.uneven(np.minimum(np.abs(samples), deviation))
+    return cost.uneven(np.minimum(np.abs(samples), np.float32(deviation)))
+
+
+def _overflows(low: float, high: float, number: NumberFormat) -> bool:
+    """Whether the lowest code is minus infinity in float32, whose product with zero leaves nothing of any score.
+
+    The scale of 16 bits that the smallest float32 asks for is a little too large.
+    """
+    scale, zero_point = activation_qparams(low, high, number)
+    with np.errstate(over="ignore"):
+        return bool(np.isinf(scale * np.float32(number.lowest - zero_point)))
 
 
 def _is_gone(limits: tuple[float, float], scheme: Scheme, samples: Samples) -> bool:
-    """Whether every value is rounded to zero."""
+    """Whether every value is rounded to zero, and zero stays what it is."""
     number = scheme.activations
     if number is None or number.is_float:
         return False
-    return activation_step(*limits, number) > 2 * max(float(samples.max()), -float(samples.min()))
+    longer = activation_step(*limits, number) > 2 * max(float(samples.max()), -float(samples.min()))
+    return longer and not _overflows(*limits, number)
 
 
 def _noise_of_zeros(
     model: Model, key: str, propagation: Propagation, costs: Mapping[str, OutputCost]
 ) -> ByImage | None:
-    """Noise over signal at the output where a tensor is all zeros; None where its readers read others as well.
+    """Noise over signal at the output where a tensor is all zeros but for masks; None where readers read others, too.
 
     The readers are computed on the zeros, as no slope tells what becomes of a Softmax that was sure.
     """
@@ -194,30 +221,22 @@ def _noise_of_zeros(
         rule, made = RULES.get(node.op_type), node.output
         if rule is None or made not in costs or samples.keys() & set(node.inputs) != {key}:
             return None
-        zeros = {key: np.zeros_like(samples[key])}
+        zeros = {key: samples[key] - propagation.unmasked(key)}
         changed = rule(Site(model, node, zeros, shapes=propagation.shapes)).outputs[0]
         noise += costs[made].whole(changed - samples[made])
     return noise
 
 
 def value_range(model: Model, key: str, propagation: Propagation, spread: Spread | None = None) -> tuple[float, float]:
-    """Smallest and largest value that calibration is expected to see, with what a mask puts there.
-
-    `spread` is another rule for where channels mix.
-    """
-    low, high = _expected_range(model, key, propagation, spread or _spread)
-    least, most = propagation.masked.get(key, (low, high))
-    return min(low, least), max(high, most)
-
-
-def _expected_range(model: Model, key: str, propagation: Propagation, spread: Spread) -> tuple[float, float]:
-    """The range of the samples.
+    """Smallest and largest value that calibration is expected to see, masks left out.
 
     Where channels mix, `mean ± sigma sqrt(2 ln n)` for the n values that calibration sees of a channel (the expected
-    maximum of n Gaussians); through an activation function the range of its input.
+    maximum of n Gaussians); through an activation function the range of its input. `spread` is another rule for where
+    channels mix.
     """
-    node = model.producer(key)
-    if node is not None and len(set(node.inputs) & propagation.samples.keys()) == 1:
+    node, spread = model.producer(key), spread or _spread
+    alone = node is not None and len(set(node.inputs) & propagation.samples.keys()) == 1
+    if node is not None and alone and key not in propagation.ruled_out:
         function = function_of(Site(model, node, propagation.samples))
         if function is not None and node.input(0) in propagation.samples:
             lows, highs = spread(model, node.input(0), propagation.samples[node.input(0)])
@@ -225,7 +244,7 @@ def _expected_range(model: Model, key: str, propagation: Propagation, spread: Sp
             with np.errstate(all="ignore"):
                 values = np.nan_to_num(function(grid))
             return float(values.min()), float(values.max())
-    lows, highs = spread(model, key, propagation.samples[key])
+    lows, highs = spread(model, key, propagation.unmasked(key))
     least, most = _bounds(model, key)
     return max(float(lows.min()), least), min(float(highs.max()), most)
 

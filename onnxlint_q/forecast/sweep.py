@@ -8,13 +8,14 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from onnxlint_q.analysis.causes.masks import Mask
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.errors import OnnxlintError, with_place
 from onnxlint_q.forecast.ends import End
 from onnxlint_q.forecast.operators import elementwise, pooling, products, recurrent, structure
 from onnxlint_q.forecast.operators.branches import THEN, Branches, entered, if_rule, is_if
 from onnxlint_q.forecast.operators.layers import layer_rule
-from onnxlint_q.forecast.operators.masked import Masked
+from onnxlint_q.forecast.operators.masked import Which, ruled_out
 from onnxlint_q.forecast.population import HUGE, SIZE, Samples
 from onnxlint_q.forecast.population import field as gaussian
 from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale, signals
@@ -57,7 +58,7 @@ class Propagation:
         unknown: operators that no rule could model, each with the first reason.
         failures: places where a rule of the forecast itself failed, in words; a fault of this program, not of the file.
         overflown: an output is larger than samples can be, so noise beside it means nothing.
-        masked: smallest and largest value of tensors where a mask rules positions out, as far as it changes them.
+        ruled_out: by tensor, which samples are a mask and no score, where a mask of the file rules positions out.
         shapes: of tensors of which more is known than inference tells.
         invented: token ids were drawn at random, so that the sequences are none that the network has learnt.
         open_branches: labels of each If with layers of which nothing decides what it does; its first branch is taken.
@@ -68,7 +69,7 @@ class Propagation:
     unknown: Mapping[str, str]
     failures: tuple[str, ...] = ()
     overflown: bool = False
-    masked: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    ruled_out: Mapping[str, Which] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
     invented: bool = False
     open_branches: tuple[str, ...] = ()
@@ -78,20 +79,41 @@ class Propagation:
         """How errors of the weights of recurrent operators reach their outputs, by the first of these."""
         return {node.output: step.reading for node, step in self.steps if step.reading is not None}
 
+    def unmasked(self, key: str) -> Samples:
+        """Samples of a tensor, with zeros where a mask rules positions out: every range holds zero."""
+        samples, apart = self.samples[key], self.ruled_out.get(key)
+        return samples if apart is None else np.where(apart, np.float32(0), samples)
+
 
 def propagate(
-    model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, TransferRule] = RULES, either: str = THEN
+    model: Model,
+    layers: Sequence[FoldedLayer],
+    rules: Mapping[str, TransferRule] = RULES,
+    masks: Sequence[Mask] = (),
+    either: str = THEN,
 ) -> Propagation:
     """Samples of every float tensor of the main graph and the branches of If, by the `rules` of its operators.
 
     An operator that no rule can model passes its first input through or becomes a unit Gaussian, and is named with the
-    reason. An If that nothing decides takes the branch `either`.
+    reason.
+
+    Args:
+        model: the network.
+        layers: its folded layers.
+        rules: by operator.
+        masks: of the network. One that inputs decide on rules nothing out.
+        either: which branch an If takes that nothing decides.
     """
-    return _forward(model, layers, input_scale(model, layers), rules, either)
+    return _forward(model, layers, input_scale(model, layers), rules, masks, either)
 
 
 def _forward(
-    model: Model, layers: Sequence[FoldedLayer], scale: InputScale, rules: Mapping[str, TransferRule], either: str
+    model: Model,
+    layers: Sequence[FoldedLayer],
+    scale: InputScale,
+    rules: Mapping[str, TransferRule],
+    masks: Sequence[Mask],
+    either: str,
 ) -> Propagation:
     tokens, heard = token_inputs(model), signals(model, layers)
     known = {
@@ -105,7 +127,7 @@ def _forward(
     graphs = entered(model)
     settled = Settled(model, partial(_shape_of, model, known), graphs)
     settled.values.update(tokens.settled)
-    masked = Masked(settled, tokens.ruled_out)
+    joined = {tensor: scores for mask in masks for tensor, scores in mask.joined.items()}
     by_node = {folded.layer.node: folded.layer for folded in layers if folded.layer.is_product}
     shapes: dict[str, tuple[int | None, ...]] = {}
     steps: list[tuple[Node, Step]] = []
@@ -120,14 +142,12 @@ def _forward(
             if node.graph not in graphs or not node.output or model.is_constant(node.output):
                 continue
             if settled.add(node):
-                masked.settle(node)
                 continue
             try:
                 if held > _MAX_SAMPLES:
                     raise UnmodelledError("the network is too large to represent as a whole")
                 site = Site(model, node, known, settled.values, shapes)
-                step = if_rule(site, taken) if taken else _known_step(site, by_node.get(node), rules)
-                masked.follow(site, rules)
+                step = if_rule(site, taken) if taken else _known_step(site, by_node.get(node), rules, joined)
                 # An edge keeps a slope for each sample.
                 held += sum(made.size for made in step.outputs) * (1 + len(step.edges))
             except OnnxlintError:
@@ -156,7 +176,7 @@ def _forward(
         dict(reversed(told.items())),
         failures=tuple(why for node, why in failures.items() if not branches.leave(node)),
         overflown=overflown,
-        masked=masked.extremes,
+        ruled_out=ruled_out(masks, known),
         shapes=shapes,
         invented=bool(tokens.samples),
         open_branches=branches.open({folded.layer.node.graph for folded in layers}),
@@ -171,13 +191,26 @@ def _shape_of(model: Model, known: Mapping[str, Samples], key: str) -> tuple[int
     return tuple(length if length > 1 else None for length in known[key].shape[1:])
 
 
-def _known_step(site: Site, layer: Layer | None, rules: Mapping[str, TransferRule]) -> Step:
+def _same(key: str, samples: Samples) -> Step:
+    return Step((samples,), (Edge(key, Adjoint(lambda rows: rows)),))
+
+
+def _known_step(site: Site, layer: Layer | None, rules: Mapping[str, TransferRule], joined: Mapping[str, str]) -> Step:
+    scores = joined.get(site.node.output, "")
+    if scores in site.known and not _knows_mask(site, scores):
+        return _same(scores, site.known[scores])
     rule = rules.get(site.node.op_type) if site.node.is_standard or site.node.domain == MICROSOFT else None
     if layer is not None:
         return layer_rule(site, layer)
     if rule is None:
         raise UnmodelledError("the forecast has no rule for it")
     return rule(site)
+
+
+def _knows_mask(site: Site, scores: str) -> bool:
+    """Whether all that meets the scores is settled."""
+    others = [key for key in site.node.inputs if key and key != scores]
+    return all(key in site.settled or site.model.is_constant(key) for key in others)
 
 
 def _unknown_step(
@@ -187,8 +220,7 @@ def _unknown_step(
     first = known[sources[0]]
     shape = model.shape(node.output)
     if shape is not None and shape == model.shape(sources[0]) and first.size < SIZE * _MAX_COPIED:
-        edges = (Edge(sources[0], Adjoint(lambda rows: rows)),)
-        return Step((first,), edges)
+        return _same(sources[0], first)
     for source in sources:
         if source not in powers:
             powers[source] = max(float((known[source].astype(np.float64) ** 2).sum()) / SIZE, 1e-30)

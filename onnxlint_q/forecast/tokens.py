@@ -3,9 +3,7 @@
 - An input that picks rows of a constant table, or that is compared with a list of codes, holds ids: uniform over what
   is there to pick. Where several tables are picked from, a small one holds what tells tokens of a few kinds apart, and
   all are of the first.
-- An input that rules positions out rules out none, in front of a Softmax or as a factor that is zero. What the former
-  would do if it did is kept as well: calibration data holds padding, and a scale has to hold the number that is added
-  there.
+- An input that rules positions out rules out none, in front of a Softmax or as a factor that is zero.
 """
 
 from __future__ import annotations
@@ -44,12 +42,10 @@ class Tokens:
     Attributes:
         samples: of ids.
         settled: of what does not vary.
-        ruled_out: what a mask holds where all positions are ruled out.
     """
 
     samples: Mapping[str, Samples] = field(default_factory=dict)
     settled: Mapping[str, Array] = field(default_factory=dict)
-    ruled_out: Mapping[str, Array] = field(default_factory=dict)
 
 
 def token_inputs(model: Model) -> Tokens:
@@ -65,8 +61,8 @@ def token_inputs(model: Model) -> Tokens:
             continue
         drawn = np.random.default_rng(seed).integers(0, rows, (SIZE, *(1,) * len(_shape(flags[name]))))
         samples[name] = drawn.astype(np.float32)
-    kept, ruled_out = _masks(model, {name: value for name, value in flags.items() if name not in choices})
-    return Tokens(samples, settled | kept, ruled_out)
+    kept = _masks(model, {name: value for name, value in flags.items() if name not in choices})
+    return Tokens(samples, settled | kept)
 
 
 def holds_ids(model: Model, value: Value) -> bool:
@@ -104,10 +100,9 @@ def _told_apart(model: Model, node: Node, key: str) -> int:
     return 0
 
 
-def _masks(model: Model, flags: Mapping[str, Value]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """By mask, what it holds where it rules nothing out, and where all."""
+def _masks(model: Model, flags: Mapping[str, Value]) -> dict[str, Array]:
+    """By mask, what it holds where it rules nothing out."""
     kept: dict[str, Array] = {}
-    ruled_out: dict[str, Array] = {}
     for mask in find_masks(model):
         read = [name for name in mask.inputs if name in flags and name not in kept]
         full, empty = (
@@ -116,12 +111,10 @@ def _masks(model: Model, flags: Mapping[str, Value]) -> tuple[dict[str, Array], 
         counts = [_counts(model, mask, held | kept) for held in (full, empty)]
         if counts == [True, False]:
             kept.update(full)
-            ruled_out.update(empty)
         elif counts == [False, True]:
             kept.update(empty)
-            ruled_out.update(full)
     left = {name: value for name, value in flags.items() if name not in kept and value.type.elem_type in _NO_FLOATS}
-    return kept | _factors(model, left), ruled_out
+    return kept | _factors(model, left)
 
 
 def _factors(model: Model, flags: Mapping[str, Value]) -> dict[str, Array]:

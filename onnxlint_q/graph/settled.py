@@ -7,7 +7,7 @@ Expand and arithmetic, the same for every input of one size.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container
 
 import numpy as np
 
@@ -52,12 +52,6 @@ class Settled:
         self._model = model
         self._shape_of = shape_of
         self._room = _ALL
-
-    def beside(self, values: Mapping[str, Array]) -> Settled:
-        """The same collection where inputs hold other values; what follows from these is yet to be added."""
-        other = Settled(self._model, self._shape_of, self._graphs)
-        other.values = {**self.values, **values}
-        return other
 
     def add(self, node: Node) -> bool:
         """Compute the output of a node if it is settled, and say whether it is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
+from onnxlint_q.analysis.causes.masks import floors
 from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.analysis.observed.compared import Compared
 from onnxlint_q.analysis.observed.costs import SchemeCosts
@@ -15,8 +16,10 @@ from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.forecast.forecast import Forecast, NoiseModel, forecast, noise_model
 from onnxlint_q.graph import Model
+from onnxlint_q.rewrite import mask_values
 from onnxlint_q.rewrite.candidate import Refusal
 from onnxlint_q.rewrite.constant_channels import ConstantChannels, match, mended_layer
+from onnxlint_q.rewrite.mask_values import MaskValue
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +38,21 @@ class Cured:
     forecast_db: float | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Unmasked:
+    """A float model whose masks stand for minus infinity, and what becomes of it with smaller ones.
+
+    Attributes:
+        candidates: masks that may have another value, by constant.
+        refused: why the others may not, by constant.
+        forecasts: of the model with all candidates applied, by name of the calibrated schemes.
+    """
+
+    candidates: Mapping[str, MaskValue]
+    refused: Mapping[str, str]
+    forecasts: Mapping[str, Forecast]
+
+
 @dataclass(frozen=True, eq=False)
 class Facts(Measured):
     """A measured model with what was forecast, what can be mended, and what a run saw.
@@ -42,6 +60,7 @@ class Facts(Measured):
     Attributes:
         forecasts: by scheme name, for a float model; empty for a quantised one.
         cures: layers that can be cured without changing what the float model computes, by their key.
+        unmasked: what becomes of it with smaller masks; None where it has none.
         data: what the calibration data looks like; None without `--calibrate`.
         observations: what a run on calibration data saw; None without `--calibrate` or where it could not run.
         unprepared: what the model leaves at its output where it is quantised without `quant_pre_process`; empty where
@@ -53,6 +72,7 @@ class Facts(Measured):
 
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
     cures: Mapping[str, Cured] = field(default_factory=dict)
+    unmasked: Unmasked | None = None
     data: DataSummary | None = None
     observations: Observations | None = None
     unprepared: tuple[Unprepared, ...] = ()
@@ -90,7 +110,20 @@ def foresee(measured: Measured) -> Facts:
     return Facts(
         **{known.name: getattr(measured, known.name) for known in fields(measured)},
         forecasts=forecast(network, measured.layers, measured.schemes) if network else {},
-        cures={cured.candidate.layer: cured for cured in _cures(measured, network)} if network else {},
+        cures={cured.candidate.tensor: cured for cured in _cures(measured, network)} if network else {},
+        unmasked=_unmasked(measured, network) if network and any(mask.is_large for mask in measured.masks) else None,
+    )
+
+
+def _unmasked(measured: Measured, network: NoiseModel) -> Unmasked:
+    """With the usual value: how far scores spread is measured, not foreseen."""
+    found = tuple(mask_values.match(measured))
+    candidates = {one.tensor: one for one in found if not isinstance(one, Refusal)}
+    lowest = floors(measured.masks, {constant: -one.value for constant, one in candidates.items()})
+    return Unmasked(
+        candidates,
+        {one.tensor: one.reason for one in found if isinstance(one, Refusal)},
+        forecast(network.masked_at(lowest), measured.layers, measured.calibrated_schemes) if candidates else {},
     )
 
 

@@ -7,7 +7,7 @@ examples `good` and `bad`, then `check`. Examples are the rule's tests and its d
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -121,6 +121,7 @@ class Rule(ABC):
         claim: Claim | None = None,
         severity: Severity | None = None,
         measured: bool = False,
+        places: Sequence[Location] = (),
     ) -> Finding:
         """A finding of this rule.
 
@@ -128,7 +129,8 @@ class Rule(ABC):
         and those `measured`, is confirmed; anything else is a fact of the file.
 
         Message and remedy become sentences: a capital first, a full stop last. A change of how the model is quantised,
-        or a list of nodes to leave in float, gives the snippet.
+        or a list of nodes to leave in float, gives the snippet. One fault that does the same in several places is one
+        finding: the first place is its location, `places` are the others.
         """
         advised = remedy if isinstance(remedy, Remedy) else Remedy(remedy, snippet=snippet)
         change = advised.change
@@ -147,6 +149,7 @@ class Rule(ABC):
             otherwise=_sentence(advised.otherwise),
             change=change,
             claim=claim,
+            places=tuple(places),
             evidence=Evidence.UNTESTED if claim else Evidence.CONFIRMED if of_data else Evidence.STATIC,
         )
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from onnxlint_q.analysis.schemes import SCHEMES
-from onnxlint_q.finding import Confidence, Finding
+from onnxlint_q.finding import Confidence, Finding, Subject
 from onnxlint_q.graph import QuantizedTensor
 from onnxlint_q.graph.names import tensor_key
 from onnxlint_q.judge.rule import Rule
@@ -35,11 +35,14 @@ def without_superseded(
     told: dict[Hashable, list[Finding]] = {}
     for finding in findings:
         if finding.counts:
-            told.setdefault(_matter(finding, tensors), []).append(finding)
+            for matter in _matters(finding, tensors):
+                told.setdefault(matter, []).append(finding)
 
     def heirs(finding: Finding) -> list[Finding]:
         stronger = superseding.get(finding.code, set())
-        others = told.get(_matter(finding, tensors), ())
+        # One about several tensors gives way to none but one about all of them.
+        sides = [[*told.get(matter, ()), *told.get(_at_any(matter), ())] for matter in _matters(finding, tensors)]
+        others = [other for other in sides[0] if all(other in side for side in sides)]
         return [other for other in others if other.code in stronger and gives_way(finding, other)]
 
     left: dict[int, list[Finding]] = {}
@@ -63,10 +66,30 @@ def _with_facts_of(others: Sequence[Finding], finding: Finding) -> Finding:
     return replace(finding, metrics={**theirs, **finding.metrics}, also=also) if also else finding
 
 
-def _matter(finding: Finding, tensors: Mapping[str, str]) -> Hashable:
+@dataclass(frozen=True, slots=True)
+class _Matter:
+    """What a claim quantises, as far as it decides on others; `form` is None where it holds for any.
+
+    Formats of activations are told apart by where their ranges come from.
+    """
+
+    subject: Subject
+    tensor: str
+    calibrated: bool
+    form: Hashable
+
+
+def _matters(finding: Finding, tensors: Mapping[str, str]) -> tuple[Hashable, ...]:
     """What a finding is about: what its claim quantises, else the tensor where it is."""
     claim = finding.claim
-    if claim is not None:
-        return claim.subject, claim.tensor, SCHEMES[claim.scheme].treatment(claim.subject)
-    key = tensor_key(finding.location.output, finding.location.graph)
-    return tensors.get(key, key)
+    if claim is None:
+        key = tensor_key(finding.location.output, finding.location.graph)
+        return (tensors.get(key, key),)
+    scheme = SCHEMES[claim.scheme]
+    form = None if claim.all_formats else scheme.treatment(claim.subject)
+    calibrated = claim.subject is Subject.ACTIVATION and scheme.is_calibrated
+    return tuple(_Matter(claim.subject, tensor, calibrated, form) for tensor in claim.tensors)
+
+
+def _at_any(matter: Hashable) -> Hashable:
+    return replace(matter, form=None) if isinstance(matter, _Matter) else matter

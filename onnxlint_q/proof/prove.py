@@ -39,7 +39,7 @@ def experiment_of(claim: Claim) -> Experiment:
     scheme = SCHEMES[claim.scheme]
     if claim.subject is Subject.WEIGHT:
         return Experiment.on_weight(scheme, claim.tensor)
-    return Experiment.on_activation(scheme, claim.tensor)
+    return Experiment.on_activations(scheme, claim.tensors)
 
 
 def prove(

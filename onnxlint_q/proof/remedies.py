@@ -13,7 +13,14 @@ from functools import partial
 from pathlib import Path
 
 from onnxlint_q.analysis.experiment import Experiment
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_CHANNEL_OPSET, Scheme
+from onnxlint_q.analysis.schemes import (
+    DEFAULT_SCHEMES,
+    INT8_PER_CHANNEL,
+    INT8_PER_TENSOR,
+    PER_CHANNEL_OPSET,
+    SCHEMES,
+    Scheme,
+)
 from onnxlint_q.execute.executable import Executable, as_stored
 from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.progress import Progress, silent
@@ -23,20 +30,17 @@ from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
 from onnxlint_q.execute.variants.workbench import Workbench
-from onnxlint_q.finding import Conversion, Finding, Requantisation, Tried
+from onnxlint_q.finding import Change, Conversion, Finding, Remasking, Requantisation, Tried
 from onnxlint_q.judge.advice.quantizer_options import requantised
 from onnxlint_q.judge.verdict import GAIN_DB, Judge, Verdict
+from onnxlint_q.proof.masks import SAME_DB, MaskTrial
 
-# A ten-thousandth of the output's amplitude: what other kernels of the same operators differ by at most.
-SAME_DB = 80.0
 # Less is what a handful of samples more or less would change.
 CONVERSION_SAMPLES = 4
 """How many a converted model is compared on."""
 RANGES_TRIED = 4
 """Findings whose ranges are tried, the worst ones: each costs as much as a whole scheme."""
 RANGE_SECONDS = 60.0
-
-Change = Requantisation | Conversion
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,50 @@ def try_conversions(bench: Workbench, findings: Sequence[Finding], samples: Samp
         return tuple(findings)
     outcomes: dict[Change, Outcome] = {change: _conversion(bench, change, samples) for change in wanted}
     return tuple(_with(finding, outcomes) for finding in findings)
+
+
+def with_masks(findings: Sequence[Finding], errors: Errors, trial: MaskTrial, judge: Judge) -> tuple[Finding, ...]:
+    """The findings with what came of smaller masks, all of them together.
+
+    Args:
+        findings: any; those that are refuted advise nothing.
+        errors: of whole schemes with the masks as they are.
+        trial: what was tried, on the same samples.
+        judge: the verdict on an error; what survives is enough.
+    """
+    return tuple(_with_mask(finding, errors, trial, judge) for finding in findings)
+
+
+def _with_mask(finding: Finding, errors: Errors, trial: MaskTrial, judge: Judge) -> Finding:
+    change = finding.change
+    if not isinstance(change, Remasking) or not finding.counts:
+        return finding
+    refused, value = trial.refused.get(change.constant), trial.values.get(change.constant)
+    if refused is not None or value is None or trial.exact is None:
+        return replace(finding, remedy=_no_smaller(finding, refused), change=None)
+    if trial.whole is None:
+        left = "they could not be compared" if trial.exact.worst_db is None else f"{trial.exact.worst_db:.0f} dB"
+        said = f"A mask of {value:.0f} was tried and changes the float outputs on these samples ({left})."
+        return replace(finding, remedy=finding.otherwise, change=None, tried=Tried(said))
+    scheme = SCHEMES[finding.claim.scheme] if finding.claim is not None else DEFAULT_SCHEMES[0]
+    before, after = errors.get(Experiment(scheme)), trial.whole.errors.get(Experiment(scheme))
+    if before is None or after is None or not before.has_signal or not after.has_signal:
+        return finding
+    gain, under = _gain(before, after), f"{_figures(before, after)} with everything quantised ({scheme.name})"
+    figures = (*_decibels(before, after), scheme.name)
+    if gain < GAIN_DB:
+        said = f"A mask of {value:.0f} was tried and does not help: {under}."
+        return replace(finding, remedy=finding.otherwise, change=None, tried=Tried(said, *figures))
+    same = "identical" if trial.exact.worst_db is None else f"the same ({trial.exact.worst_db:.0f} dB)"
+    how = "Tried" if judge(after) is Verdict.SURVIVES else "Helps, but not enough"
+    said = f"{how}: {under}; float outputs are {same}."
+    remedy = f"Use a mask of {value:.0f} in place of {finding.metrics['mask']:.3g}: Softmax turns it into zero as well."
+    made = replace(change, value=value)
+    return replace(finding, remedy=remedy, change=made, tried=Tried(said, *figures), snippet="", nodes_to_exclude=())
+
+
+def _no_smaller(finding: Finding, reason: str | None) -> str:
+    return f"{finding.otherwise} A smaller mask was not tried: {reason}." if reason else finding.otherwise
 
 
 def _with(finding: Finding, outcomes: Mapping[Change, Outcome]) -> Finding:

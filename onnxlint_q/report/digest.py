@@ -157,6 +157,8 @@ def verdict_sentences(model: ModelResult, result: SchemeResult) -> Iterator[str]
     """All of a verdict: what it is, the figures and what they rest on, what weakens it, what was tried against it."""
     figures, basis = words.reason(result), words.basis(result, model.calibration)
     yield f"{name(result.scheme, 40)} {words.verdict(result.verdict)}: {figures.rstrip('.')}; {basis}."
+    if mended := words.mended(result):
+        yield f"{mended[:1].upper()}{mended[1:].rstrip('.')}."
     if note := words.note(result):
         yield f"{note.rstrip('.')}."
     for remedy in model.remedies:
@@ -174,7 +176,10 @@ def _call(snippet: str) -> str:
 def finding_sentences(model: ModelResult, finding: Finding) -> Iterator[str]:
     """All of a finding: the place and what is wrong there, what it claims and what is known of that, what to do."""
     yield f"{words.place(finding.location)}: {words.shown(finding.message)}"
-    yield from filter(None, (words.claim(finding, of_claim(model, finding)), words.shown(finding.advice)))
+    yield from filter(
+        None,
+        (words.further_places(finding, 4), words.claim(finding, of_claim(model, finding)), words.shown(finding.advice)),
+    )
 
 
 def path_from_here(path: str) -> str:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 
-from onnxlint_q.finding import Claim, Cure, Finding, Severity, Tried
+from onnxlint_q.finding import Claim, Cure, Finding, Location, Severity, Tried
 from onnxlint_q.report import digest
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.tables.documents import activation_document, calibration_document, qparams_document
@@ -18,6 +18,7 @@ from onnxlint_q.workflow.results import (
     JointRemedy,
     LayerRow,
     LayerSqnr,
+    Mended,
     ModelResult,
     OperandRow,
     OutputResult,
@@ -129,6 +130,22 @@ def _scheme(result: SchemeResult) -> Json:
         "loads_from_opset": result.loads_from,
         "noise": [_tensor(row) for row in result.noise],
         "noise_basis": None if result.tensors_basis is None else result.tensors_basis.value,
+        "mended": _mended(result.mended) if result.mended is not None else None,
+    }
+
+
+def _mended(mended: Mended) -> Json:
+    result = mended.result
+    return {
+        "rewrites": [text(name) for name in mended.rewrites],
+        "what": text(mended.what),
+        "verdict": verdict(result.verdict),
+        "output_sqnr_db": number(result.output_sqnr_db),
+        "uncertainty_db": number(result.uncertainty_db),
+        "agreement": number(result.agreement),
+        "basis": result.basis.value,
+        "outputs": [_output(output) for output in result.outputs],
+        "float_sqnr_db": number(mended.exact_db),
     }
 
 
@@ -234,7 +251,6 @@ def _sqnr(sqnr: LayerSqnr) -> Iterator[tuple[str, Json]]:
 
 def finding_document(finding: Finding) -> dict[str, Json]:
     """One finding."""
-    where = finding.location
     return {
         "code": text(finding.code),
         "name": text(finding.name),
@@ -242,12 +258,7 @@ def finding_document(finding: Finding) -> dict[str, Json]:
         "confidence": finding.confidence.value,
         "evidence": finding.evidence.value,
         "message": text(finding.message),
-        "location": {
-            "graph": text(where.graph),
-            "node": text(where.node),
-            "op_type": text(where.op_type),
-            "output": text(where.output),
-        },
+        "location": _location(finding.location),
         "metrics": {text(key): _metric(value) for key, value in finding.metrics.items()},
         "remedy": text(finding.advice),
         "fingerprint": finding.fingerprint,
@@ -260,6 +271,16 @@ def finding_document(finding: Finding) -> dict[str, Json]:
         "remedy_tried": _tried(finding.tried) if finding.tried else None,
         "also": [text(code) for code in finding.also],
         "explains": {text(scheme): number(share) for scheme, share in finding.explains.items()},
+        "places": [_location(place) for place in finding.places],
+    }
+
+
+def _location(where: Location) -> Json:
+    return {
+        "graph": text(where.graph),
+        "node": text(where.node),
+        "op_type": text(where.op_type),
+        "output": text(where.output),
     }
 
 
@@ -269,6 +290,7 @@ def _claim(claim: Claim) -> Json:
         "tensor": text(claim.tensor),
         "scheme": text(claim.scheme),
         "below_db": number(claim.below_db),
+        "more": [text(tensor) for tensor in claim.more],
     }
 
 

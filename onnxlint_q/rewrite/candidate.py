@@ -10,10 +10,10 @@ class Candidate:
     """A place where a rewrite applies; each rewrite adds its own arguments.
 
     Attributes:
-        layer: key of the layer that it changes.
+        tensor: key of what it changes: the result of a layer, or a constant.
     """
 
-    layer: str
+    tensor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class Refusal:
     """A place where a rewrite was looked for and does not apply.
 
     Attributes:
-        layer: key of the layer.
+        tensor: key of the result of the layer, or of the constant.
         reason: why, half a sentence for the user.
     """
 
-    layer: str
+    tensor: str
     reason: str

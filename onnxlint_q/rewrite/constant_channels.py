@@ -90,7 +90,7 @@ def candidate(measured: Measured, layer: str, channels: Sequence[int]) -> Consta
 
 def mended_layer(measured: Measured, wanted: ConstantChannels) -> LayerFacts:
     """The layer as measuring the rewritten model would give it, under one int8 scale for the tensor."""
-    folded = measured.layer_by_output[wanted.layer].folded
+    folded = measured.layer_by_output[wanted.tensor].folded
     assert folded.after is not None
     mended = replace(folded, after=replace(folded.after, gamma=_zeroed(folded.after.gamma, wanted)))
     (layer,) = measure_layers(measured.model, [mended], [INT8_PER_TENSOR])
@@ -99,7 +99,7 @@ def mended_layer(measured: Measured, wanted: ConstantChannels) -> LayerFacts:
 
 def apply(model: Model, wanted: ConstantChannels) -> Model:
     """A copy of the model with gamma zero in these channels, in an initializer of its own: others may read the old."""
-    norm = model.producer(wanted.layer)
+    norm = model.producer(wanted.tensor)
     assert norm is not None
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)

@@ -30,6 +30,7 @@ __all__ = [
     "JointRemedy",
     "LayerRow",
     "LayerSqnr",
+    "Mended",
     "ModelResult",
     "OperandRow",
     "OutputResult",
@@ -175,6 +176,7 @@ class SchemeResult:
         ran: the model was run, whether or not that gave the figure.
         tensors: every weight and activation alone, in data order, as far as something can be said of them.
         tensors_basis: what their figures rest on; a run measures them where the model does not survive.
+        mended: the verdict once what a rewrite can mend is mended; None where there is nothing, or it changes nothing.
         measured_as: what the run stands for, in words: quantiser, ranges, formats; empty where nothing was run.
         top1: how often the float and the quantised model are right; None without labels.
         ranges: where activations get their ranges if not from calibration, in words; else empty.
@@ -200,6 +202,7 @@ class SchemeResult:
     left: str = ""
     tensors_basis: Basis | None = None
     loads_from: int | None = None
+    mended: Mended | None = None
 
     @property
     def in_float(self) -> str:
@@ -240,6 +243,23 @@ class SchemeResult:
 
 def _standing(output: OutputResult) -> float:
     return math.inf if output.sqnr_db is None else output.sqnr_db
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """The verdict on a scheme for the rewritten model.
+
+    Attributes:
+        rewrites: their names.
+        what: what they changed, in words that follow `with`.
+        result: of the rewritten model.
+        exact_db: what the rewrites leave of the float outputs (dB); None where these are identical or nothing ran.
+    """
+
+    rewrites: tuple[str, ...]
+    what: str
+    result: SchemeResult
+    exact_db: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ class Weak(Strong):
 RULES = (Strong(), Weak())
 CLAIM = Claim(Subject.WEIGHT, "t", "int8-per-tensor")
 ROUNDING = replace(CLAIM, subject=Subject.ACTIVATION)
+AT_U = replace(ROUNDING, tensor="u")
+FINER = replace(ROUNDING, scheme="int16-activations")
 STRONG, WEAK = (rule.finding(Location(output="t"), "wrong", remedy="mend it") for rule in RULES)
 
 
@@ -61,6 +63,10 @@ STRONG, WEAK = (rule.finding(Location(output="t"), "wrong", remedy="mend it") fo
             replace(WEAK, claim=replace(ROUNDING, scheme="int8-per-channel")),
             ["QZ001"],
         ),
+        (replace(STRONG, claim=replace(ROUNDING, more=("u",))), replace(WEAK, claim=AT_U), ["QZ001"]),
+        (replace(STRONG, claim=ROUNDING), replace(WEAK, claim=replace(ROUNDING, more=("u",))), ["QZ001", "QZ002"]),
+        (replace(STRONG, claim=ROUNDING), replace(WEAK, claim=FINER), ["QZ001", "QZ002"]),
+        (replace(STRONG, claim=replace(ROUNDING, all_formats=True)), replace(WEAK, claim=FINER), ["QZ001"]),
         (replace(STRONG, claim=CLAIM), WEAK, ["QZ001", "QZ002"]),
     ],
     ids=[
@@ -75,6 +81,10 @@ STRONG, WEAK = (rule.finding(Location(output="t"), "wrong", remedy="mend it") fo
         "same claim at another level",
         "another scheme",
         "another scheme that rounds alike",
+        "one of several tensors",
+        "more than its one tensor",
+        "another format",
+        "another format of all",
         "a claim and none",
     ],
 )

@@ -69,7 +69,13 @@ def test_a_finding_as_it_is_written() -> None:
         "metrics": {"ratio": 214.7, "channels": 96, "starved_fraction": 0.28125},
         "remedy": "Quantise weights per channel, or equalise the two layers before.",
         "snippet": samples.SNIPPET,
-        "claim": {"subject": "weight", "tensor": "dw1/bn_out", "scheme": "int8-per-tensor", "below_db": 10.0},
+        "claim": {
+            "subject": "weight",
+            "tensor": "dw1/bn_out",
+            "scheme": "int8-per-tensor",
+            "below_db": 10.0,
+            "more": [],
+        },
         "measured_sqnr_db": 4.71,
         "note": "",
         "causes": [],
@@ -77,6 +83,7 @@ def test_a_finding_as_it_is_written() -> None:
         "remedy_tried": None,
         "also": [],
         "explains": {},
+        "places": [],
     }
 
 

@@ -52,7 +52,7 @@ def measured(proto: onnx.ModelProto) -> Measured:
 def test_a_constant_channel_that_owns_the_range_is_a_candidate() -> None:
     (found,) = match(measured(network({"variance": {STILL: 1e-12}})))
     assert isinstance(found, ConstantChannels)
-    assert (found.layer, found.channels) == ("normal", (STILL,))
+    assert (found.tensor, found.channels) == ("normal", (STILL,))
     assert found.swing_db is not None and found.swing_db == pytest.approx(20 * np.log10(1e-6 / np.sqrt(1e-5)), abs=0.1)
 
 
@@ -72,7 +72,7 @@ def test_channels_that_are_alike_are_no_place_to_look() -> None:
 )
 def test_a_refusal_names_the_layer_and_the_reason(changes: dict[str, dict[int, float]], reason: str) -> None:
     (found,) = match(measured(network(changes)))
-    assert isinstance(found, Refusal) and found.layer == "normal" and reason in found.reason
+    assert isinstance(found, Refusal) and found.tensor == "normal" and reason in found.reason
 
 
 def test_channels_that_somebody_names_are_looked_at() -> None:
@@ -81,7 +81,7 @@ def test_channels_that_somebody_names_are_looked_at() -> None:
     refused = {"nowhere": "no such layer", "normal": f"the layer has {CHANNELS} channels"}
     for layer, reason in refused.items():
         found = candidate(known, layer, [CHANNELS])
-        assert isinstance(found, Refusal) and found.layer == layer and reason in found.reason
+        assert isinstance(found, Refusal) and found.tensor == layer and reason in found.reason
     bare = measured(
         onnx_text("g (float[N, 2] x) => (float[N, 2] y) { y = MatMul(x, w) }", w=np.eye(2, dtype=np.float32))
     )

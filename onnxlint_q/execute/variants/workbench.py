@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import onnx
 
+from onnxlint_q.analysis.causes.extents import HIGHEST
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.measured import Measured
@@ -122,7 +123,14 @@ class Workbench:
             return OBSERVERS[self.observer](seen, number)
         if constant is not None and constant.size and np.isfinite(constant.astype(np.float64)).all():
             return float(constant.min()), float(constant.max())
-        return None
+        return (-HIGHEST, 0.0) if source in self._endless else None
+
+    @cached_property
+    def _endless(self) -> frozenset[str]:
+        """Tensors that a mask of minus infinity reaches: the quantiser makes a scale of that, and nothing is left."""
+        masks = [mask for mask in self.measured.masks if mask.lowest <= -HIGHEST]
+        stored = (entry.node.input(entry.slot) for mask in masks for entry in mask.entries if entry.slot >= 0)
+        return frozenset((*stored, *(tensor for mask in masks for tensor in mask.way)))
 
     @cached_property
     def _observed_as(self) -> Mapping[str, str]:

@@ -99,12 +99,16 @@ class _Explained:
     Attributes:
         worst: the finding about the tensor that makes most of it.
         keys: the tensors it speaks of.
+        places: how many it names.
+        where: the one of the tensor that makes most of it.
     """
 
     group: digest.Group
     worst: Finding
     share: float
     keys: frozenset[Key]
+    places: int
+    where: str
 
 
 def _reasons(result: SchemeResult, groups: Sequence[digest.Group]) -> Iterator[_Reason]:
@@ -146,32 +150,35 @@ def _tenths(share: float) -> int:
 
 def _accuses(group: digest.Group, result: SchemeResult) -> bool:
     """Whether a group of findings says that tensors cost the scheme something."""
-    return group.severity is not Severity.INFO and any(_key(finding, result) is not None for finding in group.findings)
+    return group.severity is not Severity.INFO and any(_keys(finding, result) for finding in group.findings)
 
 
-def _key(finding: Finding, result: SchemeResult) -> Key | None:
-    """The tensor that a finding makes a claim about, if it holds for the scheme; activations cost all schemes alike."""
+def _keys(finding: Finding, result: SchemeResult) -> tuple[Key, ...]:
+    """The tensors that a finding makes a claim about, if it holds for the scheme; activations cost all alike."""
     claim = finding.claim
     if claim is None or (claim.subject is Subject.WEIGHT and claim.scheme != result.scheme):
-        return None
-    return claim.subject, claim.tensor
+        return ()
+    return tuple((claim.subject, tensor) for tensor in claim.tensors)
 
 
 def _explained(result: SchemeResult, groups: Sequence[digest.Group], made: Sequence[Part]) -> Iterator[_Explained]:
-    shares = {part.key: part.share for part in made}
+    known = {part.key: part for part in made}
     for group in groups:
-        about = {key: finding for finding in group.findings if (key := _key(finding, result)) in shares}
+        about = {key: finding for finding in group.findings for key in _keys(finding, result) if key in known}
         if about:
-            worst = max(about, key=lambda key: shares[key])
-            yield _Explained(group, about[worst], sum(shares[key] for key in about), frozenset(about))
+            most = max(about, key=lambda key: known[key].share)
+            worst, share = about[most], sum(known[key].share for key in about)
+            places = {place for finding in about.values() for place in (finding.location, *finding.places)}
+            where = known[most].row.node if worst.places else worst.location.label
+            yield _Explained(group, worst, share, frozenset(about), len(places), where or worst.location.label)
 
 
 def _told(entry: _Explained, lead: str) -> str:
     rule = f"{words.shown(entry.group.code, 20)} {words.shown(entry.group.name, 60)}"
     share = words.percent(round(entry.share, 2))
-    where = words.name(entry.worst.location.label, 60)
-    several = len(entry.keys) > 1
-    made = f"at {len(entry.keys)} places makes {share} of the noise, most at {where}" if several else ""
+    where = words.name(entry.where, 60)
+    several = entry.places > 1
+    made = f"at {entry.places} places makes {share} of the noise, most at {where}" if several else ""
     return f"{lead}{rule} {made or f'at {where} makes {share} of the noise'}. {sentence(entry.worst.message)}"
 
 

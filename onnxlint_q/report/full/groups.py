@@ -114,6 +114,8 @@ def _body(model: ModelResult, group: digest.Group) -> Iterator[RenderableType]:
             table.add_row(Text(f"{number}."), Text(words.shown(cause)))
         yield indented(Text("Step by step:"), 2)
         yield indented(table, 4)
+    if further := words.further_places(first):
+        yield indented(Text(further), 2)
     for text in filter(None, (words.claim(first, of_claim(model, first)), words.shown(first.note))):
         yield indented(Text(text, "dim"), 2)
     if several:

@@ -27,6 +27,7 @@ def everything(model: ModelResult) -> Iterator[RenderableType]:
 
 def _lines(result: SchemeResult, calibration: CalibrationSummary | None) -> Iterator[str]:
     yield f"{words.reason(result)}; {words.basis(result, calibration)}"
+    yield words.mended(result)
     if result.top1 is not None:
         yield words.accuracy(result.top1)
     yield from words.outputs(result)

@@ -18,7 +18,7 @@ from onnxlint_q.report.words.evidence import (
 from onnxlint_q.report.words.models import calibration_words, data, headline, nothing_found, time_spent, warnings
 from onnxlint_q.report.words.names import elide, file_name, name, opening, shorten, shown, visible
 from onnxlint_q.report.words.numbers import PERFECT, count, decibel, figure, metric, number, percent, significant
-from onnxlint_q.report.words.places import brief_place, layer_label, place
+from onnxlint_q.report.words.places import brief_place, further_places, layer_label, place
 from onnxlint_q.report.words.remedies import joint_remedy
 from onnxlint_q.report.words.trials import trial_tables, trials_heading
 from onnxlint_q.report.words.verdicts import (
@@ -29,6 +29,7 @@ from onnxlint_q.report.words.verdicts import (
     grounds,
     limits,
     marked_verdict,
+    mended,
     missing_sqnr,
     note,
     output_figures,
@@ -60,6 +61,7 @@ __all__ = [
     "evidence",
     "figure",
     "file_name",
+    "further_places",
     "give_or_take",
     "grounds",
     "headline",
@@ -68,6 +70,7 @@ __all__ = [
     "layer_label",
     "limits",
     "marked_verdict",
+    "mended",
     "metric",
     "metrics",
     "missing_sqnr",

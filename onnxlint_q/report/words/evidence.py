@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from onnxlint_q.finding import Evidence, Finding, Severity, Subject
 from onnxlint_q.report.layers import Known
 from onnxlint_q.report.words.names import name, shown, visible
-from onnxlint_q.report.words.numbers import decibel, figure, significant
+from onnxlint_q.report.words.numbers import count, decibel, figure, significant
 from onnxlint_q.workflow.results import Basis
 
 SEVERITY_MARK = {Severity.ERROR: "✖", Severity.WARNING: "▲", Severity.INFO: "●"}
@@ -79,6 +79,8 @@ def claim(finding: Finding, known: Known | None = None) -> str:
     said = finding.claim
     tensor = name(said.tensor, 80)
     what = f"the weight of {tensor}" if said.subject is Subject.WEIGHT else f"the activation {tensor}"
+    if said.more:
+        what = f"{what} and {count(len(said.more), 'more activation')}"
     sentence = (
         f"Claim: with only {what} quantised as {visible(said.scheme)}, the output falls below {decibel(said.below_db)}."
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from onnxlint_q.finding import Location
+from onnxlint_q.finding import Finding, Location
 from onnxlint_q.report.words.names import name
+from onnxlint_q.report.words.numbers import count
 from onnxlint_q.workflow.results import LayerRow
 
 
@@ -28,3 +29,14 @@ def brief_place(location: Location, limit: int) -> str:
     """Node and operator in about `limit` characters, for lists."""
     op_type = f" ({name(location.op_type, 20)})" if location.op_type else ""
     return f"{name(location.label, max(limit - len(op_type), 24)) or 'the model'}{op_type}"
+
+
+def further_places(finding: Finding, limit: int | None = None) -> str:
+    """Where else the same fault does the same: `The same at 11 more places: a, b and 9 more.`; empty without any."""
+    if not finding.places:
+        return ""
+    shown = finding.places[:limit]
+    listed = ", ".join(brief_place(location, 56) for location in shown)
+    hidden = len(finding.places) - len(shown)
+    more = f" and {hidden} more" if hidden else ""
+    return f"The same at {count(len(finding.places), 'more place')}: {listed}{more}."

@@ -149,12 +149,28 @@ def _rate(agreement: float, basis: Basis) -> str:
     return percent(round(agreement, 3)) if basis is Basis.MEASURED else f"about {percent(round(agreement, 2))}"
 
 
+def mended(result: SchemeResult) -> str:
+    """What becomes of the verdict once it is mended: `with the mask at -100: survives, 25.0 dB (tried)`."""
+    if result.mended is None:
+        return ""
+    after = result.mended.result
+    worst = after.worst
+    left = after.output_sqnr_db if worst is None else worst.sqnr_db
+    figures = PERFECT if left is None else f"{number(left)} dB"
+    if after.uncertainty_db is not None:
+        figures = f"about {number(left or 0.0, 0)} ± {significant(after.uncertainty_db, 2)} dB"
+    agreed = "" if after.agreement is None else f", top class {100 * after.agreement:.0f} %"
+    other = "" if after.basis is result.basis else f" ({after.basis.value})"
+    ground = " (tried)" if after.basis is Basis.MEASURED else other
+    return f"with {shown(result.mended.what)}: {verdict(after.verdict)}, {figures}{agreed}{ground}"
+
+
 def weakness(result: SchemeResult) -> tuple[str, ...]:
     """What else is to be known of a verdict at once: the loss on labelled samples, and what weakens the figure."""
     right = "" if result.top1 is None else accuracy(result.top1)
     worst = result.worst
     weaker = shown(worst.note) if outputs(result) and worst is not None else note(result)
-    return tuple(filter(None, (right, weaker)))
+    return tuple(filter(None, (mended(result), right, weaker)))
 
 
 def limits(model: ModelResult) -> str:

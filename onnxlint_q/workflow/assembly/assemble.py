@@ -19,6 +19,7 @@ from onnxlint_q.proof.costs import refined
 from onnxlint_q.proof.prove import experiment_of
 from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.assembly.joint_remedies import notes, remedies, with_advice
+from onnxlint_q.workflow.assembly.mended import with_mended
 from onnxlint_q.workflow.assembly.tensors import foreseen_rows, measured_rows, unexplained, with_shares
 from onnxlint_q.workflow.assembly.verdicts import finite, is_figure, judge_of, scheme_result
 from onnxlint_q.workflow.judging import documented
@@ -56,7 +57,10 @@ def assemble(record: Record) -> ModelResult:
     )
     measured = _measured(record)
     schemes = (
-        tuple(_with_causes(record, scheme_result(record, scheme), measured) for scheme in facts.schemes)
+        tuple(
+            with_mended(record, scheme, _with_causes(record, scheme_result(record, scheme), measured))
+            for scheme in facts.schemes
+        )
         if facts.is_float or facts.coded
         else ()
     )

@@ -31,7 +31,7 @@ def foreseen_rows(facts: Facts, tensors: Iterable[TensorNoise]) -> tuple[TensorR
 
 
 def with_shares(findings: Iterable[Finding], schemes: Iterable[SchemeResult]) -> Iterator[Finding]:
-    """The findings with what their tensor makes of the noise of each scheme that they speak of.
+    """The findings with what their tensors make of the noise of each scheme that they speak of.
 
     Schemes round activations alike, so a claim about one speaks of all.
     """
@@ -41,7 +41,7 @@ def with_shares(findings: Iterable[Finding], schemes: Iterable[SchemeResult]) ->
         if claim is not None:
             for scheme, known in shares.items():
                 if claim.subject is Subject.ACTIVATION or claim.scheme == scheme:
-                    explains[scheme] = known.get((claim.subject, claim.tensor), 0.0)
+                    explains[scheme] = sum(known.get((claim.subject, tensor), 0.0) for tensor in claim.tensors)
         told = {scheme: share for scheme, share in explains.items() if share > 0}
         yield replace(finding, explains=told) if told else finding
 

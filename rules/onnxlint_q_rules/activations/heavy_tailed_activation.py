@@ -111,12 +111,16 @@ class HeavyTailedActivation(Rule):
         if facts.observations is None or not facts.is_float:
             return
         model, known = facts.model, set[str]()
+        masked = {tensor for mask in facts.masks for tensor in mask.way}
         producers = {key: model.producer(key) for key in facts.observations.tensors}
         for key, producer in sorted(producers.items(), key=lambda item: item[1].order if item[1] else -1):
             ratio, low, high, tail = self._ratio(facts.observations.tensors[key])
             place = model.locate(producer, key) if producer is not None else Location(output=key)
             if ratio < self.warning_ratio:
                 yield Silence(place, f"range over bulk range {ratio:.2g} is under {self.warning_ratio:g}")
+                continue
+            if key in masked:
+                yield Silence(place, "its lowest values are a mask")
                 continue
             copied = producer is not None and producer.operator.has(_HANDS_ON) and producer.input(0) in known
             known.add(key)

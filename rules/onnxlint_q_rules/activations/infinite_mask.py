@@ -14,11 +14,9 @@ Sources: pytorch/executorch#8736 and #20471 (scores that collapse under a mask; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
-
-import numpy as np
 
 from onnxlint_q import (
     INT8_PER_TENSOR,
@@ -28,7 +26,9 @@ from onnxlint_q import (
     Example,
     Facts,
     Finding,
-    Model,
+    Location,
+    Mask,
+    Remasking,
     Remedy,
     Rule,
     Severity,
@@ -36,7 +36,6 @@ from onnxlint_q import (
     Subject,
     Trait,
     option,
-    trace_back,
 )
 
 _ATTENTION = """
@@ -59,8 +58,6 @@ attention (float[N, 2, 4] q, float[N, 4, 2] k, float[N, 1, 2] keep) => (float[N,
   [softmax] p = Softmax <axis = -1> (m)
 }
 """
-# On the way from a mask to Softmax.
-_ON_THE_WAY = Trait.MOVES | Trait.COPIES | Trait.ADDS | Trait.SCALES | Trait.CHOOSES
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,8 @@ class InfiniteMask(Rule):
 
     ## What to do
     Use a mask of about -100: Softmax turns it into zero as well. Or leave the node that applies the mask, and the
-    Softmax, in float.
+    Softmax, in float. The verdict on the model with such a mask stands beside the one on the model as it is;
+    `--calibrate` tries it, with a value that fits the scores.
 
     ## Sources
     pytorch/executorch#8736 and #20471.
@@ -103,41 +101,68 @@ class InfiniteMask(Rule):
     )
 
     def check(self, facts: Facts) -> Iterator[Finding | Silence]:
-        """Each tensor of a float model that a Softmax reads and that would be quantised."""
+        """Each mask of a float model that reaches tensors that would be quantised."""
         if not facts.is_float:
             return
         rounded = {place.tensor for place in facts.placements}
-        visited = set[str]()
+        masked = {softmax for mask in facts.masks for softmax in mask.softmaxes}
         for softmax in (node for node in facts.model.nodes if node.operator.has(Trait.SCORES)):
-            scores = softmax.input(0)
-            producer = facts.model.producer(scores)
-            if producer is None or scores not in rounded:
-                yield Silence(facts.model.locate(softmax), "the scores that it reads are constant or get no scale")
-                continue
-            if scores in visited:
-                continue
-            visited.add(scores)
-            place, lowest = facts.model.locate(producer), min(_constants(facts.model, scores), default=0.0)
-            if -lowest < self.magnitude:
-                yield Silence(place, f"the lowest constant among them, {lowest:.3g}, is above -{self.magnitude:g}")
-                continue
-            step = -lowest / (UINT8.largest - UINT8.lowest)
-            yield self.finding(
-                place,
-                f"A mask of {lowest:.3g} reaches {softmax.op_type} {softmax.label!r}: one 8-bit step is {step:.3g} or "
-                "more, so closer scores share a code.",
-                metrics={"mask": lowest, "step": step},
-                remedy=Remedy(
-                    "Use a mask of about -100: Softmax turns it into zero as well. Or leave these nodes in float.",
-                    nodes_to_exclude=facts.freer.listed(facts.freer.activation(scores)),
-                ),
-                claim=Claim(Subject.ACTIVATION, scores, INT8_PER_TENSOR.name),
-            )
+            if softmax not in masked:
+                yield Silence(facts.model.locate(softmax), "no large negative constant is put among its scores")
+        for mask in facts.masks:
+            first = mask.softmaxes[0]
+            # Scores and mask together first; then what holds nothing but masks, one of which may be lost in another.
+            tensors = [tensor for tensor in dict.fromkeys((*mask.reach, *mask.way)) if tensor in rounded]
+            if not any(tensor in mask.reach for tensor in tensors):
+                yield Silence(facts.model.locate(first), "the scores that it reads get no scale")
+            elif -mask.lowest < self.magnitude:
+                unmet = f"the lowest constant among them, {mask.lowest:.3g}, is above -{self.magnitude:g}"
+                yield Silence(facts.model.locate(first), unmet)
+            else:
+                yield self._report(facts, mask, tensors)
+
+    def _report(self, facts: Facts, mask: Mask, tensors: Sequence[str]) -> Finding:
+        first, *others = mask.softmaxes
+        step = -mask.lowest / (UINT8.largest - UINT8.lowest)
+        more = f" and {len(others)} more" if others else ""
+        place, *places = _places(facts, mask, tensors)
+        return self.finding(
+            place,
+            f"A mask of {mask.lowest:.3g} reaches {first.op_type} {first.label!r}{more}: one 8-bit step is {step:.3g} "
+            "or more, so closer scores share a code.",
+            metrics={"mask": mask.lowest, "step": step, "constant": mask.constant, "softmaxes": len(mask.softmaxes)},
+            remedy=self._remedy(facts, mask, tensors),
+            claim=Claim(Subject.ACTIVATION, tensors[0], _scheme(facts), more=tuple(tensors[1:]), all_formats=True),
+            places=places,
+        )
+
+    def _remedy(self, facts: Facts, mask: Mask, tensors: Sequence[str]) -> Remedy:
+        """Another value where the model stays the same with it; else nodes in float."""
+        freed = [facts.freer.activation(tensor) for tensor in tensors]
+        unnamed = any(entry.unnamed for entry in freed)
+        nodes = () if unnamed else facts.freer.names(node for entry in freed for node in entry.nodes)
+        candidate = facts.unmasked.candidates.get(mask.constant) if facts.unmasked is not None else None
+        if candidate is None:
+            reason = facts.unmasked.refused.get(mask.constant, "") if facts.unmasked is not None else ""
+            why = f" A smaller mask would change the model: {reason}." if reason else ""
+            return Remedy(f"Leave these nodes in float.{why}", nodes_to_exclude=nodes)
+        smaller = f"Use a mask of about -{candidate.value:.0f}: Softmax turns it into zero as well."
+        return Remedy(
+            f"{smaller} Or leave these nodes in float.",
+            otherwise="Leave these nodes in float.",
+            change=Remasking(mask.constant, -candidate.value),
+            nodes_to_exclude=nodes,
+        )
 
 
-def _constants(model: Model, scores: str) -> Iterator[float]:
-    """Smallest values of the constants that are put among the scores."""
-    for key in trace_back(model, scores, _ON_THE_WAY, model.constants).ends:
-        value = model.constant(key)
-        if value is not None and value.size and np.issubdtype(value.dtype, np.floating):
-            yield float(np.nan_to_num(value.astype(np.float64), nan=0.0, neginf=float(np.finfo(np.float32).min)).min())
+def _scheme(facts: Facts) -> str:
+    """The first scheme with calibrated activations, which the claim is tested under."""
+    rounding = (scheme.name for scheme in facts.schemes if scheme.is_calibrated)
+    return next(rounding, INT8_PER_TENSOR.name)
+
+
+def _places(facts: Facts, mask: Mask, tensors: Sequence[str]) -> Iterator[Location]:
+    """What makes the scores that each Softmax reads; of those that get no scale, what makes the tensors that do."""
+    read = [softmax.input(0) for softmax in mask.softmaxes if softmax.input(0) in tensors]
+    makers = (facts.model.producer(tensor) for tensor in dict.fromkeys(read or tensors[:1]))
+    return (facts.model.locate(node) for node in makers if node is not None)

@@ -15,10 +15,20 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q import FLOATS, Confidence, Example, Facts, Finding, Model, Node, Rule, Severity, Silence, Weights
+from onnxlint_q import FLOATS, Confidence, Example, Facts, Finding, Model, Node, Rule, Severity, Silence, Trait, Weights
 
 # Inputs for which infinity is the customary way to say "no bound".
 _BOUNDS = {"Clip": (1, 2), "Pad": (2,), "Max": (0, 1), "Min": (0, 1)}
+# What puts a constant beside values, or in their place.
+_PUTS = Trait.ADDS | Trait.CHOOSES | Trait.MOVES | Trait.COPIES | Trait.JOINS
+_MASKED = """
+<ir_version: 8, opset_import: ["" : 17]>
+attention (float[N, 4, 4] scores, bool[N, 1, 4] keep) => (float[N, 4, 4] p)
+<float lowest = {0}> {
+  m = Where(keep, scores, lowest)
+  p = Softmax <axis = -1> (m)
+}
+"""
 _NETWORK = """
 <ir_version: 8, opset_import: ["" : 17]>
 dense (float[N, 4] x) => (float[N, 4] y)
@@ -41,13 +51,18 @@ def _with(value: float) -> Weights:
     return make
 
 
+def _lowest(_: np.random.Generator) -> dict[str, npt.NDArray[np.float32]]:
+    return {"lowest": np.asarray(-np.inf, np.float32)}
+
+
 @dataclass(frozen=True)
 class NonFiniteWeight(Rule):
     """A constant that a node reads holds NaN or infinity.
 
     ## What it does
     Reads every float constant that is used, in every graph of the file, and names those with NaN or infinite values.
-    An infinite bound of Clip, Pad, Max or Min is fine. A scale is left to invalid-scale.
+    An infinite bound of Clip, Pad, Max or Min is fine. A scale is left to invalid-scale, a mask to infinite-mask, and
+    minus infinity that no layer reads stands for a value that is not there.
 
     ## Why it breaks INT8
     The scale comes from the largest magnitude of a tensor: one infinity makes the scale infinite and every code zero,
@@ -55,11 +70,10 @@ class NonFiniteWeight(Rule):
 
     ## What to do
     A NaN is a training or conversion error: restore the weight from the checkpoint. Infinite weights mostly come from
-    a conversion to float16, which ends at 65504: convert with clipping, or keep the tensor in float32. For a mask, use
-    a finite value such as -100.
+    a conversion to float16, which ends at 65504: convert with clipping, or keep the tensor in float32.
 
     ## Sources
-    ONNX operator specification, QuantizeLinear; pytorch/executorch#8736 and #20471 for infinite masks.
+    ONNX operator specification, QuantizeLinear.
     """
 
     code: ClassVar[str] = "QW005"
@@ -69,6 +83,7 @@ class NonFiniteWeight(Rule):
 
     good: ClassVar[tuple[Example, ...]] = (
         Example(_NETWORK, weights=_with(1.0), why="The weight is finite; an infinite bound of Clip means no bound."),
+        Example(_MASKED, weights=_lowest, why="Minus infinity masks scores, which is no weight."),
     )
     bad: ClassVar[tuple[Example, ...]] = (
         Example(_NETWORK, flags=("dense",), weights=_with(np.nan), why="One weight is NaN."),
@@ -87,6 +102,9 @@ class NonFiniteWeight(Rule):
                 what = "is a scale, which invalid-scale checks" if key in scales else "holds finite values only"
                 yield Silence(model.locate(node), f"constant {key!r} {what}")
                 continue
+            if key not in weights and not nans and _is_absent(model, key, reader):
+                yield Silence(model.locate(node), f"minus infinity in constant {key!r} says that there is no value")
+                continue
             severity = Severity.ERROR if nans or key in weights else Severity.WARNING
             yield self._report(facts, node, f"constant {key!r}", (nans, infinities), severity)
         for layer in facts.layers:
@@ -103,7 +121,7 @@ class NonFiniteWeight(Rule):
             facts.model.locate(node),
             f"The {what} holds {' and '.join(parts)} {number}, so it has no int8 scale.",
             remedy="Restore the constant from the checkpoint. If it was converted to float16, convert it again with "
-            "clipping. For a mask, use a finite value such as -100.",
+            "clipping.",
             metrics={"nan_values": nans, "infinite_values": infinities},
             severity=severity,
         )
@@ -120,6 +138,13 @@ def _constants(model: Model) -> Iterator[tuple[str, Node]]:
             names.add(key)
             if _is_float(model, key):
                 yield key, node
+
+
+def _is_absent(model: Model, key: str, reader: Node) -> bool:
+    """Whether minus infinity is one of at most two values, and its reader puts it in place of others or adds it."""
+    values = np.unique(model.constants[key])
+    two = values.size <= 2 and values[0] == -np.inf and bool(np.isfinite(values[1:]).all())
+    return two and reader.operator.has(_PUTS)
 
 
 def _is_float(model: Model, key: str) -> bool:
