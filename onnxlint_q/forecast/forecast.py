@@ -16,29 +16,23 @@ from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.image.inputs import is_image
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, decibel, weight_round_trip
-from onnxlint_q.analysis.outputs.output_kind import holds_scores
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.forecast.level import Level, Traits, level
+from onnxlint_q.forecast.level_table import FORECAST
 from onnxlint_q.forecast.noise import saturated, weight_noise
 from onnxlint_q.forecast.ranges import Ranges, activation_noise, value_ranges
 from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
+from onnxlint_q.forecast.traits import TOGETHER, traits
 from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Model
 from onnxlint_q.graph.loading.build import declared
 
-# Two thirds of the forecasts of output SQNR of 51 networks under two schemes lie within this; 39 of the networks were
-# measured after the method was settled. No constant of the forecast was fitted to output SQNR.
-UNCERTAINTY_DB = 5.5
 # Two thirds of the forecasts of one layer's weight alone lie within this, each network counting the same: 760 layers of
 # 17 networks, per tensor. Learnt on 16 of them it holds for 66 % of the layers of the other: for 38 to 100 % of each of
 # the twelve that read images, whose layers together would need 6.3, but for none of two that read text.
 LAYER_UNCERTAINTY_DB = 9.0
-# A classifier changes its mind on the samples whose two best scores are closer than the noise, so on a share that grows
-# as its amplitude does: median of (1 - agreement) x 10^(SQNR / 20), both measured, over six of these networks.
-CLOSE_CALLS = 0.3
-# Where the noise is not small that law ends: at 0 dB nothing agreed.
-_SMALL_NOISE_DB = 5.0
 # Beyond any float32 signal; figures that far out say the same.
 _FAR_DB = 1000.0
 
@@ -48,16 +42,15 @@ class Forecast:
     """One scheme, everything quantised.
 
     Attributes:
-        output_sqnr_db: predicted SQNR at the model's output; None where nothing can be said.
+        output_sqnr_db: predicted SQNR at the model's output, raw: `level` says what to expect of a measurement. None
+            where nothing can be said.
         layers: by layer key, without figures of activations alone. They are linear, so they rank well and may lie far
             below what an output can lose; `told` says what can be told of one.
         unknown: operators it had to pass through without knowing them, with the first reason; it is weaker for each.
         failures: places where a rule of the forecast failed, in words: faults of this program, not of the file.
         rest_share: fraction of the noise power from activations that are no layer's output: the inputs of the model,
             sums, gates. With the shares of the layers it adds up to 1, where there is any noise.
-        uncertainty_db: two thirds of the forecasts lie within plus or minus this of the measured SQNR.
-        agreement: fraction of samples a classifier would answer as before; None if the model is no classifier, or
-            below 5 dB.
+        traits: what else the level of each output hangs on, by name, and of all `TOGETHER`; empty without any noise.
         varying: share of the output's signal power that is variance.
         ran_away: some figure was beyond what a run can give, so that none meant anything, and there is none.
     """
@@ -67,10 +60,19 @@ class Forecast:
     unknown: Mapping[str, str] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
     rest_share: float = 0.0
-    uncertainty_db: float = UNCERTAINTY_DB
-    agreement: float | None = None
+    traits: Mapping[str, Traits] = field(default_factory=dict)
     varying: float = 1.0
     ran_away: bool = False
+
+    def level(self, output: str = TOGETHER) -> Level | None:
+        """What a run on data is expected to measure at an output, or of all pooled; None where nothing can be said.
+
+        Where there are several outputs, the figure is of all together.
+        """
+        alone = len(self.traits) <= 2
+        if self.output_sqnr_db is None or output not in self.traits or not (alone or output == TOGETHER):
+            return None
+        return level(self.output_sqnr_db, self.traits[output], FORECAST)
 
     def told(self, layer: str) -> LayerSqnr | None:
         """What is told of one layer: its figures bounded, and how far they are usually off; None if nothing is."""
@@ -101,7 +103,7 @@ class NoiseModel:
 
     Attributes:
         model: the network.
-        classifies: whether its output holds the scores of classes.
+        traits: what the file tells of its outputs, by name, and of all together.
         layers: its folded layers.
         propagation: samples of every tensor.
         costs: what an error in a tensor costs at the output, by tensor key.
@@ -110,7 +112,7 @@ class NoiseModel:
     """
 
     model: Model
-    classifies: bool
+    traits: Mapping[str, Traits]
     layers: tuple[FoldedLayer, ...]
     propagation: Propagation
     costs: Mapping[str, OutputCost]
@@ -137,7 +139,7 @@ def noise_model(measured: Measured) -> NoiseModel:
     costs, failures = output_costs(model, propagation)
     ranges = value_ranges(model, measured.placements, propagation)
     failures = (*propagation.failures, *failures)
-    return NoiseModel(model, measured.is_classifier, layers, propagation, costs, ranges, failures)
+    return NoiseModel(model, traits(measured, propagation), layers, propagation, costs, ranges, failures)
 
 
 def _sized(model: Model) -> Model:
@@ -191,17 +193,20 @@ def _forecast(
         unknown=propagation.unknown,
         failures=network.failures,
         rest_share=rest,
-        agreement=_agreement(network, output),
+        traits=_with_shares(network.traits, list(known.values()), activations.total),
         varying=propagation.varying,
     )
 
 
-def _agreement(network: NoiseModel, sqnr_db: float | None) -> float | None:
-    if sqnr_db is None or sqnr_db < _SMALL_NOISE_DB or not network.classifies:
-        return None
-    if not holds_scores(network.model.outputs[0].type.shape or ()):
-        return None
-    return float(1 - CLOSE_CALLS * 10 ** (-sqnr_db / 20))
+def _with_shares(
+    network: Mapping[str, Traits], weights: Sequence[float], activations: Sequence[float]
+) -> Mapping[str, Traits]:
+    """Traits with the shares in the noise of weights and activations; none without any noise."""
+    total = sum(weights) + sum(activations)
+    if not 0 < total < np.inf:
+        return {}
+    share, largest = sum(weights) / total, max((*weights, *activations)) / total
+    return {name: replace(own, weights=share, largest=largest) for name, own in network.items()}
 
 
 def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Scheme]) -> Mapping[str, float]:

@@ -63,7 +63,8 @@ def propagate(model: Model, layers: Sequence[FoldedLayer], rules: Mapping[str, T
     return _forward(model, layers, input_scale(model, layers), rules)
 
 
-def _varying_share(samples: Samples) -> float:
+def varying_share(samples: Samples) -> float:
+    """Share of the power of a tensor that is variance."""
     with np.errstate(all="ignore"):
         power = float((samples.astype(np.float64) ** 2).mean())
         return float(samples.var(axis=0, dtype=np.float64).mean()) / power if power > 0 else 1.0
@@ -110,7 +111,7 @@ def _forward(
                 (key, made) for key, made in zip(node.outputs, step.outputs, strict=False) if key and made.size
             )
     outputs = [known[value.name] for value in model.outputs if value.name in known]
-    varying = float(np.mean([_varying_share(samples) for samples in outputs])) if outputs else 1.0
+    varying = float(np.mean([varying_share(samples) for samples in outputs])) if outputs else 1.0
     overflown = any(bool((np.abs(samples) >= HUGE).any()) for samples in outputs)
     return Propagation(known, tuple(steps), unknown, tuple(failures), varying, overflown)
 

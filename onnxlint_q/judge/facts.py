@@ -14,6 +14,8 @@ from onnxlint_q.analysis.observed.unprepared import Unprepared
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.forecast.forecast import Forecast, NoiseModel, forecast, noise_model
+from onnxlint_q.forecast.level import Traits
+from onnxlint_q.forecast.traits import TOGETHER
 from onnxlint_q.graph import Model
 from onnxlint_q.rewrite.candidate import Refusal
 from onnxlint_q.rewrite.constant_channels import ConstantChannels, match, mended_layer
@@ -41,6 +43,7 @@ class Facts(Measured):
 
     Attributes:
         forecasts: by scheme name, for a float model; empty for a quantised one.
+        traits: of a float model by output, and under `TOGETHER` of all, what the level of a verdict hangs on.
         cures: layers that can be cured without changing what the float model computes, by their key.
         data: what the calibration data looks like; None without `--calibrate`.
         observations: what a run on calibration data saw; None without `--calibrate` or where it could not run.
@@ -52,6 +55,7 @@ class Facts(Measured):
     """
 
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
+    traits: Mapping[str, Traits] = field(default_factory=dict)
     cures: Mapping[str, Cured] = field(default_factory=dict)
     data: DataSummary | None = None
     observations: Observations | None = None
@@ -62,6 +66,11 @@ class Facts(Measured):
     def stored(self, layer: LayerFacts) -> TensorObservation | None:
         """What a run saw of the tensor that holds a layer's result; None without a run, or if it gets no scale."""
         return self.observations.tensors.get(self.stored_tensor(layer)) if self.observations is not None else None
+
+    def traits_of(self, *outputs: str) -> Traits:
+        """What the file tells of an output, or of several pooled."""
+        together = self.traits.get(TOGETHER, Traits())
+        return self.traits.get(outputs[0], together) if len(outputs) == 1 else together
 
     def inspected(self, data: DataSummary) -> Facts:
         """The same facts with what the calibration data looks like."""
@@ -90,6 +99,7 @@ def foresee(measured: Measured) -> Facts:
     return Facts(
         **{known.name: getattr(measured, known.name) for known in fields(measured)},
         forecasts=forecast(network, measured.layers, measured.schemes) if network else {},
+        traits=network.traits if network else {},
         cures={cured.candidate.layer: cured for cured in _cures(measured, network)} if network else {},
     )
 

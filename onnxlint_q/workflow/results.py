@@ -14,7 +14,7 @@ from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.errors import UsageError
 from onnxlint_q.finding import Confidence, Evidence, Finding, Severity, Subject
 from onnxlint_q.judge.own_findings import NOT_RUN
-from onnxlint_q.judge.verdict import Verdict, VerdictLevels
+from onnxlint_q.judge.verdict import Chances, Verdict, VerdictLevels
 from onnxlint_q.proof.trial_figures import TrialFigure, Trials
 from onnxlint_q.workflow.reading.values import ActivationRow, CalibrationSummary, QparamsRow
 
@@ -22,6 +22,7 @@ __all__ = [
     "ActivationRow",
     "Basis",
     "CalibrationSummary",
+    "Chances",
     "ClassifierError",
     "ComparedRow",
     "Failure",
@@ -109,8 +110,10 @@ class OutputResult:
         holds: `class scores`, `values` or `no floats`.
         sqnr_db: None where the output equals the float model's, or is not judged.
         agreement: of class scores, fraction of rows whose largest class is the float model's; else None.
-        interval: 95 % of such intervals hold the true agreement; None without an agreement.
+        interval: 95 % of such intervals hold the true agreement; None unless it was measured.
         verdict: None where it is not judged.
+        chances: how likely each verdict is; None where it is not judged.
+        interval_db: holds the measured SQNR in 80 of 100 cases; None for one that was measured.
         note: why it is not judged, or what would decide; empty else.
     """
 
@@ -121,6 +124,8 @@ class OutputResult:
     interval: tuple[float, float] | None = None
     verdict: Verdict | None = None
     note: str = ""
+    chances: Chances | None = None
+    interval_db: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,8 @@ class SchemeResult:
         uncertainty_db: two thirds of such figures lie within plus or minus this of a measurement; None for one.
         rest_share: fraction of the noise power from activations that are no layer's output; None unless forecast.
         ran: the model was run, whether or not that gave the figure.
+        chances: how likely each verdict is; None where nothing is known.
+        interval_db: holds the measured `output_sqnr_db` in 80 of 100 cases; None for one that was measured.
         tensors: every weight and activation alone, in data order, where a run showed that the model does not survive.
         measured_as: what the run stands for, in words: quantiser, ranges, formats; empty where nothing was run.
         top1: how often the float and the quantised model are right; None without labels.
@@ -155,6 +162,8 @@ class SchemeResult:
     measured_as: str = ""
     top1: Top1 | None = None
     tensors: tuple[TensorRow, ...] = ()
+    chances: Chances | None = None
+    interval_db: tuple[float, float] | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -165,7 +174,7 @@ class SchemeResult:
     @property
     def worst(self) -> OutputResult | None:
         """The output that decides the verdict: of those with the worst verdict the one that lost most."""
-        judged = [output for output in self.outputs if output.verdict is not None and output.verdict is self.verdict]
+        judged = [output for output in self.outputs if output.verdict is not None]
         return min(judged, key=_standing, default=None)
 
     @property
@@ -179,8 +188,10 @@ class SchemeResult:
         return tuple(found)
 
 
-def _standing(output: OutputResult) -> float:
-    return math.inf if output.sqnr_db is None else output.sqnr_db
+def _standing(output: OutputResult) -> tuple[int, float]:
+    held = output.chances.likeliest if output.chances is not None else output.verdict
+    assert held is not None
+    return held.rank, math.inf if output.sqnr_db is None else output.sqnr_db
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +343,8 @@ class ModelResult:
         An uncertain or unknown verdict does not fail it.
         """
         worst = max((finding.severity.rank for finding in self.findings if finding.counts), default=-1)
-        ranks = [result.verdict.rank for result in self.schemes if result.verdict is not None]
+        verdicts = [result.verdict for result in self.schemes if result.verdict is not None]
+        ranks = [verdict.rank for verdict in verdicts if verdict.decided]
         return (
             (self.fail_on is not None and worst >= self.fail_on.rank)
             or (self.fail_on_verdict is not None and any(rank <= self.fail_on_verdict.rank for rank in ranks))

@@ -20,6 +20,7 @@ from onnxlint_q.analysis.number_formats import INT8, weight_round_trip
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_TENSOR
 from onnxlint_q.analysis.schemes import SCHEMES as SCHEMES_BY_NAME
 from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
+from onnxlint_q.forecast.level import Level
 from onnxlint_q.forecast.noise import saturated
 from onnxlint_q.forecast.population import IMAGES, SIZE
 from onnxlint_q.forecast.ranges import rounding_noise
@@ -34,6 +35,12 @@ seeds = st.integers(0, 2**16)
 def forecasts(model: Model) -> Mapping[str, Forecast]:
     measured = measure(model, SCHEMES)
     return forecast(noise_model(measured), measured.layers, SCHEMES)
+
+
+def expected(model: Model) -> Level:
+    level = forecasts(model)[INT8_PER_TENSOR.name].level()
+    assert level is not None
+    return level
 
 
 def weight_db(made: Forecast, layer: str) -> float:
@@ -141,18 +148,18 @@ def test_the_shares_of_the_noise_add_up() -> None:
 
 def test_only_a_classifier_has_an_agreement_and_it_falls_with_the_sqnr() -> None:
     good, worse, lost = (
-        forecasts(as_model(perceptron(np.random.default_rng(2), outlier=outlier)))[INT8_PER_TENSOR.name].agreement
-        for outlier in (1.0, 20.0, 1000.0)
+        expected(as_model(perceptron(np.random.default_rng(2), outlier=outlier))) for outlier in (1.0, 20.0, 1000.0)
     )
-    assert good is not None and worse is not None and 0 < worse < good < 1
-    assert lost is None
+    assert good.classes == worse.classes == 10
+    assert good.agreement is not None and worse.agreement is not None and lost.agreement is not None
+    assert 0.1 < lost.agreement < worse.agreement < good.agreement < 1
     image = as_model(
         onnx_text(
             "g (float[1,3,8,8] x) => (float[1,4,8,8] y) { y = Conv <pads=[1,1,1,1]> (x, w) }",
             w=np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32),
         )
     )
-    assert forecasts(image)[INT8_PER_TENSOR.name].agreement is None
+    assert expected(image).agreement is None
 
 
 def test_an_output_that_is_lost_is_unrelated_and_its_constant_part_stays() -> None:

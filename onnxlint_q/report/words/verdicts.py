@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from onnxlint_q.report.words.names import name, shown, visible
-from onnxlint_q.report.words.numbers import PERFECT, count, decibel, number, percent, significant
+from onnxlint_q.report.words.numbers import PERFECT, count, decibel, number, percent
 from onnxlint_q.workflow.results import (
     Basis,
     CalibrationSummary,
@@ -16,7 +16,8 @@ from onnxlint_q.workflow.results import (
     Verdict,
 )
 
-VERDICT_MARK = {Verdict.BREAKS: "✖", Verdict.DEGRADES: "▲", Verdict.SURVIVES: "✔", None: "?"}
+VERDICT_MARK = {Verdict.BREAKS: "✖", Verdict.DEGRADES: "▲", Verdict.SURVIVES: "✔", Verdict.UNCERTAIN: "?", None: "?"}
+_DECIDED = frozenset({Verdict.BREAKS, Verdict.DEGRADES, Verdict.SURVIVES})
 PERFECT_OUTPUT = f"{PERFECT}: the output equals the float model's"
 
 
@@ -25,9 +26,43 @@ def verdict(held: Verdict | None) -> str:
     return held.value if held else "unknown"
 
 
-def marked_verdict(held: Verdict | None) -> str:
-    """`✖ breaks`."""
-    return f"{VERDICT_MARK[held]} {verdict(held)}"
+def marked_verdict(result: SchemeResult) -> str:
+    """`✖ breaks (93 %)`."""
+    return f"{VERDICT_MARK[result.verdict]} {verdict(result.verdict)}{chance(result)}"
+
+
+def chance(result: SchemeResult) -> str:
+    """` (93 %)`: how likely the verdict is; empty where it is measured, or there is none."""
+    if result.chances is None or result.basis is Basis.MEASURED or result.verdict not in _DECIDED:
+        return ""
+    return f" ({_likely(result.chances.of(result.verdict))})"
+
+
+def judged(result: SchemeResult) -> str:
+    """`breaks (93 %)`; `uncertain: probably degrades (55 %)`; `unknown`."""
+    probably = f": {likeliest(result)}" if likeliest(result) else ""
+    return f"{verdict(result.verdict)}{chance(result)}{probably}"
+
+
+def likeliest(result: SchemeResult) -> str:
+    """`probably degrades (55 %)`, where the verdict is uncertain; else empty."""
+    if result.verdict is not Verdict.UNCERTAIN or result.chances is None:
+        return ""
+    held = result.chances.likeliest
+    return f"probably {held.value} ({_likely(result.chances.of(held))})"
+
+
+def deciding(result: SchemeResult) -> str:
+    """What would decide an uncertain verdict; empty for any other."""
+    if result.verdict is not Verdict.UNCERTAIN:
+        return ""
+    data = "a run on your data (--calibrate PATH)"
+    return f"to decide: {data}" if result.basis is Basis.PROBE else f"to decide: {data}, or without data --probe"
+
+
+def _likely(value: float) -> str:
+    """A chance in whole percent; nothing that is not measured is sure."""
+    return "over 99 %" if value > 0.99 else f"{100 * value:.0f} %"
 
 
 def verdicts(model: ModelResult) -> str:
@@ -48,7 +83,8 @@ def _figures(result: SchemeResult) -> str:
     text = f"{about}{decibel(result.output_sqnr_db if worst is None else worst.sqnr_db)}"
     if result.agreement is not None:
         text += f", top-1 {about}{percent(round(result.agreement, 2 if about else 3))}"
-    return f"{text}, {result.basis.value}"
+    sure = likeliest(result) or chance(result).strip(" ()")
+    return ", ".join(filter(None, [sure, text, result.basis.value]))
 
 
 def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
@@ -90,7 +126,7 @@ def reason(result: SchemeResult) -> str:
     if missing:
         return shown(missing).rstrip(".")
     if result.uncertainty_db is not None:
-        text = f"about {decibel(result.output_sqnr_db)} at the output, give or take {number(result.uncertainty_db)}"
+        text = f"about {decibel(result.output_sqnr_db)} at the output{_four_of_five(result.interval_db)}"
         about = "about "
     else:
         text, about = f"{decibel(result.output_sqnr_db)} at the output", ""
@@ -115,8 +151,14 @@ def brief_reason(result: SchemeResult) -> str:
         return f"{figures} at the worst output, {name(worst.name, 24)!r}{_agreed(worst.agreement, worst.interval)}"
     if result.uncertainty_db is None:
         return f"{decibel(result.output_sqnr_db)}{_agreed(result.agreement, result.interval)}"
-    about = f"about {number(result.output_sqnr_db or 0.0, 0)} ± {significant(result.uncertainty_db, 2)} dB"
-    return f"{about}{_agreed(result.agreement, result.interval, 'about ')}"
+    about = f"about {number(result.output_sqnr_db or 0.0, 0)} dB{_four_of_five(result.interval_db)}"
+    probably = f"{likeliest(result)}, " if likeliest(result) else ""
+    return f"{probably}{about}{_agreed(result.agreement, result.interval, 'about ')}"
+
+
+def _four_of_five(interval: tuple[float, float] | None) -> str:
+    """` (80 %: -8 to 2 dB)`: where four of five measurements lie."""
+    return "" if interval is None else f" (80 %: {interval[0]:.0f} to {interval[1]:.0f} dB)"
 
 
 def _agreed(agreement: float | None, interval: tuple[float, float] | None, about: str = "") -> str:
@@ -131,7 +173,7 @@ def weakness(result: SchemeResult) -> tuple[str, ...]:
     right = "" if result.top1 is None else accuracy(result.top1)
     worst = result.worst
     weaker = shown(worst.note) if outputs(result) and worst is not None else note(result)
-    return tuple(filter(None, (right, weaker)))
+    return tuple(filter(None, (right, weaker, deciding(result))))
 
 
 def limits(model: ModelResult) -> str:

@@ -10,12 +10,16 @@ from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.intervals import samples_to_decide, wilson
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
+from onnxlint_q.analysis.outputs.output_kind import Holds
 from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET, Scheme
 from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputFigures
+from onnxlint_q.forecast.forecast import Forecast
+from onnxlint_q.forecast.level import Level, level
+from onnxlint_q.forecast.level_table import PROBE
 from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.verdict import Judge, Verdict, VerdictLevels, worst
+from onnxlint_q.judge.verdict import Chances, Judge, Verdict, VerdictLevels, worst, worst_chances
 from onnxlint_q.proof.prove import NO_SIGNAL
 from onnxlint_q.workflow.record import Record
 from onnxlint_q.workflow.results import Basis, OutputResult, SchemeResult
@@ -57,42 +61,51 @@ def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
     data = record.request.data
     by_class = data is not None and not data.source.synthetic
     forecast = facts.forecasts.get(scheme.name)
-    sqnr_db = forecast.output_sqnr_db if forecast is not None else None
+    expected = forecast.level() if forecast is not None else None
     unmeasured: list[str] = []
     for basis, stage in ((Basis.MEASURED, record.whole), (Basis.PROBE, record.probe)):
         error = stage.errors.get(Experiment(scheme)) if stage is not None else None
         if error is None:
             continue
-        result = result_of_run(scheme.name, error, basis, levels, by_class=by_class)
+        if basis is Basis.PROBE:
+            result = result_of_probe(scheme.name, error, levels, facts)
+        else:
+            result = result_of_run(scheme.name, error, basis, levels, by_class=by_class)
         if result.verdict is not None:
             top1 = record.whole.top1.get(Experiment(scheme)) if basis is Basis.MEASURED and record.whole else None
             observer = data.observer if data is not None and basis is Basis.MEASURED else DEFAULT_OBSERVER
             said = scheme.as_measured(observer, facts.model.opset, folds_late=facts.folds_late)
             return replace(result, top1=top1, measured_as=said)
         if basis is Basis.MEASURED and by_class:
-            foreseen = f"the forecast from the file is about {sqnr_db:.1f} dB" if sqnr_db is not None else ""
+            foreseen = f"the forecast from the file is about {expected.sqnr_db:.1f} dB" if expected is not None else ""
             return replace(result, note="; ".join(filter(None, [result.note, foreseen])))
         unmeasured.append(result.note)
-    if forecast is None or sqnr_db is None or not is_figure(sqnr_db):
+    if forecast is None or expected is None:
         ran_away = forecast is not None and forecast.ran_away
         note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else _unforeseen(facts)])
-        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts))
+        return SchemeResult(
+            scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts, levels)
+        )
     weaker = [f"less sure: the forecast cannot follow {_listed(forecast.unknown)}"] if forecast.unknown else []
     later = scheme.per_channel and facts.model.opset < PER_CHANNEL_OPSET
     blocked = [f"this holds once the model has opset {PER_CHANNEL_OPSET}: older files have no scale per channel"]
     failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
-    held = levels.verdict(sqnr_db, forecast.agreement)
+    outputs = _foreseen(facts, levels, forecast)
+    judged = [output for output in outputs if output.chances is not None]
+    chances = worst_chances(output.chances for output in judged if output.chances) or levels.chances(expected)
     return SchemeResult(
         scheme=scheme.name,
-        verdict=held,
-        output_sqnr_db=sqnr_db,
+        verdict=chances.verdict,
+        output_sqnr_db=expected.sqnr_db,
         basis=Basis.FORECAST,
-        agreement=forecast.agreement,
+        agreement=min((output.agreement for output in judged if output.agreement is not None), default=None),
         note="; ".join([*unmeasured, *(blocked if later else ()), *weaker, *failed]),
-        uncertainty_db=forecast.uncertainty_db,
+        uncertainty_db=expected.uncertainty_db,
         rest_share=finite(forecast.rest_share),
         ran=ran,
-        outputs=_foreseen(facts, sqnr_db, forecast.agreement, held),
+        outputs=outputs,
+        chances=chances,
+        interval_db=expected.interval_db,
     )
 
 
@@ -107,14 +120,57 @@ def _unforeseen(facts: Facts) -> str:
     return f"no layer of this model could be forecast{why}"
 
 
-def _foreseen(
-    facts: Facts, sqnr_db: float | None = None, agreement: float | None = None, verdict: Verdict | None = None
-) -> tuple[OutputResult, ...]:
-    """What each output holds; the forecast is for all of them together, so only one alone has its figures."""
-    outputs = tuple(OutputResult(output.name, output.holds.value) for output in facts.outputs)
-    if len(outputs) != 1:
-        return outputs
-    return (replace(outputs[0], sqnr_db=sqnr_db, agreement=agreement, verdict=verdict),)
+def _foreseen(facts: Facts, levels: VerdictLevels, forecast: Forecast | None = None) -> tuple[OutputResult, ...]:
+    """What each output holds, and what is to be expected of it, as far as the forecast tells them apart."""
+    found = []
+    for output in facts.outputs:
+        result = OutputResult(output.name, output.holds.value)
+        expected = forecast.level(output.name) if forecast is not None else None
+        judged = expected is not None and output.holds is not Holds.NO_FLOATS
+        found.append(_expected(result, expected, levels.chances(expected)) if expected and judged else result)
+    return tuple(found)
+
+
+def _expected(output: OutputResult, expected: Level, chances: Chances) -> OutputResult:
+    """An output with what a run on data is expected to measure."""
+    return replace(
+        output,
+        sqnr_db=expected.sqnr_db,
+        agreement=expected.agreement,
+        verdict=chances.verdict,
+        chances=chances,
+        interval_db=expected.interval_db,
+    )
+
+
+def result_of_probe(scheme: str, error: OutputError, levels: VerdictLevels, facts: Facts) -> SchemeResult:
+    """The verdict on what a run on made-up inputs left at the outputs: what a run on data is expected to measure.
+
+    Which class is the largest on made-up inputs is chance, and so is whether it stays the largest; the agreement is
+    the one that goes with the SQNR.
+    """
+    ran = result_of_run(scheme, error, Basis.PROBE, levels, by_class=False)
+    if ran.verdict is None or error.sqnr_db is None:
+        return ran
+    outputs = []
+    for output in ran.outputs:
+        if output.verdict is None or output.sqnr_db is None:
+            outputs.append(output)
+            continue
+        expected = level(output.sqnr_db, facts.traits_of(output.name), PROBE)
+        outputs.append(_expected(output, expected, levels.chances(expected)))
+    pooled = level(error.sqnr_db, facts.traits_of(*(output.name for output in ran.outputs)), PROBE)
+    chances = worst_chances(output.chances for output in outputs if output.chances is not None)
+    return replace(
+        ran,
+        verdict=None if chances is None else chances.verdict,
+        output_sqnr_db=pooled.sqnr_db,
+        agreement=min((output.agreement for output in outputs if output.agreement is not None), default=None),
+        uncertainty_db=pooled.uncertainty_db,
+        outputs=tuple(outputs),
+        chances=chances,
+        interval_db=pooled.interval_db,
+    )
 
 
 def result_of_run(
@@ -130,9 +186,7 @@ def result_of_run(
         by_class: whether it counts which class is the largest. On made-up inputs that is chance, and so is whether it
             stays the largest.
     """
-    outputs = tuple(
-        judge_output(figures, levels, by_class=by_class and basis is Basis.MEASURED) for figures in error.outputs
-    )
+    outputs = tuple(judge_output(figures, levels, by_class=by_class) for figures in error.outputs)
     if not error.has_signal:
         note = "; ".join(dict.fromkeys(output.note for output in outputs if output.note)) or NO_SIGNAL
         return SchemeResult(scheme, None, None, basis, note=note, ran=True, outputs=outputs)
@@ -152,6 +206,7 @@ def result_of_run(
         "; ".join([*identical, *notes]),
         ran=True,
         outputs=outputs,
+        chances=worst_chances(output.chances for output in outputs if output.chances is not None),
     )
 
 
@@ -163,12 +218,15 @@ def judge_output(figures: OutputFigures, levels: VerdictLevels, *, by_class: boo
     agreement = figures.agreement if by_class else None
     held = levels.verdict(figures.sqnr_db, agreement)
     if agreement is None:
-        return OutputResult(figures.name, holds, figures.sqnr_db, verdict=held)
+        return OutputResult(figures.name, holds, figures.sqnr_db, verdict=held, chances=Chances.certain(held))
     interval = wilson(agreement * figures.rows, figures.rows)
     # What is identical is so on every sample.
-    crossed = levels.crossed(*interval) if figures.sqnr_db is not None else ()
-    note = _undecided(agreement, figures.rows, crossed)
-    return OutputResult(figures.name, holds, figures.sqnr_db, agreement, interval, held, note)
+    if figures.sqnr_db is None:
+        chances, note = Chances.certain(held), ""
+    else:
+        chances = levels.measured_chances(agreement, figures.rows)
+        note = _undecided(agreement, figures.rows, levels.crossed(*interval))
+    return OutputResult(figures.name, holds, figures.sqnr_db, agreement, interval, held, note, chances)
 
 
 def _undecided(agreement: float, rows: float, levels: Sequence[float]) -> str:

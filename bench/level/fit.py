@@ -1,0 +1,179 @@
+"""The coefficients of a table: a maximum of the posterior, with every coefficient drawn towards nothing special.
+
+Rows of one network count as one network, and networks of one family as the square root of their number: they err
+alike. The spread is that of the errors at families that the location was not learnt on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxlint_q.forecast.level import CLOSENESS, LOCATION, SPREAD, Scores, Table, linear_db
+
+from .rows import Row
+
+Floats = npt.NDArray[np.float64]
+T = TypeVar("T")
+_DEGREES = 4.0
+# What a coefficient is expected to be about: dB of the location, the logarithm of the spread, of log10 k.
+_LOCATION_PRIOR: Mapping[str, float] = {"offset": 6.0, "each 10 dB above 15": 1.5}
+_LOCATION_DEFAULT = 3.0
+_SPREAD_DEFAULT, _CLOSENESS_DEFAULT = 0.3, 0.3
+_TYPICAL_SPREAD_DB, _TYPICAL_CLOSENESS = 4.0, 0.0
+# An observation this far down says no more than that nothing is left.
+_LEAST_DB, _MOST_DB = -12.0, 60.0
+
+
+def learn(rows: Sequence[Row], said: str = "") -> Table:
+    """The table that these rows lead to."""
+    known = [row for row in rows if row.sqnr_db is not None]
+    x, y = _location(known)
+    weight = _weights(known)
+    families = [row.network.family for row in known]
+    spread: Floats = np.full(len(known), _TYPICAL_SPREAD_DB)
+    z = _design(known, SPREAD, lambda row: (linear_db(row.raw_db), row.traits))
+    for _ in range(2):
+        b = _robust(x, y, weight, spread)
+        errors = _left_out(x, y, weight, spread, families)
+        c = _scale(z, errors, weight)
+        spread = np.exp(z @ c)
+    table = Table(_named(LOCATION, b), _named(SPREAD, c), learnt_on=said)
+    return _with_agreement(table, rows)
+
+
+def _location(rows: Sequence[Row]) -> tuple[Floats, Floats]:
+    x = _design(rows, LOCATION, lambda row: (linear_db(row.raw_db), row.traits))
+    y = np.array([_linear(row.sqnr_db) - linear_db(row.raw_db) for row in rows])
+    return x, y
+
+
+def _linear(sqnr_db: float | None) -> float:
+    assert sqnr_db is not None
+    return float(np.clip(linear_db(sqnr_db), _LEAST_DB, _MOST_DB))
+
+
+def _design(rows: Sequence[T], names: Mapping[str, Callable[..., float]], of: Callable[[T], tuple[Any, ...]]) -> Floats:
+    return np.array([[term(*of(row)) for term in names.values()] for row in rows]).reshape(len(rows), len(names))
+
+
+def _named(names: Iterable[str], values: Floats) -> dict[str, float]:
+    return {name: round(float(value), 3) + 0.0 for name, value in zip(names, values, strict=True)}
+
+
+def _weights(rows: Sequence[Row]) -> Floats:
+    of_network = Counter(row.network.name for row in rows)
+    of_family = Counter(family for _, family in {(row.network.name, row.network.family) for row in rows})
+    return np.array([1 / of_network[row.network.name] / math.sqrt(of_family[row.network.family]) for row in rows])
+
+
+def _robust(x: Floats, y: Floats, weight: Floats, spread: Floats) -> Floats:
+    """Location of Student's t distribution: expectation maximisation with a ridge."""
+    ridge = np.diag([1 / _LOCATION_PRIOR.get(name, _LOCATION_DEFAULT) ** 2 for name in LOCATION])
+    b = np.zeros(x.shape[1])
+    for _ in range(30):
+        errors = (y - x @ b) / spread
+        w = weight * (_DEGREES + 1) / (_DEGREES + errors**2) / spread**2
+        b = np.linalg.solve((x * w[:, None]).T @ x + ridge, (x * w[:, None]).T @ y)
+    return b
+
+
+def _left_out(x: Floats, y: Floats, weight: Floats, spread: Floats, families: Sequence[str]) -> Floats:
+    """Errors of each family by what the others say."""
+    errors = np.zeros(len(y))
+    names = np.array(families)
+    for family in sorted(set(families)):
+        out = names == family
+        b = _robust(x[~out], y[~out], weight[~out], spread[~out]) if (~out).any() else np.zeros(x.shape[1])
+        errors[out] = y[out] - x[out] @ b
+    return errors
+
+
+def _scale(z: Floats, errors: Floats, weight: Floats) -> Floats:
+    """Coefficients of the logarithm of the scale of Student's t distribution, by Newton steps with a ridge."""
+    c = np.zeros(z.shape[1])
+    c[0] = math.log(_TYPICAL_SPREAD_DB)
+    centre = c.copy()
+    ridge = np.diag([1 / (1.0 if name == "offset" else _SPREAD_DEFAULT) ** 2 for name in SPREAD])
+    for _ in range(60):
+        square = (errors / np.exp(z @ c)) ** 2
+        share = (_DEGREES + 1) * square / (_DEGREES + square)
+        gradient = (z * (weight * (share - 1))[:, None]).sum(axis=0) - ridge @ (c - centre)
+        curve = (z * (weight * 2 * _DEGREES * share / (_DEGREES + square))[:, None]).T @ z + ridge
+        c = c + np.clip(np.linalg.solve(curve, gradient), -0.5, 0.5)
+    return c
+
+
+def _with_agreement(table: Table, rows: Sequence[Row]) -> Table:
+    """The table with what class scores add, by the measured SQNR and the measured agreement."""
+    known = [row for row in rows if _tells(row)]
+    if len(known) < len(CLOSENESS):
+        return table
+    weight = _weights(known)
+    x = _design(known, CLOSENESS, lambda row: (row.traits.scores,))
+    ridge = np.diag([1 / (1.0 if name == "offset" else _CLOSENESS_DEFAULT) ** 2 for name in CLOSENESS])
+    best: tuple[float, Table] | None = None
+    for power in np.arange(0.8, 2.41, 0.1):
+        pairs = [_closeness(row, float(power)) for row in known]
+        y, noise = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
+        spread = 0.3
+        for _ in range(10):
+            w = weight / (noise + spread**2)
+            a = np.linalg.solve((x * w[:, None]).T @ x + ridge / 1.0, (x * w[:, None]).T @ y)
+            left = _left_out_mean(x, y, w, ridge, [row.network.family for row in known])
+            spread = _deviation(left, noise, weight)
+        total = noise + spread**2
+        # In units of the cloglog of the agreement, so that powers can be compared.
+        cost = float((weight * (left**2 / total + np.log(total * power**2))).sum())
+        if best is None or cost < best[0]:
+            found = replace(
+                table, closeness=_named(CLOSENESS, a), closeness_spread=round(spread, 3), power=round(float(power), 2)
+            )
+            best = cost, found
+    assert best is not None
+    return best[1]
+
+
+def _left_out_mean(x: Floats, y: Floats, w: Floats, ridge: Floats, families: Sequence[str]) -> Floats:
+    errors = np.zeros(len(y))
+    names = np.array(families)
+    for family in sorted(set(families)):
+        out = names == family
+        part, weight = x[~out], w[~out]
+        a = np.linalg.solve((part * weight[:, None]).T @ part + ridge, (part * weight[:, None]).T @ y[~out])
+        errors[out] = y[out] - x[out] @ a
+    return errors
+
+
+def _deviation(errors: Floats, noise: Floats, weight: Floats) -> float:
+    """What is left of errors beside the noise of counting, at least a little."""
+    excess = float((weight * (errors**2 - noise)).sum() / weight.sum())
+    return math.sqrt(max(excess, 0.1**2))
+
+
+def _tells(row: Row) -> bool:
+    """Whether a row tells how close the best two scores are: not where nothing is left, or nothing is lost."""
+    scores = row.traits.scores
+    if scores is None or row.agreement is None or row.sqnr_db is None or row.samples < 4:
+        return False
+    return row.sqnr_db > 0 and row.agreement > 1 / scores.classes
+
+
+def _closeness(row: Row, power: float) -> tuple[float, float]:
+    """`log10 k` that a row shows, and the variance that counting gives it."""
+    scores = row.traits.scores
+    assert isinstance(scores, Scores) and row.agreement is not None
+    least = 1 / scores.classes
+    agreement = (row.agreement * row.samples + 0.5) / (row.samples + 1)
+    agreement = min(max(agreement, least + 0.02), 1 - 0.5 / (row.samples + 1))
+    share = (agreement - least) / (1 - least)
+    strength = math.log10(-math.log(share)) / power
+    slope = 1 / (math.log(10) * power * share * -math.log(share) * (1 - least))
+    variance = agreement * (1 - agreement) / row.samples * slope**2
+    return strength + (_linear(row.sqnr_db) + scores.contrast_db) / 20, variance
