@@ -4,10 +4,10 @@
 
 CORPUS is a folder as `python -m bench.corpus` makes it. Prints, leaving out one family at a time and by kind of
 network: how often the likeliest verdict is right, how often where one is decided (60 %) and where it is sure (85 %),
-verdicts that are the opposite, the Brier score beside that of the verdicts' shares in the other families, how often the interval
-holds the measured SQNR, and the median error of the raw and the told figure. Then the same for networks that were held
-out, and the table. `--write` puts it into onnxlint_q/forecast/level_table.py. Raw figures are kept in the cache, so a
-second run takes seconds; they are made anew when the code that they follow from changes.
+verdicts that are the opposite, the Brier score beside that of the verdicts' shares in the other families, how often
+the interval holds the measured SQNR, and the median error of the raw and the told figure. Then the same for networks
+that were held out, and the table. `--write` puts it into onnxlint_q/forecast/level_table.py. Raw figures are kept in
+the cache, so a second run takes seconds; they are made anew when the code that they follow from changes.
 """
 
 from __future__ import annotations

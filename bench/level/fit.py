@@ -43,7 +43,7 @@ def learn(rows: Sequence[Row], said: str = "") -> Table:
         b = _robust(x, y, weight, spread)
         errors = _left_out(x, y, weight, spread, families)
         c = _scale(z, errors, weight)
-        spread = np.exp(z @ c)
+        spread = np.asarray(np.exp(z @ c), np.float64)
     table = Table(_named(LOCATION, b), _named(SPREAD, c), learnt_on=said)
     return _with_agreement(table, rows)
 
