@@ -76,11 +76,11 @@ def _weights(rows: Sequence[Row]) -> Floats:
 def _robust(x: Floats, y: Floats, weight: Floats, spread: Floats) -> Floats:
     """Location of Student's t distribution: expectation maximisation with a ridge."""
     ridge = np.diag([1 / _LOCATION_PRIOR.get(name, _LOCATION_DEFAULT) ** 2 for name in LOCATION])
-    b = np.zeros(x.shape[1])
+    b: Floats = np.zeros(x.shape[1])
     for _ in range(30):
         errors = (y - x @ b) / spread
         w = weight * (_DEGREES + 1) / (_DEGREES + errors**2) / spread**2
-        b = np.linalg.solve((x * w[:, None]).T @ x + ridge, (x * w[:, None]).T @ y)
+        b = np.asarray(np.linalg.solve((x * w[:, None]).T @ x + ridge, (x * w[:, None]).T @ y), np.float64)
     return b
 
 
