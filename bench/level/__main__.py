@@ -1,6 +1,7 @@
 """Learn how sure a forecast or a probe is, and check it on families and networks that nothing was learnt on.
 
-    python -m bench.level CORPUS [--basis forecast|probe] [--held-out MODELS TRUTH] [--cache FOLDER] [--each] [--write]
+    python -m bench.level CORPUS [--basis forecast|probe] [--held-out MODELS TRUTH] [--cache FOLDER] [--each] [--kept]
+        [--write]
 
 CORPUS is a folder as `python -m bench.corpus` makes it. Prints, leaving out one family at a time and by kind of
 network: how often the likeliest verdict is right, how often where one is decided (60 %) and where it is sure (85 %),
@@ -36,10 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--held-out", type=Path, nargs=2, metavar=("MODELS", "TRUTH"))
     parser.add_argument("--cache", type=Path, help="folder of raw figures; CORPUS/raw by default")
     parser.add_argument("--each", action="store_true", help="print every case")
+    parser.add_argument("--kept", action="store_true", help="only networks whose raw figures are in the cache")
     parser.add_argument("--write", action="store_true", help="write the table into the package")
     chosen = parser.parse_args(arguments)
     cache = chosen.cache or chosen.corpus / "raw"
-    known = list(rows(corpus(chosen.corpus), chosen.basis, cache))
+    known = list(rows(corpus(chosen.corpus), chosen.basis, cache, kept_only=chosen.kept))
     cases = list(leave_one_family_out(known))
     _tell("left out by family", cases, each=chosen.each)
     for kind in sorted({case.row.network.kind for case in cases}):
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"  {scheme:18}", summary([case for case in cases if case.row.scheme == scheme]))
     table = learn(known, _said(known))
     if chosen.held_out is not None:
-        others = list(rows(held_out(*chosen.held_out), chosen.basis, cache))
+        others = list(rows(held_out(*chosen.held_out), chosen.basis, cache, kept_only=chosen.kept))
         _tell("held out", list(judge(others, table, known)), each=True)
     print(table)
     if chosen.write:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.forecast.level import CLOSENESS, LOCATION, SPREAD, Scores, Table, linear_db
+from onnxlint_q.forecast.level import CLOSENESS, LOCATION, SPREAD, Scores, Table, linear_db, noise_strength
 
 from .rows import Row
 
@@ -25,10 +25,12 @@ _DEGREES = 4.0
 # What a coefficient is expected to be about: dB of the location, the logarithm of the spread, of log10 k.
 _LOCATION_PRIOR: Mapping[str, float] = {"offset": 6.0, "each 10 dB above 15": 1.5}
 _LOCATION_DEFAULT = 3.0
-_SPREAD_DEFAULT, _CLOSENESS_DEFAULT = 0.3, 0.3
+_SPREAD_DEFAULT, _CLOSENESS_DEFAULT = 0.6, 0.3
 _TYPICAL_SPREAD_DB, _TYPICAL_CLOSENESS = 4.0, 0.0
 # An observation this far down says no more than that nothing is left.
 _LEAST_DB, _MOST_DB = -12.0, 60.0
+_MOST_TELLING_DB = 25.0
+_BENDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
 
 
 def learn(rows: Sequence[Row], said: str = "") -> Table:
@@ -116,25 +118,22 @@ def _with_agreement(table: Table, rows: Sequence[Row]) -> Table:
     if len(known) < len(CLOSENESS):
         return table
     weight = _weights(known)
-    x = _design(known, CLOSENESS, lambda row: (row.traits.scores,))
+    x = _design(known, CLOSENESS, lambda row: (row.traits, row.traits.scores))
     ridge = np.diag([1 / (1.0 if name == "offset" else _CLOSENESS_DEFAULT) ** 2 for name in CLOSENESS])
     best: tuple[float, Table] | None = None
-    for power in np.arange(0.8, 2.41, 0.1):
-        pairs = [_closeness(row, float(power)) for row in known]
+    for bend in _BENDS:
+        pairs = [_closeness(row, bend) for row in known]
         y, noise = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
         spread = 0.3
         for _ in range(10):
             w = weight / (noise + spread**2)
-            a = np.linalg.solve((x * w[:, None]).T @ x + ridge / 1.0, (x * w[:, None]).T @ y)
+            a = np.linalg.solve((x * w[:, None]).T @ x + ridge, (x * w[:, None]).T @ y)
             left = _left_out_mean(x, y, w, ridge, [row.network.family for row in known])
             spread = _deviation(left, noise, weight)
         total = noise + spread**2
-        # In units of the cloglog of the agreement, so that powers can be compared.
-        cost = float((weight * (left**2 / total + np.log(total * power**2))).sum())
+        cost = float((weight * (left**2 / total + np.log(total))).sum())
         if best is None or cost < best[0]:
-            found = replace(
-                table, closeness=_named(CLOSENESS, a), closeness_spread=round(spread, 3), power=round(float(power), 2)
-            )
+            found = replace(table, closeness=_named(CLOSENESS, a), closeness_spread=round(spread, 3), bend=bend)
             best = cost, found
     assert best is not None
     return best[1]
@@ -158,14 +157,14 @@ def _deviation(errors: Floats, noise: Floats, weight: Floats) -> float:
 
 
 def _tells(row: Row) -> bool:
-    """Whether a row tells how close the best two scores are: not where nothing is left, or nothing is lost."""
+    """Whether a row tells how close the best two scores are: not where nothing is left, or hardly any row is lost."""
     scores = row.traits.scores
     if scores is None or row.agreement is None or row.sqnr_db is None or row.samples < 4:
         return False
-    return row.sqnr_db > 0 and row.agreement > 1 / scores.classes
+    return -4 < row.sqnr_db + scores.contrast_db < _MOST_TELLING_DB
 
 
-def _closeness(row: Row, power: float) -> tuple[float, float]:
+def _closeness(row: Row, bend: float) -> tuple[float, float]:
     """`log10 k` that a row shows, and the variance that counting gives it."""
     scores = row.traits.scores
     assert isinstance(scores, Scores) and row.agreement is not None
@@ -173,7 +172,6 @@ def _closeness(row: Row, power: float) -> tuple[float, float]:
     agreement = (row.agreement * row.samples + 0.5) / (row.samples + 1)
     agreement = min(max(agreement, least + 0.02), 1 - 0.5 / (row.samples + 1))
     share = (agreement - least) / (1 - least)
-    strength = math.log10(-math.log(share)) / power
-    slope = 1 / (math.log(10) * power * share * -math.log(share) * (1 - least))
+    slope = 1 / (math.log(10) * share * -math.log(share) * (1 - least))
     variance = agreement * (1 - agreement) / row.samples * slope**2
-    return strength + (_linear(row.sqnr_db) + scores.contrast_db) / 20, variance
+    return math.log10(-math.log(share) / noise_strength(_linear(row.sqnr_db) + scores.contrast_db, bend)), variance

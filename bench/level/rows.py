@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -100,7 +100,7 @@ def held_out(models: Path, truths: Path) -> list[Network]:
 def code_version(basis: Basis) -> str:
     """Changes with every file that raw figures follow from."""
     root = Path(onnxlint_q.__file__).parent
-    digest = hashlib.sha256(Path(__file__).read_bytes())
+    digest = hashlib.sha256(repr([one.name for kind in (Traits, Scores) for one in fields(kind)]).encode())
     for room in _ROOMS[basis]:
         for path in sorted((root / room).rglob("*.py")):
             if path.name not in _TABLES:
@@ -108,24 +108,33 @@ def code_version(basis: Basis) -> str:
     return digest.hexdigest()[:12]
 
 
-def rows(networks: Sequence[Network], basis: Basis, cache: Path) -> Iterator[Row]:
-    """All rows that have both figures; raw ones from the cache where this version of the code has made them."""
+def rows(networks: Sequence[Network], basis: Basis, cache: Path, *, kept_only: bool = False) -> Iterator[Row]:
+    """All rows that have both figures; raw ones from the cache where this version of the code has made them.
+
+    With `kept_only` those of other networks are left out, not made.
+    """
     cache = cache / f"{basis}-{code_version(basis)}"
     cache.mkdir(parents=True, exist_ok=True)
     for network in networks:
         kept = cache / f"{network.name}.json"
-        if not kept.exists():
-            try:
-                found = list(_forecast(network.model) if basis == "forecast" else _probe(network.model))
-            except OnnxlintError as error:
-                print(f"{network.name}: {error}", flush=True)
-                found = []
-            kept.write_text(json.dumps(found), encoding="utf-8")
         measured = json.loads(network.truth.read_text(encoding="utf-8"))["end_to_end"]
+        if not kept.exists():
+            if kept_only:
+                continue
+            schemes = tuple(scheme for name, scheme in SCHEMES.items() if _said(measured, name) is not None)
+            kept.write_text(json.dumps(_raw(network, basis, schemes)), encoding="utf-8")
         for raw in json.loads(kept.read_text(encoding="utf-8")):
             truth = _truth(measured, raw["scheme"], raw["output"])
             if truth is not None and raw["raw_db"] is not None:
                 yield Row(network, raw["scheme"], raw["output"], raw["raw_db"], _traits(raw["traits"]), *truth)
+
+
+def _raw(network: Network, basis: Basis, schemes: tuple[Scheme, ...]) -> list[dict[str, Any]]:
+    try:
+        return list(_forecast(network.model, schemes) if basis == "forecast" else _probe(network.model, schemes))
+    except OnnxlintError as error:
+        print(f"{network.name}: {error}", flush=True)
+        return []
 
 
 def _traits(said: dict[str, Any]) -> Traits:
@@ -133,9 +142,14 @@ def _traits(said: dict[str, Any]) -> Traits:
     return Traits(**said, scores=None if scores is None else Scores(**scores))
 
 
-def _truth(measured: Mapping[str, Any], scheme: str, output: str) -> tuple[float | None, float | None, float] | None:
+def _said(measured: Mapping[str, Any], scheme: str) -> Mapping[str, Any] | None:
     said = measured.get(scheme, measured.get(_OLD_NAMES.get(scheme, "")))
-    if said is None or "sqnr_db" not in said:
+    return said if said is not None and "sqnr_db" in said else None
+
+
+def _truth(measured: Mapping[str, Any], scheme: str, output: str) -> tuple[float | None, float | None, float] | None:
+    said = _said(measured, scheme)
+    if said is None:
         return None
     if not output:
         return None if said.get("verdict", "") is None else (said["sqnr_db"], None, 0.0)
@@ -156,8 +170,8 @@ def _worth(said: Mapping[str, Any]) -> float:
     return float(max(4 * 1.96**2 * middle * (1 - middle) / max((high - low) ** 2, 1e-6), 1.0))
 
 
-def _forecast(path: Path) -> Iterator[dict[str, Any]]:
-    measured = measure(read_model(path), tuple(SCHEMES.values()))
+def _forecast(path: Path, schemes: tuple[Scheme, ...]) -> Iterator[dict[str, Any]]:
+    measured = measure(read_model(path), schemes)
     network = noise_model(measured)
     for scheme, made in forecast(network, measured.layers, measured.schemes).items():
         for output, raw_db, traits in outputs(made):
@@ -172,17 +186,17 @@ def outputs(made: Forecast) -> Iterator[tuple[str, float | None, Traits]]:
         yield name, made.output_sqnr_db, made.traits[name]
 
 
-def _probe(path: Path) -> Iterator[dict[str, Any]]:
+def _probe(path: Path, schemes: tuple[Scheme, ...]) -> Iterator[dict[str, Any]]:
     """Every scheme as a whole on made-up inputs, as `--probe` runs them."""
-    measured = measure(read_model(path), _static())
+    measured = measure(read_model(path), schemes)
     network = noise_model(measured)
     made = forecast(network, measured.layers, measured.schemes)
     bench = workbench(measured)
     source = made_up(bench)
     bench = bench.calibrated(observe(measured, source, _PROBED, limits=bench.limits))
-    schemes = [Experiment(scheme) for scheme in measured.schemes if bench.can_run(Experiment(scheme))]
+    whole = [Experiment(scheme) for scheme in measured.schemes if bench.can_run(Experiment(scheme))]
     samples = partial(source.take, measured.model.inputs, _PROBED, _PROBED)
-    errors = run_experiments(bench, schemes, samples, allowance=Allowance(_PROBE_SECONDS, fewest=2))
+    errors = run_experiments(bench, whole, samples, allowance=Allowance(_PROBE_SECONDS, fewest=2))
     for experiment, error in errors.items():
         known = made[experiment.scheme.name].traits
         for output in error.outputs:
@@ -194,7 +208,3 @@ def _probe(path: Path) -> Iterator[dict[str, Any]]:
                     "raw_db": output.sqnr_db,
                     "traits": asdict(traits),
                 }
-
-
-def _static() -> tuple[Scheme, ...]:
-    return tuple(scheme for scheme in SCHEMES.values() if scheme.activations is not None)

@@ -36,12 +36,14 @@ def _written(name: str, table: Table) -> str:
         f"    # of class scores, logarithm to 10 of how close the best two are\n"
         f"    closeness={_row(table.closeness)},\n"
         f"    closeness_spread={table.closeness_spread},\n"
-        f"    power={table.power},\n"
+        f"    bend={table.bend},\n"
         ")\n"
     )
 
 
 def _row(row: Row) -> str:
+    if not row:
+        return "{}"
     return "{\n" + "".join(f"        {_quoted(name)}: {value},\n" for name, value in row.items()) + "    }"
 
 

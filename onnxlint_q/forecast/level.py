@@ -10,12 +10,14 @@ SQNR of `n / (1 + n / 4)` for a noise over signal of `n`, all in dB, and near -6
 
 Class scores keep their largest class on the fraction
 
-    A = 1 / K + (1 - 1 / K) exp(-(k r)^p),    r = 10^(-(g⁻¹(y) + o) / 20),    log10 k of a normal distribution
+    A = 1 / K + (1 - 1 / K) exp(-k r (1 + r / q)),    r = 10^(-(g⁻¹(y) + o) / 20),    log10 k of a normal distribution
 
 of the samples: `K` classes, `r` the amplitude of the noise beside that of the scores apart from their mean over the
 classes, which no choice of a class sees and which `o`, in dB, takes off, and `k` how close the two best scores are.
+Small noise takes over where two scores are closer than it, a share that grows with it; from about `q` on it takes over
+nearly everywhere.
 
-The coefficients `b`, `c`, `k` and `p` stand in `level_table`, with what they were learnt on.
+The coefficients `b`, `c`, `k` and `q` stand in `level_table`, with what they were learnt on.
 """
 
 from __future__ import annotations
@@ -23,10 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from statistics import NormalDist
-
-import numpy as np
-import numpy.typing as npt
+from statistics import NormalDist, fmean
 
 INTERVAL = 0.80
 """How often the interval that is told holds what is measured."""
@@ -37,9 +36,8 @@ _MOST_NOISE = 4.0
 # `g` of the least, a little above all that noise can come to: there `g⁻¹` ends.
 _FLOOR_DB = -5.85
 # Where scores are close to a level of agreement, so many places of the distribution of the SQNR decide.
-_PLACES = 400
+_PLACES = 200
 _NORMAL = NormalDist()
-_Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +89,13 @@ class Traits:
 Row = Mapping[str, float]
 """Coefficients, by the name of what they multiply."""
 
+
+def _lost(u: float, traits: Traits) -> float:
+    """How far the figure would lie lower if noise were not bounded by what varies in the output, in tens of dB."""
+    left = 1 - 10 ** (-saturated_db(u) / 10) / (2 * max(traits.varying, 1e-6))
+    return min(-math.log10(left), 1.0) if left > 0 else 1.0
+
+
 # What `b` multiplies: each is about 0 for an ordinary convolutional network.
 LOCATION: Mapping[str, Callable[[float, Traits], float]] = {
     "offset": lambda _u, _t: 1.0,
@@ -103,20 +108,21 @@ LOCATION: Mapping[str, Callable[[float, Traits], float]] = {
     "no images": lambda _u, t: float(not t.images),
     "unknown operators": lambda _u, t: float(t.unknown),
     "output between 0 and 1": lambda _u, t: float(t.fraction),
+    "all that varies is lost": _lost,
     "steady output": lambda _u, t: -math.log10(max(t.varying, 1e-3)),
 }
-# What `c` multiplies.
+# What `c` multiplies: nothing that hangs on the figure, so that a better one is never a worse sign.
 SPREAD: Mapping[str, Callable[[float, Traits], float]] = {
     name: LOCATION[name]
-    for name in ("offset", "each 10 dB above 15", "noise from one tensor", "attention", "recurrent", "no images",
-                 "unknown operators")
-}  # fmt: skip
+    for name in ("offset", "noise from one tensor", "attention", "recurrent", "no images", "unknown operators")
+}
 # What `log10 k` is a sum of.
-CLOSENESS: Mapping[str, Callable[[Scores], float]] = {
-    "offset": lambda _s: 1.0,
-    "each tenfold of classes": lambda s: math.log10(max(s.classes, 2) / 10),
-    "close calls foreseen": lambda s: math.log10(max(s.close, 1e-3) / 0.05),
-    "softmax": lambda s: float(s.softmax),
+CLOSENESS: Mapping[str, Callable[[Traits, Scores], float]] = {
+    "offset": lambda _t, _s: 1.0,
+    "no images": lambda t, _s: float(not t.images),
+    "each tenfold of classes": lambda _t, s: math.log10(max(s.classes, 2) / 10),
+    "close calls foreseen": lambda _t, s: math.log10(max(s.close, 1e-2) / 0.05),
+    "softmax": lambda _t, s: float(s.softmax),
 }
 
 
@@ -129,7 +135,7 @@ class Table:
         spread: `c`, of the logarithm of `s` in dB.
         closeness: of `log10 k`.
         closeness_spread: standard deviation of `log10 k`.
-        power: `p`.
+        bend: `q`.
         learnt_on: networks and pairs of network and scheme, in words.
     """
 
@@ -137,7 +143,7 @@ class Table:
     spread: Row = field(default_factory=dict)
     closeness: Row = field(default_factory=dict)
     closeness_spread: float = 0.25
-    power: float = 1.0
+    bend: float = 0.3
     learnt_on: str = ""
 
 
@@ -150,7 +156,7 @@ class Level:
         classes: of class scores; None else.
         offset_db: `o`.
         closeness, closeness_spread: mean and deviation of `log10 k`.
-        power: `p`.
+        bend: `q`.
     """
 
     centre: float
@@ -159,7 +165,7 @@ class Level:
     offset_db: float = 0.0
     closeness: float = 0.0
     closeness_spread: float = 0.25
-    power: float = 1.0
+    bend: float = 0.3
 
     @property
     def sqnr_db(self) -> float:
@@ -181,7 +187,8 @@ class Level:
         """The top-1 agreement that is as often exceeded as not; None if the output holds no class scores."""
         if self.classes is None:
             return None
-        return _kept(10 ** (self.closeness - (self.centre + self.offset_db) / 20), self.classes, self.power)
+        lost = 10**self.closeness * noise_strength(self.centre + self.offset_db, self.bend)
+        return 1 / self.classes + (1 - 1 / self.classes) * math.exp(-lost)
 
     def quantile(self, chance: float) -> float:
         """The SQNR, dB, that a measurement stays below with this chance."""
@@ -197,12 +204,13 @@ class Level:
             return 0.0
         if level >= 1:
             return 1.0
-        # The agreement is below the level where `k r` is above this.
-        most = (-math.log((level - 1 / self.classes) / (1 - 1 / self.classes))) ** (1 / self.power)
-        places = (np.arange(_PLACES) + 0.5) / _PLACES
-        linear = self.centre + self.spread * np.array([student_quantile(place) for place in places])
-        missing = (math.log10(most) + (linear + self.offset_db) / 20 - self.closeness) / self.closeness_spread
-        return float(np.mean([_NORMAL.cdf(-value) for value in missing]))
+        # The agreement is below the level where `k r (1 + r / q)` is above this.
+        most = -math.log((level - 1 / self.classes) / (1 - 1 / self.classes))
+        missing = (
+            math.log10(most / noise_strength(self.centre + self.spread * place + self.offset_db, self.bend))
+            for place in _EQUALLY_LIKELY
+        )
+        return fmean(_NORMAL.cdf((self.closeness - needed) / self.closeness_spread) for needed in missing)
 
 
 def level(sqnr_db: float, traits: Traits, table: Table) -> Level:
@@ -213,7 +221,7 @@ def level(sqnr_db: float, traits: Traits, table: Table) -> Level:
     scores = traits.scores
     if scores is None:
         return Level(centre, spread)
-    closeness = _sum(table.closeness, {name: of(scores) for name, of in CLOSENESS.items()})
+    closeness = _sum(table.closeness, {name: of(traits, scores) for name, of in CLOSENESS.items()})
     return Level(
         centre,
         spread,
@@ -221,7 +229,7 @@ def level(sqnr_db: float, traits: Traits, table: Table) -> Level:
         scores.contrast_db,
         closeness,
         table.closeness_spread,
-        table.power,
+        table.bend,
     )
 
 
@@ -229,9 +237,10 @@ def _sum(coefficients: Row, values: Row) -> float:
     return sum(value * coefficients.get(name, 0.0) for name, value in values.items())
 
 
-def _kept(strength: float, classes: int, power: float) -> float:
-    """Fraction of samples that keep their class under noise of strength `k r`."""
-    return 1 / classes + (1 - 1 / classes) * math.exp(-min(strength**power, 700.0))
+def noise_strength(sqnr_db: float, bend: float) -> float:
+    """`r (1 + r / q)`, for noise that lies so far below the contrast of the scores."""
+    r = 10 ** (-sqnr_db / 20)
+    return r * (1 + r / bend)
 
 
 def saturated_db(linear: float) -> float:
@@ -257,3 +266,6 @@ def student_quantile(chance: float) -> float:
     alpha = 4 * chance * (1 - chance)
     root = math.cos(math.acos(math.sqrt(alpha)) / 3) / math.sqrt(alpha)
     return math.copysign(2 * math.sqrt(max(root - 1, 0.0)), chance - 0.5)
+
+
+_EQUALLY_LIKELY = tuple(student_quantile((place + 0.5) / _PLACES) for place in range(_PLACES))

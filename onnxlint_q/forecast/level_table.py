@@ -1,8 +1,60 @@
-"""Coefficients of `level`, learnt by `bench/level.py`, which writes this file."""
+"""Coefficients of `level`; written by `python -m bench.level CORPUS --write`.
+
+They say how what is measured differs from a raw figure, learnt on networks whose truth was measured with this tool.
+"""
 
 from __future__ import annotations
 
 from onnxlint_q.forecast.level import Table
 
-FORECAST = Table(spread={"offset": 1.4})
-PROBE = Table(spread={"offset": 0.7})
+FORECAST = Table(
+    learnt_on="144 networks of 22 families, 542 figures",
+    # dB added to the raw figure, as it was before it saturates
+    location={
+        "offset": 2.689,
+        "each 10 dB above 15": -0.976,
+        "noise from weights": -0.833,
+        "noise from one tensor": 1.611,
+        "each doubling of layers": -0.303,
+        "attention": -1.293,
+        "recurrent": -0.187,
+        "no images": 0.168,
+        "unknown operators": 0.263,
+        "output between 0 and 1": 0.274,
+        "all that varies is lost": -0.708,
+        "steady output": -3.205,
+    },
+    # logarithm of the spread in dB
+    spread={
+        "offset": 1.423,
+        "noise from one tensor": 0.139,
+        "attention": 0.136,
+        "recurrent": -0.16,
+        "no images": 0.317,
+        "unknown operators": 0.262,
+    },
+    # of class scores, logarithm to 10 of how close the best two are
+    closeness={
+        "offset": -0.833,
+        "no images": 0.433,
+        "each tenfold of classes": -0.023,
+        "close calls foreseen": 0.149,
+        "softmax": 0.049,
+    },
+    closeness_spread=0.383,
+    bend=0.3,
+)
+
+PROBE = Table(
+    learnt_on="",
+    # dB added to the raw figure, as it was before it saturates
+    location={},
+    # logarithm of the spread in dB
+    spread={
+        "offset": 0.7,
+    },
+    # of class scores, logarithm to 10 of how close the best two are
+    closeness={},
+    closeness_spread=0.25,
+    bend=0.3,
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import log10
 from typing import Any
@@ -29,7 +29,10 @@ _ROWS = 384
 def traits(measured: Measured, propagation: Propagation) -> Mapping[str, Traits]:
     """By the name of each output what the file tells of it; under `TOGETHER` what all have in common."""
     common = _common(measured, propagation)
-    found = {output.name: _own(common, output, propagation.samples.get(output.name)) for output in measured.outputs}
+    found = {
+        output.name: _own(common, output, measured.model.shape(output.name), propagation.samples.get(output.name))
+        for output in measured.outputs
+    }
     alone = next(iter(found.values())) if len(found) == 1 else common
     return {TOGETHER: alone, **found}
 
@@ -46,10 +49,20 @@ def _common(measured: Measured, propagation: Propagation) -> Traits:
     )
 
 
-def _own(common: Traits, output: Output, samples: Samples | None) -> Traits:
+def _own(common: Traits, output: Output, shape: Sequence[int | None] | None, samples: Samples | None) -> Traits:
     if samples is None:
-        return replace(common, fraction=output.fraction)
-    return replace(common, fraction=output.fraction, varying=varying_share(samples), scores=_scores(output, samples))
+        return replace(common, fraction=output.fraction, scores=_ordinary(output, shape))
+    scores = _scores(output, samples) or _ordinary(output, shape)
+    return replace(common, fraction=output.fraction, varying=varying_share(samples), scores=scores)
+
+
+def _ordinary(output: Output, shape: Sequence[int | None] | None) -> Scores | None:
+    """Class scores of which no sample tells anything; None if the output holds none."""
+    if output.holds is not Holds.CLASS_SCORES:
+        return None
+    axis = 1 if output.axis is None else output.axis
+    known = shape[axis] if shape is not None and -len(shape) <= axis < len(shape) else None
+    return Scores(max(known or _FEWEST_CLASSES, _FEWEST_CLASSES), softmax=output.fraction)
 
 
 def _scores(output: Output, samples: Samples) -> Scores | None:

@@ -50,7 +50,7 @@ traits = st.builds(
 )
 levels = st.builds(
     Level, centre=st.floats(-15, 60), spread=st.floats(0.5, 15), classes=st.none() | st.integers(2, 1000),
-    offset_db=st.floats(-20, 0), closeness=st.floats(-2, 2), power=st.floats(0.8, 2.4),
+    offset_db=st.floats(-20, 0), closeness=st.floats(-2, 2), bend=st.floats(0.1, 1.0),
 )  # fmt: skip
 verdict_levels = st.builds(
     lambda db, gap, low, more: VerdictLevels(db, db + gap, low, low + more),
@@ -129,10 +129,10 @@ def test_the_agreement_is_the_one_that_is_as_often_missed_as_not(expected: Level
 @pytest.mark.parametrize("table", [FORECAST, PROBE])
 def test_the_tables_name_what_there_is(table: Table) -> None:
     assert table.location.keys() <= LOCATION.keys() and table.spread.keys() <= SPREAD.keys()
-    assert table.closeness.keys() <= CLOSENESS.keys() and table.closeness_spread > 0 and table.power > 0
+    assert table.closeness.keys() <= CLOSENESS.keys() and table.closeness_spread > 0 and table.bend > 0
     # Otherwise a better figure would be a worse sign.
     assert table.location.get("each 10 dB above 15", 0.0) > -10
-    assert "each 10 dB above 15" not in table.spread
+    assert "each 10 dB above 15" not in SPREAD and table.location.get("all that varies is lost", 0.0) <= 0
 
 
 def test_class_scores_are_judged_by_agreement_alone() -> None:
