@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.forecast.level import CLOSENESS, LOCATION, SPREAD, Scores, Table, linear_db, noise_strength
+from onnxlint_q.forecast.level import CLOSENESS, LOCATION, SPREAD, Scores, Table, linear_db, noise_strengths
 
 from .rows import Row
 
@@ -30,7 +30,9 @@ _TYPICAL_SPREAD_DB, _TYPICAL_CLOSENESS = 4.0, 0.0
 # An observation this far down says no more than that nothing is left.
 _LEAST_DB, _MOST_DB = -12.0, 60.0
 _MOST_TELLING_DB = 25.0
-_BENDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
+_BENDS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5)
+# Of the logarithm to 10 of what is lost: the law is not exact.
+_MODEL_VARIANCE = 0.15**2
 
 
 def learn(rows: Sequence[Row], said: str = "") -> Table:
@@ -117,43 +119,69 @@ def _with_agreement(table: Table, rows: Sequence[Row]) -> Table:
     known = [row for row in rows if _tells(row)]
     if len(known) < len(CLOSENESS):
         return table
-    weight = _weights(known)
+    weight, families = _weights(known), np.array([row.network.family for row in known])
     x = _design(known, CLOSENESS, lambda row: (row.traits, row.traits.scores))
-    ridge = np.diag([1 / (1.0 if name == "offset" else _CLOSENESS_DEFAULT) ** 2 for name in CLOSENESS])
+    lost = np.array([_lost(row) for row in known])
     best: tuple[float, Table] | None = None
     for bend in _BENDS:
-        pairs = [_closeness(row, bend) for row in known]
-        y, noise = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
+        strengths = np.array([_strengths(row, bend) for row in known])
         spread = 0.3
-        for _ in range(10):
-            w = weight / (noise + spread**2)
-            a = np.linalg.solve((x * w[:, None]).T @ x + ridge, (x * w[:, None]).T @ y)
-            left = _left_out_mean(x, y, w, ridge, [row.network.family for row in known])
-            spread = _deviation(left, noise, weight)
-        total = noise + spread**2
-        cost = float((weight * (left**2 / total + np.log(total))).sum())
+        for _ in range(4):
+            a, cost, spread = _closeness(x, lost, strengths, weight, families, spread)
         if best is None or cost < best[0]:
-            found = replace(table, closeness=_named(CLOSENESS, a), closeness_spread=round(spread, 3), bend=bend)
-            best = cost, found
+            made = replace(table, closeness=_named(CLOSENESS, a), closeness_spread=round(spread, 3), bend=bend)
+            best = cost, made
     assert best is not None
     return best[1]
 
 
-def _left_out_mean(x: Floats, y: Floats, w: Floats, ridge: Floats, families: Sequence[str]) -> Floats:
-    errors = np.zeros(len(y))
-    names = np.array(families)
+def _closeness(
+    x: Floats, lost: Floats, strengths: Floats, weight: Floats, families: npt.NDArray[Any], spread: float
+) -> tuple[Floats, float, float]:
+    """Coefficients of `log10 k`, how badly they fit families they were not learnt on, and the spread they have there.
+
+    Args:
+        x: what the coefficients multiply.
+        lost: logarithm to 10 of what the agreement says is lost, and the variance that counting gives it.
+        strengths: `r` and `(r / q)³`.
+        weight: of the rows.
+        families: what is left out together.
+        spread: of `log10 k`, as known so far.
+    """
+    errors, shares = np.zeros(len(x)), np.zeros(len(x))
     for family in sorted(set(families)):
-        out = names == family
-        part, weight = x[~out], w[~out]
-        a = np.linalg.solve((part * weight[:, None]).T @ part + ridge, (part * weight[:, None]).T @ y[~out])
-        errors[out] = y[out] - x[out] @ a
-    return errors
+        out = families == family
+        a = _newton(x[~out], lost[~out], strengths[~out], weight[~out], spread)
+        made, shares[out] = _made(x[out] @ a, strengths[out])
+        errors[out] = lost[out, 0] - made
+    noise = lost[:, 1] + _MODEL_VARIANCE
+    total = noise + (shares * spread) ** 2
+    cost = float((weight * (errors**2 / total + np.log(total))).sum())
+    told = shares > 0.5
+    excess = float((weight * (errors**2 - noise))[told].sum() / (weight * shares**2)[told].sum())
+    return _newton(x, lost, strengths, weight, spread), cost, math.sqrt(max(excess, 0.1**2))
 
 
-def _deviation(errors: Floats, noise: Floats, weight: Floats) -> float:
-    """What is left of errors beside the noise of counting, at least a little."""
-    excess = float((weight * (errors**2 - noise)).sum() / weight.sum())
-    return math.sqrt(max(excess, 0.1**2))
+def _newton(x: Floats, lost: Floats, strengths: Floats, weight: Floats, spread: float) -> Floats:
+    """Least squares of the logarithm of what is lost, by Gauss-Newton steps with a ridge."""
+    ridge = np.diag([1 / (1.0 if name == "offset" else _CLOSENESS_DEFAULT) ** 2 for name in CLOSENESS])
+    a: Floats = np.zeros(x.shape[1])
+    a[0] = -0.7
+    centre = a.copy()
+    for _ in range(15):
+        made, share = _made(x @ a, strengths)
+        w = weight / (lost[:, 1] + _MODEL_VARIANCE + (share * spread) ** 2)
+        slope = x * share[:, None]
+        gradient = (slope * w[:, None]).T @ (lost[:, 0] - made) - ridge @ (a - centre)
+        a = a + np.clip(np.linalg.solve((slope * w[:, None]).T @ slope + ridge, gradient), -0.3, 0.3)
+    return a
+
+
+def _made(closeness: Floats, strengths: Floats) -> tuple[Floats, Floats]:
+    """Logarithm to 10 of what is lost by `log10 k`, and the share of it that close calls make."""
+    close = 10**closeness * strengths[:, 0]
+    total = close + strengths[:, 1]
+    return np.asarray(np.log10(total), np.float64), np.asarray(close / total, np.float64)
 
 
 def _tells(row: Row) -> bool:
@@ -164,8 +192,13 @@ def _tells(row: Row) -> bool:
     return -4 < row.sqnr_db + scores.contrast_db < _MOST_TELLING_DB
 
 
-def _closeness(row: Row, bend: float) -> tuple[float, float]:
-    """`log10 k` that a row shows, and the variance that counting gives it."""
+def _strengths(row: Row, bend: float) -> tuple[float, float]:
+    assert row.traits.scores is not None
+    return noise_strengths(_linear(row.sqnr_db) + row.traits.scores.contrast_db, bend)
+
+
+def _lost(row: Row) -> tuple[float, float]:
+    """Logarithm to 10 of what the agreement says is lost, and the variance that counting gives it."""
     scores = row.traits.scores
     assert isinstance(scores, Scores) and row.agreement is not None
     least = 1 / scores.classes
@@ -173,5 +206,4 @@ def _closeness(row: Row, bend: float) -> tuple[float, float]:
     agreement = min(max(agreement, least + 0.02), 1 - 0.5 / (row.samples + 1))
     share = (agreement - least) / (1 - least)
     slope = 1 / (math.log(10) * share * -math.log(share) * (1 - least))
-    variance = agreement * (1 - agreement) / row.samples * slope**2
-    return math.log10(-math.log(share) / noise_strength(_linear(row.sqnr_db) + scores.contrast_db, bend)), variance
+    return math.log10(-math.log(share)), agreement * (1 - agreement) / row.samples * slope**2

@@ -10,12 +10,12 @@ SQNR of `n / (1 + n / 4)` for a noise over signal of `n`, all in dB, and near -6
 
 Class scores keep their largest class on the fraction
 
-    A = 1 / K + (1 - 1 / K) exp(-k r (1 + r / q)),    r = 10^(-(g⁻¹(y) + o) / 20),    log10 k of a normal distribution
+    A = 1 / K + (1 - 1 / K) exp(-k r - (r / q)³),    r = 10^(-(g⁻¹(y) + o) / 20),    log10 k of a normal distribution
 
 of the samples: `K` classes, `r` the amplitude of the noise beside that of the scores apart from their mean over the
 classes, which no choice of a class sees and which `o`, in dB, takes off, and `k` how close the two best scores are.
-Small noise takes over where two scores are closer than it, a share that grows with it; from about `q` on it takes over
-nearly everywhere.
+Small noise takes over where two scores are closer than it, a share that grows with it; all others hold until the noise
+is about as large as the scores, `q`.
 
 The coefficients `b`, `c`, `k` and `q` stand in `level_table`, with what they were learnt on.
 """
@@ -143,7 +143,7 @@ class Table:
     spread: Row = field(default_factory=dict)
     closeness: Row = field(default_factory=dict)
     closeness_spread: float = 0.25
-    bend: float = 0.3
+    bend: float = 0.9
     learnt_on: str = ""
 
 
@@ -165,7 +165,7 @@ class Level:
     offset_db: float = 0.0
     closeness: float = 0.0
     closeness_spread: float = 0.25
-    bend: float = 0.3
+    bend: float = 0.9
 
     @property
     def sqnr_db(self) -> float:
@@ -187,8 +187,8 @@ class Level:
         """The top-1 agreement that is as often exceeded as not; None if the output holds no class scores."""
         if self.classes is None:
             return None
-        lost = 10**self.closeness * noise_strength(self.centre + self.offset_db, self.bend)
-        return 1 / self.classes + (1 - 1 / self.classes) * math.exp(-lost)
+        close, wide = noise_strengths(self.centre + self.offset_db, self.bend)
+        return 1 / self.classes + (1 - 1 / self.classes) * math.exp(-(10**self.closeness) * close - wide)
 
     def quantile(self, chance: float) -> float:
         """The SQNR, dB, that a measurement stays below with this chance."""
@@ -204,13 +204,16 @@ class Level:
             return 0.0
         if level >= 1:
             return 1.0
-        # The agreement is below the level where `k r (1 + r / q)` is above this.
+        # The agreement is below the level where `k r + (r / q)³` is above this.
         most = -math.log((level - 1 / self.classes) / (1 - 1 / self.classes))
-        missing = (
-            math.log10(most / noise_strength(self.centre + self.spread * place + self.offset_db, self.bend))
-            for place in _EQUALLY_LIKELY
-        )
-        return fmean(_NORMAL.cdf((self.closeness - needed) / self.closeness_spread) for needed in missing)
+        return fmean(self._closer_than(most, self.centre + self.spread * place) for place in _EQUALLY_LIKELY)
+
+    def _closer_than(self, most: float, linear: float) -> float:
+        """The chance that so much is lost at one place of the distribution of the SQNR."""
+        close, wide = noise_strengths(linear + self.offset_db, self.bend)
+        if wide >= most:
+            return 1.0
+        return _NORMAL.cdf((self.closeness - math.log10((most - wide) / close)) / self.closeness_spread)
 
 
 def level(sqnr_db: float, traits: Traits, table: Table) -> Level:
@@ -237,10 +240,10 @@ def _sum(coefficients: Row, values: Row) -> float:
     return sum(value * coefficients.get(name, 0.0) for name, value in values.items())
 
 
-def noise_strength(sqnr_db: float, bend: float) -> float:
-    """`r (1 + r / q)`, for noise that lies so far below the contrast of the scores."""
+def noise_strengths(sqnr_db: float, bend: float) -> tuple[float, float]:
+    """`r` and `(r / q)³`, for noise that lies so far below the contrast of the scores."""
     r = 10 ** (-sqnr_db / 20)
-    return r * (1 + r / bend)
+    return r, (r / bend) ** 3
 
 
 def saturated_db(linear: float) -> float:

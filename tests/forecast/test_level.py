@@ -50,7 +50,7 @@ traits = st.builds(
 )
 levels = st.builds(
     Level, centre=st.floats(-15, 60), spread=st.floats(0.5, 15), classes=st.none() | st.integers(2, 1000),
-    offset_db=st.floats(-20, 0), closeness=st.floats(-2, 2), bend=st.floats(0.1, 1.0),
+    offset_db=st.floats(-20, 0), closeness=st.floats(-2, 2), bend=st.floats(0.4, 1.6),
 )  # fmt: skip
 verdict_levels = st.builds(
     lambda db, gap, low, more: VerdictLevels(db, db + gap, low, low + more),
