@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from onnxlint_q.forecast import level_table
@@ -49,6 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for scheme in dict.fromkeys(case.row.scheme for case in cases):
         print(f"  {scheme:18}", summary([case for case in cases if case.row.scheme == scheme]))
     table = learn(known, _said(known))
+    if chosen.basis == "probe":
+        # The agreement hangs on the SQNR that is measured, whatever foretold that; more networks have a forecast.
+        known_best = level_table.FORECAST
+        table = replace(
+            table,
+            closeness=known_best.closeness,
+            closeness_spread=known_best.closeness_spread,
+            bend=known_best.bend,
+        )
     if chosen.held_out is not None:
         others = list(rows(held_out(*chosen.held_out), chosen.basis, cache, kept_only=chosen.kept))
         _tell("held out", list(judge(others, table, known)), each=True)

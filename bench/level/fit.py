@@ -85,7 +85,13 @@ def _robust(x: Floats, y: Floats, weight: Floats, spread: Floats) -> Floats:
         errors = (y - x @ b) / spread
         w = weight * (_DEGREES + 1) / (_DEGREES + errors**2) / spread**2
         b = np.asarray(np.linalg.solve((x * w[:, None]).T @ x + ridge, (x * w[:, None]).T @ y), np.float64)
-    return b
+    lost = list(LOCATION).index("all that varies is lost")
+    if b[lost] <= 0:
+        return b
+    # A better figure is never a worse sign, so this may take off and not add.
+    without = x.copy()
+    without[:, lost] = 0
+    return _robust(without, y, weight, spread)
 
 
 def _left_out(x: Floats, y: Floats, weight: Floats, spread: Floats, families: Sequence[str]) -> Floats:

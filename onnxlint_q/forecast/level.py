@@ -37,6 +37,8 @@ _MOST_NOISE = 4.0
 _FLOOR_DB = -5.85
 # Where scores are close to a level of agreement, so many places of the distribution of the SQNR decide.
 _PLACES = 200
+# Until an agreement is known to a ten-thousandth.
+_HALVINGS = 13
 _NORMAL = NormalDist()
 
 
@@ -187,8 +189,11 @@ class Level:
         """The top-1 agreement that is as often exceeded as not; None if the output holds no class scores."""
         if self.classes is None:
             return None
-        close, wide = noise_strengths(self.centre + self.offset_db, self.bend)
-        return 1 / self.classes + (1 - 1 / self.classes) * math.exp(-(10**self.closeness) * close - wide)
+        low, high = 1 / self.classes, 1.0
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.below_agreement(middle) < 0.5 else (low, middle)
+        return (low + high) / 2
 
     def quantile(self, chance: float) -> float:
         """The SQNR, dB, that a measurement stays below with this chance."""

@@ -325,7 +325,7 @@ def test_uncertain_says_what_is_likeliest_and_what_would_decide_and_is_never_gre
     for text in (full(run), whole(run)):
         assert "? uncertain" in text and "✔" not in text
         said = " ".join(text.split()).lower()
-        assert "probably degrades (55 %)" in said and "80 %: 2 to 16 db" in said
+        assert "probably degrades (55 %)" in said and "80 %: 2 to 16)" in said
         assert "to decide: a run on your data (--calibrate path), or without data --probe" in said
     probed = replace(model, schemes=(replace(undecided, basis=Basis.PROBE),))
     assert "--probe" not in full(Run((probed,))).replace("\n", " ")

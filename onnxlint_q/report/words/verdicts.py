@@ -147,25 +147,27 @@ def brief_reason(result: SchemeResult) -> str:
     judged = [output for output in result.outputs if output.verdict is not None]
     worst = result.worst
     if len(judged) > 1 and worst is not None:
-        figures = PERFECT if worst.sqnr_db is None else decibel(worst.sqnr_db)
-        return f"{figures} at the worst output, {name(worst.name, 24)!r}{_agreed(worst.agreement, worst.interval)}"
+        figures = PERFECT if worst.sqnr_db is None else f"{decibel(worst.sqnr_db)}{_four_of_five(worst.interval_db)}"
+        said = f"{figures} at the worst output, {name(worst.name, 24)!r}{_agreed(worst.agreement, worst.interval)}"
+        return "; ".join(filter(None, [likeliest(result), said]))
     if result.uncertainty_db is None:
         return f"{decibel(result.output_sqnr_db)}{_agreed(result.agreement, result.interval)}"
-    about = f"about {number(result.output_sqnr_db or 0.0, 0)} dB{_four_of_five(result.interval_db)}"
-    probably = f"{likeliest(result)}, " if likeliest(result) else ""
-    return f"{probably}{about}{_agreed(result.agreement, result.interval, 'about ')}"
+    said = [likeliest(result), f"about {number(result.output_sqnr_db or 0.0, 0)} dB{_four_of_five(result.interval_db)}"]
+    if result.agreement is not None:
+        said.append(f"same top class: about {100 * result.agreement:.0f} %")
+    return "; ".join(filter(None, said))
 
 
 def _four_of_five(interval: tuple[float, float] | None) -> str:
-    """` (80 %: -8 to 2 dB)`: where four of five measurements lie."""
-    return "" if interval is None else f" (80 %: {interval[0]:.0f} to {interval[1]:.0f} dB)"
+    """` (80 %: -8 to 2)`: where four of five measurements lie."""
+    return "" if interval is None else f" (80 %: {interval[0]:.0f} to {interval[1]:.0f})"
 
 
-def _agreed(agreement: float | None, interval: tuple[float, float] | None, about: str = "") -> str:
+def _agreed(agreement: float | None, interval: tuple[float, float] | None) -> str:
     if agreement is None:
         return ""
     sure = "" if interval is None else f" ({100 * interval[0]:.0f} to {100 * interval[1]:.0f} %)"
-    return f"; same top class as float: {about}{100 * agreement:.0f} %{sure}"
+    return f"; same top class as float: {100 * agreement:.0f} %{sure}"
 
 
 def weakness(result: SchemeResult) -> tuple[str, ...]:
