@@ -69,10 +69,11 @@ class Forecast:
 
         Where there are several outputs, the figure is of all together.
         """
-        alone = len(self.traits) <= 2
-        if self.output_sqnr_db is None or output not in self.traits or not (alone or output == TOGETHER):
+        raw_db, alone = self.output_sqnr_db, len(self.traits) <= 2
+        if raw_db is None or output not in self.traits or not (alone or output == TOGETHER):
             return None
-        return level(self.output_sqnr_db, self.traits[output], FORECAST)
+        is_figure = np.isfinite(raw_db) and raw_db >= OVERFLOWN_DB
+        return level(raw_db, self.traits[output], FORECAST) if is_figure else None
 
     def told(self, layer: str) -> LayerSqnr | None:
         """What is told of one layer: its figures bounded, and how far they are usually off; None if nothing is."""

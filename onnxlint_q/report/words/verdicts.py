@@ -148,8 +148,8 @@ def brief_reason(result: SchemeResult) -> str:
     worst = result.worst
     if len(judged) > 1 and worst is not None:
         figures = PERFECT if worst.sqnr_db is None else f"{decibel(worst.sqnr_db)}{_four_of_five(worst.interval_db)}"
-        said = f"{figures} at the worst output, {name(worst.name, 24)!r}{_agreed(worst.agreement, worst.interval)}"
-        return "; ".join(filter(None, [likeliest(result), said]))
+        figures += f" at the worst output, {name(worst.name, 24)!r}{_agreed(worst.agreement, worst.interval)}"
+        return "; ".join(filter(None, [likeliest(result), figures]))
     if result.uncertainty_db is None:
         return f"{decibel(result.output_sqnr_db)}{_agreed(result.agreement, result.interval)}"
     said = [likeliest(result), f"about {number(result.output_sqnr_db or 0.0, 0)} dB{_four_of_five(result.interval_db)}"]
