@@ -15,6 +15,7 @@ from onnxlint_q.report.json_values import Json, compact, indented, number, text,
 from onnxlint_q.report.tables.documents import activation_document, calibration_document, qparams_document
 from onnxlint_q.report.words import PERFECT, missing_sqnr, verdict
 from onnxlint_q.workflow.results import (
+    Chances,
     JointRemedy,
     LayerRow,
     LayerSqnr,
@@ -26,6 +27,7 @@ from onnxlint_q.workflow.results import (
     Top1,
     TrialFigure,
     Trials,
+    Verdict,
 )
 
 VERSION = 1
@@ -117,9 +119,11 @@ def _scheme(result: SchemeResult) -> Json:
         "reason": None if missing is None else text(missing),
         "basis": result.basis.value,
         "agreement": number(result.agreement),
-        "agreement_interval": None if result.interval is None else [number(end) for end in result.interval],
+        "agreement_interval": _ends(result.interval),
         "outputs": [_output(output) for output in result.outputs],
         "note": text(result.note),
+        "probability": probability_document(result.chances),
+        "interval_db": _ends(result.interval_db),
         "uncertainty_db": number(result.uncertainty_db),
         "rest_share": number(result.rest_share),
         "measured_as": text(result.measured_as) or None,
@@ -129,6 +133,17 @@ def _scheme(result: SchemeResult) -> Json:
         "noise": [_tensor(row) for row in result.noise],
         "noise_basis": None if result.tensors_basis is None else result.tensors_basis.value,
     }
+
+
+def probability_document(chances: Chances | None) -> Json:
+    """How likely each verdict is; null where nothing is known."""
+    if chances is None:
+        return None
+    return {verdict.value: number(chances.of(verdict)) for verdict in Verdict if verdict.decided}
+
+
+def _ends(interval: tuple[float, float] | None) -> Json:
+    return None if interval is None else [number(end) for end in interval]
 
 
 def _tensor(row: TensorRow) -> Json:
@@ -148,8 +163,10 @@ def _output(output: OutputResult) -> Json:
         "holds": output.holds,
         "sqnr_db": number(output.sqnr_db),
         "agreement": number(output.agreement),
-        "agreement_interval": None if output.interval is None else [number(end) for end in output.interval],
+        "agreement_interval": _ends(output.interval),
         "verdict": output.verdict.value if output.verdict else None,
+        "probability": probability_document(output.chances),
+        "interval_db": _ends(output.interval_db),
         "note": text(output.note),
         "assumed": text(output.assumed),
         "parts": [_output(part) for part in output.parts],
