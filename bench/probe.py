@@ -35,8 +35,7 @@ from onnxlint_q.judge.facts import Facts, foresee
 from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.probing.probe import Probe, probe
 from onnxlint_q.proof.sensitivity import layer_sqnr
-from onnxlint_q.workflow.assembly.verdicts import result_of_run
-from onnxlint_q.workflow.results import Basis
+from onnxlint_q.workflow.assembly.verdicts import result_of_probe
 from onnxlint_q.workflow.sizes import settled
 
 SCHEMES = {"per_tensor": INT8_PER_TENSOR, "per_channel": INT8_PER_CHANNEL}
@@ -64,7 +63,7 @@ def probed(path: Path, truth: Mapping[str, Any]) -> dict[str, Any]:
         "samples": found.samples,
         "notes": found.notes,
         **_layers(facts, found, truth),
-        **_schemes(found, truth),
+        **_schemes(facts, found, truth),
     }
 
 
@@ -82,11 +81,11 @@ def _layers(facts: Facts, found: Probe, truth: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _schemes(found: Probe, truth: Mapping[str, Any]) -> dict[str, Any]:
+def _schemes(facts: Facts, found: Probe, truth: Mapping[str, Any]) -> dict[str, Any]:
     levels, row = VerdictLevels(), dict[str, Any]()
     for key, scheme in SCHEMES.items():
-        error = found.errors.get(Experiment(scheme))
-        said = result_of_run(scheme.name, error, Basis.PROBE, levels, by_class=False) if error is not None else None
+        error, traits = found.errors.get(Experiment(scheme)), facts.forecasts[scheme.name].traits
+        said = result_of_probe(scheme.name, error, levels, traits) if error is not None else None
         real = truth.get("end_to_end", {}).get(key)
         db = real.get("sqnr_worst_db", real["sqnr_db"]) if real else None
         row[key] = {

@@ -78,11 +78,13 @@ def score(model_path: Path, truth: dict[str, Any]) -> dict[str, Any]:
     levels = VerdictLevels()
     for scheme, key in ((INT8_PER_TENSOR, "per_tensor"), (INT8_PER_CHANNEL, "per_channel")):
         real = truth["end_to_end"][key]
-        predicted = made[scheme.name].output_sqnr_db
+        expected = made[scheme.name].level()
+        predicted = None if expected is None else expected.sqnr_db
+        chances = levels.chances_of(made[scheme.name].levels)
         row[key] = (
             predicted,
             real["sqnr_db"],
-            str(levels.verdict(predicted, made[scheme.name].agreement)),
+            "unknown" if chances is None else str(chances.likeliest),
             str(levels.verdict(real.get("sqnr_worst_db", real["sqnr_db"]), real.get("agreement"))),
         )
     row["unknown"] = made[INT8_PER_TENSOR.name].unknown

@@ -35,6 +35,19 @@ def wilson(successes: float, trials: float, confidence: float = CONFIDENCE) -> t
     return low, high
 
 
+def confidence_below(successes: float, trials: float, level: float) -> float:
+    """How sure it is that a proportion lies below a level: one half where it was found there, or without trials.
+
+    The confidence of the one-sided `wilson` interval that ends at the level: the normal distribution function at
+    `(level - p) sqrt(n / (level (1 - level)))`.
+    """
+    if not 0 < level < 1:
+        return float(level >= 1)
+    if not trials:
+        return 0.5
+    return NormalDist().cdf((level - successes / trials) * math.sqrt(trials / (level * (1 - level))))
+
+
 def samples_to_decide(successes: float, trials: float, level: float, confidence: float = CONFIDENCE) -> int | None:
     """The smallest number of samples whose `wilson` interval, at the same rate `p`, does not hold `level`.
 

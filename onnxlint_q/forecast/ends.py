@@ -75,7 +75,7 @@ def find_ends(outputs: Sequence[Output], samples: Mapping[str, Samples]) -> tupl
             name,
             part,
             power,
-            _varying(_view(samples[name], part)),
+            varying_share(_view(samples[name], part)),
             power / totals[name] / len(totals),
             slice(int(bounds[at % places]), int(bounds[at % places + 1])),
         )
@@ -112,6 +112,13 @@ def pooled(ends: Sequence[End], noise: npt.NDArray[np.float64]) -> float:
     return float(sum(end.weight * each for end, each in zip(ends, noise, strict=True)))
 
 
+def varying_share(samples: Samples) -> float:
+    """Share of the power of a tensor that is variance."""
+    with np.errstate(all="ignore"):
+        power = float((samples.astype(np.float64) ** 2).mean())
+        return float(samples.var(axis=0, dtype=np.float64).mean()) / power if power > 0 else 1.0
+
+
 def _parts(output: Output, samples: Samples) -> Sequence[Part | None]:
     """Those that the samples tell apart; the whole where they do not."""
     return output.parts_of(samples.shape[1:]) or (None,)
@@ -124,9 +131,3 @@ def _view(samples: Samples, part: Part | None, lead: int = 1) -> Samples:
 def _power(samples: Samples) -> float:
     with np.errstate(all="ignore"):
         return float((samples.astype(np.float64) ** 2).sum()) / SIZE
-
-
-def _varying(samples: Samples) -> float:
-    with np.errstate(all="ignore"):
-        power = float((samples.astype(np.float64) ** 2).mean())
-        return float(samples.var(axis=0, dtype=np.float64).mean()) / power if power > 0 else 1.0

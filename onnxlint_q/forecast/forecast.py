@@ -18,11 +18,14 @@ from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.folding import FoldedLayer, fold_batch_norms
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, activation_step, decibel, weight_round_trip
-from onnxlint_q.analysis.outputs.output_kind import Holds, Output, holds_scores
+from onnxlint_q.analysis.outputs.output_kind import Output
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.finding import Subject
 from onnxlint_q.forecast.ends import End, by_end, ends_in, find_ends, pooled
+from onnxlint_q.forecast.expected.level import Level, Traits, level
+from onnxlint_q.forecast.expected.level_table import FORECAST
+from onnxlint_q.forecast.expected.traits import TOGETHER, Place, traits, with_shares
 from onnxlint_q.forecast.fused.expansion import expanded
 from onnxlint_q.forecast.noise import saturated, weight_noise
 from onnxlint_q.forecast.operators.branches import ELSE
@@ -36,18 +39,10 @@ from onnxlint_q.graph import Model, Value, find_layers
 from onnxlint_q.graph.loading.build import declared
 from onnxlint_q.graph.settled import Settled, is_known
 
-# Two thirds of the forecasts of output SQNR of 51 networks under two schemes lie within this; 39 of the networks were
-# measured after the method was settled. No constant of the forecast was fitted to output SQNR.
-UNCERTAINTY_DB = 5.5
 # Two thirds of the forecasts of one layer's weight alone lie within this, each network counting the same: 760 layers of
 # 17 networks, per tensor. Learnt on 16 of them it holds for 66 % of the layers of the other: for 38 to 100 % of each of
 # the twelve that read images, whose layers together would need 6.3, but for none of two that read text.
 LAYER_UNCERTAINTY_DB = 9.0
-# A classifier changes its mind on the samples whose two best scores are closer than the noise, so on a share that grows
-# as its amplitude does: median of (1 - agreement) x 10^(SQNR / 20), both measured, over six of these networks.
-CLOSE_CALLS = 0.3
-# Where the noise is not small that law ends: at 0 dB nothing agreed.
-_SMALL_NOISE_DB = 5.0
 AtEnds = npt.NDArray[np.float64]
 """Noise over signal at each end."""
 Noise = Mapping[str, AtEnds]
@@ -80,14 +75,12 @@ class OutputForecast:
 
     Attributes:
         name: of the output, or of a part as it was called before it was joined.
-        sqnr_db: None where nothing can be said, or nothing is lost.
-        agreement: of class scores, as in `Forecast`.
+        sqnr_db: raw, as in `Forecast`; None where nothing is lost.
         parts: of an output that joins several things, each by itself.
     """
 
     name: str
     sqnr_db: float | None
-    agreement: float | None = None
     parts: tuple[OutputForecast, ...] = ()
 
 
@@ -96,16 +89,15 @@ class Forecast:
     """One scheme, everything quantised.
 
     Attributes:
-        output_sqnr_db: predicted SQNR, noise over signal averaged over the outputs; None where nothing can be said.
+        output_sqnr_db: predicted SQNR, noise over signal averaged over the outputs, raw: `level` says what to expect of
+            a measurement. None where nothing can be said.
         layers: by layer key, without figures of activations alone. They are linear, so they rank well and may lie far
             below what an output can lose; `told` says what can be told of one.
         unknown: operators it had to pass through without knowing them, with the first reason; it is weaker for each.
         failures: places where a rule of the forecast failed, in words: faults of this program, not of the file.
         rest_share: fraction of the noise power from activations that are no layer's output: the inputs of the model,
             sums, gates. With the shares of the layers it adds up to 1, where there is any noise.
-        uncertainty_db: two thirds of the forecasts lie within plus or minus this of the measured SQNR.
-        agreement: fraction of samples a classifier would answer as before, the lowest of the outputs that hold class
-            scores; None if none does, or below 5 dB.
+        traits: what else the level hangs on, by place.
         varying: share of the outputs' signal power that is variance.
         open_branches: labels of each If of which nothing decides what it does, so that its first branch was taken.
         ran_away: some figure was beyond what a run can give, so that none meant anything, and there is none.
@@ -119,13 +111,38 @@ class Forecast:
     unknown: Mapping[str, str] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
     rest_share: float = 0.0
-    uncertainty_db: float = UNCERTAINTY_DB
-    agreement: float | None = None
+    traits: Mapping[Place, Traits] = field(default_factory=dict)
     varying: float = 1.0
     open_branches: tuple[str, ...] = ()
     ran_away: bool = False
     tensors: tuple[TensorNoise, ...] = ()
     outputs: Mapping[str, OutputForecast] = field(default_factory=dict)
+
+    def level(self, output: str = "", part: str = "") -> Level | None:
+        """What a run on data is expected to measure: at an output, at a part of one, or of all outputs pooled.
+
+        None where nothing can be said, or nothing is lost.
+        """
+        raw_db = self._left(output, part)
+        if raw_db is None or not np.isfinite(raw_db) or raw_db < OVERFLOWN_DB:
+            return None
+        return level(raw_db, self.traits.get((output, part), Traits()), FORECAST)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """What a run is expected to measure at each output, or its parts; of all pooled if they are not told apart."""
+        places = [(one.name, part.name) for one in self.outputs.values() for part in one.parts]
+        places += [(one.name, "") for one in self.outputs.values() if not one.parts]
+        known = (self.level(*place) for place in places or (TOGETHER,))
+        return tuple(level for level in known if level is not None)
+
+    def _left(self, output: str, part: str) -> float | None:
+        if not output:
+            return self.output_sqnr_db
+        known = self.outputs.get(output)
+        if known is not None and part:
+            known = next((one for one in known.parts if one.name == part), None)
+        return None if known is None else known.sqnr_db
 
     def told(self, layer: str) -> LayerSqnr | None:
         """What is told of one layer: its figures bounded, and how far they are usually off; None if nothing is."""
@@ -158,6 +175,7 @@ class NoiseModel:
     Attributes:
         model: the network.
         outputs: what they hold.
+        traits: what the file tells of them, by place.
         propagation: samples of every tensor.
         ends: where costs are counted.
         costs: what an error in a tensor costs there, by tensor key.
@@ -169,6 +187,7 @@ class NoiseModel:
 
     model: Model
     outputs: tuple[Output, ...]
+    traits: Mapping[Place, Traits]
     propagation: Propagation
     ends: tuple[End, ...]
     costs: Mapping[str, OutputCost]
@@ -216,6 +235,7 @@ def noise_model(measured: Measured) -> NoiseModel:
     return NoiseModel(
         model,
         measured.outputs,
+        traits(measured, propagation),
         propagation,
         ends,
         costs,
@@ -299,7 +319,9 @@ def _forecast(
         )
     figures = [figure for row in rows.values() for figure in (row.weight_sqnr_db, row.sqnr_db) if figure is not None]
     if propagation.overflown or min(figures, default=0.0) < OVERFLOWN_DB:
-        return Forecast(None, unknown=propagation.unknown, failures=network.failures, ran_away=True)
+        return Forecast(
+            None, unknown=propagation.unknown, failures=network.failures, traits=network.traits, ran_away=True
+        )
     told = sum(row.share for row in rows.values())
     rest = max(1 - told, 0.0) if scale else 0.0
     # With most weights out of reach (in subgraphs, behind unknown inputs) the sum says nothing about the model.
@@ -308,14 +330,13 @@ def _forecast(
     left = np.array([saturated(each, end.varying) for each, end in zip(sums, ends, strict=True)])
     left = np.maximum(left, [float(_falls_on_zero(network, end, scheme)) for end in ends])
     outputs = _outputs(network, left) if enough else {}
-    agreements = [one.agreement for one in outputs.values() if one.agreement is not None]
     return Forecast(
         output_sqnr_db=decibel(1.0, pooled(ends, left)) if enough else None,
         layers=rows,
         unknown=propagation.unknown,
         failures=network.failures,
         rest_share=rest,
-        agreement=min(agreements, default=None),
+        traits=with_shares(network.traits, ends, noise),
         varying=network.varying,
         open_branches=propagation.open_branches,
         tensors=_tensors(noise, ends, int(left.argmax())) if enough and ends else (),
@@ -350,27 +371,12 @@ def _outputs(network: NoiseModel, left: AtEnds) -> dict[str, OutputForecast]:
             continue
         whole = sum(end.weight * noise for end, noise in here) / sum(end.weight for end, _ in here)
         parts = [(end.part.held.name, noise) for end, noise in here if end.part is not None]
-        sqnr_db = decibel(1.0, whole)
         found[output.name] = OutputForecast(
             output.name,
-            sqnr_db,
-            _agreement(network.model, output, sqnr_db),
+            decibel(1.0, whole),
             tuple(OutputForecast(name, decibel(1.0, noise)) for name, noise in parts),
         )
     return found
-
-
-def _agreement(model: Model, output: Output, sqnr_db: float | None) -> float | None:
-    if sqnr_db is None or output.holds is not Holds.CLASS_SCORES:
-        return None
-    if output.axis is None and not holds_scores(model.shape(output.name) or ()):
-        return None
-    return expected_agreement(sqnr_db)
-
-
-def expected_agreement(sqnr_db: float) -> float | None:
-    """Share of real samples on which a classifier whose scores have this SQNR keeps its answer; None below 5 dB."""
-    return None if sqnr_db < _SMALL_NOISE_DB else float(1 - CLOSE_CALLS * 10 ** (-sqnr_db / 20))
 
 
 def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Scheme]) -> Mapping[str, Noise]:

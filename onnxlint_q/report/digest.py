@@ -18,6 +18,7 @@ from onnxlint_q.workflow.results import ModelResult, Run, SchemeResult, Verdict
 ALARMS: Mapping[Verdict | None, Severity] = {
     Verdict.BREAKS: Severity.ERROR,
     Verdict.DEGRADES: Severity.WARNING,
+    Verdict.UNCERTAIN: Severity.INFO,
     None: Severity.INFO,
 }
 """How much a verdict matters to a format that knows only findings; one that is not here is no alarm."""
@@ -156,11 +157,13 @@ def alarms(model: ModelResult) -> tuple[tuple[SchemeResult, Severity], ...]:
 def verdict_sentences(model: ModelResult, result: SchemeResult) -> Iterator[str]:
     """All of a verdict: what it is, the figures and what they rest on, what weakens it, what was tried against it."""
     figures, basis = words.reason(result), words.basis(result, model.calibration)
-    yield f"{name(result.scheme, 40)} {words.verdict(result.verdict)}: {figures.rstrip('.')}; {basis}."
+    yield f"{name(result.scheme, 40)} {words.judged(result)}: {figures.rstrip('.')}; {basis}."
     if mended := words.mended(result):
         yield f"{mended[:1].upper()}{mended[1:].rstrip('.')}."
     if note := words.note(result):
         yield f"{note.rstrip('.')}."
+    if decides := words.deciding(result):
+        yield f"{decides[:1].upper()}{decides[1:]}."
     for remedy in model.remedies:
         if remedy.scheme == result.scheme:
             yield words.joint_remedy(remedy)
@@ -241,7 +244,7 @@ def totals(run: Run) -> str:
 
 def _alarms(run: Run) -> Iterator[str]:
     """`breaks under int8-per-tensor (2)`, with the number of models."""
-    for verdict, word in ((Verdict.BREAKS, "breaks"), (None, "unknown")):
+    for verdict, word in ((Verdict.BREAKS, "breaks"), (Verdict.UNCERTAIN, "uncertain"), (None, "unknown")):
         schemes = Counter(result.scheme for m in run.models for result in m.schemes if result.verdict is verdict)
         if schemes:
             several = len(run.models) > 1

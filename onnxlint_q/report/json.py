@@ -15,6 +15,7 @@ from onnxlint_q.report.json_values import Json, compact, indented, number, text,
 from onnxlint_q.report.tables.documents import activation_document, calibration_document, qparams_document
 from onnxlint_q.report.words import PERFECT, missing_sqnr, verdict
 from onnxlint_q.workflow.results import (
+    Chances,
     JointRemedy,
     LayerRow,
     LayerSqnr,
@@ -28,6 +29,7 @@ from onnxlint_q.workflow.results import (
     Top1,
     TrialFigure,
     Trials,
+    Verdict,
 )
 
 VERSION = 1
@@ -119,9 +121,11 @@ def _scheme(result: SchemeResult) -> Json:
         "reason": None if missing is None else text(missing),
         "basis": result.basis.value,
         "agreement": number(result.agreement),
-        "agreement_interval": None if result.interval is None else [number(end) for end in result.interval],
+        "agreement_interval": _ends(result.interval),
         "outputs": [_output(output) for output in result.outputs],
         "note": text(result.note),
+        "probability": probability_document(result.chances),
+        "interval_db": _ends(result.interval_db),
         "uncertainty_db": number(result.uncertainty_db),
         "rest_share": number(result.rest_share),
         "measured_as": text(result.measured_as) or None,
@@ -149,6 +153,17 @@ def _mended(mended: Mended) -> Json:
     }
 
 
+def probability_document(chances: Chances | None) -> Json:
+    """How likely each verdict is; null where nothing is known."""
+    if chances is None:
+        return None
+    return {verdict.value: number(chances.of(verdict)) for verdict in Verdict if verdict.decided}
+
+
+def _ends(interval: tuple[float, float] | None) -> Json:
+    return None if interval is None else [number(end) for end in interval]
+
+
 def _tensor(row: TensorRow) -> Json:
     return {
         "tensor": text(row.tensor),
@@ -166,8 +181,10 @@ def _output(output: OutputResult) -> Json:
         "holds": output.holds,
         "sqnr_db": number(output.sqnr_db),
         "agreement": number(output.agreement),
-        "agreement_interval": None if output.interval is None else [number(end) for end in output.interval],
+        "agreement_interval": _ends(output.interval),
         "verdict": output.verdict.value if output.verdict else None,
+        "probability": probability_document(output.chances),
+        "interval_db": _ends(output.interval_db),
         "note": text(output.note),
         "assumed": text(output.assumed),
         "parts": [_output(part) for part in output.parts],

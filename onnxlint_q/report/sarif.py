@@ -20,7 +20,7 @@ from urllib.parse import quote
 from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity
 from onnxlint_q.report import words
 from onnxlint_q.report.digest import alarms, counted, finding_sentences, path_from_here, verdict_sentences
-from onnxlint_q.report.json import finding_document
+from onnxlint_q.report.json import finding_document, probability_document
 from onnxlint_q.report.json_values import Json, indented, number, text, tool
 from onnxlint_q.workflow.results import Failure, ModelResult, RuleText, Run, SchemeResult
 
@@ -164,6 +164,8 @@ def _verdict(model: ModelResult, artifact: int, result: SchemeResult) -> dict[st
             "basis": result.basis.value,
             "output_sqnr_db": number(result.output_sqnr_db),
             "agreement": number(result.agreement),
+            "probability": probability_document(result.chances),
+            "interval_db": None if result.interval_db is None else [number(end) for end in result.interval_db],
         },
     }
 

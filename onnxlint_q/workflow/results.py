@@ -15,7 +15,7 @@ from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.errors import UsageError
 from onnxlint_q.finding import Confidence, Evidence, Finding, Severity, Subject
 from onnxlint_q.judge.own_findings import NOT_RUN
-from onnxlint_q.judge.verdict import Verdict, VerdictLevels
+from onnxlint_q.judge.verdict import Chances, Verdict, VerdictLevels
 from onnxlint_q.proof.trial_figures import TrialFigure, Trials
 from onnxlint_q.workflow.reading.values import ActivationRow, CalibrationSummary, QparamsRow
 
@@ -24,6 +24,7 @@ __all__ = [
     "ActivationRow",
     "Basis",
     "CalibrationSummary",
+    "Chances",
     "ClassifierError",
     "ComparedRow",
     "Failure",
@@ -140,8 +141,10 @@ class OutputResult:
         holds: `class scores`, `values` or `no floats`.
         sqnr_db: None where the output equals the float model's, or is not judged.
         agreement: of class scores, fraction of rows whose largest class is the float model's; else None.
-        interval: 95 % of such intervals hold the true agreement; None without an agreement.
+        interval: 95 % of such intervals hold the true agreement; None unless it was measured.
         verdict: None where it is not judged; that of the worst part where there are parts.
+        chances: how likely each verdict is; None where it is not judged.
+        interval_db: holds the measured SQNR in 80 of 100 cases; None for one that was measured.
         note: why it is not judged, or what would decide; empty else.
         assumed: what in the file says what it holds, in words; empty where nothing does.
         parts: of one that joins several things; each is judged by itself.
@@ -158,6 +161,8 @@ class OutputResult:
     assumed: str = ""
     parts: tuple[OutputResult, ...] = ()
     of: str = ""
+    chances: Chances | None = None
+    interval_db: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +182,8 @@ class SchemeResult:
         tensors: every weight and activation alone, in data order, as far as something can be said of them.
         tensors_basis: what their figures rest on; a run measures them where the model does not survive.
         mended: the verdict once what a rewrite can mend is mended; None where there is nothing, or it changes nothing.
+        chances: how likely each verdict is; None where nothing is known.
+        interval_db: holds the measured `output_sqnr_db` in 80 of 100 cases; None for one that was measured.
         measured_as: what the run stands for, in words: quantiser, ranges, formats; empty where nothing was run.
         top1: how often the float and the quantised model are right; None without labels.
         ranges: where activations get their ranges if not from calibration, in words; else empty.
@@ -203,6 +210,8 @@ class SchemeResult:
     tensors_basis: Basis | None = None
     loads_from: int | None = None
     mended: Mended | None = None
+    chances: Chances | None = None
+    interval_db: tuple[float, float] | None = None
 
     @property
     def in_float(self) -> str:
@@ -228,7 +237,12 @@ class SchemeResult:
     @property
     def worst(self) -> OutputResult | None:
         """The output, or part of one, that decides the verdict: of those with the worst the one that lost most."""
-        return min((end for end in self.judged if end.verdict is self.verdict), key=_standing, default=None)
+        return min(self.judged, key=self._standing, default=None)
+
+    def _standing(self, end: OutputResult) -> tuple[bool, int, float]:
+        held = end.chances.likeliest if end.verdict is Verdict.UNCERTAIN and end.chances is not None else end.verdict
+        assert held is not None
+        return end.verdict is not self.verdict, held.rank, math.inf if end.sqnr_db is None else end.sqnr_db
 
     @property
     def noise(self) -> tuple[TensorRow, ...]:
@@ -239,10 +253,6 @@ class SchemeResult:
                 break
             found.append(row)
         return tuple(found)
-
-
-def _standing(output: OutputResult) -> float:
-    return math.inf if output.sqnr_db is None else output.sqnr_db
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,7 +421,8 @@ class ModelResult:
         An uncertain or unknown verdict does not fail it.
         """
         worst = max((finding.severity.rank for finding in self.findings if finding.counts), default=-1)
-        ranks = [result.verdict.rank for result in self.schemes if result.verdict is not None]
+        verdicts = [result.verdict for result in self.schemes if result.verdict is not None]
+        ranks = [verdict.rank for verdict in verdicts if verdict.decided]
         return (
             (self.fail_on is not None and worst >= self.fail_on.rank)
             or (self.fail_on_verdict is not None and any(rank <= self.fail_on_verdict.rank for rank in ranks))

@@ -19,6 +19,8 @@ from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.number_formats import INT8, decibel, weight_round_trip
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_TENSOR
 from onnxlint_q.analysis.schemes import SCHEMES as SCHEMES_BY_NAME
+from onnxlint_q.forecast.expected.level import Level, level
+from onnxlint_q.forecast.expected.level_table import FORECAST
 from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
 from onnxlint_q.forecast.noise import saturated
 from onnxlint_q.forecast.population import IMAGES, SIZE
@@ -34,6 +36,12 @@ seeds = st.integers(0, 2**16)
 def forecasts(model: Model) -> Mapping[str, Forecast]:
     measured = measure(model, SCHEMES)
     return forecast(noise_model(measured), measured.layers, SCHEMES)
+
+
+def expected(model: Model) -> Level:
+    found = forecasts(model)[INT8_PER_TENSOR.name].level()
+    assert found is not None
+    return found
 
 
 def weight_db(made: Forecast, layer: str) -> float:
@@ -141,18 +149,18 @@ def test_the_shares_of_the_noise_add_up() -> None:
 
 def test_only_a_classifier_has_an_agreement_and_it_falls_with_the_sqnr() -> None:
     good, worse, lost = (
-        forecasts(as_model(perceptron(np.random.default_rng(2), outlier=outlier)))[INT8_PER_TENSOR.name].agreement
-        for outlier in (1.0, 20.0, 1000.0)
+        expected(as_model(perceptron(np.random.default_rng(2), outlier=outlier))) for outlier in (1.0, 20.0, 1000.0)
     )
-    assert good is not None and worse is not None and 0 < worse < good < 1
-    assert lost is None
+    assert good.classes == worse.classes == 10
+    assert good.agreement is not None and worse.agreement is not None and lost.agreement is not None
+    assert 0.1 < lost.agreement < worse.agreement < good.agreement < 1
     image = as_model(
         onnx_text(
             "g (float[1,3,8,8] x) => (float[1,4,8,8] y) { y = Conv <pads=[1,1,1,1]> (x, w) }",
             w=np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32),
         )
     )
-    assert forecasts(image)[INT8_PER_TENSOR.name].agreement is None
+    assert expected(image).agreement is None
 
 
 def test_an_output_that_is_lost_is_unrelated_and_its_constant_part_stays() -> None:
@@ -306,3 +314,12 @@ def test_scores_that_are_joined_to_boxes_are_lost() -> None:
         assert (boxes.name, scores.name) == ("b", "e") and (boxes.sqnr_db or 0) > 25
         left[size] = scores.sqnr_db or 0.0
     assert left[1.5] > 25 and left[400.0] <= 0
+
+
+def test_the_level_of_an_output_goes_by_its_own_figure_and_its_own_noise() -> None:
+    made = forecasts(as_model(two_heads(3000.0)))[INT8_PER_TENSOR.name]
+    for name in "ab":
+        raw_db = made.outputs[name].sqnr_db
+        assert raw_db is not None and made.level(name) == level(raw_db, made.traits[name, ""], FORECAST)
+    assert made.traits["a", ""].weights != pytest.approx(made.traits["b", ""].weights, abs=1e-3)
+    assert made.level("c") is None and set(made.levels) == {made.level("a"), made.level("b")}

@@ -18,7 +18,7 @@ from onnxlint_q.report import ReportFormat, render, tensors, terminal_look, word
 from onnxlint_q.report.digest import clean, group_by_damage, summary
 from onnxlint_q.report.formats import Look
 from onnxlint_q.report.layers import Known
-from onnxlint_q.workflow.results import Basis, LayerSqnr, Run, SchemeResult, Verdict
+from onnxlint_q.workflow.results import Basis, Chances, LayerSqnr, Run, SchemeResult, Verdict
 
 CONCISE = """\
 small.onnx: int8-per-tensor breaks (-4.0 dB, top-1 5.2 %, measured), int8-per-channel degrades (13.2 dB, top-1 75 %, \
@@ -264,7 +264,8 @@ def test_nothing_is_green_unless_every_scheme_survives(verdict: Verdict | None) 
     green = [line for line in full(run, colour=True).splitlines() if "\x1b[32m" in line or "\x1b[1;32m" in line]
     assert all("✔" in line for line in green) and len(green) == (3 if healthy else 1)
     assert "✔" not in concise(run)
-    worded = {Verdict.BREAKS: "; breaks under int8-per-tensor\n", None: "; unknown under int8-per-tensor\n"}
+    alarms = {Verdict.BREAKS: "breaks", Verdict.UNCERTAIN: "uncertain", None: "unknown"}
+    worded = {held: f"; {word} under int8-per-tensor\n" for held, word in alarms.items()}
     assert full(run).endswith("No findings in 1 model\n")
     assert whole(run).endswith(f"No findings in 1 model{worded.get(verdict, chr(10))}")
 
@@ -291,13 +292,50 @@ def test_concise_states_the_verdict_of_every_scheme_of_every_model() -> None:
         forecast,
         path="a.onnx",
         findings=(),
-        schemes=(SchemeResult("fp8", Verdict.SURVIVES, 13.6, Basis.FORECAST, 0.944, uncertainty_db=5.5),),
+        schemes=(
+            SchemeResult(
+                "fp8",
+                Verdict.SURVIVES,
+                13.6,
+                Basis.FORECAST,
+                0.944,
+                uncertainty_db=5.5,
+                chances=Chances(0.8, 0.15, 0.05),
+                interval_db=(7.2, 19.6),
+            ),
+        ),
     )
     lines = concise(Run((quantised, unknown, about))).splitlines()
     assert lines[0] == "model_int8.onnx: no scheme was judged: qdq model"
     assert lines[2] == "u.onnx: fp8 unknown (No)"
-    assert lines[-2] == "a.onnx: fp8 survives (about 13.6 dB, top-1 about 94 %, forecast)"
+    assert lines[-2] == "a.onnx: fp8 survives (80 %, about 13.6 dB, top-1 about 94 %, forecast)"
     assert lines[-1].endswith("in 3 models; unknown under fp8 (1)")
+
+
+def test_uncertain_says_what_is_likeliest_and_what_would_decide_and_is_never_green() -> None:
+    (model,) = samples.forecast_only().models
+    undecided = SchemeResult(
+        "fp8",
+        Verdict.UNCERTAIN,
+        9.2,
+        Basis.FORECAST,
+        uncertainty_db=5.5,
+        chances=Chances(0.25, 0.55, 0.2),
+        interval_db=(2.4, 15.6),
+    )
+    model = replace(model, path="u.onnx", findings=(), schemes=(undecided,))
+    run = Run((model,))
+    assert not run.fails and not clean(model)
+    (line, last) = concise(run).splitlines()
+    assert line == "u.onnx: fp8 uncertain (probably degrades (55 %), about 9.2 dB, forecast)"
+    assert last.endswith("uncertain under fp8")
+    for text in (full(run), whole(run)):
+        assert "? uncertain" in text and "✔" not in text
+        said = " ".join(text.split()).lower()
+        assert "probably degrades (55 %)" in said and "80 %: 2 to 16)" in said
+        assert "to decide: a run on your data (--calibrate path), or without data --probe" in said
+    probed = replace(model, schemes=(replace(undecided, basis=Basis.PROBE),))
+    assert "--probe" not in full(Run((probed,))).replace("\n", " ")
 
 
 def test_full_shows_a_figure_once_the_best_that_is_known() -> None:

@@ -20,6 +20,8 @@ from onnxlint_q.execute.data.sources import ArraySource, open_source
 from onnxlint_q.execute.data.split import split
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.finding import Evidence, Finding, Severity, Subject
+from onnxlint_q.forecast.expected.level import Traits
+from onnxlint_q.forecast.expected.traits import TOGETHER
 from onnxlint_q.forecast.forecast import Forecast
 from onnxlint_q.graph import Format
 from onnxlint_q.graph.loading.load import read_model
@@ -586,7 +588,9 @@ def old_network(forecast_db: tuple[float, float]) -> Facts:
     """A network of opset 11, and what is foreseen at its output per tensor and per channel."""
     facts = facts_of(example_facts(Example(OLD)).model, DEFAULT_SCHEMES)
     known = zip(DEFAULT_SCHEMES, forecast_db, strict=True)
-    return replace(facts, forecasts={scheme.name: Forecast(sqnr_db) for scheme, sqnr_db in known})
+    return replace(
+        facts, forecasts={scheme.name: Forecast(sqnr_db, traits={TOGETHER: Traits()}) for scheme, sqnr_db in known}
+    )
 
 
 @pytest.mark.parametrize(

@@ -388,13 +388,18 @@ def forecast_result(models: Path, output_db: float | None, layer_db: float, shar
     """What becomes of a forecast with these figures."""
     facts = facts_of(read_model(models / HEALTHY), (SCHEMES["fp8"],))
     rows = {layer.output: LayerSqnr(layer_db, layer_db, share, share) for layer in facts.layers}
-    facts = replace(facts, forecasts={"fp8": Forecast(output_db, rows, rest_share=share)})
+    made = Forecast(output_db, rows, rest_share=share, traits=facts.forecasts["fp8"].traits)
+    facts = replace(facts, forecasts={"fp8": made})
     return assemble(Record(STATIC, (), Config(), facts))
 
 
 def test_figures_are_those_of_the_forecast(models: Path) -> None:
-    result = forecast_result(models, 20.0, 30.0, 0.1)
-    assert (result.schemes[0].verdict, result.schemes[0].output_sqnr_db) == (SURVIVES, 20.0)
+    result, better = (forecast_result(models, output_db, 30.0, 0.1) for output_db in (20.0, 26.0))
+    (scheme,), (more,) = result.schemes, better.schemes
+    assert scheme.verdict is SURVIVES and scheme.output_sqnr_db is not None and scheme.interval_db is not None
+    assert scheme.interval_db[0] < scheme.output_sqnr_db < scheme.interval_db[1]
+    assert more.output_sqnr_db is not None and more.output_sqnr_db > scheme.output_sqnr_db
+    assert scheme.chances is not None and more.chances is not None and more.chances.survives > scheme.chances.survives
     bounded = Forecast(20.0).bounded(30.0)
     assert bounded == pytest.approx(30.0, abs=0.01)
     told = LayerSqnr(bounded, bounded, 0.1, 0.1, uncertainty_db=LAYER_UNCERTAINTY_DB)

@@ -187,10 +187,11 @@ def _makes_scores(node: Node, shape: Sequence[int | None] | None) -> bool:
 def _is_attention(model: Model, scores: str) -> bool:
     """Whether scores are products of two computed values: how much places look at each other, and no classes."""
     ends = (model.producer(key) for key in trace_back(model, scores, _ON_THE_WAY, model.constants).ends)
-    return any(node is not None and _multiplies_computed(model, node) for node in ends)
+    return any(node is not None and multiplies_computed(model, node) for node in ends)
 
 
-def _multiplies_computed(model: Model, node: Node) -> bool:
+def multiplies_computed(model: Model, node: Node) -> bool:
+    """Whether a node is a product of two computed values, as attention is made of."""
     layer = node.operator.layer
     return layer is not None and layer.is_float and not any(model.is_constant(key) for key in node.inputs[:2])
 

@@ -78,7 +78,7 @@ def probe(
     take = partial(source.take, measured.model.inputs)
     errors: dict[Experiment, OutputError] = {}
     if budget.left:
-        errors |= _schemes(bench, source, count.whole, budget, seconds, progress)
+        errors |= probe_schemes(bench, source, count.whole, budget, seconds, progress)
         notes += _on_fewer("schemes", errors, count.whole, f"they may take {_SCHEME_SHARE * seconds:g} s")
     if errors and all(_is_reshaped(error) for error in errors.values()):
         return Probe(
@@ -102,10 +102,22 @@ def probe(
     return Probe(count.layers, {**errors, **found}, tuple(notes))
 
 
-def _schemes(
-    bench: Workbench, source: Source, count: int, budget: Allowance, seconds: float, progress: Progress
+def probe_schemes(
+    bench: Workbench, source: Source, count: int, budget: Allowance, seconds: float, progress: Progress = silent
 ) -> Errors:
-    """Error of each scheme, on other samples than those that ranges are taken from."""
+    """Error of each scheme, on other samples than those that ranges are taken from.
+
+    Args:
+        bench: the network.
+        source: of the synthetic inputs.
+        count: how many to take the ranges from, and to compare on.
+        budget: of the whole probe.
+        seconds: that it has at first.
+        progress: told of each stage.
+
+    Raises:
+        NotRunnableError: as for `probe`.
+    """
     measured, own = bench.measured, budget.part(_SCHEME_SHARE * seconds)
     ranged = InTime(source, own.part(_RANGE_SHARE * seconds))
     limits = replace(bench.limits, stream=replace(bench.limits.stream, **_UNCOUNTED))

@@ -10,7 +10,7 @@ from onnxlint_q.report import digest, words
 from onnxlint_q.report.front.noise import Key, Part, few, parts, spread, told
 from onnxlint_q.workflow.results import Basis, ModelResult, SchemeResult, Verdict
 
-FAILED = (Verdict.BREAKS, Verdict.DEGRADES)
+FAILED = (Verdict.BREAKS, Verdict.DEGRADES, Verdict.UNCERTAIN)
 LEAST = 0.1
 """A group of findings that tells of less of the noise explains nothing."""
 ENOUGH = 0.75
@@ -41,6 +41,8 @@ class Why:
         if not self.schemes:
             return "What is wrong"
         named = " and ".join(words.name(scheme, 40) for scheme in self.schemes)
+        if self.verdict is Verdict.UNCERTAIN:
+            return f"Why {named} may lose accuracy"
         return f"Why {named} {'lose accuracy' if len(self.schemes) > 1 else words.verdict(self.verdict)}"
 
     def opening(self, limit: int) -> Why:

@@ -18,6 +18,7 @@ VERDICT_STYLE = {
     Verdict.BREAKS: "bold red",
     Verdict.DEGRADES: "bold yellow",
     Verdict.SURVIVES: "bold green",
+    Verdict.UNCERTAIN: "bold",
     None: "bold",
 }
 EVIDENCE_STYLE = {Evidence.CONFIRMED: "bold", Evidence.REFUTED: "dim"}

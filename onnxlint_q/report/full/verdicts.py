@@ -26,12 +26,14 @@ def everything(model: ModelResult) -> Iterator[RenderableType]:
 
 
 def _lines(result: SchemeResult, calibration: CalibrationSummary | None) -> Iterator[str]:
-    yield f"{words.reason(result)}; {words.basis(result, calibration)}"
+    said = (words.likeliest(result), words.reason(result), words.basis(result, calibration))
+    yield "; ".join(filter(None, said))
     yield words.mended(result)
     if result.top1 is not None:
         yield words.accuracy(result.top1)
     yield from words.outputs(result)
     yield words.note(result)
+    yield words.deciding(result)
 
 
 def _table(rows: Iterable[tuple[SchemeResult, Iterable[str]]]) -> RenderableType:
@@ -41,7 +43,7 @@ def _table(rows: Iterable[tuple[SchemeResult, Iterable[str]]]) -> RenderableType
     table.add_column(ratio=1)
     for result, lines in rows:
         first, *others = filter(None, lines)
-        verdict = Text(words.marked_verdict(result.verdict), VERDICT_STYLE[result.verdict])
+        verdict = Text(words.marked_verdict(result), VERDICT_STYLE[result.verdict])
         table.add_row(Text(words.name(result.scheme, 80), "bold"), verdict, Text(first))
         for line in others:
             table.add_row("", "", Text(line[:1].upper() + line[1:], "dim"))

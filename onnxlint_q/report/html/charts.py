@@ -172,8 +172,8 @@ def agreement_scale(levels: VerdictLevels) -> GaugeScale:
     return GaugeScale(0.0, 100.0, (100 * levels.breaks_agreement, 100 * levels.survives_agreement), "%")
 
 
-def gauge(value: float, scale: GaugeScale) -> Markup:
-    """Where a figure lies on a scale."""
+def gauge(value: float, scale: GaugeScale, interval: tuple[float, float] | None = None) -> Markup:
+    """Where a figure lies on a scale, and the interval that most likely holds it."""
     width = 280.0
 
     def x(place: float) -> float:
@@ -185,9 +185,10 @@ def gauge(value: float, scale: GaugeScale) -> Markup:
         return f'<path class="tick" d="M{_n(x(level))} 10v8"/><text x="{_n(x(level))}" y="30">{label}</text>'
 
     ticks = "".join(map(tick, scale.levels))
+    span = "" if interval is None else f'<path class="span" d="M{_n(x(interval[0]))} 14H{_n(x(interval[1]))}"/>'
     return Markup(
         f'<svg class="gauge" viewBox="0 0 {width:g} 34" aria-hidden="true" focusable="false">'
-        f'<path class="rail" d="M6 14H{width - 6:g}"/>{ticks}'
+        f'<path class="rail" d="M6 14H{width - 6:g}"/>{span}{ticks}'
         f'<path class="needle" d="M{_n(x(value))} 14l5 -9h-10z"/></svg>'
     )
 

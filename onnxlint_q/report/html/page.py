@@ -211,7 +211,9 @@ def _gauge(result: SchemeResult, levels: VerdictLevels) -> Markup | None:
     value = result.output_sqnr_db if worst is None else worst.sqnr_db
     if agreement is not None:
         return charts.gauge(100 * agreement, charts.agreement_scale(levels))
-    return charts.gauge(value, charts.decibel_scale(levels)) if value is not None and math.isfinite(value) else None
+    if value is None or not math.isfinite(value):
+        return None
+    return charts.gauge(value, charts.decibel_scale(levels), result.interval_db if worst is None else worst.interval_db)
 
 
 def _weakest(model: ModelResult, scheme: str) -> str:

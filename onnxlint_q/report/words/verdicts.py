@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from onnxlint_q.report.words.names import name, shown, visible
-from onnxlint_q.report.words.numbers import PERFECT, count, decibel, number, percent, significant
+from onnxlint_q.report.words.numbers import PERFECT, count, decibel, number, percent
 from onnxlint_q.workflow.results import (
     Basis,
     CalibrationSummary,
@@ -16,7 +16,8 @@ from onnxlint_q.workflow.results import (
     Verdict,
 )
 
-VERDICT_MARK = {Verdict.BREAKS: "✖", Verdict.DEGRADES: "▲", Verdict.SURVIVES: "✔", None: "?"}
+VERDICT_MARK = {Verdict.BREAKS: "✖", Verdict.DEGRADES: "▲", Verdict.SURVIVES: "✔", Verdict.UNCERTAIN: "?", None: "?"}
+_DECIDED = frozenset({Verdict.BREAKS, Verdict.DEGRADES, Verdict.SURVIVES})
 _PREPARED = "after quant_pre_process"
 PERFECT_OUTPUT = f"{PERFECT}: the output equals the float model's"
 
@@ -26,9 +27,43 @@ def verdict(held: Verdict | None) -> str:
     return held.value if held else "unknown"
 
 
-def marked_verdict(held: Verdict | None) -> str:
-    """`✖ breaks`."""
-    return f"{VERDICT_MARK[held]} {verdict(held)}"
+def marked_verdict(result: SchemeResult) -> str:
+    """`✖ breaks (93 %)`."""
+    return f"{VERDICT_MARK[result.verdict]} {verdict(result.verdict)}{chance(result)}"
+
+
+def chance(result: SchemeResult) -> str:
+    """` (93 %)`: how likely the verdict is; empty where it is measured, or there is none."""
+    if result.chances is None or result.basis is Basis.MEASURED or result.verdict not in _DECIDED:
+        return ""
+    return f" ({_likely(result.chances.of(result.verdict))})"
+
+
+def judged(result: SchemeResult) -> str:
+    """`breaks (93 %)`; `uncertain: probably degrades (55 %)`; `unknown`."""
+    probably = f": {likeliest(result)}" if likeliest(result) else ""
+    return f"{verdict(result.verdict)}{chance(result)}{probably}"
+
+
+def likeliest(result: SchemeResult) -> str:
+    """`probably degrades (55 %)`, where the verdict is uncertain; else empty."""
+    if result.verdict is not Verdict.UNCERTAIN or result.chances is None:
+        return ""
+    held = result.chances.likeliest
+    return f"probably {held.value} ({_likely(result.chances.of(held))})"
+
+
+def deciding(result: SchemeResult) -> str:
+    """What would decide an uncertain verdict; empty for any other."""
+    if result.verdict is not Verdict.UNCERTAIN:
+        return ""
+    data = "a run on your data (--calibrate PATH)"
+    return f"to decide: {data}" if result.basis is Basis.PROBE else f"to decide: {data}, or without data --probe"
+
+
+def _likely(value: float) -> str:
+    """A chance in whole percent; nothing that is not measured is sure."""
+    return "over 99 %" if value > 0.99 else f"{100 * value:.0f} %"
 
 
 def verdicts(model: ModelResult) -> str:
@@ -44,12 +79,12 @@ def _figures(result: SchemeResult) -> str:
     missing = missing_sqnr(result)
     if missing:
         return shown(missing).rstrip(".")
-    about = "about " if result.uncertainty_db is not None else ""
     worst = result.worst
-    text = f"{about}{decibel(result.output_sqnr_db if worst is None else worst.sqnr_db)}"
+    text = f"{_about(result)}{decibel(result.output_sqnr_db if worst is None else worst.sqnr_db)}"
     if result.agreement is not None:
-        text += f", top-1 {_rate(result.agreement, result.basis)}"
-    return f"{text}, {result.basis.value}"
+        text += f", top-1 {_rate(result, result.agreement)}"
+    sure = likeliest(result) or chance(result).strip(" ()")
+    return ", ".join(filter(None, [sure, text, result.basis.value]))
 
 
 def basis(result: SchemeResult, calibration: CalibrationSummary | None) -> str:
@@ -101,15 +136,11 @@ def _reason(result: SchemeResult) -> str:
     missing = missing_sqnr(result)
     if missing:
         return shown(missing).rstrip(".")
-    if result.uncertainty_db is not None:
-        text = f"about {decibel(result.output_sqnr_db)} at the output, give or take {number(result.uncertainty_db)}"
-    else:
-        text = f"{decibel(result.output_sqnr_db)} at the output"
     if len(result.judged) > 1 and result.worst is not None:
-        said = output_figures(result.worst, result)
-        return f"worst {_end(result.worst)}: {said}"
+        return f"worst {_end(result.worst)}: {output_figures(result.worst)}"
+    text = f"{_about(result)}{decibel(result.output_sqnr_db)} at the output{_four_of_five(result.interval_db)}"
     if result.agreement is not None:
-        agreed = _rate(result.agreement, result.basis)
+        agreed = _rate(result, result.agreement)
         text = f"{text}, top-1 agrees with float on {agreed} of samples{_interval(result.interval)}"
     return text
 
@@ -125,28 +156,39 @@ def _brief_reason(result: SchemeResult) -> str:
         return shown(missing).rstrip(".")
     worst = result.worst
     if len(result.judged) > 1 and worst is not None:
-        figures = PERFECT if worst.sqnr_db is None else decibel(worst.sqnr_db)
-        if result.uncertainty_db is not None and worst.sqnr_db is not None:
-            figures = f"about {number(worst.sqnr_db, 0)} ± {significant(result.uncertainty_db, 2)} dB"
-        where = f"the worst {_end(worst, 24)}"
-        return f"{figures} at {where}{_agreed(worst.agreement, worst.interval, result.basis)}"
-    if result.uncertainty_db is None:
-        return f"{decibel(result.output_sqnr_db)}{_agreed(result.agreement, result.interval, result.basis)}"
-    about = f"about {number(result.output_sqnr_db or 0.0, 0)} ± {significant(result.uncertainty_db, 2)} dB"
-    return f"{about}{_agreed(result.agreement, result.interval, result.basis)}"
+        figures = PERFECT if worst.sqnr_db is None else _in_short(worst.sqnr_db, worst.interval_db)
+        figures += f" at the worst {_end(worst, 24)}{_agreed(worst)}"
+    else:
+        figures = f"{_in_short(result.output_sqnr_db or 0.0, result.interval_db)}{_agreed(result)}"
+    return "; ".join(filter(None, [likeliest(result), figures]))
 
 
-def _agreed(agreement: float | None, interval: tuple[float, float] | None, basis: Basis) -> str:
-    if agreement is None:
+def _in_short(sqnr_db: float, interval: tuple[float, float] | None) -> str:
+    """`-4.0 dB`, `about -4 dB (80 %: -8 to 2)`."""
+    return decibel(sqnr_db) if interval is None else f"about {number(sqnr_db, 0)} dB{_four_of_five(interval)}"
+
+
+def _four_of_five(interval: tuple[float, float] | None) -> str:
+    """` (80 %: -8 to 2)`: where four of five measurements lie."""
+    return "" if interval is None else f" (80 %: {interval[0]:.0f} to {interval[1]:.0f})"
+
+
+def _about(held: SchemeResult | OutputResult) -> str:
+    """Before a figure that is not counted but expected."""
+    return "" if held.interval_db is None else "about "
+
+
+def _agreed(held: SchemeResult | OutputResult) -> str:
+    if held.agreement is None:
         return ""
-    about = "" if basis is Basis.MEASURED else "about "
-    sure = "" if interval is None else f" ({100 * interval[0]:.0f} to {100 * interval[1]:.0f} %)"
-    return f"; same top class as float: {about}{100 * agreement:.0f} %{sure}"
+    sure = "" if held.interval is None else f" ({100 * held.interval[0]:.0f} to {100 * held.interval[1]:.0f} %)"
+    return f"; same top class as float: {_about(held)}{100 * held.agreement:.0f} %{sure}"
 
 
-def _rate(agreement: float, basis: Basis) -> str:
-    """A share of samples: counted where it was measured, else an estimate."""
-    return percent(round(agreement, 3)) if basis is Basis.MEASURED else f"about {percent(round(agreement, 2))}"
+def _rate(held: SchemeResult | OutputResult, agreement: float) -> str:
+    """A share of samples."""
+    about = _about(held)
+    return f"{about}{percent(round(agreement, 2 if about else 3))}"
 
 
 def mended(result: SchemeResult) -> str:
@@ -156,13 +198,11 @@ def mended(result: SchemeResult) -> str:
     after = result.mended.result
     worst = after.worst
     left = after.output_sqnr_db if worst is None else worst.sqnr_db
-    figures = PERFECT if left is None else f"{number(left)} dB"
-    if after.uncertainty_db is not None:
-        figures = f"about {number(left or 0.0, 0)} ± {significant(after.uncertainty_db, 2)} dB"
-    agreed = "" if after.agreement is None else f", top class {100 * after.agreement:.0f} %"
+    figures = PERFECT if left is None else _in_short(left, after.interval_db)
+    agreed = "" if after.agreement is None else f", top class {_about(after)}{100 * after.agreement:.0f} %"
     other = "" if after.basis is result.basis else f" ({after.basis.value})"
     ground = " (tried)" if after.basis is Basis.MEASURED else other
-    return f"with {shown(result.mended.what)}: {verdict(after.verdict)}, {figures}{agreed}{ground}"
+    return f"with {shown(result.mended.what)}: {judged(after)}, {figures}{agreed}{ground}"
 
 
 def weakness(result: SchemeResult) -> tuple[str, ...]:
@@ -170,7 +210,7 @@ def weakness(result: SchemeResult) -> tuple[str, ...]:
     right = "" if result.top1 is None else accuracy(result.top1)
     worst = result.worst
     weaker = shown(worst.note) if outputs(result) and worst is not None else note(result)
-    return tuple(filter(None, (mended(result), right, weaker)))
+    return tuple(filter(None, (mended(result), right, weaker, deciding(result))))
 
 
 def limits(model: ModelResult) -> str:
@@ -224,12 +264,13 @@ def _details(result: SchemeResult, calibration: CalibrationSummary | None) -> st
     return "; ".join(filter(None, (prepared, shown(ranges), shown(result.left))))
 
 
-def output_figures(output: OutputResult, of: SchemeResult) -> str:
-    """`35.8 dB`, with the agreement where there is one; told as an estimate where the result that it is of is one."""
-    about = "about " if of.uncertainty_db is not None else ""
-    text = PERFECT if output.sqnr_db is None else f"{about}{decibel(output.sqnr_db)}"
+def output_figures(output: OutputResult) -> str:
+    """`35.8 dB`, with the agreement where there is one."""
+    text = PERFECT
+    if output.sqnr_db is not None:
+        text = f"{_about(output)}{decibel(output.sqnr_db)}{_four_of_five(output.interval_db)}"
     if output.agreement is not None:
-        agreed = _rate(output.agreement, of.basis)
+        agreed = _rate(output, output.agreement)
         text = f"top-1 agrees with float on {agreed}{_interval(output.interval)}, {text}"
     return text
 
@@ -246,7 +287,7 @@ def outputs(result: SchemeResult) -> tuple[str, ...]:
     if len(result.ends) < 2 or worst is None:
         return ()
     lines = (
-        f"{name(output.name, 40)!r} ({output.holds}) {output.verdict}: {output_figures(output, result)}"
+        f"{name(output.name, 40)!r} ({output.holds}) {output.verdict}: {output_figures(output)}"
         + (f"; {shown(output.note)}" if output.note else "")
         if output.verdict is not None
         else f"{name(output.name, 40)!r}: {shown(output.note)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from onnxlint_q.analysis.experiment import Experiment
@@ -13,12 +13,15 @@ from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.outputs.output_kind import Holds, Output
 from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET, Scheme
 from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputFigures
-from onnxlint_q.forecast.forecast import Forecast, OutputForecast, expected_agreement
+from onnxlint_q.forecast.expected.level import Level, Traits, level
+from onnxlint_q.forecast.expected.level_table import PROBE
+from onnxlint_q.forecast.expected.traits import TOGETHER, Place
+from onnxlint_q.forecast.forecast import Forecast
 from onnxlint_q.graph import Layer
 from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.judge.verdict import Judge, Verdict, VerdictLevels, worst
+from onnxlint_q.judge.verdict import Chances, Judge, Verdict, VerdictLevels, worst, worst_chances
 from onnxlint_q.proof.prove import NO_SIGNAL
 from onnxlint_q.workflow.record import Record
 from onnxlint_q.workflow.results import Basis, OutputResult, SchemeResult
@@ -67,13 +70,16 @@ def _strongest(record: Record, scheme: Scheme) -> SchemeResult:
     data = record.request.data
     by_class = data is not None and not data.source.synthetic
     forecast = facts.forecasts.get(scheme.name)
-    sqnr_db = forecast.output_sqnr_db if forecast is not None else None
+    expected = forecast.level() if forecast is not None else None
     unmeasured: list[str] = []
     for basis, stage in ((Basis.MEASURED, record.whole), (Basis.PROBE, record.probe)):
         error = stage.errors.get(Experiment(scheme)) if stage is not None else None
         if error is None:
             continue
-        result = result_of_run(scheme.name, error, basis, levels, by_class=by_class)
+        if basis is Basis.PROBE:
+            result = result_of_probe(scheme.name, error, levels, forecast.traits if forecast is not None else {})
+        else:
+            result = result_of_run(scheme.name, error, basis, levels, by_class=by_class)
         if result.verdict is not None:
             top1 = record.whole.top1.get(Experiment(scheme)) if basis is Basis.MEASURED and record.whole else None
             observer = data.observer if data is not None and basis is Basis.MEASURED else DEFAULT_OBSERVER
@@ -81,31 +87,33 @@ def _strongest(record: Record, scheme: Scheme) -> SchemeResult:
             left = _left(facts, scheme)
             return replace(result, top1=top1, measured_as=said, ranges=scheme.ranges, left=left)
         if basis is Basis.MEASURED and by_class:
-            foreseen = f"the forecast from the file is about {sqnr_db:.1f} dB" if sqnr_db is not None else ""
+            foreseen = f"the forecast from the file is about {expected.sqnr_db:.1f} dB" if expected is not None else ""
             return replace(result, note="; ".join(filter(None, [result.note, foreseen])))
         unmeasured.append(result.note)
-    if forecast is None or sqnr_db is None or not is_figure(sqnr_db):
+    if forecast is None or expected is None:
         ran_away = forecast is not None and forecast.ran_away
         note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else _unforeseen(facts)])
-        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=_foreseen(facts))
+        outputs = tuple(map(_named, facts.outputs))
+        return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=outputs)
     weaker = [f"less sure: the forecast cannot follow {_listed(forecast.unknown)}"] if forecast.unknown else []
     open_ifs = _listed(map(repr, forecast.open_branches))
     branches = [f"{open_ifs} may take either branch: the first is taken"] if open_ifs else []
     failed = [f"the forecast failed at {forecast.failures[0]}; please report it"] if forecast.failures else []
-    outputs = _foreseen(facts, forecast, levels)
-    held = worst(output.verdict for output in outputs if output.verdict is not None)
-    held = held or levels.verdict(sqnr_db, forecast.agreement)
+    outputs = tuple(_foreseen(output, forecast, levels) for output in facts.outputs)
+    chances = _of_worst(outputs) or levels.chances(expected)
     return SchemeResult(
         scheme=scheme.name,
-        verdict=held,
-        output_sqnr_db=sqnr_db,
+        verdict=chances.verdict,
+        output_sqnr_db=expected.sqnr_db,
         basis=Basis.FORECAST,
-        agreement=forecast.agreement,
+        agreement=_least_agreement(outputs),
         note="; ".join([*unmeasured, *weaker, *branches, *failed]),
-        uncertainty_db=forecast.uncertainty_db,
+        uncertainty_db=expected.uncertainty_db,
         rest_share=finite(forecast.rest_share),
         ran=ran,
         outputs=outputs,
+        chances=chances,
+        interval_db=expected.interval_db,
         ranges=scheme.ranges,
         left=_left(facts, scheme),
     )
@@ -149,35 +157,98 @@ def _unforeseen(facts: Facts) -> str:
     return f"no layer of this model could be forecast{why}"
 
 
-def _foreseen(
-    facts: Facts, forecast: Forecast | None = None, levels: VerdictLevels | None = None
-) -> tuple[OutputResult, ...]:
-    """What each output holds, and what is forecast of it."""
-    known = forecast.outputs if forecast is not None else {}
-    return tuple(_foreseen_output(output, known.get(output.name), levels) for output in facts.outputs)
+def _named(output: Output) -> OutputResult:
+    """What an output holds, without any figure."""
+    return OutputResult(output.name, output.holds.value, assumed=output.because)
 
 
-def _foreseen_output(output: Output, known: OutputForecast | None, levels: VerdictLevels | None) -> OutputResult:
-    told = OutputResult(output.name, output.holds.value, assumed=output.because)
-    if known is None or levels is None:
+def _foreseen(output: Output, forecast: Forecast, levels: VerdictLevels) -> OutputResult:
+    """What an output holds, and what is forecast of it."""
+    told, known = _named(output), forecast.outputs.get(output.name)
+    if known is None or output.holds is Holds.NO_FLOATS:
         return told
-    sqnr_db, agreement = known.sqnr_db, known.agreement
-    told = replace(told, sqnr_db=sqnr_db, agreement=agreement, verdict=levels.verdict(sqnr_db, agreement))
-    figures = {part.name: part for part in known.parts}
+    figures = {part.name for part in known.parts}
     parts = (
-        _foreseen_output(part.held, figures[part.held.name], levels)
+        _expected(_named(part.held), forecast.level(output.name, part.held.name), levels)
         for part in output.parts
         if part.held.name in figures
     )
-    return _with_parts(told, tuple(parts))
+    return _with_parts(_expected(told, forecast.level(output.name), levels), tuple(parts))
+
+
+def _expected(output: OutputResult, expected: Level | None, levels: VerdictLevels) -> OutputResult:
+    """An output, or a part of one, with what a run on data is expected to measure; None if it loses nothing."""
+    if expected is None:
+        return replace(output, verdict=Verdict.SURVIVES, chances=Chances.certain(Verdict.SURVIVES))
+    chances = levels.chances(expected)
+    return replace(
+        output,
+        sqnr_db=expected.sqnr_db,
+        agreement=expected.agreement,
+        verdict=chances.verdict,
+        chances=chances,
+        interval_db=expected.interval_db,
+    )
 
 
 def _with_parts(output: OutputResult, parts: tuple[OutputResult, ...]) -> OutputResult:
     """An output with the verdict of its worst part; as it is where it is one thing or no part is judged."""
-    held = worst(part.verdict for part in parts if part.verdict is not None)
-    if held is None:
+    chances = _of_worst(parts)
+    if chances is None:
         return output
-    return replace(output, verdict=held, parts=tuple(replace(part, of=output.name) for part in parts))
+    parts = tuple(replace(part, of=output.name) for part in parts)
+    return replace(output, verdict=chances.verdict, chances=chances, parts=parts)
+
+
+def _of_worst(outputs: Iterable[OutputResult]) -> Chances | None:
+    return worst_chances(output.chances for output in outputs if output.chances is not None)
+
+
+def _least_agreement(outputs: Iterable[OutputResult]) -> float | None:
+    return min((output.agreement for output in outputs if output.agreement is not None), default=None)
+
+
+def result_of_probe(
+    scheme: str, error: OutputError, levels: VerdictLevels, traits: Mapping[Place, Traits]
+) -> SchemeResult:
+    """The verdict on what a run on made-up inputs left at the outputs: what a run on data is expected to measure.
+
+    Which class is the largest on made-up inputs is chance, and so is whether it stays the largest; the agreement is
+    the one that goes with the SQNR.
+
+    Args:
+        scheme: what was run.
+        error: against the float model.
+        levels: where the verdict changes.
+        traits: of the forecast for this scheme.
+    """
+    ran = result_of_run(scheme, error, Basis.PROBE, levels, by_class=False)
+    if ran.verdict is None or error.sqnr_db is None:
+        return ran
+
+    def expected(output: OutputResult, place: Place) -> OutputResult:
+        if output.verdict is None or output.sqnr_db is None:
+            return output
+        return _expected(output, level(output.sqnr_db, traits.get(place, Traits()), PROBE), levels)
+
+    outputs = tuple(
+        _with_parts(
+            expected(output, (output.name, "")),
+            tuple(expected(part, (output.name, part.name)) for part in output.parts),
+        )
+        for output in ran.outputs
+    )
+    pooled, chances = level(error.sqnr_db, traits.get(TOGETHER, Traits()), PROBE), _of_worst(outputs)
+    return replace(
+        ran,
+        verdict=None if chances is None else chances.verdict,
+        output_sqnr_db=pooled.sqnr_db,
+        agreement=_least_agreement(outputs),
+        uncertainty_db=pooled.uncertainty_db,
+        outputs=outputs,
+        chances=chances,
+        interval_db=pooled.interval_db,
+    )
 
 
 def result_of_run(
@@ -190,13 +261,9 @@ def result_of_run(
         error: against the float model.
         basis: what was run on.
         levels: where the verdict changes.
-        by_class: whether it counts which class is the largest. On made-up inputs that is chance, and so is whether it
-            stays the largest; a probe goes by how often it does at this SQNR.
+        by_class: whether it counts which class is the largest; on made-up inputs that is chance.
     """
-    outputs = tuple(
-        judge_output(figures, levels, by_class=by_class and basis is Basis.MEASURED, foreseen=basis is Basis.PROBE)
-        for figures in error.outputs
-    )
+    outputs = tuple(judge_output(figures, levels, by_class=by_class) for figures in error.outputs)
     if not error.has_signal:
         note = "; ".join(dict.fromkeys(output.note for output in outputs if output.note)) or NO_SIGNAL
         return SchemeResult(scheme, None, None, basis, note=note, ran=True, outputs=outputs)
@@ -204,7 +271,6 @@ def result_of_run(
         return SchemeResult(scheme, None, None, basis, note="the run gave no finite figure", ran=True, outputs=outputs)
     identical = ["the outputs are identical"] if error.sqnr_db is None else []
     held = worst(output.verdict for output in outputs if output.verdict is not None)
-    agreements = [output.agreement for output in outputs if output.agreement is not None]
     ends = [end for output in outputs for end in (output.parts or (output,))]
     notes = [end.note if len(ends) == 1 else f"{end.name!r}: {end.note}" for end in ends if end.note]
     return SchemeResult(
@@ -212,37 +278,41 @@ def result_of_run(
         held,
         error.sqnr_db,
         basis,
-        min(agreements, default=None),
+        _least_agreement(outputs),
         "; ".join([*identical, *notes]),
         ran=True,
         outputs=outputs,
+        chances=_of_worst(outputs),
     )
 
 
-def judge_output(
-    figures: OutputFigures, levels: VerdictLevels, *, by_class: bool, foreseen: bool = False
-) -> OutputResult:
-    """The verdict on one output; `foreseen` takes the agreement of class scores from their SQNR."""
+def judge_output(figures: OutputFigures, levels: VerdictLevels, *, by_class: bool) -> OutputResult:
+    """The verdict on one output."""
     parts = tuple(_judged(part, levels, by_class=False) for part in figures.parts)
-    return _with_parts(_judged(figures, levels, by_class=by_class, foreseen=foreseen), parts)
+    return _with_parts(_judged(figures, levels, by_class=by_class), parts)
 
 
-def _judged(figures: OutputFigures, levels: VerdictLevels, *, by_class: bool, foreseen: bool = False) -> OutputResult:
+def _judged(figures: OutputFigures, levels: VerdictLevels, *, by_class: bool) -> OutputResult:
     """The verdict on an output as a whole, or on a part."""
     holds = figures.holds.value
     if figures.comparable is not Comparable.YES:
         return OutputResult(figures.name, holds, note=_not_judged(figures), assumed=figures.because)
     agreement = figures.agreement if by_class else None
-    scored = foreseen and figures.holds is Holds.CLASS_SCORES and figures.sqnr_db is not None
-    expected = expected_agreement(figures.sqnr_db or 0.0) if scored else None
-    held = levels.verdict(figures.sqnr_db, agreement if expected is None else expected)
+    held = levels.verdict(figures.sqnr_db, agreement)
+    told = OutputResult(
+        figures.name, holds, figures.sqnr_db, verdict=held, chances=Chances.certain(held), assumed=figures.because
+    )
     if agreement is None:
-        return OutputResult(figures.name, holds, figures.sqnr_db, expected, verdict=held, assumed=figures.because)
-    interval = wilson(agreement * figures.rows, figures.rows)
+        return told
+    told = replace(told, agreement=agreement, interval=wilson(agreement * figures.rows, figures.rows))
     # What is identical is so on every sample.
-    crossed = levels.crossed(*interval) if figures.sqnr_db is not None else ()
-    note = _undecided(agreement, figures.rows, crossed)
-    return OutputResult(figures.name, holds, figures.sqnr_db, agreement, interval, held, note, figures.because)
+    if figures.sqnr_db is None or told.interval is None:
+        return told
+    return replace(
+        told,
+        chances=levels.measured_chances(agreement, figures.rows),
+        note=_undecided(agreement, figures.rows, levels.crossed(*told.interval)),
+    )
 
 
 def _undecided(agreement: float, rows: float, levels: Sequence[float]) -> str:

@@ -130,10 +130,11 @@ def _lost_db(facts: Facts, scheme: str) -> float | None:
     if facts.observations is not None:
         return facts.costs[scheme].whole_db if scheme in facts.costs else None
     known = facts.forecasts.get(scheme)
-    if known is None or known.output_sqnr_db is None:
+    expected = known.level() if known is not None else None
+    if known is None or expected is None:
         return None
-    survives = VerdictLevels().verdict(known.output_sqnr_db, known.agreement) is Verdict.SURVIVES
-    return None if survives else known.output_sqnr_db
+    chances = VerdictLevels().chances_of(known.levels)
+    return None if chances is None or chances.likeliest is Verdict.SURVIVES else expected.sqnr_db
 
 
 def _remedy(*, is_float: bool) -> Remedy:
