@@ -20,7 +20,7 @@ from onnxlint_q.analysis.outputs.output_kind import holds_scores
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.forecast.noise import saturated, weight_noise
-from onnxlint_q.forecast.ranges import Ranges, activation_noise, value_ranges
+from onnxlint_q.forecast.ranges import ChannelRanges, Ranges, activation_noise, channel_ranges, value_ranges
 from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
 from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
@@ -106,6 +106,7 @@ class NoiseModel:
         propagation: samples of every tensor.
         costs: what an error in a tensor costs at the output, by tensor key.
         ranges: what calibration is expected to see of each activation that is rounded.
+        channels: the same of each of its channels, where the file tells them apart.
         failures: as in `Forecast`.
     """
 
@@ -115,6 +116,7 @@ class NoiseModel:
     propagation: Propagation
     costs: Mapping[str, OutputCost]
     ranges: Ranges
+    channels: ChannelRanges
     failures: tuple[str, ...] = ()
 
     def weight_sqnr_db(self, layer: LayerFacts, scheme: Scheme) -> float | None:
@@ -136,8 +138,9 @@ def noise_model(measured: Measured) -> NoiseModel:
     propagation = propagate(model, layers)
     costs, failures = output_costs(model, propagation)
     ranges = value_ranges(model, measured.placements, propagation)
+    channels = channel_ranges(model, measured.placements, propagation)
     failures = (*propagation.failures, *failures)
-    return NoiseModel(model, measured.is_classifier, layers, propagation, costs, ranges, failures)
+    return NoiseModel(model, measured.is_classifier, layers, propagation, costs, ranges, channels, failures)
 
 
 def _sized(model: Model) -> Model:

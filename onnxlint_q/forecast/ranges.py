@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.number_formats import activation_step
+from onnxlint_q.analysis.observed.observations import ChannelObservation
 from onnxlint_q.analysis.placement import Placement, stored_tensor
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.forecast.operators.elementwise import function_of
@@ -17,7 +18,7 @@ from onnxlint_q.forecast.population import Samples
 from onnxlint_q.forecast.step import Site
 from onnxlint_q.forecast.sweep import Propagation
 from onnxlint_q.forecast.transfer import OutputCost
-from onnxlint_q.graph import Model
+from onnxlint_q.graph import Model, channel_axis
 
 # Pixels are bounded: in photographs black and white lie about this many deviations from the mean.
 _PIXEL_REACH = 2.4
@@ -43,6 +44,7 @@ class ActivationNoise:
 
 
 Ranges = Mapping[str, tuple[float, float]]
+ChannelRanges = Mapping[str, ChannelObservation]
 
 
 def value_ranges(model: Model, placements: Sequence[Placement], propagation: Propagation) -> Ranges:
@@ -94,7 +96,29 @@ def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, co
 
 
 def value_range(model: Model, key: str, propagation: Propagation) -> tuple[float, float]:
-    """Smallest and largest value that calibration is expected to see.
+    """Smallest and largest value that calibration is expected to see."""
+    lows, highs = _ends(model, key, propagation)
+    return float(lows.min()), float(highs.max())
+
+
+def channel_ranges(model: Model, placements: Sequence[Placement], propagation: Propagation) -> ChannelRanges:
+    """The same of each channel of every activation that is rounded, where the file tells its channels apart."""
+    found: dict[str, ChannelObservation] = {}
+    for place in placements:
+        axis = channel_axis(model, place.tensor) if place.tensor in propagation.samples else None
+        if axis is None:
+            continue
+        ends = _ends(model, place.tensor, propagation)
+        if axis >= ends[0].ndim or ends[0].shape[axis] == 1:
+            continue
+        rest = tuple(other for other in range(ends[0].ndim) if other != axis)
+        low, high = ends[0].min(axis=rest), ends[1].max(axis=rest)
+        found[place.tensor] = ChannelObservation(low.astype(np.float64), high.astype(np.float64))
+    return found
+
+
+def _ends(model: Model, key: str, propagation: Propagation) -> tuple[Samples, Samples]:
+    """Smallest and largest value that calibration is expected to see of each element.
 
     Where channels mix, `mean ± sigma sqrt(2 ln n)` for the n values that calibration sees of a channel (the expected
     maximum of n Gaussians); through an activation function the range of its input.
@@ -107,10 +131,10 @@ def value_range(model: Model, key: str, propagation: Propagation) -> tuple[float
             grid = np.linspace(lows, highs, _PLACES)
             with np.errstate(all="ignore"):
                 values = np.nan_to_num(function(grid))
-            return float(values.min()), float(values.max())
+            return np.asarray(values.min(axis=0), np.float32), np.asarray(values.max(axis=0), np.float32)
     lows, highs = _spread(model, key, propagation.samples[key])
-    least, most = (node.operator.bounds if node is not None else None) or (-inf, inf)
-    return max(float(lows.min()), least), min(float(highs.max()), most)
+    bounds = (node.operator.bounds if node is not None else None) or (-inf, inf)
+    return np.clip(lows, *bounds), np.clip(highs, *bounds)
 
 
 def _spread(model: Model, key: str, samples: Samples) -> tuple[Samples, Samples]:
