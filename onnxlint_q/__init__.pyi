@@ -97,11 +97,18 @@ from .analysis.causes.gains import (
     Gains as Gains,
     compare_gains as compare_gains,
 )
+from .analysis.causes.outlier_channels import (
+    Outliers as Outliers,
+    outlier_channels as outlier_channels,
+)
 from .analysis.placement import is_quantized as is_quantized
 from .analysis.preparation import preparation as preparation
 
 # What a run saw: data, activations, costs, two files side by side.
-from .analysis.observed.observations import TensorObservation as TensorObservation
+from .analysis.observed.observations import (
+    ChannelObservation as ChannelObservation,
+    TensorObservation as TensorObservation,
+)
 from .analysis.observed.costs import (
     MOST as MOST,
     SchemeCosts as SchemeCosts,
@@ -132,6 +139,10 @@ from .analysis.image.encoding import (
     reencoded as reencoded,
     response as response,
 )
+
+# What can be mended.
+from .rewrite.candidate import Refusal as Refusal
+from .rewrite.channel_factors import ChannelFactors as ChannelFactors, movable_factors as movable_factors
 
 # What rules say alike.
 from .judge.advice.phrases import (

@@ -30,7 +30,7 @@ from onnxlint_q.forecast.fused.expansion import expanded
 from onnxlint_q.forecast.noise import saturated, weight_noise
 from onnxlint_q.forecast.operators.branches import ELSE
 from onnxlint_q.forecast.population import POSITIONS
-from onnxlint_q.forecast.ranges import Ranges, activation_noise, value_ranges
+from onnxlint_q.forecast.ranges import ChannelRanges, Ranges, activation_noise, channel_ranges, value_ranges
 from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
 from onnxlint_q.forecast.tokens import holds_ids
 from onnxlint_q.forecast.transfer import ByImage, OutputCost
@@ -180,6 +180,7 @@ class NoiseModel:
         ends: where costs are counted.
         costs: what an error in a tensor costs there, by tensor key.
         ranges: what calibration is expected to see of each activation that is rounded, masks left out.
+        channels: the same of each of its channels, where the file tells them apart.
         floors: what masks add to the lower end of some of them.
         failures: as in `Forecast`.
         products: of a fused layer, the tensor where an error of its weight shows, by layer key.
@@ -192,6 +193,7 @@ class NoiseModel:
     ends: tuple[End, ...]
     costs: Mapping[str, OutputCost]
     ranges: Ranges
+    channels: ChannelRanges = field(default_factory=dict)
     floors: Mapping[str, float] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
     products: Mapping[str, str] = field(default_factory=dict)
@@ -240,6 +242,7 @@ def noise_model(measured: Measured) -> NoiseModel:
         ends,
         costs,
         ranges=value_ranges(model, measured.placements, propagation),
+        channels=channel_ranges(model, measured.placements, propagation),
         floors=floors(measured.masks),
         failures=(*propagation.failures, *failures),
         products=written.products,

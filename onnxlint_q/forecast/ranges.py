@@ -16,6 +16,7 @@ import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.number_formats import NumberFormat, activation_qparams, activation_step
+from onnxlint_q.analysis.observed.observations import ChannelObservation
 from onnxlint_q.analysis.placement import Placement, dynamic_tensors, stored_tensor
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.forecast.operators.elementwise import function_of
@@ -23,7 +24,7 @@ from onnxlint_q.forecast.population import IMAGES, Samples, per_image
 from onnxlint_q.forecast.step import Site, Step
 from onnxlint_q.forecast.sweep import RULES, Propagation
 from onnxlint_q.forecast.transfer import ByImage, OutputCost
-from onnxlint_q.graph import Model, Node, Trait, trace_back
+from onnxlint_q.graph import Model, Node, Trait, channel_axis, trace_back
 
 # Pixels are bounded: in photographs black and white lie about this many deviations from the mean.
 _PIXEL_REACH = 2.4
@@ -54,6 +55,7 @@ class ActivationNoise:
 Ranges = Mapping[str, tuple[float, float]]
 Spread = Callable[[Model, str, Samples], tuple[Samples, Samples]]
 """The lowest and the highest values that are expected of channels."""
+ChannelRanges = Mapping[str, ChannelObservation]
 
 
 def value_ranges(model: Model, placements: Sequence[Placement], propagation: Propagation) -> Ranges:
@@ -230,11 +232,35 @@ def _noise_of_zeros(
 def value_range(model: Model, key: str, propagation: Propagation, spread: Spread | None = None) -> tuple[float, float]:
     """Smallest and largest value that calibration is expected to see, masks left out.
 
-    Where channels mix, `mean ± sigma sqrt(2 ln n)` for the n values that calibration sees of a channel (the expected
-    maximum of n Gaussians); through an activation function the range of its input. `spread` is another rule for where
-    channels mix.
+    `spread` is another rule for where channels mix.
     """
-    node, spread = model.producer(key), spread or _spread
+    lows, highs = _expected(model, key, propagation, spread or _spread)
+    return float(lows.min()), float(highs.max())
+
+
+def channel_ranges(model: Model, placements: Sequence[Placement], propagation: Propagation) -> ChannelRanges:
+    """The same of each channel of every activation that is rounded, where the file tells its channels apart."""
+    found: dict[str, ChannelObservation] = {}
+    for place in placements:
+        axis = channel_axis(model, place.tensor) if place.tensor in propagation.samples else None
+        if axis is None:
+            continue
+        lows, highs = _expected(model, place.tensor, propagation, _spread)
+        if axis >= lows.ndim or lows.shape[axis] == 1:
+            continue
+        rest = tuple(other for other in range(lows.ndim) if other != axis)
+        low, high = lows.min(axis=rest), highs.max(axis=rest)
+        found[place.tensor] = ChannelObservation(low.astype(np.float64), high.astype(np.float64))
+    return found
+
+
+def _expected(model: Model, key: str, propagation: Propagation, spread: Spread) -> tuple[Samples, Samples]:
+    """The smallest and the largest value that are expected of each element.
+
+    Where channels mix, `mean ± sigma sqrt(2 ln n)` for the n values that calibration sees of a channel (the expected
+    maximum of n Gaussians); through an activation function the range of its input.
+    """
+    node = model.producer(key)
     alone = node is not None and len(set(node.inputs) & propagation.samples.keys()) == 1
     if node is not None and alone and key not in propagation.ruled_out:
         function = function_of(Site(model, node, propagation.samples))
@@ -243,10 +269,9 @@ def value_range(model: Model, key: str, propagation: Propagation, spread: Spread
             grid = np.linspace(lows, highs, _PLACES)
             with np.errstate(all="ignore"):
                 values = np.nan_to_num(function(grid))
-            return float(values.min()), float(values.max())
+            return np.asarray(values.min(axis=0), np.float32), np.asarray(values.max(axis=0), np.float32)
     lows, highs = spread(model, key, propagation.unmasked(key))
-    least, most = _bounds(model, key)
-    return max(float(lows.min()), least), min(float(highs.max()), most)
+    return np.clip(lows, *_bounds(model, key)), np.clip(highs, *_bounds(model, key))
 
 
 def _bounds(model: Model, key: str) -> tuple[float, float]:

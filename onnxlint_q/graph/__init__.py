@@ -5,7 +5,7 @@ from onnxlint_q.graph.loading.load import read_model
 from onnxlint_q.graph.model import Model, Node, TensorType, Value
 from onnxlint_q.graph.operators import Operator, Trait, lookup
 from onnxlint_q.graph.qparams import Format, QuantizedTensor, Role, detect_format, find_quantized_tensors
-from onnxlint_q.graph.trace import Trace, followed_by, preceded_by, trace_back, trace_forward
+from onnxlint_q.graph.trace import Trace, channel_axis, followed_by, preceded_by, trace_back, trace_forward
 
 __all__ = [
     "Format",
@@ -19,6 +19,7 @@ __all__ = [
     "Trace",
     "Trait",
     "Value",
+    "channel_axis",
     "detect_format",
     "find_layers",
     "find_quantized_tensors",

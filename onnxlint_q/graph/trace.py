@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.node import Node
-from onnxlint_q.graph.operators import Trait
+from onnxlint_q.graph.operators import Channels, Trait
 
 REACH = 64
 """Tensors that a walk visits at most. What operators do to values between two layers takes far fewer."""
@@ -113,6 +113,29 @@ def preceded_by(model: Model, tensor: str, wanted: Wanted, through: Through = MO
     """
     makers = (model.producer(key) for key in trace_back(model, tensor, through).tensors)
     return _chosen((node for node in makers if node is not None), wanted)
+
+
+def channel_axis(model: Model, tensor: str) -> int | None:
+    """The axis of a tensor's channels, from the operators before it; None if it has none or its rank is unknown.
+
+    Convolutions, poolings and normalisations have them on axis 1, matrix products last; value by value they stay.
+    """
+    shape = model.shape(tensor)
+    if shape is None or len(shape) < 2:
+        return None
+    last = len(shape) - 1
+
+    def through(node: Node) -> tuple[str, ...]:
+        if node.operator.channels is not Channels.AS_INPUT:
+            return ()
+        return tuple(key for key in node.inputs if key and model.shape(key) == shape)[:1]
+
+    (end,) = trace_back(model, tensor, through).ends
+    node = model.producer(end)
+    channels = node.operator.channels if node is not None else Channels.AS_INPUT
+    if channels is Channels.AS_INPUT:
+        return last if last == 2 else 1
+    return last if channels is Channels.LAST else 1
 
 
 def _chosen(nodes: Iterable[Node], wanted: Wanted) -> Iterator[Node]:

@@ -10,7 +10,7 @@ from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.analysis.observed.compared import Compared
 from onnxlint_q.analysis.observed.costs import SchemeCosts
 from onnxlint_q.analysis.observed.data_summary import DataSummary
-from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
+from onnxlint_q.analysis.observed.observations import ChannelObservation, Observations, TensorObservation
 from onnxlint_q.analysis.observed.unprepared import Unprepared
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
@@ -59,6 +59,8 @@ class Facts(Measured):
 
     Attributes:
         forecasts: by scheme name, for a float model; empty for a quantised one.
+        foreseen: the smallest and largest value that calibration is expected to see of each channel of an activation,
+            by tensor key, where the file tells its channels apart.
         cures: layers that can be cured without changing what the float model computes, by their key.
         unmasked: what becomes of it with smaller masks; None where it has none.
         data: what the calibration data looks like; None without `--calibrate`.
@@ -71,6 +73,7 @@ class Facts(Measured):
     """
 
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
+    foreseen: Mapping[str, ChannelObservation] = field(default_factory=dict)
     cures: Mapping[str, Cured] = field(default_factory=dict)
     unmasked: Unmasked | None = None
     data: DataSummary | None = None
@@ -82,6 +85,13 @@ class Facts(Measured):
     def stored(self, layer: LayerFacts) -> TensorObservation | None:
         """What a run saw of the tensor that holds a layer's result; None without a run, or if it gets no scale."""
         return self.observations.tensors.get(self.stored_tensor(layer)) if self.observations is not None else None
+
+    def channels_of(self, tensor: str) -> ChannelObservation | None:
+        """The smallest and largest value of each channel of an activation: seen by a run, else foreseen."""
+        if self.observations is None:
+            return self.foreseen.get(tensor)
+        seen = self.observations.tensors.get(tensor)
+        return seen.channels if seen is not None else None
 
     def inspected(self, data: DataSummary) -> Facts:
         """The same facts with what the calibration data looks like."""
@@ -110,6 +120,7 @@ def foresee(measured: Measured) -> Facts:
     return Facts(
         **{known.name: getattr(measured, known.name) for known in fields(measured)},
         forecasts=forecast(network, measured.layers, measured.schemes) if network else {},
+        foreseen=network.channels if network else {},
         cures={cured.candidate.tensor: cured for cured in _cures(measured, network)} if network else {},
         unmasked=_unmasked(measured, network) if network and any(mask.is_large for mask in measured.masks) else None,
     )

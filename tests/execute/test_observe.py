@@ -23,8 +23,8 @@ from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.collector import Collector
 from onnxlint_q.execute.stream.observe import observe, observe_groups
 from onnxlint_q.execute.stream.reduction import Layout, Watched, reduce_samples, subset_size
-from onnxlint_q.execute.stream.watched import channel_axis, rounded_tensors
-from onnxlint_q.graph import Value, read_model
+from onnxlint_q.execute.stream.watched import rounded_tensors
+from onnxlint_q.graph import Value, channel_axis, read_model
 from onnxlint_q.judge.facts import Facts, facts_of
 
 SCHEME_LIST = DEFAULT_SCHEMES

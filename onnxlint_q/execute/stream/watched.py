@@ -1,4 +1,4 @@
-"""Which tensors a pass watches, and where their channels are."""
+"""Which tensors a pass watches."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.execute.stream.reduction import Watched
-from onnxlint_q.graph import Model, Node, QuantizedTensor, Role, trace_back
+from onnxlint_q.graph import QuantizedTensor, Role, channel_axis
 from onnxlint_q.graph.names import ROOT
-from onnxlint_q.graph.operators import Channels
 
 
 def rounded_tensors(measured: Measured) -> tuple[str, ...]:
@@ -62,26 +61,3 @@ def watched(measured: Measured, tensors: Sequence[str]) -> tuple[Watched, ...]:
 def _static(measured: Measured) -> list[QuantizedTensor]:
     """The activations whose qparams stand in the file."""
     return [pair for pair in measured.quantized if pair.role is Role.ACTIVATION and not pair.dynamic]
-
-
-def channel_axis(model: Model, tensor: str) -> int | None:
-    """The axis of a tensor's channels, from the operators before it; None if it has none or its rank is unknown.
-
-    Convolutions, poolings and normalisations have them on axis 1, matrix products last; value by value they stay.
-    """
-    shape = model.shape(tensor)
-    if shape is None or len(shape) < 2:
-        return None
-    last = len(shape) - 1
-
-    def through(node: Node) -> tuple[str, ...]:
-        if node.operator.channels is not Channels.AS_INPUT:
-            return ()
-        return tuple(key for key in node.inputs if key and model.shape(key) == shape)[:1]
-
-    (end,) = trace_back(model, tensor, through).ends
-    node = model.producer(end)
-    channels = node.operator.channels if node is not None else Channels.AS_INPUT
-    if channels is Channels.AS_INPUT:
-        return last if last == 2 else 1
-    return last if channels is Channels.LAST else 1
