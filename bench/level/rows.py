@@ -33,7 +33,11 @@ _ROOMS: Mapping[Basis, Sequence[str]] = {
 _TABLES = frozenset({"level.py", "level_table.py"})
 WORST = ""
 """In place of the name of an output."""
-_OLD_NAMES = {"int8-per-tensor": "per_tensor", "int8-per-channel": "per_channel"}
+_OTHER_NAMES = {
+    "int8-per-tensor": "per_tensor",
+    "int8-per-channel": "per_channel",
+    "int8-dynamic": "int8-dynamic-per-tensor",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,7 @@ def _traits(said: dict[str, Any]) -> Traits:
 
 
 def _said(measured: Mapping[str, Any], scheme: str) -> Mapping[str, Any] | None:
-    said = measured.get(scheme, measured.get(_OLD_NAMES.get(scheme, "")))
+    said = measured.get(scheme, measured.get(_OTHER_NAMES.get(scheme, "")))
     return said if said is not None and "sqnr_db" in said else None
 
 

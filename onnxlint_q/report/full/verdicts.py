@@ -43,7 +43,7 @@ def _table(rows: Iterable[tuple[SchemeResult, Iterable[str]]]) -> RenderableType
     table.add_column(ratio=1)
     for result, lines in rows:
         first, *others = filter(None, lines)
-        verdict = Text(words.marked_verdict(result), VERDICT_STYLE[result.verdict])
+        verdict = Text(words.marked_verdict(result), VERDICT_STYLE[words.shown_as(result)])
         table.add_row(Text(words.name(result.scheme, 80), "bold"), verdict, Text(first))
         for line in others:
             table.add_row("", "", Text(line[:1].upper() + line[1:], "dim"))

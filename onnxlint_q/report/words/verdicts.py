@@ -27,9 +27,15 @@ def verdict(held: Verdict | None) -> str:
     return held.value if held else "unknown"
 
 
+def shown_as(result: SchemeResult) -> Verdict | None:
+    """The verdict whose mark and colour it gets: what survives in a file that does not load is no success."""
+    unloadable = result.verdict is Verdict.SURVIVES and result.loads_from is not None
+    return Verdict.DEGRADES if unloadable else result.verdict
+
+
 def marked_verdict(result: SchemeResult) -> str:
     """`✖ breaks (93 %)`."""
-    return f"{VERDICT_MARK[result.verdict]} {verdict(result.verdict)}{chance(result)}"
+    return f"{VERDICT_MARK[shown_as(result)]} {verdict(result.verdict)}{chance(result)}"
 
 
 def chance(result: SchemeResult) -> str:
