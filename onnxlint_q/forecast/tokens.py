@@ -1,8 +1,8 @@
 """What inputs hold that are no signals: token ids, masks, kinds of tokens.
 
 - An input that picks rows of a constant table, or that is compared with a list of codes, holds ids, of whatever type
-  it is: uniform over what is there to pick. Where several tables are picked from, a small one holds what tells tokens of a few kinds apart, and
-  all are of the first.
+  it is: uniform over what is there to pick. Where several tables are picked from, a small one holds what tells tokens
+  of a few kinds apart, and all are of the first.
 - An input that rules positions out rules out none, in front of a Softmax or as a factor that is zero.
 """
 
