@@ -142,10 +142,10 @@ def write_taps(
         back = write(tap, rows)[inverse]
         apart += image_power(back)
         result += far * (back - image_mean(back))
-    return result, _ratio(apart, image_power(result))
+    return result, ratio(apart, image_power(result))
 
 
-def _ratio(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def ratio(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """One by the other; 1 where there is nothing."""
     return np.divide(part, whole, out=np.ones_like(whole), where=whole > 0)
 
@@ -179,7 +179,7 @@ def write_apart(
     for (_, inverse), weight in zip(neighbours(len(apart)), far * apart, strict=True):
         back = rows[inverse] * weight
         result += back - image_mean(back)
-    return result, _ratio(alone, image_power(result))
+    return result, ratio(alone, image_power(result))
 
 
 def signal(draw: np.random.Generator, rank: int) -> Samples:

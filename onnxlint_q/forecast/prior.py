@@ -9,9 +9,10 @@ after normalisation; the colours of an image correlate. Two traces in the file s
   that explains a good part of them gives a positive mean m, and the values of photographs deviate from it by about
   half of it. And if a unit input would hardly move the layer against its bias, the input must be pixels from 0 to 255.
 
-Which axis of another input holds features, each with values of its own, is that over which the first product with a
-weight sums, or along which the first normalisation has its gains. What a recurrent operator is given as its state is
-one of its own results: within -1 and 1, and no two elements of it alike.
+Which axis of an input holds features, each with values of its own, is that over which the first convolution or the
+first product with a weight sums, or along which the first normalisation has its gains: so colours are found behind
+the pixels, too. What a recurrent operator is given as its state is one of its own results: within -1 and 1, and no two
+elements of it alike.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def input_samples(model: Model, value: Value, scale: InputScale, seed: int, *, i
     samples = field(draw, _told_apart(model, value.name, shape, use))
     if use.state:
         return np.tanh(samples)
-    if rank == 4 and samples.shape[2] in {3, 4}:
+    if rank == 4 and use.axis is not None and samples.shape[use.axis + 1] in {3, 4}:
         grey = field(draw, (1, 1, 1, 1))
         samples = standardised(
             np.float32(sqrt(_COLOUR_CORRELATION)) * grey + np.float32(sqrt(1 - _COLOUR_CORRELATION)) * samples
@@ -114,8 +115,7 @@ def _use(model: Model, name: str, shape: Sequence[int | None]) -> _Use:
     fixed = _fixed(model, name)
     # Places are as many as there are, features as many as there are weights for.
     usual = _Use(2 if rank == 3 and fixed[1] is None and fixed[2] is not None else 1 if rank >= 2 else None)
-    if rank == 4 and not _is_state(model, name):
-        return usual
+    picture = rank == 4 and not _is_state(model, name)
     # Axes of the input by their places in the tensor; None behind what regroups them.
     waiting: deque[tuple[str, tuple[int, ...] | None]] = deque([(name, tuple(range(rank)))])
     seen = {name}
@@ -126,7 +126,12 @@ def _use(model: Model, name: str, shape: Sequence[int | None]) -> _Use:
             if layer is not None and layer.product is Product.RECURRENT:
                 return _Use(axes[-1] if axes else None, key in node.inputs[5:7])
             if layer is not None and layer.convolves:
-                return _Use(1 if rank >= 2 and _reads(model, node, layer, shape[1]) else None)
+                axis = axes[1] if axes and len(axes) > 1 else 1
+                if rank >= 2 and _reads(model, node, layer, shape[axis]):
+                    return _Use(axis)
+                return usual if picture else _Use(None)
+            if picture and (layer is not None or operator.channels is not Channels.AS_INPUT):
+                return usual
             if layer is None and operator.channels is not Channels.AS_INPUT:
                 place = -1 if operator.channels is Channels.LAST else 1
                 return _Use(axes[place]) if axes and len(axes) > 1 else usual

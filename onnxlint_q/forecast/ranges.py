@@ -34,6 +34,7 @@ _CALIBRATED = 1e5
 # Where a range is looked at through a function: its ends, all that a rising one needs, and so many places in all that
 # the dip of a Swish or Gelu, about a unit wide, is met in a range of the usual few units.
 _PLACES = 17
+_MOVED = Trait.MOVES | Trait.COPIES
 # Beyond what a Gaussian is expected to reach by this, samples are no Gaussian's.
 _FAR = 1.5
 
@@ -276,7 +277,7 @@ def _expected(model: Model, key: str, propagation: Propagation, spread: Spread) 
 
 def _bounds(model: Model, key: str) -> tuple[float, float]:
     """What the operator that made the values cannot pass, wherever they were moved since."""
-    (made,) = trace_back(model, key, Trait.MOVES | Trait.COPIES).ends[:1]
+    (made,) = trace_back(model, key, _MOVED).ends[:1]
     node = model.producer(made)
     # Activations that a recurrent operator names may have any range, and what an LSTM keeps in its cell has none.
     if node is None or node.attributes.get("activations") or made in node.outputs[2:]:
@@ -306,7 +307,8 @@ def _spread_of_run(model: Model, key: str, samples: Samples) -> tuple[Samples, S
 
 
 def _is_picture(model: Model, key: str, shape: Sequence[int | None]) -> bool:
-    return len(shape) == 4 and key in {value.name for value in model.inputs}
+    """Whether a tensor is an input of four axes, at most moved."""
+    return len(shape) == 4 and {value.name for value in model.inputs}.issuperset(trace_back(model, key, _MOVED).ends)
 
 
 def _spread(model: Model, key: str, samples: Samples) -> tuple[Samples, Samples]:

@@ -1,8 +1,8 @@
 """What inputs hold that are no signals: token ids, masks, kinds of tokens.
 
-- An input that picks rows of a constant table, or that is compared with a list of codes, holds ids: uniform over what
-  is there to pick. Where several tables are picked from, a small one holds what tells tokens of a few kinds apart, and
-  all are of the first.
+- An input that picks rows of a constant table, or that is compared with a list of codes, holds ids, of whatever type
+  it is: uniform over what is there to pick. Where several tables are picked from, a small one holds what tells tokens
+  of a few kinds apart, and all are of the first.
 - An input that rules positions out rules out none, in front of a Softmax or as a factor that is zero.
 """
 
@@ -25,9 +25,11 @@ from onnxlint_q.graph.names import ROOT
 from onnxlint_q.graph.settled import Settled
 from onnxlint_q.graph.tensors import Array
 
-_HOLDS_IDS = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.UINT8})
-_NO_FLOATS = _HOLDS_IDS | {onnx.TensorProto.BOOL}
+_INTEGERS = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.UINT8})
+_NO_FLOATS = _INTEGERS | {onnx.TensorProto.BOOL}
 _FLAGS = _NO_FLOATS | {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16}
+# Some frameworks take every input as floats, and cast those that pick.
+_MAY_HOLD_IDS = _FLAGS - {onnx.TensorProto.BOOL}
 # On its way an id stays what it is.
 _KEPT = Trait.COPIES | Trait.MOVES
 # Kinds of tokens are as many at most: a question and its answer, a few speakers.
@@ -83,7 +85,7 @@ def _shape(value: Value) -> tuple[int, ...]:
 
 def _choices(model: Model, value: Value) -> int:
     """How many ids there are, 0 where the input holds none."""
-    if value.type.elem_type not in _HOLDS_IDS:
+    if value.type.elem_type not in _MAY_HOLD_IDS:
         return 0
     on_the_way = trace_forward(model, value.name, _KEPT).tensors
     return max((_told_apart(model, node, key) for key in on_the_way for node in model.consumers(key)), default=0)

@@ -154,7 +154,23 @@ CASES: Mapping[str, tuple[Case, ...]] = {
             {"apart": np.array([0, 2, 3, 8, 8]), "together": np.array([0, 6, 8, 8])},
         ),
     ),
-    "Flatten": (unary("Flatten", shape=(6, 3, 3)),),
+    # A product behind it reads each place with weights of its own: fewer places than an image has positions, and more.
+    # What neighbours have in common is not kept, so that the deviation of a single result is off.
+    "Flatten": (
+        unary("Flatten", shape=(6, 3, 3)),
+        *(
+            Case(
+                "f = Flatten(b)  y = MatMul(f, w)", {"w": weight(6 * places**2, 4)}, (6, places, places), spread_off=3.0
+            )
+            for places in (2, 3, 4, 5)
+        ),
+        Case(
+            "t = Transpose <perm = [0, 2, 3, 1]> (b)  f = Flatten(t)  y = MatMul(f, w)",
+            {"w": weight(6 * 16, 4)},
+            (6, 4, 4),
+            spread_off=3.0,
+        ),
+    ),
     **{op_type: (Case("u = Unsqueeze(b, axis)  y = Squeeze(u, axis)", AXIS),) for op_type in ("Unsqueeze", "Squeeze")},
     "Expand": (Case("y = Expand(b, wide)", {"wide": np.array([1, 6, 8, 8])}, shape=(6, 1, 1)),),
     "Tile": (Case("y = Tile(b, times)", {"times": np.array([1, 1, 2, 3])}),),

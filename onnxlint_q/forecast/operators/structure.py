@@ -9,9 +9,9 @@ from math import gcd, prod
 import numpy as np
 
 from onnxlint_q.forecast.operators.regroup import MAX_DISTINCT, Index, pair_blocks, regroup
-from onnxlint_q.forecast.population import POSITIONS, SIZE, Samples, per_image
+from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, Samples, image_power, per_image, ratio
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
-from onnxlint_q.forecast.transfer import Adjoint, Move
+from onnxlint_q.forecast.transfer import Adjoint, ByImage, Move, Taps
 from onnxlint_q.forecast.unmodelled import UnmodelledError, axis_in, bounded
 
 MAX_PLACES = 64
@@ -226,7 +226,57 @@ def reshape(site: Site) -> Step:
     if before is None or len(before) != samples.ndim - 1:
         before = samples.shape[1:]
     blocks = pair_blocks(before, after)
+    numbers = _numbers(samples.shape[1:], before, blocks)
+    if numbers.size > 1:
+        elements = np.arange(samples[0].size, dtype=np.intp).reshape(samples.shape[1:])
+        told, index = (regroup(places, before, after, blocks) for places in np.broadcast_arrays(numbers, elements))
+        if numbers.size == told.max() + 1:
+            return replace(_flattened(site, index, told * POSITIONS // numbers.size), shape=after)
     return replace(move(site, lambda places: regroup(places, before, after, blocks)), shape=after)
+
+
+def _numbers(
+    have: Sequence[int], lengths: Sequence[int | None], blocks: Sequence[tuple[list[int], list[int]]]
+) -> Index:
+    """Numbers of the places that a Reshape tells apart from then on: those merged that it joins to an axis that is not.
+
+    Of the rank of the samples, along the axes of these places; one number where there are none, or too many, or where
+    the shape is not that of what the samples tell apart.
+    """
+    shape = [1] * len(have)
+    for left, right in blocks:
+        if len(right) == 1 < len(left) and any(have[axis] > 1 for axis in left):
+            for axis in left:
+                shape[axis] = (lengths[axis] or 1) if have[axis] == 1 else 1
+    fit = all(length in {1, known} for length, known in zip(have, lengths, strict=True))
+    if not fit or prod(shape) * prod(have) > MAX_DISTINCT:
+        shape = [1] * len(have)
+    return np.arange(prod(shape), dtype=np.intp).reshape(shape)
+
+
+def _flattened(site: Site, index: Index, positions: Index) -> Step:
+    """Elements of the positions of an image side by side; each position of the result begins at another of them.
+
+    Args:
+        site: of the Reshape.
+        index: of each element of the result, the element of a sample.
+        positions: the position of the image that it is taken from, where the result is at the first.
+    """
+    samples = site.varying()
+    grouped = per_image(samples.reshape(SIZE, -1))
+    size = grouped.shape[2]
+    begun = (positions.ravel() + np.arange(POSITIONS)[:, None]) % POSITIONS
+    flat = (begun * size + index.ravel()).ravel()
+    picked = grouped.reshape(IMAGES, -1)[:, flat].reshape(SIZE, *index.shape)
+
+    def back(rows: Samples) -> tuple[Samples, ByImage]:
+        result = np.zeros((POSITIONS * size, IMAGES), np.float32)
+        np.add.at(result, flat, rows.reshape(IMAGES, -1).T)
+        found = np.ascontiguousarray(result.T).reshape(samples.shape)
+        # Noise is another at each place, of which a position may stand for several.
+        return found, ratio(image_power(rows), image_power(found))
+
+    return Step((picked,), (Edge(site.node.input(0), Taps(back)),))
 
 
 def target_shape(site: Site) -> tuple[int | None, ...] | None:
