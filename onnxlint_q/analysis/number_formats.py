@@ -107,11 +107,13 @@ class Sharing:
     """Which values of an array share a scale.
 
     All of them where there is no axis (per tensor); those with one index of `axis` (per channel); or, as in
-    MatMulNBits, every run of `block_size` values along `axis` (block-wise), the last of which may be shorter.
+    MatMulNBits, every run of `block_size` values along `axis` (block-wise), the last of which may be shorter; or all
+    channels of one of a few equal `runs` along `axis`, as the directions of an LSTM are.
     """
 
     axis: int | None = None
     block_size: int = 0
+    runs: int = 0
 
     def largest(self, values: Float) -> Float:
         """The largest magnitude among the values of a tensor or a channel; broadcasts against `values`."""
@@ -119,7 +121,11 @@ class Sharing:
         if self.axis is None:
             return np.asarray(magnitude.max(keepdims=True))
         others = tuple(axis for axis in range(values.ndim) if axis != self.axis)
-        return np.asarray(magnitude.max(axis=others, keepdims=True))
+        largest = np.asarray(magnitude.max(axis=others, keepdims=True))
+        if not self.runs:
+            return largest
+        by_run = largest.reshape(self.runs, -1)
+        return np.broadcast_to(by_run.max(axis=1, keepdims=True), by_run.shape).reshape(largest.shape)
 
 
 def symmetric_scale(magnitude: npt.ArrayLike, number: NumberFormat) -> Float:

@@ -11,8 +11,8 @@ after normalisation; the colours of an image correlate. Two traces in the file s
 
 Which axis of an input holds features, each with values of its own, is that over which the first convolution or the
 first product with a weight sums, or along which the first normalisation has its gains: so colours are found behind
-the pixels, too. What a recurrent operator is given as its state is one of its own results: within -1 and 1, and no two
-elements of it alike.
+the pixels, too. Links of a graph are 0 or 1. What a recurrent operator is given as its state is one of its own results:
+within -1 and 1, and no two elements of it alike.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.image.inputs import reads_image, signal_of
-from onnxlint_q.forecast.population import IMAGE_CORRELATION, Samples, field, signal, standardised
+from onnxlint_q.analysis.inputs.links import holds_links
+from onnxlint_q.forecast.population import IMAGE_CORRELATION, SIZE, Samples, field, signal, standardised
 from onnxlint_q.graph import Model, Node, Trait, Value, followed_by, trace_forward
 from onnxlint_q.graph.operators import Channels, LayerInputs, Product
 from onnxlint_q.graph.trace import REACH
@@ -41,6 +42,8 @@ _PIXELS = (115.0, 58.0)
 # Values of an input that are told apart.
 _MOST_APART, _FEW = 4096, 1024
 _HARDLY_MOVES = 0.1
+# Of a node of a graph: an atom of a molecule has two or three bonds, a corner of a mesh some more.
+_NEIGHBOURS = 3.0
 _EXPLAINED = 0.3
 # What an input may go through before it meets who tells its features.
 _ON_THE_WAY = Trait.MOVES | Trait.COPIES | Trait.ELEMENTWISE
@@ -66,6 +69,8 @@ def input_samples(model: Model, value: Value, scale: InputScale, seed: int, *, i
     draw = np.random.default_rng(seed)
     if is_signal:
         return signal(draw, rank)
+    if holds_links(model, value) and prod(length or 1 for length in shape) <= _MOST_APART:
+        return _links(draw, tuple(length or 1 for length in shape))
     use = _use(model, value.name, shape)
     samples = field(draw, _told_apart(model, value.name, shape, use))
     if use.state:
@@ -78,6 +83,11 @@ def input_samples(model: Model, value: Value, scale: InputScale, seed: int, *, i
     if rank < 4:
         return samples
     return samples * np.float32(scale.deviation) + np.float32(scale.mean)
+
+
+def _links(draw: np.random.Generator, shape: tuple[int, ...]) -> Samples:
+    """Links of graphs at random, each node with a few neighbours."""
+    return np.asarray(draw.random((SIZE, *shape)) < _NEIGHBOURS / shape[-1], np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ that have integer operators, over what one run holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from math import inf, log, sqrt
@@ -19,7 +19,7 @@ from onnxlint_q.analysis.number_formats import NumberFormat, activation_qparams,
 from onnxlint_q.analysis.observed.observations import ChannelObservation
 from onnxlint_q.analysis.placement import Placement, dynamic_tensors, stored_tensor
 from onnxlint_q.analysis.schemes import Scheme
-from onnxlint_q.forecast.operators.elementwise import function_of
+from onnxlint_q.forecast.operators.elementwise import Function, function_of
 from onnxlint_q.forecast.population import IMAGES, Samples, per_image
 from onnxlint_q.forecast.step import Site, Step
 from onnxlint_q.forecast.sweep import RULES, Propagation
@@ -54,8 +54,6 @@ class ActivationNoise:
 
 
 Ranges = Mapping[str, tuple[float, float]]
-Spread = Callable[[Model, str, Samples], tuple[Samples, Samples]]
-"""The lowest and the highest values that are expected of channels."""
 ChannelRanges = Mapping[str, ChannelObservation]
 
 
@@ -131,16 +129,16 @@ def _dynamic_noise(
             continue
         if place.constant:
             table = model.constants[place.tensor]
-            limits = (float(table.min()), float(table.max())) if table.size else (0.0, 0.0)
+            runs = [(float(table.min()), float(table.max())) if table.size else (0.0, 0.0)]
         else:
-            limits = run_range(model, place.tensor, propagation)
-        variance = activation_step(*limits, number) ** 2 / 12
+            runs = run_ranges(model, place.tensor, propagation)
+        variance = np.array([activation_step(*limits, number) ** 2 / 12 for limits in runs])
         for node in place.asked:
             # What a lookup gives holds the rounded values of the table.
             cost = (
                 costs.get(node.output) if place.constant else _read_cost(model, place, node, steps, propagation, costs)
             )
-            if cost is None or not np.isfinite(variance):
+            if cost is None or not np.isfinite(variance).all():
                 continue
             power = variance * cost.white
             by_tensor[place.tensor] = by_tensor.get(place.tensor, 0.0) + power
@@ -230,12 +228,9 @@ def _noise_of_zeros(
     return noise
 
 
-def value_range(model: Model, key: str, propagation: Propagation, spread: Spread | None = None) -> tuple[float, float]:
-    """Smallest and largest value that calibration is expected to see, masks left out.
-
-    `spread` is another rule for where channels mix.
-    """
-    lows, highs = _expected(model, key, propagation, spread or _spread)
+def value_range(model: Model, key: str, propagation: Propagation) -> tuple[float, float]:
+    """Smallest and largest value that calibration is expected to see, masks left out."""
+    lows, highs = _expected(model, key, propagation)
     return float(lows.min()), float(highs.max())
 
 
@@ -246,7 +241,7 @@ def channel_ranges(model: Model, placements: Sequence[Placement], propagation: P
         axis = channel_axis(model, place.tensor) if place.tensor in propagation.samples else None
         if axis is None:
             continue
-        lows, highs = _expected(model, place.tensor, propagation, _spread)
+        lows, highs = _expected(model, place.tensor, propagation)
         if axis >= lows.ndim or lows.shape[axis] == 1:
             continue
         rest = tuple(other for other in range(lows.ndim) if other != axis)
@@ -255,24 +250,29 @@ def channel_ranges(model: Model, placements: Sequence[Placement], propagation: P
     return found
 
 
-def _expected(model: Model, key: str, propagation: Propagation, spread: Spread) -> tuple[Samples, Samples]:
+def _expected(model: Model, key: str, propagation: Propagation) -> tuple[Samples, Samples]:
     """The smallest and the largest value that are expected of each element.
 
     Where channels mix, `mean ± sigma sqrt(2 ln n)` for the n values that calibration sees of a channel (the expected
     maximum of n Gaussians); through an activation function the range of its input.
     """
+    read, function = _through(model, key, propagation)
+    if function is not None:
+        grid = np.linspace(*_spread(model, read, propagation.samples[read]), _PLACES)
+        with np.errstate(all="ignore"):
+            values = np.nan_to_num(function(grid))
+        return np.asarray(values.min(axis=0), np.float32), np.asarray(values.max(axis=0), np.float32)
+    lows, highs = _spread(model, key, propagation.unmasked(key))
+    return np.clip(lows, *_bounds(model, key)), np.clip(highs, *_bounds(model, key))
+
+
+def _through(model: Model, key: str, propagation: Propagation) -> tuple[str, Function | None]:
+    """The tensor whose range tells that of `key`, with the function in between; None where there is none."""
     node = model.producer(key)
     alone = node is not None and len(set(node.inputs) & propagation.samples.keys()) == 1
-    if node is not None and alone and key not in propagation.ruled_out:
-        function = function_of(Site(model, node, propagation.samples))
-        if function is not None and node.input(0) in propagation.samples:
-            lows, highs = spread(model, node.input(0), propagation.samples[node.input(0)])
-            grid = np.linspace(lows, highs, _PLACES)
-            with np.errstate(all="ignore"):
-                values = np.nan_to_num(function(grid))
-            return np.asarray(values.min(axis=0), np.float32), np.asarray(values.max(axis=0), np.float32)
-    lows, highs = spread(model, key, propagation.unmasked(key))
-    return np.clip(lows, *_bounds(model, key)), np.clip(highs, *_bounds(model, key))
+    if node is None or not alone or key in propagation.ruled_out or node.input(0) not in propagation.samples:
+        return key, None
+    return node.input(0), function_of(Site(model, node, propagation.samples))
 
 
 def _bounds(model: Model, key: str) -> tuple[float, float]:
@@ -285,25 +285,46 @@ def _bounds(model: Model, key: str) -> tuple[float, float]:
     return node.operator.bounds or (-inf, inf)
 
 
-def run_range(model: Model, key: str, propagation: Propagation) -> tuple[float, float]:
-    """Smallest and largest value that one run is expected to see, as of `value_range`."""
-    return value_range(model, key, propagation, _spread_of_run)
+def run_ranges(model: Model, key: str, propagation: Propagation) -> list[tuple[float, float]]:
+    """Smallest and largest value that a run is expected to see, as of `value_range`, of a run on each image.
 
-
-def _spread_of_run(model: Model, key: str, samples: Samples) -> tuple[Samples, Samples]:
-    """The ends of each channel over its places in one run, and the mean ends of single images over all channels.
-
-    The latter are wider where a channel has few places and there are many channels.
+    A quiet moment of a signal has a range of its own, and so have what is made of it.
     """
-    shape = model.shape(key) or ()
+    read, function = _through(model, key, propagation)
+    if function is not None:
+        with np.errstate(all="ignore"):
+            values = np.nan_to_num(function(np.linspace(*_ends_of_runs(model, read, propagation), _PLACES)))
+        lows, highs = values.min(axis=0), values.max(axis=0)
+    else:
+        bounds = _bounds(model, key)
+        lows, highs = (np.clip(ends, *bounds) for ends in _ends_of_runs(model, key, propagation))
+    return [(float(low), float(high)) for low, high in zip(lows, highs, strict=True)]
+
+
+def _ends_of_runs(model: Model, key: str, propagation: Propagation) -> tuple[Samples, Samples]:
+    """The ends of a run on each image: of each channel over its places, and those of the samples that the image has.
+
+    The latter are wider where a channel has few places and there are many channels. All channels of an image are as
+    loud as each other, beside how loud they are on average.
+    """
+    samples, shape = propagation.unmasked(key), model.shape(key) or ()
     if _is_picture(model, key, shape):
-        return _ends(samples, _PIXEL_REACH)
+        low, high = (ends.min() if at == 0 else ends.max() for at, ends in enumerate(_ends(samples, _PIXEL_REACH)))
+        return np.full(IMAGES, low, np.float32), np.full(IMAGES, high, np.float32)
     # Along these axes, behind the batch, the samples are alike.
     lengths = [length for length, known in zip(shape[1:], samples.shape[2:], strict=False) if known == 1]
     places = _CALIBRATED / _SAMPLES if None in lengths else float(np.prod([length or 1 for length in lengths]))
-    lows, highs = _ends(samples, sqrt(2 * log(max(places, 2.0))))
-    images = per_image(samples).reshape(IMAGES, -1)
-    return np.append(lows, images.min(axis=1).mean()), np.append(highs, images.max(axis=1).mean())
+    images = per_image(samples.reshape(len(samples), -1))
+    centre = images.mean(axis=1)
+    within = (images - centre[:, None]).reshape(len(samples), -1)
+    lows, highs = _ends(within, sqrt(2 * log(max(places, 2.0))))
+    power = np.square(within).mean(axis=0)
+    loud = np.square(per_image(within)).mean(axis=(1, 2)) / max(float(power.mean()), 1e-30)
+    loud = np.sqrt(loud)[:, None]
+    own = images.min(axis=2).mean(axis=1), images.max(axis=2).mean(axis=1)
+    return np.minimum((centre + loud * lows).min(axis=1), own[0]), np.maximum(
+        (centre + loud * highs).max(axis=1), own[1]
+    )
 
 
 def _is_picture(model: Model, key: str, shape: Sequence[int | None]) -> bool:

@@ -10,13 +10,14 @@ import numpy as np
 
 from onnxlint_q.analysis.causes.masks import Mask
 from onnxlint_q.analysis.folding import FoldedLayer
+from onnxlint_q.analysis.inputs.contents import Kind, find_contents
 from onnxlint_q.errors import OnnxlintError, with_place
 from onnxlint_q.forecast.ends import End
 from onnxlint_q.forecast.operators import elementwise, pooling, products, recurrent, structure
 from onnxlint_q.forecast.operators.branches import THEN, Branches, entered, if_rule, is_if
 from onnxlint_q.forecast.operators.layers import layer_rule
 from onnxlint_q.forecast.operators.masked import Which, ruled_out
-from onnxlint_q.forecast.population import HUGE, SIZE, Samples
+from onnxlint_q.forecast.population import HUGE, SIZE, Samples, neighbours
 from onnxlint_q.forecast.population import field as gaussian
 from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale, signals
 from onnxlint_q.forecast.step import Edge, Reading, Site, Step, TransferRule
@@ -95,7 +96,7 @@ def propagate(
     """Samples of every float tensor of the main graph and the branches of If, by the `rules` of its operators.
 
     An operator that no rule can model passes its first input through or becomes a unit Gaussian, and is named with the
-    reason.
+    reason. A state that the model gives back is what comes out of a first pass.
 
     Args:
         model: the network.
@@ -104,7 +105,28 @@ def propagate(
         masks: of the network. One that inputs decide on rules nothing out.
         either: which branch an If takes that nothing decides.
     """
-    return _forward(model, layers, input_scale(model, layers), rules, masks, either)
+    forward = partial(_forward, model, layers, input_scale(model, layers), rules, masks, either)
+    found = forward({})
+    fed_back = _fed_back(model, found) if layers else {}
+    if not fed_back:
+        return found
+    del found  # as large as what comes
+    return forward(fed_back)
+
+
+def _fed_back(model: Model, found: Propagation) -> Mapping[str, Samples]:
+    """Samples of each input that holds a state: what another moment of the same image leaves, where that is known.
+
+    What grows on its way through the network is no state, which forgets.
+    """
+    ((order, _),) = neighbours(1)
+    states = {name: held.output for name, held in find_contents(model).items() if held.kind is Kind.STATE}
+    pairs = {name: found.samples[after] for name, after in states.items() if {name, after} <= found.samples.keys()}
+    return {
+        name: after[order]
+        for name, after in pairs.items()
+        if after.shape == found.samples[name].shape and after.std() <= found.samples[name].std()
+    }
 
 
 def _forward(
@@ -114,6 +136,7 @@ def _forward(
     rules: Mapping[str, TransferRule],
     masks: Sequence[Mask],
     either: str,
+    states: Mapping[str, Samples],
 ) -> Propagation:
     tokens, heard = token_inputs(model), signals(model, layers)
     known = {
@@ -124,6 +147,7 @@ def _forward(
         and value.name not in tokens.settled
     }
     known.update(tokens.samples)
+    known.update(states)
     graphs = entered(model)
     settled = Settled(model, partial(_shape_of, model, known), graphs)
     settled.values.update(tokens.settled)

@@ -240,6 +240,13 @@ def test_channels_that_are_tied_share_the_scale_of_the_widest() -> None:
     np.testing.assert_array_equal(found[[1, 3]], expected[1])
 
 
+def test_channels_of_a_run_share_the_scale_of_the_widest() -> None:
+    matrix = np.diag([1.0, 2.0, 30.0, 4.0]).astype(np.float32) + np.float32(0.3)
+    found = weight_round_trip(matrix, INT8, Sharing(axis=0, runs=2))
+    for half in (slice(2), slice(2, None)):
+        np.testing.assert_array_equal(found[half], weight_round_trip(matrix[half], INT8, PER_TENSOR))
+
+
 def test_a_part_of_a_tensor_is_rounded_as_the_whole() -> None:
     matrix = np.random.default_rng(0).standard_normal((6, 10)).astype(np.float32)
     whole = weight_round_trip(matrix, INT8, PER_TENSOR)

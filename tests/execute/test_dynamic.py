@@ -185,6 +185,24 @@ def test_an_lstm_is_quantised_and_what_it_feeds_back_is_nearly_nothing(per_chann
     assert bench.starts_at(Experiment.on_activation(scheme, "x")) is None
 
 
+def test_each_direction_of_an_lstm_has_a_scale_of_its_own(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    size = np.array([0.3, 0.01], np.float32)[:, None, None]
+    w, r = (size * random.standard_normal((2, 64, width)).astype(np.float32) for width in (8, 16))
+    proto = onnx_text(
+        "g (float[20, 3, 8] x) => (float[20, 2, 3, 16] y) "
+        '{ [l] y = LSTM <hidden_size = 16, direction = "bidirectional"> (x, w, r) }',
+        w=w,
+        r=r,
+    )
+    bench = workbench(facts_of(as_model(proto), [INT8_DYNAMIC]))
+    sample = {"x": random.standard_normal((20, 3, 8)).astype(np.float32)}
+    made = run(by_onnx_runtime(proto, tmp_path), sample)[0]
+    (ours,) = Session(bench.executable(Experiment(INT8_DYNAMIC))).run(sample)
+    backward = made[:, 1]
+    assert np.square(ours[:, 1] - backward).sum() < 3e-4 * np.square(backward).sum()
+
+
 def test_half_precision_is_rounded_in_single() -> None:
     proto = onnx_text(
         "g (float16[2, 8] x) => (float16[2, 8] y) { y = MatMul(x, w) }",

@@ -7,9 +7,14 @@ import pytest
 from onnx_cases import Array, as_model, onnx_text, sqnr_db
 
 from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.folding import fold_batch_norms
 from onnxlint_q.analysis.schemes import INT8_DYNAMIC, INT8_PER_TENSOR, SCHEMES
 from onnxlint_q.execute.session import Session
 from onnxlint_q.execute.variants.workbench import workbench
+from onnxlint_q.forecast.population import IMAGES
+from onnxlint_q.forecast.ranges import run_ranges
+from onnxlint_q.forecast.sweep import propagate
+from onnxlint_q.graph import find_layers
 from onnxlint_q.judge.facts import Facts, facts_of
 
 RUNS = 64
@@ -85,6 +90,17 @@ def test_one_run_has_a_narrower_range_than_a_calibration_set() -> None:
     assert static.weight_sqnr_db == dynamic.weight_sqnr_db
     rows = {name: facts.forecasts[name] for name in facts.forecasts}
     assert (rows["int8-dynamic"].output_sqnr_db or 0) > (rows["int8-per-tensor"].output_sqnr_db or 0)
+
+
+def test_a_quiet_run_has_a_range_of_its_own() -> None:
+    made = {name: np.abs(values) for name, values in weights(0, a=(8, 1, 16), b=(4, 8, 1)).items()}
+    text = "g (float[1, 512] x) => (y) { u = Unsqueeze(x, one)\n h = Conv(u, a)\n r = Relu(h)\n y = Conv(r, b) }"
+    model = as_model(onnx_text(text, one=np.asarray([1]), **made))
+    found = propagate(model, fold_batch_norms(model, list(find_layers(model))).layers)
+    lows, highs = np.array(run_ranges(model, "r", found)).T
+    loudest = found.samples["r"].reshape(IMAGES, -1).max(axis=1)
+    assert not lows.any() and highs.max() > 20 * highs.min()
+    assert (highs >= 0.9 * loudest).all() and np.median(highs / loudest) < 3
 
 
 def test_an_embedding_is_rounded_over_its_own_table() -> None:

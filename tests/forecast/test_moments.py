@@ -288,6 +288,32 @@ def test_tensors_with_different_runs_of_places_meet_in_a_concat() -> None:
     assert y.shape[2] == 2 and y[:, 0, 0].std() > 100 and y[:, 0, 1].std() < 3
 
 
+def test_tokens_beside_steps_that_are_told_apart_are_not_all_the_same() -> None:
+    """An embedding of ids, one for all steps, is joined to features of each step, as a reader of text does."""
+    model = as_model(
+        onnx_text(
+            "g (float[1,6,3] x, int64[1,6] i) => (float[1,6,7] y) "
+            "{ e = Gather(t, i)  m = MatMul(x, w)  y = Concat <axis = -1> (e, m) }",
+            t=np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32),
+            w=np.eye(3, dtype=np.float32),
+        )
+    )
+    found = forward(model)
+    joined, tokens = found.samples["y"][:, 0, :, :4], found.samples["e"]
+    assert tokens.shape[2] == 1 and joined.shape[1] == 6
+    first, other = (joined[:, step].ravel() for step in (0, 3))
+    assert abs(np.corrcoef(first, other)[0, 1]) < 0.5
+    there, before = (np.sort(values.reshape(IMAGES, -1)) for values in (joined[:, 3], tokens))
+    np.testing.assert_array_equal(there, before)
+    # The way back is the adjoint of the way there.
+    (step,) = (step for node, step in found.steps if node.op_type == "Concat")
+    rows = np.random.default_rng(1).standard_normal(found.samples["y"].shape).astype(np.float32)
+    back = sum(
+        float((edge.transfer.pull(OutputCost(rows)).rows * found.samples[edge.source]).sum()) for edge in step.edges
+    )
+    assert back == pytest.approx(float((rows * found.samples["y"]).sum()), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -102,3 +102,31 @@ def test_a_picture_that_was_turned_is_within_black_and_white() -> None:
         propagation = propagate(model, fold_batch_norms(model, list(find_layers(model))).layers)
         ranges.append(value_range(model, "t", propagation))
     assert ranges[0] == pytest.approx(ranges[1], rel=0.05)
+
+
+LINKS = {
+    "summed over neighbours": ("s = MatMul(a, x)  y = MatMul(s, w)", True),
+    "averaged over them": (
+        "n = ReduceSum <keepdims = 1> (a, last)  d = Div(a, n)  s = MatMul(d, x)  y = Relu(s)",
+        True,
+    ),
+    "a product with a weight": ("s = MatMul(a, v)  y = Relu(s)", False),
+    "added": ("s = Add(x, a)  y = Relu(s)", False),
+    "on the right": ("t = Transpose <perm = [0, 2, 1]> (x)  y = MatMul(t, a)", False),
+}
+
+
+@pytest.mark.parametrize("use", LINKS)
+def test_a_square_that_is_multiplied_with_features_holds_links(use: str) -> None:
+    body, linked = LINKS[use]
+    proto = onnx_text(
+        f"g (float[1, 12, 12] x, float[1, 12, 12] a) => (y) {{ {body} }}",
+        w=np.ones((12, 4), np.float32),
+        v=np.ones((12, 4), np.float32),
+        last=np.asarray([-1]),
+    )
+    model = as_model(proto)
+    links = input_samples(model, model.inputs[1], InputScale(), 0)
+    assert (set(np.unique(links)) == {0.0, 1.0}) == linked
+    if linked:
+        assert links.shape[1:] == (1, 12, 12) and links.sum(axis=-1).mean() == pytest.approx(3, abs=0.2)

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
-from onnx_cases import Array, as_model
+from onnx_cases import Array, as_model, onnx_text
 
+from onnxlint_q.analysis.folding import fold_batch_norms
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.forecast.forecast import forecast, noise_model
@@ -21,6 +22,7 @@ from onnxlint_q.forecast.operators.cells import GATES
 from onnxlint_q.forecast.operators.recurrent import recurrent
 from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, field
 from onnxlint_q.forecast.step import Site, Step
+from onnxlint_q.forecast.sweep import propagate
 from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.graph import find_layers
 
@@ -249,3 +251,21 @@ def test_what_does_not_fit_is_said(change: dict[str, Any], reason: str) -> None:
     measured = measure(as_model(proto), (INT8_PER_TENSOR,))
     unknown = forecast(noise_model(measured), measured.layers, (INT8_PER_TENSOR,))["int8-per-tensor"].unknown
     assert reason in unknown["GRU"]
+
+
+def test_a_state_without_an_operator_of_its_own_is_what_comes_out_as_the_next_one() -> None:
+    random = np.random.default_rng(0)
+    model = as_model(
+        onnx_text(
+            "g (float[1, 16] x, float[1, 8] s) => (float[1, 4] y, float[1, 8] t) "
+            "{ a = MatMul(x, v)  b = MatMul(s, w)  c = Add(a, b)  t = Tanh(c)  y = MatMul(t, u) }",
+            v=random.standard_normal((16, 8)).astype(np.float32),
+            w=random.standard_normal((8, 8)).astype(np.float32),
+            u=random.standard_normal((8, 4)).astype(np.float32),
+        )
+    )
+    samples = propagate(model, fold_batch_norms(model, list(find_layers(model))).layers).samples
+    assert samples["s"].shape == samples["t"].shape and np.abs(samples["s"]).max() <= 1
+    assert samples["s"].std() == pytest.approx(float(samples["t"].std()), rel=0.1)
+    # What a model is about is no state, however much an output looks like it.
+    assert np.abs(samples["x"]).max() > 2

@@ -80,7 +80,12 @@ class Scheme:
         return "each run takes its own ranges" if self.is_dynamic else "activations stay in float"
 
     def of_layer(self, layer: Layer) -> Scheme:
-        """The scheme with what holds for the weight of this layer as `sharing`."""
+        """The scheme with what holds for the weight of this layer as `sharing`.
+
+        `quantize_dynamic` gives each direction of an LSTM a scale of its own.
+        """
+        if self.quantizer is Quantizer.DYNAMIC and not layer.is_product and self.sharing == PER_TENSOR:
+            return replace(self, sharing=Sharing(axis=0, runs=layer.weight_shape[0]), convolutions=None)
         if self.convolutions is None:
             return self
         sharing = self.convolutions if layer.inputs.convolves else self.sharing

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import gcd, prod
 
 import numpy as np
 
 from onnxlint_q.forecast.operators.regroup import MAX_DISTINCT, Index, pair_blocks, regroup
-from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, Samples, image_power, per_image, ratio
+from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, Samples, image_power, neighbours, per_image, ratio
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
-from onnxlint_q.forecast.transfer import Adjoint, ByImage, Move, Taps
+from onnxlint_q.forecast.transfer import Adjoint, ByImage, Move, OutputCost, Taps
 from onnxlint_q.forecast.unmodelled import UnmodelledError, axis_in, bounded
 
 MAX_PLACES = 64
+# In so many orders the samples of an image stand for each other.
+_ORDERS = 64
+Back = Callable[[Samples], Samples]
 
 
 def move(site: Site, function: Callable[[Index], Index | Sequence[Index]]) -> Step:
@@ -69,20 +73,44 @@ def concat(site: Site) -> Step:
         raise UnmodelledError("its operands have different ranks")
     bounded((len(parts), len(parts)))  # each of the edges below is as long as all parts together
     lengths = entries(site, axis, parts)
-    pieces, indices = [], []
-    frame = [max(part.shape[a + 1] for part in parts) for a in range(rank)]
+    frame = tuple(max(part.shape[a + 1] for part in parts) for a in range(rank))
     bounded(tuple(sum(lengths) if a == axis else frame[a] for a in range(rank)))
-    for part, length in zip(parts, lengths, strict=True):
-        shape = tuple(length if a == axis else frame[a] for a in range(rank))
-        index = resampled(np.arange(int(np.prod(part.shape[1:])), dtype=np.intp).reshape(part.shape[1:]), shape)
-        indices.append(index)
-        pieces.append(part.reshape(SIZE, -1)[:, index.ravel()].reshape(SIZE, *shape))
-    edges = []
-    for position, key in enumerate(node.inputs):
+    pieces, edges, start = list[Samples](), list[Edge](), 0
+    for key, part, length in zip(node.inputs, parts, lengths, strict=True):
+        piece, adjoint = _widened(part, (*frame[:axis], length, *frame[axis + 1 :]), axis)
+        pieces.append(piece)
         if key in site.known:
-            mixed = [index if at == position else np.full(index.shape, -1, np.intp) for at, index in enumerate(indices)]
-            edges.append(Edge(key, Move(np.concatenate(mixed, axis=axis), parts[position].shape[1:])))
+            edges.append(Edge(key, Adjoint(partial(_pulled_part, adjoint, axis + 1, slice(start, start + length)))))
+        start += length
     return Step((np.concatenate(pieces, axis=axis + 1),), tuple(edges))
+
+
+def _pulled_part(adjoint: Back, axis: int, places: slice, rows: Samples) -> Samples:
+    return adjoint(rows[(slice(None),) * axis + (places,)])
+
+
+def _widened(part: Samples, shape: tuple[int, ...], axis: int) -> tuple[Samples, Back]:
+    """An operand with as many places as the others tell apart, and the adjoint of that.
+
+    Along `axis` each of its places stands for a run of the new ones. Along another axis one place stands for all, and
+    what it holds at each of them is a sample of the same image, as no two tokens of a sequence are the same.
+    """
+    index = resampled(np.arange(prod(part.shape[1:]), dtype=np.intp).reshape(part.shape[1:]), shape)
+    move = Move(index, part.shape[1:])
+    wide = part.reshape(SIZE, -1)[:, index.ravel()].reshape(SIZE, *shape)
+    alike = [a + 1 for a, length in enumerate(shape) if a != axis and part.shape[a + 1] == 1 < length]
+    places = prod(wide.shape[a] for a in alike)
+    orders = neighbours(min(places, _ORDERS)) if alike else ()
+
+    def mixed(values: Samples, inverse: int) -> Samples:
+        front = np.moveaxis(values, alike, range(1, len(alike) + 1))
+        flat = front.reshape(SIZE, places, -1)
+        found = flat.copy()
+        for at, pair in enumerate(orders):
+            found[:, at :: len(orders)] = flat[pair[inverse], at :: len(orders)]
+        return np.moveaxis(found.reshape(front.shape), range(1, len(alike) + 1), alike)
+
+    return mixed(wide, 0), lambda rows: move.pull(OutputCost(mixed(rows, 1))).rows
 
 
 def resampled(places: Index, shape: Sequence[int]) -> Index:
