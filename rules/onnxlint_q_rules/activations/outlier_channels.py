@@ -217,16 +217,17 @@ class OutlierChannels(Rule):
         self, facts: Facts, found: Mapping[str, Outliers], scheme: str, severity: Severity, forecast_db: float | None
     ) -> Finding:
         first, *others = found
+        # What is said of several tensors is that of the worst.
         worst = max(found.values(), key=lambda outliers: outliers.ratio)
         count = UINT8.largest - UINT8.lowest + 1
         kept = count / worst.ratio
         wide = Counter(channel for outliers in found.values() for channel in outliers.channels)
         listed = [channel for channel, _ in wide.most_common()]
-        more = f" and of {len(others)} more tensor{'s' * (len(others) > 1)}" if others else ""
+        more = f" and {len(others)} more tensor{'s' * (len(others) > 1)}" if others else ""
         return self.finding(
             _place(facts, first),
             f"{channels(listed)} set{'s' * (len(listed) == 1)} the scale of {first!r}{more}: a typical channel keeps "
-            f"{kept:.1f} of {count:.0f} codes{' at worst' if others else ''}.",
+            f"{kept:.1f} of {count:.0f} codes.",
             severity=severity,
             metrics={
                 "range_over_median": worst.ratio,
