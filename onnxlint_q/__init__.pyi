@@ -39,6 +39,7 @@ from .finding import (
     Confidence as Confidence,
     Conversion as Conversion,
     Cure as Cure,
+    Divisors as Divisors,
     Evidence as Evidence,
     Finding as Finding,
     Location as Location,
@@ -46,6 +47,7 @@ from .finding import (
     Remasking as Remasking,
     Remedy as Remedy,
     Requantisation as Requantisation,
+    Rescaling as Rescaling,
     Severity as Severity,
     Silence as Silence,
     Subject as Subject,
@@ -100,9 +102,13 @@ from .analysis.causes.gains import (
 from .analysis.causes.outlier_channels import (
     Outliers as Outliers,
     outlier_channels as outlier_channels,
+    sharing as sharing,
 )
 from .analysis.placement import is_quantized as is_quantized
 from .analysis.preparation import preparation as preparation
+
+# What is foreseen.
+from .forecast.forecast import Forecast as Forecast, TensorNoise as TensorNoise
 
 # What a run saw: data, activations, costs, two files side by side.
 from .analysis.observed.observations import (

@@ -64,7 +64,9 @@ class Claim:
         below_db: the claim is true if the output SQNR (dB) measured is below this; the linter puts the configured
             level here.
         more: further activations that are quantised with it, where one fault spoils several.
-        all_formats: it holds for calibrated activations of any format, because more bits do not help.
+        all_formats: it holds for activations of any format that get their ranges alike, because more bits do not help.
+        all_ranges: it holds for activations of this format wherever their ranges come from, because those of a single
+            run are as wide.
     """
 
     subject: Subject
@@ -73,6 +75,7 @@ class Claim:
     below_db: float = CONFIRM_BELOW_DB
     more: tuple[str, ...] = ()
     all_formats: bool = False
+    all_ranges: bool = False
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -149,7 +152,32 @@ class Remasking:
     value: float
 
 
-Change = Requantisation | Conversion | Remasking
+@dataclass(frozen=True, slots=True)
+class Divisors:
+    """What channels of an activation are divided by where they are made; the layers that read them multiply again.
+
+    Attributes:
+        tensor: key of the activation.
+        channels: which.
+        factors: one for each of them.
+    """
+
+    tensor: str
+    channels: tuple[int, ...]
+    factors: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rescaling:
+    """Outlier channels of activations that are divided; the float model stays what it is."""
+
+    divisors: tuple[Divisors, ...]
+
+
+Rewriting = Remasking | Rescaling
+"""A change of the float model that leaves its outputs what they are."""
+
+Change = Requantisation | Conversion | Rewriting
 """What a run can try of a remedy."""
 
 
@@ -305,7 +333,11 @@ class Finding:
             return f"{self.remedy} {self.tried.said}".strip()
         if isinstance(self.change, Conversion):
             return f"{self.remedy} Untried: --probe and --calibrate try it."
-        return f"{self.remedy} Untried." if self.change is not None else self.remedy
+        if self.change is None:
+            return self.remedy
+        rewriting = isinstance(self.change, Remasking | Rescaling) and self.otherwise
+        instead = f" Or {self.otherwise[:1].lower()}{self.otherwise[1:]}" if rewriting else ""
+        return f"{self.remedy}{instead} Untried."
 
     @property
     def counts(self) -> bool:

@@ -41,7 +41,10 @@ def without_superseded(
     def heirs(finding: Finding) -> list[Finding]:
         stronger = superseding.get(finding.code, set())
         # One about several tensors gives way to none but one about all of them.
-        sides = [[*told.get(matter, ()), *told.get(_at_any(matter), ())] for matter in _matters(finding, tensors)]
+        sides = [
+            [other for wider in dict.fromkeys(_wider(matter)) for other in told.get(wider, ())]
+            for matter in _matters(finding, tensors)
+        ]
         others = [other for other in sides[0] if all(other in side for side in sides)]
         return [other for other in others if other.code in stronger and gives_way(finding, other)]
 
@@ -68,15 +71,18 @@ def _with_facts_of(others: Sequence[Finding], finding: Finding) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Matter:
-    """What a claim quantises, as far as it decides on others; `form` is None where it holds for any.
+    """What a claim quantises, as far as it decides on others.
 
-    Formats of activations are told apart by where their ranges come from.
+    Attributes:
+        subject, tensor: of the claim.
+        form: of the codes and, of weights, who shares a scale; None for any.
+        source: where ranges of activations come from; None for any.
     """
 
     subject: Subject
     tensor: str
-    calibrated: bool
     form: Hashable
+    source: Hashable
 
 
 def _matters(finding: Finding, tensors: Mapping[str, str]) -> tuple[Hashable, ...]:
@@ -86,10 +92,16 @@ def _matters(finding: Finding, tensors: Mapping[str, str]) -> tuple[Hashable, ..
         key = tensor_key(finding.location.output, finding.location.graph)
         return (tensors.get(key, key),)
     scheme = SCHEMES[claim.scheme]
-    form = None if claim.all_formats else scheme.treatment(claim.subject)
-    calibrated = claim.subject is Subject.ACTIVATION and scheme.is_calibrated
-    return tuple(_Matter(claim.subject, tensor, calibrated, form) for tensor in claim.tensors)
+    if claim.subject is Subject.WEIGHT:
+        return tuple(_Matter(claim.subject, tensor, scheme.treatment(claim.subject), None) for tensor in claim.tensors)
+    form = None if claim.all_formats else scheme.activations
+    source = None if claim.all_ranges else scheme.quantizer
+    return tuple(_Matter(claim.subject, tensor, form, source) for tensor in claim.tensors)
 
 
-def _at_any(matter: Hashable) -> Hashable:
-    return replace(matter, form=None) if isinstance(matter, _Matter) else matter
+def _wider(matter: Hashable) -> Iterator[Hashable]:
+    """It, and those that it is one of."""
+    yield matter
+    if isinstance(matter, _Matter):
+        yield replace(matter, form=None)
+        yield replace(matter, source=None)

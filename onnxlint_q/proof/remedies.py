@@ -18,7 +18,6 @@ from onnxlint_q.analysis.schemes import (
     INT8_PER_CHANNEL,
     INT8_PER_TENSOR,
     PER_CHANNEL_OPSET,
-    SCHEMES,
     Scheme,
 )
 from onnxlint_q.execute.executable import Executable, as_stored
@@ -30,10 +29,10 @@ from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
 from onnxlint_q.execute.variants.workbench import Workbench
-from onnxlint_q.finding import Change, Conversion, Finding, Remasking, Requantisation, Tried
+from onnxlint_q.finding import Change, Conversion, Finding, Requantisation, Tried
 from onnxlint_q.judge.advice.quantizer_options import requantised
 from onnxlint_q.judge.verdict import GAIN_DB, Judge, Verdict
-from onnxlint_q.proof.masks import SAME_DB, MaskTrial
+from onnxlint_q.proof.gain import SAME_DB, Gain
 
 # Less is what a handful of samples more or less would change.
 CONVERSION_SAMPLES = 4
@@ -110,50 +109,6 @@ def try_conversions(bench: Workbench, findings: Sequence[Finding], samples: Samp
     return tuple(_with(finding, outcomes) for finding in findings)
 
 
-def with_masks(findings: Sequence[Finding], errors: Errors, trial: MaskTrial, judge: Judge) -> tuple[Finding, ...]:
-    """The findings with what came of smaller masks, all of them together.
-
-    Args:
-        findings: any; those that are refuted advise nothing.
-        errors: of whole schemes with the masks as they are.
-        trial: what was tried, on the same samples.
-        judge: the verdict on an error; what survives is enough.
-    """
-    return tuple(_with_mask(finding, errors, trial, judge) for finding in findings)
-
-
-def _with_mask(finding: Finding, errors: Errors, trial: MaskTrial, judge: Judge) -> Finding:
-    change = finding.change
-    if not isinstance(change, Remasking) or not finding.counts:
-        return finding
-    refused, value = trial.refused.get(change.constant), trial.values.get(change.constant)
-    if refused is not None or value is None or trial.exact is None:
-        return replace(finding, remedy=_no_smaller(finding, refused), change=None)
-    if trial.whole is None:
-        left = "they could not be compared" if trial.exact.worst_db is None else f"{trial.exact.worst_db:.0f} dB"
-        said = f"A mask of {value:.0f} was tried and changes the float outputs on these samples ({left})."
-        return replace(finding, remedy=finding.otherwise, change=None, tried=Tried(said))
-    scheme = SCHEMES[finding.claim.scheme] if finding.claim is not None else DEFAULT_SCHEMES[0]
-    before, after = errors.get(Experiment(scheme)), trial.whole.errors.get(Experiment(scheme))
-    if before is None or after is None or not before.has_signal or not after.has_signal:
-        return finding
-    gain, under = _gain(before, after), f"{_figures(before, after)} with everything quantised ({scheme.name})"
-    figures = (*_decibels(before, after), scheme.name)
-    if gain < GAIN_DB:
-        said = f"A mask of {value:.0f} was tried and does not help: {under}."
-        return replace(finding, remedy=finding.otherwise, change=None, tried=Tried(said, *figures))
-    same = "identical" if trial.exact.worst_db is None else f"the same ({trial.exact.worst_db:.0f} dB)"
-    how = "Tried" if judge(after) is Verdict.SURVIVES else "Helps, but not enough"
-    said = f"{how}: {under}; float outputs are {same}."
-    remedy = f"Use a mask of {value:.0f} in place of {finding.metrics['mask']:.3g}: Softmax turns it into zero as well."
-    made = replace(change, value=value)
-    return replace(finding, remedy=remedy, change=made, tried=Tried(said, *figures), snippet="", nodes_to_exclude=())
-
-
-def _no_smaller(finding: Finding, reason: str | None) -> str:
-    return f"{finding.otherwise} A smaller mask was not tried: {reason}." if reason else finding.otherwise
-
-
 def _with(finding: Finding, outcomes: Mapping[Change, Outcome]) -> Finding:
     outcome = outcomes.get(finding.change) if finding.change is not None and finding.counts else None
     if outcome is None:
@@ -164,20 +119,18 @@ def _with(finding: Finding, outcomes: Mapping[Change, Outcome]) -> Finding:
 
 def _finer_scales(whole: Mapping[Scheme, OutputError], judge: Judge) -> Iterator[tuple[Requantisation, Outcome]]:
     """One scale a channel instead of one a tensor: both were run as schemes already."""
-    before, after = whole.get(INT8_PER_TENSOR), whole.get(INT8_PER_CHANNEL)
-    if before is None or after is None or not before.has_signal or not after.has_signal:
+    gain = Gain.of(whole.get(INT8_PER_TENSOR), whole.get(INT8_PER_CHANNEL))
+    if gain is None:
         return
-    gain, figures = _gain(before, after), _figures(before, after)
     for change in (Requantisation(per_channel=True), Requantisation(per_channel=True, possible=False)):
-        if gain >= GAIN_DB and judge(after) is Verdict.SURVIVES:
-            tried = Tried(
-                f"Tried: {figures} with everything quantised.", *_decibels(before, after), INT8_PER_CHANNEL.name
-            )
+        if gain.db >= GAIN_DB and judge(gain.after) is Verdict.SURVIVES:
+            said = f"Tried: {gain.figures} with everything quantised."
+            tried = Tried(said, *gain.decibels, INT8_PER_CHANNEL.name)
             yield change, Outcome(tried, change, requantised(change, INT8_PER_CHANNEL.activations))
             continue
-        how = "help, but not enough" if gain >= GAIN_DB else "were tried and do not help"
-        said = f"Per-channel scales {how}: {figures} with everything quantised."
-        yield change, Outcome(Tried(said, *_decibels(before, after), INT8_PER_CHANNEL.name))
+        how = "help, but not enough" if gain.db >= GAIN_DB else "were tried and do not help"
+        said = f"Per-channel scales {how}: {gain.figures} with everything quantised."
+        yield change, Outcome(Tried(said, *gain.decibels, INT8_PER_CHANNEL.name))
 
 
 def _best(bench: Workbench, whole: Mapping[Scheme, OutputError]) -> Scheme | None:
@@ -209,9 +162,9 @@ def _ranges(
     variants = {change: partial(_with_ranges, bench, scheme, change) for change in changes}
     errors = run_variants(bench, variants, samples, progress, Allowance(RANGE_SECONDS))
     return {
-        change: _of_ranges(change, scheme, before, after, judge)
+        change: _of_ranges(change, scheme, gain, judge)
         for change, after in errors.items()
-        if after.samples == before.samples and after.has_signal
+        if after.samples == before.samples and (gain := Gain.of(before, after)) is not None
     }
 
 
@@ -220,37 +173,16 @@ def _with_ranges(bench: Workbench, scheme: Scheme, change: Requantisation) -> Ex
     return bench.with_ranges(ranges).executable(Experiment(scheme))
 
 
-def _of_ranges(
-    change: Requantisation, scheme: Scheme, before: OutputError, after: OutputError, judge: Judge
-) -> Outcome:
-    gain, under = _gain(before, after), f"{_figures(before, after)} with everything quantised ({scheme.name})"
-    figures = (*_decibels(before, after), scheme.name)
-    if gain >= GAIN_DB:
-        how = "Tried" if judge(after) is Verdict.SURVIVES else "Helps, but not enough"
+def _of_ranges(change: Requantisation, scheme: Scheme, gain: Gain, judge: Judge) -> Outcome:
+    under = f"{gain.figures} with everything quantised ({scheme.name})"
+    figures = (*gain.decibels, scheme.name)
+    if gain.db >= GAIN_DB:
+        how = "Tried" if judge(gain.after) is Verdict.SURVIVES else "Helps, but not enough"
         made = replace(change, per_channel=scheme.per_channel)
         return Outcome(Tried(f"{how}: {under}.", *figures), made, requantised(made, scheme.activations))
     ends = ", ".join(f"{one.low:.3g} to {one.high:.3g}" for one in change.ranges)
-    how = "does harm" if gain <= -GAIN_DB else "does not help"
+    how = "does harm" if gain.db <= -GAIN_DB else "does not help"
     return Outcome(Tried(f"Calibrating for {ends} was tried and {how}: {under}.", *figures))
-
-
-def _decibels(before: OutputError, after: OutputError) -> tuple[float | None, float | None]:
-    return before.worst_db, after.worst_db
-
-
-def _gain(before: OutputError, after: OutputError) -> float:
-    """Decibels gained; infinite where nothing is lost any more."""
-    if after.worst_db is None:
-        return math.inf
-    return after.worst_db - before.worst_db if before.worst_db is not None else -math.inf
-
-
-def _figures(before: OutputError, after: OutputError) -> str:
-    """`3.1 → 8.2 dB`."""
-    if before.worst_db is None or after.worst_db is None:
-        ends = ("no noise" if db is None else f"{db:.1f} dB" for db in _decibels(before, after))
-        return " → ".join(ends)
-    return f"{before.worst_db:.1f} → {after.worst_db:.1f} dB"
 
 
 def _conversion(bench: Workbench, change: Conversion, samples: Samples) -> Outcome:

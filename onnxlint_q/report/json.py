@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 
-from onnxlint_q.finding import Claim, Cure, Finding, Location, Severity, Tried
+from onnxlint_q.finding import Claim, Cure, Finding, Location, Rescaling, Severity, Tried
 from onnxlint_q.report import digest
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.tables.documents import activation_document, calibration_document, qparams_document
@@ -285,6 +285,7 @@ def finding_document(finding: Finding) -> dict[str, Json]:
         "note": text(finding.note),
         "causes": [text(cause) for cause in finding.causes],
         "cure": _cure(finding.cure) if finding.cure else None,
+        "rescaling": _rescaling(finding.change) if isinstance(finding.change, Rescaling) else None,
         "remedy_tried": _tried(finding.tried) if finding.tried else None,
         "also": [text(code) for code in finding.also],
         "explains": {text(scheme): number(share) for scheme, share in finding.explains.items()},
@@ -313,6 +314,13 @@ def _claim(claim: Claim) -> Json:
 
 def _cure(cure: Cure) -> Json:
     return {"layer": text(cure.layer), "channels": list(cure.channels), "scheme": text(cure.scheme)}
+
+
+def _rescaling(change: Rescaling) -> Json:
+    return [
+        {"tensor": text(one.tensor), "channels": list(one.channels), "factors": list(map(number, one.factors))}
+        for one in change.divisors
+    ]
 
 
 def _tried(tried: Tried) -> Json:

@@ -17,7 +17,7 @@ with `E[t_c²]` taken as a twelfth of the squared range. Powers of two for `s_c`
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +28,18 @@ from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.observations import ChannelObservation
 from onnxlint_q.graph import Layer, Model, Node, Trait, find_layers
 from onnxlint_q.graph.loading.build import rebuilt
-from onnxlint_q.graph.names import ROOT
+from onnxlint_q.graph.names import ROOT, walk_graphs
 from onnxlint_q.graph.operators import Product
+from onnxlint_q.graph.tensors import Array
 from onnxlint_q.rewrite.candidate import Candidate, Refusal
 
 Vector = npt.NDArray[np.float64]
 
+Gains = tuple[tuple[str, int], ...]
+"""Constants, one value a channel: output of the node that reads each, and the slot of its input."""
+
+NAME = "channel-factors"
+OTHER_CHANNELS = "the layers that read it have other channels than it has"
 _STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 # Where a normalisation keeps its gain and its shift.
 _GAINS: Mapping[str, tuple[int, ...]] = {
@@ -51,16 +57,21 @@ class ChannelFactors(Candidate):
     """A normalisation whose outlier channels can be divided, and the layers that multiply them again.
 
     Attributes:
-        gains: output of each node and slot of its input that is divided, one value a channel.
+        gains: what is divided.
         readers: keys of the layers that are multiplied.
         channels: the outlier channels.
         factors: what each of them is divided by; powers of two.
     """
 
-    gains: tuple[tuple[str, int], ...]
+    gains: Gains
     readers: tuple[str, ...]
     channels: tuple[int, ...]
     factors: tuple[float, ...]
+
+    @property
+    def touched(self) -> frozenset[str]:
+        """Tensors that hold other values than before."""
+        return frozenset((self.tensor, *(output for output, _ in self.gains)))
 
 
 def movable_factors(
@@ -74,16 +85,13 @@ def movable_factors(
         channels: its outlier channels.
         seen: the smallest and largest value of each of its channels.
     """
-    model = measured.model
-    gains = tuple(_gains(model, tensor, seen.low.size))
-    if not gains:
-        return Refusal(tensor, "its channels get their size from no constant gain")
-    readers = _readers(measured, tensor)
-    if isinstance(readers, Refusal):
-        return readers
-    weights = [_by_input(model, layer) for layer in readers]
+    place = _place(measured, tensor)
+    if isinstance(place, Refusal):
+        return place
+    gains, readers = place
+    weights = [_by_input(measured.model, layer) for layer in readers]
     if any(weight.shape[0] != seen.low.size for weight in weights):
-        return Refusal(tensor, "the layers that read it have other channels than it has")
+        return Refusal(tensor, OTHER_CHANNELS)
     if not all(np.isfinite(weight).all() for weight in weights):
         return Refusal(tensor, "a weight that reads it is not finite")
     factors = _best_factors(channels, seen, weights)
@@ -92,33 +100,75 @@ def movable_factors(
     return ChannelFactors(tensor, gains, tuple(layer.output for layer in readers), tuple(channels), factors)
 
 
-def apply(model: Model, wanted: ChannelFactors) -> Model:
-    """A copy of the model with the factors moved, in initializers of their own: others may read the old ones."""
+def moved_by(
+    measured: Measured, tensor: str, channels: Sequence[int], factors: Sequence[float]
+) -> ChannelFactors | Refusal:
+    """The rewrite with given factors, where it can be applied.
+
+    Args:
+        measured: the network.
+        tensor: the activation.
+        channels: those that are divided.
+        factors: what each of them is divided by.
+    """
+    place = _place(measured, tensor)
+    if isinstance(place, Refusal):
+        return place
+    gains, readers = place
+    return ChannelFactors(tensor, gains, tuple(layer.output for layer in readers), tuple(channels), tuple(factors))
+
+
+def _place(measured: Measured, tensor: str) -> tuple[Gains, tuple[Layer, ...]] | Refusal:
+    """The gains that make a tensor, and the layers that read it; else why nothing can move."""
+    gains = tuple(_gains(measured.model, tensor))
+    if not gains:
+        return Refusal(tensor, "its channels get their size from no constant gain")
+    readers = _readers(measured, tensor)
+    if isinstance(readers, Refusal):
+        return readers
+    sizes = {_gain(measured.model, *gain).size for gain in gains}
+    sizes |= {layer.weight_shape[_input_axis(layer)] for layer in readers}
+    return (gains, readers) if len(sizes) == 1 else Refusal(tensor, OTHER_CHANNELS)
+
+
+def apply(model: Model, wanted: Iterable[ChannelFactors]) -> Model:
+    """A copy of the model with all these factors moved.
+
+    In initializers of their own: others may read the old ones. Those that nothing reads any more are left out.
+    """
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     graph, taken = proto.graph, set(model.graph)
-    places = {node.output[0]: node for node in graph.node if node.output}
+    places, left = {node.output[0]: node for node in graph.node if node.output}, set[str]()
 
     def replaced(output: str, slot: int, value: npt.NDArray[np.generic]) -> None:
         node = places[output]
+        left.add(node.input[slot])
         name = next(name for number in itertools.count() if (name := f"{node.input[slot]}_scaled{number}") not in taken)
         taken.add(name)
         graph.initializer.append(onnx.numpy_helper.from_array(value, name))
         node.input[slot] = name
 
-    index, factors = list(wanted.channels), np.asarray(wanted.factors)
-    for output, slot in wanted.gains:
-        stored = model.constants[_node(model, output).input(slot)]
-        gain = stored.copy()
-        gain[..., index] = gain[..., index] / factors
-        replaced(output, slot, gain.astype(stored.dtype))
     layers = {layer.output: layer for layer in find_layers(model)}
-    for key in wanted.readers:
-        layer = layers[key]
-        stored = model.constants[layer.weight]
-        weight = np.moveaxis(stored.copy(), _input_axis(layer), 0)
-        weight[index] = weight[index] * factors.reshape(-1, *(1,) * (weight.ndim - 1))
-        replaced(key, layer.inputs.weight, np.moveaxis(weight, 0, _input_axis(layer)).astype(stored.dtype))
+    for one in wanted:
+        index, factors = list(one.channels), np.asarray(one.factors)
+        for output, slot in one.gains:
+            stored = _gain(model, output, slot)
+            gain = stored.copy()
+            gain[..., index] = gain[..., index] / factors
+            replaced(output, slot, gain.astype(stored.dtype))
+        for key in one.readers:
+            layer = layers[key]
+            stored = model.constants[layer.weight]
+            weight = np.moveaxis(stored.copy(), _input_axis(layer), 0)
+            weight[index] = weight[index] * factors.reshape(-1, *(1,) * (weight.ndim - 1))
+            replaced(key, layer.inputs.weight, np.moveaxis(weight, 0, _input_axis(layer)).astype(stored.dtype))
+    graphs = dict(walk_graphs(graph)).values()
+    left -= {name for inner in graphs for node in inner.node for name in node.input}
+    left -= {value.name for inner in graphs for value in (*inner.input, *inner.output)}
+    kept = [value for value in graph.initializer if value.name not in left]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
     return rebuilt(model, proto)
 
 
@@ -129,7 +179,7 @@ def scaled(seen: ChannelObservation, wanted: ChannelFactors) -> ChannelObservati
     return ChannelObservation(seen.low / divisor, seen.high / divisor)
 
 
-def _gains(model: Model, tensor: str, channels: int) -> Iterator[tuple[str, int]]:
+def _gains(model: Model, tensor: str) -> Iterator[tuple[str, int]]:
     """The constants, one value a channel, that a tensor is proportional to; empty where it is to none."""
     node = model.producer(tensor)
     if node is None or node.graph != ROOT or node.output != tensor:
@@ -137,35 +187,39 @@ def _gains(model: Model, tensor: str, channels: int) -> Iterator[tuple[str, int]
     slots = _GAINS.get(node.op_type, ())
     if slots:
         present = [slot for slot in slots if node.input(slot)]
-        if slots[0] in present and all(_fits(model, node.input(slot), channels) for slot in present):
+        if slots[0] in present and all(_fits(model, node.input(slot)) for slot in present):
             yield from ((tensor, slot) for slot in present)
         return
-    shift = _constant_slot(model, node, channels) if node.operator.has(Trait.ADDS) else None
+    shift = _constant_slot(model, node) if node.operator.has(Trait.ADDS) else None
     if shift is None:
-        gain = _constant_slot(model, node, channels) if node.op_type == "Mul" else None
+        gain = _constant_slot(model, node) if node.op_type == "Mul" else None
         if gain is not None:
             yield tensor, gain
         return
     before = node.input(1 - shift)
     product = model.producer(before)
-    gain = _constant_slot(model, product, channels) if product is not None and product.op_type == "Mul" else None
+    gain = _constant_slot(model, product) if product is not None and product.op_type == "Mul" else None
     if product is not None and gain is not None and model.sole_consumer(before) is node and product.graph == ROOT:
         yield tensor, shift
         yield before, gain
 
 
-def _constant_slot(model: Model, node: Node, channels: int) -> int | None:
+def _constant_slot(model: Model, node: Node) -> int | None:
     """The slot of the one constant of two operands, where that has one value a channel."""
     if len(node.inputs) != 2:
         return None
     slots = [slot for slot in (0, 1) if model.is_constant(node.input(slot))]
-    return slots[0] if len(slots) == 1 and _fits(model, node.input(slots[0]), channels) else None
+    return slots[0] if len(slots) == 1 and _fits(model, node.input(slots[0])) else None
 
 
-def _fits(model: Model, key: str, channels: int) -> bool:
+def _fits(model: Model, key: str) -> bool:
     """Whether a constant holds one float a channel along its last axis."""
     value = model.constant(key) if key else None
-    return value is not None and value.size == channels == value.shape[-1] and value.dtype.kind == "f"
+    return value is not None and value.ndim > 0 and 1 < value.size == value.shape[-1] and value.dtype.kind == "f"
+
+
+def _gain(model: Model, output: str, slot: int) -> Array:
+    return model.constants[_node(model, output).input(slot)]
 
 
 def _readers(measured: Measured, tensor: str) -> tuple[Layer, ...] | Refusal:

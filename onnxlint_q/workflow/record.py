@@ -20,7 +20,7 @@ from onnxlint_q.judge.own_findings import OwnFinding
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.proof.costs import Costs
 from onnxlint_q.proof.joint_remedy import JointTrial
-from onnxlint_q.proof.masks import MaskTrial
+from onnxlint_q.proof.mending.trial import Mending
 from onnxlint_q.proof.probing.probe import Probe
 from onnxlint_q.proof.prove import Proof
 from onnxlint_q.proof.whole import Whole
@@ -128,10 +128,10 @@ class Record:
         labels: the class of each sample, where a file says it.
         table: every layer alone, quantised on the data.
         whole: the schemes, measured end to end.
-        masks: what smaller masks do, where there are masks that stand for minus infinity.
         costs: every tensor alone, under the schemes that the model does not survive.
         judged: the findings of all rules, before any of their claims was tested.
         proof: the findings tested.
+        mendings: what rewrites do that leave the float outputs what they are, one on top of the other.
         advised: the findings with what came of trying their remedies.
         joint: by scheme that does not survive, what leaving nodes in float together does.
         trials: calibrations on disjoint subsets.
@@ -152,10 +152,10 @@ class Record:
     debug: tuple[str, ...] = ()
     table: Errors | None = None
     whole: Whole | None = None
-    masks: MaskTrial | None = None
     costs: Costs | None = None
     judged: tuple[Finding, ...] = ()
     proof: Proof | None = None
+    mendings: tuple[Mending, ...] = ()
     advised: tuple[Finding, ...] | None = None
     joint: Mapping[str, JointTrial] | None = None
     trials: Trials | None = None

@@ -1,14 +1,14 @@
 """The stages that a model goes through once its file is known; each fills one field of the record.
 
-Probe, inspect and observe what runs show; quantise layer by layer, whole, whole with smaller masks, as the file is
-where preparing it makes a difference, and tensor by tensor what the model does not survive; judge, prove the claims,
-try the remedies, try other samples.
+Probe, inspect and observe what runs show; quantise layer by layer, whole, as the file is where preparing it makes a
+difference, and tensor by tensor what the model does not survive; judge, prove the claims, try rewrites and other
+remedies, try other samples.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,14 +23,18 @@ from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.accuracy import A_CLASS_EACH, scored_output
 from onnxlint_q.execute.variants.unprepared import can_differ, measure_unprepared
 from onnxlint_q.execute.variants.workbench import workbench
-from onnxlint_q.judge.facts import Facts
+from onnxlint_q.finding import Rescaling
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RUN_FAILED, OwnFinding
 from onnxlint_q.proof.costs import measure_costs
-from onnxlint_q.proof.masks import try_masks
+from onnxlint_q.proof.mending.factors import plan_factors
+from onnxlint_q.proof.mending.masks import plan_masks
+from onnxlint_q.proof.mending.plan import Planner
+from onnxlint_q.proof.mending.told import with_mendings
+from onnxlint_q.proof.mending.trial import try_rewrites
 from onnxlint_q.proof.probing.inputs import made_up
 from onnxlint_q.proof.probing.probe import probe
 from onnxlint_q.proof.prove import prove
-from onnxlint_q.proof.remedies import CONVERSION_SAMPLES, try_conversions, try_requantisations, with_masks
+from onnxlint_q.proof.remedies import CONVERSION_SAMPLES, try_conversions, try_requantisations
 from onnxlint_q.proof.sensitivity import measure_sensitivity
 from onnxlint_q.proof.trials import run_trials
 from onnxlint_q.proof.whole import measure_schemes
@@ -167,17 +171,6 @@ def _measure_schemes(record: Record, progress: Progress) -> Record:
     return replace(record, whole=whole)
 
 
-def _can_be_unmasked(facts: Facts) -> bool:
-    return facts.unmasked is not None and bool(facts.unmasked.candidates and facts.calibrated_schemes)
-
-
-def _try_masks(record: Record, progress: Progress) -> Record:
-    unmasked = record.facts.unmasked
-    assert record.bench is not None and unmasked is not None
-    wanted = tuple(unmasked.candidates.values())
-    return replace(record, masks=try_masks(record.bench, wanted, _split(record), progress, record.labels))
-
-
 def _measure_costs(record: Record, progress: Progress) -> Record:
     assert record.bench is not None and record.whole is not None
     lost = [scheme for scheme in record.facts.schemes if is_lost(record, scheme)]
@@ -204,6 +197,24 @@ def _prove(record: Record, progress: Progress) -> Record:
     return replace(record, proof=replace(proof, findings=findings))
 
 
+def _planners(record: Record) -> Iterator[Planner]:
+    """Masks before factors: beside a mask that takes all codes, nothing else shows."""
+    unmasked = record.facts.unmasked
+    if unmasked is not None and unmasked.candidates and record.facts.calibrated_schemes:
+        yield partial(plan_masks, tuple(unmasked.candidates.values()))
+    advised = (finding.change for finding in record.findings if finding.counts)
+    factors = tuple(dict.fromkeys(change for change in advised if isinstance(change, Rescaling)))
+    if factors:
+        yield partial(plan_factors, factors)
+
+
+def _rewrite(record: Record, progress: Progress) -> Record:
+    assert record.bench is not None and record.whole is not None
+    planners = tuple(_planners(record))
+    tried = try_rewrites(record.bench, record.whole, planners, _split(record), progress, record.labels)
+    return replace(record, mendings=tried)
+
+
 def _try_remedies(record: Record, progress: Progress) -> Record:
     bench, findings, data = record.bench, record.findings, record.request.data
     assert bench is not None
@@ -211,8 +222,7 @@ def _try_remedies(record: Record, progress: Progress) -> Record:
     source = data.source if data is not None and seen is not None else made_up(bench)
     take = partial(source.take, bench.measured.model.inputs)
     findings = try_conversions(bench, findings, partial(take, CONVERSION_SAMPLES))
-    if record.masks is not None and record.whole is not None:
-        findings = with_masks(findings, record.whole.errors, record.masks, judge_of(record))
+    findings = with_mendings(findings, record.mendings, judge_of(record))
     if record.whole is not None:
         same = _split(record).for_verdict
         findings = try_requantisations(bench, findings, record.whole.errors, judge_of(record), same, progress)
@@ -295,14 +305,6 @@ STAGES = (
         missing="No claim was tested and no scheme was measured",
     ),
     Stage(
-        "masks",
-        "trying smaller masks",
-        wanted=lambda record: record.whole is not None and _can_be_unmasked(record.facts),
-        fill=_try_masks,
-        option="--calibrate",
-        missing="Smaller masks were not tried",
-    ),
-    Stage(
         "costs",
         "quantising its tensors one by one",
         wanted=lambda record: record.whole is not None,
@@ -326,6 +328,14 @@ STAGES = (
         fill=_prove,
         option="--calibrate",
         missing="No claim was tested",
+    ),
+    Stage(
+        "rewrites",
+        "trying rewrites",
+        wanted=lambda record: record.whole is not None and any(_planners(record)),
+        fill=_rewrite,
+        option="--calibrate",
+        missing="Rewrites were not tried",
     ),
     Stage(
         "remedies",

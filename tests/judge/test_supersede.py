@@ -38,6 +38,7 @@ CLAIM = Claim(Subject.WEIGHT, "t", "int8-per-tensor")
 ROUNDING = replace(CLAIM, subject=Subject.ACTIVATION)
 AT_U = replace(ROUNDING, tensor="u")
 FINER = replace(ROUNDING, scheme="int16-activations")
+OF_A_RUN = replace(ROUNDING, scheme="int8-dynamic")
 STRONG, WEAK = (rule.finding(Location(output="t"), "wrong", remedy="mend it") for rule in RULES)
 
 
@@ -67,6 +68,9 @@ STRONG, WEAK = (rule.finding(Location(output="t"), "wrong", remedy="mend it") fo
         (replace(STRONG, claim=ROUNDING), replace(WEAK, claim=replace(ROUNDING, more=("u",))), ["QZ001", "QZ002"]),
         (replace(STRONG, claim=ROUNDING), replace(WEAK, claim=FINER), ["QZ001", "QZ002"]),
         (replace(STRONG, claim=replace(ROUNDING, all_formats=True)), replace(WEAK, claim=FINER), ["QZ001"]),
+        (replace(STRONG, claim=ROUNDING), replace(WEAK, claim=OF_A_RUN), ["QZ001", "QZ002"]),
+        (replace(STRONG, claim=replace(ROUNDING, all_ranges=True)), replace(WEAK, claim=OF_A_RUN), ["QZ001"]),
+        (replace(STRONG, claim=replace(ROUNDING, all_ranges=True)), replace(WEAK, claim=FINER), ["QZ001", "QZ002"]),
         (replace(STRONG, claim=CLAIM), WEAK, ["QZ001", "QZ002"]),
     ],
     ids=[
@@ -85,6 +89,9 @@ STRONG, WEAK = (rule.finding(Location(output="t"), "wrong", remedy="mend it") fo
         "more than its one tensor",
         "another format",
         "another format of all",
+        "ranges of a run",
+        "ranges of a run of all",
+        "ranges of all in another format",
         "a claim and none",
     ],
 )

@@ -80,6 +80,7 @@ def test_a_finding_as_it_is_written() -> None:
         "note": "",
         "causes": [],
         "cure": None,
+        "rescaling": None,
         "remedy_tried": None,
         "also": [],
         "explains": {},

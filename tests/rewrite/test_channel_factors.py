@@ -70,7 +70,7 @@ def test_the_float_model_stays_and_the_range_narrows(normal: str, readers: str) 
     proto = network(normal, readers)
     wanted = found(proto)
     assert isinstance(wanted, ChannelFactors) and wanted.channels == WIDE
-    made = apply(as_model(proto), wanted)
+    made = apply(as_model(proto), [wanted])
     onnx.checker.check_model(made.proto)
     for before, after in zip(run(proto, {"x": data(7)}), run(made.proto, {"x": data(7)}), strict=True):
         assert np.allclose(before, after, rtol=1e-5, atol=1e-5 * np.abs(before).max())
@@ -95,7 +95,7 @@ def test_gemm_keeps_its_layout(transposed: int) -> None:
     measured, reach = measure(as_model(proto), DEFAULT_SCHEMES), 3 * gain.astype(np.float64)
     wanted = movable_factors(measured, "t", WIDE, ChannelObservation(-reach, reach))
     assert isinstance(wanted, ChannelFactors)
-    made, x = apply(measured.model, wanted), rng.normal(size=(32, CHANNELS)).astype(np.float32)
+    made, x = apply(measured.model, [wanted]), rng.normal(size=(32, CHANNELS)).astype(np.float32)
     assert np.allclose(run(proto, {"x": x})[0], run(made.proto, {"x": x})[0], rtol=1e-5, atol=1e-5)
 
 
@@ -138,6 +138,6 @@ def test_whatever_moves_leaves_the_outputs(factor: float, damping: float, seed: 
     if isinstance(wanted, Refusal):
         assert wanted.reason
         return
-    made = apply(as_model(proto), wanted)
+    made = apply(as_model(proto), [wanted])
     before, after = run(proto, {"x": data(seed)})[0], run(made.proto, {"x": data(seed)})[0]
     assert np.sum((before - after) ** 2) <= 1e-10 * np.sum(before**2)

@@ -9,8 +9,10 @@ al., LLM.int8(), arXiv 2208.07339, section 4.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import networkx as nx
 import numpy as np
 
 from onnxlint_q.analysis.observed.observations import ChannelObservation
@@ -29,11 +31,13 @@ class Outliers:
         channels: their indices, the widest first.
         ratio: range of the tensor over the width of the median channel.
         relief: range of the tensor over the range of the other channels together.
+        size: how many channels it has.
     """
 
     channels: tuple[int, ...]
     ratio: float
     relief: float
+    size: int
 
 
 def outlier_channels(seen: ChannelObservation, least_ratio: float) -> Outliers | None:
@@ -59,4 +63,30 @@ def outlier_channels(seen: ChannelObservation, least_ratio: float) -> Outliers |
         count += 1
     if not count:
         return None
-    return Outliers(tuple(map(int, ordered[:count])), whole / median, whole / left[count])
+    return Outliers(tuple(map(int, ordered[:count])), whole / median, whole / left[count], seen.low.size)
+
+
+def sharing(found: Mapping[str, Outliers]) -> Iterator[tuple[str, ...]]:
+    """Tensors in groups, in the order given: the widest channel of either is an outlier of the other.
+
+    What enters a residual stream returns in all that is computed from it, in the same channels. Tensors with other
+    numbers of channels are of other streams.
+    """
+    joined = nx.Graph()
+    joined.add_nodes_from(found)
+    widest: dict[tuple[int, int], list[str]] = {}
+    for tensor, outliers in found.items():
+        widest.setdefault((outliers.size, outliers.channels[0]), []).append(tensor)
+    for (size, channel), alike in widest.items():
+        nx.add_path(joined, alike)
+        wide = {other for tensor in alike for other in found[tensor].channels}
+        for other in wide - {channel}:
+            akin = [tensor for tensor in widest.get((size, other), ()) if channel in found[tensor].channels]
+            back = [tensor for tensor in alike if other in found[tensor].channels]
+            nx.add_path(joined, [*akin[:1], *back[:1]])
+    told = set[str]()
+    for tensor in found:
+        if tensor not in told:
+            part = nx.node_connected_component(joined, tensor)
+            told |= part
+            yield tuple(other for other in found if other in part)

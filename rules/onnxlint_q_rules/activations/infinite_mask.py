@@ -146,9 +146,8 @@ class InfiniteMask(Rule):
             reason = facts.unmasked.refused.get(mask.constant, "") if facts.unmasked is not None else ""
             why = f" A smaller mask would change the model: {reason}." if reason else ""
             return Remedy(f"Leave these nodes in float.{why}", nodes_to_exclude=nodes)
-        smaller = f"Use a mask of about -{candidate.value:.0f}: Softmax turns it into zero as well."
         return Remedy(
-            f"{smaller} Or leave these nodes in float.",
+            f"Use a mask of about -{candidate.value:.0f}: Softmax turns it into zero as well.",
             otherwise="Leave these nodes in float.",
             change=Remasking(mask.constant, -candidate.value),
             nodes_to_exclude=nodes,

@@ -1,0 +1,1 @@
+"""The trial of rewrites that findings advise: planned, run whole, and told."""
