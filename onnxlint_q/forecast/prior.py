@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.image.inputs import reads_image, signal_of
-from onnxlint_q.forecast.population import IMAGE_CORRELATION, Samples, field, signal, standardised
+from onnxlint_q.forecast.population import IMAGE_CORRELATION, POSITIONS, Samples, field, signal, standardised
 from onnxlint_q.graph import Model, Node, Trait, Value, followed_by, trace_forward
 from onnxlint_q.graph.operators import Channels, LayerInputs, Product
 from onnxlint_q.graph.trace import REACH
@@ -58,19 +58,27 @@ def signals(model: Model, layers: Sequence[FoldedLayer]) -> frozenset[str]:
     return frozenset(name for folded in layers for name in signal_of(model, folded.layer))
 
 
-def input_samples(model: Model, value: Value, scale: InputScale, seed: int, *, is_signal: bool = False) -> Samples:
-    """A population for one input."""
+def input_samples(
+    model: Model,
+    value: Value,
+    scale: InputScale,
+    seed: int,
+    *,
+    is_signal: bool = False,
+    positions: int = POSITIONS,
+) -> Samples:
+    """A population for one input, of so many samples an image."""
     shape = value.type.shape if value.type.shape is not None else (None,) * 4
     rank = len(shape)
     draw = np.random.default_rng(seed)
     if is_signal:
-        return signal(draw, rank)
+        return signal(draw, rank, positions)
     use = _use(model, value.name, shape)
-    samples = field(draw, _told_apart(model, value.name, shape, use))
+    samples = field(draw, _told_apart(model, value.name, shape, use), positions)
     if use.state:
         return np.tanh(samples)
     if rank == 4 and samples.shape[2] in {3, 4}:
-        grey = field(draw, (1, 1, 1, 1))
+        grey = field(draw, (1, 1, 1, 1), positions)
         samples = standardised(
             np.float32(sqrt(_COLOUR_CORRELATION)) * grey + np.float32(sqrt(1 - _COLOUR_CORRELATION)) * samples
         )

@@ -16,7 +16,7 @@ from onnxlint_q.forecast.operators import elementwise, pooling, products, recurr
 from onnxlint_q.forecast.operators.branches import THEN, Branches, entered, if_rule, is_if
 from onnxlint_q.forecast.operators.layers import layer_rule
 from onnxlint_q.forecast.operators.masked import Which, ruled_out
-from onnxlint_q.forecast.population import HUGE, SIZE, Samples
+from onnxlint_q.forecast.population import HUGE, POSITIONS, Samples
 from onnxlint_q.forecast.population import field as gaussian
 from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale, signals
 from onnxlint_q.forecast.step import Edge, Reading, Site, Step, TransferRule
@@ -91,6 +91,7 @@ def propagate(
     rules: Mapping[str, TransferRule] = RULES,
     masks: Sequence[Mask] = (),
     either: str = THEN,
+    positions: int = POSITIONS,
 ) -> Propagation:
     """Samples of every float tensor of the main graph and the branches of If, by the `rules` of its operators.
 
@@ -103,8 +104,9 @@ def propagate(
         rules: by operator.
         masks: of the network. One that inputs decide on rules nothing out.
         either: which branch an If takes that nothing decides.
+        positions: samples of an image.
     """
-    return _forward(model, layers, input_scale(model, layers), rules, masks, either)
+    return _forward(model, layers, input_scale(model, layers), rules, masks, either, positions)
 
 
 def _forward(
@@ -114,10 +116,11 @@ def _forward(
     rules: Mapping[str, TransferRule],
     masks: Sequence[Mask],
     either: str,
+    positions: int,
 ) -> Propagation:
-    tokens, heard = token_inputs(model), signals(model, layers)
+    tokens, heard = token_inputs(model, positions), signals(model, layers)
     known = {
-        value.name: input_samples(model, value, scale, seed, is_signal=value.name in heard)
+        value.name: input_samples(model, value, scale, seed, is_signal=value.name in heard, positions=positions)
         for seed, value in enumerate(model.inputs)
         if (value.type.elem_type in FLOATS or value.type.elem_type == 0)
         and len(value.type.shape or ()) <= _MAX_RANK
@@ -219,11 +222,11 @@ def _unknown_step(
     """What an operator without a rule does; `powers` keeps those of the sources, of which it may have many outputs."""
     first = known[sources[0]]
     shape = model.shape(node.output)
-    if shape is not None and shape == model.shape(sources[0]) and first.size < SIZE * _MAX_COPIED:
+    if shape is not None and shape == model.shape(sources[0]) and first.size < len(first) * _MAX_COPIED:
         return _same(sources[0], first)
     for source in sources:
         if source not in powers:
-            powers[source] = max(float((known[source].astype(np.float64) ** 2).sum()) / SIZE, 1e-30)
+            powers[source] = max(float((known[source].astype(np.float64) ** 2).sum()) / len(first), 1e-30)
     outputs, mixed = [], []
     draw = np.random.default_rng(node.order)
     for position, key in enumerate(node.outputs):

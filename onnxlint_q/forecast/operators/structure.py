@@ -9,9 +9,9 @@ from math import gcd, prod
 import numpy as np
 
 from onnxlint_q.forecast.operators.regroup import MAX_DISTINCT, Index, pair_blocks, regroup
-from onnxlint_q.forecast.population import POSITIONS, SIZE, Samples, per_image
+from onnxlint_q.forecast.population import Samples, per_image, positions_of
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
-from onnxlint_q.forecast.transfer import Adjoint, Move
+from onnxlint_q.forecast.transfer import Adjoint, Diagonal, Move
 from onnxlint_q.forecast.unmodelled import UnmodelledError, axis_in, bounded
 
 MAX_PLACES = 64
@@ -32,8 +32,8 @@ def move(site: Site, function: Callable[[Index], Index | Sequence[Index]]) -> St
         raise UnmodelledError(f"it does not fit what it reads, {list(shape)}: {error}") from error
     targets = [moved] if isinstance(moved, np.ndarray) else list(moved)
     bounded((sum(target.size for target in targets),))
-    key, flat = site.node.input(0), samples.reshape(SIZE, -1)
-    outputs = tuple(flat[:, target.ravel()].reshape(SIZE, *target.shape) for target in targets)
+    key, flat = site.node.input(0), samples.reshape(len(samples), -1)
+    outputs = tuple(flat[:, target.ravel()].reshape(len(samples), *target.shape) for target in targets)
     return Step(outputs, tuple(Edge(key, Move(target, shape), at) for at, target in enumerate(targets)))
 
 
@@ -45,8 +45,11 @@ def same(site: Site) -> Step:
 
 def transpose(site: Site) -> Step:
     """Axes change place."""
-    perm = site.node.ints("perm")
-    return move(site, lambda a: np.transpose(a, perm or None))
+    perm, before = site.node.ints("perm"), site.shape(site.node.input(0))
+    order = perm or tuple(range(site.rank()))[::-1]
+    known = before is not None and sorted(order) == list(range(len(before)))
+    after = tuple(before[axis] for axis in order) if known and before is not None else None
+    return replace(move(site, lambda a: np.transpose(a, perm or None)), shape=after)
 
 
 def concat(site: Site) -> Step:
@@ -61,13 +64,16 @@ def concat(site: Site) -> Step:
                 raise UnmodelledError("nothing is known of an operand")
             if value.size > MAX_DISTINCT:
                 raise UnmodelledError("a constant operand is too large to represent")
-            part = np.broadcast_to(value, (SIZE, *value.shape))
+            part = np.broadcast_to(value, (site.size, *value.shape))
         parts.append(part)
     rank = parts[0].ndim - 1
     axis = axis_in(node.int("axis", 1), rank)
     if any(part.ndim - 1 != rank for part in parts):
         raise UnmodelledError("its operands have different ranks")
     bounded((len(parts), len(parts)))  # each of the edges below is as long as all parts together
+    in_line = _in_line(site, axis, parts)
+    if in_line is not None:
+        return in_line
     lengths = entries(site, axis, parts)
     pieces, indices = [], []
     frame = [max(part.shape[a + 1] for part in parts) for a in range(rank)]
@@ -76,13 +82,38 @@ def concat(site: Site) -> Step:
         shape = tuple(length if a == axis else frame[a] for a in range(rank))
         index = resampled(np.arange(int(np.prod(part.shape[1:])), dtype=np.intp).reshape(part.shape[1:]), shape)
         indices.append(index)
-        pieces.append(part.reshape(SIZE, -1)[:, index.ravel()].reshape(SIZE, *shape))
+        pieces.append(part.reshape(len(part), -1)[:, index.ravel()].reshape(len(part), *shape))
     edges = []
     for position, key in enumerate(node.inputs):
         if key in site.known:
             mixed = [index if at == position else np.full(index.shape, -1, np.intp) for at, index in enumerate(indices)]
             edges.append(Edge(key, Move(np.concatenate(mixed, axis=axis), parts[position].shape[1:])))
     return Step((np.concatenate(pieces, axis=axis + 1),), tuple(edges))
+
+
+def _in_line(site: Site, axis: int, parts: Sequence[Samples]) -> Step | None:
+    """Constants in a row with places that positions stand for, as a class token with the patches of a picture.
+
+    None where it is anything else, or there are more places than positions.
+    """
+    varying = [at for at, key in enumerate(site.node.inputs) if key in site.known]
+    if len(varying) != 1 or site.merged(varying[0]) != (axis,):
+        return None
+    own, samples = varying[0], parts[varying[0]]
+    length = site.stands_for(own, axis)
+    lengths = [length if at == own else part.shape[axis + 1] for at, part in enumerate(parts)]
+    alike = {part.shape[1 : axis + 1] + part.shape[axis + 2 :] for part in parts}
+    if sum(lengths) > site.positions or len(alike) > 1:
+        return None
+    here = np.arange(site.positions) * sum(lengths) // site.positions
+    row = [np.repeat(samples[:1], length, axis + 1) if at == own else part[:1] for at, part in enumerate(parts)]
+    row_of_constants = np.swapaxes(np.concatenate(row, axis + 1), 0, axis + 1)[here]
+    kept = ((here >= sum(lengths[:own])) & (here < sum(lengths[: own + 1]))).reshape(-1, *(1,) * site.rank(own))
+    result = np.where(kept, per_image(samples), row_of_constants).reshape(samples.shape)
+    slope = np.tile(kept.astype(np.float32), (len(samples) // len(kept), *(1,) * site.rank(own)))
+    before = site.shape(site.node.input(own)) or (None,) * site.rank(own)
+    after = tuple(sum(lengths) if at == axis else known for at, known in enumerate(before))
+    return Step((result,), (Edge(site.node.input(own), Diagonal(slope, samples.shape[1:])),), after)
 
 
 def resampled(places: Index, shape: Sequence[int]) -> Index:
@@ -186,7 +217,7 @@ def _one_token(site: Site, axis: int, at: int, rank: int) -> Step:
     samples = site.varying()
     axis = axis_in(axis, samples.ndim - 1)
     shape = (*samples.shape[1 : axis + 1], *(1,) * rank, *samples.shape[axis + 2 :])
-    picked = np.repeat(per_image(samples)[:, at], POSITIONS, axis=0).reshape(SIZE, *shape)
+    picked = np.repeat(per_image(samples)[:, at], positions_of(samples), axis=0).reshape(len(samples), *shape)
 
     def back(rows: Samples) -> Samples:
         result = np.zeros_like(per_image(samples))
@@ -210,7 +241,7 @@ def _embedding(site: Site, axis: int) -> Step:
         raise UnmodelledError("it is no choice of rows of a known table")
     bounded(table.shape[1:])
     if picked is None:
-        rows = np.random.default_rng(table.shape[0]).integers(0, table.shape[0], (SIZE, *(1,) * len(shape)))
+        rows = np.random.default_rng(table.shape[0]).integers(0, table.shape[0], (site.size, *(1,) * len(shape)))
     else:
         rows = np.clip(picked, 0, len(table) - 1).astype(np.intp)
     bounded((*rows.shape[1:], *table.shape[1:]))
@@ -225,8 +256,18 @@ def reshape(site: Site) -> Step:
         raise UnmodelledError("the shape of its result is not known")
     if before is None or len(before) != samples.ndim - 1:
         before = samples.shape[1:]
+    before, after = _of_one(before, after)
     blocks = pair_blocks(before, after)
     return replace(move(site, lambda places: regroup(places, before, after, blocks)), shape=after)
+
+
+def _of_one(
+    before: tuple[int | None, ...], after: tuple[int | None, ...]
+) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:
+    """Both shapes, where one knows of a batch of one and the other of a batch of any size."""
+    if {before[:1], after[:1]} == {(None,), (1,)}:
+        return (1, *before[1:]), (1, *after[1:])
+    return before, after
 
 
 def target_shape(site: Site) -> tuple[int | None, ...] | None:
