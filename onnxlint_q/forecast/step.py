@@ -167,7 +167,18 @@ class Site:
         length, rank = self.stands_for(0, axis), self.rank(0)
         if length == 1 or self.merged(0) != (axis % rank,) or not -length <= place < length:
             return None
-        return place % length * self.positions // length
+        place, last = place % length, self.positions - 1
+        if POSITIONS < self.positions < length:
+            return min(place, last) if 2 * place < length else max(last - (length - 1 - place), 0)
+        return place * self.positions // length
+
+    def places(self, length: int) -> npt.NDArray[np.intp]:
+        """At which of so many places the positions of an image are.
+
+        Those of a picture are spread over it. Tokens are the first of a sequence, as neighbours are alike to attention.
+        """
+        count = self.positions
+        return np.arange(count) if POSITIONS < count < length else np.arange(count) * length // count
 
     def count(self, index: int, axes: tuple[int, ...], default: int) -> int:
         """How many elements an input has along `axes`; `default` for an axis of unknown length."""

@@ -41,6 +41,8 @@ _KINDS = 16
 _LARGEST = 1 << 16
 # Tokens that are represented at most.
 _MOST_TOKENS = 24
+# Even of a large network; more than of a picture, whose positions are elsewhere in `step.Site.places`.
+_FEWEST_TOKENS = POSITIONS + 1
 # Weights of a network that is represented by the most tokens; a larger one takes as much time with fewer.
 _ROOMY = 1 << 22
 
@@ -79,12 +81,19 @@ def positions_for(model: Model, layers: Sequence[FoldedLayer]) -> int:
     """How many positions an image of the population has: as many as there are tokens, within bounds."""
     if any(node.operator.has(Trait.RECURRENT) for node in model.nodes):
         return POSITIONS  # they are walked through one by one
-    outputs = {value.name for value in model.outputs}
-    attentions = (node.output for node in model.nodes if node.operator.has(Trait.SCORES) and node.output not in outputs)
-    shapes = [shape for shape in map(model.shape, attentions) if shape is not None and len(shape) > 2]
-    longest = max((shape[-1] or _MOST_TOKENS for shape in shapes), default=0)
+    shapes = [model.shape(node.output) for node in model.nodes if _attends(model, node)]
+    longest = max((shape[-1] or _MOST_TOKENS for shape in shapes if shape), default=0)
     weights = sum(prod(folded.layer.weight_shape) for folded in layers)
-    return max(POSITIONS, min(longest, _MOST_TOKENS, _MOST_TOKENS * _ROOMY // max(weights, 1)))
+    room = max(_FEWEST_TOKENS, _MOST_TOKENS * _ROOMY // max(weights, 1))
+    return max(POSITIONS, min(longest, _MOST_TOKENS, room))
+
+
+def _attends(model: Model, node: Node) -> bool:
+    """Whether a node makes the weights of a mean over tokens."""
+    if not node.operator.has(Trait.SCORES):
+        return False
+    readers = (reader for key in trace_forward(model, node.output, _KEPT).tensors for reader in model.consumers(key))
+    return any(one.op_type == "MatMul" and not any(map(model.is_constant, one.inputs)) for one in readers)
 
 
 def holds_ids(model: Model, value: Value) -> bool:

@@ -298,11 +298,12 @@ def _fitted(site: Site, constant: Array, varying: Sequence[int]) -> Array:
             continue
         places = min(length, max(1, _LARGEST * length // constant.size)) if have == 1 else have
         if 1 < length != places:
-            constant = constant.take(np.arange(places) * length // places, axis=axis)
+            spread = np.arange(places) * length // places
+            constant = constant.take(site.places(length) if places == site.positions else spread, axis=axis)
     if not at:
         return constant[None]
     lengths = [constant.shape[axis] for axis in at[::-1]]
-    places_of = np.unravel_index(np.arange(site.positions) * prod(lengths) // site.positions, lengths)
+    places_of = np.unravel_index(site.places(prod(lengths)), lengths)
     picked = np.moveaxis(constant, at[::-1], range(len(at)))[places_of]
     shape = [1 if axis - constant.ndim in at else length for axis, length in enumerate(constant.shape)]
     return np.broadcast_to(picked, (IMAGES, *picked.shape)).reshape(site.size, *shape)

@@ -204,7 +204,7 @@ def softmax(site: Site) -> Step:
     known = (shape[axis - 1] for shape in map(site.shape, (site.node.input(0), site.node.output)) if shape is not None)
     apart = samples.shape[axis]
     length = next((length for length in known if length), OPEN_LENGTH if apart == 1 else apart)
-    terms = max(length / apart, 1.0)
+    terms = 1.0 if apart == site.positions else max(length / apart, 1.0)
     pooled = apart == 1 and terms > 1
     if terms == 1 and any(site.node.output == value.name for value in site.model.outputs):
         samples = _with_lead(samples, axis)

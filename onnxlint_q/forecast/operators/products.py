@@ -108,18 +108,15 @@ def product(site: Site) -> Step:
         shares = 1 / terms, 1 / terms
     elif tokens_right > 1 and left.shape[-1] == min(tokens_right, positions):
         forms = as_rows(height), as_places(-2, left.shape[-1], positions), as_rows(height)
-        terms = tokens_right / left.shape[-1]
-        shares = 1 / terms, 1 / terms
+        terms, shares = 1.0, (1.0, 1.0)
     elif tokens_left > 1 and right.shape[-2] == min(tokens_left, positions):
         forms = as_places(-1, right.shape[-2], positions), as_columns(width), as_columns(width)
-        terms = tokens_left / right.shape[-2]
-        shares = 1 / terms, 1 / terms
+        terms, shares = 1.0, (1.0, 1.0)
     elif keys > 1:
         places = min(keys, positions)
         forms = as_rows(height), as_places(-1, places, positions), as_rows(height)
         terms = _inner(site, left, right)
-        # An error of a query meets all keys at once, as many as its places stand for.
-        shares = keys / places, 1.0
+        shares = 1.0, 1.0
         width = places
     else:
         forms = APART, APART, APART
