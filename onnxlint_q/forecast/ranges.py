@@ -313,9 +313,11 @@ def _spread(model: Model, key: str, samples: Samples) -> tuple[Samples, Samples]
     shape = model.shape(key) or ()
     if _is_picture(model, key, shape):
         reach = _PIXEL_REACH
-    elif positions_of(samples) > POSITIONS and (_places(shape, samples) or inf) <= positions_of(samples):
-        # Every token has a position of its own: calibration sees as many as the samples show, Gaussian or not.
-        return samples.min(axis=0), samples.max(axis=0)
+    elif positions_of(samples) > POSITIONS and (alike := _alike(shape, samples)) is not None:
+        # Tokens, each by itself: what the samples reach, Gaussian or not; a little more where there are more tokens.
+        mean = samples.mean(axis=0)
+        more = np.float32(sqrt(log(max(alike * _SAMPLES, len(samples))) / log(len(samples))))
+        return mean + more * (samples.min(axis=0) - mean), mean + more * (samples.max(axis=0) - mean)
     elif None in shape[2:]:
         reach = sqrt(2 * log(_CALIBRATED))
     else:
@@ -329,7 +331,7 @@ def _spread(model: Model, key: str, samples: Samples) -> tuple[Samples, Samples]
     return lows, highs
 
 
-def _places(shape: Sequence[int | None], samples: Samples) -> int | None:
+def _alike(shape: Sequence[int | None], samples: Samples) -> int | None:
     """How many places of a tensor are represented by its samples; None where that is not known."""
     if len(shape) != samples.ndim - 1:
         return None

@@ -120,7 +120,26 @@ def test_what_a_token_reaches_is_what_calibration_sees_of_it() -> None:
     network_noise = noise_model(measure(network(CAUSAL, tokens=24), (INT8_PER_TENSOR,)))
     for key in ("w", "q", "r"):
         seen = network_noise.propagation.samples[key]
-        assert network_noise.ranges[key] == (seen.min(), seen.max())
+        assert network_noise.ranges[key] == pytest.approx((seen.min(), seen.max()), rel=1e-5)
+
+
+def test_tokens_of_a_long_sequence_are_its_first() -> None:
+    """Neighbours, as many as there are positions; the last token is the last position."""
+    model = network(CAUSAL, tokens=300)
+    samples = propagated(model, positions=24).samples
+    ids = np.zeros((IMAGES, 300), np.int64)
+    ids[:, :24] = samples["ids"].reshape(IMAGES, 24)
+    told = samples["y"].reshape(IMAGES, 24, WIDTH)
+    np.testing.assert_allclose(told, run(model, ids)[:, :24], rtol=1e-3, atol=1e-4)
+    site = Site(model, model.nodes[-1], {"r": samples["r"]})
+    assert [site.position(1, place) for place in (0, 5, 100, 298, -1)] == [0, 5, 23, 22, 23]
+
+
+@pytest.mark.parametrize(("end", "positions"), [("y = MatMul(p, x)", 20), ("y = Mul(p, x)", POSITIONS)])
+def test_only_a_softmax_that_weighs_tokens_makes_tokens(end: str, positions: int) -> None:
+    text = f"g (float[20, 20] x) => (float[20, 20] y) {{ p = Softmax(x)  {end} }}"
+    model = as_model(onnx.shape_inference.infer_shapes(versioned_text(17, "", text)))
+    assert positions_for(model, ()) == positions
 
 
 CLASS_TOKEN = """
