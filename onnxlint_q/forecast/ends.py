@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.outputs.output_kind import Output, Part
 from onnxlint_q.forecast.noise import LEFT_OUT
-from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, Samples, per_image
+from onnxlint_q.forecast.population import IMAGES, Samples, per_image, positions_of
 from onnxlint_q.forecast.transfer import ByImage, random_signs
 
 # Fewer images than this say too little of an end; the noise of wide layers is taken from every so many images.
@@ -48,7 +48,7 @@ class End:
         """What the sweep starts from at the output; zero in the images of other ends."""
         rows = np.zeros(samples.shape, np.float32)
         here = _view(per_image(rows), self.part, lead=2)[self.images]
-        here[:] = random_signs(draw, here.shape) / np.float32(np.sqrt(self.power * POSITIONS))
+        here[:] = random_signs(draw, here.shape) / np.float32(np.sqrt(self.power * positions_of(samples)))
         return rows
 
 
@@ -130,4 +130,4 @@ def _view(samples: Samples, part: Part | None, lead: int = 1) -> Samples:
 
 def _power(samples: Samples) -> float:
     with np.errstate(all="ignore"):
-        return float((samples.astype(np.float64) ** 2).sum()) / SIZE
+        return float((samples.astype(np.float64) ** 2).sum()) / len(samples)

@@ -29,10 +29,9 @@ from onnxlint_q.forecast.expected.traits import TOGETHER, Place, traits, with_sh
 from onnxlint_q.forecast.fused.expansion import expanded
 from onnxlint_q.forecast.noise import saturated, weight_noise
 from onnxlint_q.forecast.operators.branches import ELSE
-from onnxlint_q.forecast.population import POSITIONS
 from onnxlint_q.forecast.ranges import ChannelRanges, Ranges, activation_noise, channel_ranges, value_ranges
 from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
-from onnxlint_q.forecast.tokens import holds_ids
+from onnxlint_q.forecast.tokens import holds_ids, positions_for
 from onnxlint_q.forecast.transfer import ByImage, OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Model, Value, find_layers
@@ -223,15 +222,16 @@ class NoiseModel:
 def noise_model(measured: Measured) -> NoiseModel:
     """Propagate samples forward and costs back through the float network."""
     written = expanded(measured.model)
-    model, inner = _sized(written.model), measured.folded
+    positions = positions_for(written.model, measured.folded)
+    model, inner = _sized(written.model, positions), measured.folded
     if written.model is not measured.model:
         inner = fold_batch_norms(model, list(find_layers(model))).layers
-    propagation = propagate(model, inner, masks=measured.masks)
+    propagation = propagate(model, inner, masks=measured.masks, positions=positions)
     ends = find_ends(measured.outputs, propagation.samples)
     costs, failures = output_costs(model, propagation, ends)
     if propagation.open_branches:
         # What the branches that are taken do not hold costs what it does if the others are.
-        other = propagate(model, inner, either=ELSE, masks=measured.masks)
+        other = propagate(model, inner, either=ELSE, masks=measured.masks, positions=positions)
         others, _ = output_costs(model, other, ends_in(ends, propagation.samples, other.samples))
         costs = {**others, **costs}
     return NoiseModel(
@@ -249,14 +249,14 @@ def noise_model(measured: Measured) -> NoiseModel:
     )
 
 
-def _sized(model: Model) -> Model:
+def _sized(model: Model, positions: int) -> Model:
     """The network where inputs are as long as they are taken to be, and so is what the graph fixes.
 
-    Sequences of tokens of any length have as many as an image has positions: then every token is represented.
+    Sequences of tokens of any length have as many as are represented.
     """
     tokens = any(holds_ids(model, value) for value in model.inputs)
     entering = {
-        value.name: _of_positions(value) if tokens and not value.fixed else value.taken
+        value.name: _of_positions(value, positions) if tokens and not value.fixed else value.taken
         for value in model.inputs
         if value.taken is not None
     }
@@ -271,10 +271,10 @@ def _sized(model: Model) -> Model:
     return declared(model, entering, {key: value for key, value in settled.values.items() if is_known(value)})
 
 
-def _of_positions(value: Value) -> tuple[int, ...]:
+def _of_positions(value: Value, positions: int) -> tuple[int, ...]:
     """The shape where every open axis but that of the batch has as many places as an image has positions."""
     taken, shape = value.taken or (), value.type.shape or ()
-    return tuple(POSITIONS if axis and shape[axis] is None else length for axis, length in enumerate(taken))
+    return tuple(positions if axis and shape[axis] is None else length for axis, length in enumerate(taken))
 
 
 def forecast(network: NoiseModel, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:

@@ -1,7 +1,8 @@
 """A tensor before anything runs: a population of samples of it.
 
-`IMAGES` x `POSITIONS` samples of the channel vector at one place of the tensor. The samples of one image share what
-its places have in common, so a mean over places is a mean over them. What a place's neighbours hold, which a kernel's
+Of each of `IMAGES` images some samples of the channel vector at one place of the tensor: `POSITIONS` of them, or as
+many as there are tokens in a sequence. The samples of one image share what its places have in common, so a mean over
+places is a mean over them. What a place's neighbours hold, which a kernel's
 taps read, is another sample of the same image, correlated with the first: `mean + sqrt(r) (x - mean) + sqrt(1 - r)
 (x' - mean)` with `x'` a permutation within the image. That is a mean-field picture of a convolutional network:
 correlations between channels are kept, geometry is not.
@@ -26,7 +27,8 @@ import numpy.typing as npt
 
 Samples = npt.NDArray[np.float32]
 
-# More images give steadier figures and take longer, both in proportion.
+# More images give steadier figures and take longer, both in proportion. So many positions stand for the places of an
+# image, which are alike; tokens are not (module `tokens`).
 IMAGES, POSITIONS = 48, 8
 SIZE = IMAGES * POSITIONS
 # Mean over the pairs of taps of a 3 x 3 kernel: of its 36 pairs 12 are neighbours, 8 touch at a corner, the rest are
@@ -50,9 +52,14 @@ def finite(values: npt.NDArray[Any]) -> Samples:
     return np.asarray(values, np.float32)
 
 
+def positions_of(samples: Samples) -> int:
+    """How many samples an image has."""
+    return len(samples) // IMAGES
+
+
 def per_image(samples: Samples) -> Samples:
     """The samples as `[images, positions, ...]`."""
-    return samples.reshape(IMAGES, POSITIONS, *samples.shape[1:])
+    return samples.reshape(IMAGES, positions_of(samples), *samples.shape[1:])
 
 
 def image_power(samples: Samples) -> npt.NDArray[np.float64]:
@@ -69,13 +76,13 @@ def image_mean(samples: Samples) -> Samples:
 
 
 @lru_cache(maxsize=128)
-def neighbours(count: int) -> tuple[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], ...]:
-    """`count` permutations of the samples within their images, each with its inverse."""
+def neighbours(count: int, positions: int) -> tuple[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], ...]:
+    """`count` permutations of the samples within their images of so many positions, each with its inverse."""
     draw = np.random.default_rng(_SEED + count)
-    first = np.arange(IMAGES)[:, None] * POSITIONS
+    first = np.arange(IMAGES)[:, None] * positions
     pairs = []
     for _ in range(count):
-        order = (first + draw.permuted(np.tile(np.arange(POSITIONS), (IMAGES, 1)), axis=1)).ravel()
+        order = (first + draw.permuted(np.tile(np.arange(positions), (IMAGES, 1)), axis=1)).ravel()
         pairs.append((order, np.argsort(order)))
     return tuple(pairs)
 
@@ -116,7 +123,7 @@ def read_taps(
     # `read` is linear, so its image mean is the map of the image mean.
     common = image_mean(total)
     result = common + near * (total - common)
-    for tap, (order, _) in enumerate(neighbours(taps)):
+    for tap, (order, _) in enumerate(neighbours(taps, positions_of(samples))):
         result += far * read(tap, deviation[order])
     return result
 
@@ -138,7 +145,7 @@ def write_taps(
     common = image_mean(total)
     result = common + near * (total - common)
     apart = np.zeros(IMAGES)
-    for tap, (_, inverse) in enumerate(neighbours(taps)):
+    for tap, (_, inverse) in enumerate(neighbours(taps, positions_of(rows))):
         back = write(tap, rows)[inverse]
         apart += image_power(back)
         result += far * (back - image_mean(back))
@@ -163,7 +170,7 @@ def read_apart(samples: Samples, together: Samples, apart: Samples, correlation:
     centre = image_mean(samples)
     deviation = samples - centre
     result = centre * together + deviation * (near * together)
-    for (order, _), weight in zip(neighbours(len(apart)), far * apart, strict=True):
+    for (order, _), weight in zip(neighbours(len(apart), positions_of(samples)), far * apart, strict=True):
         result += deviation[order] * weight
     return result
 
@@ -176,18 +183,18 @@ def write_apart(
     common = image_mean(rows)
     result = common * together + (rows - common) * (near * together)
     alone = image_power(rows * np.sqrt((apart**2).sum(axis=0)))
-    for (_, inverse), weight in zip(neighbours(len(apart)), far * apart, strict=True):
+    for (_, inverse), weight in zip(neighbours(len(apart), positions_of(rows)), far * apart, strict=True):
         back = rows[inverse] * weight
         result += back - image_mean(back)
     return result, ratio(alone, image_power(result))
 
 
-def signal(draw: np.random.Generator, rank: int) -> Samples:
+def signal(draw: np.random.Generator, rank: int, positions: int = POSITIONS) -> Samples:
     """Sound as it is recorded, within -1 and 1: images are moments, which differ in loudness far more than within."""
-    within = draw.standard_normal((IMAGES, POSITIONS), np.float32)
+    within = draw.standard_normal((IMAGES, positions), np.float32)
     within /= np.sqrt(np.square(within).mean(axis=1, keepdims=True))
     loudness = LOUDNESS * 10 ** (LOUDNESS_SPREAD * draw.standard_normal((IMAGES, 1), np.float32))
-    return np.asarray((within * loudness).reshape(SIZE, *(1,) * rank), np.float32)
+    return np.asarray((within * loudness).reshape(-1, *(1,) * rank), np.float32)
 
 
 def signal_taps(samples: Samples, taps: int) -> Samples:
@@ -201,10 +208,10 @@ def signal_taps(samples: Samples, taps: int) -> Samples:
     return loud * tones
 
 
-def field(draw: np.random.Generator, shape: tuple[int, ...]) -> Samples:
+def field(draw: np.random.Generator, shape: tuple[int, ...], positions: int = POSITIONS) -> Samples:
     """Unit Gaussian samples, a share of whose variance lies between images."""
-    between = np.repeat(draw.standard_normal((IMAGES, *shape), np.float32), POSITIONS, axis=0)
-    within = draw.standard_normal((SIZE, *shape), np.float32)
+    between = np.repeat(draw.standard_normal((IMAGES, *shape), np.float32), positions, axis=0)
+    within = draw.standard_normal((IMAGES * positions, *shape), np.float32)
     return standardised(np.float32(sqrt(IMAGE_SHARE)) * between + np.float32(sqrt(1 - IMAGE_SHARE)) * within)
 
 

@@ -28,7 +28,15 @@ import numpy.typing as npt
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.image.inputs import reads_image, signal_of
 from onnxlint_q.analysis.inputs.links import holds_links
-from onnxlint_q.forecast.population import IMAGE_CORRELATION, SIZE, Samples, field, signal, standardised
+from onnxlint_q.forecast.population import (
+    IMAGE_CORRELATION,
+    IMAGES,
+    POSITIONS,
+    Samples,
+    field,
+    signal,
+    standardised,
+)
 from onnxlint_q.graph import Model, Node, Trait, Value, followed_by, trace_forward
 from onnxlint_q.graph.operators import Channels, LayerInputs, Product
 from onnxlint_q.graph.trace import REACH
@@ -62,21 +70,29 @@ def signals(model: Model, layers: Sequence[FoldedLayer]) -> frozenset[str]:
     return frozenset(name for folded in layers for name in signal_of(model, folded.layer))
 
 
-def input_samples(model: Model, value: Value, scale: InputScale, seed: int, *, is_signal: bool = False) -> Samples:
-    """A population for one input."""
+def input_samples(
+    model: Model,
+    value: Value,
+    scale: InputScale,
+    seed: int,
+    *,
+    is_signal: bool = False,
+    positions: int = POSITIONS,
+) -> Samples:
+    """A population for one input, of so many samples an image."""
     shape = value.type.shape if value.type.shape is not None else (None,) * 4
     rank = len(shape)
     draw = np.random.default_rng(seed)
     if is_signal:
-        return signal(draw, rank)
+        return signal(draw, rank, positions)
     if holds_links(model, value) and prod(length or 1 for length in shape) <= _MOST_APART:
-        return _links(draw, tuple(length or 1 for length in shape))
+        return _links(draw, tuple(length or 1 for length in shape), positions)
     use = _use(model, value.name, shape)
-    samples = field(draw, _told_apart(model, value.name, shape, use))
+    samples = field(draw, _told_apart(model, value.name, shape, use), positions)
     if use.state:
         return np.tanh(samples)
     if rank == 4 and use.axis is not None and samples.shape[use.axis + 1] in {3, 4}:
-        grey = field(draw, (1, 1, 1, 1))
+        grey = field(draw, (1, 1, 1, 1), positions)
         samples = standardised(
             np.float32(sqrt(_COLOUR_CORRELATION)) * grey + np.float32(sqrt(1 - _COLOUR_CORRELATION)) * samples
         )
@@ -85,9 +101,9 @@ def input_samples(model: Model, value: Value, scale: InputScale, seed: int, *, i
     return samples * np.float32(scale.deviation) + np.float32(scale.mean)
 
 
-def _links(draw: np.random.Generator, shape: tuple[int, ...]) -> Samples:
+def _links(draw: np.random.Generator, shape: tuple[int, ...], positions: int) -> Samples:
     """Links of graphs at random, each node with a few neighbours."""
-    return np.asarray(draw.random((SIZE, *shape)) < _NEIGHBOURS / shape[-1], np.float32)
+    return np.asarray(draw.random((IMAGES * positions, *shape)) < _NEIGHBOURS / shape[-1], np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from math import inf, log, sqrt
+from math import inf, log, prod, sqrt
 from operator import add
 
 import numpy as np
@@ -20,7 +20,7 @@ from onnxlint_q.analysis.observed.observations import ChannelObservation
 from onnxlint_q.analysis.placement import Placement, dynamic_tensors, stored_tensor
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.forecast.operators.elementwise import Function, function_of
-from onnxlint_q.forecast.population import IMAGES, Samples, per_image
+from onnxlint_q.forecast.population import IMAGES, POSITIONS, Samples, per_image, positions_of
 from onnxlint_q.forecast.step import Site, Step
 from onnxlint_q.forecast.sweep import RULES, Propagation
 from onnxlint_q.forecast.transfer import ByImage, OutputCost
@@ -336,6 +336,11 @@ def _spread(model: Model, key: str, samples: Samples) -> tuple[Samples, Samples]
     shape = model.shape(key) or ()
     if _is_picture(model, key, shape):
         reach = _PIXEL_REACH
+    elif positions_of(samples) > POSITIONS and (alike := _alike(shape, samples)) is not None:
+        # Tokens, each by itself: what the samples reach, Gaussian or not; a little more where there are more tokens.
+        mean = samples.mean(axis=0)
+        more = np.float32(sqrt(log(max(alike * _SAMPLES, len(samples))) / log(len(samples))))
+        return mean + more * (samples.min(axis=0) - mean), mean + more * (samples.max(axis=0) - mean)
     elif None in shape[2:]:
         reach = sqrt(2 * log(_CALIBRATED))
     else:
@@ -347,6 +352,14 @@ def _spread(model: Model, key: str, samples: Samples) -> tuple[Samples, Samples]
     lows = np.where(mean - least > _FAR * (mean - lows), least, lows)
     highs = np.where(most - mean > _FAR * (highs - mean), most, highs)
     return lows, highs
+
+
+def _alike(shape: Sequence[int | None], samples: Samples) -> int | None:
+    """How many places of a tensor are represented by its samples; None where that is not known."""
+    if len(shape) != samples.ndim - 1:
+        return None
+    alike = [length for length, apart in zip(shape[1:], samples.shape[2:], strict=True) if apart == 1]
+    return None if None in alike else prod(length or 1 for length in alike)
 
 
 def _ends(samples: Samples, reach: float) -> tuple[Samples, Samples]:

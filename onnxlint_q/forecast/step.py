@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.sizes.usual import OPEN_LENGTH
-from onnxlint_q.forecast.population import POSITIONS, Samples
+from onnxlint_q.forecast.population import IMAGES, POSITIONS, Samples, positions_of
 from onnxlint_q.forecast.transfer import ByImage, OutputCost, Transfer
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Model, Node
@@ -74,6 +74,17 @@ class Site:
     known: Mapping[str, Samples] = field(repr=False)
     settled: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
     shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict, repr=False)
+
+    @property
+    def positions(self) -> int:
+        """How many samples an image has."""
+        held = next(iter(self.known.values()), None)
+        return POSITIONS if held is None else positions_of(held)
+
+    @property
+    def size(self) -> int:
+        """How many samples there are."""
+        return IMAGES * self.positions
 
     def samples(self, index: int = 0) -> Samples | None:
         """Of one input; None where it is absent, unknown or constant."""
@@ -156,7 +167,18 @@ class Site:
         length, rank = self.stands_for(0, axis), self.rank(0)
         if length == 1 or self.merged(0) != (axis % rank,) or not -length <= place < length:
             return None
-        return place % length * POSITIONS // length
+        place, last = place % length, self.positions - 1
+        if POSITIONS < self.positions < length:
+            return min(place, last) if 2 * place < length else max(last - (length - 1 - place), 0)
+        return place * self.positions // length
+
+    def places(self, length: int) -> npt.NDArray[np.intp]:
+        """At which of so many places the positions of an image are.
+
+        Those of a picture are spread over it. Tokens are the first of a sequence, as neighbours are alike to attention.
+        """
+        count = self.positions
+        return np.arange(count) if POSITIONS < count < length else np.arange(count) * length // count
 
     def count(self, index: int, axes: tuple[int, ...], default: int) -> int:
         """How many elements an input has along `axes`; `default` for an axis of unknown length."""

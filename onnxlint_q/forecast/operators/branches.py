@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 
 import numpy as np
 
-from onnxlint_q.forecast.population import SIZE, Samples
+from onnxlint_q.forecast.population import Samples
 from onnxlint_q.forecast.step import Edge, Site, Step
 from onnxlint_q.forecast.transfer import Adjoint
 from onnxlint_q.forecast.unmodelled import UnmodelledError, bounded
@@ -95,6 +95,6 @@ def _samples(site: Site, key: str) -> Samples:
         return samples
     value = site.value(key)
     if value is None:
-        return np.zeros((SIZE, 0), np.float32)
+        return np.zeros((site.size, 0), np.float32)
     bounded(value.shape)
-    return np.broadcast_to(value, (SIZE, *value.shape))
+    return np.broadcast_to(value, (site.size, *value.shape))

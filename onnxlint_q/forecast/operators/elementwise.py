@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, Samples, finite
+from onnxlint_q.forecast.population import IMAGES, Samples, finite
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
 from onnxlint_q.forecast.transfer import Diagonal
 from onnxlint_q.forecast.unmodelled import UnmodelledError, broadcast
@@ -225,20 +225,20 @@ def variadic(site: Site, operation: Operation) -> Step:
             slopes[index] = operation.second(result, value)
         result = operation.apply(result, value)
     edges = [Edge(keys[at], Diagonal(slope, operands[at].shape[1:])) for at, slope in slopes.items()]
-    return Step((finite(np.broadcast_to(result, (SIZE, *result.shape[1:]))),), tuple(edges))
+    return Step((finite(np.broadcast_to(result, (site.size, *result.shape[1:]))),), tuple(edges))
 
 
 def where(site: Site) -> Step:
     """A choice between two tensors: as a known condition says, else either with an even chance."""
     values = _operands(site, (1, 2))
     if site.samples(0) is None and site.constant(0) is None:
-        chosen = np.random.default_rng(site.node.order).integers(0, 2, (SIZE, 1))
-        mask: Array = chosen.reshape(SIZE, *(1,) * (values[0].ndim - 1)) > 0
+        chosen = np.random.default_rng(site.node.order).integers(0, 2, (site.size, 1))
+        mask: Array = chosen.reshape(site.size, *(1,) * (values[0].ndim - 1)) > 0
     else:
         mask = _operands(site, (0, 1, 2))[0] != 0
     rank = max(array.ndim for array in (mask, *values))
     mask, *wide = (_of_rank(array, rank) for array in (mask, *values))
-    shape = (SIZE, *broadcast(*(array.shape[1:] for array in (mask, *wide))))
+    shape = (site.size, *broadcast(*(array.shape[1:] for array in (mask, *wide))))
     edges = []
     for index, taken in ((1, mask), (2, ~mask)):
         key = site.node.input(index)
@@ -254,7 +254,7 @@ def compare(site: Site, operation: Callable[[Array, Array], Array]) -> Step:
     rank = max(left.ndim, right.ndim)
     left, right = _of_rank(left, rank), _of_rank(right, rank)
     shape = broadcast(left.shape[1:], right.shape[1:])
-    return Step((np.broadcast_to(operation(left, right), (SIZE, *shape)).astype(np.float32),), ())
+    return Step((np.broadcast_to(operation(left, right), (site.size, *shape)).astype(np.float32),), ())
 
 
 def _operands(site: Site, indices: Sequence[int]) -> list[Array]:
@@ -298,14 +298,15 @@ def _fitted(site: Site, constant: Array, varying: Sequence[int]) -> Array:
             continue
         places = min(length, max(1, _LARGEST * length // constant.size)) if have == 1 else have
         if 1 < length != places:
-            constant = constant.take(np.arange(places) * length // places, axis=axis)
+            spread = np.arange(places) * length // places
+            constant = constant.take(site.places(length) if places == site.positions else spread, axis=axis)
     if not at:
         return constant[None]
     lengths = [constant.shape[axis] for axis in at[::-1]]
-    places_of = np.unravel_index(np.arange(POSITIONS) * prod(lengths) // POSITIONS, lengths)
+    places_of = np.unravel_index(site.places(prod(lengths)), lengths)
     picked = np.moveaxis(constant, at[::-1], range(len(at)))[places_of]
     shape = [1 if axis - constant.ndim in at else length for axis, length in enumerate(constant.shape)]
-    return np.broadcast_to(picked, (IMAGES, *picked.shape)).reshape(SIZE, *shape)
+    return np.broadcast_to(picked, (IMAGES, *picked.shape)).reshape(site.size, *shape)
 
 
 def clip_function(site: Site) -> Function:

@@ -9,13 +9,12 @@ import numpy as np
 
 from onnxlint_q.analysis.sizes.usual import LAST_SIDE, OPEN_LENGTH
 from onnxlint_q.forecast.population import (
-    POSITIONS,
-    SIZE,
     Samples,
     finite,
     image_mean,
     neighbour,
     neighbours,
+    positions_of,
     read_taps,
     standardised,
     write_taps,
@@ -77,11 +76,11 @@ def average(site: Site, axes: tuple[int, ...], *, keep: bool = True, total: bool
     shape = kept if keep else tuple(n for a, n in enumerate(kept) if a not in axes)
 
     def back(rows: Samples) -> Samples:
-        rows = rows.reshape(SIZE, *kept) * (scale / np.float32(places))
+        rows = rows.reshape(len(rows), *kept) * (scale / np.float32(places))
         return np.broadcast_to(image_mean(rows) if pooled else rows, before)
 
-    share = min(POSITIONS * places / elements, 1.0) if pooled else 1.0
-    return Step((finite(mean).reshape(SIZE, *shape),), (Edge(site.node.input(0), Adjoint(back, share)),))
+    share = min(site.positions * places / elements, 1.0) if pooled else 1.0
+    return Step((finite(mean).reshape(len(mean), *shape),), (Edge(site.node.input(0), Adjoint(back, share)),))
 
 
 def reduce(site: Site) -> Step:
@@ -104,7 +103,7 @@ def extreme(site: Site) -> Step:
     places = int(np.prod([samples.shape[a + 1] for a in axes]))
     pooled = places == 1 and site.count(0, axes, LAST_SIDE) > 1
     # [images or samples, rest, picked from]
-    lead = (-1, POSITIONS) if pooled else (SIZE, 1)
+    lead = (-1, site.positions) if pooled else (len(samples), 1)
     split = samples.reshape(*lead, *samples.shape[1:])
     ordered = split.transpose(0, *(a + 2 for a in rest), 1, *(a + 2 for a in axes))
     flat = ordered.reshape(*ordered.shape[: len(rest) + 1], -1)
@@ -121,7 +120,7 @@ def extreme(site: Site) -> Step:
         return spread.reshape(ordered.shape).transpose(inverse).reshape(samples.shape)
 
     result = np.repeat(found, lead[1] if pooled else 1, axis=0)
-    return Step((result.reshape(SIZE, *shape),), (Edge(site.node.input(0), Adjoint(back)),))
+    return Step((result.reshape(len(samples), *shape),), (Edge(site.node.input(0), Adjoint(back)),))
 
 
 def norm(site: Site) -> Step:
@@ -148,7 +147,7 @@ def norm(site: Site) -> Step:
             return np.asarray(image_mean(rows) * samples * terms, np.float32)
         return np.asarray(rows * samples * np.sqrt(terms), np.float32)
 
-    share = min(POSITIONS / float(terms), 1.0) if pooled else 1.0
+    share = min(site.positions / float(terms), 1.0) if pooled else 1.0
     return Step((finite(length).reshape(shape),), (Edge(site.node.input(0), Adjoint(back, share)),))
 
 
@@ -174,7 +173,7 @@ def max_pool(site: Site) -> Step:
     """The largest of a few neighbours; an error comes from the one that was picked."""
     samples = site.varying()
     taps = min(int(np.prod(site.node.ints("kernel_shape") or (3, 3))), _MAX_TAPS)
-    pairs = neighbours(taps) if taps > 1 else ()
+    pairs = neighbours(taps, positions_of(samples)) if taps > 1 else ()
     if not pairs:
         return Step((samples,), (Edge(site.node.input(0), Adjoint(lambda rows: rows)),))
     candidates = np.stack([neighbour(samples, order) for order, _ in pairs])
@@ -205,7 +204,7 @@ def softmax(site: Site) -> Step:
     known = (shape[axis - 1] for shape in map(site.shape, (site.node.input(0), site.node.output)) if shape is not None)
     apart = samples.shape[axis]
     length = next((length for length in known if length), OPEN_LENGTH if apart == 1 else apart)
-    terms = max(length / apart, 1.0)
+    terms = 1.0 if apart == site.positions else max(length / apart, 1.0)
     pooled = apart == 1 and terms > 1
     if terms == 1 and any(site.node.output == value.name for value in site.model.outputs):
         samples = _with_lead(samples, axis)

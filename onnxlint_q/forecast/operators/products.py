@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, Samples, finite, per_image
+from onnxlint_q.forecast.population import IMAGES, Samples, finite, per_image
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
 from onnxlint_q.forecast.transfer import Adjoint, unbroadcast
 from onnxlint_q.forecast.unmodelled import UnmodelledError, bounded, broadcast
@@ -51,8 +51,8 @@ def as_rows(height: int) -> Form:
         return stacked.reshape(*stacked.shape[:-3], -1, stacked.shape[-1])
 
     def back(rows: Samples) -> Samples:
-        stacked = np.moveaxis(rows.reshape(*rows.shape[:-2], POSITIONS, height, rows.shape[-1]), -3, 1)
-        return stacked.reshape(SIZE, *stacked.shape[2:])
+        stacked = np.moveaxis(rows.reshape(*rows.shape[:-2], -1, height, rows.shape[-1]), -3, 1)
+        return stacked.reshape(-1, *stacked.shape[2:])
 
     return Form(lay, back)
 
@@ -67,28 +67,26 @@ def _turned(samples: Samples) -> Samples:
     return np.swapaxes(samples, -1, -2)
 
 
-def as_places(axis: int, places: int) -> Form:
-    """Of each image so many samples along one of the two last axes, which has length 1."""
-    chosen = np.arange(places) * POSITIONS // places
+def as_places(axis: int, places: int, positions: int) -> Form:
+    """Of the positions of each image so many along one of the two last axes, which has length 1."""
+    chosen = np.arange(places) * positions // places
 
     def lay(samples: Samples) -> Samples:
         return np.moveaxis(per_image(samples).squeeze(axis)[:, chosen], 1, axis)
 
     def back(rows: Samples) -> Samples:
         moved = np.moveaxis(rows, axis, 1)
-        result = np.zeros((IMAGES, POSITIONS, *moved.shape[2:]), np.float32)
+        result = np.zeros((IMAGES, positions, *moved.shape[2:]), np.float32)
         result[:, chosen] = moved
         result = np.expand_dims(result, axis)
-        return result.reshape(SIZE, *result.shape[2:])
+        return result.reshape(-1, *result.shape[2:])
 
     return Form(lay, back)
 
 
-ALL = Form(
-    lambda rows: per_image(rows).sum(axis=1),
-    lambda made: np.repeat(made, POSITIONS, axis=0),
-)
-"""One result for all samples of an image."""
+def one_of(positions: int) -> Form:
+    """One result for all samples of an image."""
+    return Form(lambda rows: per_image(rows).sum(axis=1), lambda made: np.repeat(made, positions, axis=0))
 
 
 def product(site: Site) -> Step:
@@ -102,26 +100,23 @@ def product(site: Site) -> Step:
         raise UnmodelledError(f"its operands do not fit ({left.shape[1:]} and {right.shape[1:]})")
     tokens_left, tokens_right = site.stands_for(0, -1), site.stands_for(1, -2)
     keys = site.stands_for(1, -1)
-    height, width = left.shape[-2], right.shape[-1]
+    height, width, positions = left.shape[-2], right.shape[-1], site.positions
     if tokens_left > 1 and tokens_right > 1:
-        places = min(tokens_left, POSITIONS)
-        forms = as_places(-1, places), as_places(-2, places), ALL
+        places = min(tokens_left, positions)
+        forms = as_places(-1, places, positions), as_places(-2, places, positions), one_of(positions)
         terms = tokens_left / places
         shares = 1 / terms, 1 / terms
-    elif tokens_right > 1 and left.shape[-1] == min(tokens_right, POSITIONS):
-        forms = as_rows(height), as_places(-2, left.shape[-1]), as_rows(height)
-        terms = tokens_right / left.shape[-1]
-        shares = 1 / terms, 1 / terms
-    elif tokens_left > 1 and right.shape[-2] == min(tokens_left, POSITIONS):
-        forms = as_places(-1, right.shape[-2]), as_columns(width), as_columns(width)
-        terms = tokens_left / right.shape[-2]
-        shares = 1 / terms, 1 / terms
+    elif tokens_right > 1 and left.shape[-1] == min(tokens_right, positions):
+        forms = as_rows(height), as_places(-2, left.shape[-1], positions), as_rows(height)
+        terms, shares = 1.0, (1.0, 1.0)
+    elif tokens_left > 1 and right.shape[-2] == min(tokens_left, positions):
+        forms = as_places(-1, right.shape[-2], positions), as_columns(width), as_columns(width)
+        terms, shares = 1.0, (1.0, 1.0)
     elif keys > 1:
-        places = min(keys, POSITIONS)
-        forms = as_rows(height), as_places(-1, places), as_rows(height)
+        places = min(keys, positions)
+        forms = as_rows(height), as_places(-1, places, positions), as_rows(height)
         terms = _inner(site, left, right)
-        # An error of a query meets all keys at once, as many as its places stand for.
-        shares = keys / places, 1.0
+        shares = 1.0, 1.0
         width = places
     else:
         forms = APART, APART, APART

@@ -10,9 +10,17 @@ from math import gcd, prod
 import numpy as np
 
 from onnxlint_q.forecast.operators.regroup import MAX_DISTINCT, Index, pair_blocks, regroup
-from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, Samples, image_power, neighbours, per_image, ratio
+from onnxlint_q.forecast.population import (
+    IMAGES,
+    Samples,
+    image_power,
+    neighbours,
+    per_image,
+    positions_of,
+    ratio,
+)
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
-from onnxlint_q.forecast.transfer import Adjoint, ByImage, Move, OutputCost, Taps
+from onnxlint_q.forecast.transfer import Adjoint, ByImage, Diagonal, Move, OutputCost, Taps
 from onnxlint_q.forecast.unmodelled import UnmodelledError, axis_in, bounded
 
 MAX_PLACES = 64
@@ -36,8 +44,8 @@ def move(site: Site, function: Callable[[Index], Index | Sequence[Index]]) -> St
         raise UnmodelledError(f"it does not fit what it reads, {list(shape)}: {error}") from error
     targets = [moved] if isinstance(moved, np.ndarray) else list(moved)
     bounded((sum(target.size for target in targets),))
-    key, flat = site.node.input(0), samples.reshape(SIZE, -1)
-    outputs = tuple(flat[:, target.ravel()].reshape(SIZE, *target.shape) for target in targets)
+    key, flat = site.node.input(0), samples.reshape(len(samples), -1)
+    outputs = tuple(flat[:, target.ravel()].reshape(len(samples), *target.shape) for target in targets)
     return Step(outputs, tuple(Edge(key, Move(target, shape), at) for at, target in enumerate(targets)))
 
 
@@ -49,8 +57,11 @@ def same(site: Site) -> Step:
 
 def transpose(site: Site) -> Step:
     """Axes change place."""
-    perm = site.node.ints("perm")
-    return move(site, lambda a: np.transpose(a, perm or None))
+    perm, before = site.node.ints("perm"), site.shape(site.node.input(0))
+    order = perm or tuple(range(site.rank()))[::-1]
+    known = before is not None and sorted(order) == list(range(len(before)))
+    after = tuple(before[axis] for axis in order) if known and before is not None else None
+    return replace(move(site, lambda a: np.transpose(a, perm or None)), shape=after)
 
 
 def concat(site: Site) -> Step:
@@ -65,13 +76,16 @@ def concat(site: Site) -> Step:
                 raise UnmodelledError("nothing is known of an operand")
             if value.size > MAX_DISTINCT:
                 raise UnmodelledError("a constant operand is too large to represent")
-            part = np.broadcast_to(value, (SIZE, *value.shape))
+            part = np.broadcast_to(value, (site.size, *value.shape))
         parts.append(part)
     rank = parts[0].ndim - 1
     axis = axis_in(node.int("axis", 1), rank)
     if any(part.ndim - 1 != rank for part in parts):
         raise UnmodelledError("its operands have different ranks")
     bounded((len(parts), len(parts)))  # each of the edges below is as long as all parts together
+    in_line = _in_line(site, axis, parts)
+    if in_line is not None:
+        return in_line
     lengths = entries(site, axis, parts)
     frame = tuple(max(part.shape[a + 1] for part in parts) for a in range(rank))
     bounded(tuple(sum(lengths) if a == axis else frame[a] for a in range(rank)))
@@ -97,20 +111,45 @@ def _widened(part: Samples, shape: tuple[int, ...], axis: int) -> tuple[Samples,
     """
     index = resampled(np.arange(prod(part.shape[1:]), dtype=np.intp).reshape(part.shape[1:]), shape)
     move = Move(index, part.shape[1:])
-    wide = part.reshape(SIZE, -1)[:, index.ravel()].reshape(SIZE, *shape)
+    wide = part.reshape(len(part), -1)[:, index.ravel()].reshape(len(part), *shape)
     alike = [a + 1 for a, length in enumerate(shape) if a != axis and part.shape[a + 1] == 1 < length]
     places = prod(wide.shape[a] for a in alike)
-    orders = neighbours(min(places, _ORDERS)) if alike else ()
+    orders = neighbours(min(places, _ORDERS), positions_of(part)) if alike else ()
 
     def mixed(values: Samples, inverse: int) -> Samples:
         front = np.moveaxis(values, alike, range(1, len(alike) + 1))
-        flat = front.reshape(SIZE, places, -1)
+        flat = front.reshape(len(part), places, -1)
         found = flat.copy()
         for at, pair in enumerate(orders):
             found[:, at :: len(orders)] = flat[pair[inverse], at :: len(orders)]
         return np.moveaxis(found.reshape(front.shape), range(1, len(alike) + 1), alike)
 
     return mixed(wide, 0), lambda rows: move.pull(OutputCost(mixed(rows, 1))).rows
+
+
+def _in_line(site: Site, axis: int, parts: Sequence[Samples]) -> Step | None:
+    """Constants in a row with places that positions stand for, as a class token with the patches of a picture.
+
+    None where it is anything else, or there are more places than positions.
+    """
+    varying = [at for at, key in enumerate(site.node.inputs) if key in site.known]
+    if len(varying) != 1 or site.merged(varying[0]) != (axis,):
+        return None
+    own, samples = varying[0], parts[varying[0]]
+    length = site.stands_for(own, axis)
+    lengths = [length if at == own else part.shape[axis + 1] for at, part in enumerate(parts)]
+    alike = {part.shape[1 : axis + 1] + part.shape[axis + 2 :] for part in parts}
+    if sum(lengths) > site.positions or len(alike) > 1:
+        return None
+    here = np.arange(site.positions) * sum(lengths) // site.positions
+    row = [np.repeat(samples[:1], length, axis + 1) if at == own else part[:1] for at, part in enumerate(parts)]
+    row_of_constants = np.swapaxes(np.concatenate(row, axis + 1), 0, axis + 1)[here]
+    kept = ((here >= sum(lengths[:own])) & (here < sum(lengths[: own + 1]))).reshape(-1, *(1,) * site.rank(own))
+    result = np.where(kept, per_image(samples), row_of_constants).reshape(samples.shape)
+    slope = np.tile(kept.astype(np.float32), (len(samples) // len(kept), *(1,) * site.rank(own)))
+    before = site.shape(site.node.input(own)) or (None,) * site.rank(own)
+    after = tuple(sum(lengths) if at == axis else known for at, known in enumerate(before))
+    return Step((result,), (Edge(site.node.input(own), Diagonal(slope, samples.shape[1:])),), after)
 
 
 def resampled(places: Index, shape: Sequence[int]) -> Index:
@@ -214,7 +253,7 @@ def _one_token(site: Site, axis: int, at: int, rank: int) -> Step:
     samples = site.varying()
     axis = axis_in(axis, samples.ndim - 1)
     shape = (*samples.shape[1 : axis + 1], *(1,) * rank, *samples.shape[axis + 2 :])
-    picked = np.repeat(per_image(samples)[:, at], POSITIONS, axis=0).reshape(SIZE, *shape)
+    picked = np.repeat(per_image(samples)[:, at], positions_of(samples), axis=0).reshape(len(samples), *shape)
 
     def back(rows: Samples) -> Samples:
         result = np.zeros_like(per_image(samples))
@@ -238,7 +277,7 @@ def _embedding(site: Site, axis: int) -> Step:
         raise UnmodelledError("it is no choice of rows of a known table")
     bounded(table.shape[1:])
     if picked is None:
-        rows = np.random.default_rng(table.shape[0]).integers(0, table.shape[0], (SIZE, *(1,) * len(shape)))
+        rows = np.random.default_rng(table.shape[0]).integers(0, table.shape[0], (site.size, *(1,) * len(shape)))
     else:
         rows = np.clip(picked, 0, len(table) - 1).astype(np.intp)
     bounded((*rows.shape[1:], *table.shape[1:]))
@@ -253,13 +292,14 @@ def reshape(site: Site) -> Step:
         raise UnmodelledError("the shape of its result is not known")
     if before is None or len(before) != samples.ndim - 1:
         before = samples.shape[1:]
+    before, after = _of_one(before, after)
     blocks = pair_blocks(before, after)
     numbers = _numbers(samples.shape[1:], before, blocks)
     if numbers.size > 1:
         elements = np.arange(samples[0].size, dtype=np.intp).reshape(samples.shape[1:])
         told, index = (regroup(places, before, after, blocks) for places in np.broadcast_arrays(numbers, elements))
         if numbers.size == told.max() + 1:
-            return replace(_flattened(site, index, told * POSITIONS // numbers.size), shape=after)
+            return replace(_flattened(site, index, told * site.positions // numbers.size), shape=after)
     return replace(move(site, lambda places: regroup(places, before, after, blocks)), shape=after)
 
 
@@ -291,20 +331,29 @@ def _flattened(site: Site, index: Index, positions: Index) -> Step:
         positions: the position of the image that it is taken from, where the result is at the first.
     """
     samples = site.varying()
-    grouped = per_image(samples.reshape(SIZE, -1))
-    size = grouped.shape[2]
-    begun = (positions.ravel() + np.arange(POSITIONS)[:, None]) % POSITIONS
+    grouped = per_image(samples.reshape(site.size, -1))
+    count, size = grouped.shape[1:]
+    begun = (positions.ravel() + np.arange(count)[:, None]) % count
     flat = (begun * size + index.ravel()).ravel()
-    picked = grouped.reshape(IMAGES, -1)[:, flat].reshape(SIZE, *index.shape)
+    picked = grouped.reshape(IMAGES, -1)[:, flat].reshape(site.size, *index.shape)
 
     def back(rows: Samples) -> tuple[Samples, ByImage]:
-        result = np.zeros((POSITIONS * size, IMAGES), np.float32)
+        result = np.zeros((count * size, IMAGES), np.float32)
         np.add.at(result, flat, rows.reshape(IMAGES, -1).T)
         found = np.ascontiguousarray(result.T).reshape(samples.shape)
         # Noise is another at each place, of which a position may stand for several.
         return found, ratio(image_power(rows), image_power(found))
 
     return Step((picked,), (Edge(site.node.input(0), Taps(back)),))
+
+
+def _of_one(
+    before: tuple[int | None, ...], after: tuple[int | None, ...]
+) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:
+    """Both shapes, where one knows of a batch of one and the other of a batch of any size."""
+    if {before[:1], after[:1]} == {(None,), (1,)}:
+        return (1, *before[1:]), (1, *after[1:])
+    return before, after
 
 
 def target_shape(site: Site) -> tuple[int | None, ...] | None:
