@@ -15,11 +15,11 @@ FEWEST = 1
 """A picture shows a busy scene and a simple one."""
 # A picture holds thousands of places, which all tell of a layer; what is no picture holds far fewer.
 _FEWEST_OTHERS = 8
-_MOST = 32
+_MOST = 48
 # The whole network runs once a scheme, not once a layer, so that it can afford more.
 _WHOLE_PER_PICTURE, _WHOLE_PER_OTHER, _MOST_WHOLE = 4, 2, 64
 # Places of all pictures together, and multiplications that all layers together may take.
-_PLACES, _WORK = 100_000, 1e10
+_PLACES, _WORK = 100_000, 2e10
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,13 @@ class Plan:
     Attributes:
         layers: that each layer alone is compared on.
         whole: that ranges are taken from, and as many others that whole schemes are compared on.
+        alike: whether each of those of a layer counts alike. A made-up picture is like a photograph; a made-up text is
+            like none, and the few that the network has no answer to would decide.
     """
 
     layers: int
     whole: int
+    alike: bool
 
 
 def plan(measured: Measured, shapes: Shapes) -> Plan:
@@ -44,7 +47,7 @@ def plan(measured: Measured, shapes: Shapes) -> Plan:
     each = multiplications(measured, shapes) * max(variants, 1) / 2
     fit = round(min(_WORK / max(each, 1.0), _PLACES / places))
     layers = int(np.clip(fit, FEWEST if pictures else _FEWEST_OTHERS, _MOST))
-    return Plan(layers, min(layers * (_WHOLE_PER_PICTURE if pictures else _WHOLE_PER_OTHER), _MOST_WHOLE))
+    return Plan(layers, min(layers * (_WHOLE_PER_PICTURE if pictures else _WHOLE_PER_OTHER), _MOST_WHOLE), not pictures)
 
 
 def multiplications(measured: Measured, shapes: Shapes) -> float:

@@ -61,8 +61,7 @@ def probe(
 ) -> Probe:
     """Quantise everything, and then one layer at a time, on seeded synthetic inputs.
 
-    Of a layer each input counts alike: it is to be told from other layers, and an input that the network was never
-    trained to answer tells of none. Of a scheme powers are added up as in a measurement, which it foresees.
+    Of a layer each input counts alike where the plan says so. Of a scheme powers are added up as in a measurement.
 
     Where no output changes with the inputs, the layers are compared at what the outputs are computed from: a score that
     stays next to zero squashes what a layer does to it, its input still orders the layers. It says nothing about how
@@ -95,7 +94,7 @@ def probe(
         notes.append(
             f"synthetic inputs leave the outputs empty, so layers are compared {where}; schemes are not judged"
         )
-    bench = replace(bench, alike=True)
+    bench = replace(bench, alike=count.alike)
     layers = layer_experiments(bench)
     allowance = Allowance(budget.left, count.layers, FEWEST, clock=clock)
     found = _as_far_as(
