@@ -19,7 +19,7 @@ from onnx_cases import as_model, onnx_text
 from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError
-from onnxlint_q.execute.data.made_up.pictures import BUSY, SIMPLE, dead_leaves, exposed, pink_noise
+from onnxlint_q.execute.data.made_up.pictures import BUSY, SIMPLE, dead_leaves, exposed, pink_noise, two_scenes
 from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.execute.data.synthetic import Contents, SyntheticSource
 from onnxlint_q.execute.limits import Allowance, Limits
@@ -182,6 +182,11 @@ def test_pictures_have_the_statistics_they_promise() -> None:
         np.abs(np.diff(dead_leaves(1, 96, 96, np.random.default_rng(0), scene))).mean() for scene in (BUSY, SIMPLE)
     )
     assert busy > 2 * simple
+    both = two_scenes(3, 96, 191, np.random.default_rng(0))
+    assert both.shape == (3, 96, 191) and np.abs(both).max() <= 2.4
+    left, right = (np.median(np.abs(np.diff(half))) for half in (both[..., :96], both[..., 96:]))
+    assert left > 1.5 * right
+    assert two_scenes(1, 4, 1, np.random.default_rng(0)).shape == (1, 4, 1)
 
 
 def test_synthetic_inputs_fit_the_model_and_repeat() -> None:
@@ -264,7 +269,8 @@ def test_what_a_network_costs_decides_how_many_inputs_it_gets(models: Path) -> N
     shapes = {"images": (1, 3, 32, 32)}
     small = plan(facts, shapes)
     large = plan(facts, {"images": (1, 3, 640, 640)})
-    assert (small.layers, small.whole) == (48, 64) and (large.layers, large.whole) == (2, 4)
+    assert (small.layers, small.whole) == (48, 64) and (large.layers, large.whole) == (1, 4)
+    assert not small.alike, "pictures are like photographs"
     assert multiplications(facts, shapes) > sum(np.prod(layer.folded.layer.weight_shape) for layer in facts.layers)
 
 

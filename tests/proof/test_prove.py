@@ -261,6 +261,24 @@ def test_metrics_pool_outputs_and_count_agreement() -> None:
     assert two.result().sqnr_db == pytest.approx(-150 + 10 * np.log10(2))
 
 
+def test_samples_that_are_made_up_count_alike() -> None:
+    pooled, alike = OutputErrorAccumulator(), OutputErrorAccumulator(alike=True)
+
+    def add(errors: OutputErrorAccumulator, exact: list[float], noise: float) -> OutputErrorAccumulator:
+        errors.add(Reference([np.asarray(exact)], VALUES), [np.asarray(exact) + np.asarray([noise, 0.0])])
+        return errors
+
+    for errors in (pooled, alike):
+        for exact, noise in (([10.0, 0.0], 1.0), ([0.0, 10.0], 0.01), ([-10.0, 0.0], 0.1)):
+            add(errors, exact, noise)
+    assert pooled.result().sqnr_db == pytest.approx(10 * np.log10(300 / 1.0101))
+    assert alike.result().sqnr_db == pytest.approx(np.mean([20, 60, 40]))
+    # One without a signal has no decibels, one without noise has as many as tell anything.
+    assert add(alike, [0.0, 0.0], 1.0).result().sqnr_db == pytest.approx(np.mean([20, 60, 40]))
+    assert add(alike, [1.0, 0.0], 0.0).result().sqnr_db == pytest.approx(np.mean([20, 60, 40, 140]))
+    assert add(alike, [1.0, 0.0], np.nan).result().sqnr_db == pytest.approx(-150)
+
+
 def outputs_of(*, exact: list[float], other: list[float]) -> OutputErrorAccumulator:
     errors = OutputErrorAccumulator()
     errors.add(Reference([np.asarray(exact)], VALUES), [np.asarray(other)])

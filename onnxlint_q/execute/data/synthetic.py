@@ -1,25 +1,25 @@
 """Inputs with plausible statistics where there is no data.
 
-What an input holds is told by `analysis.inputs`. Images are pictures like photographs, busy and simple ones in turn
-(module `pictures`), at the scale that the model's first layer was trained for, as far as the file tells. Waveforms and
-spectra are of sounds like speech and music (module `sounds`). Tokens are drawn from the whole vocabulary, all alike;
-masks let every position count, and in every other sample the last quarter of them is padding, as in a batch of texts of
-different length; a state is what the model gave for the sample before, and zero in the first. What the file tells
-nothing of is standard normal noise.
+What an input holds is told by `analysis.inputs`. Images are pictures like photographs, busy on one side and simple on
+the other (module `pictures`), at the scale that the model's first layer was trained for, as far as the file tells.
+Waveforms and spectra are of sounds like speech and music (module `sounds`). Tokens are drawn from the whole vocabulary,
+all alike; masks let every position count, and in every other sample the last quarter of them is padding, as in a batch
+of texts of different length; a state is what the model gave for the sample before, and zero in the first. What the file
+tells nothing of is standard normal noise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle, islice
+from itertools import islice
 
 import numpy as np
 
 from onnxlint_q.analysis.image.inputs import channels_last, is_image
 from onnxlint_q.analysis.inputs.contents import Content, Kind
 from onnxlint_q.analysis.sizes.usual import OPEN_SIDE
-from onnxlint_q.execute.data.made_up.pictures import BUSY, SIMPLE, Scene, dead_leaves, exposed
+from onnxlint_q.execute.data.made_up.pictures import two_scenes
 from onnxlint_q.execute.data.made_up.sounds import recording, spectra
 from onnxlint_q.execute.data.source import Array, Sample, Source, dtype_of
 from onnxlint_q.execute.data.sources import RandomSource
@@ -96,7 +96,6 @@ class SyntheticSource(Source):
 
     def _made(self, inputs: Sequence[Value]) -> Iterator[Sample]:
         generator = np.random.default_rng(self.seed)
-        scenes = cycle((BUSY, SIMPLE))
         contents = {value.name: self.contents.of(value) for value in inputs}
         sounds = {
             value.name: _chunks(value, contents[value.name].kind, generator)
@@ -105,14 +104,14 @@ class SyntheticSource(Source):
         }
         states: Mapping[str, Array] = {}
         for number, noise in enumerate(RandomSource().samples(inputs)):
-            scene, sample = next(scenes), dict(noise)
+            sample = dict(noise)
             for value in inputs:
                 shape, content = noise[value.name].shape, contents[value.name]
                 made: Array | None
                 if value.name in sounds:
                     made = next(sounds[value.name])
                 elif content.kind is Kind.IMAGE:
-                    made = self._image(value, generator, scene)
+                    made = self._image(value, generator)
                 elif content.kind is Kind.STATE and content.output:
                     made = _fitting(states.get(content.output), shape)
                 else:
@@ -123,14 +122,14 @@ class SyntheticSource(Source):
             if self.contents.advance is not None:
                 states = self.contents.advance(sample)
 
-    def _image(self, value: Value, generator: np.random.Generator, scene: Scene) -> Array:
+    def _image(self, value: Value, generator: np.random.Generator) -> Array:
         shape = value.taken or value.type.shape or ()
         last = channels_last(shape)
         channels, height, width = (shape[3], shape[1], shape[2]) if last else (shape[1], shape[2], shape[3])
         scale, images = self.contents.scale, []
         for _ in range(shape[0] or 1):
-            leaves = dead_leaves(channels or 3, height or OPEN_SIDE, width or OPEN_SIDE, generator, scene)
-            image = exposed(leaves, generator) * scale.deviation + scale.mean
+            scenes = two_scenes(channels or 3, height or OPEN_SIDE, width or OPEN_SIDE, generator)
+            image = scenes * scale.deviation + scale.mean
             images.append(image.transpose(1, 2, 0) if last else image)
         return np.stack(images)
 

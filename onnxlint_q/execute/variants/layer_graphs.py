@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from itertools import islice
 from typing import Any
 
 import numpy.typing as npt
@@ -74,17 +75,19 @@ def run_together(
     """
     fan = _any_size_or(bench, experiments, shapes or {})
     outputs = list(fan.order)
-    # Each thread works on a sample of its own, while this one adds up what the others have done.
+    # Each thread works on a sample of its own, while this one adds up what the others have done; where there are fewer
+    # samples than cores, several work on one.
+    at_once = sum(1 for _ in islice(samples(), cores()))
     # Convolutions run three times as fast in a layout of their own; what else a rewrite gains, it takes to make.
     convolves = any(layer.folded.layer.inputs.convolves for layer in bench.measured.layers)
-    session = Session(fan.executable, 1, bench.limits, optimised=convolves)
+    session = Session(fan.executable, max(cores() // max(at_once, 1), 1), bench.limits, optimised=convolves)
 
     def run(_number: int, sample: Mapping[str, Array]) -> tuple[Mapping[str, Array], list[Array]]:
         return sample, session.compute(sample, outputs)
 
     references = References(bench.measured.model, bench.outputs, bench.limits)
     share.begin()
-    sums = {experiment: OutputErrorAccumulator() for experiment in experiments}
+    sums = {experiment: OutputErrorAccumulator(bench.alike) for experiment in experiments}
     patience = min(bench.limits.seconds_per_run, share.most)
     with closing(in_order(run, samples(), cores(), patience, session.stop)) as stream:
         try:

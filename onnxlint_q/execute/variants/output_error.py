@@ -18,6 +18,8 @@ Array = npt.NDArray[Any]
 Kept = Mapping[int, npt.NDArray[np.bool_]]
 # No decision is taken on a probability below this, so an output that never passes it has found nothing.
 RESTING_FRACTION = 0.01
+# Noise over signal: what overflows, and what a sample without noise counts as beside others that have some.
+_OVERFLOWN, _PERFECT = float(10 ** (-OVERFLOWN_DB / 10)), 1e-14
 
 
 class Comparable(StrEnum):
@@ -63,9 +65,9 @@ class OutputError:
 
     Attributes:
         sqnr_db: `10 log10` of the inverse of the noise-to-signal power ratio, averaged over the outputs that could be
-            compared; None if they are identical or there are none. An output that is not finite where the float
-            model's is counts as -150 dB; one that ever changes its shape (detections, for example) is left out, and so
-            is one that the samples do not exercise.
+            compared; None if they are identical or there are none. `OutputErrorAccumulator` says how samples are
+            averaged. An output that is not finite where the float model's is counts as -150 dB; one that ever changes
+            its shape (detections, for example) is left out, and so is one that the samples do not exercise.
         worst_db: that of the worst of them, or of the worst part of one that joins several things.
         agreement: the lowest of the outputs that hold class scores; None if none does.
         has_signal: whether any output could be compared.
@@ -87,6 +89,16 @@ class OutputError:
         return min(known, default=self.sqnr_db)
 
 
+class _ExactPart:
+    """A part of an output of the float model: which, its sum of squares where that is finite, its extremes."""
+
+    def __init__(self, part: Part, values: Array) -> None:
+        power = _power(values)
+        self.part = part
+        self.power = power if math.isfinite(power) else None
+        self.extremes = _extremes(values)
+
+
 class Reference:
     """The float model's outputs of one sample, made ready to compare many variants with.
 
@@ -96,6 +108,7 @@ class Reference:
         kept: of outputs with positions that do not count, which values do; broadcasts against the output.
         power: their sums of squares; only of those that are finite.
         extremes: of each, smallest and largest value.
+        parts: of each output that joins several things, these.
         classes: of outputs that hold class scores, shape `[rows, classes]` and the largest class of each row.
 
     Args:
@@ -117,6 +130,10 @@ class Reference:
         powers = {index: _power(array) for index, array in self.exact.items()}
         self.power = {index: power for index, power in powers.items() if math.isfinite(power)}
         self.extremes = {index: _extremes(array) for index, array in self.exact.items()}
+        self.parts = {
+            index: [_ExactPart(part, part.within(array)) for part in outputs[index].parts_of(array.shape)]
+            for index, array in self.exact.items()
+        }
         self.classes: dict[int, tuple[tuple[int, ...], Array]] = {}
         for index, array in self.exact.items():
             scores = self.scores(index, array)
@@ -157,20 +174,24 @@ class _Sums:
     counts: bool = False
     # A pair of agreeing rows and rows a sample.
     rows: list[tuple[int, int]] = field(default_factory=list)
+    # Noise over signal of each sample that has a signal.
+    ratios: list[float] = field(default_factory=list)
 
-    def add(self, exact: Array, counted: Array, power: float | None, extremes: tuple[float, float]) -> None:
+    def add(self, difference: Array, power: float | None, extremes: tuple[float, float]) -> None:
         """One sample.
 
         Args:
-            exact: of the float model.
-            counted: of the other model.
-            power: sum of squares of `exact`; None where it is not finite.
-            extremes: smallest and largest value of it.
+            difference: of the other model from the float one.
+            power: sum of squares of the float model's values; None where it is not finite.
+            extremes: smallest and largest of them.
         """
         self.low, self.high = min(self.low, extremes[0]), max(self.high, extremes[1])
         if power is not None:
+            noise = _power(difference)
             self.signal += power
-            self.noise += _power(counted - exact)
+            self.noise += noise
+            if power > 0:
+                self.ratios.append(noise / power)
 
     @property
     def agreed(self) -> tuple[int, int]:
@@ -179,8 +200,15 @@ class _Sums:
 
 @dataclass
 class OutputErrorAccumulator:
-    """Sums of signal and noise power, one entry an output, and one a part of an output."""
+    """Sums of signal and noise power, one entry an output, and one a part of an output.
 
+    Attributes:
+        alike: whether each sample counts alike, in decibels. Otherwise powers are added up, so that few samples with
+            much noise decide: right for samples of a user, who will meet such ones. A sample that is made up may be
+            one that the network was never trained to answer, and then no more than one of many.
+    """
+
+    alike: bool = False
     outputs: tuple[Output, ...] = ()
     sums: dict[int, _Sums] = field(default_factory=dict)
     parts: dict[tuple[int, Part], _Sums] = field(default_factory=dict)
@@ -197,12 +225,11 @@ class OutputErrorAccumulator:
                 continue
             sums.counts |= index not in reference.kept or bool(reference.kept[index].any())
             counted = reference.counted(index, other[index])
-            sums.add(exact, counted, reference.power.get(index), reference.extremes[index])
-            for part in reference.outputs[index].parts_of(exact.shape):
-                inner = part.within(exact)
-                power = _power(inner)
-                found = self.parts.setdefault((index, part), _Sums(counts=sums.counts))
-                found.add(inner, part.within(counted), power if math.isfinite(power) else None, _extremes(inner))
+            difference = counted - exact
+            sums.add(difference, reference.power.get(index), reference.extremes[index])
+            for known in reference.parts[index]:
+                found = self.parts.setdefault((index, known.part), _Sums(counts=sums.counts))
+                found.add(known.part.within(difference), known.power, known.extremes)
             if index in reference.classes:
                 (rows, _), _ = reference.classes[index]
                 sums.rows.append((reference.agreeing(index, counted), rows))
@@ -211,7 +238,7 @@ class OutputErrorAccumulator:
         """The error so far."""
         figures = tuple(self._figures(index, output) for index, output in enumerate(self.outputs))
         live = [index for index, found in enumerate(figures) if found.comparable is Comparable.YES]
-        ratios = [_ratio(self.sums[index]) for index in live]
+        ratios = [self._ratio(self.sums[index]) for index in live]
         agreements = [figures[index].agreement for index in live]
         return OutputError(
             sqnr_db=decibel(1.0, float(np.mean(ratios))) if ratios else None,
@@ -233,19 +260,27 @@ class OutputErrorAccumulator:
             output.name,
             output.holds,
             why,
-            sqnr_db=decibel(1.0, _ratio(sums)),
+            sqnr_db=decibel(1.0, self._ratio(sums)),
             agreement=agreed / rows if rows else None,
             rows=_worth(sums.rows) if rows else 0.0,
-            parts=tuple(_part(found, held, self.samples) for held, found in parts),
+            parts=tuple(self._part(found, held) for held, found in parts),
             because=output.because,
         )
 
+    def _part(self, sums: _Sums, held: Output) -> OutputFigures:
+        why = _comparable(sums, held, self.samples)
+        if why is not Comparable.YES:
+            return OutputFigures(held.name, held.holds, why, largest=_largest(sums), because=held.because)
+        return OutputFigures(held.name, held.holds, why, decibel(1.0, self._ratio(sums)), because=held.because)
 
-def _part(sums: _Sums, held: Output, samples: int) -> OutputFigures:
-    why = _comparable(sums, held, samples)
-    if why is not Comparable.YES:
-        return OutputFigures(held.name, held.holds, why, largest=_largest(sums), because=held.because)
-    return OutputFigures(held.name, held.holds, why, decibel(1.0, _ratio(sums)), because=held.because)
+    def _ratio(self, sums: _Sums) -> float:
+        """Noise over signal; that of a variant that overflows is infinitely bad as a figure, not a missing one."""
+        ratio = sums.noise / sums.signal
+        if not math.isfinite(ratio):
+            return _OVERFLOWN
+        if not self.alike or not ratio:
+            return ratio
+        return float(np.exp(np.mean(np.log(np.clip(sums.ratios, _PERFECT, _OVERFLOWN)))))
 
 
 def _extremes(values: Array) -> tuple[float, float]:
@@ -271,12 +306,6 @@ def _comparable(sums: _Sums, output: Output, samples: int) -> Comparable:
     return Comparable.YES
 
 
-def _ratio(sums: _Sums) -> float:
-    """Noise over signal; that of a variant that overflows is infinitely bad as a figure, not a missing one."""
-    ratio = sums.noise / sums.signal
-    return ratio if math.isfinite(ratio) else float(10 ** (-OVERFLOWN_DB / 10))
-
-
 def _worth(rows: Sequence[tuple[int, int]]) -> float:
     """How many independent rows as sure a share of agreement would take.
 
@@ -298,5 +327,7 @@ def _worth(rows: Sequence[tuple[int, int]]) -> float:
 
 def _power(values: Array) -> float:
     """Sum of squares; infinite where it passes the largest double, NaN where a value is NaN."""
+    flat = values.ravel()
+    # Not the dot product of a library whose threads would wait for work on cores that others use.
     with np.errstate(over="ignore"):
-        return float(np.square(values).sum())
+        return float(np.einsum("i,i->", flat, flat))

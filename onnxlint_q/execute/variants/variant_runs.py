@@ -65,7 +65,7 @@ def _one_round(
 ) -> dict[Key, OutputError]:
     share = allowance.share(rounds)
     sessions = {key: Session(variants[key](), limits=bench.limits) for key in keys}
-    sums = {key: OutputErrorAccumulator() for key in keys}
+    sums = {key: OutputErrorAccumulator(bench.alike) for key in keys}
     references = References(bench.measured.model, bench.outputs, bench.limits)
     share.begin()
     for done, sample in enumerate(samples(), start=1):

@@ -55,6 +55,7 @@ class Workbench:
         observations: what the ranges of activations come from; None where only weights can be quantised.
         observer: how they come from it, one of analysis.observed.observers.
         ranges: smallest and largest value of tensors whose range does not come from it.
+        alike: whether each sample counts alike, see `OutputErrorAccumulator`.
     """
 
     measured: Measured
@@ -64,6 +65,7 @@ class Workbench:
     observations: Observations | None = None
     observer: str = DEFAULT_OBSERVER
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    alike: bool = False
 
     def calibrated(self, observations: Observations, observer: str = DEFAULT_OBSERVER) -> Workbench:
         """The same network with ranges for its activations."""

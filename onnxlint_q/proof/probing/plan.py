@@ -11,15 +11,15 @@ from onnxlint_q.analysis.image.inputs import is_image
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.execute.batch.batch_tensors import Shapes, typed
 
-FEWEST = 2
-"""A busy picture and a simple one; a text and one with padding."""
+FEWEST = 1
+"""A picture shows a busy scene and a simple one."""
 # A picture holds thousands of places, which all tell of a layer; what is no picture holds far fewer.
 _FEWEST_OTHERS = 8
 _MOST = 48
 # The whole network runs once a scheme, not once a layer, so that it can afford more.
-_FEWEST_WHOLE, _MOST_WHOLE = 4, 64
+_WHOLE_PER_PICTURE, _WHOLE_PER_OTHER, _MOST_WHOLE = 4, 2, 64
 # Places of all pictures together, and multiplications that all layers together may take.
-_PLACES, _WORK = 200_000, 2e10
+_PLACES, _WORK = 100_000, 2e10
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,13 @@ class Plan:
     Attributes:
         layers: that each layer alone is compared on.
         whole: that ranges are taken from, and as many others that whole schemes are compared on.
+        alike: whether each of those of a layer counts alike. A made-up picture is like a photograph; a made-up text is
+            like none, and the few that the network has no answer to would decide.
     """
 
     layers: int
     whole: int
+    alike: bool
 
 
 def plan(measured: Measured, shapes: Shapes) -> Plan:
@@ -42,9 +45,9 @@ def plan(measured: Measured, shapes: Shapes) -> Plan:
     variants = len(measured.layers) * len({(scheme.weights, scheme.sharing) for scheme in measured.schemes})
     # A variant is computed from its layer on, which is half of the network in the mean.
     each = multiplications(measured, shapes) * max(variants, 1) / 2
-    fit = 2 * round(min(_WORK / max(each, 1.0), _PLACES / places) / 2)
+    fit = round(min(_WORK / max(each, 1.0), _PLACES / places))
     layers = int(np.clip(fit, FEWEST if pictures else _FEWEST_OTHERS, _MOST))
-    return Plan(layers, int(np.clip(2 * layers, _FEWEST_WHOLE, _MOST_WHOLE)))
+    return Plan(layers, min(layers * (_WHOLE_PER_PICTURE if pictures else _WHOLE_PER_OTHER), _MOST_WHOLE), not pictures)
 
 
 def multiplications(measured: Measured, shapes: Shapes) -> float:

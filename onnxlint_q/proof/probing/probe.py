@@ -31,6 +31,8 @@ PROBE_SECONDS = 25.0
 # What the schemes may take of all time, and the ranges of their activations of that; they decide the verdict.
 _SCHEME_SHARE = 0.5
 _RANGE_SHARE = 0.2
+# What does not change from one sample to the next carries no signal.
+_ANY_TWO = 2
 # How many operators in front of the outputs something is looked for that the synthetic inputs change.
 _BACK = 4
 # Ranges are those of the smallest and the largest value, so that no histogram is needed.
@@ -59,6 +61,8 @@ def probe(
 ) -> Probe:
     """Quantise everything, and then one layer at a time, on seeded synthetic inputs.
 
+    Of a layer each input counts alike where the plan says so. Of a scheme powers are added up as in a measurement.
+
     Where no output changes with the inputs, the layers are compared at what the outputs are computed from: a score that
     stays next to zero squashes what a layer does to it, its input still orders the layers. It says nothing about how
     the outputs themselves would fare, so there are no end-to-end figures then.
@@ -85,11 +89,12 @@ def probe(
             count.layers, errors, (*notes, "the outputs change their length when quantised: layers were not probed")
         )
     if errors and all(_is_empty(error) for error in errors.values()):
-        bench, where = _upstream(bench, partial(take, FEWEST))
+        bench, where = _upstream(bench, partial(take, _ANY_TWO))
         errors = {}
         notes.append(
             f"synthetic inputs leave the outputs empty, so layers are compared {where}; schemes are not judged"
         )
+    bench = replace(bench, alike=count.alike)
     layers = layer_experiments(bench)
     allowance = Allowance(budget.left, count.layers, FEWEST, clock=clock)
     found = _as_far_as(
