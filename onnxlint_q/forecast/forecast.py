@@ -28,7 +28,7 @@ from onnxlint_q.forecast.expected.level_table import FORECAST
 from onnxlint_q.forecast.expected.traits import TOGETHER, Place, traits, with_shares
 from onnxlint_q.forecast.fused.expansion import expanded
 from onnxlint_q.forecast.noise import saturated, weight_noise
-from onnxlint_q.forecast.operators.branches import ELSE
+from onnxlint_q.forecast.operators.control.branches import ELSE
 from onnxlint_q.forecast.ranges import ChannelRanges, Ranges, activation_noise, channel_ranges, value_ranges
 from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
 from onnxlint_q.forecast.tokens import holds_ids, positions_for

@@ -19,6 +19,7 @@ from onnxlint_q.analysis.number_formats import NumberFormat, activation_qparams,
 from onnxlint_q.analysis.observed.observations import ChannelObservation
 from onnxlint_q.analysis.placement import Placement, dynamic_tensors, stored_tensor
 from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.forecast.operators.control.bodies import has_rounds, made_of
 from onnxlint_q.forecast.operators.elementwise import Function, function_of
 from onnxlint_q.forecast.population import IMAGES, POSITIONS, Samples, per_image, positions_of
 from onnxlint_q.forecast.step import Site, Step
@@ -279,6 +280,8 @@ def _bounds(model: Model, key: str) -> tuple[float, float]:
     """What the operator that made the values cannot pass, wherever they were moved since."""
     (made,) = trace_back(model, key, _MOVED).ends[:1]
     node = model.producer(made)
+    if node is not None and has_rounds(node):
+        return _bounds(model, made_of(node, made))
     # Activations that a recurrent operator names may have any range, and what an LSTM keeps in its cell has none.
     if node is None or node.attributes.get("activations") or made in node.outputs[2:]:
         return -inf, inf

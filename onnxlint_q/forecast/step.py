@@ -45,18 +45,43 @@ class Reading(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Rounds:
+    """What a node does round after round: the last of them, and how an error passes from one to the next.
+
+    The edges beside `steps` stand with the tensor of the body that they lead to.
+
+    Attributes:
+        count: how many rounds an error is followed back through, at most.
+        steps: nodes of the body with their edges, in data order.
+        results: tensors of the body that the node gives.
+        entered: edges from outside, in every round.
+        begun: edges from outside in the first round, which is the last on the way back.
+        fed_back: edges from the end of the round before.
+    """
+
+    count: int
+    steps: tuple[tuple[Node, Step], ...]
+    results: tuple[str, ...]
+    entered: tuple[tuple[str, Edge], ...] = ()
+    begun: tuple[tuple[str, Edge], ...] = ()
+    fed_back: tuple[tuple[str, Edge], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Step:
     """Samples of a node's outputs, and the edges into them.
 
     Attributes:
         shape: of the first output, where inference may not know it.
         reading: of a recurrent operator, how errors of its weights reach the outputs.
+        rounds: of a node that goes through a body again and again, what happens there.
     """
 
     outputs: tuple[Samples, ...]
     edges: tuple[Edge, ...]
     shape: tuple[int | None, ...] | None = None
     reading: Reading | None = None
+    rounds: Rounds | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

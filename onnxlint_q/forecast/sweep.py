@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -13,22 +13,25 @@ from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.inputs.contents import Kind, find_contents
 from onnxlint_q.errors import OnnxlintError, with_place
 from onnxlint_q.forecast.ends import End
-from onnxlint_q.forecast.operators import elementwise, pooling, products, recurrent, structure
-from onnxlint_q.forecast.operators.branches import THEN, Branches, entered, if_rule, is_if
+from onnxlint_q.forecast.operators import elementwise, picking, pooling, products, recurrent, structure
+from onnxlint_q.forecast.operators.control import lists
+from onnxlint_q.forecast.operators.control.bodies import FADED, body_of, has_rounds
+from onnxlint_q.forecast.operators.control.branches import THEN, Branches, if_rule, is_if, walks
 from onnxlint_q.forecast.operators.layers import layer_rule
 from onnxlint_q.forecast.operators.masked import Which, ruled_out
-from onnxlint_q.forecast.population import HUGE, POSITIONS, Samples, neighbours
+from onnxlint_q.forecast.population import HUGE, POSITIONS, Samples, image_power, neighbours
 from onnxlint_q.forecast.population import field as gaussian
 from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale, signals
-from onnxlint_q.forecast.step import Edge, Reading, Site, Step, TransferRule
+from onnxlint_q.forecast.step import Edge, Reading, Rounds, Site, Step, TransferRule
 from onnxlint_q.forecast.tokens import token_inputs
 from onnxlint_q.forecast.transfer import Adjoint, Mixed, OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
 from onnxlint_q.graph import Layer, Model, Node
 from onnxlint_q.graph.element_types import FLOATS
+from onnxlint_q.graph.names import ROOT
 from onnxlint_q.graph.operators import MICROSOFT, Trait
 from onnxlint_q.graph.settled import Settled
-from onnxlint_q.graph.tensors import MOST_AXES
+from onnxlint_q.graph.tensors import MOST_AXES, Array
 
 RULES: Mapping[str, TransferRule] = {
     **elementwise.RULES,
@@ -36,6 +39,8 @@ RULES: Mapping[str, TransferRule] = {
     **pooling.RULES,
     **products.RULES,
     **recurrent.RULES,
+    **picking.RULES,
+    **lists.RULES,
 }
 
 # Samples and slopes of all tensors together: 2 GB. What comes after is treated as unknown.
@@ -56,7 +61,7 @@ class Propagation:
 
     Attributes:
         samples: by tensor key.
-        steps: nodes with their edges, in data order.
+        steps: nodes of the main graph and of branches with their edges, in data order.
         unknown: operators that no rule could model, each with the first reason.
         failures: places where a rule of the forecast itself failed, in words; a fault of this program, not of the file.
         overflown: an output is larger than samples can be, so noise beside it means nothing.
@@ -79,7 +84,7 @@ class Propagation:
     @cached_property
     def readings(self) -> Mapping[str, Reading]:
         """How errors of the weights of recurrent operators reach their outputs, by the first of these."""
-        return {node.output: step.reading for node, step in self.steps if step.reading is not None}
+        return {node.output: step.reading for node, step in _all(self.steps) if step.reading is not None}
 
     def unmasked(self, key: str) -> Samples:
         """Samples of a tensor, with zeros where a mask rules positions out: every range holds zero."""
@@ -95,7 +100,7 @@ def propagate(
     either: str = THEN,
     positions: int = POSITIONS,
 ) -> Propagation:
-    """Samples of every float tensor of the main graph and the branches of If, by the `rules` of its operators.
+    """Samples of every float tensor of a network, by the `rules` of its operators.
 
     An operator that no rule can model passes its first input through or becomes a unit Gaussian, and is named with the
     reason. A state that the model gives back is what comes out of a first pass.
@@ -152,63 +157,112 @@ def _forward(
     }
     known.update(tokens.samples)
     known.update(states)
-    graphs = entered(model)
-    settled = Settled(model, partial(_shape_of, model, known), graphs)
-    settled.values.update(tokens.settled)
-    joined = {tensor: scores for mask in masks for tensor, scores in mask.joined.items()}
-    by_node = {folded.layer.node: folded.layer for folded in layers if folded.layer.is_product}
-    shapes: dict[str, tuple[int | None, ...]] = {}
-    steps: list[tuple[Node, Step]] = []
-    held = 0
-    unknown: dict[Node, str] = {}
-    failures: dict[Node, str] = {}
-    powers: dict[str, float] = {}
-    branches = Branches(settled, either)
+    found = _Forward(model, layers, rules, masks, either, known, tokens.settled)
     with np.errstate(all="ignore"):
-        for node in model.nodes:
-            taken = branches.take(node) if is_if(node) and node.graph in graphs else ""
-            if node.graph not in graphs or not node.output or model.is_constant(node.output):
+        steps = found.walk(ROOT)
+    outputs = [known[value.name] for value in model.outputs if value.name in known]
+    overflown = any(bool((np.abs(samples) >= HUGE).any()) for samples in outputs)
+    branches = found.branches
+    told = {node.qualified_type: why for node, why in reversed(found.unknown.items()) if not branches.leave(node)}
+    return Propagation(
+        known,
+        tuple(steps),
+        dict(reversed(told.items())),
+        failures=tuple(why for node, why in found.failures.items() if not branches.leave(node)),
+        overflown=overflown,
+        ruled_out=ruled_out(masks, known),
+        shapes=found.shapes,
+        invented=bool(tokens.samples),
+        open_branches=branches.open({folded.layer.node.graph for folded in layers}),
+    )
+
+
+class _Forward:
+    """The pass forward: the nodes it goes through, and what it has found so far, some of it in `known`."""
+
+    def __init__(
+        self,
+        model: Model,
+        layers: Sequence[FoldedLayer],
+        rules: Mapping[str, TransferRule],
+        masks: Sequence[Mask],
+        either: str,
+        known: dict[str, Samples],
+        settled: Mapping[str, Array],
+    ) -> None:
+        self._model = model
+        self._rules = rules
+        self._known = known
+        self._walks = walks(model)
+        self._settled = Settled(model, partial(_shape_of, model, known), {node.graph for node in model.nodes})
+        self._settled.values.update(settled)
+        self._joined = {tensor: scores for mask in masks for tensor, scores in mask.joined.items()}
+        self._by_node = {folded.layer.node: folded.layer for folded in layers if folded.layer.is_product}
+        self._held = 0
+        self._powers: dict[str, float] = {}
+        self.branches = Branches(self._settled, either)
+        self.shapes: dict[str, tuple[int | None, ...]] = {}
+        self.unknown: dict[Node, str] = {}
+        self.failures: dict[Node, str] = {}
+
+    def walk(self, graph: str, depth: int = 0) -> list[tuple[Node, Step]]:
+        """Go through a graph that lies in so many bodies; its nodes with their edges."""
+        model, known = self._model, self._known
+        steps: list[tuple[Node, Step]] = []
+        for node in self._walks.get(graph, ()):
+            taken = self.branches.take(node) if is_if(node) else ""
+            if not node.output or model.is_constant(node.output):
                 continue
-            if settled.add(node):
+            if self._settled.add(node):
                 continue
+            self.unknown.pop(node, None)  # of an earlier round
             try:
-                if held > _MAX_SAMPLES:
+                if self._held > _MAX_SAMPLES:
                     raise UnmodelledError("the network is too large to represent as a whole")
-                site = Site(model, node, known, settled.values, shapes)
-                step = if_rule(site, taken) if taken else _known_step(site, by_node.get(node), rules, joined)
+                site = Site(model, node, known, self._settled.values, self.shapes)
+                step = self._step(site, taken, depth)
                 # An edge keeps a slope for each sample.
-                held += sum(made.size for made in step.outputs) * (1 + len(step.edges))
+                self._held += sum(made.size for made in step.outputs) * (1 + len(step.edges))
             except OnnxlintError:
                 raise
             except Exception as error:  # a fault of a rule weakens the forecast and is told; it does not end the lint
                 sources = [key for key in dict.fromkeys((*node.inputs, *node.captured)) if key in known]
                 if not isinstance(error, UnmodelledError):
-                    failures[node] = failure(node, error)
+                    self.failures[node] = failure(node, error)
                 if not sources or not _carries_values(model, node):
                     continue
-                unknown[node] = str(error)
-                step = _unknown_step(model, node, sources, known, powers)
+                self.unknown[node] = str(error)
+                step = _unknown_step(model, node, sources, known, self._powers)
             steps.append((node, step))
             if step.shape is not None:
-                shapes[node.output] = step.shape
+                self.shapes[node.output] = step.shape
             # A tensor without elements holds no values, and no error either.
             known.update(
                 (key, made) for key, made in zip(node.outputs, step.outputs, strict=False) if key and made.size
             )
-    outputs = [known[value.name] for value in model.outputs if value.name in known]
-    overflown = any(bool((np.abs(samples) >= HUGE).any()) for samples in outputs)
-    told = {node.qualified_type: why for node, why in reversed(unknown.items()) if not branches.leave(node)}
-    return Propagation(
-        known,
-        tuple(steps),
-        dict(reversed(told.items())),
-        failures=tuple(why for node, why in failures.items() if not branches.leave(node)),
-        overflown=overflown,
-        ruled_out=ruled_out(masks, known),
-        shapes=shapes,
-        invented=bool(tokens.samples),
-        open_branches=branches.open({folded.layer.node.graph for folded in layers}),
-    )
+        return steps
+
+    def _step(self, site: Site, taken: str, depth: int) -> Step:
+        if taken:
+            return if_rule(site, taken)
+        if has_rounds(site.node):
+            return self._rounds(site, depth)
+        return _known_step(site, self._by_node.get(site.node), self._rules, self._joined)
+
+    def _rounds(self, site: Site, depth: int) -> Step:
+        """Go through a body round after round."""
+        body = body_of(site)
+        most = body.rounds(len(self._walks.get(body.graph, ())), depth)
+        given, held, made = body.first, self._held, 0
+        steps: list[tuple[Node, Step]] = []
+        while not made or (given and made < most):
+            self._known.update(given)
+            self._powers.clear()
+            self._held = held
+            steps = self.walk(body.graph, depth + 1)
+            made += 1
+            given = body.handed_on(self._known)
+        return body.step(self._known, steps, most)
 
 
 def _shape_of(model: Model, known: Mapping[str, Samples], key: str) -> tuple[int | None, ...] | None:
@@ -279,32 +333,85 @@ def output_costs(
     failures: list[str] = []
     for end in ends:
         _add(costs, end.output, OutputCost(end.rows(draw, propagation.samples[end.output])))
+    back = _Back(propagation.samples, failures)
     with np.errstate(all="ignore"):
-        for node, step in reversed(propagation.steps):
-            for edge in step.edges:
-                behind = costs.get(node.outputs[edge.output])
-                if behind is None:
-                    continue
-                try:
-                    _add(costs, edge.source, _pulled(edge, behind, propagation.samples[edge.source]))
-                except OnnxlintError:
-                    raise
-                except Exception as error:  # as in the pass forward
-                    failures.append(failure(node, error))
+        back.walk(propagation.steps, costs)
     if propagation.invented:
         _settle(model, propagation, costs)
     return costs, tuple(failures)
+
+
+class _Back:
+    """The sweep back: what it reads, and where it failed."""
+
+    def __init__(self, samples: Mapping[str, Samples], failures: list[str]) -> None:
+        self._samples = samples
+        self._failures = failures
+
+    def walk(self, steps: Sequence[tuple[Node, Step]], costs: dict[str, OutputCost]) -> None:
+        """Add to `costs` what they come to in front of these steps."""
+        for node, step in reversed(steps):
+            for edge in step.edges:
+                self._carry(node, edge, costs.get(node.outputs[edge.output]), costs)
+            if step.rounds is not None:
+                self._rounds(node, step.rounds, costs)
+
+    def _rounds(self, node: Node, rounds: Rounds, costs: dict[str, OutputCost]) -> None:
+        """Back through the last round, then from what it was given through the one before, until nothing is left."""
+        ends = {key: costs.pop(key) for key in rounds.results if key in costs}
+        most = _power(ends)
+        for left in reversed(range(rounds.count)):
+            here = dict(ends)
+            self.walk(rounds.steps, here)
+            for key, edge in (*rounds.entered, *rounds.begun * (not left)):
+                self._carry(node, edge, here.get(key), here)
+            ends = {}
+            for key, edge in rounds.fed_back:
+                self._carry(node, edge, here.get(key), ends)
+            for key, cost in here.items():
+                _add(costs, key, cost)
+            if not _power(ends) > FADED * most:
+                break
+
+    def _carry(self, node: Node, edge: Edge, behind: OutputCost | None, costs: dict[str, OutputCost]) -> None:
+        if behind is None:
+            return
+        try:
+            _add(costs, edge.source, _pulled(edge, behind, self._samples[edge.source]))
+        except OnnxlintError:
+            raise
+        except Exception as error:  # as in the pass forward
+            self._failures.append(failure(node, error))
+
+
+def _power(costs: Mapping[str, OutputCost]) -> float:
+    return sum(float(image_power(cost.rows).sum()) for cost in costs.values())
+
+
+def _all(steps: Sequence[tuple[Node, Step]]) -> Iterator[tuple[Node, Step]]:
+    """Those of bodies too."""
+    for node, step in steps:
+        if step.rounds is not None:
+            yield from _all(step.rounds.steps)
+        yield node, step
+
+
+def _backwards(steps: Sequence[tuple[Node, Step]]) -> Iterator[tuple[Node, str, Edge]]:
+    """Each edge with its node and the tensor that it leads to, against the data."""
+    for node, step in reversed(steps):
+        yield from ((node, node.outputs[edge.output], edge) for edge in step.edges)
+        if step.rounds is not None:
+            yield from _backwards(step.rounds.steps)
+            yield from ((node, key, edge) for key, edge in (*step.rounds.entered, *step.rounds.begun))
 
 
 def _settle(model: Model, propagation: Propagation, costs: dict[str, OutputCost]) -> None:
     """Make costs on random sequences those on sequences that the network has learnt: an attention takes noise off."""
     attentions: dict[str, int] = {}
     outputs = {value.name for value in model.outputs}
-    for node, step in reversed(propagation.steps):
+    for node, key, edge in _backwards(propagation.steps):
         own = int(node.operator.has(Trait.SCORES) and node.output not in outputs)
-        for edge in step.edges:
-            behind = attentions.get(node.outputs[edge.output], 0) + own
-            attentions[edge.source] = max(attentions.get(edge.source, 0), behind)
+        attentions[edge.source] = max(attentions.get(edge.source, 0), attentions.get(key, 0) + own)
     for key, count in attentions.items():
         if count and key in costs:
             costs[key] = costs[key].settling(10 ** (-SETTLED_DB * count / 20))

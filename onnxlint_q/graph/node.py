@@ -57,6 +57,7 @@ class Node:
         attributes: values as onnx.helper gives them; subgraphs are left out, they are in `subgraphs`.
         subgraphs: attribute name to graph path.
         returns: attribute name to the tensors that the subgraph returns.
+        takes: attribute name to the tensors that the subgraph is given.
         order: position in the model's data order.
     """
 
@@ -70,6 +71,7 @@ class Node:
     attributes: Mapping[str, Any] = field(default_factory=dict, repr=False)
     subgraphs: Mapping[str, str] = field(default_factory=dict, repr=False)
     returns: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    takes: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     order: int = 0
 
     @property

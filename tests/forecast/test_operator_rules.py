@@ -49,7 +49,7 @@ class Case:
         spread_off, gain_off: how far deviation and error may be off, dB. The error is found with random signs on 48
             images, which alone puts it off by up to 2 dB.
         noise: deviation of the error.
-        reads_v: whether an error of `v` is held against the runtime too.
+        one_by_one: its indices are those of a batch of one.
     """
 
     body: str
@@ -62,6 +62,7 @@ class Case:
     spread_off: float = 1.0
     gain_off: float = 2.0
     noise: float = NOISE
+    one_by_one: bool = False
 
 
 def unary(op_type: str, attributes: str = "", **how: Any) -> Case:
@@ -192,6 +193,78 @@ CASES: Mapping[str, tuple[Case, ...]] = {
         ),
     ),
     "SpaceToDepth": (unary("SpaceToDepth", "<blocksize = 2> "),),
+    # Single elements: of channels, which are told apart, and of places, which are not.
+    "ScatterND": (
+        Case(
+            "p = Gather <axis = 1> (v, pair)  y = ScatterND(b, at, p)",
+            {"pair": np.array([2, 3]), "at": np.array([[[0, 4], [0, 1]]])},
+            one_by_one=True,
+        ),
+        Case(
+            "p = Gather <axis = 2> (v, near)  y = ScatterND(b, at, p)",
+            {"near": np.arange(4), "at": np.stack(np.meshgrid([0], range(6), range(4), indexing="ij"), -1)},
+            spread_off=2.0,
+            one_by_one=True,
+        ),
+    ),
+    "ScatterElements": (
+        Case(
+            "p = Gather <axis = 1> (v, pair)  y = ScatterElements <axis = 1> (b, at, p)",
+            {"pair": np.array([2, 3]), "at": np.broadcast_to(np.array([4, 1])[:, None, None], (1, 2, 8, 8))},
+            one_by_one=True,
+        ),
+    ),
+    "GatherElements": (
+        Case("y = GatherElements <axis = 1> (b, at)", {"at": np.full((1, 6, 8, 8), 4)}, one_by_one=True),
+        Case(
+            "y = GatherElements <axis = 1> (b, at)",
+            {"at": np.broadcast_to(np.array([5, 0, 3])[:, None, None], (1, 3, 8, 8))},
+            one_by_one=True,
+        ),
+        Case("y = GatherElements <axis = 2> (b, at)", {"at": np.full((1, 6, 2, 8), 3)}, one_by_one=True),
+    ),
+    "GatherND": (
+        Case("y = GatherND(b, at)", {"at": np.array([[[0, 4], [0, 1]]])}, one_by_one=True),
+        Case(
+            "t = Transpose <perm = [2, 3, 1, 0]> (b)  p = GatherND(t, at)  y = Transpose <perm = [2, 0, 1]> (p)",
+            {"at": np.array([[2, 3], [5, 1]])},
+            one_by_one=True,
+        ),
+    ),
+    "TopK": (
+        Case("y, i = TopK <axis = 1> (b, three)", {"three": np.array([3])}),
+        Case("y, i = TopK <axis = 2> (b, all)", {"all": np.array([16])}, shape=(6, 16), spread_off=2.0),
+    ),
+    "CumSum": (
+        Case("y = CumSum(b, channel)", {"channel": np.array(1)}),
+        Case("y = CumSum <reverse = 1, exclusive = 1> (b, channel)", {"channel": np.array(1)}),
+        Case("y = CumSum(b, place)", {"place": np.array(2)}, shape=(6, 8)),
+    ),
+    "Trilu": (Case("r = Reshape(b, square)  y = Trilu <upper = 0> (r)", {"square": np.array([0, 2, 3])}, shape=(6,)),),
+    "OneHot": (
+        Case(
+            "i = Greater(b, zero)  n = Cast <to = 7> (i)  y = OneHot <axis = 1> (n, two, values)",
+            {"zero": np.float32(0), "two": np.array(2), "values": np.array([0, 1], np.float32)},
+        ),
+    ),
+    "GridSample": (
+        Case(
+            'y = GridSample <mode = "nearest"> (b, grid)',
+            {"grid": np.random.default_rng(0).uniform(-0.9, 0.9, (1, 5, 5, 2)).astype(np.float32)},
+            one_by_one=True,
+        ),
+    ),
+    # Lists.
+    **{
+        op_type: (Case("l = SplitToSequence <axis = 2> (b)  y = ConcatFromSequence <axis = 2> (l)"),)
+        for op_type in ("SplitToSequence", "ConcatFromSequence")
+    },
+    **{
+        op_type: (
+            Case("n = SequenceEmpty()  l = SequenceInsert(n, b)  y = SequenceAt(l, first)", {"first": np.array(0)}),
+        )
+        for op_type in ("SequenceInsert", "SequenceAt")
+    },
     # Means, extremes and norms.
     "BatchNormalization": (
         Case(
@@ -337,7 +410,7 @@ def decibel(found: float, wanted: float, least: float = 1e-30) -> float:
     return float(10 * np.log10(max(found, least) / max(wanted, least)))
 
 
-def runner(proto: onnx.ModelProto) -> Callable[[Mapping[str, Array]], Array]:
+def runner(proto: onnx.ModelProto, one_by_one: bool) -> Callable[[Mapping[str, Array]], Array]:
     """The first output of a model; by the reference of ONNX where the runtime is older than the operator."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -346,7 +419,15 @@ def runner(proto: onnx.ModelProto) -> Callable[[Mapping[str, Array]], Array]:
     except Exception:
         session = ReferenceEvaluator(proto)
     names = {value.name for value in proto.graph.input}
-    return lambda feeds: np.asarray(session.run(None, {key: feeds[key] for key in feeds.keys() & names})[0])
+
+    def run(feeds: Mapping[str, Array]) -> Array:
+        read = {key: feeds[key] for key in feeds.keys() & names}
+        if not one_by_one:
+            return np.asarray(session.run(None, read)[0])
+        rows = [session.run(None, {key: values[n : n + 1] for key, values in read.items()})[0] for n in range(RUNS)]
+        return np.concatenate(rows)
+
+    return run
 
 
 def built(case: Case) -> onnx.ModelProto:
@@ -374,7 +455,7 @@ def test_every_rule_has_a_case_and_every_case_a_rule() -> None:
 def test_an_operator_does_to_signal_and_error_what_it_does_when_it_runs(op_type: str, case: Case) -> None:
     proto = built(case)
     assert op_type in {node.op_type for node in proto.graph.node}
-    model, run, draw = as_model(proto), runner(proto), np.random.default_rng(0)
+    model, run, draw = as_model(proto), runner(proto, case.one_by_one), np.random.default_rng(0)
     found = propagate(model, fold_batch_norms(model, list(find_layers(model))).layers)
     assert not found.unknown and not found.failures
     feeds = {key: gaussian(draw, case.shape) for key in ("x", "v")}

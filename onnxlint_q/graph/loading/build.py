@@ -116,12 +116,14 @@ class _Builder:
         outputs = tuple(tensor_key(name, path) for name in node.output)
         subgraphs: dict[str, str] = {}
         returns: dict[str, tuple[str, ...]] = {}
+        takes: dict[str, tuple[str, ...]] = {}
         inner_scopes: list[tuple[onnx.GraphProto, dict[str, str]]] = []
         for attribute, inner_path, body in bodies(node, position, path):
             subgraphs[attribute] = inner_path
             inner = self.add_graph(body, inner_path, scope)
             inner_scopes.append((body, inner))
             returns[attribute] = tuple(inner[value.name] for value in body.output)
+            takes[attribute] = tuple(inner[value.name] for value in body.input)
         attributes = {
             attribute.name: _attribute_value(attribute)
             for attribute in node.attribute
@@ -129,7 +131,7 @@ class _Builder:
         }
         captured = tuple(dict.fromkeys(key for body, inner in inner_scopes for key in _captures(body, inner, scope)))
         made = Node(
-            path, node.name, node.op_type, node.domain, inputs, outputs, captured, attributes, subgraphs, returns
+            path, node.name, node.op_type, node.domain, inputs, outputs, captured, attributes, subgraphs, returns, takes
         )
         self.nodes.append(made)
         if len(self.nodes) > MAX_NODES:

@@ -6,7 +6,7 @@ what lies in the other has those of the second.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -26,13 +26,19 @@ def is_if(node: Node) -> bool:
     return node.op_type == "If" and node.is_standard and {THEN, ELSE} <= node.subgraphs.keys()
 
 
-def entered(model: Model) -> frozenset[str]:
-    """The main graph and every branch of an If that no Loop or Scan is around."""
-    found = {ROOT}
-    for node in reversed(model.nodes):  # an If stands behind what its branches hold
-        if node.graph in found and is_if(node):
-            found.update(node.subgraphs.values())
-    return frozenset(found)
+def walks(model: Model) -> Mapping[str, tuple[Node, ...]]:
+    """Nodes that are gone through together, in data order, by the graph in which they begin.
+
+    The main graph and each body of a Loop or Scan, with the branches of every If that lies there.
+    """
+    owner = {ROOT: ROOT}
+    for node in reversed(model.nodes):  # what holds a graph stands behind the nodes of that graph
+        for graph in node.subgraphs.values():
+            owner[graph] = owner[node.graph] if is_if(node) else graph
+    found: dict[str, list[Node]] = {}
+    for node in model.nodes:
+        found.setdefault(owner[node.graph], []).append(node)
+    return {graph: tuple(nodes) for graph, nodes in found.items()}
 
 
 class Branches:
@@ -42,15 +48,16 @@ class Branches:
         """`settled` decides as far as it can, else it is `either`."""
         self._settled = settled
         self._either = either
-        self._idle: list[str] = []
-        self._undecided: list[Node] = []
+        self._idle: set[str] = set()
+        self._undecided: dict[Node, None] = {}
 
     def take(self, node: Node) -> str:
         """The name of the branch that an If takes."""
         decided = self._settled.branch(node)
         taken = decided or self._either
-        self._idle.append(node.subgraphs[THEN if taken == ELSE else ELSE])
-        self._undecided += [node] * (decided is None)
+        self._idle.add(node.subgraphs[THEN if taken == ELSE else ELSE])
+        if decided is None:
+            self._undecided[node] = None
         return taken
 
     def leave(self, node: Node) -> bool:
@@ -80,7 +87,7 @@ def if_rule(site: Site, taken: str) -> Step:
         UnmodelledError: nothing is known of it.
     """
     results = site.node.returns[taken]
-    outputs = tuple(_samples(site, key) for key in results)
+    outputs = tuple(samples_of(site, key) for key in results)
     if not any(made.size for made in outputs):
         raise UnmodelledError("nothing is known of what its branch makes")
     same = Adjoint(lambda rows: rows)
@@ -88,8 +95,8 @@ def if_rule(site: Site, taken: str) -> Step:
     return Step(outputs, edges, site.shape(results[0]))
 
 
-def _samples(site: Site, key: str) -> Samples:
-    """Of one result of a branch; without elements where nothing is known."""
+def samples_of(site: Site, key: str) -> Samples:
+    """Of one tensor, constant or not; without elements where nothing is known."""
     samples = site.known.get(key)
     if samples is not None:
         return samples
