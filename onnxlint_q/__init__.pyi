@@ -105,7 +105,7 @@ from .analysis.causes.outlier_channels import (
     sharing as sharing,
 )
 from .analysis.placement import is_quantized as is_quantized
-from .analysis.preparation import preparation as preparation
+from .analysis.preparation import KEEPS as KEEPS, preparation as preparation, removed_for_good as removed_for_good
 
 # What is foreseen.
 from .forecast.forecast import Forecast as Forecast, TensorNoise as TensorNoise

@@ -327,8 +327,9 @@ def _forecast(
         )
     told = sum(row.share for row in rows.values())
     rest = max(1 - told, 0.0) if scale else 0.0
-    # With most weights out of reach (in subgraphs, behind unknown inputs) the sum says nothing about the model.
-    enough = 2 * sum(made is not None for made in own.values()) > len(layers)
+    # With most weights out of reach, as behind unknown inputs, the sum says nothing about what is quantised.
+    counted = written or own.keys()
+    enough = 2 * sum(own[key] is not None for key in counted) > len(counted)
     sums = (sum(float(made[at]) for made in noise.values()) for at in range(len(ends)))
     left = np.array([saturated(each, end.varying) for each, end in zip(sums, ends, strict=True)])
     left = np.maximum(left, [float(_falls_on_zero(network, end, scheme)) for end in ends])

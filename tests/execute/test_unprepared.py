@@ -16,7 +16,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from onnxlint_q.analysis.observed.unprepared import Unprepared
-from onnxlint_q.analysis.preparation import preparation
+from onnxlint_q.analysis.preparation import KEEPS, preparation, removed_for_good
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
 from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.execute.data.split import split
@@ -205,6 +205,31 @@ def test_a_relu_in_front_of_a_subgraph_is_lost(tmp_path: Path) -> None:
     assert preparation(facts_of(read_model(path), ()), INT8_PER_TENSOR) == (
         "quantize_static removes 1 Relu that a subgraph reads",
     )
+
+
+def test_a_relu_in_front_of_a_loop_is_lost_unless_the_quantiser_keeps_it(tmp_path: Path) -> None:
+    """No preparation takes the Loop away."""
+    proto = onnx_text(
+        """agraph (float[1, 6] x) => (float[1, 4] y) {
+            c = MatMul(x, w)
+            r = Relu(c)
+            h = Loop <body = step (int64 i, bool t, float[1, 6] before) => (bool u, float[1, 6] after) {
+                after = Add(before, r)
+                u = Identity(t)
+            }> (trips, , x)
+            y = MatMul(h, v)
+        }""",
+        w=RANDOM.standard_normal((6, 6)).astype(np.float32),
+        v=RANDOM.standard_normal((6, 4)).astype(np.float32),
+        trips=np.asarray(3),
+    )
+    onnx.save(proto, tmp_path / "m.onnx")
+    measured = facts_of(read_model(tmp_path / "m.onnx"), ())
+    assert preparation(measured, INT8_PER_TENSOR) == (
+        f"unless {KEEPS} is set, quantize_static removes 1 Relu that a subgraph reads",
+    )
+    assert [node.op_type for node in removed_for_good(measured)] == ["Relu"]
+    assert not removed_for_good(facts_of(read_model(gated(tmp_path)), ()))
 
 
 def test_most_networks_pay_nothing(models: Path, calibration: Path) -> None:

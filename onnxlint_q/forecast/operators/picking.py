@@ -80,7 +80,7 @@ def _sources(site: Site, lengths: tuple[int, ...], indices: Index) -> Index:
         found[tuple(np.moveaxis(indices, -1, 0))] = np.arange(prod(shape)).reshape(shape)
         return found
     axis = axis_in(site.node.int("axis", 0), len(lengths))
-    here = list(np.indices(indices.shape))
+    here = np.indices(indices.shape)
     here[axis] = indices
     found[tuple(here)] = np.arange(indices.size).reshape(indices.shape)
     return found
@@ -276,21 +276,19 @@ def triangle(site: Site) -> Step:
 
 def one_hot(site: Site) -> Step:
     """One element of each row is on; which, no small error changes."""
-    depth, values = site.constant(1), site.constant(2)
-    shape = site.shape(site.node.input(0))
+    depth, values, shape = site.constant(1), site.constant(2), site.shape(site.node.input(0))
     drawn = site.samples()
     if depth is None or depth.size != 1 or values is None or values.size != 2 or (shape is None and drawn is None):
         raise UnmodelledError("it is not known how many it tells apart")
-    count = int(depth.ravel()[0])
-    bounded((count,))
-    if drawn is None:
-        assert shape is not None
-        drawn = np.random.default_rng(count).integers(0, max(count, 1), (site.size, *(1,) * len(shape)))
-    bounded((*drawn.shape[1:], count))
-    axis = axis_in(site.node.int("axis", -1), drawn.ndim)
-    on = np.expand_dims(drawn.astype(np.intp) % max(count, 1), axis + 1)
-    rest = np.arange(count).reshape(*(1,) * (axis + 1), -1, *(1,) * (drawn.ndim - 1 - axis))
-    return Step((np.where(on == rest, values.ravel()[1], values.ravel()[0]).astype(np.float32),), ())
+    count = max(int(depth.ravel()[0]), 1)
+    told = drawn.shape[1:] if drawn is not None else (1,) * len(shape or ())
+    bounded((*told, count))
+    axis = axis_in(site.node.int("axis", -1), len(told) + 1)
+    chance = np.random.default_rng(count).integers(0, count, (site.size, *told))
+    chosen = chance if drawn is None else drawn.astype(np.intp) % count
+    codes = np.arange(count).reshape(-1, *(1,) * (len(told) - axis))
+    on = np.expand_dims(chosen, axis + 1) == codes
+    return Step((np.where(on, values.ravel()[1], values.ravel()[0]).astype(np.float32),), ())
 
 
 def sampled(site: Site) -> Step:

@@ -17,7 +17,7 @@ from onnxlint_q.forecast.expected.level import Level, Traits, level
 from onnxlint_q.forecast.expected.level_table import PROBE
 from onnxlint_q.forecast.expected.traits import TOGETHER, Place
 from onnxlint_q.forecast.forecast import Forecast
-from onnxlint_q.graph import Layer
+from onnxlint_q.graph import Layer, Model
 from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.facts import Facts
@@ -92,7 +92,7 @@ def _strongest(record: Record, scheme: Scheme) -> SchemeResult:
         unmeasured.append(result.note)
     if forecast is None or expected is None:
         ran_away = forecast is not None and forecast.ran_away
-        note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else _unforeseen(facts)])
+        note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else _unforeseen(facts, forecast)])
         outputs = tuple(map(_named, facts.outputs))
         return SchemeResult(scheme.name, None, None, Basis.FORECAST, note=note, ran=ran, outputs=outputs)
     weaker = [f"less sure: the forecast cannot follow {_listed(forecast.unknown)}"] if forecast.unknown else []
@@ -125,10 +125,13 @@ def _nothing(facts: Facts, scheme: Scheme) -> str:
     if not layers:
         return NOTHING_TO_QUANTISE
     if scheme.enters_bodies or any(layer.node.graph == ROOT for layer in layers):
-        return f"nothing to quantise: {quantizer} leaves {_kinds_of(layers)} in float, and there is no other layer"
+        kinds = _kinds_of(facts, scheme, layers)
+        return f"nothing to quantise: {quantizer} leaves {kinds} in float, and there is no other layer"
+    holders = set(map(_holders(facts.model).get, (layer.node.graph for layer in layers)))
+    part = "the branch that you use" if holders == {"If"} else "one round of the body"
     return (
         f"nothing to quantise: {quantizer} does not enter the bodies of If, Loop and Scan, where all {len(layers)} "
-        "layers lie; export the branch that you use as a model of its own, and lint that"
+        f"layers lie; export {part} as a model of its own, and lint that"
     )
 
 
@@ -138,18 +141,25 @@ def _left(facts: Facts, scheme: Scheme) -> str:
     if not left:
         return ""
     how_many = f"{len(left)} of {len(facts.folded)} layers stay{'s' * (len(left) == 1)} in float"
-    return f"{how_many} under {scheme.quantizer.value} ({_kinds_of(left)})"
+    return f"{how_many} under {scheme.quantizer.value} ({_kinds_of(facts, scheme, left)})"
 
 
-def _kinds_of(layers: Iterable[Layer]) -> str:
-    """`GRU, LSTM`."""
-    return _listed(sorted({layer.op_type for layer in layers}))
+def _kinds_of(facts: Facts, scheme: Scheme, layers: Iterable[Layer]) -> str:
+    """`GRU, MatMul in Loop`: what the layers are, and what holds those that a quantiser does not get at."""
+    holders = {} if scheme.enters_bodies else _holders(facts.model)
+    kinds = ((layer.op_type, holders.get(layer.node.graph, "")) for layer in layers)
+    return _listed(sorted({f"{kind} in {holder}" if holder else kind for kind, holder in kinds}), "kind")
 
 
-def _unforeseen(facts: Facts) -> str:
+def _holders(model: Model) -> Mapping[str, str]:
+    """The operator that holds each graph."""
+    return {graph: node.op_type for node in model.nodes for graph in node.subgraphs.values()}
+
+
+def _unforeseen(facts: Facts, forecast: Forecast | None) -> str:
     """That no layer could be forecast, and why."""
-    if facts.layers and all(layer.folded.layer.node.graph != ROOT for layer in facts.layers):
-        why = ": they lie in bodies of Loop or Scan, which the forecast does not enter"
+    if forecast is not None and forecast.unknown:
+        why = f": the forecast cannot follow {_listed(forecast.unknown)}"
     elif not any(value.type.elem_type in FLOATS for value in facts.model.inputs):
         why = ": no input is a float, and the forecast follows floats alone"
     else:
@@ -333,11 +343,11 @@ def _not_judged(figures: OutputFigures) -> str:
     return f"not judged: {figures.comparable}{passed}; give samples that hold what the model looks for"
 
 
-def _listed(operators: Iterable[str], limit: int = 3) -> str:
+def _listed(names: Iterable[str], what: str = "operator", limit: int = 3) -> str:
     """`Loop, Scan and 2 other operators`."""
-    names = list(operators)
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + f" and {more} other operator{'s' * (more > 1)}" * (more > 0)
+    listed = list(names)
+    more = len(listed) - limit
+    return ", ".join(listed[:limit]) + f" and {more} other {what}{'s' * (more > 1)}" * (more > 0)
 
 
 def is_figure(sqnr_db: float) -> bool:

@@ -8,7 +8,8 @@ it out, and the quantiser only warns in its log. The file is then another one:
   stays raw. That usually costs a little. Where gains differ by hundreds, it saves the network under one scale a tensor;
 - a weight behind a Transpose or an Identity becomes an activation, with one scale even if one a channel was asked for;
 - a Relu behind a layer is removed, because the range of its result clips as it does. An If that reads this result from
-  within then gets the values before the Relu.
+  within then gets the values before the Relu. A Loop or Scan does so with `quant_pre_process` too, unless the quantiser
+  is told to keep the Relu.
 
 `akiki_vad`, a public voice detector, has 11 dB at its outputs with it and 6 without, for the last of these reasons.
 """
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q import (
+    KEEPS,
     SCHEMES,
     Confidence,
     Evidence,
@@ -37,6 +39,7 @@ from onnxlint_q import (
     Unprepared,
     option,
     preparation,
+    removed_for_good,
     whole_model,
 )
 
@@ -110,7 +113,8 @@ class PreProcessingMatters(Rule):
 
     ## What to do
     Do what the finding measured to be better. Usually: run `quant_pre_process` first and quantise the file that it
-    writes. Where the model is better without it, the runtime must not fold the BatchNormalizations later.
+    writes. Where the model is better without it, the runtime must not fold the BatchNormalizations later. Where a Loop
+    or Scan reads what a Relu makes, pass `extra_options={"QDQKeepRemovableActivations": True}` to `quantize_static`.
 
     ## Sources
     onnxruntime 1.32.0, quantization/shape_inference.py, qdq_quantizer.py and operators/activation.py.
@@ -151,13 +155,16 @@ class PreProcessingMatters(Rule):
         worse = [both for both in changed if both.lost_db > 0]
         warns = any(both.lost_db > self.warning_db for both in worse)
         reasons = dict.fromkeys(why for both in changed for why in preparation(facts, SCHEMES[both.scheme]))
+        kept = bool(removed_for_good(facts))
         metrics: dict[str, Metric] = {}
         for both in changed:
             metrics |= {f"{both.scheme}_as_it_is_db": both.sqnr_db, f"{both.scheme}_prepared_db": both.prepared_db}
         found = self.finding(
             whole_model(facts),
-            _message(changed, "worst output" if len(facts.outputs) > 1 else "output"),
-            remedy=" ".join(_advice(changed)),
+            _message(
+                changed, "worst output" if len(facts.outputs) > 1 else "output", KEEPS if kept else "quant_pre_process"
+            ),
+            remedy=" ".join(_advice(changed, keeps=kept)),
             snippet=_prepare(facts.model.name, weights_are_inputs=facts.folds_late) if worse else "",
             metrics=metrics,
             severity=None if warns else Severity.INFO,
@@ -166,16 +173,16 @@ class PreProcessingMatters(Rule):
         yield replace(found, evidence=Evidence.CONFIRMED, measured_db=min(both.sqnr_db for both in changed), note=note)
 
 
-def _message(changed: Sequence[Unprepared], output: str) -> str:
+def _message(changed: Sequence[Unprepared], output: str, without: str) -> str:
     first, *others = changed
     more = "".join(f"; {both.scheme} {both.sqnr_db:.1f}, not {both.prepared_db:.1f}" for both in others)
     return (
-        f"Without quant_pre_process {first.scheme} leaves {first.sqnr_db:.1f} dB at the {output}, not "
+        f"Without {without} {first.scheme} leaves {first.sqnr_db:.1f} dB at the {output}, not "
         f"{first.prepared_db:.1f}{more}"
     )
 
 
-def _advice(changed: Sequence[Unprepared]) -> Iterator[str]:
+def _advice(changed: Sequence[Unprepared], *, keeps: bool) -> Iterator[str]:
     for worse, what in (
         (True, "run quant_pre_process first and quantise the file that it writes"),
         (False, "quantise the model as it is, unless the runtime folds its BatchNormalizations later"),
@@ -183,3 +190,5 @@ def _advice(changed: Sequence[Unprepared]) -> Iterator[str]:
         schemes = [both.scheme for both in changed if (both.lost_db > 0) is worse]
         if schemes:
             yield f"For {' and '.join(schemes)} {what}."
+    if keeps:
+        yield f"Pass extra_options={{'{KEEPS}': True}} to quantize_static: the figures hold for that."

@@ -165,7 +165,7 @@ def test_bodies_in_bodies_are_gone_through_a_bounded_number_of_times(length: int
     inner, held = "", 0
     for depth in reversed(range(length)):
         result = f"n{depth}"
-        core = f"c{depth} = Tanh(h{depth})  {result} = Identity(c{depth})" if not inner else inner
+        core = inner or f"c{depth} = Tanh(h{depth})  {result} = Identity(c{depth})"
         inner = (
             f"r{depth} = Loop <body = b{depth} (int64 i{depth}, bool t{depth}, float[N, 16] h{depth})"
             f" => (bool u{depth}, float[N, 16] {result}) {{ {core}  u{depth} = Identity(t{depth}) }}>"

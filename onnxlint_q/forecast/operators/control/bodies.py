@@ -174,12 +174,8 @@ class Body:
             edges.append(Edge(state.after, Adjoint(back), len(outputs) - 1))
         for key, axis in self.stacks:
             made = samples_of(self.site, key)
-            if made.size:
-                place = axis_in(axis, made.ndim) + 1
-                shape = made.shape
-                made = np.expand_dims(made, place)
-                edges.append(Edge(key, Adjoint(lambda rows, shape=shape: rows.reshape(shape)), len(outputs)))
-            outputs.append(made)
+            edges.append(Edge(key, Adjoint(_as_before(made)), len(outputs)))
+            outputs.append(np.expand_dims(made, axis_in(axis, made.ndim) + 1) if made.size else made)
         if not any(made.size for made in outputs):
             raise UnmodelledError("nothing is known of what its body makes")
         return Step(
@@ -194,7 +190,7 @@ class Body:
             for (outside, inner, _), back in zip(self.slices, self.backs, strict=True)
             if outside in known and inner in known
         ]
-        begun, fed_back = [], []
+        begun, fed_back = list[tuple[str, Edge]](), list[tuple[str, Edge]]()
         handed = {state.before for state in self._fed_back(known)}
         for state in self.states:
             if state.before in known and state.outside in known:
@@ -361,6 +357,11 @@ def _change(before: Samples | None, after: Samples) -> float:
         return np.inf
     power = float(image_power(after).sum())
     return float(image_power(after - before).sum()) / power if power > 0 else 0.0
+
+
+def _as_before(made: Samples) -> Back:
+    """The adjoint of an axis more."""
+    return lambda rows: rows.reshape(made.shape)
 
 
 def _same(rows: Samples) -> Samples:
