@@ -200,15 +200,13 @@ def _forecast(path: Path, schemes: tuple[Scheme, ...]) -> Iterator[dict[str, Any
 
 
 def outputs(made: Forecast) -> Iterator[tuple[str, float, Traits]]:
-    """The raw figures of a forecast: of outputs that are one thing, by name; of several outputs or parts, the worst."""
-    every = [(one.name, part.name, part.sqnr_db) for one in made.outputs.values() for part in one.parts]
-    every += [(one.name, "", one.sqnr_db) for one in made.outputs.values() if not one.parts]
-    told = [(sqnr_db, made.traits[name, part], name, part) for name, part, sqnr_db in every if sqnr_db is not None]
-    for sqnr_db, traits, name, part in told:
-        if not part:
-            yield name, sqnr_db, traits
-    if len(told) > 1:
-        sqnr_db, traits, *_ = min(told, key=lambda one: one[0])
+    """The raw figures of a forecast: of each output as a whole, by name, as that is what was measured; of the worst."""
+    told = [(one.sqnr_db, made.traits[one.name, ""], one.name) for one in made.outputs.values()]
+    known = [(sqnr_db, traits, name) for sqnr_db, traits, name in told if sqnr_db is not None]
+    for sqnr_db, traits, name in known:
+        yield name, sqnr_db, traits
+    if len(known) > 1:
+        sqnr_db, traits, _ = min(known, key=lambda one: one[0])
         yield WORST, sqnr_db, traits
 
 

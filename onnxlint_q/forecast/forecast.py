@@ -99,6 +99,7 @@ class Forecast:
         traits: what else the level hangs on, by place.
         varying: share of the outputs' signal power that is variance.
         open_branches: labels of each If of which nothing decides what it does, so that its first branch was taken.
+        ruined: constants whose scale is no number, so that no output is one.
         ran_away: some figure was beyond what a run can give, so that none meant anything, and there is none.
         tensors: everything that gets a scale and of which something can be said: weights, then activations, each in
             data order.
@@ -113,6 +114,7 @@ class Forecast:
     traits: Mapping[Place, Traits] = field(default_factory=dict)
     varying: float = 1.0
     open_branches: tuple[str, ...] = ()
+    ruined: tuple[str, ...] = ()
     ran_away: bool = False
     tensors: tuple[TensorNoise, ...] = ()
     outputs: Mapping[str, OutputForecast] = field(default_factory=dict)
@@ -300,6 +302,8 @@ def _forecast(
         activations = activation_noise(
             network.model, folded, scheme, propagation, network.ranges, network.costs, network.floors
         )
+    if activations.ruined:
+        return Forecast(None, traits=network.traits, ruined=activations.ruined)
     alone = {key: _together(made) for key, made in own.items() if made is not None}
     noise = {(Subject.WEIGHT, key): made for key, made in alone.items() if key in written}
     noise |= {(Subject.ACTIVATION, key): by_end(ends, powers) for key, powers in activations.by_tensor.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from math import inf, log, prod, sqrt
+from math import inf, isinf, log, prod, sqrt
 from operator import add
 
 import numpy as np
@@ -48,10 +48,12 @@ class ActivationNoise:
         by_tensor: one figure an image, by key of the rounded tensor.
         by_layer: what of it belongs to each layer, by layer key: that of the tensor that carries its result, or that of
             rounding what it reads.
+        ruined: tables of the file with values that are not finite: their scale is no number, nor is what is looked up.
     """
 
     by_tensor: Mapping[str, ByImage]
     by_layer: Mapping[str, ByImage]
+    ruined: tuple[str, ...] = ()
 
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -98,6 +100,9 @@ def activation_noise(
     for key, (low, high) in ranges.items():
         if key in costs:
             limits = low + floors.get(key, 0.0), high
+            if isinf(limits[0]):
+                noise[key] = _noise_of_nothing(model, key, propagation, costs)
+                continue
             gone = _is_gone(limits, scheme, propagation.unmasked(key))
             known = _noise_of_zeros(model, key, propagation, costs) if gone else None
             own = rounding_noise(*limits, scheme, propagation.samples[key], costs[key]) if known is None else known
@@ -125,11 +130,15 @@ def _dynamic_noise(
     found = (replace(folded.layer, node=node) for folded in layers if (node := nodes.get(folded.output)) is not None)
     by_tensor: dict[str, ByImage] = {}
     by_layer: dict[str, ByImage] = {}
+    ruined: list[str] = []
     for place in dynamic_tensors(model, found):
         if place.moved or not (place.constant or place.tensor in propagation.samples):
             continue
         if place.constant:
             table = model.constants[place.tensor]
+            if not np.isfinite(table).all():
+                ruined.append(place.tensor)
+                continue
             runs = [(float(table.min()), float(table.max())) if table.size else (0.0, 0.0)]
         else:
             runs = run_ranges(model, place.tensor, propagation)
@@ -145,7 +154,7 @@ def _dynamic_noise(
             by_tensor[place.tensor] = by_tensor.get(place.tensor, 0.0) + power
             if node in keys:
                 by_layer[keys[node]] = power
-    return ActivationNoise(by_tensor, by_layer)
+    return ActivationNoise(by_tensor, by_layer, tuple(ruined))
 
 
 def _read_cost(
@@ -209,6 +218,13 @@ def _is_gone(limits: tuple[float, float], scheme: Scheme, samples: Samples) -> b
         return False
     longer = activation_step(*limits, number) > 2 * max(float(samples.max()), -float(samples.min()))
     return longer and not _overflows(*limits, number)
+
+
+def _noise_of_nothing(model: Model, key: str, propagation: Propagation, costs: Mapping[str, OutputCost]) -> ByImage:
+    """Noise over signal at the output where a tensor is no number: what reads it is rounded to zero."""
+    samples, made = propagation.samples, [node.output for node in model.consumers(key)]
+    lost = made if all(one in costs for one in made) else [key]
+    return sum((costs[one].whole(samples[one]) for one in lost), np.zeros(IMAGES))
 
 
 def _noise_of_zeros(

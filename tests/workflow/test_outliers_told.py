@@ -45,7 +45,7 @@ def tried(outliers: Path) -> ModelResult:
 def test_the_same_channels_in_two_tensors_are_one_fault(told: str, request: pytest.FixtureRequest) -> None:
     (finding,) = about_channels(request.getfixturevalue(told))
     assert finding.location.node == "norm0" and [place.node for place in finding.places] == ["norm1"]
-    assert finding.severity is Severity.WARNING and "and 1 more tensor" in finding.message
+    assert finding.severity is Severity.WARNING and "and 1 more:" in finding.message
     assert isinstance(finding.change, Rescaling) and len(finding.change.divisors) == 2
     assert {one.channels for one in finding.change.divisors} <= {(5, 20), (20, 5)}
 

@@ -91,3 +91,20 @@ def test_nobody_is_sent_to_the_static_quantiser_for_a_scheme_it_does_not_make(sc
 def test_a_probe_measures_them_without_calibration_of_its_own() -> None:
     result = q.lint(transformer(), probe=True, schemes=("int8-dynamic", "int4-blocks"))
     assert {scheme.basis for scheme in result.schemes} == {Basis.PROBE}
+
+
+def test_a_table_without_a_scale_leaves_nothing_when_it_is_quantised_as_it_lies() -> None:
+    """`quantize_dynamic` makes codes of a table, and one infinite row makes all of its scale infinite."""
+    table = np.random.default_rng(2).standard_normal((10, WIDTH)).astype(np.float32)
+    table[9] = -np.inf
+    proto = onnx_text(
+        f"g (int64[1, {TOKENS}] ids) => (float[1, {TOKENS}, {WIDTH}] y) {{ e = Gather(table, ids)  y = MatMul(e, w) }}",
+        table=table,
+        w=np.eye(WIDTH, dtype=np.float32),
+    )
+    ids = {"ids": np.random.default_rng(3).integers(0, 9, (16, TOKENS))}
+    for data in (None, ids):
+        (scheme,) = q.lint(proto, data=data, schemes="int8-dynamic").schemes
+        assert scheme.verdict is q.Verdict.BREAKS, data
+    (foreseen,) = q.lint(proto, schemes="int8-dynamic").schemes
+    assert "'table'" in foreseen.note and "not finite" in foreseen.note

@@ -50,6 +50,7 @@ class Mask:
     Attributes:
         constant: key of the stored constant, or of what a ConstantOfShape makes.
         lowest: what it puts among the scores, a finite number.
+        endless: it is minus infinity, of which a quantiser makes a scale that is no number.
         entries: where it enters.
         joined: by tensor in which mask and scores meet first, the tensor of the scores.
         way: all tensors that it goes through, those that hold nothing but masks included.
@@ -67,6 +68,7 @@ class Mask:
     reach: Mapping[str, float]
     softmaxes: tuple[Node, ...]
     adds: bool
+    endless: bool = False
     reason: str = ""
 
     @property
@@ -81,7 +83,7 @@ def find_masks(model: Model) -> tuple[Mask, ...]:
 
 
 def floors(masks: Sequence[Mask], lowest: Mapping[str, float] | None = None) -> Mapping[str, float]:
-    """By tensor that holds scores and masks, the lowest value that a mask puts there.
+    """By tensor that holds scores and masks, the lowest value that a mask puts there; minus infinity is one.
 
     Args:
         masks: of one model.
@@ -89,7 +91,8 @@ def floors(masks: Sequence[Mask], lowest: Mapping[str, float] | None = None) -> 
     """
     found: dict[str, float] = {}
     for mask in masks:
-        value = (lowest or {}).get(mask.constant, mask.lowest)
+        own = -math.inf if mask.endless else mask.lowest
+        value = (lowest or {}).get(mask.constant, own)
         for tensor, share in mask.reach.items():
             found[tensor] = min(found.get(tensor, 0.0), value * share)
     return found
@@ -103,7 +106,7 @@ class _Path:
         gains: by tensor, what one unit of the constant is in it.
         both: those of them that hold scores as well.
         softmaxes: with the gain in front of each.
-        joined, adds, reason: as of a Mask.
+        joined, adds, endless, reason: as of a Mask.
     """
 
     gains: dict[str, float] = field(default_factory=dict)
@@ -111,6 +114,7 @@ class _Path:
     softmaxes: dict[Node, float] = field(default_factory=dict)
     joined: dict[str, str] = field(default_factory=dict)
     adds: bool = False
+    endless: bool = False
     reason: str = ""
 
     def stop(self, reason: str) -> None:
@@ -154,6 +158,7 @@ class _Finder:
         lowest = max(float((finite * signed).min()), -HIGHEST)
         if lowest > -LEAST or not path.joined:
             return None
+        path.endless = bool(np.isinf(value).any())
         if path.adds and node.operator.has(Trait.ADDS) and _masks_a_row(finite * signed, tuple(path.softmaxes)):
             path.stop("it masks a whole row of scores, which a larger value would let through")
         return Entry(node, slot, signed), path, lowest
@@ -272,6 +277,7 @@ def _mask(key: str, entries: Sequence[tuple[Entry, _Path, float]]) -> Mask:
         reach=reach,
         softmaxes=tuple(sorted(softmaxes, key=lambda node: node.order)),
         adds=any(path.adds for _, path, _ in entries),
+        endless=any(path.endless for _, path, _ in entries),
         reason=next((path.reason for _, path, _ in entries if path.reason), ""),
     )
 

@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 import onnx
 
-from onnxlint_q.analysis.causes.extents import HIGHEST
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.measured import Measured
@@ -110,6 +109,9 @@ class Workbench:
         number, limits = scheme.weights if place.weight else scheme.activations, self._range(place, scheme.activations)
         if limits is None:
             return None
+        if not np.isfinite(limits).all():
+            # What ONNX Runtime's tools write: nothing that is rounded with it stays a number.
+            return ActivationScale(place.tensor, np.float32(np.inf), 0, number, elem_type)
         return ActivationScale(place.tensor, *activation_qparams(*limits, number), number, elem_type)
 
     def _range(self, place: Placement, number: NumberFormat) -> tuple[float, float] | None:
@@ -123,14 +125,14 @@ class Workbench:
             return place.bounds
         if seen is not None:
             return OBSERVERS[self.observer](seen, number)
-        if constant is not None and constant.size and np.isfinite(constant.astype(np.float64)).all():
+        if constant is not None and constant.size:
             return float(constant.min()), float(constant.max())
-        return (-HIGHEST, 0.0) if source in self._endless else None
+        return (-np.inf, 0.0) if source in self._endless else None
 
     @cached_property
     def _endless(self) -> frozenset[str]:
         """Tensors that a mask of minus infinity reaches: the quantiser makes a scale of that, and nothing is left."""
-        masks = [mask for mask in self.measured.masks if mask.lowest <= -HIGHEST]
+        masks = [mask for mask in self.measured.masks if mask.endless]
         stored = (entry.node.input(entry.slot) for mask in masks for entry in mask.entries if entry.slot >= 0)
         return frozenset((*stored, *(tensor for mask in masks for tensor in mask.way)))
 

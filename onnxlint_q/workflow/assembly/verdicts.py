@@ -90,6 +90,8 @@ def _strongest(record: Record, scheme: Scheme) -> SchemeResult:
             foreseen = f"the forecast from the file is about {expected.sqnr_db:.1f} dB" if expected is not None else ""
             return replace(result, note="; ".join(filter(None, [result.note, foreseen])))
         unmeasured.append(result.note)
+    if forecast is not None and forecast.ruined:
+        return _ruined(facts, scheme, forecast.ruined, ran=ran)
     if forecast is None or expected is None:
         ran_away = forecast is not None and forecast.ran_away
         note = "; ".join([*unmeasured, _RUN_AWAY if ran_away else _unforeseen(facts, forecast)])
@@ -116,6 +118,23 @@ def _strongest(record: Record, scheme: Scheme) -> SchemeResult:
         interval_db=expected.interval_db,
         ranges=scheme.ranges,
         left=_left(facts, scheme),
+    )
+
+
+def _ruined(facts: Facts, scheme: Scheme, tables: Sequence[str], *, ran: bool) -> SchemeResult:
+    """What the file alone decides: a scale that is no number leaves none at the outputs."""
+    note = f"{scheme.quantizer.value} makes a scale of {_listed(map(repr, tables))}, which holds values that are not"
+    certain = Chances.certain(Verdict.BREAKS)
+    outputs = tuple(replace(_named(output), verdict=Verdict.BREAKS, chances=certain) for output in facts.outputs)
+    return SchemeResult(
+        scheme.name,
+        Verdict.BREAKS,
+        None,
+        Basis.FORECAST,
+        note=f"{note} finite: the outputs are no numbers",
+        ran=ran,
+        outputs=outputs,
+        chances=certain,
     )
 
 

@@ -223,7 +223,7 @@ class OutlierChannels(Rule):
         kept = count / worst.ratio
         wide = Counter(channel for outliers in found.values() for channel in outliers.channels)
         listed = [channel for channel, _ in wide.most_common()]
-        more = f" and {len(others)} more tensor{'s' * (len(others) > 1)}" if others else ""
+        more = f" and {len(others)} more" if others else ""
         return self.finding(
             _place(facts, first),
             f"{channels(listed)} set{'s' * (len(listed) == 1)} the scale of {first!r}{more}: a typical channel keeps "
@@ -273,8 +273,9 @@ def _place(facts: Facts, tensor: str) -> Location:
 def _remedy(facts: Facts, found: Mapping[str, Outliers]) -> Remedy:
     """To move the factors where that can be done, else to spare the tensors."""
     freed = [facts.freer.activation(tensor) for tensor in found]
-    unnamed = any(entry.unnamed for entry in freed)
-    exclude = () if unnamed else facts.freer.names(node for entry in freed for node in entry.nodes)
+    # The call is one of the static quantiser.
+    told = facts.calibrated_schemes and not any(entry.unnamed for entry in freed)
+    exclude = () if not told else facts.freer.names(node for entry in freed for node in entry.nodes)
     spare = "Leave these nodes in float." if exclude else "Keep these tensors in float, or in 16 bits."
     moved, reasons = list[ChannelFactors](), list[str]()
     for tensor, outliers in found.items():
