@@ -85,6 +85,7 @@ INDEX = {"far": np.array([5, 0, 3])}
 AXIS = {"axis": np.array([2])}
 PLACES = {"places": np.array([2, 3])}
 CHANNELS = {"channels": np.array([1])}
+GRID = {"grid": np.random.default_rng(0).uniform(-0.9, 0.9, (1, 5, 5, 2)).astype(np.float32)}
 
 CASES: Mapping[str, tuple[Case, ...]] = {
     # One function of one value.
@@ -247,11 +248,16 @@ CASES: Mapping[str, tuple[Case, ...]] = {
             {"zero": np.float32(0), "two": np.array(2), "values": np.array([0, 1], np.float32)},
         ),
     ),
+    # A place between pixels is a mean, which varies less.
     "GridSample": (
+        Case('y = GridSample <mode = "nearest"> (b, grid)', GRID, one_by_one=True),
+        Case("y = GridSample(b, grid)", GRID, spread_off=2.5, one_by_one=True),
         Case(
-            'y = GridSample <mode = "nearest"> (b, grid)',
-            {"grid": np.random.default_rng(0).uniform(-0.9, 0.9, (1, 5, 5, 2)).astype(np.float32)},
-            one_by_one=True,
+            "u = Mul(v, third)  p = Gather <axis = 1> (u, pair)  t = Transpose <perm = [0, 2, 3, 1]> (p)"
+            "  y = GridSample(b, t)",
+            {"third": np.float32(0.3), "pair": np.array([0, 1])},
+            shape=(6, 16, 16),
+            spread_off=2.5,
         ),
     ),
     # Lists.

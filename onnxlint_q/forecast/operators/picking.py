@@ -12,16 +12,19 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.sizes.usual import LAST_SIDE
 from onnxlint_q.forecast.operators.structure import move
-from onnxlint_q.forecast.population import IMAGES, Samples, per_image
+from onnxlint_q.forecast.population import IMAGES, Samples, neighbour, neighbours, per_image
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
-from onnxlint_q.forecast.transfer import Adjoint, Diagonal
+from onnxlint_q.forecast.transfer import Adjoint, Diagonal, Taps
 from onnxlint_q.forecast.unmodelled import MAX_ELEMENTS, UnmodelledError, axis_in, bounded
 
 Index = npt.NDArray[np.intp]
 # Elements of a tensor of which it is followed one by one which are written.
 _LARGEST = 1 << 20
 _ELSEWHERE = -1
+# Mean of `w² + (1 - w)²`, the power that two neighbours leave, over all places between them.
+_BETWEEN = 2 / 3
 
 
 def scatter(site: Site) -> Step:
@@ -193,7 +196,7 @@ def gather_nd(site: Site) -> Step:
     depth, lead = shape[-1], len(shape) - 1
     apart = samples.shape[1 : depth + 1]
     if all(length == 1 for length in apart):
-        return move(site, lambda places: places.reshape(*(1,) * lead, *places.shape[depth:]))
+        return move(site, lambda places: places.reshape((*(1,) * lead, *places.shape[depth:])))
     if indices is None:
         raise UnmodelledError("it is not known which slices are picked")
     at = np.moveaxis(indices.astype(np.intp), -1, 0)
@@ -209,12 +212,12 @@ def top_k(site: Site) -> Step:
     """
     samples, count = site.varying(), site.integers(1, "k")
     axis = axis_in(site.node.int("axis", -1), samples.ndim - 1) + 1
-    wanted = count[0] if count else None
+    length = max(samples.shape[axis], site.stands_for(0, axis - 1))
+    if not count or not 0 < count[0] <= length:
+        raise UnmodelledError("it is not known how many it picks")
     sign = np.float32(1 if site.node.int("largest", 1) else -1)
     if samples.shape[axis] > 1:
-        if wanted is None or not 0 < wanted <= samples.shape[axis]:
-            raise UnmodelledError("it is not known how many it picks")
-        order = (-sign * samples).argsort(axis=axis, kind="stable").take(np.arange(wanted), axis=axis)
+        order = (-sign * samples).argsort(axis=axis, kind="stable").take(np.arange(count[0]), axis=axis)
 
         def back(rows: Samples) -> Samples:
             found = np.zeros(samples.shape, np.float32)
@@ -222,9 +225,8 @@ def top_k(site: Site) -> Step:
             return found
 
         return Step((np.take_along_axis(samples, order, axis=axis),), (Edge(site.node.input(0), Adjoint(back)),))
-    length, grouped = site.stands_for(0, axis - 1), per_image(samples)
-    share = min((wanted or length) / length, 1.0)
-    ranks = (np.arange(site.positions) * share).astype(np.intp)
+    grouped = per_image(samples)
+    ranks = np.arange(site.positions) * count[0] // length
     order = (-sign * grouped).argsort(axis=1, kind="stable")[:, ranks]
 
     def spread(rows: Samples) -> Samples:
@@ -292,13 +294,35 @@ def one_hot(site: Site) -> Step:
 
 
 def sampled(site: Site) -> Step:
-    """GridSample: places of a picture, wherever they lie in it; the weights of its neighbours add up to one."""
-    samples = site.varying()
-    if site.samples(1) is not None:
-        raise UnmodelledError("where it looks is computed from the input")
+    """GridSample: places of a picture, wherever they lie in it; the weights of their neighbours add up to one.
+
+    The grid goes from -1 to 1 over the picture. Where it is computed, an error in it leads to another place: a pixel
+    further on there is what a neighbour holds.
+    """
+    samples, grid = site.varying(), site.samples(1)
+    axes = samples.ndim - 3
     if any(length > 1 for length in samples.shape[3:]):
         raise UnmodelledError("it mixes places that are told apart")
-    return move(site, lambda places: places)
+    # Between pixels it takes a mean: of what is white, on average so much is left.
+    white = 1.0 if site.node.text("mode", "linear") == "nearest" else _BETWEEN**axes
+    key, alone = site.node.input(0), np.full(IMAGES, white)
+    looked_up = Edge(key, Taps(lambda rows: (rows, alone)))
+    if grid is None:
+        return Step((samples,), (looked_up,))
+    shape = site.shape(key)
+    if grid.shape[-1] != axes or any(length > 1 for length in grid.shape[1:-1]):
+        raise UnmodelledError("its grid has places that are told apart")
+    sides = [length or LAST_SIDE for length in shape[:1:-1]] if shape is not None else [LAST_SIDE] * axes
+    further = [
+        (neighbour(samples, order) - samples) * np.float32(side / 2)
+        for side, (order, _) in zip(sides, neighbours(axes, site.positions), strict=True)
+    ]
+
+    def back(rows: Samples) -> Samples:
+        sums = [(rows * one).reshape(len(rows), -1).sum(axis=1) for one in further]
+        return np.stack(sums, axis=-1).reshape(grid.shape)
+
+    return Step((samples,), (looked_up, Edge(site.node.input(1), Adjoint(back))))
 
 
 RULES: Mapping[str, TransferRule] = {

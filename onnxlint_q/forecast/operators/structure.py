@@ -42,7 +42,7 @@ def move(site: Site, function: Callable[[Index], Index | Sequence[Index]]) -> St
         moved = function(places)
     except (ValueError, IndexError) as error:  # what numpy raises for an axis or an index that is not there
         raise UnmodelledError(f"it does not fit what it reads, {list(shape)}: {error}") from error
-    targets = [moved] if isinstance(moved, np.ndarray) else list(moved)
+    targets = [np.asarray(moved)] if isinstance(moved, (np.ndarray, np.generic)) else list(moved)
     bounded((sum(target.size for target in targets),))
     key, flat = site.node.input(0), samples.reshape(len(samples), -1)
     outputs = tuple(flat[:, target.ravel()].reshape(len(samples), *target.shape) for target in targets)
