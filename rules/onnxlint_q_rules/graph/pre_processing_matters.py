@@ -8,8 +8,8 @@ it out, and the quantiser only warns in its log. The file is then another one:
   stays raw. That usually costs a little. Where gains differ by hundreds, it saves the network under one scale a tensor;
 - a weight behind a Transpose or an Identity becomes an activation, with one scale even if one a channel was asked for;
 - a Relu behind a layer is removed, because the range of its result clips as it does. An If that reads this result from
-  within then gets the values before the Relu. A Loop or Scan does so with `quant_pre_process` too, unless the quantiser
-  is told to keep the Relu.
+  within then gets the values before the Relu. For a Loop or Scan `quant_pre_process` changes nothing about that; an
+  option of the quantiser keeps the Relu.
 
 `akiki_vad`, a public voice detector, has 11 dB at its outputs with it and 6 without, for the last of these reasons.
 """
