@@ -19,7 +19,7 @@ from onnxlint_q.forecast.operators.control.bodies import FADED, body_of, has_rou
 from onnxlint_q.forecast.operators.control.branches import THEN, Branches, if_rule, is_if, walks
 from onnxlint_q.forecast.operators.layers import layer_rule
 from onnxlint_q.forecast.operators.masked import Which, ruled_out
-from onnxlint_q.forecast.population import HUGE, POSITIONS, Samples, image_power, neighbours
+from onnxlint_q.forecast.population import HUGE, POSITIONS, Samples, image_power, neighbours, positions_of
 from onnxlint_q.forecast.population import field as gaussian
 from onnxlint_q.forecast.prior import InputScale, input_samples, input_scale, signals
 from onnxlint_q.forecast.step import Edge, Reading, Rounds, Site, Step, TransferRule
@@ -310,7 +310,8 @@ def _unknown_step(
     draw = np.random.default_rng(node.order)
     for position, key in enumerate(node.outputs):
         made = model.shape(key) if key else None
-        outputs.append(gaussian(draw, (1,) * min(len(made) if made is not None else first.ndim - 1, _MAX_RANK)))
+        rank = min(len(made) if made is not None else first.ndim - 1, _MAX_RANK)
+        outputs.append(gaussian(draw, (1,) * rank, positions_of(first)))
         mixed += [Edge(key, Mixed(1 / powers[key], known[key].shape[1:]), position) for key in sources]
     return Step(tuple(outputs), tuple(mixed))
 

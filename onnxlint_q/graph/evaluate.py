@@ -226,6 +226,17 @@ def _tile(call: _Call) -> Array:
     return np.tile(data, repeats)
 
 
+def _triangle(call: _Call) -> Array:
+    data = call.array()
+    if data.ndim < 2:
+        raise EvaluationError(f"it takes a triangle of a tensor of rank {data.ndim}")
+    offset = call.needed(1, "k") if call.has(1) else (0,)
+    if len(offset) != 1:
+        raise EvaluationError(f"it names {len(offset)} diagonals")
+    keep = np.triu if call.node.int("upper", 1) else np.tril
+    return keep(data, max(-(1 << 31), min(offset[0], 1 << 31)))
+
+
 # -- made of sizes ---------------------------------------------------------------------------------------------------
 
 
@@ -410,6 +421,7 @@ _OPERATIONS: Mapping[str, Callable[[_Call], Array]] = {
     "Concat": _concat,
     "Expand": _expand,
     "Tile": _tile,
+    "Trilu": _triangle,
     "ConstantOfShape": _filled,
     "Range": _range,
     "Add": _combined(np.add),
@@ -427,6 +439,8 @@ _OPERATIONS: Mapping[str, Callable[[_Call], Array]] = {
     "Not": _mapped(np.logical_not, "b"),
     "Neg": _mapped(np.negative, "if"),
     "Sqrt": _mapped(np.sqrt, "f"),
+    "Sin": _mapped(np.sin, "f"),
+    "Cos": _mapped(np.cos, "f"),
     "Floor": _mapped(np.floor, "f"),
     "Ceil": _mapped(np.ceil, "f"),
     "DequantizeLinear": _dequantize,

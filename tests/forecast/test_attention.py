@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx_cases import Array, as_model, versioned_text
+from onnx_cases import Array, as_model, onnx_text, versioned_text
 
 from onnxlint_q.analysis.folding import fold_batch_norms
 from onnxlint_q.analysis.measured import measure
@@ -18,7 +18,7 @@ from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, SCHEMES
 from onnxlint_q.forecast.ends import find_ends
 from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
 from onnxlint_q.forecast.operators.products import product
-from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, Samples
+from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, Samples, per_image
 from onnxlint_q.forecast.step import Site
 from onnxlint_q.forecast.sweep import SETTLED_DB, Propagation, output_costs, propagate
 from onnxlint_q.forecast.tokens import positions_for, token_inputs
@@ -304,3 +304,27 @@ def test_noise_settles_on_its_way_through_attentions_of_sequences_that_were_made
     raw, _ = output_costs(model, replace(found, invented=False), ends)
     for key, attentions in (("q", 1), ("w", 1), ("vt", 0), ("y", 0)):
         assert 10 * np.log10(raw[key].white / costs[key].white) == pytest.approx(SETTLED_DB * attentions, abs=1e-3)
+
+
+def test_a_rotation_of_tokens_is_that_of_each_place_even_where_no_length_is_known() -> None:
+    """What is sliced to a computed length has no known shape; the constant beside it tells the places."""
+    places = np.linspace(-1, 1, 24 * 8).reshape(1, 24, 8).astype(np.float32)
+    model = as_model(
+        onnx_text(
+            "g (int64[N, 24] ids) => (y) { x = Gather(words, ids)  s = Shape(x)  n = Gather(s, last)  h = Div(n, two)  "
+            "a = Slice(x, zero, h, last)  c = Cos(places)  y = Mul(a, c) }",
+            words=np.random.default_rng(0).standard_normal((30, 16)).astype(np.float32),
+            places=places,
+            last=np.asarray([2]),
+            two=np.asarray([2]),
+            zero=np.asarray([0]),
+        )
+    )
+    samples = propagate(model, [], positions=24).samples
+    a, y = (per_image(samples[key]).reshape(IMAGES, 24, 8) for key in ("a", "y"))
+    np.testing.assert_allclose(y, a * np.cos(places), rtol=1e-5, atol=1e-6)
+
+
+def test_an_operator_without_a_rule_has_as_many_samples_as_there_are_tokens() -> None:
+    model = as_model(onnx_text('g (float[1, 24, 16] x) => (y) { a = Unheard <domain = "odd"> (x)  y = Add(x, a) }'))
+    assert {len(made) for made in propagate(model, [], positions=24).samples.values()} == {24 * IMAGES}

@@ -79,6 +79,9 @@ def test_moves(data: Array, draw: st.DataObject) -> None:
     wide = evaluate(node("Unsqueeze"), [data, integers(*new)], ROOM)
     check("Squeeze", [wide, integers(*new)])
     check("Squeeze", [wide])
+    if rank > 1:
+        check("Trilu", [data])
+        check("Trilu", [data, np.asarray(draw.draw(st.integers(-5, 5)))], upper=draw.draw(st.integers(0, 1)))
     check("Expand", [wide, integers(*(3 if length == 1 else length for length in wide.shape))])
     index = draw.draw(arrays(dtypes=(np.int64,)))
     check("Gather", [data, index % data.shape[axis]], axis=axis)
@@ -133,6 +136,8 @@ def test_arithmetic(left: Array, right: Array, third: Array) -> None:
     for op_type in ("Floor", "Ceil"):
         check(op_type, [third.astype(np.float32)])
     check("Sqrt", [np.abs(third).astype(np.float32)])
+    check("Sin", [third.astype(np.float32)])
+    check("Cos", [third.astype(np.float32)])
     check("Cast", [third], to=int(TensorProto.INT32))
     check("Cast", [third], to=int(TensorProto.DOUBLE))
 
@@ -172,6 +177,8 @@ REFUSED: dict[str, tuple[Node, list[Array | None]]] = {
     "in steps of \\(0,\\)": (node("Slice"), [F, integers(0), integers(1), integers(0), integers(0)]),
     "do not fit beside": (node("Concat", axis=0), [F, F.T]),
     "repeats 1 axes": (node("Tile"), [F, integers(2)]),
+    "tensor of rank 1": (node("Trilu"), [F[0]]),
+    "names 2 diagonals": (node("Trilu"), [F, integers(1, 2)]),
     "1099511627776 elements": (node("Expand"), [F[:1, :1], integers(2**20, 2**20)]),
     "4294967296 elements": (node("ConstantOfShape"), [integers(2**16, 2**16)]),
     "1000000000 elements": (node("Range"), [integers(0), integers(10**9), integers(1)]),
@@ -296,7 +303,7 @@ def test_the_reference_of_this_test_knows_all_operators() -> None:
     checked = itertools.chain(
         "Identity Transpose Flatten Concat Tile Unsqueeze Squeeze Expand Gather Reshape Slice".split(),
         "Add Sub Mul Min Max Equal Greater Less Div Where Clip ReduceSum".split(),
-        "Not Neg Floor Ceil Sqrt Cast Range ConstantOfShape".split(),
+        "Not Neg Floor Ceil Sqrt Sin Cos Trilu Cast Range ConstantOfShape".split(),
     )
     assert set(checked) | {"DequantizeLinear"} == _OPERATIONS.keys()
     assert {name for name in _OPERATIONS if name not in {s.name for s in onnx.defs.get_all_schemas()}} == set()

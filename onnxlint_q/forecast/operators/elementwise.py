@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.analysis.sizes.usual import OPEN_LENGTH
 from onnxlint_q.forecast.population import IMAGES, Samples, finite
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
 from onnxlint_q.forecast.transfer import Diagonal
@@ -293,7 +294,8 @@ def _fitted(site: Site, constant: Array, varying: Sequence[int]) -> Array:
     for axis in range(-1, -constant.ndim - 1, -1):
         length = constant.shape[axis]
         have = max((v.shape[axis] for i in varying if (v := site.varying(i)).ndim > -axis), default=1)
-        if length > 1 and have == 1 and any(site.stands_for(i, axis) == length for i in varying):
+        # Where nothing is known of a length, it is that of the constant.
+        if length > 1 and have == 1 and any(site.stands_for(i, axis) in {length, OPEN_LENGTH} for i in varying):
             at.append(axis)
             continue
         places = min(length, max(1, _LARGEST * length // constant.size)) if have == 1 else have
