@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -305,9 +305,15 @@ def _settle(model: Model, propagation: Propagation, costs: dict[str, OutputCost]
         for edge in step.edges:
             behind = attentions.get(node.outputs[edge.output], 0) + own
             attentions[edge.source] = max(attentions.get(edge.source, 0), behind)
+    # Tensors that are added up, or differ in shape alone, have their rows in one place of memory: they stay so.
+    once: dict[Hashable, Samples] = {}
     for key, count in attentions.items():
         if count and key in costs:
-            costs[key] = costs[key].settling(10 ** (-SETTLED_DB * count / 20))
+            rows, factor = costs[key].rows, 10 ** (-SETTLED_DB * count / 20)
+            place = rows.__array_interface__["data"], rows.shape, rows.strides, count
+            if place not in once:
+                once[place] = rows * np.float32(factor)
+            costs[key] = replace(costs[key], rows=once[place], settled=costs[key].settled * factor)
 
 
 def _pulled(edge: Edge, cost: OutputCost, source: Samples) -> OutputCost:
