@@ -32,7 +32,7 @@ Tasks = Sequence[Callable[[Progress], object]]
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1"}
 """For the environment, before numpy is loaded: its libraries multiply matrices in one thread.
 
-Threads of theirs wait for each other by running. On a machine that does other things, two of them took up to four times
+Threads of theirs wait for each other by running. On a machine that does other things, two of them took up to 3.6 times
 as long as one; sums do not depend on their number either.
 """
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
