@@ -10,7 +10,7 @@ the normalisation.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -124,6 +124,10 @@ class FoldedLayer:
         """Whether anything folds into it."""
         return self.after is not None or self.before is not None
 
+    def made_of(self, model: Model) -> Hashable:
+        """Layers with the same have the same folded weight."""
+        return (self.output, self.layer.operand) if self.is_folded else self.layer.made_of(model)
+
     def weight(self, model: Model) -> Single:
         """The folded weight in its stored layout.
 
@@ -140,8 +144,8 @@ class FoldedLayer:
             return weight.astype(np.float32, copy=False)
 
     def matrix(self, model: Model) -> npt.NDArray[np.float32]:
-        """The folded weight as `[output channels, taps]`."""
-        return np.ascontiguousarray(self.layer.by_channel(self.weight(model)))
+        """The folded weight as `[output channels, taps]`, a view where the layout allows."""
+        return self.layer.by_channel(self.weight(model))
 
     def bias(self, model: Model) -> npt.NDArray[np.float32] | None:
         """The folded bias, one value an output channel, zeros where there is none.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.placement import Placement, becomes_gemm, float_weights, scaled_tensors, stored_tensor
+from onnxlint_q.analysis.placement import Placement, Placer, becomes_gemm, float_weights, stored_tensor
 from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.operators import Product
 
@@ -72,7 +72,7 @@ class Freer:
             if not all(node.name for node in found):
                 break
             excluded = {node.name for node in found}
-            places = {place.tensor: place for place in scaled_tensors(self.model, self.layers, excluded)}
+            places = self._placer.place(excluded, only=values)
         return _freeing(found)
 
     def layer(self, layer: str) -> Freeing:
@@ -95,8 +95,12 @@ class Freer:
         return self.activation(stored_tensor(self.model, layer))
 
     @cached_property
+    def _placer(self) -> Placer:
+        return Placer(self.model, self.layers)
+
+    @cached_property
     def _places(self) -> Mapping[str, Placement]:
-        return {place.tensor: place for place in scaled_tensors(self.model, self.layers)}
+        return self._placer.place()
 
     @cached_property
     def _origin(self) -> Mapping[str, str]:

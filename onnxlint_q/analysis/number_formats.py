@@ -117,11 +117,9 @@ class Sharing:
 
     def largest(self, values: Float) -> Float:
         """The largest magnitude among the values of a tensor or a channel; broadcasts against `values`."""
-        magnitude = np.abs(values)
-        if self.axis is None:
-            return np.asarray(magnitude.max(keepdims=True))
-        others = tuple(axis for axis in range(values.ndim) if axis != self.axis)
-        largest = np.asarray(magnitude.max(axis=others, keepdims=True))
+        others = None if self.axis is None else tuple(axis for axis in range(values.ndim) if axis != self.axis)
+        ends = values.max(axis=others, keepdims=True), -values.min(axis=others, keepdims=True)
+        largest = np.asarray(np.maximum(*ends))
         if not self.runs:
             return largest
         by_run = largest.reshape(self.runs, -1)
@@ -226,11 +224,12 @@ def block_round_trip(matrix: Float, number: NumberFormat, block_size: int) -> Fl
     """
     channels, taps = matrix.shape
     count = -(-taps // block_size)
-    # Zeros behind the last value widen no block: zero is in the range of each.
-    blocks = np.zeros((channels, count * block_size), np.float32)
-    blocks[:, :taps] = matrix
-    blocks = blocks.reshape(channels, count, block_size)
-    low, high = blocks.min(axis=2, keepdims=True), blocks.max(axis=2, keepdims=True)
+    # Zeros behind the last value widen no block: zero is in the range of each. Channels come last, as in the weight of
+    # a MatMul: what many blocks hold at one place is worked on together.
+    blocks = np.zeros((count * block_size, channels), np.float32)
+    blocks[:taps] = matrix.T
+    blocks = blocks.reshape(count, block_size, channels)
+    low, high = blocks.min(axis=1, keepdims=True), blocks.max(axis=1, keepdims=True)
     levels, nothing = np.float32(2**number.bits), np.zeros_like(low)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if number.symmetric:
@@ -238,19 +237,21 @@ def block_round_trip(matrix: Float, number: NumberFormat, block_size: int) -> Fl
         else:
             low, high = np.minimum(low, 0), np.maximum(high, 0)
             scale = (high - low) / (levels - 1)
-            zero = np.where(scale != 0, np.clip(_half_away(-low / scale), 0, levels - 1), nothing)
+            zero = np.where(scale != 0, _half_away(np.clip(-low / scale, 0, levels - 1)), nothing)
         blocks *= np.where(scale != 0, 1 / scale, nothing)
         blocks += zero
-        steps = np.clip(_half_away(blocks), 0, levels - 1)
+        steps = _half_away(np.clip(blocks, 0, levels - 1, out=blocks))
         steps -= zero
         steps *= scale
-    return np.asarray(steps.reshape(channels, -1)[:, :taps], np.float32)
+    return np.asarray(steps.reshape(-1, channels)[:taps].T, np.float32)
 
 
 def _half_away(values: Float) -> Float:
-    """The nearest whole numbers, halves away from zero."""
+    """The nearest whole numbers of finite values, halves away from zero."""
     whole = np.trunc(values)
-    whole += np.copysign(np.abs(values - whole) >= np.float32(0.5), values)
+    rest = values - whole
+    rest += rest
+    whole += np.trunc(rest, out=rest)
     return whole
 
 

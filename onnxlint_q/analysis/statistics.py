@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.number_formats import INT8, decibel, weight_round_trip
+from onnxlint_q.analysis.number_formats import INT8, NumberFormat, Sharing, decibel, weight_round_trip
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.graph import Model, Node
 
@@ -161,23 +161,31 @@ class LayerFacts:
 
 
 def measure_layers(model: Model, layers: Sequence[FoldedLayer], schemes: Sequence[Scheme]) -> tuple[LayerFacts, ...]:
-    """Statistics of every layer, weights read one after the other."""
-    return tuple(_measure_all(model, folded, schemes) for folded in layers)
+    """Statistics of every layer, weights read one after the other, and each once however many layers share it."""
+    known: dict[Hashable, WeightStatistics] = {}
+    return tuple(_measure_all(model, folded, schemes, known) for folded in layers)
 
 
-def _measure_all(model: Model, folded: FoldedLayer, schemes: Sequence[Scheme]) -> LayerFacts:
-    first, *others = (_measure(model, operand, schemes) for operand in folded.operands)
+def _measure_all(
+    model: Model, folded: FoldedLayer, schemes: Sequence[Scheme], known: dict[Hashable, WeightStatistics]
+) -> LayerFacts:
+    first, *others = (_measure(model, operand, schemes, known) for operand in folded.operands)
     return replace(first, others=tuple(others))
 
 
-def _measure(model: Model, folded: FoldedLayer, schemes: Sequence[Scheme]) -> LayerFacts:
+def _measure(
+    model: Model, folded: FoldedLayer, schemes: Sequence[Scheme], known: dict[Hashable, WeightStatistics]
+) -> LayerFacts:
     layer = folded.layer
-    own = [scheme.of_layer(layer) for scheme in schemes if scheme.covers(layer)]
-    after = weight_statistics(folded.matrix(model), own, layer.scale_sharing)
+    own = tuple(scheme.of_layer(layer) for scheme in schemes if scheme.covers(layer))
+    key = folded.made_of(model), own
+    if key not in known:
+        known[key] = weight_statistics(folded.matrix(model), own, layer.scale_sharing)
+    after = known[key]
     if not folded.is_folded:
         return LayerFacts(folded, after, after)
     stored = layer.by_channel(layer.read_weight(model))
-    return LayerFacts(folded, after, weight_statistics(np.ascontiguousarray(stored), own, layer.scale_sharing))
+    return LayerFacts(folded, after, weight_statistics(stored, own, layer.scale_sharing))
 
 
 def weight_statistics(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme], tied: int = 1) -> WeightStatistics:
@@ -191,9 +199,11 @@ def weight_statistics(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme]
         return WeightStatistics(empty, empty, empty, empty, {s.name: empty for s in schemes}, empty, non_finite)
     low, high = matrix.min(axis=1).astype(np.float64), matrix.max(axis=1).astype(np.float64)
     top = float(max(high.max(), -low.min()))
-    parts = [_part(rows, schemes, tied, top) for rows in _portions(matrix, tied)]
+    distinct = tuple(dict.fromkeys((scheme.weights, scheme.sharing) for scheme in schemes))
+    parts = [_part(rows, distinct, tied, top) for rows in _portions(matrix, tied)]
     power, mean, vanishing, *noise = (np.concatenate(column) for column in zip(*parts, strict=True))
-    by_scheme = {scheme.name: column for scheme, column in zip(schemes, noise, strict=True)}
+    by_kind = dict(zip(distinct, noise, strict=True))
+    by_scheme = {scheme.name: by_kind[scheme.weights, scheme.sharing] for scheme in schemes}
     return WeightStatistics(low, high, power, mean, by_scheme, vanishing, non_finite)
 
 
@@ -207,11 +217,13 @@ def _portions(matrix: npt.NDArray[np.float32], tied: int) -> Iterator[npt.NDArra
         yield matrix[start : start + rows]
 
 
-def _part(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme], tied: int, top: float) -> tuple[Vector, ...]:
-    """Power, mean, vanishing share, and noise under each scheme of some channels; `top` is the tensor's magnitude."""
+def _part(
+    matrix: npt.NDArray[np.float32], kinds: Sequence[tuple[NumberFormat, Sharing]], tied: int, top: float
+) -> tuple[Vector, ...]:
+    """Power, mean, vanishing share, and noise of each kind of some channels; `top` is the tensor's magnitude."""
     columns = [_mean_square(matrix), matrix.mean(axis=1, dtype=np.float64), _vanishing(matrix)]
-    for scheme in schemes:
-        error = weight_round_trip(matrix, scheme.weights, scheme.sharing, tied, top)
+    for number, sharing in kinds:
+        error = weight_round_trip(matrix, number, sharing, tied, top)
         error -= matrix
         columns.append(_mean_square(error))
     return tuple(columns)

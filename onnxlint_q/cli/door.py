@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 
 from onnxlint_q.cli.signals import leave
@@ -16,6 +17,10 @@ def main() -> None:
             signal.signal(number, leave)
     # What an import makes stays; looking through it for garbage is a tenth of the time that imports take.
     gc.disable()
+    from onnxlint_q.execute.child import ONE_THREAD
+
+    for name, value in ONE_THREAD.items():
+        os.environ.setdefault(name, value)
     from onnxlint_q.cli.app import main as run
 
     run()

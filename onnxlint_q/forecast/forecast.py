@@ -7,7 +7,7 @@ costs at the output (module `sweep`); the errors themselves, `Q(w) - w` of every
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,7 +17,14 @@ from onnxlint_q.analysis.causes.masks import floors
 from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.folding import FoldedLayer, fold_batch_norms
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.analysis.number_formats import OVERFLOWN_DB, activation_step, decibel, weight_round_trip
+from onnxlint_q.analysis.number_formats import (
+    OVERFLOWN_DB,
+    NumberFormat,
+    Sharing,
+    activation_step,
+    decibel,
+    weight_round_trip,
+)
 from onnxlint_q.analysis.outputs.output_kind import Output
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
@@ -29,12 +36,20 @@ from onnxlint_q.forecast.expected.traits import TOGETHER, Place, traits, with_sh
 from onnxlint_q.forecast.fused.expansion import expanded
 from onnxlint_q.forecast.noise import saturated, weight_noise
 from onnxlint_q.forecast.operators.control.branches import ELSE
-from onnxlint_q.forecast.ranges import ChannelRanges, Ranges, activation_noise, channel_ranges, value_ranges
+from onnxlint_q.forecast.ranges import (
+    ActivationNoise,
+    ChannelRanges,
+    Ranges,
+    activation_noise,
+    channel_ranges,
+    expected_limits,
+    value_ranges,
+)
 from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
 from onnxlint_q.forecast.tokens import holds_ids, positions_for
 from onnxlint_q.forecast.transfer import ByImage, OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
-from onnxlint_q.graph import Model, Value, find_layers
+from onnxlint_q.graph import Layer, Model, Value, find_layers
 from onnxlint_q.graph.loading.build import declared
 from onnxlint_q.graph.settled import Settled, is_known
 
@@ -47,6 +62,9 @@ AtEnds = npt.NDArray[np.float64]
 Noise = Mapping[str, AtEnds]
 """The same for each weight of a layer, by the name of the weight; an only one has none."""
 Matrix = npt.NDArray[np.float32]
+Rounding = tuple[NumberFormat, Sharing]
+# Elements of the errors of a weight that are held at a time: 64 MB.
+_ERRORS = 1 << 24
 # Beyond any float32 signal; figures that far out say the same.
 _FAR_DB = 1000.0
 
@@ -215,7 +233,7 @@ class NoiseModel:
 
         The layer may differ from the network's own where the difference leaves the float network what it is.
         """
-        noise = _weight_noise(self, layer, (scheme,)).get(scheme.name)
+        noise = weights_noise(self, (layer,), (scheme,))[layer.output].get(scheme.name)
         if noise is None or self.propagation.overflown:
             return None
         return decibel(1.0, saturated(pooled(self.ends, _together(noise)), self.varying))
@@ -236,6 +254,7 @@ def noise_model(measured: Measured) -> NoiseModel:
         other = propagate(model, inner, either=ELSE, masks=measured.masks, positions=positions)
         others, _ = output_costs(model, other, ends_in(ends, propagation.samples, other.samples))
         costs = {**others, **costs}
+    limits = expected_limits(model, measured.placements, propagation)
     return NoiseModel(
         model,
         measured.outputs,
@@ -243,8 +262,8 @@ def noise_model(measured: Measured) -> NoiseModel:
         propagation,
         ends,
         costs,
-        ranges=value_ranges(model, measured.placements, propagation),
-        channels=channel_ranges(model, measured.placements, propagation),
+        ranges=value_ranges(measured.placements, limits),
+        channels=channel_ranges(model, measured.placements, limits),
         floors=floors(measured.masks),
         failures=(*propagation.failures, *failures),
         products=written.products,
@@ -279,13 +298,35 @@ def _of_positions(value: Value, positions: int) -> tuple[int, ...]:
     return tuple(positions if axis and shape[axis] is None else length for axis, length in enumerate(taken))
 
 
-def forecast(network: NoiseModel, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]) -> Mapping[str, Forecast]:
+def forecast(
+    network: NoiseModel,
+    layers: Sequence[LayerFacts],
+    schemes: Sequence[Scheme],
+    weights: Mapping[str, Mapping[str, Noise]] | None = None,
+) -> Mapping[str, Forecast]:
     """Forecast every scheme; a layer that does not reach an output, or is not reached by an input, gets None.
 
     What the quantiser leaves in float has figures of its weight alone, and no part in the noise of the scheme.
+
+    Args:
+        network: as the file tells it.
+        layers: of the network.
+        schemes: under which it is quantised.
+        weights: what `weights_noise` gives, where it is known already.
     """
-    weights = {facts.output: _weight_noise(network, facts, schemes) for facts in layers}
-    return {scheme.name: _forecast(network, layers, scheme, weights) for scheme in schemes}
+    weights = weights_noise(network, layers, schemes) if weights is None else weights
+    folded = [facts.folded for facts in layers]
+    activations: dict[Hashable, ActivationNoise] = {}
+    for scheme in schemes:
+        if (kind := scheme.treatment(Subject.ACTIVATION)) not in activations:
+            with np.errstate(over="ignore", invalid="ignore"):
+                activations[kind] = activation_noise(
+                    network.model, folded, scheme, network.propagation, network.ranges, network.costs, network.floors
+                )
+    return {
+        scheme.name: _forecast(network, layers, scheme, weights, activations[scheme.treatment(Subject.ACTIVATION)])
+        for scheme in schemes
+    }
 
 
 def _forecast(
@@ -293,15 +334,11 @@ def _forecast(
     layers: Sequence[LayerFacts],
     scheme: Scheme,
     weights: Mapping[str, Mapping[str, Noise]],
+    activations: ActivationNoise,
 ) -> Forecast:
     propagation, ends = network.propagation, network.ends
     own = {facts.output: weights[facts.output].get(scheme.name) for facts in layers}
     written = {facts.output for facts in layers if scheme.quantises(facts.folded.layer)}
-    folded = [facts.folded for facts in layers]
-    with np.errstate(over="ignore", invalid="ignore"):
-        activations = activation_noise(
-            network.model, folded, scheme, propagation, network.ranges, network.costs, network.floors
-        )
     if activations.ruined:
         return Forecast(None, traits=network.traits, ruined=activations.ruined)
     alone = {key: _together(made) for key, made in own.items() if made is not None}
@@ -387,48 +424,99 @@ def _outputs(network: NoiseModel, left: AtEnds) -> dict[str, OutputForecast]:
     return found
 
 
-def _weight_noise(network: NoiseModel, facts: LayerFacts, schemes: Sequence[Scheme]) -> Mapping[str, Noise]:
-    """Noise over signal at the ends, by scheme; empty where nothing can be said."""
-    folded, model = facts.folded, network.model
-    source = folded.before.node.input(0) if folded.before is not None else folded.layer.input
-    unreached = source not in network.propagation.samples or network.costs.keys().isdisjoint(_results(network, folded))
-    if unreached or any(part.weight.non_finite for part in facts.operands):
-        return {}
-    matrices = {part.layer.operand: part.matrix(model) for part in folded.operands}
-    found: dict[str, Noise] = {}
-    for scheme in schemes:
-        if not scheme.covers(folded.layer):
-            found[scheme.name] = dict.fromkeys(matrices, np.zeros(len(network.ends)))
-            continue
-        own = scheme.of_layer(folded.layer)
-        errors = {
-            name: weight_round_trip(matrix, own.weights, own.sharing, folded.layer.scale_sharing) - matrix
-            for name, matrix in matrices.items()
-        }
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):
-                powers = _powers(network, folded, source, errors)
-                noise = {name: by_end(network.ends, power) for name, power in powers.items()}
-        except UnmodelledError:
-            return {}
-        if not all(np.isfinite(each).all() for each in noise.values()):  # weights whose squares overflow
-            return {}
-        found[scheme.name] = noise
+def weights_noise(
+    network: NoiseModel, layers: Sequence[LayerFacts], schemes: Sequence[Scheme]
+) -> Mapping[str, Mapping[str, Noise]]:
+    """Noise over signal at the ends from rounding the weights of each layer alone.
+
+    By layer key and scheme; empty for a layer of which nothing can be said. A weight that several layers share is
+    rounded once, and so is one that several schemes round alike.
+    """
+    sharing: dict[tuple[tuple[Rounding | None, ...], Hashable], list[LayerFacts]] = {}
+    for facts in layers:
+        if _is_told(network, facts):
+            kinds = tuple(_rounding(scheme, facts.folded.layer) for scheme in schemes)
+            weights = tuple(part.made_of(network.model) for part in facts.folded.operands)
+            sharing.setdefault((kinds, weights), []).append(facts)
+    found: dict[str, Mapping[str, Noise]] = {facts.output: {} for facts in layers}
+    for (kinds, _), together in sharing.items():
+        names = [scheme.name for scheme in schemes]
+        found |= _shared_noise(network, together, dict(zip(names, kinds, strict=True)))
     return found
 
 
+def _is_told(network: NoiseModel, facts: LayerFacts) -> bool:
+    """Whether samples reach the layer, it reaches an output, and its weights are numbers."""
+    results = network.costs.keys() & _results(network, facts.folded)
+    reached = _source(facts.folded) in network.propagation.samples and results
+    return bool(reached) and not any(part.weight.non_finite for part in facts.operands)
+
+
+def _shared_noise(
+    network: NoiseModel, layers: Sequence[LayerFacts], kinds: Mapping[str, Rounding | None]
+) -> Mapping[str, Mapping[str, Noise]]:
+    """`weights_noise` of layers that share their weights, which each scheme rounds so."""
+    first = layers[0].folded
+    matrices = {part.layer.operand: part.matrix(network.model) for part in first.operands}
+    nothing: Noise = dict.fromkeys(matrices, np.zeros(len(network.ends)))
+    noise: dict[str, dict[Rounding | None, Noise]] = {facts.output: {None: nothing} for facts in layers}
+    distinct = [kind for kind in dict.fromkeys(kinds.values()) if kind is not None]
+    at_once = max(_ERRORS // max(matrix.size for matrix in matrices.values()), 1)
+    for start in range(0, len(distinct), at_once):
+        rounded = distinct[start : start + at_once]
+        errors = [
+            {
+                name: weight_round_trip(matrix, *kind, first.layer.scale_sharing) - matrix
+                for name, matrix in matrices.items()
+            }
+            for kind in rounded
+        ]
+        for facts in layers:
+            noise[facts.output] |= zip(rounded, _noise(network, facts.folded, errors), strict=False)
+    return {
+        key: {name: known[kind] for name, kind in kinds.items()} if known.keys() >= set(kinds.values()) else {}
+        for key, known in noise.items()
+    }
+
+
+def _rounding(scheme: Scheme, layer: Layer) -> Rounding | None:
+    """How a scheme rounds the weight of a layer; None where it says nothing of it."""
+    own = scheme.of_layer(layer)
+    return (own.weights, own.sharing) if scheme.covers(layer) else None
+
+
+def _noise(network: NoiseModel, folded: FoldedLayer, errors: Sequence[Mapping[str, Matrix]]) -> list[Noise]:
+    """What each error of the weights of a layer makes; nothing where that cannot be said of all of them."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            found: list[Noise] = [
+                {name: by_end(network.ends, power) for name, power in powers.items()}
+                for powers in _powers(network, folded, errors)
+            ]
+    except UnmodelledError:
+        return []
+    # The squares of weights may overflow.
+    return found if all(np.isfinite(each).all() for noise in found for each in noise.values()) else []
+
+
 def _powers(
-    network: NoiseModel, folded: FoldedLayer, source: str, errors: Mapping[str, Matrix]
-) -> Mapping[str, ByImage]:
-    """Output noise by image for the error of each weight of a layer."""
+    network: NoiseModel, folded: FoldedLayer, errors: Sequence[Mapping[str, Matrix]]
+) -> Sequence[Mapping[str, ByImage]]:
+    """Output noise by image for each error of the weights of a layer."""
     propagation, costs = network.propagation, network.costs
     if folded.layer.is_product:
-        (error,), (result,) = errors.values(), _results(network, folded)
-        return {"": weight_noise(network.model, folded, error, propagation.samples[source], costs[result])}
+        (result,), samples = _results(network, folded), propagation.samples[_source(folded)]
+        powers = weight_noise(network.model, folded, [error[""] for error in errors], samples, costs[result])
+        return [{"": power} for power in powers]
     reading = propagation.readings.get(folded.layer.output)
     if reading is None:
         raise UnmodelledError("it was passed through")
-    return reading.weight_noise(errors, [costs.get(key) for key in folded.layer.node.outputs])
+    behind = [costs.get(key) for key in folded.layer.node.outputs]
+    return [reading.weight_noise(error, behind) for error in errors]
+
+
+def _source(folded: FoldedLayer) -> str:
+    return folded.before.node.input(0) if folded.before is not None else folded.layer.input
 
 
 def _results(network: NoiseModel, folded: FoldedLayer) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,14 +18,17 @@ from onnxlint_q.graph import Model
 # side and 0.1 across corners that rounding errors of weights showed in trained CNNs: 1 + 4 x 0.4 + 4 x 0.1.
 CLUSTER = 3.0
 _WIDE, _FEWEST = 1 << 19, 8
+# Elements of products of rows and values that are worked on at a time: 4 MB.
+_MET = 1 << 20
+Error = npt.NDArray[np.float32]
 LEFT_OUT = -1.0
 """In place of a power, which is never negative."""
 
 
 def weight_noise(
-    model: Model, folded: FoldedLayer, error: npt.NDArray[np.float32], source: Samples, cost: OutputCost
-) -> ByImage:
-    """Output noise by image for the weight error `[channels, taps]` of a layer that reads `source`.
+    model: Model, folded: FoldedLayer, errors: Sequence[Error], source: Samples, cost: OutputCost
+) -> list[ByImage]:
+    """Output noise by image for each weight error `[channels, taps]` of a layer that reads `source`.
 
     The error has a constant part, which no pooling averages away, and one that varies with the input. `LEFT_OUT` for
     an image that was not looked at.
@@ -33,23 +38,57 @@ def weight_noise(
     """
     layer = folded.layer
     frame = frame_of(layer, source.shape[1:])
-    kernel = kernel_of(model, layer, error)
+    kernels = [kernel_of(model, layer, error) for error in errors]
+    kernel = kernels[0]
     values = frame.read(source, kernel.inputs).reshape(-1, kernel.inputs)
     rows = frame.read_rows(cost.rows, layer.channels).reshape(-1, layer.channels)
     # A wide layer has many weights, whose errors average out: a few images will do.
-    step = int(np.clip(error.size // _WIDE, 1, IMAGES // _FEWEST)) if kernel.taps == 1 else 1
+    step = int(np.clip(errors[0].size // _WIDE, 1, IMAGES // _FEWEST)) if kernel.taps == 1 else 1
     if step > 1:
         values, rows = (a.reshape(IMAGES, -1, a.shape[1])[::step].reshape(-1, a.shape[1]) for a in (values, rows))
     share = np.broadcast_to(cost.share, IMAGES)[::step]
     if len(values) != len(rows):
         raise UnmodelledError("its result is not represented")
-    output_error = kernel.push(values) * np.float32(layer.factor)
-    shift = output_error.mean(axis=0)
-    varying = output_error - shift
-    alone = _averaged(varying.reshape(len(share), -1, layer.channels), share)
-    found = np.full(IMAGES, LEFT_OUT)
-    found[::step] = _powers(rows, shift[None], len(share)) + alone * _powers(rows, varying, len(share))
+    if kernel.is_matrix and (share * CLUSTER >= 1).all():
+        matrices = [each.blocks[0, ..., 0] for each in kernels]
+        return [_spread(powers * layer.factor**2, step) for powers in _unpooled(rows, values, matrices, len(share))]
+    found: list[ByImage] = []
+    for each in kernels:
+        output_error = each.push(values) * np.float32(layer.factor)
+        shift = output_error.mean(axis=0)
+        output_error -= shift
+        alone = _averaged(output_error.reshape(len(share), -1, layer.channels), share)
+        powers = _powers(rows, shift[None], len(share)) + alone * _powers(rows, output_error, len(share))
+        found.append(_spread(powers, step))
     return found
+
+
+def _spread(powers: ByImage, step: int) -> ByImage:
+    """Those of every so many images among all of them."""
+    found = np.full(IMAGES, LEFT_OUT)
+    found[::step] = powers
+    return found
+
+
+def _unpooled(rows: Samples, values: Samples, errors: Sequence[Error], images: int) -> list[ByImage]:
+    """The same for matrices whose result no pooling averages.
+
+    `Σ r · E x` is the sum of the elements of `E` times those of `Σ r x^T`, which is found once for all of the errors.
+    """
+    centre = values.mean(axis=0)
+    rows, values = rows.reshape(images, -1, rows.shape[1]), (values - centre).reshape(images, -1, values.shape[1])
+    sums = rows.sum(axis=1)
+    constant = [sums @ (error @ centre) for error in errors]
+    varying = [np.zeros(images) for _ in errors]
+    if not errors[0].flags.c_contiguous:  # parts of the error are to be read as they lie in memory
+        rows, values, errors = values, rows, [error.T for error in errors]
+    channels, width = errors[0].shape
+    part = max(_MET // (images * width), 1)
+    for start in range(0, channels, part):
+        met = rows[..., start : start + part].swapaxes(1, 2) @ values
+        for at, error in enumerate(errors):
+            varying[at] += met.reshape(images, -1) @ error[start : start + part].ravel()
+    return [np.square(a.astype(np.float64)) + np.square(b) for a, b in zip(constant, varying, strict=True)]
 
 
 def _averaged(error: Samples, share: ByImage) -> ByImage:

@@ -57,21 +57,28 @@ class ActivationNoise:
 
 
 Ranges = Mapping[str, tuple[float, float]]
+Limits = Mapping[str, tuple[Samples, Samples]]
 ChannelRanges = Mapping[str, ChannelObservation]
 
 
-def value_ranges(model: Model, placements: Sequence[Placement], propagation: Propagation) -> Ranges:
+def expected_limits(model: Model, placements: Sequence[Placement], propagation: Propagation) -> Limits:
+    """What calibration is expected to see of each element of every activation that has a scale, masks left out.
+
+    Where channels mix, `mean ± sigma sqrt(2 ln n)` for the n values that calibration sees of a channel (the expected
+    maximum of n Gaussians); through an activation function the range of its input.
+    """
+    keys = dict.fromkeys(key for place in placements for key in (place.tensor, place.like))
+    return {key: _expected(model, key, propagation) for key in keys if key in propagation.samples}
+
+
+def value_ranges(placements: Sequence[Placement], limits: Limits) -> Ranges:
     """What calibration is expected to see of every activation that is rounded, whatever the scheme.
 
     One that shares the scale of another is rounded over the other's range.
     """
-    own = {place.like: place.bounds for place in placements if place.like in propagation.samples}
-    ranges = {like: bounds or value_range(model, like, propagation) for like, bounds in own.items()}
-    return {
-        place.tensor: ranges[place.like]
-        for place in placements
-        if place.tensor in propagation.samples and place.like in ranges
-    }
+    own = {place.like: place.bounds for place in placements if place.like in limits}
+    ranges = {like: bounds or _together(*limits[like]) for like, bounds in own.items()}
+    return {place.tensor: ranges[place.like] for place in placements if place.tensor in limits and place.like in ranges}
 
 
 def activation_noise(
@@ -100,7 +107,7 @@ def activation_noise(
     for key, (low, high) in ranges.items():
         if key in costs:
             limits = low + floors.get(key, 0.0), high
-            if isinf(limits[0]):
+            if isinf(limits[0]) and scheme.activations is not None and not scheme.activations.is_float:
                 noise[key] = _noise_of_nothing(model, key, propagation, costs)
                 continue
             gone = _is_gone(limits, scheme, propagation.unmasked(key))
@@ -246,19 +253,22 @@ def _noise_of_zeros(
 
 
 def value_range(model: Model, key: str, propagation: Propagation) -> tuple[float, float]:
-    """Smallest and largest value that calibration is expected to see, masks left out."""
-    lows, highs = _expected(model, key, propagation)
+    """Smallest and largest value that calibration is expected to see of one tensor, masks left out."""
+    return _together(*_expected(model, key, propagation))
+
+
+def _together(lows: Samples, highs: Samples) -> tuple[float, float]:
     return float(lows.min()), float(highs.max())
 
 
-def channel_ranges(model: Model, placements: Sequence[Placement], propagation: Propagation) -> ChannelRanges:
+def channel_ranges(model: Model, placements: Sequence[Placement], limits: Limits) -> ChannelRanges:
     """The same of each channel of every activation that is rounded, where the file tells its channels apart."""
     found: dict[str, ChannelObservation] = {}
     for place in placements:
-        axis = channel_axis(model, place.tensor) if place.tensor in propagation.samples else None
+        axis = channel_axis(model, place.tensor) if place.tensor in limits else None
         if axis is None:
             continue
-        lows, highs = _expected(model, place.tensor, propagation)
+        lows, highs = limits[place.tensor]
         if axis >= lows.ndim or lows.shape[axis] == 1:
             continue
         rest = tuple(other for other in range(lows.ndim) if other != axis)
@@ -268,11 +278,7 @@ def channel_ranges(model: Model, placements: Sequence[Placement], propagation: P
 
 
 def _expected(model: Model, key: str, propagation: Propagation) -> tuple[Samples, Samples]:
-    """The smallest and the largest value that are expected of each element.
-
-    Where channels mix, `mean ± sigma sqrt(2 ln n)` for the n values that calibration sees of a channel (the expected
-    maximum of n Gaussians); through an activation function the range of its input.
-    """
+    """The smallest and the largest value that are expected of each element, as of `expected_limits`."""
     read, function = _through(model, key, propagation)
     if function is not None:
         grid = np.linspace(*_spread(model, read, propagation.samples[read]), _PLACES)

@@ -140,7 +140,7 @@ class Site:
         value = self._value(key)
         if value is None or not is_known(value) or not (value.dtype.kind in "fiub" or "float" in value.dtype.name):
             return None
-        return value.astype(np.float32)
+        return value.astype(np.float32, copy=False)
 
     def integers(self, index: int, attribute: str, partly: bool = False) -> tuple[int, ...] | None:
         """Integers that older opsets keep in an attribute and newer ones in an input; None if absent or unknown.

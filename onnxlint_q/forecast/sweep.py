@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -413,9 +413,15 @@ def _settle(model: Model, propagation: Propagation, costs: dict[str, OutputCost]
     for node, key, edge in _backwards(propagation.steps):
         own = int(node.operator.has(Trait.SCORES) and node.output not in outputs)
         attentions[edge.source] = max(attentions.get(edge.source, 0), attentions.get(key, 0) + own)
+    # Tensors that are added up, or differ in shape alone, have their rows in one place of memory: they stay so.
+    once: dict[Hashable, Samples] = {}
     for key, count in attentions.items():
         if count and key in costs:
-            costs[key] = costs[key].settling(10 ** (-SETTLED_DB * count / 20))
+            rows, factor = costs[key].rows, 10 ** (-SETTLED_DB * count / 20)
+            place = rows.__array_interface__["data"], rows.shape, rows.strides, count
+            if place not in once:
+                once[place] = rows * np.float32(factor)
+            costs[key] = replace(costs[key], rows=once[place], settled=costs[key].settled * factor)
 
 
 def _pulled(edge: Edge, cost: OutputCost, source: Samples) -> OutputCost:

@@ -12,7 +12,7 @@ errors that meet again add up or cancel with their signs, and are averaged where
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,10 +51,6 @@ class OutputCost:
         share = self.share * part + other.share * (1 - part)
         apart = self.apart * part + other.apart * (1 - part)
         return OutputCost(self.rows + other.rows, share, apart)
-
-    def settling(self, factor: float) -> OutputCost:
-        """The same where small errors come to so much less."""
-        return replace(self, rows=self.rows * np.float32(factor), settled=self.settled * factor)
 
     @property
     def white(self) -> ByImage:
@@ -120,14 +116,21 @@ class Move:
     def pull(self, cost: OutputCost) -> OutputCost:
         """Sum over the places an element went to."""
         rows = cost.rows.reshape(cost.rows.shape[0], -1)
+        count = int(np.prod(self.shape))
+        made = rows if in_order(self.index, count) else self._pulled(rows, count)
+        return OutputCost(made.reshape(-1, *self.shape), cost.share, cost.apart)
+
+    def _pulled(self, rows: Samples, count: int) -> Samples:
         index = self.index.ravel()
         here = np.flatnonzero(index >= 0)
-        result = np.zeros((int(np.prod(self.shape)), rows.shape[0]), np.float32)
-        if np.bincount(index[here], minlength=1).max() <= 1:
-            result[index[here]] = rows[:, here].T
-        else:
+        if np.bincount(index[here], minlength=1).max() > 1:
+            result = np.zeros((count, rows.shape[0]), np.float32)
             np.add.at(result, index[here], rows[:, here].T)
-        return OutputCost(np.ascontiguousarray(result.T).reshape(-1, *self.shape), cost.share, cost.apart)
+            return np.ascontiguousarray(result.T)
+        # Where each comes from; a column of zeros behind the others stands for nowhere.
+        source = np.full(count, -1, np.intp)
+        source[index[here]] = here
+        return rows.take(source, axis=1) if len(here) == count else _padded(rows).take(source, axis=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,6 +187,15 @@ class Mixed:
         signs = random_signs(np.random.default_rng(0), (cost.rows.shape[0], *self.shape))
         size = np.sqrt(power * self.ratio).astype(np.float32).reshape(IMAGES, *(1,) * (signs.ndim))
         return OutputCost((signs.reshape(IMAGES, -1, *self.shape) * size).reshape(signs.shape), cost.share)
+
+
+def in_order(index: npt.NDArray[np.intp], count: int) -> bool:
+    """Whether positions are those of all of so many elements, one after the other: only the shape is another."""
+    return index.size == count and bool((index.ravel() == np.arange(count)).all())
+
+
+def _padded(rows: Samples) -> Samples:
+    return np.concatenate([rows, np.zeros((len(rows), 1), np.float32)], axis=1)
 
 
 def random_signs(draw: np.random.Generator, shape: tuple[int, ...]) -> Samples:

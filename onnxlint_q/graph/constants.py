@@ -9,7 +9,7 @@ value is bounded by what the file holds.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Hashable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,14 @@ class Constants(Mapping[str, Array]):
         while key in self._sources and self._sources[key].op_type != "Constant":
             key = self._sources[key].inputs[0]
         return key
+
+    def made_of(self, key: str) -> Hashable:
+        """What a value is computed from, and how: values with the same are the same, as where layers share a weight."""
+        node = self._sources.get(key)
+        if node is None or node.op_type == "Constant":
+            return key
+        settings = tuple(sorted((name, repr(value)) for name, value in node.attributes.items()))
+        return node.qualified_type, settings, tuple(self.made_of(name) if name else "" for name in node.inputs)
 
     def _foldable(self, node: Node, sparse: Set[str]) -> bool:
         if not node.outputs or node.subgraphs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -158,6 +158,12 @@ class Layer:
         scale = model.constant(self.scale) if self.scale else None
         zero_point = model.constant(self.zero_point) if self.zero_point else None
         return dequantize(stored, np.ones((), np.float32) if scale is None else scale, zero_point, self.channel_axis)
+
+    def made_of(self, model: Model) -> Hashable:
+        """What its weight is read from, and how: layers with the same have the same `by_channel` of it."""
+        keys = self.weight, self.scale, self.zero_point
+        stored = tuple(model.constants.made_of(key) if key else None for key in keys)
+        return stored, self.inputs.product, self.channel_axis, self.group
 
     def read_bias(self, model: Model) -> npt.NDArray[np.float64] | None:
         """One value an output channel, zeros where there is no bias; None where the file does not tell its values."""

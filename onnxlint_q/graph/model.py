@@ -81,9 +81,12 @@ class Model:
 
     def producer(self, tensor: str) -> Node | None:
         """The node that computes `tensor`; None for inputs, initializers and unknown names."""
-        if tensor not in self.graph:
-            return None
-        return next((vertex for vertex in self.graph.predecessors(tensor) if isinstance(vertex, Node)), None)
+        return self._producers.get(tensor)
+
+    @cached_property
+    def _producers(self) -> Mapping[str, Node]:
+        made = ((key, vertex) for vertex, key in self.graph.edges if isinstance(vertex, Node))
+        return dict(reversed(tuple(made)))
 
     def consumers(self, tensor: str) -> tuple[Node, ...]:
         """The nodes that read `tensor`, in data order."""

@@ -14,7 +14,7 @@ from onnxlint_q.analysis.observed.observations import ChannelObservation, Observ
 from onnxlint_q.analysis.observed.unprepared import Unprepared
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.forecast.forecast import Forecast, NoiseModel, forecast, noise_model
+from onnxlint_q.forecast.forecast import Forecast, Noise, NoiseModel, forecast, noise_model, weights_noise
 from onnxlint_q.graph import Model
 from onnxlint_q.rewrite import mask_values
 from onnxlint_q.rewrite.candidate import Refusal
@@ -117,16 +117,19 @@ class Facts(Measured):
 def foresee(measured: Measured) -> Facts:
     """A measured model with its forecast and its cures; nothing is executed."""
     network = noise_model(measured) if measured.is_float else None
+    weights = weights_noise(network, measured.layers, measured.schemes) if network else {}
     return Facts(
         **{known.name: getattr(measured, known.name) for known in fields(measured)},
-        forecasts=forecast(network, measured.layers, measured.schemes) if network else {},
+        forecasts=forecast(network, measured.layers, measured.schemes, weights) if network else {},
         foreseen=network.channels if network else {},
         cures={cured.candidate.tensor: cured for cured in _cures(measured, network)} if network else {},
-        unmasked=_unmasked(measured, network) if network and any(mask.is_large for mask in measured.masks) else None,
+        unmasked=_unmasked(measured, network, weights)
+        if network and any(mask.is_large for mask in measured.masks)
+        else None,
     )
 
 
-def _unmasked(measured: Measured, network: NoiseModel) -> Unmasked:
+def _unmasked(measured: Measured, network: NoiseModel, weights: Mapping[str, Mapping[str, Noise]]) -> Unmasked:
     """With the usual value: how far scores spread is measured, not foreseen."""
     found = tuple(mask_values.match(measured))
     candidates = {one.tensor: one for one in found if not isinstance(one, Refusal)}
@@ -134,7 +137,9 @@ def _unmasked(measured: Measured, network: NoiseModel) -> Unmasked:
     return Unmasked(
         candidates,
         {one.tensor: one.reason for one in found if isinstance(one, Refusal)},
-        forecast(network.masked_at(lowest), measured.layers, measured.calibrated_schemes) if candidates else {},
+        forecast(network.masked_at(lowest), measured.layers, measured.calibrated_schemes, weights)
+        if candidates
+        else {},
     )
 
 

@@ -191,3 +191,23 @@ def test_nan_fixture(models: Path) -> None:
     assert {output: layer.weight.non_finite for output, layer in layers.items() if layer.weight.non_finite} == {
         "block1_1_bn_out": 2
     }
+
+
+def test_a_weight_that_layers_share_is_measured_once() -> None:
+    shared, other = (np.random.default_rng(seed).standard_normal((8, 8)).astype(np.float32) for seed in (0, 1))
+    model = as_model(
+        onnx_text(
+            """g (float[N,8] x) => (float[N,8] y) {
+                 a = Transpose (w) b = Transpose (w) r = MatMul (x, a) s = MatMul (r, b)
+                 t = MatMul (s, w) y = MatMul (t, v) }""",
+            w=shared,
+            v=other,
+        )
+    )
+    layers = fold_batch_norms(model, list(find_layers(model))).layers
+    first, second, turned, apart = measure_layers(model, layers, DEFAULT_SCHEMES)
+    assert second.weight is first.weight
+    assert turned.weight is not first.weight
+    np.testing.assert_array_equal(turned.weight.high, shared.max(axis=0))
+    np.testing.assert_array_equal(first.weight.high, shared.max(axis=1))
+    np.testing.assert_array_equal(apart.weight.high, other.max(axis=0))

@@ -149,6 +149,20 @@ def program(_: Progress) -> str:
     return sys.argv[0]
 
 
+@pytest.mark.parametrize(("asked", "taken"), [("", "1"), ("3", "3")])
+def test_a_fresh_one_multiplies_in_one_thread_unless_told_otherwise(
+    asked: str, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", asked)
+    assert run_apart(threads, silent, fresh=True) == taken
+
+
+def threads(_: Progress) -> str:
+    return os.environ["OPENBLAS_NUM_THREADS"]
+
+
 def test_what_an_interpreter_prints_when_it_starts_is_no_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

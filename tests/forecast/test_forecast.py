@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_cases import Array, as_model, onnx_text, run, sqnr_db
 
+from onnxlint_q.analysis.folding import fold_batch_norms
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.number_formats import INT8, decibel, weight_round_trip
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_TENSOR
@@ -22,11 +23,11 @@ from onnxlint_q.analysis.schemes import SCHEMES as SCHEMES_BY_NAME
 from onnxlint_q.forecast.expected.level import Level, level
 from onnxlint_q.forecast.expected.level_table import FORECAST
 from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
-from onnxlint_q.forecast.noise import saturated
+from onnxlint_q.forecast.noise import saturated, weight_noise
 from onnxlint_q.forecast.population import IMAGES, SIZE
 from onnxlint_q.forecast.ranges import rounding_noise
-from onnxlint_q.forecast.transfer import OutputCost
-from onnxlint_q.graph import Model, read_model
+from onnxlint_q.forecast.transfer import Move, OutputCost
+from onnxlint_q.graph import Model, find_layers, read_model
 
 SCHEMES = (INT8_PER_TENSOR, INT8_PER_CHANNEL)
 few = settings(max_examples=6, deadline=None, derandomize=True, database=None)
@@ -323,3 +324,45 @@ def test_the_level_of_an_output_goes_by_its_own_figure_and_its_own_noise() -> No
         assert raw_db is not None and made.level(name) == level(raw_db, made.traits[name, ""], FORECAST)
     assert made.traits["a", ""].weights != pytest.approx(made.traits["b", ""].weights, abs=1e-3)
     assert made.level("c") is None and set(made.levels) == {made.level("a"), made.level("b")}
+
+
+def test_layers_that_share_a_weight_are_forecast_as_if_each_had_its_own() -> None:
+    rng = np.random.default_rng(0)
+    shared, last = (rng.standard_normal(shape).astype(np.float32) for shape in ((32, 32), (32, 10)))
+    text = """g (float[N,32] x) => (float[N,10] y) {{
+        a = MatMul (x, w) b = Relu (a) c = MatMul (b, {second}) d = Tanh (c) y = MatMul (d, v) }}"""
+    once = as_model(onnx_text(text.format(second="w"), w=shared, v=last))
+    twice = as_model(onnx_text(text.format(second="u"), w=shared, u=shared, v=last))
+    for scheme, made in forecasts(once).items():
+        for layer, figures in forecasts(twice)[scheme].layers.items():
+            assert made.layers[layer].weight_sqnr_db == pytest.approx(figures.weight_sqnr_db, abs=1e-6)
+
+
+@given(seeds)
+@few
+def test_errors_that_meet_what_they_read_together_cost_what_each_costs_alone(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    model = as_model(
+        onnx_text("g (float[N,24] x) => (float[N,16] y) { y = MatMul (x, w) }", w=np.ones((24, 16), np.float32))
+    )
+    (folded,) = fold_batch_norms(model, list(find_layers(model))).layers
+    samples, rows = (rng.standard_normal((SIZE, width)).astype(np.float32) for width in (24, 16))
+    errors = [rng.standard_normal((16, 24)).astype(np.float32) for _ in range(3)]
+    errors[1] = np.asfortranarray(errors[1])
+    found = weight_noise(model, folded, errors, samples + 2, OutputCost(rows))
+    for error, power in zip(errors, found, strict=True):
+        made = (samples + 2) @ error.T
+        parts = made.mean(axis=0), made - made.mean(axis=0)
+        sums = [(rows * part).reshape(IMAGES, -1).sum(axis=1, dtype=np.float64) for part in parts]
+        np.testing.assert_allclose(power, sums[0] ** 2 + sums[1] ** 2, rtol=1e-3, atol=1e-2)
+
+
+def test_rows_go_back_the_way_their_elements_came() -> None:
+    index = np.array([[2, -1], [0, 4]])
+    rows = np.arange(SIZE * 4, dtype=np.float32).reshape(SIZE, 2, 2)
+    pulled = Move(index, (5,)).pull(OutputCost(rows)).rows
+    nothing = np.zeros(SIZE, np.float32)
+    np.testing.assert_array_equal(pulled.T, [rows[:, 1, 0], nothing, rows[:, 0, 0], nothing, rows[:, 1, 1]])
+    reshaped = Move(np.arange(4).reshape(2, 2), (4,)).pull(OutputCost(rows)).rows
+    assert np.shares_memory(reshaped, rows)
+    np.testing.assert_array_equal(reshaped, rows.reshape(SIZE, 4))

@@ -222,3 +222,14 @@ def test_small_values_are_kept_and_large_ones_are_not() -> None:
     model = as_model(onnx_text("g (float[1] x) => (float[1] y) { y = Neg(x) }", **arrays))
     assert model.constants["small"] is model.constants["small"]
     assert model.constants["large"] is not model.constants["large"]
+
+
+def test_values_that_are_made_alike_are_known_to_be_the_same() -> None:
+    text = """g (float[1] x) => (float[1] y) {
+        a = Transpose <perm=[1, 0]> (w) b = Transpose <perm=[1, 0]> (w) c = Transpose <perm=[0, 1]> (w)
+        d = Transpose <perm=[1, 0]> (v) e = Identity (a) f = Identity (b) y = Neg(x) }"""
+    made = {key: np.ones((2, 2), np.float32) for key in "wv"}
+    constants = as_model(onnx_text(text, **made)).constants
+    assert constants.made_of("a") == constants.made_of("b")
+    assert constants.made_of("e") == constants.made_of("f")
+    assert len({constants.made_of(key) for key in "wvacde"}) == 6

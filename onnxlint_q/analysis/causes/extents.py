@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -89,6 +90,9 @@ def data_slots(node: Node) -> tuple[int, ...]:
 def _ends(value: Array | None) -> Extent | None:
     if value is None or not value.size or value.dtype.kind not in "fiub":
         return None
+    low, high = float(value.min()), float(value.max())
+    if math.isfinite(low) and math.isfinite(high):
+        return low, high
     ends = np.nan_to_num(value.astype(np.float64), nan=0.0, posinf=HIGHEST, neginf=-HIGHEST)
     return float(ends.min()), float(ends.max())
 

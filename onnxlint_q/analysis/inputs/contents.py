@@ -104,15 +104,12 @@ class _Table:
 
 
 def _table(model: Model, value: Value) -> _Table | None:
+    """What an input chooses from; the smallest table where there are several, so that its numbers lie in each."""
     if value.type.elem_type in FLOATS:
         return None
     moved = trace_forward(model, value.name, _MOVED).tensors
-    for key in moved:
-        for node in model.consumers(key):
-            found = _looked_up(model, node, key)
-            if found is not None:
-                return found
-    return None
+    found = (_looked_up(model, node, key) for key in moved for node in model.consumers(key))
+    return min((table for table in found if table is not None), key=lambda table: table.rows, default=None)
 
 
 def _looked_up(model: Model, node: Node, key: str) -> _Table | None:

@@ -3,6 +3,7 @@
 from onnxlint_q.analysis.placement.dynamic import dynamic_tensors
 from onnxlint_q.analysis.placement.place import Placement
 from onnxlint_q.analysis.placement.static import (
+    Placer,
     becomes_gemm,
     float_weights,
     is_quantized,
@@ -14,6 +15,7 @@ from onnxlint_q.analysis.placement.static import (
 
 __all__ = [
     "Placement",
+    "Placer",
     "becomes_gemm",
     "dynamic_tensors",
     "float_weights",

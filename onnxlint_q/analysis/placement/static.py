@@ -20,7 +20,8 @@ between. The oracle of this module is the quantiser itself, on every float model
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import onnx
 
@@ -49,7 +50,7 @@ def scaled_tensors(
         layers: its layers with what folds into them.
         excluded: names of nodes that stay in float; a folded layer has the name of its operator.
     """
-    return tuple(_Placer(model, layers, excluded).place())
+    return tuple(Placer(model, layers).place(excluded).values())
 
 
 def quantized_activations(
@@ -123,12 +124,32 @@ def _treated(node: Node) -> StaticScale | None:
     return node.operator.static if node.is_standard else None
 
 
-class _Placer:
-    def __init__(self, model: Model, layers: Sequence[FoldedLayer], excluded: Collection[str]) -> None:
-        self.model = model
-        self.excluded = frozenset(filter(None, excluded))
-        self.renamed = {folded.layer.output: folded.output for folded in layers}
-        self.folded_away = {
+@dataclass(frozen=True, slots=True, eq=False)
+class _Turn:
+    """An operator that the quantiser does something with.
+
+    Attributes:
+        read: the inputs that it marks; the weight of a layer that is known as one is not an activation.
+        results: its outputs in the folded model.
+    """
+
+    node: Node
+    treated: StaticScale | None
+    read: tuple[str, ...]
+    results: tuple[str, ...]
+
+
+class Placer:
+    """Answers for one network, whatever is excluded."""
+
+    def __init__(self, model: Model, layers: Sequence[FoldedLayer]) -> None:
+        self._model = model
+        renamed = {folded.layer.output: folded.output for folded in layers}
+        weights = {
+            folded.layer.node: {key for layer in folded.layer.operands for key in (layer.weight, layer.bias)}
+            for folded in layers
+        }
+        away = {
             node
             for folded in layers
             for node in (
@@ -138,10 +159,44 @@ class _Placer:
             )
             if node is not None
         }
-        self.weights = {
-            folded.layer.node: {key for layer in folded.layer.operands for key in (layer.weight, layer.bias)}
-            for folded in layers
-        }
+        known = (node for node in model.nodes if node.graph == ROOT and node.is_standard and node.output)
+        self._turns = tuple(
+            _Turn(
+                node,
+                treated,
+                tuple(_read(node, weights.get(node, ()))),
+                tuple(renamed.get(key, key) for key in node.outputs if key),
+            )
+            for node in known
+            if node not in away and ((treated := _treated_in(model, node)) is not None or node.op_type == "Pad")
+        )
+
+    def place(self, excluded: Collection[str] = (), only: Collection[str] | None = None) -> Mapping[str, Placement]:
+        """`scaled_tensors` by their key; of these keys `only`, where they are given."""
+        placing = _Placing(self._model)
+        names = frozenset(filter(None, excluded))
+        for turn in self._turns:
+            if turn.node.name not in names:
+                placing.visit(turn)
+        return {place.tensor: place for place in placing.placements(names, only)}
+
+
+def _treated_in(model: Model, node: Node) -> StaticScale | None:
+    return _treated(node) if model.opset >= node.operator.static_since else None
+
+
+def _read(node: Node, own: Collection[str]) -> Iterator[str]:
+    gain = node.inputs[1:2] if node.op_type in _NORMALISATIONS else ()
+    weight = tuple(node.input(slot) for slot in node.operator.weight_inputs)
+    keys = (*node.operator.data_of(node.inputs), *gain, *weight)
+    return (key for key in dict.fromkeys(keys) if key and key not in own)
+
+
+class _Placing:
+    """The marks that are set, one operator after the other."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
         # Key of a tensor to the key of the tensor whose scale it has, and what only moves values of that.
         self.scale_of: dict[str, str] = {}
         self.moved: set[str] = set()
@@ -150,12 +205,10 @@ class _Placer:
         self.asked: dict[str, dict[Node, None]] = defaultdict(dict)
         self.given: dict[str, dict[Node, None]] = defaultdict(dict)
 
-    def place(self) -> Iterator[Placement]:
-        for node in self.model.nodes:
-            stays = node in self.folded_away or node.name in self.excluded
-            if node.graph == ROOT and node.is_standard and node.output and not stays:
-                self._visit(node)
-        for tensor, like in self.scale_of.items():
+    def placements(self, excluded: Collection[str], only: Collection[str] | None) -> Iterator[Placement]:
+        wanted = self.scale_of if only is None else (key for key in only if key in self.scale_of)
+        for tensor in wanted:
+            like = self.scale_of[tensor]
             yield Placement(
                 tensor,
                 like,
@@ -163,69 +216,58 @@ class _Placer:
                 tensor in self.moved,
                 tuple(self.asked[tensor]),
                 tuple(self.given[tensor]),
-                self._bounds(like),
+                self._bounds(like, excluded),
                 like in self.as_weights,
             )
 
-    def _bounds(self, like: str) -> tuple[float, float] | None:
+    def _bounds(self, like: str, excluded: Collection[str]) -> tuple[float, float] | None:
         """The quantiser takes probabilities from 0 to 1, however small they are on the data."""
         node = self.model.producer(like)
         scores = node is not None and node.is_standard and node.op_type == "Softmax"
-        return (0.0, 1.0) if scores and node is not None and node.name not in self.excluded else None
+        return (0.0, 1.0) if scores and node is not None and node.name not in excluded else None
 
-    def _visit(self, node: Node) -> None:
-        treated = _treated(node) if self.model.opset >= node.operator.static_since else None
+    def visit(self, turn: _Turn) -> None:
+        node, treated = turn.node, turn.treated
         if treated is StaticScale.OWN:
-            read = tuple(self._read(node))
             # Who asks first decides.
-            self.as_weights.update(key for key in read if key not in self.scale_of and self._is_weight(node, key))
-            self._ask(node, *read, *self._results(node))
+            self.as_weights.update(key for key in turn.read if key not in self.scale_of and self._is_weight(node, key))
+            self._ask(node, *turn.read, *turn.results)
         elif treated is StaticScale.ABSORBED:
-            self._absorb(node)
+            self._absorb(turn)
         elif treated is StaticScale.ALL:
             if all(key in self.scale_of for key in node.operator.data_of(node.inputs)):
-                self._give(node, *self._results(node))
+                self._give(node, *turn.results)
         elif node.op_type == "Pad":
-            self._pad(node)
+            self._pad(turn)
         elif treated is not None:
-            self._share(node, treated)
-
-    def _read(self, node: Node) -> Iterator[str]:
-        """The inputs that are marked; the weight of a layer that is known as one is not an activation."""
-        own = self.weights.get(node, ())
-        gain = node.inputs[1:2] if node.op_type in _NORMALISATIONS else ()
-        weight = tuple(node.input(slot) for slot in node.operator.weight_inputs)
-        keys = (*node.operator.data_of(node.inputs), *gain, *weight)
-        return (key for key in dict.fromkeys(keys) if key and key not in own)
+            self._share(turn, treated)
 
     def _is_weight(self, node: Node, key: str) -> bool:
         gain = node.op_type in _NORMALISATIONS and key == node.input(1)
         return self.model.is_constant(key) and (gain or node.op_type == "MatMul")
 
-    def _results(self, node: Node) -> Iterator[str]:
-        return (self.renamed.get(key, key) for key in node.outputs if key)
-
-    def _share(self, node: Node, treated: StaticScale) -> None:
-        source = node.input(0)
+    def _share(self, turn: _Turn, treated: StaticScale) -> None:
+        node, source = turn.node, turn.node.input(0)
         looks_up = node.op_type in _LOOKUPS and self.model.constants.initializer(source) is not None
         if looks_up or treated is StaticScale.ASKED:
             self._ask(node, source)
         if source in self.scale_of:
-            self._give_scale_of(node, source, moves=treated is not StaticScale.LENT)
+            self._give_scale_of(turn, source, moves=treated is not StaticScale.LENT)
 
-    def _pad(self, node: Node) -> None:
+    def _pad(self, turn: _Turn) -> None:
+        node = turn.node
         self._ask(node, *filter(None, node.inputs))
         value = self.model.constant(node.input(2)) if node.input(2) else None
         zero = node.float("value", 0.0) == 0 if not node.input(2) else value is not None and not value.any()
         mode = node.text("mode", "constant")
         if node.input(0) in self.scale_of and (mode in _PADS_OWN_VALUES or (mode == "constant" and zero)):
-            self._give_scale_of(node, node.input(0), moves=True)
+            self._give_scale_of(turn, node.input(0), moves=True)
         else:
-            self._ask(node, *self._results(node))
+            self._ask(node, *turn.results)
 
-    def _absorb(self, node: Node) -> None:
+    def _absorb(self, turn: _Turn) -> None:
         """A Relu or Clip goes, and its result takes the place of its input, where it is the only reader."""
-        key, results = node.input(0), tuple(self._results(node))
+        node, key, results = turn.node, turn.node.input(0), turn.results
         if key not in self.scale_of:
             return
         if self.model.sole_consumer(key) is node and self.model.producer(key) is not None:
@@ -236,10 +278,10 @@ class _Placer:
                 self._ask(asking, *results)
         self._give(node, *results)
 
-    def _give_scale_of(self, node: Node, source: str, *, moves: bool) -> None:
-        for key in filter(self._is_float, self._results(node)):
+    def _give_scale_of(self, turn: _Turn, source: str, *, moves: bool) -> None:
+        for key in filter(self._is_float, turn.results):
             self.scale_of[key] = self.scale_of[source]
-            self.given[key][node] = None
+            self.given[key][turn.node] = None
             if moves:
                 self.moved.add(key)
 

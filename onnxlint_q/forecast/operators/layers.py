@@ -58,6 +58,11 @@ class Kernel:
         """Input channels, of all groups."""
         return int(self.blocks.shape[0] * self.blocks.shape[2])
 
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it multiplies each sample by one matrix."""
+        return self.taps == len(self.blocks) == 1 and not self.on_signal
+
     def push(self, samples: Samples) -> Samples:
         """`[samples, inputs]` to `[samples, outputs]`."""
         if self.on_signal:

@@ -20,7 +20,7 @@ from onnxlint_q.forecast.population import (
     ratio,
 )
 from onnxlint_q.forecast.step import Edge, Site, Step, TransferRule
-from onnxlint_q.forecast.transfer import Adjoint, ByImage, Diagonal, Move, OutputCost, Taps
+from onnxlint_q.forecast.transfer import Adjoint, ByImage, Diagonal, Move, OutputCost, Taps, in_order
 from onnxlint_q.forecast.unmodelled import UnmodelledError, axis_in, bounded
 
 MAX_PLACES = 64
@@ -45,7 +45,8 @@ def move(site: Site, function: Callable[[Index], Index | Sequence[Index]]) -> St
     targets = [np.asarray(moved)] if isinstance(moved, (np.ndarray, np.generic)) else list(moved)
     bounded((sum(target.size for target in targets),))
     key, flat = site.node.input(0), samples.reshape(len(samples), -1)
-    outputs = tuple(flat[:, target.ravel()].reshape(len(samples), *target.shape) for target in targets)
+    picked = (flat if in_order(target, places.size) else flat.take(target.ravel(), axis=1) for target in targets)
+    outputs = tuple(made.reshape(len(samples), *target.shape) for made, target in zip(picked, targets, strict=True))
     return Step(outputs, tuple(Edge(key, Move(target, shape), at) for at, target in enumerate(targets)))
 
 

@@ -158,7 +158,8 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
         graph.input.append(onnx.helper.make_tensor_value_info(values.name, values.data_type, sparse.dims))
     for tensor in proto.graph.initializer:
         external = tensor.data_location == onnx.TensorProto.EXTERNAL
-        if not external and tensor.ByteSize() <= _KEEP_BYTES:
+        # Shape arithmetic has few elements; to ask a large tensor for its bytes takes as long as to copy it.
+        if not external and math.prod(tensor.dims) <= _KEEP_BYTES and tensor.ByteSize() <= _KEEP_BYTES:
             graph.initializer.append(tensor)
         elif tensor.name not in known:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))

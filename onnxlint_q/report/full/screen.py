@@ -89,14 +89,18 @@ def fitted(build: Callable[[Detail], Iterable[RenderableType]], summary: str, lo
     built: Sequence[RenderableType] = ()
     for detail in _ladder():
         built = tuple(build(detail))
-        if height((*built, *end(built, summary, look)), look.width) <= LINES:
+        said = drawn(built, look.width, colour=False)
+        if said.count("\n") + height(_end(built, said, summary, look), look.width) <= LINES:
             break
     return built
 
 
 def end(body: Sequence[RenderableType], summary: str, look: Look) -> Iterator[RenderableType]:
     """What the words of `body` mean, that there is more, and the totals."""
-    said = drawn(body, look.width, colour=False)
+    yield from _end(body, drawn(body, look.width, colour=False), summary, look)
+
+
+def _end(body: Sequence[RenderableType], said: str, summary: str, look: Look) -> Iterator[RenderableType]:
     yield Text()
     if meant := " ".join(meaning for word, meaning in MEANINGS if re.search(word, said)):
         yield Text(meant, "dim")
