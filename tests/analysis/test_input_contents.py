@@ -62,6 +62,19 @@ def test_the_only_table_is_one_of_tokens_however_its_rows_lie() -> None:
     assert find_contents(model)["a"] == Content(Kind.TOKENS, 64)
 
 
+def test_numbers_that_choose_from_two_tables_lie_in_both() -> None:
+    model = _model(
+        "agraph (int64[1, 2, 6] a) => (y) "
+        "{ c = Gather <axis = 1> (a, one)\n p = Gather(w, c)\n d = Gather <axis = 1> (a, zero)\n q = Gather(v, d)\n"
+        " y = Add(p, q) }",
+        w=_words(64),
+        v=_words(30),
+        zero=np.asarray(0, np.int64),
+        one=np.asarray(1, np.int64),
+    )
+    assert find_contents(model)["a"].rows == 30
+
+
 def test_a_lookup_that_is_spelt_out() -> None:
     model = _model(
         "agraph (int32[1, 6] a) => (y) "
