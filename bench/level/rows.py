@@ -130,7 +130,11 @@ def rows(networks: Sequence[Network], basis: Basis, cache: Path, *, kept_only: b
         made = json.loads(kept.read_text(encoding="utf-8"))
         for scheme in dict.fromkeys(raw["scheme"] for raw in made):
             for raw, truth in _matched(measured, scheme, [raw for raw in made if raw["scheme"] == scheme]):
-                yield Row(network, scheme, raw["output"], raw["raw_db"], _traits(raw["traits"]), *truth)
+                sqnr_db, agreement, samples = truth
+                traits = _traits(raw["traits"])
+                # Some truths have one agreement for a model with other outputs beside its scores.
+                agreement = None if traits.scores is None else agreement
+                yield Row(network, scheme, raw["output"], raw["raw_db"], traits, sqnr_db, agreement, samples)
 
 
 def _raw(network: Network, basis: Basis, schemes: tuple[Scheme, ...]) -> list[dict[str, Any]]:

@@ -48,11 +48,11 @@ def test_a_network_whose_layers_lie_in_bodies_runs_at_the_first_shape_that_can_b
     assert "export the branch" in result.schemes[0].note
 
 
-def test_a_network_without_a_finding_loses_accuracy_all_the_same() -> None:
+def test_a_power_spectrum_whose_low_channels_set_the_scale_is_told_so() -> None:
     (job,) = workflow.plan([MODELS / "basic_pitch_nmp.onnx"], Overrides(fail_on_verdict="degrades"))
     result = lint(job.path, job.rules, job.config, CheckRequest())
-    assert not result.findings and Verdict.SURVIVES not in {scheme.verdict for scheme in result.schemes}
-    assert result.fails
+    assert {finding.name for finding in result.findings} == {"outlier-channels"} and result.fails
+    assert Verdict.SURVIVES not in {scheme.verdict for scheme in result.schemes}
 
 
 def test_a_probe_without_a_verdict_is_not_called_no_run() -> None:
