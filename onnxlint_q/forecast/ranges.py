@@ -25,11 +25,15 @@ from onnxlint_q.forecast.population import IMAGES, POSITIONS, Samples, per_image
 from onnxlint_q.forecast.step import Site, Step
 from onnxlint_q.forecast.sweep import RULES, Propagation
 from onnxlint_q.forecast.transfer import ByImage, OutputCost
-from onnxlint_q.graph import Model, Node, Trait, channel_axis, trace_back
+from onnxlint_q.forecast.unmodelled import UnmodelledError
+from onnxlint_q.graph import Model, Node, Trait, channel_axis, trace_back, trace_forward
 
 # Pixels are bounded: in photographs black and white lie about this many deviations from the mean.
 _PIXEL_REACH = 2.4
 _SAMPLES = 48
+# Noise over signal where nothing is left: so much that no other tensor counts beside it.
+_LOST = 1e3
+_CODES = 255
 # How many independent values a calibration set of a few dozen samples shows of one channel, where the shape is unknown.
 _CALIBRATED = 1e5
 # Where a range is looked at through a function: its ends, all that a rising one needs, and so many places in all that
@@ -110,10 +114,13 @@ def activation_noise(
             if isinf(limits[0]) and scheme.activations is not None and not scheme.activations.is_float:
                 noise[key] = _noise_of_nothing(model, key, propagation, costs)
                 continue
+            samples = propagation.samples[key]
             gone = _is_gone(limits, scheme, propagation.unmasked(key))
             known = _noise_of_zeros(model, key, propagation, costs) if gone else None
-            own = rounding_noise(*limits, scheme, propagation.samples[key], costs[key]) if known is None else known
-            noise[key] = own
+            if _log_of_zero(model, key, limits, scheme, samples):
+                known = np.full(IMAGES, _LOST)
+            finer = _fineness(model, key, samples)
+            noise[key] = rounding_noise(*limits, scheme, samples, costs[key], finer) if known is None else known
     results = {folded.output: stored_tensor(model, folded.output) for folded in layers}
     return ActivationNoise(noise, {layer: noise[key] for layer, key in results.items() if key in noise})
 
@@ -184,7 +191,36 @@ def _read_cost(
     return reduce(add, pulled) if pulled else None
 
 
-def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, cost: OutputCost) -> ByImage:
+def _log_of_zero(model: Model, key: str, limits: tuple[float, float], scheme: Scheme, samples: Samples) -> bool:
+    """Whether a Log reads values that are rounded to zero, which it makes minus infinity of."""
+    number = scheme.activations
+    if number is None or number.is_float or not (samples >= 0).all():
+        return False
+    passed = trace_forward(model, key, Trait.MOVES | Trait.COPIES).tensors
+    logs = any(node.is_standard and node.op_type == "Log" for one in passed for node in model.consumers(one))
+    return logs and bool((samples < activation_step(*limits, number) / 2).any())
+
+
+def _fineness(model: Model, key: str, samples: Samples) -> float:
+    """How many times longer steps are beside the weights of a mean over more places than are represented.
+
+    Weights of `n` places stand for those of `l`, which are smaller by `n / l`. Errors of weights that are many steps
+    long are independent, so that a mean takes off their amplitude what it takes off by `l` and not by `n`; weights
+    under a step become zero together.
+    """
+    node, shape = model.producer(key), model.shape(key)
+    if node is None or not node.operator.has(Trait.SCORES) or shape is None or len(shape) != samples.ndim - 1:
+        return 1.0
+    axis = node.int("axis", -1)
+    length, have = (shape[axis], samples.shape[1:][axis]) if -len(shape) <= axis < len(shape) else (None, 1)
+    if length is None or not 1 < have < length:
+        return 1.0
+    return float((length / have) ** ((1 + min(length / _CODES, 1.0)) / 2))
+
+
+def rounding_noise(
+    low: float, high: float, scheme: Scheme, samples: Samples, cost: OutputCost, finer: float = 1.0
+) -> ByImage:
     """Noise over signal at the output from rounding one tensor with values in `[low, high]`, widened to contain zero.
 
     One figure an image.
@@ -192,7 +228,8 @@ def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, co
     Rounding to steps of a length makes an error of variance step² / 12 (Widrow). The steps of a floating-point code
     with m bits of mantissa are 2^-m of the power of two below the value; its subnormals are taken for exact. With a
     mask, which takes the range down by `floor`, steps may be longer than the values. These become zero then, so that
-    none is off by more than itself, unless the mask overflows.
+    none is off by more than itself, unless the mask overflows. `finer` is how many times longer steps are beside the
+    values than beside these samples.
     """
     number = scheme.activations
     if number is None:
@@ -201,7 +238,7 @@ def rounding_noise(low: float, high: float, scheme: Scheme, samples: Samples, co
         _, exponent = np.frexp(samples)
         steps = np.where(samples == 0, 0, np.ldexp(np.float32(1), exponent - 1 - number.mantissa_bits))
         return cost.uneven(np.asarray(steps / sqrt(12), np.float32))
-    deviation = activation_step(low, high, number) / sqrt(12)
+    deviation = finer * activation_step(low, high, number) / sqrt(12)
     if _overflows(low, high, number):
         return deviation**2 * cost.white
     # Zero has a code of its own, so no value is moved by more than itself.
@@ -247,7 +284,10 @@ def _noise_of_zeros(
         if rule is None or made not in costs or samples.keys() & set(node.inputs) != {key}:
             return None
         zeros = {key: samples[key] - propagation.unmasked(key)}
-        changed = rule(Site(model, node, zeros, shapes=propagation.shapes)).outputs[0]
+        try:
+            changed = rule(Site(model, node, zeros, shapes=propagation.shapes)).outputs[0]
+        except UnmodelledError:  # it reads something else, too
+            return None
         noise += costs[made].whole(changed - samples[made])
     return noise
 
@@ -286,7 +326,19 @@ def _expected(model: Model, key: str, propagation: Propagation) -> tuple[Samples
             values = np.nan_to_num(function(grid))
         return np.asarray(values.min(axis=0), np.float32), np.asarray(values.max(axis=0), np.float32)
     lows, highs = _spread(model, key, propagation.unmasked(key))
-    return np.clip(lows, *_bounds(model, key)), np.clip(highs, *_bounds(model, key))
+    lows, highs = np.clip(lows, *_bounds(model, key)), np.clip(highs, *_bounds(model, key))
+    filled = _filling(model, key)
+    return np.minimum(lows, filled), np.maximum(highs, filled)
+
+
+def _filling(model: Model, key: str) -> np.float32:
+    """What a Pad puts beside the values of a tensor; 0, which every range holds, where there is none."""
+    node = model.producer(key)
+    if node is None or not node.is_standard or node.op_type != "Pad" or node.text("mode", "constant") != "constant":
+        return np.float32(0)
+    value, pads = model.constant(node.input(2)) if node.input(2) else None, model.constant(node.input(1))
+    number = float(value.ravel()[0]) if value is not None and value.size == 1 else node.float("value", 0.0)
+    return np.float32(number if pads is None or pads.any() else 0.0)
 
 
 def _through(model: Model, key: str, propagation: Propagation) -> tuple[str, Function | None]:

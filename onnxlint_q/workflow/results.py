@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from onnxlint_q.analysis.causes.roles import TensorRole
 from onnxlint_q.analysis.experiment import LayerSqnr
+from onnxlint_q.analysis.number_formats import OVERFLOWN_DB
 from onnxlint_q.analysis.observed.compared import ClassifierError, ComparedRow, QparamsReading
 from onnxlint_q.analysis.observed.costs import MOST
 from onnxlint_q.analysis.observed.top1 import Top1
@@ -20,6 +21,7 @@ from onnxlint_q.workflow.scheme_result import Basis, JointRemedy, Mended, Output
 
 __all__ = [
     "MOST",
+    "OVERFLOWN_DB",
     "ActivationRow",
     "Basis",
     "CalibrationSummary",

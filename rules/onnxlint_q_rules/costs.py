@@ -27,6 +27,9 @@ from onnxlint_q import (
     whole_model,
 )
 
+# What a run tells where an output is NaN or infinite.
+_NO_NUMBER_DB = -150.0
+
 
 @dataclass(frozen=True)
 class Costly(Rule):
@@ -56,7 +59,7 @@ class Costly(Rule):
             most, scheme = costs.most(self.share), SCHEMES[costs.scheme]
             for cost in (cost for cost in costs.tensors if cost.kind is self.kind):
                 if reason := self._unmet(cost, costs, most):
-                    left = f"alone under {costs.scheme} it leaves {cost.sqnr_db:.1f} dB"
+                    left = f"alone under {costs.scheme} it leaves {_left(cost)}"
                     yield Silence(_place(facts, cost), f"{left} {reason}")
                     continue
                 # What several schemes quantise alike is reported once.
@@ -79,7 +82,7 @@ class Costly(Rule):
         named = " and ".join(schemes) if len(schemes) < 3 else f"{schemes[0]} and {len(schemes) - 1} more schemes"
         return self.finding(
             where,
-            f"Rounding only {self.what(facts, cost, where)} to {self.form(scheme)} leaves {cost.sqnr_db:.1f} dB at the "
+            f"Rounding only {self.what(facts, cost, where)} to {self.form(scheme)} leaves {_left(cost)} at the "
             f"output under {named}.",
             metrics={
                 "sqnr_db": cost.sqnr_db,
@@ -100,6 +103,10 @@ class Costly(Rule):
     @abstractmethod
     def form(self, scheme: Scheme) -> str:
         """The number format that the tensor is rounded to."""
+
+
+def _left(cost: TensorCost) -> str:
+    return f"{cost.sqnr_db:.1f} dB" if cost.sqnr_db > _NO_NUMBER_DB else "no finite value"
 
 
 def _place(facts: Facts, cost: TensorCost) -> Location:

@@ -149,7 +149,7 @@ def _upstream(bench: Workbench, samples: Samples) -> tuple[Workbench, str]:
     passed: list[str] = []
     for _ in range(_BACK):
         nodes = [producers.get(name) for name in names]
-        passed = sorted({node.op_type for node in nodes if node is not None})
+        passed = sorted({node.op_type for node in nodes if node is not None}) or passed
         names = list(
             dict.fromkeys(node.input(0) if node is not None else name for node, name in zip(nodes, names, strict=True))
         )

@@ -29,6 +29,7 @@ def _lines(result: SchemeResult, calibration: CalibrationSummary | None) -> Iter
     said = (words.likeliest(result), words.reason(result), words.basis(result, calibration))
     yield "; ".join(filter(None, said))
     yield words.mended(result)
+    yield words.shown(result.in_float)
     if result.top1 is not None:
         yield words.accuracy(result.top1)
     yield from words.outputs(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from onnxlint_q.report.words.names import name
+from onnxlint_q.workflow.results import OVERFLOWN_DB
 
 PERFECT = "perfect match"
 
@@ -20,6 +21,8 @@ def decibel(value: float | None) -> str:
         return "-"
     if math.isinf(value):
         return PERFECT if value > 0 else "no signal left"
+    if value <= OVERFLOWN_DB:
+        return "no finite value"
     return f"{number(value)} dB"
 
 

@@ -266,7 +266,7 @@ def _details(result: SchemeResult, calibration: CalibrationSummary | None) -> st
     if result.basis is not Basis.MEASURED or calibration is None or not calibration.held_out:
         return shown(result.in_float)
     prepared = _PREPARED if _PREPARED in result.measured_as else ""
-    ranges = result.ranges or f"the ranges come from {calibration.samples} others"
+    ranges = result.ranges or f"the ranges come from {count(calibration.samples, 'other')}"
     return "; ".join(filter(None, (prepared, shown(ranges), shown(result.left))))
 
 

@@ -177,12 +177,14 @@ def _holders(model: Model) -> Mapping[str, str]:
 
 def _unforeseen(facts: Facts, forecast: Forecast | None) -> str:
     """That no layer could be forecast, and why."""
-    if forecast is not None and forecast.unknown:
+    if any(part.weight.non_finite for layer in facts.layers for part in layer.operands):
+        why = ": a weight is not finite, and so is what follows"
+    elif forecast is not None and forecast.unknown:
         why = f": the forecast cannot follow {_listed(forecast.unknown)}"
     elif not any(value.type.elem_type in FLOATS for value in facts.model.inputs):
-        why = ": no input is a float, and the forecast follows floats alone"
+        why = ": no input is a float, and what these integers stand for is not known"
     else:
-        why = ""
+        why = ": nothing is known of what they read"
     return f"no layer of this model could be forecast{why}"
 
 

@@ -123,12 +123,13 @@ class InfiniteMask(Rule):
 
     def _report(self, facts: Facts, mask: Mask, tensors: Sequence[str]) -> Finding:
         first, *others = mask.softmaxes
+        lowest = "-inf" if mask.endless else f"{mask.lowest:.3g}"
         step = -mask.lowest / (UINT8.largest - UINT8.lowest)
         more = f" and {len(others)} more" if others else ""
         place, *places = _places(facts, mask, tensors)
         return self.finding(
             place,
-            f"A mask of {mask.lowest:.3g} reaches {first.op_type} {first.label!r}{more}: one 8-bit step is {step:.3g} "
+            f"A mask of {lowest} reaches {first.op_type} {first.label!r}{more}: one 8-bit step is {step:.3g} "
             "or more, so closer scores share a code.",
             metrics={"mask": mask.lowest, "step": step, "constant": mask.constant, "softmaxes": len(mask.softmaxes)},
             remedy=self._remedy(facts, mask, tensors),
