@@ -147,7 +147,7 @@ def made_by_quantizer(path: Path, samples: Iterator[Sample], scheme: Scheme) -> 
         made = Path(folder) / "made.onnx"
         try:
             quantize_dynamic(ready, made, per_channel=scheme.per_channel, weight_type=QuantType.QInt8)
-        except Exception as error:  # as before
+        except Exception as error:  # of any type: what it meets in a graph is not foreseen
             raise NotRunnableError(f"quantize_dynamic fails: {type(error).__name__}: {error}") from error
         return Executable(onnx.load(made), {}, {})
 

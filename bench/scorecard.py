@@ -18,7 +18,8 @@ import numpy as np
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
+from onnxlint_q.forecast.forecast import Forecast, forecast
+from onnxlint_q.forecast.network import noise_model
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.workflow.sizes import settled

@@ -87,7 +87,7 @@ from .analysis.schemes import (
     SCHEMES as SCHEMES,
     Scheme as Scheme,
 )
-from .analysis.number_formats import UINT8 as UINT8, sqnr_db as sqnr_db
+from .analysis.number_formats import OVERFLOWN_DB as OVERFLOWN_DB, UINT8 as UINT8, sqnr_db as sqnr_db
 from .analysis.grid import Grid as Grid, grid as grid
 from .analysis.causes.chain import (
     constant_channels as constant_channels,

@@ -17,7 +17,8 @@ from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.variants.output_error import Comparable, OutputFigures
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.forecast.expected.level import Scores, Traits
-from onnxlint_q.forecast.forecast import Forecast, OutputForecast, forecast, noise_model
+from onnxlint_q.forecast.forecast import Forecast, OutputForecast, forecast
+from onnxlint_q.forecast.network import noise_model
 from onnxlint_q.graph import read_model
 from onnxlint_q.proof.probing.inputs import made_up
 from onnxlint_q.proof.probing.plan import FEWEST, plan

@@ -28,7 +28,7 @@ import numpy.typing as npt
 Samples = npt.NDArray[np.float32]
 
 # More images give steadier figures and take longer, both in proportion. So many positions stand for the places of an
-# image, which are alike; tokens are not (module `tokens`).
+# image, which are alike; tokens are not (module `inputs.tokens`).
 IMAGES, POSITIONS = 48, 8
 SIZE = IMAGES * POSITIONS
 # Mean over the pairs of taps of a 3 x 3 kernel: of its 36 pairs 12 are neighbours, 8 touch at a corner, the rest are

@@ -14,7 +14,9 @@ from onnxlint_q.analysis.observed.observations import ChannelObservation, Observ
 from onnxlint_q.analysis.observed.unprepared import Unprepared
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
-from onnxlint_q.forecast.forecast import Forecast, Noise, NoiseModel, forecast, noise_model, weights_noise
+from onnxlint_q.forecast.forecast import Forecast, forecast
+from onnxlint_q.forecast.network import NoiseModel, noise_model
+from onnxlint_q.forecast.weights import Noise, weight_sqnr_db, weights_noise
 from onnxlint_q.graph import Model
 from onnxlint_q.rewrite import mask_values
 from onnxlint_q.rewrite.candidate import Refusal
@@ -148,7 +150,7 @@ def _cures(measured: Measured, network: NoiseModel) -> Iterator[Cured]:
     for found in match(measured):
         if not isinstance(found, Refusal):
             layer = mended_layer(measured, found)
-            yield Cured(found, layer, network.weight_sqnr_db(layer, INT8_PER_TENSOR))
+            yield Cured(found, layer, weight_sqnr_db(network, layer, INT8_PER_TENSOR))
 
 
 def facts_of(model: Model, schemes: Sequence[Scheme] | None = None) -> Facts:

@@ -10,6 +10,7 @@ from typing import ClassVar
 from onnxlint_q import (
     CONFIRM_BELOW_DB,
     MOST,
+    OVERFLOWN_DB,
     SCHEMES,
     Claim,
     Confidence,
@@ -26,9 +27,6 @@ from onnxlint_q import (
     option,
     whole_model,
 )
-
-# What a run tells where an output is NaN or infinite.
-_NO_NUMBER_DB = -150.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ class Costly(Rule):
 
 
 def _left(cost: TensorCost) -> str:
-    return f"{cost.sqnr_db:.1f} dB" if cost.sqnr_db > _NO_NUMBER_DB else "no finite value"
+    return f"{cost.sqnr_db:.1f} dB" if cost.sqnr_db > OVERFLOWN_DB else "no finite value"
 
 
 def _place(facts: Facts, cost: TensorCost) -> Location:

@@ -15,13 +15,15 @@ from onnxlint_q.analysis.folding import fold_batch_norms
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.outputs.output_kind import find_outputs
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, SCHEMES
+from onnxlint_q.forecast.backward import SETTLED_DB, output_costs
 from onnxlint_q.forecast.ends import find_ends
-from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
+from onnxlint_q.forecast.forecast import Forecast, forecast
+from onnxlint_q.forecast.forward import Propagation, propagate
+from onnxlint_q.forecast.inputs.tokens import positions_for, token_inputs
+from onnxlint_q.forecast.network import noise_model
 from onnxlint_q.forecast.operators.products import product
 from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, Samples, per_image
 from onnxlint_q.forecast.step import Site
-from onnxlint_q.forecast.sweep import SETTLED_DB, Propagation, output_costs, propagate
-from onnxlint_q.forecast.tokens import positions_for, token_inputs
 from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.graph import Model, find_layers
 from onnxlint_q.judge.facts import facts_of

@@ -11,9 +11,9 @@ from onnxlint_q.analysis.folding import fold_batch_norms
 from onnxlint_q.analysis.schemes import INT8_DYNAMIC, INT8_PER_TENSOR, SCHEMES
 from onnxlint_q.execute.session import Session
 from onnxlint_q.execute.variants.workbench import workbench
+from onnxlint_q.forecast.forward import propagate
 from onnxlint_q.forecast.population import IMAGES
-from onnxlint_q.forecast.ranges import run_ranges
-from onnxlint_q.forecast.sweep import propagate
+from onnxlint_q.forecast.rounding.limits import run_ranges
 from onnxlint_q.graph import find_layers
 from onnxlint_q.judge.facts import Facts, facts_of
 

@@ -16,8 +16,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.forecast.forecast import forecast, noise_model
+from onnxlint_q.forecast.forecast import forecast
 from onnxlint_q.forecast.fused.expansion import RULES, expanded
+from onnxlint_q.forecast.network import noise_model
 from onnxlint_q.graph import Model
 from onnxlint_q.graph.operators import MICROSOFT
 

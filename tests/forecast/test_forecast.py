@@ -22,10 +22,11 @@ from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_T
 from onnxlint_q.analysis.schemes import SCHEMES as SCHEMES_BY_NAME
 from onnxlint_q.forecast.expected.level import Level, level
 from onnxlint_q.forecast.expected.level_table import FORECAST
-from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
+from onnxlint_q.forecast.forecast import Forecast, forecast
+from onnxlint_q.forecast.network import noise_model
 from onnxlint_q.forecast.noise import saturated, weight_noise
 from onnxlint_q.forecast.population import IMAGES, SIZE
-from onnxlint_q.forecast.ranges import rounding_noise
+from onnxlint_q.forecast.rounding.activations import rounding_noise
 from onnxlint_q.forecast.transfer import Move, OutputCost
 from onnxlint_q.graph import Model, find_layers, read_model
 

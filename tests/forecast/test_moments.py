@@ -16,7 +16,9 @@ from onnx_cases import Array, as_model, onnx_text, run
 from onnxlint_q.analysis.folding import fold_batch_norms
 from onnxlint_q.analysis.outputs.output_kind import Output, find_outputs
 from onnxlint_q.forecast import population
+from onnxlint_q.forecast.backward import output_costs
 from onnxlint_q.forecast.ends import find_ends
+from onnxlint_q.forecast.forward import Propagation, propagate
 from onnxlint_q.forecast.operators.layers import Kernel
 from onnxlint_q.forecast.operators.regroup import pair_blocks
 from onnxlint_q.forecast.population import (
@@ -29,7 +31,6 @@ from onnxlint_q.forecast.population import (
     read_taps,
     write_taps,
 )
-from onnxlint_q.forecast.sweep import Propagation, output_costs, propagate
 from onnxlint_q.forecast.transfer import Diagonal, OutputCost
 from onnxlint_q.graph import Model, find_layers
 from onnxlint_q.graph.settled import UNKNOWN, Settled

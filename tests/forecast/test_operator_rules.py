@@ -22,9 +22,10 @@ from onnx_cases import Array, as_model, versioned_text
 
 from onnxlint_q.analysis.folding import fold_batch_norms
 from onnxlint_q.analysis.outputs.output_kind import find_outputs
+from onnxlint_q.forecast.backward import output_costs
 from onnxlint_q.forecast.ends import find_ends
+from onnxlint_q.forecast.forward import RULES, propagate
 from onnxlint_q.forecast.population import IMAGE_SHARE, IMAGES, POSITIONS
-from onnxlint_q.forecast.sweep import RULES, output_costs, propagate
 from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.graph import find_layers
 

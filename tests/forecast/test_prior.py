@@ -7,9 +7,9 @@ import pytest
 from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.folding import fold_batch_norms
-from onnxlint_q.forecast.prior import InputScale, input_samples
-from onnxlint_q.forecast.ranges import value_range
-from onnxlint_q.forecast.sweep import propagate
+from onnxlint_q.forecast.forward import propagate
+from onnxlint_q.forecast.inputs.prior import InputScale, input_samples
+from onnxlint_q.forecast.rounding.limits import value_range
 from onnxlint_q.graph import find_layers
 
 SHAPES = {

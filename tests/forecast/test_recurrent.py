@@ -17,12 +17,13 @@ from onnx_cases import Array, as_model, onnx_text
 from onnxlint_q.analysis.folding import fold_batch_norms
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.forecast.forecast import forecast, noise_model
+from onnxlint_q.forecast.forecast import forecast
+from onnxlint_q.forecast.forward import propagate
+from onnxlint_q.forecast.network import noise_model
 from onnxlint_q.forecast.operators.cells import GATES
 from onnxlint_q.forecast.operators.recurrent import recurrent
 from onnxlint_q.forecast.population import IMAGES, POSITIONS, SIZE, field
 from onnxlint_q.forecast.step import Site, Step
-from onnxlint_q.forecast.sweep import propagate
 from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.graph import find_layers
 

@@ -10,9 +10,9 @@ from onnx_cases import Array, as_model, onnx_text
 
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
-from onnxlint_q.forecast.forecast import NoiseModel, noise_model
+from onnxlint_q.forecast.forward import RULES, propagate
+from onnxlint_q.forecast.network import NoiseModel, noise_model
 from onnxlint_q.forecast.step import Site, Step
-from onnxlint_q.forecast.sweep import RULES, propagate
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Rule
@@ -102,5 +102,5 @@ def test_a_rule_that_fails_is_told_and_the_forecast_goes_on() -> None:
     model = as_model(onnx_text("g (float[1, 4, 6, 6] x) => (float[a, b, c, d] y) { a = Relu(x)\n y = Sigmoid(a) }"))
     found = propagate(model, [], {**RULES, "Relu": broken})
     (failure,) = found.failures
-    assert failure.startswith("Relu 'a': AttributeError: 'tuple' object has no attribute 'size' (sweep.py:")
+    assert failure.startswith("Relu 'a': AttributeError: 'tuple' object has no attribute 'size' (forward.py:")
     assert "y" in found.samples

@@ -19,8 +19,8 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 import onnxlint_q
 import onnxlint_q_rules
 from onnxlint_q.execute.batch.batch_rules import OWN_RULES, RULES
+from onnxlint_q.forecast.forward import RULES as FORECAST_RULES
 from onnxlint_q.forecast.operators.elementwise import FUNCTIONS
-from onnxlint_q.forecast.sweep import RULES as FORECAST_RULES
 from onnxlint_q.graph.evaluate import _OPERATIONS
 from onnxlint_q.graph.operators import MICROSOFT, BatchAxis, Operator, StaticScale, Trait, lookup, operators
 

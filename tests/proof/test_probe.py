@@ -29,7 +29,7 @@ from onnxlint_q.execute.variants.fanout import blocks, fan_out
 from onnxlint_q.execute.variants.layer_graphs import run_together
 from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
 from onnxlint_q.execute.variants.workbench import workbench
-from onnxlint_q.forecast.prior import InputScale
+from onnxlint_q.forecast.inputs.prior import InputScale
 from onnxlint_q.graph import TensorType, Value, read_model
 from onnxlint_q.judge.facts import Facts, facts_of
 from onnxlint_q.proof.probing.plan import multiplications, plan

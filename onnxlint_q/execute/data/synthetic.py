@@ -24,7 +24,7 @@ from onnxlint_q.execute.data.made_up.sounds import recording, spectra
 from onnxlint_q.execute.data.source import Array, Sample, Source, dtype_of
 from onnxlint_q.execute.data.sources import RandomSource
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
-from onnxlint_q.forecast.prior import InputScale
+from onnxlint_q.forecast.inputs.prior import InputScale
 from onnxlint_q.graph import Value
 
 Advance = Callable[[Sample], Mapping[str, Array]]

@@ -17,8 +17,8 @@ from onnxlint_q.analysis.outputs.output_kind import Holds, Output, holds_scores,
 from onnxlint_q.finding import Subject
 from onnxlint_q.forecast.ends import End, varying_share
 from onnxlint_q.forecast.expected.level import Scores, Traits
+from onnxlint_q.forecast.forward import Propagation
 from onnxlint_q.forecast.population import Samples
-from onnxlint_q.forecast.sweep import Propagation
 from onnxlint_q.graph import Trait
 
 Place = tuple[str, str]

@@ -12,7 +12,7 @@ from onnxlint_q.execute.data.synthetic import Contents, SyntheticSource
 from onnxlint_q.execute.executable import as_stored
 from onnxlint_q.execute.session import Session
 from onnxlint_q.execute.variants.workbench import Workbench
-from onnxlint_q.forecast.prior import input_scale
+from onnxlint_q.forecast.inputs.prior import input_scale
 
 
 def made_up(bench: Workbench) -> SyntheticSource:

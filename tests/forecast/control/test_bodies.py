@@ -12,10 +12,11 @@ from onnx_cases import Array, as_model, onnx_text, run, sqnr_db
 
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.forecast.forecast import Forecast, NoiseModel, forecast, noise_model
+from onnxlint_q.forecast.forecast import Forecast, forecast
+from onnxlint_q.forecast.forward import RULES, propagate
+from onnxlint_q.forecast.network import NoiseModel, noise_model
 from onnxlint_q.forecast.operators import elementwise
 from onnxlint_q.forecast.step import Site, Step
-from onnxlint_q.forecast.sweep import RULES, propagate
 
 INPUTS, HIDDEN, CLASSES = 6, 16, 4
 CELL = "a = MatMul(s, w)  b = MatMul(h, r)  c = Add(a, b)  next = Tanh(c)"

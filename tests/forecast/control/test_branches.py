@@ -8,7 +8,8 @@ from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.forecast.forecast import Forecast, forecast, noise_model
+from onnxlint_q.forecast.forecast import Forecast, forecast
+from onnxlint_q.forecast.network import noise_model
 
 BRANCHES = """
 g (float[N, 8] x{inputs}) => (float[N, {width}] y) {{
