@@ -51,11 +51,12 @@ def measure(checkout: str, model: str, options: Sequence[str]) -> None:
     """Run one check as the only child of this process, and print what it took."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([checkout, str(Path(checkout) / "rules")])}
     start = time.monotonic()
-    command = [sys.executable, "-m", "onnxlint_q", model, *options]
+    # Without -P the package of the folder that this runs in stands before any other.
+    command = [sys.executable, "-P", "-m", "onnxlint_q", model, *options]
     done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
     wall, used = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode not in {0, 1}:
-        raise SystemExit(done.stderr.decode(errors="replace"))
+        raise SystemExit(f"{checkout} ended with {done.returncode}: {done.stderr.decode(errors='replace')}")
     print(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
