@@ -15,6 +15,11 @@ class Candidate:
 
     tensor: str
 
+    @property
+    def change(self) -> str:
+        """What becomes other there, for the user: half a sentence that may follow the tensor's name and a colon."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:

@@ -1,0 +1,127 @@
+"""A copy of a model's message that is being changed: nodes and constants by their keys, names that are free."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnxlint_q.graph import Model
+from onnxlint_q.graph.loading.build import rebuilt
+from onnxlint_q.graph.names import ROOT, local_name, tensor_key, walk_graphs
+from onnxlint_q.graph.tensors import Array
+
+
+class Edit:
+    """Changes of one model, made on a copy.
+
+    A constant that changes for one reader becomes an initializer of its own: others may read the old one. What nothing
+    reads any more is left out at the end.
+
+    Args:
+        model: stays as it is.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._proto = onnx.ModelProto()
+        self._proto.CopyFrom(model.proto)
+        self._graphs = dict(walk_graphs(self._proto.graph))
+        self._nodes = {
+            tensor_key(name, path): (path, node)
+            for path, graph in self._graphs.items()
+            for node in graph.node
+            for name in node.output
+            if name
+        }
+        self._taken = {name for graph in self._graphs.values() for name in _defined(graph)}
+        self._left: set[str] = set()
+
+    def node(self, output: str) -> onnx.NodeProto:
+        """The node that makes the tensor with this key; to be changed in place."""
+        return self._nodes[output][1]
+
+    def constant(self, value: npt.NDArray[Any], like: str) -> str:
+        """A new initializer of the main graph, which every subgraph can read; its name, made from `like`."""
+        name = self.free_name(like)
+        self._proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def replace_constant(self, output: str, slot: int, value: npt.NDArray[Any], why: str) -> None:
+        """Give one reader another value; in the element type of the old one, which it has to have been given.
+
+        Args:
+            output: key of a result of the reader.
+            slot: of its inputs.
+            value: the new one.
+            why: ending of the new initializer's name.
+        """
+        path, node = self._nodes[output]
+        old = node.input[slot]
+        stored: Array | None = self.model.constant(self.model_key(path, old)) if old else None
+        made = value if stored is None else value.astype(stored.dtype)
+        self.leave(old)
+        node.input[slot] = self.constant(made, f"{old or output.rpartition('/')[2]}_{why}")
+
+    def model_key(self, path: str, name: str) -> str:
+        """The key of a tensor that a graph names, wherever it is defined."""
+        while path != ROOT and tensor_key(name, path) not in self.model.graph:
+            path = path.rpartition("/")[0]
+        return tensor_key(name, path)
+
+    def leave(self, name: str) -> None:
+        """Say that a reader of this initializer is gone."""
+        self._left.add(name)
+
+    def insert_after(self, output: str, nodes: Iterable[onnx.NodeProto]) -> None:
+        """Put nodes behind the one that makes a tensor."""
+        path, node = self._nodes[output]
+        graph = self._graphs[path]
+        place = next(number for number, other in enumerate(graph.node) if other is node or other == node) + 1
+        rest = [onnx.NodeProto.FromString(other.SerializeToString()) for other in graph.node[place:]]
+        del graph.node[place:]
+        made = list(nodes)
+        graph.node.extend([*made, *rest])
+        self._taken.update(name for one in made for name in one.output)
+        self._nodes = {
+            tensor_key(name, inner): (inner, one)
+            for inner, held in self._graphs.items()
+            for one in held.node
+            for name in one.output
+            if name
+        }
+
+    def free_name(self, like: str) -> str:
+        """A name that no tensor has; it is taken from now on."""
+        name = next(name for number in itertools.count() if (name := f"{like}{number}") not in self._taken)
+        self._taken.add(name)
+        return name
+
+    def local(self, key: str) -> str:
+        """The name of a tensor inside the graph where its node stands."""
+        return local_name(key, self._nodes[key][0]) if key in self._nodes else key
+
+    def done(self) -> Model:
+        """The changed model.
+
+        Raises:
+            ModelError: what was made is no graph.
+        """
+        read = {name for graph in self._graphs.values() for node in graph.node for name in node.input}
+        read |= {value.name for graph in self._graphs.values() for value in (*graph.input, *graph.output)}
+        gone = self._left - read
+        graph = self._proto.graph
+        kept = [value for value in graph.initializer if value.name not in gone]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        return rebuilt(self.model, self._proto)
+
+
+def _defined(graph: onnx.GraphProto) -> Iterable[str]:
+    yield from (value.name for value in (*graph.input, *graph.initializer))
+    yield from (sparse.values.name for sparse in graph.sparse_initializer)
+    yield from (name for node in graph.node for name in node.output)

@@ -1,0 +1,44 @@
+"""What a rewrite is: a name, how far it can be trusted, where it applies, and the model that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from onnxlint_q.analysis.measured import Measured
+from onnxlint_q.analysis.observed.observations import Observations
+from onnxlint_q.graph import Model
+from onnxlint_q.rewrite.candidate import Candidate, Refusal
+
+
+class Safety(StrEnum):
+    """What a rewrite leaves as it is."""
+
+    EXACT = "exact"
+    """The float outputs, for every input: by algebra, or by what the file says."""
+    DATA = "data"
+    """The float outputs, for inputs like the samples."""
+    UNSAFE = "unsafe"
+    """Neither: the interface of the model changes, or its numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """One way to change a float model so that it quantises better.
+
+    Attributes:
+        name: kebab-case, what it does.
+        what: the same in words, behind `12 places: `.
+        safety: what it leaves as it is.
+        find: where it applies, and where it was looked for and does not; takes the model with what a run saw of its
+            activations, None where nothing was run.
+        apply: a copy of the model, changed at these places.
+    """
+
+    name: str
+    what: str
+    safety: Safety
+    find: Callable[[Measured, Observations | None], Iterable[Candidate | Refusal]]
+    apply: Callable[[Model, Sequence[Any]], Model]
