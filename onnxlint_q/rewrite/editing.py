@@ -31,19 +31,24 @@ class Edit:
         self._proto = onnx.ModelProto()
         self._proto.CopyFrom(model.proto)
         self._graphs = dict(walk_graphs(self._proto.graph))
-        self._nodes = {
+        self._nodes = self._by_output()
+        self._taken = {name for graph in self._graphs.values() for name in _defined(graph)}
+        self._left: set[str] = set()
+
+    def _by_output(self) -> dict[str, tuple[str, onnx.NodeProto]]:
+        """The path of its graph and the node, by the key of each result."""
+        return {
             tensor_key(name, path): (path, node)
             for path, graph in self._graphs.items()
             for node in graph.node
             for name in node.output
             if name
         }
-        self._taken = {name for graph in self._graphs.values() for name in _defined(graph)}
-        self._left: set[str] = set()
 
     def node(self, output: str) -> onnx.NodeProto:
         """The node that makes the tensor with this key; to be changed in place."""
-        return self._nodes[output][1]
+        _, node = self._nodes[output]
+        return node
 
     def constant(self, value: npt.NDArray[Any], like: str) -> str:
         """A new initializer of the main graph, which every subgraph can read; its name, made from `like`."""
@@ -87,13 +92,7 @@ class Edit:
         made = list(nodes)
         graph.node.extend([*made, *rest])
         self._taken.update(name for one in made for name in one.output)
-        self._nodes = {
-            tensor_key(name, inner): (inner, one)
-            for inner, held in self._graphs.items()
-            for one in held.node
-            for name in one.output
-            if name
-        }
+        self._nodes = self._by_output()
 
     def free_name(self, like: str) -> str:
         """A name that no tensor has; it is taken from now on."""
