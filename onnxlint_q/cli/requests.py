@@ -15,6 +15,7 @@ from onnxlint_q.execute.data.images import ImageFolder
 from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, MOST_PIXELS, Preprocessing, preset
 from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, open_source
 from onnxlint_q.graph.loading.external import external_files
+from onnxlint_q.graph.loading.save import DATA_ENDING
 from onnxlint_q.judge.config import Overrides
 from onnxlint_q.report import ReportFormat, check_writable
 from onnxlint_q.workflow.record import DataRequest
@@ -139,6 +140,44 @@ def parse_overrides(
         fail_on=fail_on,
         fail_on_verdict=fail_on_verdict,
     )
+
+
+def parse_written(
+    model: str, out: Path | None, *, in_place: bool, diff: bool, read: Sequence[str | None] = ()
+) -> tuple[Path, Path | None]:
+    """The model to change, and the file to write it to; None where nothing is to be written.
+
+    Args:
+        model: as typed.
+        out: of `-o`.
+        in_place: the file is the model itself.
+        diff: nothing is written.
+        read: other files and folders of this run.
+
+    Raises:
+        UsageError: it is not said where to, or said twice; or a file of this run would be replaced.
+    """
+    path = _model(model)
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; name one .onnx file")
+    given = [name for name, said in (("-o", out is not None), ("--in-place", in_place), ("--diff", diff)) if said]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} contradict each other; leave one out")
+    if not given:
+        raise UsageError("say where the changed model goes: -o OUT, --in-place, or --diff to write nothing")
+    if diff:
+        return path, None
+    if out is None:
+        return path, path
+    for target in (out, out.with_name(f"{out.name}{DATA_ENDING}")):
+        check_writable(target)
+        what = next(
+            (what for name in (path, *read) if name is not None and (what := _lost(Path(name), str(target)))), ""
+        )
+        if what:
+            instead = "; --in-place changes the model itself" if what == str(path) else "; name another file with -o"
+            raise UsageError(f"{out} would replace a file of this run, {what}{instead}")
+    return path, out
 
 
 def parse_inspected(words: Sequence[str], values: Sequence[str] | None) -> tuple[tuple[Path, ...], tuple[float, ...]]:

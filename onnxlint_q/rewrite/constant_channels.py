@@ -7,14 +7,12 @@ float model stays the same up to that deviation, and the channel no longer sets 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from onnxlint_q.analysis.causes.chain import lifted_channels
 from onnxlint_q.analysis.causes.gains import compare_gains
@@ -22,13 +20,15 @@ from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
 from onnxlint_q.graph import Model
-from onnxlint_q.graph.loading.build import rebuilt
-from onnxlint_q.graph.names import tensor_key, walk_graphs
 from onnxlint_q.rewrite.candidate import Candidate, Refusal
+from onnxlint_q.rewrite.editing import Edit
+from onnxlint_q.rewrite.rewriting import Rewrite, Safety
 
 Gamma = npt.NDArray[Any]
 # It is worth it where it gives every other channel a bit more.
 NARROWED = 0.5
+# Channels that are listed by number.
+_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,13 @@ class ConstantChannels(Candidate):
 
     channels: tuple[int, ...]
     swing_db: float | None = None
+
+    @property
+    def change(self) -> str:
+        """Which weights become zero."""
+        several = len(self.channels) > 1
+        listed = ", ".join(map(str, self.channels[:_NAMED])) + (" …" if len(self.channels) > _NAMED else "")
+        return f"the weights of constant channel{'s' * several} {listed} become zero"
 
 
 def match(measured: Measured) -> Iterator[ConstantChannels | Refusal]:
@@ -97,28 +104,26 @@ def mended_layer(measured: Measured, wanted: ConstantChannels) -> LayerFacts:
     return layer
 
 
-def apply(model: Model, wanted: ConstantChannels) -> Model:
-    """A copy of the model with gamma zero in these channels, in an initializer of its own: others may read the old."""
-    norm = model.producer(wanted.tensor)
-    assert norm is not None
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
-    (graph,) = (graph for path, graph in walk_graphs(proto.graph) if path == norm.graph)
-    (node,) = (
-        node for node in graph.node if [tensor_key(name, norm.graph) for name in node.output[:1]] == [norm.output]
-    )
-    name = next(
-        name
-        for number in itertools.count()
-        if tensor_key(name := f"{node.input[1]}_zeroed{number}", norm.graph) not in model.graph
-    )
-    gamma = model.constants[norm.input(1)]
-    graph.initializer.append(onnx.numpy_helper.from_array(_zeroed(gamma, wanted), name))
-    node.input[1] = name
-    return rebuilt(model, proto)
+def apply(model: Model, wanted: Sequence[ConstantChannels]) -> Model:
+    """A copy of the model with gamma zero in these channels."""
+    edit = Edit(model)
+    for one in wanted:
+        norm = model.producer(one.tensor)
+        assert norm is not None
+        edit.replace_constant(one.tensor, 1, _zeroed(model.constants[norm.input(1)], one), "zeroed")
+    return edit.done()
 
 
 def _zeroed(gamma: Gamma, wanted: ConstantChannels) -> Gamma:
     copy = gamma.copy()
     copy[list(wanted.channels)] = 0
     return copy
+
+
+REWRITE = Rewrite(
+    name="zero-constant-channels",
+    what="weights of channels that are constant behind their BatchNormalization made zero",
+    safety=Safety.EXACT,
+    find=lambda measured, _: match(measured),
+    apply=apply,
+)

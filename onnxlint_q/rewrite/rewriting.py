@@ -35,6 +35,7 @@ class Rewrite:
         find: where it applies, and where it was looked for and does not; takes the model with what a run saw of its
             activations, None where nothing was run.
         apply: a copy of the model, changed at these places.
+        moves_values: whether activations or weights hold other values afterwards, so that it quantises otherwise.
     """
 
     name: str
@@ -42,3 +43,4 @@ class Rewrite:
     safety: Safety
     find: Callable[[Measured, Observations | None], Iterable[Candidate | Refusal]]
     apply: Callable[[Model, Sequence[Any]], Model]
+    moves_values: bool = True

@@ -97,7 +97,7 @@ def test_the_rewritten_model_is_the_one_with_gamma_zero(shared: bool) -> None:
     (wanted,) = match(before)
     assert isinstance(wanted, ConstantChannels)
     untouched = before.model.proto.SerializeToString()
-    model = apply(before.model, wanted)
+    model = apply(before.model, [wanted])
     assert before.model.proto.SerializeToString() == untouched
     onnx.checker.check_model(model.proto)
     expected = onnx.ModelProto()
@@ -138,7 +138,7 @@ def test_a_layer_in_a_branch_is_rewritten_there() -> None:
     key = next(layer.output for layer in before.layers if layer.folded.after is not None)
     wanted = candidate(before, key, [2])
     assert isinstance(wanted, ConstantChannels)
-    model = apply(before.model, wanted)
+    model = apply(before.model, [wanted])
     x = rng.standard_normal((1, 8, 8, 8)).astype(np.float32)
     (changed,), (exact,) = run(model.proto, {"x": x}), run(proto, {"x": x})
     assert (changed[:, 2] == 1).all() and not (exact[:, 2] == 1).all()

@@ -1,0 +1,135 @@
+"""The command `fix`: arguments and wiring; no logic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
+from onnxlint_q.cli import options as shared
+from onnxlint_q.cli.options import one_of
+from onnxlint_q.cli.streams import (
+    NO_ANSWER,
+    debugging,
+    deliver,
+    errors_as_one_line,
+    progress_line,
+    show_crashes,
+    working,
+)
+from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, MOST_SAMPLES
+from onnxlint_q.report.fix import FORMATS
+
+
+def fix(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The float model.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT", help="Write the changed model to this file.")
+    ] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Write it to MODEL itself.")] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Write nothing; show what would change, place by place.")
+    ] = False,
+    calibrate: Annotated[
+        str | None, typer.Option(help=f"Try changes on this data: {DATA}. Without it, on synthetic inputs.")
+    ] = None,
+    preprocess: shared.Preprocess = None,
+    mean: shared.Mean = None,
+    std: shared.Std = None,
+    scale: shared.Scale = None,
+    channel_order: shared.ChannelOrder = None,
+    resize: shared.Resize = None,
+    crop: shared.Crop = None,
+    layout: shared.Layout = None,
+    input_shape: shared.InputShape = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_SAMPLES,
+            help="Number of samples to take ranges from, and as many others for the figures; "
+            f"{DEFAULT_SAMPLES} by default.",
+        ),
+    ] = None,
+    observer: Annotated[
+        str | None,
+        typer.Option(
+            help=f"How to take activation ranges from the data: {one_of(OBSERVERS)}; {DEFAULT_OBSERVER} by default."
+        ),
+    ] = None,
+    scheme: Annotated[
+        str | None, typer.Option(help="Schemes that have to gain, separated by commas; as of `check`.")
+    ] = None,
+    select: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Only these rewrites.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Not these rewrites.")] = None,
+    exact_only: Annotated[
+        bool, typer.Option("--exact-only", help="Only what leaves the outputs the same for every input.")
+    ] = False,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Also what changes the inputs or outputs of the model.")
+    ] = False,
+    output_format: Annotated[
+        list[str] | None, typer.Option(help=f"{one_of(FORMATS)}, with =FILE to write a file; can be repeated.")
+    ] = None,
+    html: shared.Html = None,
+    config: shared.ConfigFile = None,
+    no_config: shared.NoConfig = False,
+    verbose: shared.Verbose = False,
+    debug: shared.Debug = False,
+) -> None:
+    """Change a float model so that it quantises better and computes the same.
+
+    Each change is tried: float outputs have to stay the same, and int8 outputs to gain. What does not is left out, with
+    the reason. Exits with 0, or with 2 if there is no trustworthy answer; nothing is written then.
+    """
+    debug = debugging(debug)
+    with errors_as_one_line(debug):
+        from onnxlint_q.cli.requests import (
+            ImageWords,
+            keep_apart,
+            parse_data,
+            parse_overrides,
+            parse_reports,
+            parse_shapes,
+            parse_written,
+            split_words,
+        )
+        from onnxlint_q.report import terminal_look
+        from onnxlint_q.report.fix import render
+        from onnxlint_q.workflow import check as linting
+        from onnxlint_q.workflow.mending import fix as workflow
+
+        path, out = parse_written(model, output, in_place=in_place, diff=diff, read=[calibrate])
+        images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
+        reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
+        data = parse_data(calibrate, images, samples=samples, observer=observer)
+        overrides = parse_overrides(
+            config,
+            no_config=no_config,
+            select=None,
+            extend_select=None,
+            ignore=None,
+            scheme=scheme,
+            fail_on=None,
+            fail_on_verdict=None,
+        )
+        (job,) = linting.plan([path], overrides)
+        keep_apart(reports, [path, calibrate, job.config.source, out])
+        request = workflow.FixRequest(
+            out=out,
+            data=data,
+            select=split_words(select),
+            ignore=split_words(ignore),
+            exact_only=exact_only,
+            unsafe=unsafe,
+            input_shapes=parse_shapes(input_shape or []),
+        )
+        show_crashes(debug)
+        with working():
+            with progress_line() as progress:
+                fixed = workflow.fix(path, job.rules, job.config, request, progress, apart=not debug)
+            delivered = deliver(reports, lambda form: render(fixed, form, terminal_look(verbose=verbose)), debug)
+    if not delivered:
+        raise typer.Exit(NO_ANSWER)

@@ -1,0 +1,258 @@
+"""Rewrites applied one kind after another, each a transaction: copy, apply, compare in float, quantise, keep or undo.
+
+A rewrite is kept if the float outputs stay what they are and the quantised ones do not lose: what gains nothing by
+itself may be what the next one needs. Where nothing is gained in the end, only what moves no value is kept. A place
+that breaks something by itself is left out, and the others are changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
+from onnxlint_q.analysis.measured import Measured, measure
+from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.errors import ModelError
+from onnxlint_q.execute.data.split import Split
+from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.session import NotRunnableError
+from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
+from onnxlint_q.execute.variants.output_error import OutputError
+from onnxlint_q.execute.variants.variant_runs import run_variants
+from onnxlint_q.execute.variants.workbench import Workbench, workbench
+from onnxlint_q.graph import Model
+from onnxlint_q.proof.gain import SAME_DB, Gain
+from onnxlint_q.rewrite.candidate import Candidate, Refusal
+from onnxlint_q.rewrite.rewriting import Rewrite
+
+LEAST_GAIN_DB = 0.5
+"""What all rewrites together gain at least under one of the schemes, and what one may lose of it."""
+NOTHING_DB, ENOUGH_DB = 0.0, 40.0
+"""Output SQNR below which nothing is left to lose, and above which nobody would notice more."""
+MOST_PLACES = 64
+"""Places that are tried one by one, where all of them together change the float outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A place where a rewrite could be made, and is not.
+
+    Attributes:
+        candidate: what would have been changed.
+        reason: in words.
+    """
+
+    candidate: Candidate
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What became of one rewrite.
+
+    Attributes:
+        rewrite: which.
+        kept: places that are changed now.
+        left_out: places that could be changed, and are not.
+        refused: places where it does not apply.
+        exact: what the changed model leaves of the float outputs of the model that was given; None where nothing was
+            changed.
+        before, after: the error of whole schemes without it and with it; empty where it moves no value.
+    """
+
+    rewrite: Rewrite
+    kept: tuple[Candidate, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    exact: OutputError | None = None
+    before: Errors = field(default_factory=dict)
+    after: Errors = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Mended:
+    """A model with what rewrites made of it.
+
+    Attributes:
+        bench: the changed network, calibrated.
+        errors: of whole schemes on it, beside its own float outputs.
+        steps: one a rewrite, in the order in which they were tried.
+        exact: what it leaves of the float outputs of the model that was given; None where it is that model.
+    """
+
+    bench: Workbench
+    errors: Errors
+    steps: tuple[Step, ...] = ()
+    exact: OutputError | None = None
+
+
+def mend(
+    bench: Workbench,
+    rewrites: Sequence[Rewrite],
+    split: Split,
+    progress: Progress = silent,
+) -> Mended:
+    """Apply rewrites in their order, each on the model that those before it left.
+
+    Args:
+        bench: the float network, calibrated; under its schemes a rewrite has to gain something.
+        rewrites: which.
+        split: samples that ranges are taken from, and others that figures are measured on.
+        progress: told what is being done.
+
+    Raises:
+        NotRunnableError: ONNX Runtime cannot load or run the model as it is.
+        DataError: a sample cannot be read.
+    """
+    return _Mender(bench, split, progress).through(rewrites)
+
+
+class _Mender:
+    def __init__(self, bench: Workbench, split: Split, progress: Progress) -> None:
+        self.given = bench
+        self.split = split
+        self.progress = progress
+
+    def through(self, rewrites: Sequence[Rewrite]) -> Mended:
+        mended = self._all(Mended(self.given, self._errors(self.given)), rewrites)
+        first = next((step.before for step in mended.steps if step.before), mended.errors)
+        if not any(step.kept and step.rewrite.moves_values for step in mended.steps):
+            return mended
+        reason = gains_nothing(first, mended.errors)
+        if not reason:
+            return mended
+        tidied = self._all(Mended(self.given, first), [one for one in rewrites if not one.moves_values])
+        again = {step.rewrite: step for step in tidied.steps}
+        steps = (again.get(step.rewrite) or _undone(step, reason) for step in mended.steps)
+        return replace(tidied, steps=tuple(steps))
+
+    def _all(self, mended: Mended, rewrites: Sequence[Rewrite]) -> Mended:
+        for number, rewrite in enumerate(rewrites):
+            self.progress(f"trying {rewrite.name}", number, len(rewrites))
+            mended = self._after(mended, rewrite)
+        return mended
+
+    def _after(self, mended: Mended, rewrite: Rewrite) -> Mended:
+        """The model after one more rewrite, or as it was."""
+        found = list(rewrite.find(mended.bench.measured, mended.bench.observations))
+        candidates = [one for one in found if not isinstance(one, Refusal)]
+        step = Step(rewrite, refused=tuple(one for one in found if isinstance(one, Refusal)))
+        if not candidates:
+            return replace(mended, steps=(*mended.steps, step))
+        kept, left_out, made = self._exact(mended, rewrite, candidates)
+        step = replace(step, left_out=left_out)
+        if made is None:
+            return replace(mended, steps=(*mended.steps, step))
+        bench, exact = made
+        before = mended.errors
+        bench, after = self._quantised(mended, bench, rewrite)
+        step = replace(step, exact=exact)
+        if rewrite.moves_values:
+            step = replace(step, before=before, after=after)
+        step = replace(step, kept=kept)
+        if rewrite.moves_values and (reason := loses(before, after)):
+            return replace(mended, steps=(*mended.steps, _undone(step, reason)))
+        return Mended(bench, after, (*mended.steps, step), exact)
+
+    def _exact(
+        self, mended: Mended, rewrite: Rewrite, candidates: Sequence[Candidate]
+    ) -> tuple[tuple[Candidate, ...], tuple[LeftOut, ...], tuple[Workbench, OutputError] | None]:
+        """The places that leave the float outputs as they are, those that do not, and the network with the former."""
+        made = self._tried(mended, rewrite, candidates)
+        if not isinstance(made, str):
+            return tuple(candidates), (), made
+        if len(candidates) == 1 or len(candidates) > MOST_PLACES:
+            return (), tuple(LeftOut(candidate, made) for candidate in candidates), None
+        alone = {candidate: self._tried(mended, rewrite, [candidate]) for candidate in candidates}
+        left_out = tuple(LeftOut(candidate, why) for candidate, why in alone.items() if isinstance(why, str))
+        good = tuple(candidate for candidate in candidates if not isinstance(alone[candidate], str))
+        made = self._tried(mended, rewrite, good) if good else made
+        if isinstance(made, str):
+            return (), (*left_out, *(LeftOut(candidate, made) for candidate in good)), None
+        return good, left_out, made
+
+    def _tried(
+        self, mended: Mended, rewrite: Rewrite, candidates: Sequence[Candidate]
+    ) -> tuple[Workbench, OutputError] | str:
+        """The network with these places changed, and what it leaves of the float outputs; else why it cannot be."""
+        try:
+            changed = self._measured(rewrite.apply(mended.bench.measured.model, candidates))
+            bench = workbench(changed, self.given.limits)
+            variants = {UNCHANGED: lambda: bench.executable(UNCHANGED)}
+            exact = run_variants(self.given, variants, self.split.for_verdict)[UNCHANGED]
+        except (ModelError, NotRunnableError) as error:
+            return f"the changed model does not run: {error}"
+        problem = differs(exact)
+        return problem or (bench, exact)
+
+    def _measured(self, model: Model) -> Measured:
+        return measure(model, self.given.measured.schemes)
+
+    def _quantised(self, mended: Mended, bench: Workbench, rewrite: Rewrite) -> tuple[Workbench, Errors]:
+        """The changed network with ranges, and the error of its schemes."""
+        seen = mended.bench.observations
+        if rewrite.moves_values:
+            seen = observe(bench.measured, self.split.source, self.split.calibrating, limits=bench.limits)
+        assert seen is not None
+        bench = replace(bench.calibrated(seen, self.given.observer), alike=self.given.alike)
+        return bench, self._errors(bench) if rewrite.moves_values else mended.errors
+
+    def _errors(self, bench: Workbench) -> Errors:
+        """Of every scheme, with everything quantised."""
+        wanted = [Experiment(scheme) for scheme in bench.measured.schemes if bench.can_run(Experiment(scheme))]
+        return run_experiments(bench, wanted, self.split.for_verdict)
+
+
+def differs(exact: OutputError) -> str:
+    """Why float outputs do not count as the same; empty where they do."""
+    if not exact.has_signal:
+        return "the float outputs could not be compared"
+    if exact.worst_db is None or exact.worst_db >= SAME_DB:
+        return ""
+    return f"it changes the float outputs ({exact.worst_db:.0f} dB)"
+
+
+def gains(before: Errors, after: Errors) -> Mapping[Scheme, Gain]:
+    """What each scheme gains; without those that could not be compared."""
+    found = ((one.scheme, Gain.of(before.get(one), error)) for one, error in after.items())
+    return {scheme: gain for scheme, gain in found if gain is not None}
+
+
+def loses(before: Errors, after: Errors) -> str:
+    """Why the quantised model is worse; empty where it is not.
+
+    It is where a scheme loses what somebody would notice, and none gains more than that.
+    """
+    told = gains(before, after)
+    moved = {scheme: _moved_db(gain) for scheme, gain in told.items()}
+    if not moved:
+        return "the quantised outputs could not be compared"
+    worst = min(moved, key=moved.__getitem__)
+    if moved[worst] > -LEAST_GAIN_DB or max(moved.values()) > -moved[worst]:
+        return ""
+    return f"the quantised model gets worse ({worst.name}: {told[worst].figures})"
+
+
+def gains_nothing(before: Errors, after: Errors) -> str:
+    """That no scheme gains what somebody would notice; empty where one does."""
+    told = gains(before, after)
+    best = max(told, key=lambda scheme: _moved_db(told[scheme]), default=None)
+    if best is not None and _moved_db(told[best]) >= LEAST_GAIN_DB:
+        return ""
+    figures = f" ({best.name}: {told[best].figures})" if best is not None else ""
+    return f"all rewrites together gain the quantised model nothing{figures}"
+
+
+def _moved_db(gain: Gain) -> float:
+    """Decibels gained between the levels outside of which nothing changes."""
+    before, after = (min(max(math.inf if db is None else db, NOTHING_DB), ENOUGH_DB) for db in gain.decibels)
+    return after - before
+
+
+def _undone(step: Step, reason: str) -> Step:
+    """The step with its places left out."""
+    undone = tuple(LeftOut(candidate, reason) for candidate in step.kept)
+    return replace(step, kept=(), left_out=(*step.left_out, *undone))

@@ -1,0 +1,101 @@
+"""`full`: what was fixed, for a terminal. Every name reaches rich as `Text`, never as markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from onnxlint_q.report import words
+from onnxlint_q.report.fix import phrases
+from onnxlint_q.report.formats import PLAIN, Look
+from onnxlint_q.report.full.drawing import VERDICT_STYLE, drawn, indented
+from onnxlint_q.workflow.mending.fixed import Fixed, Place
+
+_PLACES = 200
+"""Places that are listed with --verbose or --diff; the json report has all of them."""
+
+
+def render(fixed: Fixed, look: Look = PLAIN) -> str:
+    """The report as text, `look.width` columns wide."""
+    return drawn(_report(fixed, look), look.width, look.colour)
+
+
+def _report(fixed: Fixed, look: Look) -> Iterator[RenderableType]:
+    if fixed.verification.synthetic:
+        yield Text(f"▲ {phrases.SYNTHETIC}", "bold yellow")
+        yield Text()
+    yield Text(words.name(fixed.path) or "(no name)", "bold underline")
+    yield Text(phrases.headline(fixed), "bold")
+    yield Text(phrases.verification(fixed.verification), "dim")
+    for note in fixed.notes:
+        yield Text(f"· {words.shown(note[:1].upper() + note[1:])}", "dim")
+    yield Text()
+    yield _schemes(fixed)
+    yield from _changes(fixed, look)
+    yield from _rest(fixed, look)
+    yield Text()
+    yield Text(phrases.findings(fixed))
+    for finding in fixed.new:
+        yield indented(Text(f"new: {finding.code} {words.shown(finding.message)}", "yellow"), 2)
+    if fixed.out:
+        yield Text(f"Written: {words.name(fixed.out)}", "bold")
+    yield Text(words.time_spent(fixed.seconds), "dim")
+
+
+def _schemes(fixed: Fixed) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    for before, after in phrases.pairs(fixed):
+        table.add_row(
+            Text(words.name(after.scheme, 80), "bold"),
+            Text(phrases.scheme(before), VERDICT_STYLE[before.verdict]),
+            Text("→"),
+            Text(phrases.scheme(after), VERDICT_STYLE[after.verdict]),
+        )
+    return indented(table, 2)
+
+
+def _changes(fixed: Fixed, look: Look) -> Iterator[RenderableType]:
+    if not fixed.applied:
+        return
+    yield Text()
+    yield Text("Changed" if fixed.out else "Would change", "bold")
+    table = Table.grid(padding=(0, 2))
+    for rewrite in fixed.applied:
+        table.add_row(Text(rewrite.name), Text(phrases.changed(rewrite)))
+    yield indented(table, 2)
+    if not (look.verbose or not fixed.out):
+        return
+    for rewrite in fixed.applied:
+        yield Text()
+        yield Text(f"{rewrite.name}: {rewrite.what}", "bold")
+        yield from _places(rewrite.places)
+
+
+def _rest(fixed: Fixed, look: Look) -> Iterator[RenderableType]:
+    """What was not changed."""
+    held, kept = tuple(phrases.withheld(fixed)), tuple(phrases.not_changed(fixed))
+    if not (held or kept):
+        return
+    yield Text()
+    yield Text("Not changed", "bold")
+    for line in held:
+        yield indented(Text(line), 2)
+    if not look.verbose:
+        for name, said in kept:
+            yield indented(Text(f"{name}: {said}", "dim"), 2)
+        return
+    for rewrite in fixed.rewrites:
+        if rewrite.left_out or rewrite.refused:
+            yield indented(Text(rewrite.name), 2)
+            yield from _places((*rewrite.left_out, *rewrite.refused), 4)
+
+
+def _places(places: Iterable[Place], columns: int = 2) -> Iterator[RenderableType]:
+    listed = tuple(places)
+    for one in listed[:_PLACES]:
+        yield indented(Text(phrases.place(one), "dim"), columns)
+    if len(listed) > _PLACES:
+        yield indented(Text(f"{len(listed) - _PLACES} more; the json report has them all", "dim"), columns)

@@ -1,0 +1,120 @@
+"""How a fixed model is told to people, in any format."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from onnxlint_q.report import words
+from onnxlint_q.workflow.mending.fixed import Fixed, Place, RewriteResult, Verification
+from onnxlint_q.workflow.results import SchemeResult
+
+SYNTHETIC = (
+    "Tried on synthetic inputs, not on data: the figures may differ on real inputs. Give samples with --calibrate."
+)
+NOTHING = "Nothing to change: no rewrite applies, or none makes the quantised model better."
+
+
+def headline(fixed: Fixed) -> str:
+    """What happened, in a sentence."""
+    if not fixed.applied:
+        return NOTHING
+    places = sum(len(rewrite.places) for rewrite in fixed.applied)
+    done = "Changed" if fixed.out else "Would change"
+    kinds = words.count(len(fixed.applied), "rewrite")
+    return f"{done} {words.count(places, 'place')} with {kinds}; float outputs are {same(fixed.float_sqnr_db)}."
+
+
+def same(float_sqnr_db: float | None) -> str:
+    """`identical`, or `the same (112 dB)`."""
+    return "identical" if float_sqnr_db is None else f"the same ({float_sqnr_db:.0f} dB)"
+
+
+def verification(held: Verification) -> str:
+    """What the changes were tried on."""
+    prepared = f", {words.shown(held.preprocessing)}" if held.preprocessing and not held.synthetic else ""
+    return (
+        f"{words.name(held.source)}: {words.count(held.ranges, 'sample')} for ranges, "
+        f"{words.count(held.judged, 'other')} for the figures{prepared}"
+    )
+
+
+def scheme(result: SchemeResult) -> str:
+    """`breaks at 3.1 dB, 4 % as float`."""
+    parts = [words.verdict(result.verdict)]
+    if result.output_sqnr_db is not None:
+        parts.append(words.decibel(result.output_sqnr_db))
+    if result.agreement is not None:
+        parts.append(f"{words.percent(result.agreement)} same top class")
+    if result.verdict is None and result.note:
+        parts.append(words.shown(result.note))
+    return ", ".join(parts)
+
+
+def pairs(fixed: Fixed) -> Iterator[tuple[SchemeResult, SchemeResult]]:
+    """Each scheme before and after."""
+    return matched(fixed.before, fixed.after)
+
+
+def matched(
+    before: Sequence[SchemeResult], after: Sequence[SchemeResult]
+) -> Iterator[tuple[SchemeResult, SchemeResult]]:
+    """The schemes that are in both."""
+    known = {result.scheme: result for result in before}
+    return ((known[result.scheme], result) for result in after if result.scheme in known)
+
+
+def gain(rewrite: RewriteResult) -> str:
+    """`int8-per-tensor 3.1 → 12.3 dB`; of the scheme that gains most; empty where nothing was quantised."""
+    known = [
+        (after.output_sqnr_db - before.output_sqnr_db, before, after)
+        for before, after in matched(rewrite.before, rewrite.after)
+        if before.output_sqnr_db is not None and after.output_sqnr_db is not None
+    ]
+    if not known:
+        return ""
+    _, before, after = max(known, key=lambda entry: entry[0])
+    first = words.decibel(before.output_sqnr_db).removesuffix(" dB")
+    return f"{words.name(after.scheme, 40)} {first} → {words.decibel(after.output_sqnr_db)}"
+
+
+def changed(rewrite: RewriteResult) -> str:
+    """`27 places, float 120 dB, int8-per-tensor 3.1 → 12.3 dB`."""
+    said = [words.count(len(rewrite.places), "place")]
+    if gain(rewrite):
+        said.append(gain(rewrite))
+    return ", ".join(said)
+
+
+def not_changed(fixed: Fixed) -> Iterator[tuple[str, str]]:
+    """Why rewrites were not made, the name of each and the reasons, those of most places first."""
+    for rewrite in fixed.rewrites:
+        reasons = Counter(place.said for place in (*rewrite.left_out, *rewrite.refused))
+        for said, number in reasons.most_common(_REASONS):
+            yield rewrite.name, f"{words.shown(said)}{f' ({number} places)' if number > 1 else ''}"
+        if len(reasons) > _REASONS:
+            yield rewrite.name, f"{words.count(len(reasons) - _REASONS, 'other reason')}; --verbose has all"
+
+
+def withheld(fixed: Fixed) -> Iterator[str]:
+    """What was not asked for, and what asks for it."""
+    for one in fixed.withheld:
+        places = words.count(one.places, "place")
+        yield f"{one.name} applies at {places} and was not tried: {one.option}"
+
+
+def findings(fixed: Fixed) -> str:
+    """`12 findings resolved, 3 remain, none is new`."""
+    new = f"{len(fixed.new)} new" if fixed.new else "none new"
+    return f"{words.count(len(fixed.resolved), 'finding')} resolved, {len(fixed.remaining)} remaining, {new}"
+
+
+def place(one: Place) -> str:
+    """`Conv 'conv1' (relu1): its weights …`."""
+    node = f"{words.name(one.op_type, 40)} {words.name(one.node)}".strip()
+    tensor = words.name(one.tensor)
+    where = f"{node} ({tensor})" if node and one.node != one.tensor else node or tensor
+    return f"{where}: {words.shown(one.said)}"
+
+
+_REASONS = 3
