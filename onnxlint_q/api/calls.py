@@ -23,6 +23,8 @@ from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
 from onnxlint_q.execute.progress import silent
 from onnxlint_q.judge.config import Overrides
 from onnxlint_q.report.compare import render as render_comparison
+from onnxlint_q.report.fix import FORMATS as FIX_FORMATS
+from onnxlint_q.report.fix import render as render_fixed
 from onnxlint_q.report.formats import Look, ReportFormat
 from onnxlint_q.report.formats import render as render_run
 from onnxlint_q.report.inspect import FORMATS as INSPECTION_FORMATS
@@ -33,6 +35,9 @@ from onnxlint_q.workflow.comparison import (
     Comparison,
 )
 from onnxlint_q.workflow.inspect import InspectRequest, inspect_apart
+from onnxlint_q.workflow.mending.fix import FixRequest
+from onnxlint_q.workflow.mending.fix import fix as fix_model
+from onnxlint_q.workflow.mending.fixed import Fixed
 from onnxlint_q.workflow.reading.inspection import (
     Inspection,
 )
@@ -43,6 +48,7 @@ from onnxlint_q.workflow.results import (
 )
 
 Words: TypeAlias = str | Iterable[str]
+_FORMATS: Mapping[type, Sequence[ReportFormat]] = {Inspection: INSPECTION_FORMATS, Fixed: FIX_FORMATS}
 
 
 def lint(
@@ -237,8 +243,70 @@ def inspect(
         return inspect_apart([path for path, _ in read], request, progress, [called for _, called in read])
 
 
+def fix(
+    model: ModelLike,
+    out: str | os.PathLike[str] | None = None,
+    data: DataLike | None = None,
+    *,
+    preprocess: str | Preprocessing | None = None,
+    samples: int = DEFAULT_SAMPLES,
+    observer: str = DEFAULT_OBSERVER,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    schemes: Words | None = None,
+    select: Words = (),
+    ignore: Words = (),
+    exact_only: bool = False,
+    unsafe: bool = False,
+    config: str | os.PathLike[str] | None = None,
+    progress: Callable[[str, int, int], None] = silent,
+) -> Fixed:
+    """Change a float model so that it quantises better and computes the same.
+
+    >>> import onnxlint_q
+    >>> fixed = onnxlint_q.fix("model.onnx")
+    >>> fixed.out, [rewrite.name for rewrite in fixed.applied if rewrite.safety == "unsafe"]
+    ('', [])
+
+    Args:
+        model: as of `lint`; what is no path is called `<model>`.
+        out: the file to write; None writes nothing and tells what would change.
+        data: samples to try changes on, as of `lint`; None tries them on synthetic inputs.
+        preprocess: as of `lint`.
+        samples: how many to take ranges from, and at most as many others for the figures.
+        observer: as of `lint`.
+        input_shapes: as of `lint`.
+        schemes: those that have to gain, by name; as of `lint`.
+        select: rewrites to try instead of all, by name.
+        ignore: rewrites not to try.
+        exact_only: only what leaves the outputs the same for every input.
+        unsafe: also what changes the inputs or outputs of the model.
+        config: as of `lint`.
+        progress: as of `lint`.
+
+    Returns:
+        What was changed and what was not, with the reasons, and the schemes before and after.
+
+    Raises:
+        UsageError: an argument cannot be used, or the file would replace the model.
+        ModelError: the model cannot be read or run, is quantised already, or what was made is not what it has to be.
+        DataError: the samples cannot be read, or do not fit the model.
+        PluginError: a rule package is broken.
+        DefectError: an error of onnxlint-q itself; please report it.
+    """
+    wanted = data_request(data, preprocess, samples, observer, 0, False, None)
+    with model_file(model, "<model>") as (path, called):
+        target = None if out is None else Path(out)
+        if target is not None and target.exists() and path.exists() and target.samefile(path):
+            raise UsageError(f"{target}: is the model itself; name another file")
+        request = FixRequest(
+            target, wanted, _words(select), _words(ignore), exact_only, unsafe, given_shapes(input_shapes), fresh=True
+        )
+        job = _job(path, called, _overrides(config, (), (), (), schemes, None, None))
+        return fix_model(path, job.rules, job.config, request, progress, called)
+
+
 def render(
-    found: ModelResult | Comparison | Inspection | Iterable[ModelResult],
+    found: ModelResult | Comparison | Inspection | Fixed | Iterable[ModelResult],
     report_format: str = ReportFormat.FULL.value,
     *,
     width: int = 100,
@@ -252,7 +320,7 @@ def render(
     True
 
     Args:
-        found: what `lint`, `compare` or `inspect` gave, or several of the first.
+        found: what `lint`, `compare`, `inspect` or `fix` gave, or several of the first.
         report_format: as `--output-format`.
         width: columns of the format `full`.
         colour: with ANSI colours, in the format `full`.
@@ -261,7 +329,7 @@ def render(
     Raises:
         UsageError: there is no such format, or what was given is no result.
     """
-    known = INSPECTION_FORMATS if isinstance(found, Inspection) else tuple(ReportFormat)
+    known = _FORMATS.get(type(found), tuple(ReportFormat))
     if report_format not in known:
         raise UsageError(f"report format {report_format!r}: choose from {', '.join(known)}")
     form, look = ReportFormat(report_format), Look(width, colour, verbose)
@@ -269,10 +337,12 @@ def render(
         return render_comparison(found, form, look)
     if isinstance(found, Inspection):
         return render_inspection(found, form, look)
+    if isinstance(found, Fixed):
+        return render_fixed(found, form, look)
     models = (found,) if isinstance(found, ModelResult) else tuple(found)
     other = next((type(one).__name__ for one in models if not isinstance(one, ModelResult)), None)
     if other is not None:
-        raise UsageError(f"a {other} among results of lint: give what lint gave, or one comparison or inspection alone")
+        raise UsageError(f"a {other} among results of lint: give what lint gave, or one other result alone")
     return render_run(Run(models), form, look)
 
 
