@@ -62,6 +62,7 @@ def lint(
     measure_layers: bool = False,
     labels: LabelsLike | None = None,
     probe: bool = False,
+    fix_preview: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     schemes: Words | None = None,
     select: Words = (),
@@ -95,6 +96,7 @@ def lint(
         measure_layers: quantise every layer alone as well.
         labels: the class of each sample, or a file that holds them, as `--labels`; accuracy is then measured.
         probe: without data, run the model on synthetic inputs.
+        fix_preview: with data, try what `fix` would do; see `result.preview`.
         input_shapes: shapes of inputs whose axes the file leaves open, by name, as `--input-shape`.
         schemes: those to judge, by name, or `all`.
         select: rules to run instead of all, by code, first letters of codes, or name.
@@ -119,6 +121,7 @@ def lint(
     request = CheckRequest(
         data_request(data, preprocess, samples, observer, trials, measure_layers, labels),
         probe,
+        fix_preview,
         given_shapes(input_shapes),
         fresh=True,
     )

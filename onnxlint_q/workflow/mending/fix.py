@@ -30,17 +30,16 @@ from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import foresee
 from onnxlint_q.judge.rule import Rule
-from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.mending.transaction import Mended, Step, differs, mend
 from onnxlint_q.proof.probing.inputs import made_up
 from onnxlint_q.rewrite.candidate import Refusal
 from onnxlint_q.rewrite.rewriting import Rewrite, Safety
 from onnxlint_q.rewrite.table import REWRITES
-from onnxlint_q.workflow.assembly.verdicts import result_of_run
+from onnxlint_q.workflow.assembly.preview import scheme_results
 from onnxlint_q.workflow.judging import judge
 from onnxlint_q.workflow.mending.fixed import Fixed, Place, RewriteResult, Verification, Withheld
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, DataRequest
-from onnxlint_q.workflow.results import Basis, SchemeResult
+from onnxlint_q.workflow.results import SchemeResult
 from onnxlint_q.workflow.sizes import notes_on, settled
 
 Results = tuple[SchemeResult, ...]
@@ -166,7 +165,7 @@ def _fix(
     seen = bench.observations
     assert seen is not None
     known, left = ({finding.fingerprint for finding in findings} for findings in (before, after))
-    results = partial(_results, levels=config.levels, by_class=not seen.synthetic)
+    results = partial(scheme_results, levels=config.levels, by_class=not seen.synthetic)
     return Fixed(
         path=model.name,
         sha256=model.sha256,
@@ -182,7 +181,7 @@ def _fix(
             divided.held_out or divided.calibrating,
         ),
         float_sqnr_db=mended.exact.worst_db if mended.exact is not None else None,
-        before=results(next((step.before for step in mended.steps if step.before), mended.errors)),
+        before=results(mended.given),
         after=results(mended.errors),
         resolved=tuple(finding for finding in before if finding.fingerprint not in left),
         remaining=tuple(finding for finding in after if finding.fingerprint in known),
@@ -271,14 +270,6 @@ def _interface(model: Model) -> list[bytes]:
     given = {value.name for value in model.inputs}
     inputs = (value for value in graph.input if value.name in given)
     return [value.SerializeToString(deterministic=True) for value in (*inputs, *graph.output)]
-
-
-def _results(errors: Errors, *, levels: VerdictLevels, by_class: bool) -> tuple[SchemeResult, ...]:
-    """The verdict on each whole scheme."""
-    return tuple(
-        result_of_run(experiment.scheme.name, error, Basis.MEASURED, levels, by_class=by_class)
-        for experiment, error in errors.items()
-    )
 
 
 def _told(step: Step, given: Measured, made: Measured, results: Callable[[Errors], Results]) -> RewriteResult:
