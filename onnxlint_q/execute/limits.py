@@ -55,6 +55,8 @@ class Limits:
         compared_values: values of one sample that a comparison of two files holds at once; in both files together they
             take about three times 4 bytes each.
         converted_bytes: weights of the largest model that is tried at another opset: onnx holds several copies.
+        frontier_bytes: what lies between two pieces of a network that is run piece by piece, for all samples; of the
+            float and the quantised network each.
         stream: bounds of a streaming pass.
     """
 
@@ -68,6 +70,7 @@ class Limits:
     kept_bytes: int = 256 << 20
     compared_values: int = 48 << 20
     converted_bytes: int = 256 << 20
+    frontier_bytes: int = 384 << 20
     stream: StreamLimits = StreamLimits()
 
 

@@ -94,6 +94,13 @@ def with_activations(executable: Executable, scales: Sequence[Rounding]) -> Exec
     return replace(executable, proto=proto)
 
 
+def unrounded(scales: Sequence[Rounding]) -> dict[str, str]:
+    """In the graph of `with_activations` the names of computed tensors as they are in front of their rounding."""
+    return {
+        entry.tensor: f"{PREFIX}f{number}" for number, entry in enumerate(scales) if isinstance(entry, ActivationScale)
+    }
+
+
 def scale_inputs(scales: Sequence[Rounding]) -> dict[str, Array]:
     """Values of the scales and zero points of `with_activations`, by the names of its initializers."""
     return {
@@ -218,17 +225,18 @@ def _sort(graph: onnx.GraphProto) -> None:
     flow = nx.DiGraph()
     flow.add_nodes_from(range(len(nodes)))
     flow.add_edges_from(
-        (producer[name], index) for index, node in enumerate(nodes) for name in _reads(node) if name in producer
+        (producer[name], index) for index, node in enumerate(nodes) for name in names_read(node) if name in producer
     )
     ordered = [onnx.NodeProto.FromString(nodes[index].SerializeToString()) for index in nx.topological_sort(flow)]
     del graph.node[:]
     graph.node.extend(ordered)
 
 
-def _reads(node: onnx.NodeProto) -> Iterable[str]:
+def names_read(node: onnx.NodeProto) -> Iterable[str]:
+    """What a node and its subgraphs read; names that a subgraph makes for itself are among them."""
     yield from node.input
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.GRAPH:
             for inner in attribute.g.node:
-                yield from _reads(inner)
+                yield from names_read(inner)
             yield from (value.name for value in attribute.g.output)

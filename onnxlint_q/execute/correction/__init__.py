@@ -1,0 +1,1 @@
+"""The mean error of quantised layers, one after the other."""
