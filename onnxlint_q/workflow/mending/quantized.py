@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from onnxlint_q.analysis.observed.top1 import Top1
-from onnxlint_q.workflow.mending.fixed import Fixed
+from onnxlint_q.workflow.mending.fixed import Fixed, Verification
 from onnxlint_q.workflow.scheme_result import SchemeResult
 
 
@@ -63,6 +63,9 @@ class Quantized:
         path, sha256, opset: the float model as it was given.
         out: the file that was written.
         recipe_file: where the recipe was written.
+        verification: the samples that ranges come from, and those that figures were measured on.
+        observer: how ranges come from them; empty where none are calibrated.
+        shifted: how many layers had their biases shifted.
         fixed: what was rewritten first; None where a recipe was replayed.
         plain: the float model quantised by ONNX Runtime's defaults, by scheme, on the same samples.
         result: the verdict on the file that was written.
@@ -84,6 +87,9 @@ class Quantized:
     opset: int
     out: str
     recipe_file: str
+    verification: Verification
+    observer: str
+    shifted: int
     fixed: Fixed | None
     plain: tuple[SchemeResult, ...]
     result: SchemeResult
