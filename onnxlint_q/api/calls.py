@@ -38,6 +38,7 @@ from onnxlint_q.workflow.inspect import InspectRequest, inspect_apart
 from onnxlint_q.workflow.mending.fix import FixRequest
 from onnxlint_q.workflow.mending.fix import fix as fix_model
 from onnxlint_q.workflow.mending.fixed import Fixed
+from onnxlint_q.workflow.mending.mend import Selection
 from onnxlint_q.workflow.reading.inspection import (
     Inspection,
 )
@@ -301,9 +302,8 @@ def fix(
         target = None if out is None else Path(out)
         if target is not None and target.exists() and path.exists() and target.samefile(path):
             raise UsageError(f"{target}: is the model itself; name another file")
-        request = FixRequest(
-            target, wanted, _words(select), _words(ignore), exact_only, unsafe, given_shapes(input_shapes), fresh=True
-        )
+        selection = Selection(_words(select), _words(ignore), exact_only, unsafe)
+        request = FixRequest(target, wanted, selection, given_shapes(input_shapes), fresh=True)
         job = _job(path, called, _overrides(config, (), (), (), schemes, None, None))
         return fix_model(path, job.rules, job.config, request, progress, called)
 
