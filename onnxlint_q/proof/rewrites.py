@@ -44,7 +44,7 @@ def cure_runs(measured: Measured, findings: Sequence[Finding]) -> CureRuns:
 
     @lru_cache(maxsize=1)  # the variants of one rewrite follow each other
     def rewritten(wanted: ConstantChannels) -> Workbench:
-        return workbench(measure(apply(measured.model, wanted), ()))
+        return workbench(measure(apply(measured.model, [wanted]), ()))
 
     def build(wanted: ConstantChannels, experiment: Experiment) -> Executable:
         return rewritten(wanted).executable(experiment)

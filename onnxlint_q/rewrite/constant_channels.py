@@ -7,28 +7,28 @@ float model stays the same up to that deviation, and the channel no longer sets 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from onnxlint_q.analysis.causes.chain import lifted_channels
 from onnxlint_q.analysis.causes.gains import compare_gains
 from onnxlint_q.analysis.measured import Measured
+from onnxlint_q.analysis.observed.observations import Observations
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
 from onnxlint_q.graph import Model
-from onnxlint_q.graph.loading.build import rebuilt
-from onnxlint_q.graph.names import tensor_key, walk_graphs
 from onnxlint_q.rewrite.candidate import Candidate, Refusal
+from onnxlint_q.rewrite.editing import Edit
+from onnxlint_q.rewrite.rewriting import Rewrite, Safety
 
 Gamma = npt.NDArray[Any]
 # It is worth it where it gives every other channel a bit more.
 NARROWED = 0.5
+_GAMMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,13 @@ class ConstantChannels(Candidate):
 
     channels: tuple[int, ...]
     swing_db: float | None = None
+
+    @property
+    def change(self) -> str:
+        """In words."""
+        several = len(self.channels) > 1
+        channels = f"{len(self.channels)} channels" if several else "1 channel"
+        return f"{channels} without variance become{'' if several else 's'} part of the shift"
 
 
 def match(measured: Measured) -> Iterator[ConstantChannels | Refusal]:
@@ -75,6 +82,11 @@ def match(measured: Measured) -> Iterator[ConstantChannels | Refusal]:
             yield ConstantChannels(layer.output, tuple(int(channel) for channel in constant), swing_db)
 
 
+def find(measured: Measured, _: Observations | None) -> Iterator[ConstantChannels | Refusal]:
+    """The same: what the file says needs no samples."""
+    return match(measured)
+
+
 def candidate(measured: Measured, layer: str, channels: Sequence[int]) -> ConstantChannels | Refusal:
     """The rewrite of channels that somebody else names, where it can be applied."""
     layer_facts = measured.layer_by_output.get(layer)
@@ -97,28 +109,26 @@ def mended_layer(measured: Measured, wanted: ConstantChannels) -> LayerFacts:
     return layer
 
 
-def apply(model: Model, wanted: ConstantChannels) -> Model:
-    """A copy of the model with gamma zero in these channels, in an initializer of its own: others may read the old."""
-    norm = model.producer(wanted.tensor)
-    assert norm is not None
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
-    (graph,) = (graph for path, graph in walk_graphs(proto.graph) if path == norm.graph)
-    (node,) = (
-        node for node in graph.node if [tensor_key(name, norm.graph) for name in node.output[:1]] == [norm.output]
-    )
-    name = next(
-        name
-        for number in itertools.count()
-        if tensor_key(name := f"{node.input[1]}_zeroed{number}", norm.graph) not in model.graph
-    )
-    gamma = model.constants[norm.input(1)]
-    graph.initializer.append(onnx.numpy_helper.from_array(_zeroed(gamma, wanted), name))
-    node.input[1] = name
-    return rebuilt(model, proto)
+def apply(model: Model, wanted: Sequence[ConstantChannels]) -> Model:
+    """A copy of the model with gamma zero in these channels, in initializers of their own: others may read the old."""
+    edit = Edit(model)
+    for one in wanted:
+        norm = model.producer(one.tensor)
+        assert norm is not None
+        edit.replace_constant(one.tensor, _GAMMA, _zeroed(model.constants[norm.input(_GAMMA)], one), "zeroed")
+    return edit.done()
 
 
 def _zeroed(gamma: Gamma, wanted: ConstantChannels) -> Gamma:
     copy = gamma.copy()
     copy[list(wanted.channels)] = 0
     return copy
+
+
+REWRITE = Rewrite(
+    name="constant-channels",
+    what="channels without variance made by the shift of their BatchNormalization",
+    safety=Safety.EXACT,
+    find=find,
+    apply=apply,
+)
