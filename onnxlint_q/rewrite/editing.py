@@ -57,7 +57,7 @@ class Edit:
         return name
 
     def replace_constant(self, output: str, slot: int, value: npt.NDArray[Any], why: str) -> None:
-        """Give one reader another value; in the element type of the old one, which it has to have been given.
+        """Give one reader another value: in the element type of the old one, or in its own where there was none.
 
         Args:
             output: key of a result of the reader.
@@ -66,6 +66,7 @@ class Edit:
             why: ending of the new initializer's name.
         """
         path, node = self._nodes[output]
+        node.input.extend([""] * (slot + 1 - len(node.input)))
         old = node.input[slot]
         stored: Array | None = self.model.constant(self.model_key(path, old)) if old else None
         made = value if stored is None else value.astype(stored.dtype)
@@ -94,6 +95,22 @@ class Edit:
         self._taken.update(name for one in made for name in one.output)
         self._nodes = self._by_output()
 
+    def remove(self, output: str) -> None:
+        """Take away the node that makes a tensor, which nothing is to read any more."""
+        _, node = self._nodes.pop(output)
+        self._left.update(node.input)
+        node.Clear()  # the place of the others stays what it is until the end
+
+    def take_over(self, output: str, result: str) -> None:
+        """Let the node that makes `result` make `output` in its place; the one that made that goes, and `result` too.
+
+        Both stand in one graph, and nothing else reads `result`.
+        """
+        self.remove(output)
+        path, node = self._nodes.pop(result)
+        node.output[list(node.output).index(local_name(result, path))] = local_name(output, path)
+        self._nodes[output] = path, node
+
     def free_name(self, like: str) -> str:
         """A name that no tensor has; it is taken from now on."""
         name = next(name for number in itertools.count() if (name := f"{like}{number}") not in self._taken)
@@ -110,6 +127,8 @@ class Edit:
         Raises:
             ModelError: what was made is no graph.
         """
+        for graph in self._graphs.values():
+            _drop_removed(graph)
         read = {name for graph in self._graphs.values() for node in graph.node for name in node.input}
         read |= {value.name for graph in self._graphs.values() for value in (*graph.input, *graph.output)}
         gone = self._left - read
@@ -118,6 +137,15 @@ class Edit:
         del graph.initializer[:]
         graph.initializer.extend(kept)
         return rebuilt(self.model, self._proto)
+
+
+def _drop_removed(graph: onnx.GraphProto) -> None:
+    """Take out the nodes that were cleared, and what is stated about tensors that nothing makes any more."""
+    for place in reversed([place for place, node in enumerate(graph.node) if not node.op_type]):
+        del graph.node[place]
+    made = set(_defined(graph))
+    for place in reversed([place for place, value in enumerate(graph.value_info) if value.name not in made]):
+        del graph.value_info[place]
 
 
 def _defined(graph: onnx.GraphProto) -> Iterable[str]:
