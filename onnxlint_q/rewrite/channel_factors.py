@@ -16,22 +16,20 @@ with `E[t_c²]` taken as a twelfth of the squared range. Powers of two for `s_c`
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.observations import ChannelObservation
 from onnxlint_q.graph import Layer, Model, Node, Trait, find_layers
-from onnxlint_q.graph.loading.build import rebuilt
-from onnxlint_q.graph.names import ROOT, walk_graphs
+from onnxlint_q.graph.names import ROOT
 from onnxlint_q.graph.operators import Product
 from onnxlint_q.graph.tensors import Array
 from onnxlint_q.rewrite.candidate import Candidate, Refusal
+from onnxlint_q.rewrite.editing import Edit
 
 Vector = npt.NDArray[np.float64]
 
@@ -132,44 +130,22 @@ def _place(measured: Measured, tensor: str) -> tuple[Gains, tuple[Layer, ...]] |
 
 
 def apply(model: Model, wanted: Iterable[ChannelFactors]) -> Model:
-    """A copy of the model with all these factors moved.
-
-    In initializers of their own: others may read the old ones. Those that nothing reads any more are left out.
-    """
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
-    graph, taken = proto.graph, set(model.graph)
-    places, left = {node.output[0]: node for node in graph.node if node.output}, set[str]()
-
-    def replaced(output: str, slot: int, value: npt.NDArray[np.generic]) -> None:
-        node = places[output]
-        left.add(node.input[slot])
-        name = next(name for number in itertools.count() if (name := f"{node.input[slot]}_scaled{number}") not in taken)
-        taken.add(name)
-        graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-        node.input[slot] = name
-
+    """A copy of the model with all these factors moved."""
+    edit = Edit(model)
     layers = {layer.output: layer for layer in find_layers(model)}
     for one in wanted:
         index, factors = list(one.channels), np.asarray(one.factors)
         for output, slot in one.gains:
-            stored = _gain(model, output, slot)
-            gain = stored.copy()
-            gain[..., index] = gain[..., index] / factors
-            replaced(output, slot, gain.astype(stored.dtype))
+            gain = _gain(model, output, slot).astype(np.float64)
+            gain[..., index] /= factors
+            edit.replace_constant(output, slot, gain, "scaled")
         for key in one.readers:
             layer = layers[key]
-            stored = model.constants[layer.weight]
-            weight = np.moveaxis(stored.copy(), _input_axis(layer), 0)
-            weight[index] = weight[index] * factors.reshape(-1, *(1,) * (weight.ndim - 1))
-            replaced(key, layer.inputs.weight, np.moveaxis(weight, 0, _input_axis(layer)).astype(stored.dtype))
-    graphs = dict(walk_graphs(graph)).values()
-    left -= {name for inner in graphs for node in inner.node for name in node.input}
-    left -= {value.name for inner in graphs for value in (*inner.input, *inner.output)}
-    kept = [value for value in graph.initializer if value.name not in left]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    return rebuilt(model, proto)
+            weight = np.moveaxis(model.constants[layer.weight].astype(np.float64), _input_axis(layer), 0)
+            weight[index] *= factors.reshape(-1, *(1,) * (weight.ndim - 1))
+            weight = np.moveaxis(weight, 0, _input_axis(layer))
+            edit.replace_constant(key, layer.inputs.weight, weight, "scaled")
+    return edit.done()
 
 
 def scaled(seen: ChannelObservation, wanted: ChannelFactors) -> ChannelObservation:

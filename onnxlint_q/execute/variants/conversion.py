@@ -1,13 +1,7 @@
-"""A model converted to another opset by onnx's converter, in a process of its own.
-
-The converter is native code that may crash, or never end, on a model that it does not expect; then the process does.
-What runs there are the lines that a user would type.
-"""
+"""A model converted to another opset by the lines that a user would type, in a process of its own."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -17,10 +11,7 @@ from google.protobuf.message import DecodeError
 from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.finding import Conversion
-
-
-class NotConvertibleError(Exception):
-    """The converter fails; the text says why, in one line."""
+from onnxlint_q.rewrite.hygiene.converter import NotConvertibleError, run_converter
 
 
 def lines(source: str, target: str, change: Conversion) -> str:
@@ -49,29 +40,8 @@ def converted(source: Path, change: Conversion, limits: Limits = DEFAULT_LIMITS)
     with tempfile.TemporaryDirectory(prefix="onnxlint-q-") as folder:
         target = Path(folder) / "converted.onnx"
         code = f"import onnx\n{lines(str(source), str(target), change)}"
-        try:
-            done = subprocess.run(
-                # -P: what lies in the working directory is not imported.
-                [sys.executable, "-P", "-c", code],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=limits.seconds_per_run,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise NotConvertibleError(f"the converter took longer than {limits.seconds_per_run:g} seconds") from error
-        if done.returncode:
-            raise NotConvertibleError(_reason(done.returncode, done.stderr))
+        run_converter(code, seconds=limits.seconds_per_run)
         try:
             return Executable(onnx.load(target), {}, {})
         except (OSError, DecodeError) as error:
             raise NotConvertibleError("the converter wrote a file that is no model") from error
-
-
-def _reason(code: int, stderr: bytes) -> str:
-    """The message of the exception that ended the process."""
-    if code < 0:
-        return f"the converter crashed (signal {-code})"
-    said = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    last = said[-1] if said else f"the converter ended with code {code}"
-    return last if len(last) <= 300 else f"{last[:297]}..."
