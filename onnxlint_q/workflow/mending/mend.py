@@ -13,6 +13,7 @@ from onnxlint_q.execute.progress import Progress
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
+from onnxlint_q.finding import Finding
 from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import foresee
@@ -134,7 +135,8 @@ def told(
     """The model that was given beside the one that was made, both linted without a run."""
     first, last = bench.measured, made.bench.measured
     before, after = (judge(foresee(one), rules, config) for one in (first, last))
-    known, left = ({finding.fingerprint for finding in findings} for findings in (before, after))
+    # Where a normalisation is folded other rules speak of the same tensor.
+    known, left = ({_where(finding) for finding in findings} for findings in (before, after))
     samples = verification(bench, divided)
     results = partial(scheme_results, levels=config.levels, by_class=not samples.synthetic)
     return Fixed(
@@ -148,11 +150,15 @@ def told(
         float_sqnr_db=made.exact.worst_db if made.exact is not None else None,
         before=results(made.given),
         after=results(made.errors),
-        resolved=tuple(finding for finding in before if finding.fingerprint not in left),
-        remaining=tuple(finding for finding in after if finding.fingerprint in known),
-        new=tuple(finding for finding in after if finding.fingerprint not in known),
+        resolved=tuple(finding for finding in before if _where(finding) not in left),
+        remaining=tuple(finding for finding in after if _where(finding) in known),
+        new=tuple(finding for finding in after if _where(finding) not in known),
         notes=tuple(notes_on(inputs)),
     )
+
+
+def _where(finding: Finding) -> tuple[str, str]:
+    return finding.location.graph, finding.location.output
 
 
 def _told(step: Step, given: Measured, made: Measured, results: Callable[[Errors], Results]) -> RewriteResult:
