@@ -85,6 +85,31 @@ class Edit:
             path = path.rpartition("/")[0]
         return tensor_key(name, path)
 
+    def replace_output(self, name: str, values: Iterable[onnx.ValueInfoProto], nodes: Iterable[onnx.NodeProto]) -> None:
+        """Put other outputs in the place of one, and nodes that make them at the end; what nothing reads now goes."""
+        graph = self._proto.graph
+        outputs = [one for value in graph.output for one in (values if value.name == name else (value,))]
+        made = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in outputs]
+        del graph.output[:]
+        graph.output.extend(made)
+        graph.node.extend(nodes)
+        self._prune(name)
+        self._nodes = self._by_output()
+
+    def _prune(self, name: str) -> None:
+        """Take the node away that makes a tensor of the main graph which nothing reads, and those before it."""
+        graph, waiting = self._proto.graph, [name]
+        while waiting:
+            key = waiting.pop()
+            kept = {value.name for value in graph.output}
+            kept |= {name for inner in self._graphs.values() for node in inner.node for name in node.input}
+            node = next((node for node in graph.node if key in node.output), None)
+            if node is not None and not kept.intersection(node.output):
+                waiting.extend(filter(None, node.input))
+                for gone in node.input:
+                    self.leave(gone)
+                graph.node.remove(node)
+
     def unlist(self, names: Iterable[str]) -> None:
         """Take initializers off the list of inputs: no caller can give another value any more."""
         gone = set(names)
