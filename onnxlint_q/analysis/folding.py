@@ -302,11 +302,7 @@ class _Folder:
         is_row = shape is not None and len(shape) == 2 and not layer.node.int("transA", 0)
         if layer.inputs.product is not Product.CONVOLUTION and not is_row:
             return Blocked(node, Blocker.CHANNELS, reader)
-        pads = any(layer.node.ints("pads")) or layer.node.text("auto_pad", "NOTSET") in {
-            "SAME_UPPER",
-            "SAME_LOWER",
-        }
-        if pads and bool(np.any(norm.shift)):
+        if layer.pads and bool(np.any(norm.shift)):
             return Blocked(node, Blocker.PADDING, reader)
         self.folded[layer.output] = replace(self.folded[layer.output], before=norm)
         return None

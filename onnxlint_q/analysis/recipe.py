@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from onnxlint_q.analysis.schemes import SCHEMES, Quantizer, Scheme
+from onnxlint_q.analysis.schemes import SCHEMES, Scheme
 from onnxlint_q.errors import UsageError
 
 Range = tuple[float, float]
@@ -22,6 +22,7 @@ class Recipe:
         scheme: formats, and who shares a scale.
         ranges: smallest and largest value that an activation is quantised for, by tensor; empty where no scale comes
             from calibration.
+        observer: where these come from, for people.
         excluded: names of nodes that stay in float.
         wide: tensors whose codes have 16 bits.
         keeps_activations: whether each Relu and Clip stays, because a subgraph reads what it makes.
@@ -30,6 +31,7 @@ class Recipe:
 
     scheme: Scheme
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    observer: str = ""
     excluded: tuple[str, ...] = ()
     wide: tuple[str, ...] = ()
     keeps_activations: bool = False
@@ -46,6 +48,7 @@ class Recipe:
             "activations": scheme.activations.name if scheme.activations is not None else None,
             "per_channel": scheme.per_channel,
             "block_size": scheme.sharing.block_size or None,
+            "observer": self.observer or None,
             "excluded": list(self.excluded),
             "wide": list(self.wide),
             "keeps_activations": self.keeps_activations,
@@ -65,7 +68,7 @@ class Recipe:
             UsageError: it is no recipe.
         """
         given = held if isinstance(held, dict) else {}
-        version, name = given.get("version"), given.get("scheme")
+        version, name, observer = (given.get(key) for key in ("version", "scheme", "observer"))
         if not isinstance(version, int) or not isinstance(name, str):
             raise UsageError(f"{where}: no recipe: it needs `version` and `scheme`; `quantize` writes one")
         if version != _VERSION:
@@ -79,16 +82,12 @@ class Recipe:
         return cls(
             SCHEMES[name],
             {tensor: (low, high) for tensor, (low, high) in numbers["ranges"].items()},
+            observer if isinstance(observer, str) else "",
             _names(given.get("excluded", []), where, "excluded"),
             _names(given.get("wide", []), where, "wide"),
             given.get("keeps_activations") is True,
             numbers["shifts"],
         )
-
-    @property
-    def needs_ranges(self) -> bool:
-        """Whether scales of activations come from `ranges`."""
-        return self.scheme.is_calibrated and self.scheme.quantizer is Quantizer.STATIC
 
 
 def _names(held: object, where: str, key: str) -> tuple[str, ...]:

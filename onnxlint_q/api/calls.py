@@ -38,6 +38,7 @@ from onnxlint_q.workflow.inspect import InspectRequest, inspect_apart
 from onnxlint_q.workflow.mending.fix import FixRequest
 from onnxlint_q.workflow.mending.fix import fix as fix_model
 from onnxlint_q.workflow.mending.fixed import Fixed
+from onnxlint_q.workflow.mending.mend import Selection
 from onnxlint_q.workflow.reading.inspection import (
     Inspection,
 )
@@ -62,6 +63,7 @@ def lint(
     measure_layers: bool = False,
     labels: LabelsLike | None = None,
     probe: bool = False,
+    fix_preview: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     schemes: Words | None = None,
     select: Words = (),
@@ -95,6 +97,7 @@ def lint(
         measure_layers: quantise every layer alone as well.
         labels: the class of each sample, or a file that holds them, as `--labels`; accuracy is then measured.
         probe: without data, run the model on synthetic inputs.
+        fix_preview: with data, try what `fix` would do; see `result.preview`.
         input_shapes: shapes of inputs whose axes the file leaves open, by name, as `--input-shape`.
         schemes: those to judge, by name, or `all`.
         select: rules to run instead of all, by code, first letters of codes, or name.
@@ -119,6 +122,7 @@ def lint(
     request = CheckRequest(
         data_request(data, preprocess, samples, observer, trials, measure_layers, labels),
         probe,
+        fix_preview,
         given_shapes(input_shapes),
         fresh=True,
     )
@@ -298,9 +302,8 @@ def fix(
         target = None if out is None else Path(out)
         if target is not None and target.exists() and path.exists() and target.samefile(path):
             raise UsageError(f"{target}: is the model itself; name another file")
-        request = FixRequest(
-            target, wanted, _words(select), _words(ignore), exact_only, unsafe, given_shapes(input_shapes), fresh=True
-        )
+        selection = Selection(_words(select), _words(ignore), exact_only, unsafe)
+        request = FixRequest(target, wanted, selection, given_shapes(input_shapes), fresh=True)
         job = _job(path, called, _overrides(config, (), (), (), schemes, None, None))
         return fix_model(path, job.rules, job.config, request, progress, called)
 

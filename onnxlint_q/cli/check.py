@@ -23,6 +23,7 @@ from onnxlint_q.cli.streams import (
     tell,
     working,
 )
+from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, MOST_SAMPLES
 
 
@@ -67,6 +68,9 @@ def check(
     ] = None,
     probe: Annotated[
         bool, typer.Option("--probe", help="Without data: run the model on synthetic inputs and measure each layer.")
+    ] = False,
+    fix_preview: Annotated[
+        bool, typer.Option("--fix-preview", help="With --calibrate, try what `fix` would do to the model.")
     ] = False,
     measure: Annotated[
         list[str] | None,
@@ -115,6 +119,10 @@ def check(
         data = parse_data(
             calibrate, images, samples=samples, observer=observer, trials=trials, measure=measure, labels=labels
         )
+        if fix_preview and data is None:
+            raise UsageError(
+                "--fix-preview has no effect without data; give it with --calibrate, or run `onnxlint-q fix`"
+            )
         overrides = parse_overrides(
             config,
             no_config=no_config,
@@ -127,7 +135,7 @@ def check(
         )
         jobs = workflow.plan(find_models(models), overrides)
         keep_apart(reports, [*(job.path for job in jobs), calibrate, labels, *(job.config.source for job in jobs)])
-        request = CheckRequest(data, probe, shapes, debug=debug)
+        request = CheckRequest(data, probe, fix_preview, shapes, debug=debug)
         show_crashes(debug)
         with working():
             with progress_line() as progress:

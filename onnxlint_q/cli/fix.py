@@ -100,6 +100,7 @@ def fix(
         from onnxlint_q.report.fix import render
         from onnxlint_q.workflow import check as linting
         from onnxlint_q.workflow.mending import fix as workflow
+        from onnxlint_q.workflow.mending.mend import Selection
 
         path, out = parse_written(model, output, in_place=in_place, diff=diff, read=[calibrate])
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
@@ -120,10 +121,7 @@ def fix(
         request = workflow.FixRequest(
             out=out,
             data=data,
-            select=split_words(select),
-            ignore=split_words(ignore),
-            exact_only=exact_only,
-            unsafe=unsafe,
+            selection=Selection(split_words(select), split_words(ignore), exact_only, unsafe),
             input_shapes=parse_shapes(input_shape or []),
         )
         show_crashes(debug)

@@ -31,7 +31,13 @@ class Session:
     """A loaded model."""
 
     def __init__(
-        self, executable: Executable, threads: int = 0, limits: Limits = DEFAULT_LIMITS, *, optimised: bool = True
+        self,
+        executable: Executable,
+        threads: int = 0,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        optimised: bool = True,
+        deployed: bool = False,
     ) -> None:
         """Load `executable` on the CPU, with quantise-dequantise pairs computed as they stand.
 
@@ -40,13 +46,15 @@ class Session:
             threads: how many a run may use, 0 for as many as there are cores.
             limits: how long one may take.
             optimised: whether the graph is rewritten for speed first, which for thousands of nodes takes seconds.
+            deployed: as ONNX Runtime runs it where nothing else is asked for, with integer kernels in place of pairs.
 
         Raises:
             NotRunnableError: ONNX Runtime refuses the model.
         """
         self._limits = limits
         self._numbers = itertools.count()
-        self._native = _Native(executable.proto.SerializeToString(), executable.weights, threads, optimised=optimised)
+        graph = executable.proto.SerializeToString()
+        self._native = _Native(graph, executable.weights, threads, optimised=optimised, deployed=deployed)
 
     def run(self, sample: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
         """Values of `outputs`, at least one (all of the model's by default), for one sample.
@@ -104,11 +112,19 @@ def too_long(seconds: float) -> NotRunnableError:
 class _Native:
     """A model inside ONNX Runtime."""
 
-    def __init__(self, graph: bytes, weights: Mapping[str, Array], threads: int, *, optimised: bool = True) -> None:
+    def __init__(
+        self,
+        graph: bytes,
+        weights: Mapping[str, Array],
+        threads: int,
+        *,
+        optimised: bool = True,
+        deployed: bool = False,
+    ) -> None:
         """Load the serialised `graph`, whose initializers named in `weights` have these values."""
         self._running: dict[int, ort.RunOptions] = {}
         self._stopped = False
-        self._optimised = optimised
+        self._optimised, self._deployed = optimised, deployed
         try:
             # The session refers to these values, so they have to live as long as it does.
             self._values = [ort.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
@@ -154,14 +170,16 @@ class _Native:
         options.intra_op_num_threads = threads
         if not self._optimised:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if names:
+            options.add_external_initializers(names, self._values)
+        if self._deployed:
+            return options
         # Integer kernels would round differently from the operators' definition; pairs are to be what they say.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         # Without VNNI a sum of two uint8 x int8 products saturates at 16 bits, which is the machine's, not the model's.
         options.add_session_config_entry("session.x64quantprecision", "1" if precise else "0")
         # Many sessions take turns on the same cores; threads that spin after a run take them from the next one.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if names:
-            options.add_external_initializers(names, self._values)
         return options
 
 

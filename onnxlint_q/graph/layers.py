@@ -99,6 +99,12 @@ class Layer:
         return self.node.float("alpha", 1.0) if self.inputs.product is Product.GEMM else 1.0
 
     @property
+    def pads(self) -> bool:
+        """Whether it puts zeros around its input."""
+        same = self.node.text("auto_pad", "NOTSET") in {"SAME_UPPER", "SAME_LOWER"}
+        return self.inputs.convolves and (same or any(self.node.ints("pads")))
+
+    @property
     def channel_axis(self) -> int:
         """Axis of the stored weight along which per-channel qparams run."""
         match self.inputs.product:

@@ -18,8 +18,8 @@ from onnxlint_q.graph.tensors import Array
 
 __all__ = ["ROOT", "Model", "Node", "TensorType", "Value"]
 
-# From this IR version on an initializer that is an input too is the default of that input.
-_DEFAULTS = 4
+DEFAULTS = 4
+"""From this IR version on an initializer that is an input too is the default of that input."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Model:
 
         They are constants here. ONNX Runtime leaves them as they are: it folds nothing into them.
         """
-        listed = {value.name for value in self.proto.graph.input} if self.proto.ir_version >= _DEFAULTS else set[str]()
+        listed = {value.name for value in self.proto.graph.input} if self.proto.ir_version >= DEFAULTS else set[str]()
         return frozenset(tensor.name for tensor in self.proto.graph.initializer if tensor.name in listed)
 
     # -- neighbours ----------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from onnxlint_q.execute.executable import Executable, as_stored
 from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
-from onnxlint_q.execute.variants.conversion import NotConvertibleError, converted, lines
+from onnxlint_q.execute.variants.conversion import converted, lines
 from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import Samples, run_variants
@@ -33,6 +33,7 @@ from onnxlint_q.finding import Change, Conversion, Finding, Requantisation, Trie
 from onnxlint_q.judge.advice.quantizer_options import requantised
 from onnxlint_q.judge.verdict import GAIN_DB, Judge, Verdict
 from onnxlint_q.proof.gain import SAME_DB, Gain
+from onnxlint_q.rewrite.hygiene.converter import NotConvertibleError
 
 # Less is what a handful of samples more or less would change.
 CONVERSION_SAMPLES = 4

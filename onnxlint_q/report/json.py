@@ -16,6 +16,7 @@ from onnxlint_q.report.tables.documents import activation_document, calibration_
 from onnxlint_q.report.words import PERFECT, missing_sqnr, verdict
 from onnxlint_q.workflow.results import (
     Chances,
+    FixPreview,
     JointRemedy,
     LayerRow,
     LayerSqnr,
@@ -75,6 +76,17 @@ def _model(model: ModelResult) -> Json:
         "trials": _trials(model.trials) if model.trials else None,
         "remedies": [_remedy(remedy) for remedy in model.remedies],
         "inputs": inputs_document(model),
+        "fix_preview": _preview(model.preview) if model.preview is not None else None,
+    }
+
+
+def _preview(preview: FixPreview) -> Json:
+    return {
+        "rewrites": list(preview.rewrites),
+        "places": preview.places,
+        "float_sqnr_db": number(preview.float_sqnr_db),
+        "before": {text(result.scheme): _scheme(result) for result in preview.before},
+        "after": {text(result.scheme): _scheme(result) for result in preview.after},
     }
 
 

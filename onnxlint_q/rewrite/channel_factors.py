@@ -1,46 +1,43 @@
-"""Outlier channels of a normalisation: their factor moves from its gain into the layers that read it.
+"""Factors of channels: they move from the gain of a normalisation into the layers that read it.
 
-A normalisation ends in `t_c = gain_c n_c + shift_c`. Where a layer `y_j = sum_c t_c w_cj` is all that reads it,
+A normalisation ends in `t_c = gain_c n_c + shift_c`. Where layers `y_j = sum_c t_c w_cj` are all that reads it,
 
     t_c' = t_c / s_c,        w_cj' = s_c w_cj
 
 leave `y` what it is for any `s_c > 0` (Xiao et al., SmoothQuant, arXiv 2211.10438, eq. 3). One scale for `t'` is then
-as fine as the widest channel that is left asks for, and one for `w'` as coarse as its widest row. The strength `a` in
-`s_c = r_c^a`, with `r_c` the range of an outlier over the widest of the other channels, is chosen for the smallest sum
-of both at the results of the layers,
+as fine as the widest channel that is left asks for, and one for `w'` as coarse as its widest row; `strength` weighs
+one against the other. All channels are divided, or those few that somebody names.
 
-    step(t')² / 12 sum_cj w_cj'²  +  step(w')² / 12 J sum_c E[t_c'²],
-
-with `E[t_c²]` taken as a twelfth of the squared range. Powers of two for `s_c` make it exact but for what underflows.
+How far channels reach is what a run saw. Without a run it is `shift_c` and four times `gain_c` on both sides: what is
+normalised has a variance of 1. Where several normalisations have one gain and the same layers, as where a block is
+gone through again and again, they are divided alike and go on sharing.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
+from operator import or_
 
 import numpy as np
-import numpy.typing as npt
-import onnx
 
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.analysis.observed.observations import ChannelObservation
-from onnxlint_q.graph import Layer, Model, Node, Trait, find_layers
-from onnxlint_q.graph.loading.build import rebuilt
-from onnxlint_q.graph.names import ROOT, walk_graphs
+from onnxlint_q.analysis.observed.observations import ChannelObservation, Observations
+from onnxlint_q.graph import Layer, Model, Node, Trait, channel_axis, find_layers
+from onnxlint_q.graph.names import ROOT
 from onnxlint_q.graph.operators import Product
-from onnxlint_q.graph.tensors import Array
 from onnxlint_q.rewrite.candidate import Candidate, Refusal
+from onnxlint_q.rewrite.editing import Edit
+from onnxlint_q.rewrite.rewriting import Rewrite, Safety
+from onnxlint_q.rewrite.strength import Vector, all_divisors, best_divisor, outlier_divisors
 
-Vector = npt.NDArray[np.float64]
-
-Gains = tuple[tuple[str, int], ...]
-"""Constants, one value a channel: output of the node that reads each, and the slot of its input."""
+Gain = tuple[str, int]
+"""A constant, one value a channel: output of the node that reads it, and the slot of its input."""
+Gains = tuple[Gain, ...]
 
 NAME = "channel-factors"
 OTHER_CHANNELS = "the layers that read it have other channels than it has"
-_STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 # Where a normalisation keeps its gain and its shift.
 _GAINS: Mapping[str, tuple[int, ...]] = {
     "LayerNormalization": (1, 2),
@@ -48,18 +45,20 @@ _GAINS: Mapping[str, tuple[int, ...]] = {
     "SimplifiedLayerNormalization": (1,),
     "SkipLayerNormalization": (2, 3),
     "SkipSimplifiedLayerNormalization": (2,),
+    "BatchNormalization": (1, 2),
 }
-_INT8_STEPS, _UINT8_STEPS = 127.0, 255.0
+# Nearly all values of a normalised tensor lie within so many deviations.
+_DEVIATIONS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelFactors(Candidate):
-    """A normalisation whose outlier channels can be divided, and the layers that multiply them again.
+    """A normalisation whose channels can be divided, and the layers that multiply them again.
 
     Attributes:
         gains: what is divided.
         readers: keys of the layers that are multiplied.
-        channels: the outlier channels.
+        channels: those that are divided.
         factors: what each of them is divided by; powers of two.
     """
 
@@ -67,6 +66,14 @@ class ChannelFactors(Candidate):
     readers: tuple[str, ...]
     channels: tuple[int, ...]
     factors: tuple[float, ...]
+
+    @property
+    def change(self) -> str:
+        """How many channels, by how much."""
+        count, ends = len(self.channels), (min(self.factors), max(self.factors))
+        by = f"{ends[0]:g}" if ends[0] == ends[1] else f"{ends[0]:g} to {ends[1]:g}"
+        layers = f"the weight{'s' * (len(self.readers) != 1)} behind it"
+        return f"{count} channel{'s' * (count != 1)} divided by {by}, and {layers} multiplied"
 
     @property
     def touched(self) -> frozenset[str]:
@@ -88,16 +95,7 @@ def movable_factors(
     place = _place(measured, tensor)
     if isinstance(place, Refusal):
         return place
-    gains, readers = place
-    weights = [_by_input(measured.model, layer) for layer in readers]
-    if any(weight.shape[0] != seen.low.size for weight in weights):
-        return Refusal(tensor, OTHER_CHANNELS)
-    if not all(np.isfinite(weight).all() for weight in weights):
-        return Refusal(tensor, "a weight that reads it is not finite")
-    factors = _best_factors(channels, seen, weights)
-    if factors is None:
-        return Refusal(tensor, "the weights that read it would lose as much as it gains")
-    return ChannelFactors(tensor, gains, tuple(layer.output for layer in readers), tuple(channels), factors)
+    return _moved(measured, place, seen, partial(outlier_divisors, channels=channels))
 
 
 def moved_by(
@@ -114,62 +112,167 @@ def moved_by(
     place = _place(measured, tensor)
     if isinstance(place, Refusal):
         return place
-    gains, readers = place
-    return ChannelFactors(tensor, gains, tuple(layer.output for layer in readers), tuple(channels), tuple(factors))
+    return place.divided(channels, factors)
 
 
-def _place(measured: Measured, tensor: str) -> tuple[Gains, tuple[Layer, ...]] | Refusal:
+def find(measured: Measured, observations: Observations | None) -> Iterator[ChannelFactors | Refusal]:
+    """Every normalisation of the main graph whose readers are layers, with the channels that are best divided."""
+    model = measured.model
+    alike: dict[Hashable, list[tuple[_Place, ChannelObservation]]] = {}
+    for node in model.nodes:
+        known = None if node.output in model.constants else _source(model, node.output)
+        if known is None or _is_within(model, node):
+            continue
+        place = _place(measured, node.output)
+        if isinstance(place, Refusal):
+            yield place
+            continue
+        seen = _seen(measured, place, observations)
+        if isinstance(seen, Refusal):
+            yield seen
+        else:
+            alike.setdefault(place.made_of(model), []).append((place, seen))
+    for group in alike.values():
+        first, seen = group[0][0], reduce(or_, (one for _, one in group))
+        moved = _moved(measured, first, seen, partial(all_divisors, weights=first.weights(model)))
+        for place, _ in group:
+            if isinstance(moved, Refusal):
+                yield Refusal(place.tensor, moved.reason)
+            else:
+                yield place.divided(moved.channels, moved.factors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The constants that a tensor is proportional to, one value a channel.
+
+    Attributes:
+        gain: what its values are multiplied by.
+        shift: what is added to that; None where nothing is.
+    """
+
+    gain: Gain
+    shift: Gain | None = None
+
+    @property
+    def constants(self) -> Gains:
+        return (self.gain,) if self.shift is None else (self.shift, self.gain)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A tensor whose channels can be divided.
+
+    Attributes:
+        tensor: its key.
+        source: the constants that make its channels as large as they are.
+        readers: the layers that read it.
+    """
+
+    tensor: str
+    source: _Source
+    readers: tuple[Layer, ...]
+
+    def divided(self, channels: Iterable[int], factors: Iterable[float]) -> ChannelFactors:
+        readers = tuple(layer.output for layer in self.readers)
+        return ChannelFactors(self.tensor, self.source.constants, readers, tuple(channels), tuple(factors))
+
+    def weights(self, model: Model) -> list[Vector]:
+        return [_by_input(model, layer) for layer in self.readers]
+
+    def size(self, model: Model) -> Vector:
+        return _values(model, self.source.gain)
+
+    def made_of(self, model: Model) -> Hashable:
+        """Places with the same have the same gains and the same weights."""
+        gains = tuple(model.constants.made_of(_key(model, gain)) for gain in self.source.constants)
+        return gains, tuple(layer.made_of(model) for layer in self.readers)
+
+
+def _moved(
+    measured: Measured,
+    place: _Place,
+    seen: ChannelObservation,
+    divisors: Callable[[ChannelObservation], Iterable[Vector]],
+) -> ChannelFactors | Refusal:
+    """The best of these divisors."""
+    model = measured.model
+    weights = place.weights(model)
+    if any(weight.shape[0] != seen.low.size for weight in weights):
+        return Refusal(place.tensor, OTHER_CHANNELS)
+    if not all(np.isfinite(weight).all() for weight in weights):
+        return Refusal(place.tensor, "a weight that reads it is not finite")
+    if not (np.isfinite(seen.low).all() and np.isfinite(seen.high).all()):
+        return Refusal(place.tensor, "its values are not finite")
+    divisor = best_divisor(seen, weights, place.size(model), divisors(seen))
+    if divisor is None:
+        return Refusal(place.tensor, "the weights that read it would lose as much as it gains")
+    channels = np.flatnonzero(divisor != 1)
+    return place.divided(map(int, channels), map(float, divisor[channels]))
+
+
+def _seen(measured: Measured, place: _Place, observations: Observations | None) -> ChannelObservation | Refusal:
+    """The smallest and largest value of each channel; expected ones where nothing was run."""
+    model = measured.model
+    if observations is None:
+        return _expected(model, place)
+    known, shape = observations.tensors.get(place.tensor), model.shape(place.tensor)
+    if known is None or known.channels is None or shape is None or channel_axis(model, place.tensor) != len(shape) - 1:
+        return Refusal(place.tensor, "its channels were not told apart")
+    return known.channels
+
+
+def _expected(model: Model, place: _Place) -> ChannelObservation | Refusal:
+    product = _node(model, place.source.gain[0])
+    if product.op_type not in _GAINS:
+        normal = model.producer(product.input(1 - place.source.gain[1]))
+        computed = normal is not None and not any(model.is_constant(key) for key in normal.inputs)
+        if normal is None or normal.op_type not in {"Mul", "Div"} or not computed:
+            return Refusal(place.tensor, "without data nobody knows how far its channels reach")
+    reach, middle = _DEVIATIONS * np.abs(place.size(model)), np.zeros(place.size(model).size)
+    if place.source.shift is not None:
+        output, slot = place.source.shift
+        subtracted = _node(model, output).op_type == "Sub" and slot == 1
+        middle = _values(model, place.source.shift) * (-1 if subtracted else 1)
+    return ChannelObservation(middle - reach, middle + reach)
+
+
+def _place(measured: Measured, tensor: str) -> _Place | Refusal:
     """The gains that make a tensor, and the layers that read it; else why nothing can move."""
-    gains = tuple(_gains(measured.model, tensor))
-    if not gains:
+    source = _source(measured.model, tensor)
+    if source is None:
         return Refusal(tensor, "its channels get their size from no constant gain")
     readers = _readers(measured, tensor)
     if isinstance(readers, Refusal):
         return readers
-    sizes = {_gain(measured.model, *gain).size for gain in gains}
+    sizes = {_values(measured.model, gain).size for gain in source.constants}
     sizes |= {layer.weight_shape[_input_axis(layer)] for layer in readers}
-    return (gains, readers) if len(sizes) == 1 else Refusal(tensor, OTHER_CHANNELS)
+    return _Place(tensor, source, readers) if len(sizes) == 1 else Refusal(tensor, OTHER_CHANNELS)
 
 
 def apply(model: Model, wanted: Iterable[ChannelFactors]) -> Model:
-    """A copy of the model with all these factors moved.
-
-    In initializers of their own: others may read the old ones. Those that nothing reads any more are left out.
-    """
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
-    graph, taken = proto.graph, set(model.graph)
-    places, left = {node.output[0]: node for node in graph.node if node.output}, set[str]()
-
-    def replaced(output: str, slot: int, value: npt.NDArray[np.generic]) -> None:
-        node = places[output]
-        left.add(node.input[slot])
-        name = next(name for number in itertools.count() if (name := f"{node.input[slot]}_scaled{number}") not in taken)
-        taken.add(name)
-        graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-        node.input[slot] = name
-
+    """A copy of the model with all these factors moved; what was shared and changes alike is shared again."""
+    edit = Edit(model)
     layers = {layer.output: layer for layer in find_layers(model)}
+    made: dict[Hashable, str] = {}
+
+    def change(output: str, slot: int, key: str, axis: int, one: ChannelFactors, power: int) -> None:
+        what = model.constants.made_of(key), axis, one.channels, one.factors, power
+        if what not in made:
+            stored = model.constants[key]
+            value = np.moveaxis(stored.astype(np.float64), axis, -1)
+            value[..., list(one.channels)] *= np.asarray(one.factors) ** power
+            value = np.moveaxis(value, -1, axis).astype(stored.dtype)
+            made[what] = edit.constant(value, f"{key.rpartition('/')[2]}_scaled")
+        edit.read(output, slot, made[what])
+
     for one in wanted:
-        index, factors = list(one.channels), np.asarray(one.factors)
-        for output, slot in one.gains:
-            stored = _gain(model, output, slot)
-            gain = stored.copy()
-            gain[..., index] = gain[..., index] / factors
-            replaced(output, slot, gain.astype(stored.dtype))
-        for key in one.readers:
-            layer = layers[key]
-            stored = model.constants[layer.weight]
-            weight = np.moveaxis(stored.copy(), _input_axis(layer), 0)
-            weight[index] = weight[index] * factors.reshape(-1, *(1,) * (weight.ndim - 1))
-            replaced(key, layer.inputs.weight, np.moveaxis(weight, 0, _input_axis(layer)).astype(stored.dtype))
-    graphs = dict(walk_graphs(graph)).values()
-    left -= {name for inner in graphs for node in inner.node for name in node.input}
-    left -= {value.name for inner in graphs for value in (*inner.input, *inner.output)}
-    kept = [value for value in graph.initializer if value.name not in left]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    return rebuilt(model, proto)
+        for gain in one.gains:
+            change(*gain, _key(model, gain), -1, one, -1)
+        for reader in one.readers:
+            layer = layers[reader]
+            change(reader, layer.weight_slot, layer.weight, _input_axis(layer), one, 1)
+    return edit.done()
 
 
 def scaled(seen: ChannelObservation, wanted: ChannelFactors) -> ChannelObservation:
@@ -179,29 +282,41 @@ def scaled(seen: ChannelObservation, wanted: ChannelFactors) -> ChannelObservati
     return ChannelObservation(seen.low / divisor, seen.high / divisor)
 
 
-def _gains(model: Model, tensor: str) -> Iterator[tuple[str, int]]:
-    """The constants, one value a channel, that a tensor is proportional to; empty where it is to none."""
+def _source(model: Model, tensor: str) -> _Source | None:
+    """The constants that a tensor is proportional to; None where it is to none."""
     node = model.producer(tensor)
     if node is None or node.graph != ROOT or node.output != tensor:
-        return
-    slots = _GAINS.get(node.op_type, ())
-    if slots:
-        present = [slot for slot in slots if node.input(slot)]
-        if slots[0] in present and all(_fits(model, node.input(slot)) for slot in present):
-            yield from ((tensor, slot) for slot in present)
-        return
+        return None
+    if node.op_type in _GAINS:
+        return _normalised(model, node)
     shift = _constant_slot(model, node) if node.operator.has(Trait.ADDS) else None
     if shift is None:
         gain = _constant_slot(model, node) if node.op_type == "Mul" else None
-        if gain is not None:
-            yield tensor, gain
-        return
+        return None if gain is None else _Source((tensor, gain))
     before = node.input(1 - shift)
     product = model.producer(before)
     gain = _constant_slot(model, product) if product is not None and product.op_type == "Mul" else None
-    if product is not None and gain is not None and model.sole_consumer(before) is node and product.graph == ROOT:
-        yield tensor, shift
-        yield before, gain
+    if product is None or gain is None or model.sole_consumer(before) is not node or product.graph != ROOT:
+        return None
+    return _Source((before, gain), (tensor, shift))
+
+
+def _normalised(model: Model, node: Node) -> _Source | None:
+    """Of an operator that normalises, where its channels run along the last axis."""
+    present = [(node.output, slot) for slot in _GAINS[node.op_type] if node.input(slot)]
+    whole = all(_fits(model, node.input(slot)) for _, slot in present)
+    if not present or present[0][1] != _GAINS[node.op_type][0] or not whole:
+        return None
+    if node.op_type == "BatchNormalization" and len(model.shape(node.output) or ()) != 2:
+        return None
+    return _Source(*present)
+
+
+def _is_within(model: Model, node: Node) -> bool:
+    """Whether a node makes the product inside a normalisation that is spelt out, and no tensor that layers read."""
+    reader = model.sole_consumer(node.output)
+    source = _source(model, reader.output) if reader is not None else None
+    return reader is not None and source is not None and source.gain[0] == node.output != reader.output
 
 
 def _constant_slot(model: Model, node: Node) -> int | None:
@@ -218,8 +333,13 @@ def _fits(model: Model, key: str) -> bool:
     return value is not None and value.ndim > 0 and 1 < value.size == value.shape[-1] and value.dtype.kind == "f"
 
 
-def _gain(model: Model, output: str, slot: int) -> Array:
-    return model.constants[_node(model, output).input(slot)]
+def _key(model: Model, gain: Gain) -> str:
+    output, slot = gain
+    return _node(model, output).input(slot)
+
+
+def _values(model: Model, gain: Gain) -> Vector:
+    return np.ravel(model.constants[_key(model, gain)]).astype(np.float64)
 
 
 def _readers(measured: Measured, tensor: str) -> tuple[Layer, ...] | Refusal:
@@ -255,40 +375,16 @@ def _by_input(model: Model, layer: Layer) -> Vector:
     return weight.reshape(weight.shape[0], -1).astype(np.float64)
 
 
-def _best_factors(
-    channels: Sequence[int], seen: ChannelObservation, weights: Sequence[Vector]
-) -> tuple[float, ...] | None:
-    """The factors that leave the least noise at the layers' results; None where moving nothing does."""
-    low, high = np.minimum(seen.low, 0), np.maximum(seen.high, 0)
-    index = list(channels)
-    others = np.delete(np.maximum(-low, high), index).max(initial=0.0)
-    reach = np.maximum(-low, high)[index]
-    if not others > 0:
-        return None
-
-    def factors(strength: float) -> Vector:
-        return np.asarray(2.0 ** np.maximum(np.rint(strength * np.log2(reach / others)), 0))
-
-    def noise(divisor: Vector) -> float:
-        step = ((high / divisor).max() - (low / divisor).min()) / _UINT8_STEPS
-        power = (((seen.high - seen.low) / divisor) ** 2).sum() / 12
-        total = 0.0
-        for weight in weights:
-            rows = weight * divisor[:, None]
-            coarse = np.abs(rows).max() / _INT8_STEPS
-            total += step**2 / 12 * float((rows**2).sum()) + coarse**2 / 12 * weight.shape[1] * float(power)
-        return total
-
-    def spread(values: Vector) -> Vector:
-        divisor = np.ones(low.size)
-        divisor[index] = values
-        return divisor
-
-    best = min((factors(strength) for strength in _STRENGTHS), key=lambda values: noise(spread(values)))
-    return tuple(best.tolist()) if noise(spread(best)) < noise(np.ones(low.size)) / 2 else None
-
-
 def _node(model: Model, output: str) -> Node:
     node = model.producer(output)
     assert node is not None
     return node
+
+
+REWRITE = Rewrite(
+    name=NAME,
+    what="factors of channels moved from normalisations into the layers behind them",
+    safety=Safety.EXACT,
+    find=find,
+    apply=apply,
+)

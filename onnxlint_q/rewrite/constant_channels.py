@@ -17,6 +17,7 @@ import numpy.typing as npt
 from onnxlint_q.analysis.causes.chain import lifted_channels
 from onnxlint_q.analysis.causes.gains import compare_gains
 from onnxlint_q.analysis.measured import Measured
+from onnxlint_q.analysis.observed.observations import Observations
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
 from onnxlint_q.graph import Model
@@ -27,8 +28,7 @@ from onnxlint_q.rewrite.rewriting import Rewrite, Safety
 Gamma = npt.NDArray[Any]
 # It is worth it where it gives every other channel a bit more.
 NARROWED = 0.5
-# Channels that are listed by number.
-_NAMED = 8
+_GAMMA = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ class ConstantChannels(Candidate):
 
     @property
     def change(self) -> str:
-        """Which weights become zero."""
+        """In words."""
         several = len(self.channels) > 1
-        listed = ", ".join(map(str, self.channels[:_NAMED])) + (" …" if len(self.channels) > _NAMED else "")
-        return f"the weights of constant channel{'s' * several} {listed} become zero"
+        channels = f"{len(self.channels)} channels" if several else "1 channel"
+        return f"{channels} without variance become{'' if several else 's'} part of the shift"
 
 
 def match(measured: Measured) -> Iterator[ConstantChannels | Refusal]:
@@ -82,6 +82,11 @@ def match(measured: Measured) -> Iterator[ConstantChannels | Refusal]:
             yield ConstantChannels(layer.output, tuple(int(channel) for channel in constant), swing_db)
 
 
+def find(measured: Measured, _: Observations | None) -> Iterator[ConstantChannels | Refusal]:
+    """The same: what the file says needs no samples."""
+    return match(measured)
+
+
 def candidate(measured: Measured, layer: str, channels: Sequence[int]) -> ConstantChannels | Refusal:
     """The rewrite of channels that somebody else names, where it can be applied."""
     layer_facts = measured.layer_by_output.get(layer)
@@ -105,12 +110,12 @@ def mended_layer(measured: Measured, wanted: ConstantChannels) -> LayerFacts:
 
 
 def apply(model: Model, wanted: Sequence[ConstantChannels]) -> Model:
-    """A copy of the model with gamma zero in these channels."""
+    """A copy of the model with gamma zero in these channels, in initializers of their own: others may read the old."""
     edit = Edit(model)
     for one in wanted:
         norm = model.producer(one.tensor)
         assert norm is not None
-        edit.replace_constant(one.tensor, 1, _zeroed(model.constants[norm.input(1)], one), "zeroed")
+        edit.replace_constant(one.tensor, _GAMMA, _zeroed(model.constants[norm.input(_GAMMA)], one), "zeroed")
     return edit.done()
 
 
@@ -121,9 +126,9 @@ def _zeroed(gamma: Gamma, wanted: ConstantChannels) -> Gamma:
 
 
 REWRITE = Rewrite(
-    name="zero-constant-channels",
-    what="weights of channels that are constant behind their BatchNormalization made zero",
+    name="constant-channels",
+    what="channels without variance made by the shift of their BatchNormalization",
     safety=Safety.EXACT,
-    find=lambda measured, _: match(measured),
+    find=find,
     apply=apply,
 )

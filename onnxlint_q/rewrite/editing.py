@@ -12,6 +12,7 @@ import onnx
 
 from onnxlint_q.graph import Model
 from onnxlint_q.graph.loading.build import rebuilt
+from onnxlint_q.graph.model import DEFAULTS
 from onnxlint_q.graph.names import ROOT, local_name, tensor_key, walk_graphs
 from onnxlint_q.graph.tensors import Array
 
@@ -70,14 +71,52 @@ class Edit:
         old = node.input[slot]
         stored: Array | None = self.model.constant(self.model_key(path, old)) if old else None
         made = value if stored is None else value.astype(stored.dtype)
-        self.leave(old)
-        node.input[slot] = self.constant(made, f"{old or output.rpartition('/')[2]}_{why}")
+        self.read(output, slot, self.constant(made, f"{old or output.rpartition('/')[2]}_{why}"))
+
+    def read(self, output: str, slot: int, name: str) -> None:
+        """Let the node that makes the tensor with this key read another tensor at one of its inputs."""
+        node = self.node(output)
+        self.leave(node.input[slot])
+        node.input[slot] = name
 
     def model_key(self, path: str, name: str) -> str:
         """The key of a tensor that a graph names, wherever it is defined."""
         while path != ROOT and tensor_key(name, path) not in self.model.graph:
             path = path.rpartition("/")[0]
         return tensor_key(name, path)
+
+    def replace_output(self, name: str, values: Iterable[onnx.ValueInfoProto], nodes: Iterable[onnx.NodeProto]) -> None:
+        """Put other outputs in the place of one, and nodes that make them at the end; what nothing reads now goes."""
+        graph = self._proto.graph
+        outputs = [one for value in graph.output for one in (values if value.name == name else (value,))]
+        made = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in outputs]
+        del graph.output[:]
+        graph.output.extend(made)
+        graph.node.extend(nodes)
+        self._prune(name)
+        self._nodes = self._by_output()
+
+    def _prune(self, name: str) -> None:
+        """Take the node away that makes a tensor of the main graph which nothing reads, and those before it."""
+        graph, waiting = self._proto.graph, [name]
+        while waiting:
+            key = waiting.pop()
+            kept = {value.name for value in graph.output}
+            kept |= {name for inner in self._graphs.values() for node in inner.node for name in node.input}
+            node = next((node for node in graph.node if key in node.output), None)
+            if node is not None and not kept.intersection(node.output):
+                waiting.extend(filter(None, node.input))
+                for gone in node.input:
+                    self.leave(gone)
+                graph.node.remove(node)
+
+    def unlist(self, names: Iterable[str]) -> None:
+        """Take initializers off the list of inputs: no caller can give another value any more."""
+        gone = set(names)
+        inputs = self._proto.graph.input
+        kept = [value for value in inputs if value.name not in gone]
+        del inputs[:]
+        inputs.extend(kept)
 
     def leave(self, name: str) -> None:
         """Say that a reader of this initializer is gone."""
@@ -129,6 +168,10 @@ class Edit:
         """
         for graph in self._graphs.values():
             _drop_removed(graph)
+        if self._proto.ir_version < DEFAULTS:
+            # There every initializer is on that list, and a constant all the same.
+            self._proto.ir_version = DEFAULTS
+            self.unlist(value.name for value in self._proto.graph.initializer)
         read = {name for graph in self._graphs.values() for node in graph.node for name in node.input}
         read |= {value.name for graph in self._graphs.values() for value in (*graph.input, *graph.output)}
         gone = self._left - read

@@ -104,4 +104,5 @@ REWRITE = Rewrite(
     safety=Safety.EXACT,
     find=find,
     apply=apply,
+    moves_values=False,
 )

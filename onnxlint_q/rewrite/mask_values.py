@@ -20,7 +20,6 @@ data the rewrite is held against the float outputs.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -31,10 +30,12 @@ import onnx
 from onnxlint_q.analysis.causes.extents import constant_at
 from onnxlint_q.analysis.causes.masks import LARGE, Entry, Mask
 from onnxlint_q.analysis.measured import Measured
+from onnxlint_q.analysis.observed.observations import Observations
 from onnxlint_q.graph import Model
-from onnxlint_q.graph.loading.build import rebuilt
-from onnxlint_q.graph.names import tensor_key, walk_graphs
+from onnxlint_q.graph.tensors import Array
 from onnxlint_q.rewrite.candidate import Candidate, Refusal
+from onnxlint_q.rewrite.editing import Edit
+from onnxlint_q.rewrite.rewriting import Rewrite, Safety
 
 NAME = "mask-values"
 USUAL = 100.0
@@ -60,6 +61,11 @@ class MaskValue(Candidate):
 
     mask: Mask
     value: float = USUAL
+
+    @property
+    def change(self) -> str:
+        """The old value and the new one."""
+        return f"its mask of {self.mask.lowest:.3g} becomes {-self.value:.0f}"
 
 
 def match(measured: Measured) -> Iterator[MaskValue | Refusal]:
@@ -94,42 +100,43 @@ def fitted(wanted: MaskValue, scores: Ranges) -> MaskValue | Refusal:
     return replace(wanted, value=_ROUND * math.ceil(value / _ROUND))
 
 
+def find(measured: Measured, observations: Observations | None) -> Iterator[MaskValue | Refusal]:
+    """Every large mask: with the value that the scores ask for where they were seen, else with the usual one."""
+    seen = observations.tensors if observations is not None else {}
+    ranges = {key: (known.low, known.high) for key, known in seen.items()}
+    for one in match(measured):
+        yield one if isinstance(one, Refusal) else fitted(one, ranges)
+
+
 def apply(model: Model, wanted: Iterable[MaskValue]) -> Model:
     """A copy of the model with these masks at their new values, for what reads them as masks and nothing else."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
-    graphs = dict(walk_graphs(proto.graph))
-    nodes = {
-        tensor_key(name, path): node
-        for path, graph in graphs.items()
-        for node in graph.node
-        for name in node.output
-        if name
-    }
-    taken = {value.name for graph in graphs.values() for value in (*graph.input, *graph.initializer)}
-    taken |= {name for node in nodes.values() for name in node.output}
+    edit = Edit(model)
     for candidate in wanted:
         for entry in candidate.mask.entries:
             value = _mended(model, entry, candidate.value)
-            node = nodes[entry.node.output]
             if entry.slot < 0:
+                node = edit.node(entry.node.output)
                 (attribute,) = (attribute for attribute in node.attribute if attribute.name == "value")
-                attribute.t.CopyFrom(value)
-                continue
-            value.name = next(name for name in _names(node.input[entry.slot]) if name not in taken)
-            taken.add(value.name)
-            proto.graph.initializer.append(value)
-            node.input[entry.slot] = value.name
-    return rebuilt(model, proto)
+                attribute.t.CopyFrom(onnx.numpy_helper.from_array(value))
+            else:
+                edit.replace_constant(entry.node.output, entry.slot, value, "mask")
+    return edit.done()
 
 
-def _names(base: str) -> Iterator[str]:
-    return (f"{base}_mask{number}" for number in itertools.count())
-
-
-def _mended(model: Model, entry: Entry, magnitude: float) -> onnx.TensorProto:
+def _mended(model: Model, entry: Entry, magnitude: float) -> Array:
     """The constant with its masks at the magnitude that they are to have in front of the Softmax."""
-    value = constant_at(model, entry.node, entry.slot)
+    node = model.producer(entry.node.output)
+    assert node is not None
+    value = constant_at(model, node, entry.slot)
     assert value is not None
     masks = value.astype(np.float64) * entry.gain <= -LARGE
-    return onnx.numpy_helper.from_array(np.where(masks, -magnitude / entry.gain, value).astype(value.dtype))
+    return np.where(masks, -magnitude / entry.gain, value).astype(value.dtype)
+
+
+REWRITE = Rewrite(
+    name=NAME,
+    what="masks of attention made as small as they may be",
+    safety=Safety.DATA,
+    find=find,
+    apply=apply,
+)

@@ -20,6 +20,7 @@ from onnxlint_q.judge.own_findings import OwnFinding
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.proof.costs import Costs
 from onnxlint_q.proof.joint_remedy import JointTrial
+from onnxlint_q.proof.mending.transaction import Mended
 from onnxlint_q.proof.mending.trial import Mending
 from onnxlint_q.proof.probing.probe import Probe
 from onnxlint_q.proof.prove import Proof
@@ -78,6 +79,7 @@ class CheckRequest:
     Attributes:
         data: run the model on calibration data; None for a static run.
         probe: run it on synthetic inputs.
+        fix_preview: with data, try what `fix` would do.
         input_shapes: shapes that inputs are to have, by name.
         ended: how an earlier attempt to run the model ended its process, so that none is made again; empty without.
         debug: stay in this process, and keep why rules did not fire.
@@ -86,6 +88,7 @@ class CheckRequest:
 
     data: DataRequest | None = None
     probe: bool = False
+    fix_preview: bool = False
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ended: str = ""
     debug: bool = False
@@ -135,6 +138,7 @@ class Record:
         advised: the findings with what came of trying their remedies.
         joint: by scheme that does not survive, what leaving nodes in float together does.
         trials: calibrations on disjoint subsets.
+        mended: the model with every rewrite of `fix` that helps.
         debug: why rules did not fire, a line each; empty unless asked for.
         not_run: what was asked for and did not happen.
         seconds: wall time by stage.
@@ -159,6 +163,7 @@ class Record:
     advised: tuple[Finding, ...] | None = None
     joint: Mapping[str, JointTrial] | None = None
     trials: Trials | None = None
+    mended: Mended | None = None
     not_run: tuple[NotRun, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 

@@ -149,6 +149,24 @@ class TakenShape:
 
 
 @dataclass(frozen=True, slots=True)
+class FixPreview:
+    """What `fix` would do to the model, tried on the same samples.
+
+    Attributes:
+        rewrites: names of those that would change something.
+        places: how many places they would change.
+        float_sqnr_db: of the float outputs; None where they are identical.
+        before, after: whole schemes without and with the changes.
+    """
+
+    rewrites: tuple[str, ...]
+    places: int
+    float_sqnr_db: float | None
+    before: tuple[SchemeResult, ...]
+    after: tuple[SchemeResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelResult:
     """One linted model.
 
@@ -170,6 +188,7 @@ class ModelResult:
         qparams: every scale and zero point of a quantised file, in data order.
         activations: what the samples showed of each tensor, in data order; empty where nothing ran on data.
         inputs: those that the file leaves open by more than a batch.
+        preview: what `fix` would do; None unless it was asked for and tried.
     """
 
     path: str
@@ -195,6 +214,7 @@ class ModelResult:
     rules: tuple[RuleText, ...] = ()
     qparams: tuple[QparamsRow, ...] = ()
     activations: tuple[ActivationRow, ...] = ()
+    preview: FixPreview | None = None
 
     def scheme(self, name: str) -> SchemeResult:
         """What is known of one scheme: `result.scheme("int8-per-tensor").verdict`.

@@ -30,6 +30,7 @@ from onnxlint_q.proof.mending.factors import plan_factors
 from onnxlint_q.proof.mending.masks import plan_masks
 from onnxlint_q.proof.mending.plan import Planner
 from onnxlint_q.proof.mending.told import with_mendings
+from onnxlint_q.proof.mending.transaction import mend
 from onnxlint_q.proof.mending.trial import try_rewrites
 from onnxlint_q.proof.probing.inputs import made_up
 from onnxlint_q.proof.probing.probe import probe
@@ -38,6 +39,7 @@ from onnxlint_q.proof.remedies import CONVERSION_SAMPLES, try_conversions, try_r
 from onnxlint_q.proof.sensitivity import measure_sensitivity
 from onnxlint_q.proof.trials import run_trials
 from onnxlint_q.proof.whole import measure_schemes
+from onnxlint_q.rewrite.table import DEFAULT_REWRITES
 from onnxlint_q.workflow.assembly.joint_remedies import try_joint_remedies
 from onnxlint_q.workflow.assembly.verdicts import is_lost, judge_of
 from onnxlint_q.workflow.judging import judge, restored
@@ -233,6 +235,11 @@ def _leave_in_float(record: Record, progress: Progress) -> Record:
     return replace(record, joint=try_joint_remedies(record, judge_of(record), progress))
 
 
+def _preview(record: Record, progress: Progress) -> Record:
+    assert record.bench is not None
+    return replace(record, mended=mend(record.bench, DEFAULT_REWRITES, _split(record), progress))
+
+
 def _trials(record: Record, progress: Progress) -> Record:
     data = _data(record)
     assert record.bench is not None
@@ -352,6 +359,14 @@ STAGES = (
         fill=_leave_in_float,
         option="--calibrate",
         missing="No list of nodes to leave in float was tried",
+    ),
+    Stage(
+        "fix preview",
+        "trying what fix would do",
+        wanted=lambda record: record.request.fix_preview and record.whole is not None,
+        fill=_preview,
+        option="--fix-preview",
+        missing="What fix would do was not tried",
     ),
     Stage(
         "trials",

@@ -18,7 +18,7 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_CHANNEL, INT8_
 from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.limits import Limits
-from onnxlint_q.execute.variants.conversion import NotConvertibleError, converted
+from onnxlint_q.execute.variants.conversion import converted
 from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputFigures
 from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
@@ -40,6 +40,7 @@ from onnxlint_q.judge.verdict import Verdict, VerdictLevels, worst
 from onnxlint_q.proof.probing.inputs import made_up
 from onnxlint_q.proof.remedies import RANGES_TRIED, try_conversions, try_requantisations
 from onnxlint_q.proof.whole import measure_schemes
+from onnxlint_q.rewrite.hygiene.converter import NotConvertibleError
 
 PER_CHANNEL = Requantisation(per_channel=True)
 # One value is 4 where the others are at most 1, so that the fourth powers run to 256; Sigmoid needs none of that.

@@ -12,7 +12,7 @@ from onnx_cases import Array, as_model, onnx_text, run
 from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_TENSOR
 from onnxlint_q.rewrite.candidate import Refusal
-from onnxlint_q.rewrite.constant_channels import ConstantChannels, apply, candidate, match, mended_layer
+from onnxlint_q.rewrite.constant_channels import REWRITE, ConstantChannels, apply, candidate, match, mended_layer
 
 CHANNELS, STILL = 12, 3
 
@@ -143,3 +143,13 @@ def test_a_layer_in_a_branch_is_rewritten_there() -> None:
     (changed,), (exact,) = run(model.proto, {"x": x}), run(proto, {"x": x})
     assert (changed[:, 2] == 1).all() and not (exact[:, 2] == 1).all()
     np.testing.assert_array_equal(np.delete(changed, 2, 1), np.delete(exact, 2, 1))
+
+
+def test_several_layers_change_at_once() -> None:
+    proto = network({"variance": {STILL: 1e-12}, "plain": {5: 1e-12}})
+    before = measured(proto)
+    found = [one for one in REWRITE.find(before, None) if isinstance(one, ConstantChannels)]
+    assert [(one.tensor, one.channels) for one in found] == [("normal", (STILL,)), ("y", (5,))]
+    assert found[0].change == "1 channel without variance becomes part of the shift"
+    after = measure(REWRITE.apply(before.model, found), DEFAULT_SCHEMES)
+    assert [layer.weight.dead.tolist() for layer in after.layers] == [[STILL], [5]]

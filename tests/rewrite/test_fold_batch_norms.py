@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -77,10 +79,7 @@ def case(
     rng = np.random.default_rng(seed)
     dtype: npt.DTypeLike = {"float": np.float32, "double": np.float64, "float16": np.float16}[kind]
     values = {**parameters(rng), "w": rng.normal(size=weight)}
-    used = {
-        name: value.astype(dtype) for name, value in values.items() if any(f" {name}{end}" in nodes for end in ",)")
-    }
-    used |= {"b": values["b"].astype(dtype)} if "(b," in nodes else {}
+    used = {name: value.astype(dtype) for name, value in values.items() if re.search(rf"\b{name}\b", nodes)}
     dims = ", ".join(map(str, shape[1:]))
     rank = ", ".join(["N", *["?"] * (len(shape) - 1)]) if len(shape) > 2 else "N, m"
     proto = onnx_text(f"net ({kind}[N, {dims}] x) => ({kind}[{rank.replace('?', 'k')}] y) {{ {nodes} }}", **used)

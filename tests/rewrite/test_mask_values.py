@@ -7,11 +7,13 @@ import onnx
 import pytest
 from mask_cases import LOWEST, WAYS, network, samples
 from onnx_cases import as_model, onnx_text, run
+from rewrite_cases import applied, assert_same, found
 
 from onnxlint_q.analysis.measured import Measured, measure
+from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.rewrite.candidate import Refusal
-from onnxlint_q.rewrite.mask_values import USUAL, MaskValue, apply, fitted, match
+from onnxlint_q.rewrite.mask_values import REWRITE, USUAL, MaskValue, apply, fitted, match
 
 BEFORE = """attention (float[N, 4, 8] q, float[N, 8, 4] k, float[N, 1, 4] keep) => (float[N, 4, 4] p) {
   s = MatMul(q, k)  d = Sub(one, keep)  m = Mul(d, c)  a = Add(s, m)  p = Softmax(a)
@@ -38,7 +40,7 @@ def test_the_graph_before_and_after() -> None:
         node.SerializeToString() for node in expected.graph.node
     ]
     values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
-    assert values["c_mask0"] == -100 and values["c"] == np.float32(LOWEST)
+    assert values == {"one": 1, "c_mask0": -100}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -113,3 +115,24 @@ def test_scores_that_spread_without_end_are_refused(high: float) -> None:
 def test_a_refusal_names_the_constant_and_the_reason() -> None:
     (found,) = match(measured(network("a = Add(s, c)  p = LogSoftmax(a)", c=np.asarray([-1e9] + 7 * [0.0]))))
     assert isinstance(found, Refusal) and found.tensor == "c" and "LogSoftmax" in found.reason
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_decides_on_the_value(way: str) -> None:
+    steps, constants = WAYS[way]
+    proto = network(steps, **constants)
+    usual, _ = found(REWRITE, proto)
+    assert [one.value for one in usual] == [USUAL]
+    for reach in (1.0, 60.0):
+        seen = Observations("made up", False, 1, None, {"s": TensorObservation.of([-reach, reach])})
+        (fitting,), _ = found(REWRITE, proto, seen)
+        assert fitting.value == expected(proto, reach)
+        assert f"becomes {-fitting.value:.0f}" in fitting.change and (fitting.value < USUAL) == (reach == 1)
+    assert_same(proto, applied(REWRITE, proto, [fitting]), samples())
+
+
+def expected(proto: onnx.ModelProto, reach: float) -> float:
+    """The value for scores of that reach."""
+    told = fitted(only(measured(proto)), {"s": (-reach, reach)})
+    assert isinstance(told, MaskValue)
+    return told.value

@@ -55,7 +55,7 @@ def joined(model: Model, tensor: str, kind: Kind, joins: int = _MOST_JOINS) -> t
         return ()
     found = _divided(model, node, kind, joins)
     for move in reversed(moves):
-        axis = _moved(model, move, found[0].axis) if found else None
+        axis = moved_axis(model, move, found[0].axis) if found else None
         found = () if axis is None else tuple(replace(one, axis=axis) for one in found)
     return found
 
@@ -97,7 +97,7 @@ def _merged(
         start = stop
 
 
-def _moved(model: Model, node: Node, axis: int) -> int | None:
+def moved_axis(model: Model, node: Node, axis: int) -> int | None:
     """Which axis of the result an axis of the first input becomes; None where it does not stay one."""
     if node.op_type == "Transpose":
         order = node.ints("perm")

@@ -1,4 +1,4 @@
-"""A model converted to another opset by onnx's converter, in a process of its own."""
+"""A model converted to another opset by the lines that a user would type, in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ from google.protobuf.message import DecodeError
 
 from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
-from onnxlint_q.execute.script import ScriptError, run_lines
 from onnxlint_q.finding import Conversion
-
-
-class NotConvertibleError(Exception):
-    """The converter fails; the text says why, in one line."""
+from onnxlint_q.rewrite.hygiene.converter import NotConvertibleError, run_converter
 
 
 def lines(source: str, target: str, change: Conversion) -> str:
@@ -44,10 +40,7 @@ def converted(source: Path, change: Conversion, limits: Limits = DEFAULT_LIMITS)
     with tempfile.TemporaryDirectory(prefix="onnxlint-q-") as folder:
         target = Path(folder) / "converted.onnx"
         code = f"import onnx\n{lines(str(source), str(target), change)}"
-        try:
-            run_lines(code, "the converter", limits.seconds_per_run)
-        except ScriptError as error:
-            raise NotConvertibleError(str(error)) from error
+        run_converter(code, seconds=limits.seconds_per_run)
         try:
             return Executable(onnx.load(target), {}, {})
         except (OSError, DecodeError) as error:

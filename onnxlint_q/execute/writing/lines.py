@@ -64,7 +64,7 @@ def obstacle(scheme: Scheme, opset: int) -> str:
 def _static(recipe: Recipe, files: Files) -> str:
     scheme = recipe.scheme
     assert scheme.activations is not None
-    options = []
+    options = ['"UseQDQContribOps": bool(half)']
     if scheme.activations.symmetric:
         options.append('"ActivationSymmetric": True')
     if recipe.keeps_activations:
@@ -87,7 +87,7 @@ def _static(recipe: Recipe, files: Files) -> str:
             "    recipe = json.load(file)",
             f"model = onnx.load({files.source!a})",
             "",
-            "# A range has the type of its tensor.",
+            "# A range has the type of its tensor. Operators of older opsets take no scales of 16 bits.",
             "known = (*model.graph.value_info, *model.graph.input, *model.graph.output)",
             "kinds = {value.name: value.type.tensor_type.elem_type for value in known}",
             "half = {name for name, kind in kinds.items() if kind == onnx.TensorProto.FLOAT16}",

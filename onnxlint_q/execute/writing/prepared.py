@@ -20,13 +20,13 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.graph import Model, find_layers
+from onnxlint_q.analysis.measured import Measured, measure
+from onnxlint_q.graph import Model
 from onnxlint_q.graph.loading.build import rebuilt
-from onnxlint_q.graph.names import ROOT, walk_graphs
+from onnxlint_q.graph.names import walk_graphs
 from onnxlint_q.rewrite import fold_batch_norms
 from onnxlint_q.rewrite.candidate import Candidate
-from onnxlint_q.rewrite.editing import Edit
+from onnxlint_q.rewrite.hygiene import shared_constants
 
 
 def prepared(measured: Measured) -> Model:
@@ -35,8 +35,11 @@ def prepared(measured: Measured) -> Model:
     Raises:
         ModelError: a weight cannot be read.
     """
-    norms = [one for one in fold_batch_norms.find(measured) if isinstance(one, Candidate)]
-    model = _with_own_biases(fold_batch_norms.apply(measured.model, norms) if norms else measured.model)
+    for rewrite in (fold_batch_norms.REWRITE, shared_constants.REWRITE):
+        places = [one for one in rewrite.find(measured, None) if isinstance(one, Candidate)]
+        if places:
+            measured = measure(rewrite.apply(measured.model, places), measured.schemes)
+    model = measured.model
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     graph = proto.graph
@@ -50,18 +53,6 @@ def prepared(measured: Measured) -> Model:
             taken.add(node.name)
     _state_types(model, graph)
     return rebuilt(model, proto)
-
-
-def _with_own_biases(model: Model) -> Model:
-    edit, seen = Edit(model), set[str]()
-    for layer in find_layers(model):
-        if not layer.bias or not model.is_constant(layer.bias) or layer.node.graph != ROOT:
-            continue
-        if layer.bias in seen:
-            assert layer.inputs.bias is not None
-            edit.replace_constant(layer.output, layer.inputs.bias, model.constants[layer.bias], "own")
-        seen.add(layer.bias)
-    return edit.done()
 
 
 def _store_constants(model: Model, graph: onnx.GraphProto) -> None:

@@ -15,13 +15,13 @@ from onnxlint_q.analysis.preparation import removed_for_good
 from onnxlint_q.analysis.recipe import Range, Recipe
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
-from onnxlint_q.execute.script import ScriptError, run_lines
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.execute.writing.lines import Files, lines, obstacle
 from onnxlint_q.execute.writing.prepared import prepared
 from onnxlint_q.graph import Model
 from onnxlint_q.graph.loading.save import save_model
 from onnxlint_q.rewrite.bias_correction import Shifts, corrected
+from onnxlint_q.scripts import ScriptError, run_lines
 
 
 class NotWritableError(Exception):
@@ -32,7 +32,7 @@ def recipe_of(bench: Workbench, experiment: Experiment, shifts: Shifts | None = 
     """The recipe of an experiment on a whole network, with the ranges that its runs have.
 
     Args:
-        bench: calibrated where the scheme wants that.
+        bench: calibrated where the scheme wants that; with or without the shifts.
         experiment: all weights and activations that the scheme quantises, but for those of excluded nodes.
         shifts: of biases.
 
@@ -46,6 +46,7 @@ def recipe_of(bench: Workbench, experiment: Experiment, shifts: Shifts | None = 
     return Recipe(
         scheme,
         _ranges(bench, experiment),
+        bench.observer if scheme.is_calibrated else "",
         tuple(sorted(experiment.excluded)),
         tuple(sorted(tensor for tensor in experiment.wide if not bench.measured.model.is_constant(tensor))),
         scheme.is_calibrated and bool(removed_for_good(bench.measured)),
@@ -86,6 +87,10 @@ def _ends(bench: Workbench, experiment: Experiment) -> Mapping[str, Range | None
 def prepared_for(measured: Measured, recipe: Recipe) -> Model:
     """The float model that the quantiser is given: prepared, its biases shifted.
 
+    Args:
+        measured: the model that the recipe is for, its biases as they were.
+        recipe: which.
+
     Raises:
         UsageError: the recipe is one of another model.
         ModelError: a weight cannot be read.
@@ -119,7 +124,7 @@ def write_int8(ready: Model, recipe: Recipe, target: Path, limits: Limits = DEFA
         held.write_text(json.dumps(recipe.as_json()), encoding="utf-8")
         files = Files(str(source), str(held), str(target.absolute()), outside)
         try:
-            run_lines(lines(recipe, files), "the quantiser", limits.writing_seconds)
+            run_lines(lines(recipe, files), "the quantiser", seconds=limits.writing_seconds)
         except ScriptError as error:
             raise NotWritableError(str(error)) from error
     if not target.exists():

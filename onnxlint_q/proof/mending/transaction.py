@@ -78,12 +78,14 @@ class Mended:
 
     Attributes:
         bench: the changed network, calibrated.
-        errors: of whole schemes on it, beside its own float outputs.
+        given: the error of whole schemes on the model that was given.
+        errors: the same on the changed one, beside its own float outputs.
         steps: one a rewrite, in the order in which they were tried.
         exact: what it leaves of the float outputs of the model that was given; None where it is that model.
     """
 
     bench: Workbench
+    given: Errors
     errors: Errors
     steps: tuple[Step, ...] = ()
     exact: OutputError | None = None
@@ -117,14 +119,14 @@ class _Mender:
         self.progress = progress
 
     def through(self, rewrites: Sequence[Rewrite]) -> Mended:
-        mended = self._all(Mended(self.given, self._errors(self.given)), rewrites)
-        first = next((step.before for step in mended.steps if step.before), mended.errors)
+        first = self._errors(self.given)
+        mended = self._all(Mended(self.given, first, first), rewrites)
         if not any(step.kept and step.rewrite.moves_values for step in mended.steps):
             return mended
         reason = gains_nothing(first, mended.errors)
         if not reason:
             return mended
-        tidied = self._all(Mended(self.given, first), [one for one in rewrites if not one.moves_values])
+        tidied = self._all(Mended(self.given, first, first), [one for one in rewrites if not one.moves_values])
         again = {step.rewrite: step for step in tidied.steps}
         steps = (again.get(step.rewrite) or _undone(step, reason) for step in mended.steps)
         return replace(tidied, steps=tuple(steps))
@@ -155,7 +157,7 @@ class _Mender:
         step = replace(step, kept=kept)
         if rewrite.moves_values and (reason := loses(before, after)):
             return replace(mended, steps=(*mended.steps, _undone(step, reason)))
-        return Mended(bench, after, (*mended.steps, step), exact)
+        return Mended(bench, mended.given, after, (*mended.steps, step), exact)
 
     def _exact(
         self, mended: Mended, rewrite: Rewrite, candidates: Sequence[Candidate]

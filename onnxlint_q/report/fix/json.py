@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnxlint_q.finding import Finding
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.words import verdict
-from onnxlint_q.workflow.mending.fixed import Fixed, Place, RewriteResult
+from onnxlint_q.workflow.mending.fixed import Fixed, Place, RewriteResult, Verification
 from onnxlint_q.workflow.results import SchemeResult
 
 VERSION = 1
@@ -23,7 +23,6 @@ def render_compact(fixed: Fixed) -> str:
 
 def document(fixed: Fixed) -> dict[str, Json]:
     """The report as values the json module can write."""
-    held = fixed.verification
     return {
         "version": VERSION,
         "tool": tool(),
@@ -31,16 +30,10 @@ def document(fixed: Fixed) -> dict[str, Json]:
         "sha256": fixed.sha256,
         "opset": fixed.opset,
         "out": text(fixed.out) or None,
-        "tried_on": {
-            "source": text(held.source),
-            "preprocessing": text(held.preprocessing),
-            "synthetic": held.synthetic,
-            "samples_for_ranges": held.ranges,
-            "samples_for_figures": held.judged,
-        },
+        "tried_on": verification_document(fixed.verification),
         "float_sqnr_db": number(fixed.float_sqnr_db),
         "schemes": {
-            result.scheme: {"before": _scheme(before), "after": _scheme(result)}
+            result.scheme: {"before": scheme_document(before), "after": scheme_document(result)}
             for before, result in zip(fixed.before, fixed.after, strict=False)
             if before.scheme == result.scheme
         },
@@ -55,7 +48,19 @@ def document(fixed: Fixed) -> dict[str, Json]:
     }
 
 
-def _scheme(result: SchemeResult) -> Json:
+def verification_document(held: Verification) -> Json:
+    """The samples of a run."""
+    return {
+        "source": text(held.source),
+        "preprocessing": text(held.preprocessing),
+        "synthetic": held.synthetic,
+        "samples_for_ranges": held.ranges,
+        "samples_for_figures": held.judged,
+    }
+
+
+def scheme_document(result: SchemeResult) -> Json:
+    """A scheme as it was measured."""
     return {
         "verdict": verdict(result.verdict),
         "output_sqnr_db": number(result.output_sqnr_db),
@@ -73,8 +78,8 @@ def _rewrite(rewrite: RewriteResult) -> Json:
         "places": [_place(place) for place in rewrite.places],
         "left_out": [_place(place) for place in rewrite.left_out],
         "refused": [_place(place) for place in rewrite.refused],
-        "before": {result.scheme: _scheme(result) for result in rewrite.before},
-        "after": {result.scheme: _scheme(result) for result in rewrite.after},
+        "before": {result.scheme: scheme_document(result) for result in rewrite.before},
+        "after": {result.scheme: scheme_document(result) for result in rewrite.after},
     }
 
 

@@ -22,12 +22,9 @@ def headline(fixed: Fixed) -> str:
     places = sum(len(rewrite.places) for rewrite in fixed.applied)
     done = "Changed" if fixed.out else "Would change"
     kinds = words.count(len(fixed.applied), "rewrite")
-    return f"{done} {words.count(places, 'place')} with {kinds}; float outputs are {same(fixed.float_sqnr_db)}."
-
-
-def same(float_sqnr_db: float | None) -> str:
-    """`identical`, or `the same (112 dB)`."""
-    return "identical" if float_sqnr_db is None else f"the same ({float_sqnr_db:.0f} dB)"
+    return (
+        f"{done} {words.count(places, 'place')} with {kinds}; float outputs are {words.unchanged(fixed.float_sqnr_db)}."
+    )
 
 
 def verification(held: Verification) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -39,10 +40,30 @@ def actions(model: ModelResult) -> tuple[Action, ...]:
     advised = [common_advice(group.findings) for group in groups]
     first = [finding for finding in advised if undermines(finding)]
     others = [finding for finding in advised if not undermines(finding)]
-    found = [*_of(first), *_tried(model), *_other_scheme(model, advised), *_of(others)]
+    found = [*_of(first), *_fix(model), *_tried(model), *_other_scheme(model, advised), *_of(others)]
     if _can_be_measured(model):
         found.append(Action(MEASURE))
     return tuple(_once(found))
+
+
+def _fix(model: ModelResult) -> Iterator[Action]:
+    """The model changed by `fix`, where that was tried and helps."""
+    preview = model.preview
+    if preview is None or not preview.rewrites:
+        return
+    known = {result.scheme: result for result in preview.before}
+    figures = [
+        f"{words.name(after.scheme, 40)} {words.change(known[after.scheme], after)}"
+        for after in preview.after
+        if after.scheme in known
+    ]
+    same = words.unchanged(preview.float_sqnr_db)
+    file = words.file_name(model.path)
+    source = model.calibration.source if model.calibration is not None else ""
+    yield Action(
+        f"Run fix first: {', '.join(figures)}; float outputs are {same}. Tried.",
+        f"onnxlint-q fix {shlex.quote(file)} -o {shlex.quote(f'fixed-{file}')} --calibrate {shlex.quote(source)}",
+    )
 
 
 def _tried(model: ModelResult) -> Iterator[Action]:

@@ -17,7 +17,17 @@ from onnxlint_q.report.words.evidence import (
 )
 from onnxlint_q.report.words.models import calibration_words, data, headline, nothing_found, time_spent, warnings
 from onnxlint_q.report.words.names import elide, file_name, name, opening, shorten, shown, visible
-from onnxlint_q.report.words.numbers import PERFECT, count, decibel, figure, metric, number, percent, significant
+from onnxlint_q.report.words.numbers import (
+    PERFECT,
+    count,
+    decibel,
+    figure,
+    metric,
+    number,
+    percent,
+    significant,
+    unchanged,
+)
 from onnxlint_q.report.words.places import brief_place, further_places, layer_label, place
 from onnxlint_q.report.words.remedies import joint_remedy
 from onnxlint_q.report.words.trials import trial_tables, trials_heading
@@ -27,6 +37,7 @@ from onnxlint_q.report.words.verdicts import (
     basis,
     brief_reason,
     chance,
+    change,
     deciding,
     grounds,
     judged,
@@ -59,6 +70,7 @@ __all__ = [
     "brief_reason",
     "calibration_words",
     "chance",
+    "change",
     "claim",
     "count",
     "data",
@@ -102,6 +114,7 @@ __all__ = [
     "time_spent",
     "trial_tables",
     "trials_heading",
+    "unchanged",
     "verdict",
     "verdicts",
     "visible",

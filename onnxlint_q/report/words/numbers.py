@@ -26,6 +26,11 @@ def decibel(value: float | None) -> str:
     return f"{number(value)} dB"
 
 
+def unchanged(float_sqnr_db: float | None) -> str:
+    """What is left of float outputs that are the same: `identical`, or `the same (112 dB)`."""
+    return "identical" if float_sqnr_db is None else f"the same ({float_sqnr_db:.0f} dB)"
+
+
 def figure(value: float | None) -> str:
     """A level in dB for a column whose heading says so."""
     if value is None or math.isnan(value):

@@ -51,6 +51,12 @@ def judged(result: SchemeResult) -> str:
     return f"{verdict(result.verdict)}{chance(result)}{probably}"
 
 
+def change(before: SchemeResult, after: SchemeResult) -> str:
+    """`-9.1 → 25.8 dB, survives`: a scheme before and after something was done."""
+    first, second = (decibel(result.output_sqnr_db) for result in (before, after))
+    return f"{first.removesuffix(' dB')} → {second}, {verdict(after.verdict)}"
+
+
 def likeliest(result: SchemeResult) -> str:
     """`probably degrades (55 %)`, where the verdict is uncertain; else empty."""
     if result.verdict is not Verdict.UNCERTAIN or result.chances is None:

@@ -20,6 +20,7 @@ from onnxlint_q.proof.prove import experiment_of
 from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.assembly.joint_remedies import notes, remedies, with_advice
 from onnxlint_q.workflow.assembly.mended import with_mended
+from onnxlint_q.workflow.assembly.preview import preview
 from onnxlint_q.workflow.assembly.tensors import foreseen_rows, measured_rows, unexplained, with_shares
 from onnxlint_q.workflow.assembly.verdicts import finite, is_figure, judge_of, scheme_result
 from onnxlint_q.workflow.judging import documented
@@ -88,6 +89,7 @@ def assemble(record: Record) -> ModelResult:
         qparams=qparams_rows(facts, facts.observations),
         activations=activation_rows(facts, facts.observations, _scales(record)),
         inputs=record.inputs,
+        preview=preview(record.mended, config.levels) if record.mended is not None else None,
     )
 
 

@@ -100,7 +100,8 @@ class Fixed:
         verification: what they were tried on.
         float_sqnr_db: of the float outputs of the changed model; None where they are identical.
         before, after: whole schemes of both models, on the same samples.
-        resolved, remaining, new: findings of the file, without a run.
+        resolved: findings of the given file, without a run, at tensors that have none any more.
+        remaining, new: those of the changed file, at tensors that had some and at those that had none.
         notes: what else is to be known, in words.
         seconds: wall time by stage.
     """

@@ -1,0 +1,204 @@
+"""The search: what costs nothing first, then other kinds of scales, then nodes in float.
+
+Scales a tensor or a channel, where ranges come from, and shifted biases leave every layer in int8 with scales that are
+known before the run: the best of these is taken. Where it is not good enough, scales that each run takes for itself
+are tried, and then growing numbers of nodes in float.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from onnxlint_q.analysis.experiment import Experiment
+from onnxlint_q.analysis.measured import measure
+from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
+from onnxlint_q.analysis.schemes import Quantizer, Scheme
+from onnxlint_q.execute.data.split import Split
+from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.session import NotRunnableError
+from onnxlint_q.execute.variants.output_error import OutputError
+from onnxlint_q.execute.variants.variant_runs import run_variants
+from onnxlint_q.execute.variants.workbench import Workbench, workbench
+from onnxlint_q.proof.costs import measure_costs
+from onnxlint_q.proof.joint_remedy import try_joint_remedy
+from onnxlint_q.proof.mending.biases import correct_biases
+from onnxlint_q.proof.recipe.goal import Goal
+from onnxlint_q.proof.whole import Whole
+from onnxlint_q.rewrite.bias_correction import Shifts, corrected
+
+TRIED_OBSERVERS = (DEFAULT_OBSERVER, "percentile", "mse")
+"""Where ranges come from: the extremes, all but the outermost values, or what leaves the least noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """One way to quantise the network, and what it leaves of the outputs.
+
+    Attributes:
+        scheme: how.
+        error: on the samples that were searched on, beside the float model as it was given.
+        observer: where the ranges of activations come from.
+        excluded: names of nodes that stay in float.
+        shifts: by layer, what is added to its bias.
+    """
+
+    scheme: Scheme
+    error: OutputError
+    observer: str = DEFAULT_OBSERVER
+    excluded: frozenset[str] = frozenset()
+    shifts: Shifts = field(default_factory=dict)
+
+    @property
+    def experiment(self) -> Experiment:
+        """What of the network is quantised."""
+        return Experiment(self.scheme, excluded=self.excluded)
+
+    @property
+    def worst_db(self) -> float:
+        """SQNR of the worst output; infinite where nothing is lost, minus infinity where nothing could be compared."""
+        if not self.error.has_signal:
+            return -math.inf
+        return math.inf if self.error.worst_db is None else self.error.worst_db
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the search came to.
+
+    Attributes:
+        best: the attempt to make.
+        reached: whether it reached the goal, on the samples that were searched on.
+        attempts: all, in the order in which they were made.
+    """
+
+    best: Attempt
+    reached: bool
+    attempts: tuple[Attempt, ...]
+
+
+def search(
+    given: Workbench,
+    network: Workbench,
+    schemes: Sequence[Scheme],
+    goal: Goal,
+    split: Split,
+    progress: Progress = silent,
+) -> Found:
+    """Find how to quantise a network.
+
+    Args:
+        given: the float model that outputs are held against.
+        network: what is quantised, calibrated; it computes the same.
+        schemes: that may be used, those that are liked most first.
+        goal: what has to be reached.
+        split: ranges come from its first samples, and attempts are compared on them.
+        progress: told what is tried.
+
+    Raises:
+        NotRunnableError: ONNX Runtime cannot run the network under any of the schemes.
+        DataError: a sample cannot be read.
+    """
+    return _Search(given, network, goal, split, progress).through(schemes)
+
+
+def network_of(network: Workbench, attempt: Attempt) -> Workbench:
+    """The network with the biases and ranges of an attempt."""
+    bench = replace(network, observer=attempt.observer)
+    if not attempt.shifts:
+        return bench
+    shifted = workbench(measure(corrected(network.measured, attempt.shifts), network.measured.schemes), network.limits)
+    return replace(shifted, observations=network.observations, observer=attempt.observer, ranges=network.ranges)
+
+
+class _Search:
+    def __init__(self, given: Workbench, network: Workbench, goal: Goal, split: Split, progress: Progress) -> None:
+        self.given = given
+        self.network = network
+        self.goal = goal
+        self.split = split
+        self.progress = progress
+        self.attempts: list[Attempt] = []
+
+    def through(self, schemes: Sequence[Scheme]) -> Found:
+        static = [scheme for scheme in schemes if scheme.is_calibrated]
+        others = [scheme for scheme in schemes if not scheme.is_calibrated]
+        self._try(Attempt(scheme, _NOTHING, observer) for scheme in static for observer in TRIED_OBSERVERS)
+        for scheme in static:
+            self._correct(self._best([scheme]))
+        if self._is_done(static):
+            return self._found()
+        self._try(Attempt(scheme, _NOTHING) for scheme in others)
+        if self._is_done(others):
+            return self._found()
+        for scheme in schemes:
+            if scheme.quantizer is Quantizer.BLOCKS:
+                continue
+            self._leave_in_float(self._best([scheme], plain=True))
+            if self._is_done([scheme]):
+                break
+        return self._found()
+
+    def _is_done(self, schemes: Sequence[Scheme]) -> bool:
+        best = self._best(schemes)
+        return best is not None and self.goal.reached(best.error)
+
+    def _best(self, schemes: Sequence[Scheme], *, plain: bool = False) -> Attempt | None:
+        """The best attempt so far with one of these schemes; of those that are plain, biases are what they were."""
+        fitting = [one for one in self.attempts if one.scheme in schemes and not (plain and one.shifts)]
+        return max(fitting, key=lambda one: one.worst_db, default=None)
+
+    def _found(self) -> Found:
+        if not self.attempts:
+            raise NotRunnableError("none of the schemes quantises anything in it")
+        good = [one for one in self.attempts if self.goal.reached(one.error)]
+        # What reached the goal first is cheaper than what follows; within a kind the best is taken.
+        best = max(good or self.attempts, key=lambda one: (-len(one.excluded) if good else 0, one.worst_db))
+        return Found(best, bool(good), tuple(self.attempts))
+
+    def _try(self, wanted: Iterable[Attempt]) -> None:
+        """Run attempts, each that can be run."""
+        benches = {attempt: network_of(self.network, attempt) for attempt in wanted}
+        runs = {one: bench for one, bench in benches.items() if bench.can_run(one.experiment)}
+        self.progress("searching for a recipe", 0, 0)
+        variants = {one: (lambda one=one, bench=bench: bench.executable(one.experiment)) for one, bench in runs.items()}
+        errors = run_variants(self.given, variants, self.split.for_ranges, self.progress)
+        self.attempts += [replace(one, error=error) for one, error in errors.items()]
+
+    def _correct(self, attempt: Attempt | None) -> None:
+        """The same attempt with biases that take up the mean error of each layer, where that helps."""
+        if attempt is None:
+            return
+        network = network_of(self.network, attempt)
+        correction = correct_biases(network, attempt.experiment, self.split, self.progress)
+        if correction.shifts:
+            self._try([replace(attempt, shifts=correction.shifts)])
+
+    def _leave_in_float(self, attempt: Attempt | None) -> None:
+        """The fewest nodes in float with which the scheme reaches the goal, and shifted biases on top."""
+        if attempt is None:
+            return
+        bench, scheme = network_of(self.network, attempt), attempt.scheme
+        whole = Whole({attempt.experiment: attempt.error})
+        costs = measure_costs(bench, whole, [scheme], self.split.for_ranges, progress=self.progress)
+        trial = try_joint_remedy(
+            bench,
+            scheme,
+            attempt.error,
+            costs.errors,
+            self.goal.verdict,
+            (self.split.for_ranges, self.split.for_ranges),
+            self.progress,
+        )
+        if not trial.nodes:
+            return
+        freed = replace(attempt, excluded=frozenset(trial.nodes), error=trial.after)
+        before = len(self.attempts)
+        self._try([freed])
+        for one in self.attempts[before:]:
+            if scheme.is_calibrated:
+                self._correct(one)
+
+
+_NOTHING = OutputError(None, None, has_signal=False, samples=0)

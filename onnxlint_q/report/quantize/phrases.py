@@ -1,0 +1,98 @@
+"""How a quantised model is told to people, in any format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from onnxlint_q.report import words
+from onnxlint_q.report.fix import phrases as fixing
+from onnxlint_q.report.tables.layout import Cell, Heading, Line, Table
+from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
+
+_NAMES = 6
+
+
+def headline(found: Quantized) -> str:
+    """Whether the goal was reached."""
+    if found.reached:
+        return f"Reached: {words.shown(found.goal)}."
+    return f"Not reached: {words.shown(found.goal)}. {words.shown(found.why_not)}".strip()
+
+
+def verification(found: Quantized) -> str:
+    """What ranges come from, and what figures were measured on."""
+    return fixing.verification(found.verification)
+
+
+def lines(found: Quantized) -> Iterator[tuple[str, str]]:
+    """What is told of the file: a word, and what there is to it."""
+    yield "recipe", recipe(found)
+    if found.fixed is not None and found.fixed.applied:
+        names = ", ".join(rewrite.name for rewrite in found.fixed.applied)
+        yield "fixed first", f"{names}; float outputs are {words.unchanged(found.fixed.float_sqnr_db)}"
+    if found.excluded:
+        more = f" and {len(found.excluded) - _NAMES} more" if len(found.excluded) > _NAMES else ""
+        yield "in float", ", ".join(words.name(name, 60) for name in found.excluded[:_NAMES]) + more
+    yield "multiplications", ", ".join(f"{words.percent(share)} in {name}" for name, share in found.macs.items())
+    yield "size", f"{_megabytes(found.before)} → {_megabytes(found.after)}"
+    if found.before.latency is not None and found.after.latency is not None:
+        yield "latency here", f"{_time(found.before.latency)} → {_time(found.after.latency)}"
+    if found.top1 is not None:
+        yield "top-1", words.accuracy(found.top1)
+
+
+def recipe(found: Quantized) -> str:
+    """`int8-per-tensor, ranges by mse, biases of 53 layers shifted, 4 nodes in float`."""
+    said = [words.name(found.result.scheme, 60)]
+    if found.observer:
+        said.append(f"ranges by {words.name(found.observer, 40)}")
+    if found.shifted:
+        said.append(f"biases of {words.count(found.shifted, 'layer')} shifted")
+    if found.excluded:
+        said.append(f"{words.count(len(found.excluded), 'node')} in float")
+    return ", ".join(said)
+
+
+def attempts(found: Quantized) -> Table:
+    """What was tried, in order."""
+    return Table(
+        title="Tried, on the samples that ranges come from",
+        subject="scheme",
+        kind="",
+        headings=(
+            Heading("ranges by", "how ranges come from the samples", numeric=False),
+            Heading("nodes in\nfloat", "nodes that stay in float"),
+            Heading("biases\nshifted", "layers whose bias takes up the mean error"),
+            Heading("SQNR\ndB", "of the worst output"),
+            Heading("same top\nclass %", "samples with the top class of the float model"),
+            Heading("reached", "whether the goal is reached on these samples", numeric=False),
+        ),
+        lines=tuple(map(_attempt, found.attempts)),
+        hidden=0,
+        legend="",
+    )
+
+
+def _attempt(row: AttemptRow) -> Line:
+    agreement = "-" if row.agreement is None else words.percent(row.agreement).removesuffix(" %")
+    return Line(
+        row.scheme,
+        "",
+        (
+            Cell(row.observer or "-"),
+            Cell(str(row.in_float), str(row.in_float)),
+            Cell(str(row.shifted), str(row.shifted)),
+            Cell("exact" if row.sqnr_db is None else words.figure(row.sqnr_db), str(row.sqnr_db or "")),
+            Cell(agreement, str(row.agreement or "")),
+            Cell("yes" if row.reached else "no"),
+        ),
+    )
+
+
+def _megabytes(weight: Weight) -> str:
+    return f"{weight.bytes / 1e6:.1f} MB"
+
+
+def _time(latency: Milliseconds) -> str:
+    """`12.1 ms (11.8 to 13.0)`."""
+    return f"{latency.median:.3g} ms ({latency.low:.3g} to {latency.high:.3g})"

@@ -1,0 +1,31 @@
+"""What `fix` does to a model, as the values that reports read."""
+
+from __future__ import annotations
+
+from onnxlint_q.execute.variants.experiment_runs import Errors
+from onnxlint_q.judge.verdict import VerdictLevels
+from onnxlint_q.proof.mending.transaction import Mended
+from onnxlint_q.workflow.assembly.verdicts import result_of_run
+from onnxlint_q.workflow.results import Basis, FixPreview
+from onnxlint_q.workflow.scheme_result import SchemeResult
+
+
+def preview(mended: Mended, levels: VerdictLevels) -> FixPreview:
+    """The rewrites that were kept, and what they do to each scheme."""
+    by_class = mended.bench.observations is None or not mended.bench.observations.synthetic
+    kept = [step for step in mended.steps if step.kept]
+    return FixPreview(
+        rewrites=tuple(step.rewrite.name for step in kept),
+        places=sum(len(step.kept) for step in kept),
+        float_sqnr_db=mended.exact.worst_db if mended.exact is not None else None,
+        before=scheme_results(mended.given, levels, by_class=by_class),
+        after=scheme_results(mended.errors, levels, by_class=by_class),
+    )
+
+
+def scheme_results(errors: Errors, levels: VerdictLevels, *, by_class: bool) -> tuple[SchemeResult, ...]:
+    """The verdict on each whole scheme that was run."""
+    return tuple(
+        result_of_run(experiment.scheme.name, error, Basis.MEASURED, levels, by_class=by_class)
+        for experiment, error in errors.items()
+    )

@@ -1,0 +1,37 @@
+"""Files that a command writes: whole or not at all."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from onnxlint_q.errors import ModelError
+
+
+@contextmanager
+def written_whole(out: Path | None) -> Iterator[Path | None]:
+    """A file of the same name in a folder beside; what lies there takes its place when all went well.
+
+    Raises:
+        ModelError: it cannot be written.
+    """
+    if out is None:
+        yield None
+        return
+    target = out.resolve()
+    beside = target.parent / f".onnxlint-q-{secrets.token_hex(8)}"
+    try:
+        beside.mkdir()
+        yield beside / target.name
+        for file in sorted(beside.iterdir(), key=lambda file: file.name == target.name):  # the model last: it names all
+            place = target.parent / file.name
+            if place.exists():
+                shutil.copymode(place, file)
+            file.replace(place)
+    except OSError as error:
+        raise ModelError(f"{out}: cannot be written: {error.strerror or error}; name another file with -o") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -1,0 +1,184 @@
+"""The rewrites that are wanted, tried on a network that samples have gone through, and what is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from onnxlint_q.analysis.measured import Measured
+from onnxlint_q.errors import UsageError, did_you_mean
+from onnxlint_q.execute.data.split import Split, split
+from onnxlint_q.execute.progress import Progress
+from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.experiment_runs import Errors
+from onnxlint_q.execute.variants.workbench import Workbench, workbench
+from onnxlint_q.finding import Finding
+from onnxlint_q.graph.names import local_name
+from onnxlint_q.judge.config import Config
+from onnxlint_q.judge.facts import foresee
+from onnxlint_q.judge.rule import Rule
+from onnxlint_q.proof.mending.transaction import Mended, Step, mend
+from onnxlint_q.proof.probing.inputs import made_up
+from onnxlint_q.rewrite.candidate import Refusal
+from onnxlint_q.rewrite.rewriting import Rewrite, Safety
+from onnxlint_q.rewrite.table import REWRITES
+from onnxlint_q.workflow.assembly.preview import scheme_results
+from onnxlint_q.workflow.judging import judge
+from onnxlint_q.workflow.mending.fixed import Fixed, Place, RewriteResult, Verification, Withheld
+from onnxlint_q.workflow.record import DataRequest
+from onnxlint_q.workflow.results import SchemeResult, TakenShape
+from onnxlint_q.workflow.sizes import notes_on
+
+Results = tuple[SchemeResult, ...]
+
+MADE_UP_SAMPLES = 16
+"""Synthetic samples that ranges are taken from, and as many others that figures are measured on, without data."""
+REWRITE_NAMES = tuple(rewrite.name for rewrite in REWRITES)
+_ALLOWED = {Safety.EXACT: "", Safety.DATA: "leave out --exact-only", Safety.UNSAFE: "--unsafe"}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rewrites are to be tried.
+
+    Attributes:
+        select: their names; empty for all.
+        ignore: names of those that are not wanted.
+        exact_only: leave out what is the same on the samples only.
+        unsafe: those too that change the interface of the model.
+
+    Raises:
+        UsageError: a rewrite has no such name.
+    """
+
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    exact_only: bool = False
+    unsafe: bool = False
+
+    def __post_init__(self) -> None:
+        for name in (*self.select, *self.ignore):
+            if name not in REWRITE_NAMES:
+                meant = did_you_mean(name, REWRITE_NAMES)
+                raise UsageError(f"rewrite {name!r}: choose from {', '.join(REWRITE_NAMES)}{meant}")
+
+    @property
+    def named(self) -> tuple[Rewrite, ...]:
+        """Those that are selected, held back or not."""
+        return tuple(
+            rewrite
+            for rewrite in REWRITES
+            if (not self.select or rewrite.name in self.select) and rewrite.name not in self.ignore
+        )
+
+    def option_for(self, rewrite: Rewrite) -> str:
+        """What would have to be said for a rewrite to be tried; empty where it is."""
+        if (rewrite.safety is Safety.UNSAFE and not self.unsafe) or (rewrite.safety is Safety.DATA and self.exact_only):
+            return _ALLOWED[rewrite.safety]
+        return ""
+
+
+def calibrated(measured: Measured, data: DataRequest | None, progress: Progress) -> tuple[Workbench, Split]:
+    """The network with ranges, and which samples they come from: made-up ones where there is no data.
+
+    Raises:
+        NotRunnableError: ONNX Runtime cannot run it.
+        DataError: the samples cannot be read or do not fit.
+    """
+    bench = workbench(measured)
+    if data is not None:
+        divided = split(data.source, measured.model.inputs, data.samples)
+        bench = replace(bench, observer=data.observer)
+    else:
+        divided = split(made_up(bench), measured.model.inputs, MADE_UP_SAMPLES)
+        bench = replace(bench, alike=True)
+    seen = observe(measured, divided.source, divided.calibrating, progress)
+    return bench.calibrated(seen, bench.observer), divided
+
+
+def mended(bench: Workbench, divided: Split, selection: Selection, progress: Progress) -> Mended:
+    """What the wanted rewrites do to a calibrated network.
+
+    Raises:
+        NotRunnableError: ONNX Runtime cannot run it.
+        DataError: a sample cannot be read.
+    """
+    return mend(bench, [one for one in selection.named if not selection.option_for(one)], divided, progress)
+
+
+def withheld(made: Mended, selection: Selection) -> tuple[Withheld, ...]:
+    """The rewrites that apply to what was made, and were not asked for."""
+    held = [rewrite for rewrite in selection.named if selection.option_for(rewrite)]
+    found = ((rewrite, rewrite.find(made.bench.measured, made.bench.observations)) for rewrite in held)
+    places = ((rewrite, sum(not isinstance(one, Refusal) for one in candidates)) for rewrite, candidates in found)
+    return tuple(Withheld(rewrite.name, count, selection.option_for(rewrite)) for rewrite, count in places if count)
+
+
+def verification(bench: Workbench, divided: Split) -> Verification:
+    """The samples that a network was tried on."""
+    seen = bench.observations
+    assert seen is not None
+    prepared = divided.source.prepared(bench.measured.model.inputs)
+    return Verification(seen.source, prepared, seen.synthetic, seen.samples, divided.held_out or divided.calibrating)
+
+
+def told(
+    bench: Workbench,
+    made: Mended,
+    divided: Split,
+    held: tuple[Withheld, ...],
+    inputs: Sequence[TakenShape],
+    rules: Sequence[Rule],
+    config: Config,
+) -> Fixed:
+    """The model that was given beside the one that was made, both linted without a run."""
+    first, last = bench.measured, made.bench.measured
+    before, after = (judge(foresee(one), rules, config) for one in (first, last))
+    # Where a normalisation is folded other rules speak of the same tensor.
+    known, left = ({_where(finding) for finding in findings} for findings in (before, after))
+    samples = verification(bench, divided)
+    results = partial(scheme_results, levels=config.levels, by_class=not samples.synthetic)
+    return Fixed(
+        path=first.model.name,
+        sha256=first.model.sha256,
+        opset=first.model.opset,
+        out="",
+        rewrites=tuple(_told(step, first, last, results) for step in made.steps),
+        withheld=held,
+        verification=samples,
+        float_sqnr_db=made.exact.worst_db if made.exact is not None else None,
+        before=results(made.given),
+        after=results(made.errors),
+        resolved=tuple(finding for finding in before if _where(finding) not in left),
+        remaining=tuple(finding for finding in after if _where(finding) in known),
+        new=tuple(finding for finding in after if _where(finding) not in known),
+        notes=tuple(notes_on(inputs)),
+    )
+
+
+def _where(finding: Finding) -> tuple[str, str]:
+    return finding.location.graph, finding.location.output
+
+
+def _told(step: Step, given: Measured, made: Measured, results: Callable[[Errors], Results]) -> RewriteResult:
+    rewrite = step.rewrite
+    return RewriteResult(
+        name=rewrite.name,
+        what=rewrite.what,
+        safety=rewrite.safety.value,
+        places=tuple(_place(given, made, one.tensor, one.change) for one in step.kept),
+        left_out=tuple(_place(given, made, one.candidate.tensor, one.reason) for one in step.left_out),
+        refused=tuple(_place(given, made, one.tensor, one.reason) for one in step.refused),
+        float_sqnr_db=step.exact.worst_db if step.exact is not None else None,
+        before=results(step.before),
+        after=results(step.after),
+    )
+
+
+def _place(given: Measured, made: Measured, tensor: str, said: str) -> Place:
+    """A place of the model as it was given, or else as it is now."""
+    node = given.model.producer(tensor) or made.model.producer(tensor)
+    if node is None:
+        return Place(tensor, "", "", said)
+    return Place(local_name(tensor, node.graph), node.name, node.qualified_type, said)
