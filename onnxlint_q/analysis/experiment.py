@@ -22,6 +22,8 @@ class Experiment:
         activations: keys of the tensors that are, or all that the scheme gives a scale.
         excluded: names of nodes that stay in float: their weights, and activations that no other node asks a scale for.
         operand: name of the weight that is, of layers that have several; empty for all of them.
+        wide: keys of activations whose codes have 16 bits where those of the scheme have 8, with all that share their
+            scale; of a scheme with ranges from calibration, and of no constants.
     """
 
     scheme: Scheme
@@ -29,6 +31,7 @@ class Experiment:
     activations: Keys = "all"
     excluded: frozenset[str] = _NONE
     operand: str = ""
+    wide: frozenset[str] = _NONE
 
     @staticmethod
     def on_weight(scheme: Scheme, layer: str, operand: str = "") -> Experiment:
@@ -63,6 +66,7 @@ class Experiment:
             self.activations if activations else _NONE,
             self.excluded,
             self.operand,
+            self.wide if activations else _NONE,
         )
 
 

@@ -7,6 +7,7 @@ rounded by the type itself; DequantizeLinear-21: `x = (y - zero_point) * scale`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -82,6 +83,11 @@ class NumberFormat:
         return self.lowest < 0
 
     @property
+    def widened(self) -> NumberFormat:
+        """The same with 16 bits; itself where it has not 8."""
+        return NumberFormat(_WIDER.get(self.elem_type, self.elem_type), self.symmetric)
+
+    @property
     def lowest(self) -> float:
         """Smallest code that is used."""
         smallest = -self.largest if self.is_float else CODE_RANGES[self.elem_type][0]
@@ -94,6 +100,7 @@ class NumberFormat:
 
 
 _T = onnx.TensorProto
+_WIDER: Mapping[int, int] = {_T.INT8: _T.INT16, _T.UINT8: _T.UINT16}
 INT4 = NumberFormat(_T.INT4)
 UINT4 = NumberFormat(_T.UINT4, symmetric=False)
 INT8 = NumberFormat(_T.INT8)

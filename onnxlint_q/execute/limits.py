@@ -55,6 +55,7 @@ class Limits:
         compared_values: values of one sample that a comparison of two files holds at once; in both files together they
             take about three times 4 bytes each.
         converted_bytes: weights of the largest model that is tried at another opset: onnx holds several copies.
+        writing_seconds: what ONNX Runtime's quantiser may take.
         frontier_bytes: what lies between two pieces of a network that is run piece by piece, for all samples; of the
             float and the quantised network each.
         stream: bounds of a streaming pass.
@@ -70,6 +71,7 @@ class Limits:
     kept_bytes: int = 256 << 20
     compared_values: int = 48 << 20
     converted_bytes: int = 256 << 20
+    writing_seconds: float = 900.0
     frontier_bytes: int = 384 << 20
     stream: StreamLimits = StreamLimits()
 

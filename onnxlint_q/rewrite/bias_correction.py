@@ -118,14 +118,10 @@ def corrected(measured: Measured, shifts: Shifts) -> Model:
 
 
 def _shift(edit: Edit, measured: Measured, place: BiasPlace, shift: npt.NDArray[np.float64]) -> None:
-    model, adds = measured.model, measured.model.producer(place.node)
+    constants, adds = measured.model.constants, measured.model.producer(place.node)
     assert adds is not None
-    if key := adds.input(place.slot):
-        old = np.asarray(model.constants[key])
-        wide = np.broadcast_to(old, (*old.shape[:-1], place.channels))
-        edit.replace_constant(place.node, place.slot, wide + shift, "shifted")
-        return
-    layer, node = measured.layer_by_output[place.tensor].folded.layer, edit.node(place.node)
-    node.input.extend([""] * (place.slot + 1 - len(node.input)))
-    value = shift.astype(model.constants[layer.weight].dtype)
-    node.input[place.slot] = edit.constant(value, f"{place.node}_bias")
+    key = adds.input(place.slot)
+    weight = constants[measured.layer_by_output[place.tensor].folded.layer.weight]
+    old = np.asarray(constants[key]) if key else np.zeros(place.channels, weight.dtype)
+    wide = np.broadcast_to(old, (*old.shape[:-1], place.channels))
+    edit.replace_constant(place.node, place.slot, (wide + shift).astype(old.dtype), "shifted")

@@ -75,23 +75,26 @@ class Workbench:
         return replace(self, ranges={**self.ranges, **ranges})
 
     @cached_property
-    def _roundings(self) -> dict[tuple[Hashable, NumberFormat, frozenset[str]], Roundings]:
+    def _roundings(self) -> dict[tuple[Hashable, NumberFormat, frozenset[str], frozenset[str]], Roundings]:
         return {}
 
-    def roundings(self, scheme: Scheme, excluded: frozenset[str] = frozenset()) -> Roundings:
+    def roundings(
+        self, scheme: Scheme, excluded: frozenset[str] = frozenset(), wide: frozenset[str] = frozenset()
+    ) -> Roundings:
         """By tensor, in data order, how every activation is quantised that a scheme quantises and that has a range.
 
         Args:
             scheme: which.
             excluded: names of nodes that stay in float.
+            wide: tensors whose codes have 16 bits.
         """
         unknown = scheme.is_calibrated and self.observations is None
         if unknown or not can_round(self.measured.model.opset, scheme):
             return {}
-        key = (scheme.treatment(Subject.ACTIVATION), scheme.weights, excluded)
+        key = (scheme.treatment(Subject.ACTIVATION), scheme.weights, excluded, wide)
         if key not in self._roundings:
             places = self.measured.placements_under(scheme, excluded)
-            found = ((place.tensor, self._rounding(place, scheme)) for place in places)
+            found = ((place.tensor, self._rounding(place, scheme, wide)) for place in places)
             self._roundings[key] = {tensor: rounding for tensor, rounding in found if rounding is not None}
         return self._roundings[key]
 
@@ -100,13 +103,16 @@ class Workbench:
         found = self.roundings(scheme, excluded)
         return {tensor: entry for tensor, entry in found.items() if isinstance(entry, ActivationScale)}
 
-    def _rounding(self, place: Placement, scheme: Scheme) -> Rounding | None:
+    def _rounding(self, place: Placement, scheme: Scheme, wide: frozenset[str]) -> Rounding | None:
         assert scheme.activations is not None
         known = self.measured.model.types.get(place.tensor)
         elem_type = known.elem_type if known and known.elem_type else int(onnx.TensorProto.FLOAT)
         if scheme.is_dynamic and not place.constant:
             return DynamicScale(place.tensor, frozenset(node.output for node in place.asked), elem_type)
-        number, limits = scheme.weights if place.weight else scheme.activations, self._range(place, scheme.activations)
+        number = scheme.weights if place.weight else scheme.activations
+        widened = place.like in wide and not place.constant
+        number = number.widened if widened else number
+        limits = self.range_of(place, number if widened else scheme.activations)
         if limits is None:
             return None
         if not np.isfinite(limits).all():
@@ -114,7 +120,13 @@ class Workbench:
             return ActivationScale(place.tensor, np.float32(np.inf), 0, number, elem_type)
         return ActivationScale(place.tensor, *activation_qparams(*limits, number), number, elem_type)
 
-    def _range(self, place: Placement, number: NumberFormat) -> tuple[float, float] | None:
+    def range_of(self, place: Placement, number: NumberFormat) -> tuple[float, float] | None:
+        """Smallest and largest value that a tensor is quantised for, infinite for a mask; None where nothing is known.
+
+        Args:
+            place: the tensor.
+            number: format of its codes.
+        """
         model, source = self.measured.model, self._observed_as.get(place.like, place.like)
         tensors = self.observations.tensors if self.observations is not None else {}
         seen = tensors.get(place.like) or tensors.get(source)
@@ -226,7 +238,7 @@ class Workbench:
         """How it quantises activations, in data order."""
         if not experiment.activations:
             return ()
-        found, wanted = self.roundings(experiment.scheme, experiment.excluded), experiment.activations
+        found, wanted = self.roundings(experiment.scheme, experiment.excluded, experiment.wide), experiment.activations
         return tuple(entry for tensor, entry in found.items() if wanted == "all" or tensor in wanted)
 
     def reading_of(self, experiment: Experiment) -> DynamicScale | None:
@@ -234,7 +246,7 @@ class Workbench:
         if experiment.activations == "all" or len(experiment.activations) != 1:
             return None
         (tensor,) = experiment.activations
-        entry = self.roundings(experiment.scheme, experiment.excluded).get(tensor)
+        entry = self.roundings(experiment.scheme, experiment.excluded, experiment.wide).get(tensor)
         return entry if isinstance(entry, DynamicScale) else None
 
     def can_run(self, experiment: Experiment) -> bool:

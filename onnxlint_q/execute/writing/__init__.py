@@ -1,0 +1,1 @@
+"""Quantised files, written with ONNX Runtime's quantisers."""
