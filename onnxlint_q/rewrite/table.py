@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from onnxlint_q.rewrite import (
-    channel_factors,
-    constant_channels,
-    fold_batch_norms,
-    mask_values,
-    move_constants,
-    observed_constants,
-)
+from onnxlint_q.rewrite import channel_factors, fold_batch_norms, mask_values
+from onnxlint_q.rewrite.constants import constant_channels, move_constants, observed_constants
 from onnxlint_q.rewrite.hygiene import (
     gemm_operands,
     joined_outputs,

@@ -25,8 +25,8 @@ from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.graph import Layer, Model, Node, find_layers
 from onnxlint_q.graph.operators import Product
 from onnxlint_q.rewrite.candidate import Candidate, Refusal
+from onnxlint_q.rewrite.constants.observed_constants import Mask, cannot_hold, outside
 from onnxlint_q.rewrite.editing import Edit
-from onnxlint_q.rewrite.observed_constants import Mask, cannot_hold, outside
 from onnxlint_q.rewrite.rewriting import Rewrite, Safety
 
 Vector = npt.NDArray[np.float64]

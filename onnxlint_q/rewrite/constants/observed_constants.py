@@ -32,7 +32,7 @@ from onnxlint_q.analysis.observed.observations import ChannelObservation, Observ
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.graph import Layer, Model, find_layers
 from onnxlint_q.rewrite.candidate import Candidate, Refusal
-from onnxlint_q.rewrite.constant_channels import NARROWED
+from onnxlint_q.rewrite.constants.constant_channels import NARROWED
 from onnxlint_q.rewrite.editing import Edit
 from onnxlint_q.rewrite.rewriting import Rewrite, Safety
 

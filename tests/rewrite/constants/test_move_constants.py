@@ -17,9 +17,9 @@ from onnxlint_q.analysis.observed.observations import Observations
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.execute.stream.observe import observe
-from onnxlint_q.rewrite import observed_constants
 from onnxlint_q.rewrite.candidate import Refusal
-from onnxlint_q.rewrite.move_constants import REWRITE, MovableConstants, apply, find
+from onnxlint_q.rewrite.constants import observed_constants
+from onnxlint_q.rewrite.constants.move_constants import REWRITE, MovableConstants, apply, find
 
 CHANNELS, STILL = 6, (1, 4)
 CONV, GEMM = "t = Conv(x, w, b)", "t = Gemm(x, w, b)"
