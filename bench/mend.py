@@ -1,7 +1,7 @@
 """What mending does: files made in several ways from each float model, judged on samples that none of them has seen.
 
-    python bench/mend.py FOLDER DATA [--samples 48] [--judged 150] [--options FILE] [--preprocess NAME] [--only NAME ...]
-        [--ways WAY ...]
+    python bench/mend.py FOLDER DATA [--samples 48] [--judged 150] [--options FILE] [--preprocess NAME]
+        [--only NAME ...] [--ways WAY ...]
 
 Each way gets the same first samples of DATA, without labels; those behind twice as many judge. A row holds the SQNR in
 dB of the worst output, the fraction of samples with the float model's top class, top-1 where there are labels, and the
