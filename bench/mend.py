@@ -1,6 +1,6 @@
 """What mending does: files made in several ways from each float model, judged on samples that none of them has seen.
 
-    python bench/mend.py FOLDER DATA [--samples 48] [--judged 150] [--labels FILE] [--options FILE] [--preprocess NAME]
+    python bench/mend.py FOLDER DATA [--samples 48] [--judged 150] [--options FILE] [--preprocess NAME]
         [--only NAME ...] [--ways WAY ...]
 
 Each way gets the same first samples of DATA, without labels; those behind twice as many judge. A row holds the SQNR in
@@ -12,7 +12,7 @@ seconds that making the file took, start of a process included. The ways:
 - `fix`, `fix without data`: `onnxlint_q.fix`, then as `plain`; `fix per-channel`: then as `plain per-channel`;
 - `quantize per-tensor`, `quantize`: `onnxlint_q.quantize`, with one scale a tensor and as it comes.
 
-Files run as they stand, with graph optimisations off. FILE and `--options` are as of against_quantizer.py.
+Files run as they stand, with graph optimisations off. FILE is as of against_quantizer.py, and may name `labels`.
 """
 
 from __future__ import annotations
@@ -174,7 +174,6 @@ def main() -> None:
     parser.add_argument("data", metavar="DATA")
     parser.add_argument("--samples", type=int, default=48)
     parser.add_argument("--judged", type=int, default=150)
-    parser.add_argument("--labels", type=Path)
     parser.add_argument("--options", type=Path)
     parser.add_argument("--preprocess", default="imagenet")
     parser.add_argument("--only", nargs="+")
@@ -186,14 +185,14 @@ def main() -> None:
         if chosen.only is not None and path.stem not in chosen.only:
             continue
         own = dict(options.get(path.stem, {}))
-        data = str(own.pop("data", chosen.data))
+        data, labels = str(own.pop("data", chosen.data)), own.pop("labels", None)
         own = {key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}
         how = replace(preset(own.pop("preprocess", chosen.preprocess)), **own)
-        one(Given(path, data, how, chosen.samples), chosen)
+        one(Given(path, data, how, chosen.samples), Path(labels) if labels else None, chosen)
 
 
-def one(given: Given, chosen: argparse.Namespace) -> None:
-    """All ways on one model."""
+def one(given: Given, classes: Path | None, chosen: argparse.Namespace) -> None:
+    """All ways on one model; `classes` is the file with those of the samples."""
     measured = measure(read_model(given.path))
     if not measured.is_float:
         return
@@ -214,7 +213,7 @@ def one(given: Given, chosen: argparse.Namespace) -> None:
         bench = workbench(measured)
         scored = scored_output(bench.outputs)
         first = 2 * given.samples
-        labels = read_labels(chosen.labels, given.source) if chosen.labels else None
+        labels = read_labels(classes, given.source) if classes is not None else None
         counts = Accuracy(labels, first, scored) if labels is not None and scored is not None else None
         judged(bench, files, given.source.take(measured.model.inputs, chosen.judged, first), counts)
 

@@ -3,7 +3,15 @@
 # ruff: isort: skip_file
 
 # What a program calls, what it gets, and what can go wrong.
-from .api.calls import compare as compare, fix as fix, inspect as inspect, lint as lint, render as render
+from .api.calls import (
+    compare as compare,
+    fix as fix,
+    inspect as inspect,
+    lint as lint,
+    quantize as quantize,
+    render as render,
+)
+from .workflow.mending.quantized import Quantized as Quantized
 from .workflow.mending.fixed import Fixed as Fixed, RewriteResult as RewriteResult
 from .workflow.reading.inspection import (
     InspectedModel as InspectedModel,

@@ -29,6 +29,8 @@ from onnxlint_q.report.formats import Look, ReportFormat
 from onnxlint_q.report.formats import render as render_run
 from onnxlint_q.report.inspect import FORMATS as INSPECTION_FORMATS
 from onnxlint_q.report.inspect import render as render_inspection
+from onnxlint_q.report.quantize import FORMATS as QUANTIZE_FORMATS
+from onnxlint_q.report.quantize import render as render_quantized
 from onnxlint_q.workflow.check import Job, check_one, plan
 from onnxlint_q.workflow.compare import CompareRequest, check_differ, compare_apart
 from onnxlint_q.workflow.comparison import (
@@ -39,6 +41,9 @@ from onnxlint_q.workflow.mending.fix import FixRequest
 from onnxlint_q.workflow.mending.fix import fix as fix_model
 from onnxlint_q.workflow.mending.fixed import Fixed
 from onnxlint_q.workflow.mending.mend import Selection
+from onnxlint_q.workflow.mending.quantize import QuantizeRequest
+from onnxlint_q.workflow.mending.quantize import quantize as quantize_model
+from onnxlint_q.workflow.mending.quantized import Quantized
 from onnxlint_q.workflow.reading.inspection import (
     Inspection,
 )
@@ -49,7 +54,11 @@ from onnxlint_q.workflow.results import (
 )
 
 Words: TypeAlias = str | Iterable[str]
-_FORMATS: Mapping[type, Sequence[ReportFormat]] = {Inspection: INSPECTION_FORMATS, Fixed: FIX_FORMATS}
+_FORMATS: Mapping[type, Sequence[ReportFormat]] = {
+    Inspection: INSPECTION_FORMATS,
+    Fixed: FIX_FORMATS,
+    Quantized: QUANTIZE_FORMATS,
+}
 
 
 def lint(
@@ -299,17 +308,99 @@ def fix(
     """
     wanted = data_request(data, preprocess, samples, observer, 0, False, None)
     with model_file(model, "<model>") as (path, called):
-        target = None if out is None else Path(out)
-        if target is not None and target.exists() and path.exists() and target.samefile(path):
-            raise UsageError(f"{target}: is the model itself; name another file")
+        target = None if out is None else _other_file(path, out)
         selection = Selection(_words(select), _words(ignore), exact_only, unsafe)
         request = FixRequest(target, wanted, selection, given_shapes(input_shapes), fresh=True)
         job = _job(path, called, _overrides(config, (), (), (), schemes, None, None))
         return fix_model(path, job.rules, job.config, request, progress, called)
 
 
+def quantize(
+    model: ModelLike,
+    out: str | os.PathLike[str],
+    data: DataLike,
+    *,
+    preprocess: str | Preprocessing | None = None,
+    samples: int = DEFAULT_SAMPLES,
+    labels: LabelsLike | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    schemes: Words | None = None,
+    min_sqnr: float | None = None,
+    min_agreement: float | None = None,
+    recipe: str | os.PathLike[str] | None = None,
+    keep_float: bool = False,
+    select: Words = (),
+    ignore: Words = (),
+    exact_only: bool = False,
+    config: str | os.PathLike[str] | None = None,
+    progress: Callable[[str, int, int], None] = silent,
+) -> Quantized:
+    """Quantise a float model so that it reaches a goal at the least cost, and run what was written.
+
+    >>> import onnxlint_q
+    >>> made = onnxlint_q.quantize("model.onnx", "int8.onnx", "random", samples=8)
+    >>> made.result.scheme in ("int8-per-tensor", "int8-per-channel")
+    True
+
+    Args:
+        model: as of `lint`; what is no path is called `<model>`.
+        out: the file to write; its recipe is written beside it.
+        data: samples to take ranges from and to measure on, as of `lint`.
+        preprocess: as of `lint`.
+        samples: how many to take ranges from, and at most as many others for the figures.
+        labels: as of `lint`; they are counted and nothing is chosen by them.
+        input_shapes: as of `lint`.
+        schemes: those that may be used, by name; as of `lint`.
+        min_sqnr: SQNR (dB) that the worst output has to keep.
+        min_agreement: fraction of samples that have to keep the float model's top class. Without a goal the model has
+            to survive.
+        recipe: the file of a recipe to follow instead of searching for one.
+        keep_float: write the float model that is quantised, too: its name ends in `.float.onnx`.
+        select: rewrites of `fix` to try instead of all, by name.
+        ignore: rewrites of `fix` not to try.
+        exact_only: only rewrites that leave the outputs the same for every input.
+        config: as of `lint`.
+        progress: as of `lint`.
+
+    Returns:
+        What was made, whether it `reached` the goal, and what was tried.
+
+    Raises:
+        UsageError: an argument cannot be used, or the file would replace the model.
+        ModelError: the model cannot be read, run or quantised, or is quantised already.
+        DataError: the samples or labels cannot be read, or do not fit the model.
+        PluginError: a rule package is broken.
+        DefectError: an error of onnxlint-q itself; please report it.
+    """
+    wanted = data_request(data, preprocess, samples, DEFAULT_OBSERVER, 0, False, labels)
+    if wanted is None:
+        raise UsageError(f"quantize takes ranges from data; give {DATA}, or arrays")
+    with model_file(model, "<model>") as (path, called):
+        request = QuantizeRequest(
+            _other_file(path, out),
+            wanted,
+            min_sqnr,
+            min_agreement,
+            None if recipe is None else Path(recipe),
+            keep_float,
+            Selection(_words(select), _words(ignore), exact_only),
+            given_shapes(input_shapes),
+            fresh=True,
+        )
+        job = _job(path, called, _overrides(config, (), (), (), schemes, None, None))
+        return quantize_model(path, job.rules, job.config, request, progress, called)
+
+
+def _other_file(path: Path, out: str | os.PathLike[str]) -> Path:
+    """The file to write, which is not the model."""
+    target = Path(out)
+    if target.exists() and path.exists() and target.samefile(path):
+        raise UsageError(f"{target}: is the model itself; name another file")
+    return target
+
+
 def render(
-    found: ModelResult | Comparison | Inspection | Fixed | Iterable[ModelResult],
+    found: ModelResult | Comparison | Inspection | Fixed | Quantized | Iterable[ModelResult],
     report_format: str = ReportFormat.FULL.value,
     *,
     width: int = 100,
@@ -323,7 +414,7 @@ def render(
     True
 
     Args:
-        found: what `lint`, `compare`, `inspect` or `fix` gave, or several of the first.
+        found: what `lint`, `compare`, `inspect`, `fix` or `quantize` gave, or several of the first.
         report_format: as `--output-format`.
         width: columns of the format `full`.
         colour: with ANSI colours, in the format `full`.
@@ -342,6 +433,8 @@ def render(
         return render_inspection(found, form, look)
     if isinstance(found, Fixed):
         return render_fixed(found, form, look)
+    if isinstance(found, Quantized):
+        return render_quantized(found, form, look)
     models = (found,) if isinstance(found, ModelResult) else tuple(found)
     other = next((type(one).__name__ for one in models if not isinstance(one, ModelResult)), None)
     if other is not None:

@@ -157,27 +157,52 @@ def parse_written(
     Raises:
         UsageError: it is not said where to, or said twice; or a file of this run would be replaced.
     """
-    path = _model(model)
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder; name one .onnx file")
     given = [name for name, said in (("-o", out is not None), ("--in-place", in_place), ("--diff", diff)) if said]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} contradict each other; leave one out")
     if not given:
         raise UsageError("say where the changed model goes: -o OUT, --in-place, or --diff to write nothing")
-    if diff:
-        return path, None
     if out is None:
-        return path, path
-    for target in (out, out.with_name(f"{out.name}{DATA_ENDING}")):
+        path = _one_model(model)
+        return path, None if diff else path
+    written = (out, out.with_name(f"{out.name}{DATA_ENDING}"))
+    return parse_target(model, out, written, read, "; --in-place changes the model itself"), out
+
+
+def parse_target(
+    model: str,
+    out: Path,
+    written: Sequence[Path],
+    read: Sequence[str | Path | None],
+    itself: str = "; name another file with -o",
+) -> Path:
+    """The model to make a file of.
+
+    Args:
+        model: as typed.
+        out: the file to make.
+        written: every file that is written with it.
+        read: other files and folders of this run; None for one that was not named.
+        itself: what to do where the file is the model.
+
+    Raises:
+        UsageError: a file cannot be written, or one of this run would be replaced.
+    """
+    path = _one_model(model)
+    for target in written:
         check_writable(target)
-        what = next(
-            (what for name in (path, *read) if name is not None and (what := _lost(Path(name), str(target)))), ""
-        )
-        if what:
-            instead = "; --in-place changes the model itself" if what == str(path) else "; name another file with -o"
+        lost = (_lost(Path(name), str(target)) for name in (path, *read) if name is not None)
+        if what := next(filter(None, lost), ""):
+            instead = itself if what == str(path) else "; name another file with -o"
             raise UsageError(f"{out} would replace a file of this run, {what}{instead}")
-    return path, out
+    return path
+
+
+def _one_model(model: str) -> Path:
+    path = _model(model)
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; name one .onnx file")
+    return path
 
 
 def parse_inspected(words: Sequence[str], values: Sequence[str] | None) -> tuple[tuple[Path, ...], tuple[float, ...]]:

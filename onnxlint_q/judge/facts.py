@@ -20,7 +20,7 @@ from onnxlint_q.forecast.weights import Noise, weight_sqnr_db, weights_noise
 from onnxlint_q.graph import Model
 from onnxlint_q.rewrite import mask_values
 from onnxlint_q.rewrite.candidate import Refusal
-from onnxlint_q.rewrite.constant_channels import ConstantChannels, match, mended_layer
+from onnxlint_q.rewrite.constants.constant_channels import ConstantChannels, match, mended_layer
 from onnxlint_q.rewrite.mask_values import MaskValue
 
 

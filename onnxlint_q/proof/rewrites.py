@@ -15,7 +15,7 @@ from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.finding import CONFIRM_BELOW_DB, Cure, Finding
 from onnxlint_q.judge.verdict import GAIN_DB
 from onnxlint_q.rewrite.candidate import Refusal
-from onnxlint_q.rewrite.constant_channels import ConstantChannels, apply, candidate
+from onnxlint_q.rewrite.constants.constant_channels import ConstantChannels, apply, candidate
 
 # A thousandth of the output's amplitude: a twentieth of the noise of an 8-bit output of full range.
 EXACT_DB = 60.0

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import onnx
+
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.observations import Observations
 from onnxlint_q.graph import Model
@@ -35,6 +37,8 @@ class Rewrite:
         find: where it applies, and where it was looked for and does not; takes the model with what a run saw of its
             activations, None where nothing was run.
         apply: a copy of the model, changed at these places.
+        restored: of one that changes the interface: puts nodes into the graph of a changed model that make the old
+            outputs from the new ones, in their place and order, so that both can be compared; None for any other.
         moves_values: whether activations or weights hold other values afterwards, so that it quantises otherwise.
     """
 
@@ -44,3 +48,4 @@ class Rewrite:
     find: Callable[[Measured, Observations | None], Iterable[Candidate | Refusal]]
     apply: Callable[[Model, Sequence[Any]], Model]
     moves_values: bool = True
+    restored: Callable[[onnx.GraphProto, Sequence[Any]], None] | None = None

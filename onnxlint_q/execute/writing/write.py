@@ -21,7 +21,7 @@ from onnxlint_q.execute.writing.prepared import prepared
 from onnxlint_q.graph import Model
 from onnxlint_q.graph.loading.save import save_model
 from onnxlint_q.rewrite.bias_correction import Shifts, corrected
-from onnxlint_q.scripts import ScriptError, run_lines
+from onnxlint_q.script import ScriptError, run_lines
 
 
 class NotWritableError(Exception):

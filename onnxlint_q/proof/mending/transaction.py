@@ -8,14 +8,17 @@ that breaks something by itself is left out, and the others are changed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+import onnx
 
 from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
 from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.errors import ModelError
 from onnxlint_q.execute.data.split import Split
+from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
@@ -183,8 +186,9 @@ class _Mender:
         try:
             changed = self._measured(rewrite.apply(mended.bench.measured.model, candidates))
             bench = workbench(changed, self.given.limits)
-            variants = {UNCHANGED: lambda: bench.executable(UNCHANGED)}
-            exact = run_variants(self.given, variants, self.split.for_verdict)[UNCHANGED]
+            done = [(step.rewrite, step.kept) for step in mended.steps if step.kept]
+            made = restored(bench.executable(UNCHANGED), [*done, (rewrite, candidates)])
+            exact = run_variants(self.given, {UNCHANGED: lambda: made}, self.split.for_verdict)[UNCHANGED]
         except (ModelError, NotRunnableError) as error:
             return f"the changed model does not run: {error}"
         problem = differs(exact)
@@ -206,6 +210,18 @@ class _Mender:
         """Of every scheme, with everything quantised."""
         wanted = [Experiment(scheme) for scheme in bench.measured.schemes if bench.can_run(Experiment(scheme))]
         return run_experiments(bench, wanted, self.split.for_verdict)
+
+
+def restored(made: Executable, done: Iterable[tuple[Rewrite, Sequence[Candidate]]]) -> Executable:
+    """The network with the outputs of the model that was given, where rewrites changed them."""
+    changing = [(rewrite.restored, places) for rewrite, places in done if rewrite.restored is not None]
+    if not changing:
+        return made
+    proto = onnx.ModelProto()
+    proto.CopyFrom(made.proto)
+    for restore, places in reversed(changing):
+        restore(proto.graph, places)
+    return replace(made, proto=proto)
 
 
 def differs(exact: OutputError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -44,19 +45,19 @@ def plan(measured: Measured, shapes: Shapes) -> Plan:
     places = max((prod(shape[1:]) / min(shape[1], shape[3]) for shape in pictures), default=1.0)
     variants = len(measured.layers) * len({(scheme.weights, scheme.sharing) for scheme in measured.schemes})
     # A variant is computed from its layer on, which is half of the network in the mean.
-    each = multiplications(measured, shapes) * max(variants, 1) / 2
+    each = sum(multiplications(measured, shapes).values()) * max(variants, 1) / 2
     fit = round(min(_WORK / max(each, 1.0), _PLACES / places))
     layers = int(np.clip(fit, FEWEST if pictures else _FEWEST_OTHERS, _MOST))
     return Plan(layers, min(layers * (_WHOLE_PER_PICTURE if pictures else _WHOLE_PER_OTHER), _MOST_WHOLE), not pictures)
 
 
-def multiplications(measured: Measured, shapes: Shapes) -> float:
-    """Of all layers for one sample; a layer whose result has an unknown shape counts as one place."""
+def multiplications(measured: Measured, shapes: Shapes) -> Mapping[str, float]:
+    """Of each layer for one sample, by its key; one whose result has an unknown shape counts as one place."""
     types = typed(measured.model, measured.model.proto, shapes)
-    total = 0.0
+    found: dict[str, float] = {}
     for layer in measured.layers:
         known = types.get(layer.node.outputs[0])
         shape = [dim or 1 for dim in (known.shape if known and known.shape else ())]
         places = max(prod(shape) / max(layer.folded.layer.channels, 1), 1.0)
-        total += float(prod(layer.folded.layer.weight_shape)) * places
-    return total
+        found[layer.output] = float(prod(layer.folded.layer.weight_shape)) * places
+    return found

@@ -34,7 +34,7 @@ def lines(found: Quantized) -> Iterator[tuple[str, str]]:
         more = f" and {len(found.excluded) - _NAMES} more" if len(found.excluded) > _NAMES else ""
         yield "in float", ", ".join(words.name(name, 60) for name in found.excluded[:_NAMES]) + more
     yield "multiplications", ", ".join(f"{words.percent(share)} in {name}" for name, share in found.macs.items())
-    yield "size", f"{_megabytes(found.before)} → {_megabytes(found.after)}"
+    yield "size", f"{_size(found.before)} → {_size(found.after)}"
     if found.before.latency is not None and found.after.latency is not None:
         yield "latency here", f"{_time(found.before.latency)} → {_time(found.after.latency)}"
     if found.top1 is not None:
@@ -89,8 +89,8 @@ def _attempt(row: AttemptRow) -> Line:
     )
 
 
-def _megabytes(weight: Weight) -> str:
-    return f"{weight.bytes / 1e6:.1f} MB"
+def _size(weight: Weight) -> str:
+    return f"{weight.bytes / 1e6:.1f} MB" if weight.bytes >= 1e6 else f"{weight.bytes / 1e3:.1f} KB"
 
 
 def _time(latency: Milliseconds) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnxlint_q.scripts import ScriptError, run_lines
+from onnxlint_q.script import ScriptError, run_lines
 
 
 class NotConvertibleError(Exception):
@@ -10,12 +10,17 @@ class NotConvertibleError(Exception):
 
 
 def run_converter(code: str, given: bytes = b"", seconds: float = 60.0) -> bytes:
-    """What Python code that calls the converter writes to its standard output; arguments as of `run_lines`.
+    """What Python code that calls the converter writes to its standard output.
+
+    Args:
+        code: run with no access to modules in the working directory.
+        given: its standard input.
+        seconds: how long it may take.
 
     Raises:
         NotConvertibleError: it fails, crashes or takes too long.
     """
     try:
-        return run_lines(code, "the converter", given, seconds)
+        return run_lines(code, "the converter", seconds, given)
     except ScriptError as error:
         raise NotConvertibleError(str(error)) from error

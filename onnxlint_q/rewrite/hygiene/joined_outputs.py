@@ -172,10 +172,22 @@ class _Splitter:
         return result
 
 
+def restored(graph: onnx.GraphProto, wanted: Sequence[Parts]) -> None:
+    """Join the parts again: the outputs are those of the model that was given."""
+    for one in wanted:
+        places = [place for place, value in enumerate(graph.output) if value.name in one.names]
+        graph.node.append(onnx.helper.make_node("Concat", one.names, [one.tensor], axis=one.axis))
+        for place in reversed(places[1:]):
+            del graph.output[place]
+        graph.output[places[0]].Clear()
+        graph.output[places[0]].name = one.tensor
+
+
 REWRITE = Rewrite(
     name="joined-outputs",
     what="outputs split into what they join",
     safety=Safety.UNSAFE,
     find=find,
     apply=apply,
+    restored=restored,
 )

@@ -23,7 +23,8 @@ from onnxlint_q.graph import Model, read_model
 from onnxlint_q.graph.loading.save import save_model
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.rule import Rule
-from onnxlint_q.proof.mending.transaction import differs
+from onnxlint_q.proof.mending.transaction import Step, differs, restored
+from onnxlint_q.rewrite.rewriting import Safety
 from onnxlint_q.workflow.mending.files import written_whole
 from onnxlint_q.workflow.mending.fixed import Fixed
 from onnxlint_q.workflow.mending.mend import Selection, calibrated, mended, told, withheld
@@ -124,7 +125,7 @@ def _fix(
         if request.out is not None:
             progress("writing", 0, 0)
             save_model(made.bench.measured.model, request.out.parent, request.out.name)
-            _check(bench, request.out, divided, same_interface=not request.selection.unsafe)
+            _check(bench, request.out, divided, made.steps)
     except NotRunnableError as error:
         name = measured.model.name
         raise ModelError(f"{name}: ONNX Runtime cannot run the model: {error}; nothing was written") from error
@@ -133,7 +134,7 @@ def _fix(
     return replace(fixed, out=str(request.out) if request.out is not None else "", seconds=spent)
 
 
-def _check(bench: Workbench, out: Path, divided: Split, *, same_interface: bool) -> None:
+def _check(bench: Workbench, out: Path, divided: Split, steps: Sequence[Step]) -> None:
     """Read the file again, check it, and run it beside the model that was given.
 
     Raises:
@@ -144,10 +145,12 @@ def _check(bench: Workbench, out: Path, divided: Split, *, same_interface: bool)
         onnx.checker.check_model(str(out))
     except onnx.checker.ValidationError as error:
         raise ModelError(f"{given.name}: the fixed model does not pass onnx.checker: {error}") from error
-    if same_interface and _interface(written) != _interface(given):
+    done = [(step.rewrite, step.kept) for step in steps if step.kept]
+    unsafe = any(rewrite.safety is Safety.UNSAFE for rewrite, _ in done)
+    if not unsafe and _interface(written) != _interface(given):
         raise ModelError(f"{given.name}: the fixed model has other inputs or outputs; please report it")
-    variants = {UNCHANGED: lambda: workbench(measure(written, ()), bench.limits).executable(UNCHANGED)}
-    exact = run_variants(bench, variants, divided.for_verdict)[UNCHANGED]
+    made = restored(workbench(measure(written, ()), bench.limits).executable(UNCHANGED), done)
+    exact = run_variants(bench, {UNCHANGED: lambda: made}, divided.for_verdict)[UNCHANGED]
     if exact.has_signal and (problem := differs(exact)):
         raise ModelError(f"{given.name}: the file that was written is not kept: {problem}")
 

@@ -18,7 +18,7 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.rewrite.candidate import Refusal
-from onnxlint_q.rewrite.observed_constants import FEWEST, REWRITE, ObservedConstants, apply, find
+from onnxlint_q.rewrite.constants.observed_constants import FEWEST, REWRITE, ObservedConstants, apply, find
 
 CHANNELS, STILL = 8, (2, 5)
 DEPTHWISE = "t = Conv <group = 8> (x, w, b)"

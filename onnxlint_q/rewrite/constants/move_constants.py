@@ -25,14 +25,11 @@ from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.graph import Layer, Model, Node, find_layers
 from onnxlint_q.graph.operators import Product
 from onnxlint_q.rewrite.candidate import Candidate, Refusal
+from onnxlint_q.rewrite.constants.observed_constants import Mask, cannot_hold, outside
 from onnxlint_q.rewrite.editing import Edit
-from onnxlint_q.rewrite.observed_constants import cannot_hold
 from onnxlint_q.rewrite.rewriting import Rewrite, Safety
 
 Vector = npt.NDArray[np.float64]
-
-# What the range of the activation may keep of its width.
-_NARROWED = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +84,12 @@ def _candidate(
     measured: Measured,
     layer: LayerFacts,
     seen: ChannelObservation,
-    constant: npt.NDArray[np.bool_],
+    constant: Mask,
     readers: Mapping[Node, LayerFacts],
 ) -> MovableConstants | Refusal | None:
     """The rewrite of one layer, why there is none, or None where its constant channels widen nothing."""
-    low, high = (float(seen.low[~constant].min()), float(seen.high[~constant].max()))
-    held = (seen.low + seen.high) / 2
-    beyond = np.flatnonzero(constant & ((held < min(low, 0.0)) | (held > max(high, 0.0))))
-    whole = max(float(seen.high.max()), 0.0) - min(float(seen.low.min()), 0.0)
-    narrowed = (max(high, 0.0) - min(low, 0.0)) / whole if whole > 0 else 1.0
-    if not beyond.size or narrowed > _NARROWED:
+    beyond, narrowed = outside(seen, constant)
+    if not beyond.any():
         return None
     stored = measured.stored_tensor(layer)
     if stored in measured.model.output_names:
@@ -108,9 +101,13 @@ def _candidate(
         if reason := _cannot_take_up(measured.model, readers.get(node), stored):
             return Refusal(layer.output, f"{node.op_type} {node.label!r} reads its constant channels, and {reason}")
         found.append(node.output)
-    value = float(np.clip(0.0, low, high))
-    values, moved = (value,) * beyond.size, tuple((held[beyond] - value).tolist())
-    return MovableConstants(layer.output, tuple(map(int, beyond)), values, moved, tuple(found), narrowed)
+    channels = np.flatnonzero(beyond)
+    value = float(np.clip(0.0, seen.low[~constant].min(), seen.high[~constant].max()))
+    moved = (seen.low + seen.high)[channels] / 2 - value
+    values = (value,) * channels.size
+    return MovableConstants(
+        layer.output, tuple(map(int, channels)), values, tuple(moved.tolist()), tuple(found), narrowed
+    )
 
 
 def _cannot_take_up(model: Model, layer: LayerFacts | None, tensor: str) -> str:

@@ -17,14 +17,14 @@ class ScriptError(Exception):
     """The lines did not run to their end; the text says why, in one line."""
 
 
-def run_lines(code: str, who: str, given: bytes = b"", seconds: float = 60.0) -> bytes:
-    """What lines write to their standard output.
+def run_lines(code: str, who: str, seconds: float, given: bytes = b"") -> bytes:
+    """What the lines write to their standard output.
 
     Args:
-        code: the lines; they have no access to modules in the working directory.
+        code: the lines.
         who: what messages call what is run.
-        given: their standard input.
         seconds: how long they may take.
+        given: their standard input.
 
     Raises:
         ScriptError: they fail, crash or take too long.
@@ -41,15 +41,10 @@ def run_lines(code: str, who: str, given: bytes = b"", seconds: float = 60.0) ->
         )
     except subprocess.TimeoutExpired as error:
         raise ScriptError(f"{who} took longer than {seconds:g} seconds") from error
+    if done.returncode < 0:
+        raise ScriptError(f"{who} crashed (signal {-done.returncode})")
     if done.returncode:
-        raise ScriptError(_reason(who, done.returncode, done.stderr))
+        said = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+        last = said[-1] if said else f"{who} ended with code {done.returncode}"
+        raise ScriptError(last if len(last) <= _SHOWN else f"{last[: _SHOWN - 3]}...")
     return done.stdout
-
-
-def _reason(who: str, code: int, stderr: bytes) -> str:
-    """The message of the exception that ended the process."""
-    if code < 0:
-        return f"{who} crashed (signal {-code})"
-    said = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-    last = said[-1] if said else f"{who} ended with code {code}"
-    return last if len(last) <= _SHOWN else f"{last[: _SHOWN - 3]}..."

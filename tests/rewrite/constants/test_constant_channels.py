@@ -12,7 +12,14 @@ from onnx_cases import Array, as_model, onnx_text, run
 from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, INT8_PER_TENSOR
 from onnxlint_q.rewrite.candidate import Refusal
-from onnxlint_q.rewrite.constant_channels import REWRITE, ConstantChannels, apply, candidate, match, mended_layer
+from onnxlint_q.rewrite.constants.constant_channels import (
+    REWRITE,
+    ConstantChannels,
+    apply,
+    candidate,
+    match,
+    mended_layer,
+)
 
 CHANNELS, STILL = 12, 3
 

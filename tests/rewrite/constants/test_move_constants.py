@@ -18,7 +18,8 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.rewrite.candidate import Refusal
-from onnxlint_q.rewrite.move_constants import REWRITE, MovableConstants, apply, find
+from onnxlint_q.rewrite.constants import observed_constants
+from onnxlint_q.rewrite.constants.move_constants import REWRITE, MovableConstants, apply, find
 
 CHANNELS, STILL = 6, (1, 4)
 CONV, GEMM = "t = Conv(x, w, b)", "t = Gemm(x, w, b)"
@@ -96,6 +97,24 @@ def test_what_sets_the_range_moves_into_the_next_bias(reader: str, behind: str) 
     found = check(network(CONV, BEHIND[behind], READERS[reader]))
     assert found.channels == STILL
     assert found.values == ((0.5, 0.5) if behind == "positive" else (0.0, 0.0))
+
+
+def test_a_channel_that_samples_show_to_be_constant_moves_too() -> None:
+    """It has weights like any other; only what it reads is zero on the samples."""
+    proto = network("t = Conv <group = 6> (x, own, b)", "r = Relu(t)", "y = Conv(r, v)")
+    own = np.random.default_rng(0).normal(size=(6, 1, 1, 1)).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(own, "own"))
+    known, x = measured(proto), np.random.default_rng(1).normal(size=(20, 6, 7, 7)).astype(np.float32)
+    x[:, list(STILL)] = 0
+    observations = observe(known, ArraySource("samples", {"x": x}), 20)
+    (still,) = observed_constants.find(known, observations)
+    assert isinstance(still, observed_constants.ObservedConstants) and still.channels == STILL
+    without = measure(observed_constants.apply(known.model, [still]), DEFAULT_SCHEMES)
+    assert list(find(known, observations)) == []
+    (found,) = find(without, observations)
+    assert isinstance(found, MovableConstants) and found.channels == STILL
+    made = apply(without.model, [found])
+    assert sqnr_db(run(proto, {"x": x})[0], run(made.proto, {"x": x})[0]) > 85
 
 
 @pytest.mark.parametrize("reader", ["y = Gemm(r, v)", "y = Gemm <alpha = 0.5, transB = 1> (r, v, c)"])

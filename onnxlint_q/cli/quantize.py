@@ -1,0 +1,149 @@
+"""The command `quantize`: arguments and wiring; no logic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
+from onnxlint_q.cli import options as shared
+from onnxlint_q.cli.options import one_of
+from onnxlint_q.cli.streams import (
+    CLEAN,
+    FINDINGS,
+    NO_ANSWER,
+    debugging,
+    deliver,
+    errors_as_one_line,
+    progress_line,
+    show_crashes,
+    working,
+)
+from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, MOST_SAMPLES
+from onnxlint_q.report.quantize import FORMATS
+
+
+def quantize(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The float model.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="OUT", help="Write the quantised model to this file, and its recipe beside it."
+        ),
+    ],
+    calibrate: Annotated[str, typer.Option(help=f"Take ranges from this data, and measure on it: {DATA}.")],
+    labels: shared.Labels = None,
+    preprocess: shared.Preprocess = None,
+    mean: shared.Mean = None,
+    std: shared.Std = None,
+    scale: shared.Scale = None,
+    channel_order: shared.ChannelOrder = None,
+    resize: shared.Resize = None,
+    crop: shared.Crop = None,
+    layout: shared.Layout = None,
+    input_shape: shared.InputShape = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_SAMPLES,
+            help="Number of samples to take ranges from, and as many others for the figures; "
+            f"{DEFAULT_SAMPLES} by default.",
+        ),
+    ] = None,
+    scheme: Annotated[
+        str | None,
+        typer.Option(
+            help="Schemes that may be used, separated by commas; as of `check`. int8-per-tensor for hardware that has "
+            "one scale a tensor."
+        ),
+    ] = None,
+    min_sqnr: Annotated[
+        float | None, typer.Option("--min-sqnr", metavar="DB", help="SQNR that the worst output has to keep.")
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option("--min-agreement", metavar="F", help="Fraction of samples that have to keep their top class."),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", metavar="FILE", help="Follow this recipe instead of searching for one.")
+    ] = None,
+    keep_float: Annotated[
+        bool, typer.Option("--keep-float", help="Write the float model that is quantised, too: OUT.float.onnx.")
+    ] = False,
+    select: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Only these rewrites of `fix`.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Not these rewrites of `fix`.")] = None,
+    exact_only: Annotated[
+        bool, typer.Option("--exact-only", help="Only rewrites that leave the outputs the same for every input.")
+    ] = False,
+    output_format: Annotated[
+        list[str] | None, typer.Option(help=f"{one_of(FORMATS)}, with =FILE to write a file; can be repeated.")
+    ] = None,
+    html: shared.Html = None,
+    config: shared.ConfigFile = None,
+    no_config: shared.NoConfig = False,
+    verbose: shared.Verbose = False,
+    debug: shared.Debug = False,
+) -> None:
+    """Quantise a float model so that it reaches a goal at the least cost, and run what was written.
+
+    First `fix`; then what costs nothing (scales a tensor or a channel, where ranges come from, biases), then scales of
+    each run, then as few nodes in float as it takes. Without a goal the model has to survive. Exits with 1 if the goal
+    is not reached: the file is then the best that was found.
+    """
+    debug = debugging(debug)
+    with errors_as_one_line(debug):
+        from onnxlint_q.cli.requests import (
+            ImageWords,
+            keep_apart,
+            parse_data,
+            parse_overrides,
+            parse_reports,
+            parse_shapes,
+            parse_target,
+            split_words,
+        )
+        from onnxlint_q.report import terminal_look
+        from onnxlint_q.report.quantize import render
+        from onnxlint_q.workflow import check as linting
+        from onnxlint_q.workflow.mending import quantize as workflow
+        from onnxlint_q.workflow.mending.mend import Selection
+
+        written = workflow.written_beside(output, keep_float=keep_float)
+        path = parse_target(model, output, written, [calibrate, labels, recipe])
+        images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
+        reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
+        data = parse_data(calibrate, images, samples=samples, observer=DEFAULT_OBSERVER, labels=labels)
+        assert data is not None
+        overrides = parse_overrides(
+            config,
+            no_config=no_config,
+            select=None,
+            extend_select=None,
+            ignore=None,
+            scheme=scheme,
+            fail_on=None,
+            fail_on_verdict=None,
+        )
+        (job,) = linting.plan([path], overrides)
+        keep_apart(reports, [path, calibrate, labels, recipe, job.config.source, *written])
+        request = workflow.QuantizeRequest(
+            out=output,
+            data=data,
+            min_db=min_sqnr,
+            min_agreement=min_agreement,
+            recipe=recipe,
+            keep_float=keep_float,
+            selection=Selection(split_words(select), split_words(ignore), exact_only),
+            input_shapes=parse_shapes(input_shape or []),
+        )
+        show_crashes(debug)
+        with working():
+            with progress_line() as progress:
+                made = workflow.quantize(path, job.rules, job.config, request, progress, apart=not debug)
+            delivered = deliver(reports, lambda form: render(made, form, terminal_look(verbose=verbose)), debug)
+    if not delivered:
+        raise typer.Exit(NO_ANSWER)
+    raise typer.Exit(CLEAN if made.reached else FINDINGS)

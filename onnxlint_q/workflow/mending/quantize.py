@@ -1,0 +1,364 @@
+"""The use case of `quantize`: a float model and a goal in, the cheapest int8 file that reaches it out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from onnxlint_q.analysis.measured import Measured
+from onnxlint_q.analysis.observed.top1 import Top1
+from onnxlint_q.analysis.recipe import Recipe
+from onnxlint_q.analysis.schemes import Quantizer, Scheme
+from onnxlint_q.errors import ModelError, UsageError
+from onnxlint_q.execute.child import ChildEndedError, run_apart
+from onnxlint_q.execute.data.labels import check_labels, read_labels
+from onnxlint_q.execute.data.split import Split
+from onnxlint_q.execute.executable import as_stored, ending_at
+from onnxlint_q.execute.latency import Latency, measure_latency
+from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.session import NotRunnableError
+from onnxlint_q.execute.variants.accuracy import Accuracy, scored_output
+from onnxlint_q.execute.variants.output_error import OutputError
+from onnxlint_q.execute.variants.variant_runs import run_variants
+from onnxlint_q.execute.variants.workbench import Workbench
+from onnxlint_q.execute.writing.lines import Files, lines
+from onnxlint_q.execute.writing.write import NotWritableError, prepared_for, recipe_of, write_int8
+from onnxlint_q.graph import Model, read_model
+from onnxlint_q.graph.loading.external import external_files
+from onnxlint_q.graph.loading.save import DATA_ENDING, save_model
+from onnxlint_q.judge.config import Config
+from onnxlint_q.judge.rule import Rule
+from onnxlint_q.proof.mending.transaction import Mended
+from onnxlint_q.proof.probing.plan import multiplications
+from onnxlint_q.proof.recipe.goal import Goal
+from onnxlint_q.proof.recipe.search import Attempt, Found, search
+from onnxlint_q.workflow.assembly.preview import scheme_results
+from onnxlint_q.workflow.assembly.verdicts import result_of_run
+from onnxlint_q.workflow.mending.files import written_whole
+from onnxlint_q.workflow.mending.fix import float_model
+from onnxlint_q.workflow.mending.mend import REWRITE_NAMES, Selection, calibrated, mended, told, verification, withheld
+from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
+from onnxlint_q.workflow.record import DataRequest
+from onnxlint_q.workflow.results import Basis, TakenShape
+from onnxlint_q.workflow.sizes import notes_on
+
+RECIPE_ENDING, FLOAT_ENDING = ".recipe.json", ".float.onnx"
+"""What takes the place of `.onnx` in the names of files that are written beside the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeRequest:
+    """What is to be made of a model.
+
+    Attributes:
+        out: the file to write.
+        data: calibration data.
+        min_db: SQNR (dB) that the worst output has to keep; None for no such goal.
+        min_agreement: fraction of samples that have to keep the float model's top-1; None for no such goal.
+        recipe: the file of a recipe to follow instead of a search.
+        keep_float: write the float model that is quantised, too.
+        selection: which rewrites are to be tried first.
+        input_shapes: shapes that inputs are to have, by name.
+        fresh: a process apart is a fresh interpreter, never a fork.
+
+    Raises:
+        UsageError: a goal cannot be reached by any model.
+    """
+
+    out: Path
+    data: DataRequest
+    min_db: float | None = None
+    min_agreement: float | None = None
+    recipe: Path | None = None
+    keep_float: bool = False
+    selection: Selection = field(default_factory=Selection)
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        if self.min_agreement is not None and not 0 < self.min_agreement <= 1:
+            raise UsageError(f"min-agreement {self.min_agreement:g}: give a fraction from 0 to 1, as 0.98")
+        if self.min_db is not None and not np.isfinite(self.min_db):
+            raise UsageError(f"min-sqnr {self.min_db:g}: give a number of decibels, as 20")
+
+    @property
+    def goal(self) -> str:
+        """What has to be reached, in words."""
+        said = [f"at least {self.min_db:g} dB at the worst output"] if self.min_db is not None else []
+        if self.min_agreement is not None:
+            said.append(f"the same top class for at least {100 * self.min_agreement:g} % of the samples")
+        return " and ".join(said) or "the model survives"
+
+
+def written_beside(out: Path, *, keep_float: bool) -> tuple[Path, ...]:
+    """Every file that is written for a model of this name, the model first."""
+    names = [out.name, f"{out.name}{DATA_ENDING}", f"{out.stem}{RECIPE_ENDING}"]
+    floats = [f"{out.stem}{FLOAT_ENDING}", f"{out.stem}{FLOAT_ENDING}{DATA_ENDING}"]
+    return tuple(out.with_name(name) for name in (*names, *(floats if keep_float else ())))
+
+
+def quantize(
+    path: Path,
+    rules: Sequence[Rule],
+    config: Config,
+    request: QuantizeRequest,
+    progress: Progress = silent,
+    called: str = "",
+    *,
+    apart: bool = True,
+) -> Quantized:
+    """Make the int8 file that costs least of those that reach the goal; else the best one that was found.
+
+    Args:
+        path: the float model.
+        rules: what it is linted with.
+        config: of severities, schemes and levels.
+        request: what to make.
+        progress: told what is being done.
+        called: what messages call a model that is no file of the user's.
+        apart: in a process of its own, so that a crash of native code is an error like others.
+
+    Raises:
+        ModelError: the file cannot be read or trusted, run, or quantised. Nothing is written then.
+        DataError: the samples or labels cannot be read or do not fit.
+        UsageError: a shape or a recipe that is given does not fit.
+    """
+    with written_whole(request.out) as beside:
+        assert beside is not None
+        task = partial(_quantize, path, rules, config, replace(request, out=beside), called=called)
+        try:
+            made = run_apart(task, progress, fresh=request.fresh) if apart else task(progress)
+        except ChildEndedError as error:
+            raise ModelError(
+                f"{called or path}: could not be quantised: the process {error}; a library or the system ended it, and "
+                "--debug shows where"
+            ) from error
+    out = request.out
+    return replace(made, out=str(out), recipe_file=str(out.with_name(f"{out.stem}{RECIPE_ENDING}")))
+
+
+def _quantize(
+    path: Path, rules: Sequence[Rule], config: Config, request: QuantizeRequest, progress: Progress, called: str
+) -> Quantized:
+    clock = {"start": time.perf_counter()}
+    progress("reading", 0, 0)
+    measured, inputs = float_model(path, called, config, request.input_shapes, request.data)
+    followed = None
+    if request.recipe is not None:
+        followed, selection = _read_recipe(request.recipe)
+        request = replace(request, selection=selection)
+    clock["read"] = time.perf_counter()
+    try:
+        return _Making(measured, inputs, rules, config, request, progress).through(followed, clock)
+    except NotRunnableError as error:
+        name = measured.model.name
+        raise ModelError(f"{name}: ONNX Runtime cannot run the model: {error}; nothing was written") from error
+    except NotWritableError as error:
+        raise ModelError(f"{measured.model.name}: cannot be quantised: {error}") from error
+
+
+def _read_recipe(path: Path) -> tuple[Recipe, Selection]:
+    """A recipe, and the rewrites that come before it."""
+    try:
+        held = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"recipe {path}: cannot be read ({error}); `quantize` writes one") from error
+    recipe = Recipe.from_json(held, str(path))
+    names = held.get("rewrites", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{path}: `rewrites` is not a list of names")
+    return recipe, Selection(tuple(names), () if names else REWRITE_NAMES)
+
+
+class _Making:
+    """One model on its way."""
+
+    def __init__(
+        self,
+        measured: Measured,
+        inputs: Sequence[TakenShape],
+        rules: Sequence[Rule],
+        config: Config,
+        request: QuantizeRequest,
+        progress: Progress,
+    ) -> None:
+        self.measured = measured
+        self.inputs = inputs
+        self.rules = rules
+        self.config = config
+        self.request = request
+        self.progress = progress
+        judge = partial(result_of_run, "", basis=Basis.MEASURED, levels=config.levels, by_class=True)
+        self.goal = Goal(lambda error: judge(error=error).verdict, request.min_db, request.min_agreement)
+
+    def through(self, followed: Recipe | None, clock: dict[str, float]) -> Quantized:
+        request, progress = self.request, self.progress
+        bench, divided = calibrated(self.measured, request.data, progress)
+        labels = self._labels(divided)
+        made = mended(bench, divided, request.selection, progress)
+        fixed = told(bench, made, divided, withheld(made, request.selection), self.inputs, self.rules, self.config)
+        clock["fix"] = time.perf_counter()
+        found = None
+        if followed is None:
+            found = search(bench, made.bench, self._schemes(), self.goal, divided, progress)
+            best = found.best
+            recipe = recipe_of(replace(made.bench, observer=best.observer), best.experiment, best.shifts)
+        else:
+            recipe = followed
+        clock["search"] = time.perf_counter()
+        progress("writing", 0, 0)
+        ready = prepared_for(made.bench.measured, recipe)
+        out = request.out
+        write_int8(ready, recipe, out)
+        self._write_beside(ready, recipe, made)
+        clock["write"] = time.perf_counter()
+        progress("running what was written", 0, 0)
+        error, counts = self._measured_file(bench, divided, out, labels)
+        weights = self._weights(bench, divided, out)
+        clock["measure"] = time.perf_counter()
+        reached = self.goal.reached(error)
+        seen = scheme_results(made.given, self.config.levels, by_class=True)
+        times = list(clock.items())
+        source = f"{out.stem}{FLOAT_ENDING}"
+        return Quantized(
+            path=self.measured.model.name,
+            sha256=self.measured.model.sha256,
+            opset=self.measured.model.opset,
+            out=str(out),
+            recipe_file="",
+            verification=verification(bench, divided),
+            observer=found.best.observer if recipe.scheme.is_calibrated and found is not None else "",
+            shifted=len(recipe.shifts),
+            fixed=fixed,
+            plain=seen,
+            result=result_of_run(recipe.scheme.name, error, Basis.MEASURED, self.config.levels, by_class=True),
+            goal=request.goal,
+            reached=reached,
+            why_not="" if reached else self._why_not(found, error),
+            attempts=tuple(self._row(attempt) for attempt in found.attempts) if found is not None else (),
+            excluded=recipe.excluded,
+            macs=self._macs(made.bench, divided, recipe),
+            before=weights[0],
+            after=weights[1],
+            snippet=lines(recipe, Files(source, f"{out.stem}{RECIPE_ENDING}", out.name)),
+            top1=counts,
+            notes=tuple(notes_on(self.inputs)),
+            seconds={name: when - times[place][1] for place, (name, when) in enumerate(times[1:])},
+        )
+
+    def _schemes(self) -> tuple[Scheme, ...]:
+        """Those that were asked for; else those of the network, but for weights of 4 bits."""
+        if self.config.schemes is not None:
+            return tuple(self.measured.schemes)
+        return tuple(scheme for scheme in self.measured.schemes if scheme.quantizer is not Quantizer.BLOCKS)
+
+    def _labels(self, divided: Split) -> Sequence[int] | None:
+        data = self.request.data
+        if data.labels is None:
+            return None
+        labels = read_labels(data.labels, data.source)
+        check_labels(labels, divided.used)
+        return labels
+
+    def _write_beside(self, ready: Model, recipe: Recipe, made: Mended) -> None:
+        """The recipe, and the float model where it is wanted."""
+        out, model = self.request.out, self.measured.model
+        document = {
+            **recipe.as_json(),
+            "model": {"name": Path(model.name).name, "sha256": model.sha256},
+            "rewrites": [step.rewrite.name for step in made.steps if step.kept],
+        }
+        text = json.dumps(document, indent=1, allow_nan=False)
+        out.with_name(f"{out.stem}{RECIPE_ENDING}").write_text(f"{text}\n", encoding="utf-8")
+        if self.request.keep_float:
+            save_model(ready, out.parent, f"{out.stem}{FLOAT_ENDING}")
+
+    def _measured_file(
+        self, bench: Workbench, divided: Split, out: Path, labels: Sequence[int] | None
+    ) -> tuple[OutputError, Top1 | None]:
+        """What the written file leaves of the float outputs, on samples that nothing was chosen on."""
+        file = as_stored(read_model(out))
+        if bench.measured.fronts:
+            file = ending_at(file, [output.name for output in bench.measured.compared_outputs])
+        scored = scored_output(bench.outputs)
+        counts = Accuracy(labels, divided.first_of_verdict, scored) if labels and scored is not None else None
+        errors = run_variants(bench, {_FILE: lambda: file}, divided.for_verdict, watch=counts)
+        return errors[_FILE], counts.found.get(_FILE) if counts is not None else None
+
+    def _weights(self, bench: Workbench, divided: Split, out: Path) -> tuple[Weight, Weight]:
+        """What the float and the written model take."""
+        model = self.measured.model
+        first, second = as_stored(model), as_stored(read_model(out))
+        sizes = [_size(model.path), _size(out)]
+        sample = next(iter(divided.for_ranges()))
+        try:
+            times = [*map(_milliseconds, measure_latency([first, second], sample, bench.limits))]
+        except NotRunnableError:  # as it is deployed: integer kernels may refuse what the definition allows
+            return Weight(sizes[0], None), Weight(sizes[1], None)
+        return Weight(sizes[0], times[0]), Weight(sizes[1], times[1])
+
+    def _macs(self, bench: Workbench, divided: Split, recipe: Recipe) -> Mapping[str, float]:
+        """Fraction of the multiplications of all layers by the format that they are done in."""
+        shapes = {name: array.shape for name, array in next(iter(divided.for_ranges())).items()}
+        measured, scheme = bench.measured, recipe.scheme
+        each = multiplications(measured, shapes)
+        floats = measured.float_weights(scheme, recipe.excluded)
+        found: dict[str, float] = {}
+        for layer in measured.layers:
+            held = layer.folded.layer
+            if layer.output in floats or not scheme.quantises(held):
+                kind = "float"
+            elif {held.input, measured.stored_tensor(layer)}.intersection(recipe.wide):
+                kind = "16 bits"
+            else:
+                kind = scheme.weights.name
+            found[kind] = found.get(kind, 0.0) + each[layer.output]
+        total = sum(found.values()) or 1.0
+        return {kind: count / total for kind, count in sorted(found.items(), key=lambda entry: -entry[1])}
+
+    def _why_not(self, found: Found | None, error: OutputError) -> str:
+        """What stands between the file and the goal."""
+        if found is None:
+            return "The recipe does not reach it on these samples."
+        if not error.has_signal:
+            return "No output could be compared, so nothing is known of the file."
+        if found.reached:
+            return (
+                f"The search reached it on the samples that ranges come from ({_decibels(found.best.error)}), but on "
+                f"others the file leaves {_decibels(error)}. Give more samples."
+            )
+        tried = f"{len(found.attempts)} ways were tried" if len(found.attempts) > 1 else "one way was tried"
+        return f"The file is the best that was found; {tried}."
+
+    def _row(self, attempt: Attempt) -> AttemptRow:
+        return AttemptRow(
+            scheme=attempt.scheme.name,
+            observer=attempt.observer if attempt.scheme.is_calibrated else "",
+            in_float=len(attempt.excluded),
+            shifted=len(attempt.shifts),
+            sqnr_db=attempt.error.worst_db,
+            agreement=attempt.error.agreement,
+            reached=self.goal.reached(attempt.error),
+        )
+
+
+_FILE = "file"
+
+
+def _decibels(error: OutputError) -> str:
+    return "no noise" if error.worst_db is None else f"{error.worst_db:.1f} dB"
+
+
+def _size(path: Path) -> int:
+    """Bytes of a model's file and of those that hold its weights."""
+    return sum(file.stat().st_size for file in (path, *external_files(path)))
+
+
+def _milliseconds(latency: Latency) -> Milliseconds:
+    return Milliseconds(latency.median_ms, latency.low_ms, latency.high_ms, latency.runs)
