@@ -12,8 +12,6 @@ alone would give, nearly all of what is many times as large.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import numpy.typing as npt
 
@@ -62,8 +60,8 @@ def measure_shifts(bench: Workbench, experiment: Experiment, samples: Samples, p
         both = min(exact.samples, rounded.samples)
         exact.keep(both)
         rounded.keep(both)
-        errors = _means(exact.values(place.result), place) - _means(rounded.values(result), place)
-        shift = beyond_chance(errors)
+        pairs = zip(exact.values(place.result), rounded.values(result), strict=True)
+        shift = beyond_chance(np.stack([_mean_error(*pair, place) for pair in pairs]))
         if shift.any():
             found[place.tensor] = shift
             rounded.shift(result, shift, place.axis)
@@ -85,7 +83,7 @@ def beyond_chance(errors: Vector) -> Vector:
     return np.where(np.isfinite(found), found, 0)
 
 
-def _means(values: Iterable[Array], place: BiasPlace) -> Vector:
-    """The mean over positions, `[samples, channels]`."""
-    rows = (np.moveaxis(array, place.axis, 0).reshape(place.channels, -1) for array in values)
-    return np.stack([row.mean(axis=1, dtype=np.float64) for row in rows])
+def _mean_error(exact: Array, rounded: Array, place: BiasPlace) -> Vector:
+    """Of each channel, over the positions of one sample."""
+    rows = np.moveaxis(np.subtract(exact, rounded, dtype=np.float32), place.axis, 0).reshape(place.channels, -1)
+    return np.asarray(rows.mean(axis=1), np.float64)

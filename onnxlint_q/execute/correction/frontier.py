@@ -96,7 +96,7 @@ class Frontier:
         for values in self._live:
             held = values[goal]
             channels = [-1 if place == axis % held.ndim else 1 for place in range(held.ndim)]
-            values[goal] = (held + by.reshape(channels)).astype(held.dtype)
+            held += by.reshape(channels).astype(held.dtype)
 
 
 def _size(values: Values) -> int:
