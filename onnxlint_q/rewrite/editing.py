@@ -54,7 +54,7 @@ class Edit:
     def constant(self, value: npt.NDArray[Any], like: str) -> str:
         """A new initializer of the main graph, which every subgraph can read; its name, made from `like`."""
         name = self.free_name(like)
-        self._proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self._proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def replace_constant(self, output: str, slot: int, value: npt.NDArray[Any], why: str) -> None:

@@ -11,6 +11,7 @@ from onnxlint_q.errors import UsageError
 from onnxlint_q.graph import Model
 from onnxlint_q.rewrite.bias_correction import BiasPlace, bias_places, corrected
 from onnxlint_q.rewrite.candidate import Refusal
+from onnxlint_q.rewrite.editing import Edit
 
 RANDOM = np.random.default_rng(3)
 
@@ -102,6 +103,14 @@ def test_a_bias_that_two_layers_share_moves_for_one_of_them() -> None:
     after = run(corrected(network, {"z": shift}).proto, {"x": x})
     np.testing.assert_array_equal(before[0], after[0])
     np.testing.assert_allclose(after[1] - before[1], np.broadcast_to(shift, (2, 5)), atol=1e-5)
+
+
+def test_a_constant_without_axes_stays_one() -> None:
+    text = "agraph (float[N, 5] x) => (float[N, 5] y) { y = Clip(x, low) }"
+    edit = Edit(as_model(onnx_text(text, low=np.float32(-1))))
+    edit.replace_constant("y", 1, np.asarray(-2.0), "moved")
+    x = np.array([[-3, -1.5, 0, 1, 2]], np.float32)
+    assert outputs(edit.done(), x).tolist() == [[-2, -1.5, 0, 1, 2]]
 
 
 def test_half_precision_stays_half_precision() -> None:
