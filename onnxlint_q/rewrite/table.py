@@ -10,6 +10,7 @@ from onnxlint_q.rewrite.hygiene import (
     node_names,
     opset,
     shared_constants,
+    stored_weights,
     unread_initializers,
 )
 from onnxlint_q.rewrite.rewriting import Rewrite
@@ -19,6 +20,7 @@ REWRITES: tuple[Rewrite, ...] = (
     # fold into.
     opset.REWRITE,
     listed_weights.REWRITE,
+    stored_weights.REWRITE,
     gemm_operands.REWRITE,
     # What becomes of BatchNormalizations stands here: constants of the file before they fold, for then their variance
     # is gone; constants of the data behind it, equalisation after both, for a dead channel has no range to share.
