@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -93,22 +94,8 @@ class Edit:
         del graph.output[:]
         graph.output.extend(made)
         graph.node.extend(nodes)
-        self._prune(name)
+        self.leave(name)
         self._nodes = self._by_output()
-
-    def _prune(self, name: str) -> None:
-        """Take the node away that makes a tensor of the main graph which nothing reads, and those before it."""
-        graph, waiting = self._proto.graph, [name]
-        while waiting:
-            key = waiting.pop()
-            kept = {value.name for value in graph.output}
-            kept |= {name for inner in self._graphs.values() for node in inner.node for name in node.input}
-            node = next((node for node in graph.node if key in node.output), None)
-            if node is not None and not kept.intersection(node.output):
-                waiting.extend(filter(None, node.input))
-                for gone in node.input:
-                    self.leave(gone)
-                graph.node.remove(node)
 
     def unlist(self, names: Iterable[str]) -> None:
         """Take initializers off the list of inputs: no caller can give another value any more."""
@@ -119,7 +106,7 @@ class Edit:
         inputs.extend(kept)
 
     def leave(self, name: str) -> None:
-        """Say that a reader of this initializer is gone."""
+        """Say that a reader of this tensor is gone."""
         self._left.add(name)
 
     def insert_after(self, output: str, nodes: Iterable[onnx.NodeProto]) -> None:
@@ -172,14 +159,30 @@ class Edit:
             # There every initializer is on that list, and a constant all the same.
             self._proto.ir_version = DEFAULTS
             self.unlist(value.name for value in self._proto.graph.initializer)
-        read = {name for graph in self._graphs.values() for node in graph.node for name in node.input}
-        read |= {value.name for graph in self._graphs.values() for value in (*graph.input, *graph.output)}
-        gone = self._left - read
+        self._prune()
+        return rebuilt(self.model, self._proto)
+
+    def _prune(self) -> None:
+        """Take away nodes and initializers of the main graph that nothing reads any more, and what they alone read."""
         graph = self._proto.graph
-        kept = [value for value in graph.initializer if value.name not in gone]
+        reads = Counter(name for inner in self._graphs.values() for node in inner.node for name in node.input)
+        reads.update(value.name for inner in self._graphs.values() for value in (*inner.input, *inner.output))
+        makers = {name: number for number, node in enumerate(graph.node) for name in node.output if name}
+        waiting, gone = list(self._left), set[int]()
+        while waiting:
+            number = makers.get(waiting.pop())
+            made = graph.node[number].output if number is not None else ()
+            if number is not None and number not in gone and not any(reads[name] for name in made if name):
+                gone.add(number)
+                read = graph.node[number].input
+                reads.subtract(read)
+                self._left.update(read)
+                waiting.extend(read)
+        for number in sorted(gone, reverse=True):
+            del graph.node[number]
+        kept = [value for value in graph.initializer if value.name not in self._left or reads[value.name]]
         del graph.initializer[:]
         graph.initializer.extend(kept)
-        return rebuilt(self.model, self._proto)
 
 
 def _drop_removed(graph: onnx.GraphProto) -> None:

@@ -1,4 +1,4 @@
-"""All rewrites, in the order in which they are applied."""
+"""All rewrites, in the order in which they are applied; each is looked for in what those before it made."""
 
 from __future__ import annotations
 
@@ -11,27 +11,32 @@ from onnxlint_q.rewrite.hygiene import (
     node_names,
     opset,
     shared_constants,
+    stored_weights,
     unread_initializers,
 )
 from onnxlint_q.rewrite.rewriting import Rewrite, Safety
 
-# Constants get readers of their own before anything changes them. What is constant by its BatchNormalization shows only
-# as long as that is not folded; what samples show of a layer is that of the folded one. Beside a mask that takes all
-# codes nothing else shows. What changes outputs comes last, because all else is held against those that were given.
 REWRITES: tuple[Rewrite, ...] = (
+    # What makes others possible: operators of today, weights that are constants, a Gemm that a BatchNormalization can
+    # fold into.
     opset.REWRITE,
     listed_weights.REWRITE,
+    stored_weights.REWRITE,
     gemm_operands.REWRITE,
-    shared_constants.REWRITE,
+    # What is constant by its BatchNormalization shows only as long as that is not folded; what samples show of a layer
+    # is that of the folded one. Equalisation after both: a channel that is constant has no range to share.
     constant_channels.REWRITE,
     fold_batch_norms.REWRITE,
     observed_constants.REWRITE,
     move_constants.REWRITE,
+    # Masks before factors: without them nothing but the mask is left of what an attention computes in 8 bits.
     mask_values.REWRITE,
     channel_factors.REWRITE,
-    node_names.REWRITE,
-    unread_initializers.REWRITE,
     joined_outputs.REWRITE,
+    # What is shared still, or read no longer; names last, for nodes that are new as well.
+    shared_constants.REWRITE,
+    unread_initializers.REWRITE,
+    node_names.REWRITE,
 )
 
 DEFAULT_REWRITES: tuple[Rewrite, ...] = tuple(rewrite for rewrite in REWRITES if rewrite.safety is not Safety.UNSAFE)

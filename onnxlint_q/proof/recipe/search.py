@@ -2,7 +2,7 @@
 
 Scales a tensor or a channel, where ranges come from, and shifted biases leave every layer in int8 with scales that are
 known before the run: the best of these is taken. Where it is not good enough, scales that each run takes for itself
-are tried, and then growing numbers of nodes in float.
+are tried, then 16 bits for growing numbers of activations, and then nodes in float.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import measure
+from onnxlint_q.analysis.observed.costs import SchemeCosts
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import Quantizer, Scheme
 from onnxlint_q.execute.data.split import Split
@@ -21,15 +22,22 @@ from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
+from onnxlint_q.finding import Subject
 from onnxlint_q.proof.costs import measure_costs
-from onnxlint_q.proof.joint_remedy import try_joint_remedy
+from onnxlint_q.proof.joint_remedy import FLOAT_SHARE, try_joint_remedy
 from onnxlint_q.proof.mending.biases import correct_biases
+from onnxlint_q.proof.probing.plan import multiplications
 from onnxlint_q.proof.recipe.goal import Goal
+from onnxlint_q.proof.recipe.share import finer
 from onnxlint_q.proof.whole import Whole
 from onnxlint_q.rewrite.bias_correction import Shifts, corrected
 
 TRIED_OBSERVERS = (DEFAULT_OBSERVER, "percentile", "mse")
 """Where ranges come from: the extremes, all but the outermost values, or what leaves the least noise."""
+MOST_WIDE = 32
+"""Activations that may have 16 bits."""
+# Sets of them that are tried side by side, before more are.
+_AT_ONCE = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +49,7 @@ class Attempt:
         error: on the samples that were searched on, beside the float model as it was given.
         observer: where the ranges of activations come from.
         excluded: names of nodes that stay in float.
+        wide: tensors whose codes have 16 bits.
         shifts: by layer, what is added to its bias.
     """
 
@@ -48,12 +57,13 @@ class Attempt:
     error: OutputError
     observer: str = DEFAULT_OBSERVER
     excluded: frozenset[str] = frozenset()
+    wide: frozenset[str] = frozenset()
     shifts: Shifts = field(default_factory=dict)
 
     @property
     def experiment(self) -> Experiment:
         """What of the network is quantised."""
-        return Experiment(self.scheme, excluded=self.excluded)
+        return Experiment(self.scheme, excluded=self.excluded, wide=self.wide)
 
     @property
     def worst_db(self) -> float:
@@ -120,6 +130,8 @@ class _Search:
         self.split = split
         self.progress = progress
         self.attempts: list[Attempt] = []
+        shapes = {name: array.shape for name, array in next(iter(split.for_ranges())).items()}
+        self.each = multiplications(network.measured, shapes)
 
     def through(self, schemes: Sequence[Scheme]) -> Found:
         static = [scheme for scheme in schemes if scheme.is_calibrated]
@@ -135,10 +147,14 @@ class _Search:
         for scheme in schemes:
             if scheme.quantizer is Quantizer.BLOCKS:
                 continue
-            self._leave_in_float(self._best([scheme], plain=True))
+            self._refine(self._best([scheme], plain=True))
             if self._is_done([scheme]):
                 break
         return self._found()
+
+    def finer(self, attempt: Attempt) -> float:
+        """Fraction of the multiplications that are not done in 8 bits or fewer."""
+        return finer(self.network.measured, self.each, attempt.experiment)
 
     def _is_done(self, schemes: Sequence[Scheme]) -> bool:
         best = self._best(schemes)
@@ -153,8 +169,7 @@ class _Search:
         if not self.attempts:
             raise NotRunnableError("none of the schemes quantises anything in it")
         good = [one for one in self.attempts if self.goal.reached(one.error)]
-        # What reached the goal first is cheaper than what follows; within a kind the best is taken.
-        best = max(good or self.attempts, key=lambda one: (-len(one.excluded) if good else 0, one.worst_db))
+        best = max(good or self.attempts, key=lambda one: (-self.finer(one) if good else 0.0, one.worst_db))
         return Found(best, bool(good), tuple(self.attempts))
 
     def _try(self, wanted: Iterable[Attempt]) -> None:
@@ -168,20 +183,24 @@ class _Search:
 
     def _correct(self, attempt: Attempt | None) -> None:
         """The same attempt with biases that take up the mean error of each layer, where that helps."""
-        if attempt is None:
+        if attempt is None or not attempt.scheme.is_calibrated:
             return
         network = network_of(self.network, attempt)
         correction = correct_biases(network, attempt.experiment, self.split, self.progress)
         if correction.shifts:
             self._try([replace(attempt, shifts=correction.shifts)])
 
-    def _leave_in_float(self, attempt: Attempt | None) -> None:
-        """The fewest nodes in float with which the scheme reaches the goal, and shifted biases on top."""
+    def _refine(self, attempt: Attempt | None) -> None:
+        """The same scheme with finer codes where it costs most: first 16 bits for activations, then nodes in float."""
         if attempt is None:
             return
         bench, scheme = network_of(self.network, attempt), attempt.scheme
         whole = Whole({attempt.experiment: attempt.error})
         costs = measure_costs(bench, whole, [scheme], self.split.for_ranges, progress=self.progress)
+        if scheme.is_calibrated:
+            self._widen(attempt, costs.by_scheme[scheme.name])
+            if self._is_done([scheme]):
+                return
         trial = try_joint_remedy(
             bench,
             scheme,
@@ -191,14 +210,33 @@ class _Search:
             (self.split.for_ranges, self.split.for_ranges),
             self.progress,
         )
-        if not trial.nodes:
-            return
-        freed = replace(attempt, excluded=frozenset(trial.nodes), error=trial.after)
+        if trial.nodes:
+            self._settle([replace(attempt, excluded=frozenset(trial.nodes))])
+
+    def _widen(self, attempt: Attempt, costs: SchemeCosts) -> None:
+        """16 bits for growing numbers of the activations that cost most, as far as a part of the network goes."""
+        ordered = sorted(costs.tensors, key=lambda cost: cost.sqnr_db)
+        tensors = [cost.tensor for cost in ordered if cost.kind is Subject.ACTIVATION][:MOST_WIDE]
+        wanted = [
+            replace(attempt, wide=frozenset(tensors[:number]))
+            for number in (1 << power for power in range(len(tensors).bit_length()))
+        ]
+        wanted = [one for one in wanted if self.finer(one) <= FLOAT_SHARE]
+        for start in range(0, len(wanted), _AT_ONCE):
+            self._settle(wanted[start : start + _AT_ONCE])
+            if self._is_done([attempt.scheme]):
+                return
+
+    def _settle(self, wanted: Sequence[Attempt]) -> None:
+        """Run attempts, and shift the biases of the cheapest that reaches the goal, or of the best."""
         before = len(self.attempts)
-        self._try([freed])
-        for one in self.attempts[before:]:
-            if scheme.is_calibrated:
-                self._correct(one)
+        self._try(wanted)
+        made = self.attempts[before:]
+        good = [one for one in made if self.goal.reached(one.error)]
+        if good:
+            self._correct(min(good, key=self.finer))
+        elif made:
+            self._correct(max(made, key=lambda one: one.worst_db))
 
 
 _NOTHING = OutputError(None, None, has_signal=False, samples=0)

@@ -28,11 +28,12 @@ def lines(found: Quantized) -> Iterator[tuple[str, str]]:
     """What is told of the file: a word, and what there is to it."""
     yield "recipe", recipe(found)
     if found.fixed is not None and found.fixed.applied:
-        names = ", ".join(rewrite.name for rewrite in found.fixed.applied)
-        yield "fixed first", f"{names}; float outputs are {words.unchanged(found.fixed.float_sqnr_db)}"
-    if found.excluded:
-        more = f" and {len(found.excluded) - _NAMES} more" if len(found.excluded) > _NAMES else ""
-        yield "in float", ", ".join(words.name(name, 60) for name in found.excluded[:_NAMES]) + more
+        done = ", ".join(rewrite.name for rewrite in found.fixed.applied)
+        yield "fixed first", f"{done}; float outputs are {words.unchanged(found.fixed.float_sqnr_db)}"
+    for what, names in (("in float", found.excluded), ("of 16 bits", found.wide)):
+        if names:
+            more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+            yield what, ", ".join(words.name(name, 60) for name in names[:_NAMES]) + more
     yield "multiplications", ", ".join(f"{words.percent(share)} in {name}" for name, share in found.macs.items())
     yield "size", f"{_size(found.before)} → {_size(found.after)}"
     if found.before.latency is not None and found.after.latency is not None:
@@ -48,6 +49,8 @@ def recipe(found: Quantized) -> str:
         said.append(f"ranges by {words.name(found.observer, 40)}")
     if found.shifted:
         said.append(f"biases of {words.count(found.shifted, 'layer')} shifted")
+    if found.wide:
+        said.append(f"{words.count(len(found.wide), 'activation')} of 16 bits")
     if found.excluded:
         said.append(f"{words.count(len(found.excluded), 'node')} in float")
     return ", ".join(said)
@@ -62,6 +65,7 @@ def attempts(found: Quantized) -> Table:
         headings=(
             Heading("ranges by", "how ranges come from the samples", numeric=False),
             Heading("nodes in\nfloat", "nodes that stay in float"),
+            Heading("activations\nof 16 bits", "activations whose codes have 16 bits"),
             Heading("biases\nshifted", "layers whose bias takes up the mean error"),
             Heading("SQNR\ndB", "of the worst output"),
             Heading("same top\nclass %", "samples with the top class of the float model"),
@@ -81,6 +85,7 @@ def _attempt(row: AttemptRow) -> Line:
         (
             Cell(row.observer or "-"),
             Cell(str(row.in_float), str(row.in_float)),
+            Cell(str(row.wide), str(row.wide)),
             Cell(str(row.shifted), str(row.shifted)),
             Cell("exact" if row.sqnr_db is None else words.figure(row.sqnr_db), str(row.sqnr_db or "")),
             Cell(agreement, str(row.agreement or "")),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.analysis.recipe import Recipe
@@ -38,6 +39,7 @@ from onnxlint_q.proof.mending.transaction import Mended
 from onnxlint_q.proof.probing.plan import multiplications
 from onnxlint_q.proof.recipe.goal import Goal
 from onnxlint_q.proof.recipe.search import Attempt, Found, search
+from onnxlint_q.proof.recipe.share import shares
 from onnxlint_q.workflow.assembly.preview import scheme_results
 from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.mending.files import written_whole
@@ -243,6 +245,7 @@ class _Making:
             why_not="" if reached else self._why_not(found, error),
             attempts=tuple(self._row(attempt) for attempt in found.attempts) if found is not None else (),
             excluded=recipe.excluded,
+            wide=recipe.wide,
             macs=self._macs(made.bench, divided, recipe),
             before=weights[0],
             after=weights[1],
@@ -306,21 +309,8 @@ class _Making:
     def _macs(self, bench: Workbench, divided: Split, recipe: Recipe) -> Mapping[str, float]:
         """Fraction of the multiplications of all layers by the format that they are done in."""
         shapes = {name: array.shape for name, array in next(iter(divided.for_ranges())).items()}
-        measured, scheme = bench.measured, recipe.scheme
-        each = multiplications(measured, shapes)
-        floats = measured.float_weights(scheme, recipe.excluded)
-        found: dict[str, float] = {}
-        for layer in measured.layers:
-            held = layer.folded.layer
-            if layer.output in floats or not scheme.quantises(held):
-                kind = "float"
-            elif {held.input, measured.stored_tensor(layer)}.intersection(recipe.wide):
-                kind = "16 bits"
-            else:
-                kind = scheme.weights.name
-            found[kind] = found.get(kind, 0.0) + each[layer.output]
-        total = sum(found.values()) or 1.0
-        return {kind: count / total for kind, count in sorted(found.items(), key=lambda entry: -entry[1])}
+        experiment = Experiment(recipe.scheme, excluded=frozenset(recipe.excluded), wide=frozenset(recipe.wide))
+        return shares(bench.measured, multiplications(bench.measured, shapes), experiment)
 
     def _why_not(self, found: Found | None, error: OutputError) -> str:
         """What stands between the file and the goal."""
@@ -341,6 +331,7 @@ class _Making:
             scheme=attempt.scheme.name,
             observer=attempt.observer if attempt.scheme.is_calibrated else "",
             in_float=len(attempt.excluded),
+            wide=len(attempt.wide),
             shifted=len(attempt.shifts),
             sqnr_db=attempt.error.worst_db,
             agreement=attempt.error.agreement,

@@ -17,6 +17,7 @@ class AttemptRow:
     Attributes:
         scheme, observer: how, and where ranges came from; the latter is empty where none are calibrated.
         in_float: how many nodes were left in float.
+        wide: how many activations had 16 bits.
         shifted: how many layers had their biases shifted.
         sqnr_db: of the worst output, on the samples that were searched on; None where nothing was lost.
         agreement: of class scores, fraction of the samples with the float model's top-1; else None.
@@ -26,6 +27,7 @@ class AttemptRow:
     scheme: str
     observer: str
     in_float: int
+    wide: int
     shifted: int
     sqnr_db: float | None
     agreement: float | None
@@ -75,6 +77,7 @@ class Quantized:
         why_not: what stands in the way, in words; empty where it was reached.
         attempts: what was tried, in order.
         excluded: names of the nodes that stay in float.
+        wide: activations whose codes have 16 bits.
         macs: fraction of the multiplications of all layers, by number format.
         before, after: what the float and the written model take.
         snippet: Python that makes the same file with ONNX Runtime alone.
@@ -98,6 +101,7 @@ class Quantized:
     why_not: str
     attempts: tuple[AttemptRow, ...]
     excluded: tuple[str, ...]
+    wide: tuple[str, ...]
     macs: Mapping[str, float]
     before: Weight
     after: Weight
