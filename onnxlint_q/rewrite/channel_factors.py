@@ -355,9 +355,9 @@ def _readers(measured: Measured, tensor: str) -> tuple[Layer, ...] | Refusal:
         layer = layers.get(node)
         product = layer.inputs.product if layer is not None else None
         if layer is None or product not in {Product.GEMM, Product.MATMUL} or layer.input != tensor:
-            return Refusal(tensor, f"{node.op_type} {node.label!r} reads it as well, and has no weight to take it up")
+            return Refusal(tensor, f"its reader {node.op_type} has no weight to take the factors up")
         if layer.weight_left or not layer.is_float or node.graph != ROOT or node.int("transA", 0):
-            return Refusal(tensor, f"{node.op_type} {node.label!r} does not read its channels as rows of a weight")
+            return Refusal(tensor, f"its reader {node.op_type} does not read the channels as rows of a weight")
         found.append(layer)
     return tuple(found) or Refusal(tensor, "nothing reads it")
 

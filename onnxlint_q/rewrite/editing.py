@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -100,10 +100,7 @@ class Edit:
     def unlist(self, names: Iterable[str]) -> None:
         """Take initializers off the list of inputs: no caller can give another value any more."""
         gone = set(names)
-        inputs = self._proto.graph.input
-        kept = [value for value in inputs if value.name not in gone]
-        del inputs[:]
-        inputs.extend(kept)
+        _drop(self._proto.graph.input, lambda value: value.name in gone)
 
     def leave(self, name: str) -> None:
         """Say that a reader of this tensor is gone."""
@@ -154,12 +151,14 @@ class Edit:
             ModelError: what was made is no graph.
         """
         for graph in self._graphs.values():
-            _drop_removed(graph)
+            _drop(graph.node, lambda node: not node.op_type)
         if self._proto.ir_version < DEFAULTS:
             # There every initializer is on that list, and a constant all the same.
             self._proto.ir_version = DEFAULTS
             self.unlist(value.name for value in self._proto.graph.initializer)
         self._prune()
+        for graph in self._graphs.values():
+            _forget_undefined(graph)
         return rebuilt(self.model, self._proto)
 
     def _prune(self) -> None:
@@ -180,18 +179,19 @@ class Edit:
                 waiting.extend(read)
         for number in sorted(gone, reverse=True):
             del graph.node[number]
-        kept = [value for value in graph.initializer if value.name not in self._left or reads[value.name]]
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
+        _drop(graph.initializer, lambda value: value.name in self._left and not reads[value.name])
 
 
-def _drop_removed(graph: onnx.GraphProto) -> None:
-    """Take out the nodes that were cleared, and what is stated about tensors that nothing makes any more."""
-    for place in reversed([place for place, node in enumerate(graph.node) if not node.op_type]):
-        del graph.node[place]
+def _drop(entries: Any, is_gone: Callable[[Any], bool]) -> None:
+    """Take entries out of a list of a message; the others stay the same messages."""
+    for place in reversed([place for place, entry in enumerate(entries) if is_gone(entry)]):
+        del entries[place]
+
+
+def _forget_undefined(graph: onnx.GraphProto) -> None:
+    """Take out what is stated about tensors that nothing makes any more."""
     made = set(_defined(graph))
-    for place in reversed([place for place, value in enumerate(graph.value_info) if value.name not in made]):
-        del graph.value_info[place]
+    _drop(graph.value_info, lambda value: value.name not in made)
 
 
 def _defined(graph: onnx.GraphProto) -> Iterable[str]:

@@ -17,12 +17,13 @@ from onnxlint_q.rewrite.hygiene import (
 from onnxlint_q.rewrite.rewriting import Rewrite, Safety
 
 REWRITES: tuple[Rewrite, ...] = (
-    # What makes others possible: operators of today, weights that are constants, a Gemm that a BatchNormalization can
-    # fold into.
+    # What makes others possible: operators of today, weights that are constants, a Gemm and a weight of its own that a
+    # BatchNormalization can fold into.
     opset.REWRITE,
     listed_weights.REWRITE,
     stored_weights.REWRITE,
     gemm_operands.REWRITE,
+    shared_constants.REWRITE,
     # What is constant by its BatchNormalization shows only as long as that is not folded; what samples show of a layer
     # is that of the folded one. Equalisation after both: a channel that is constant has no range to share.
     constant_channels.REWRITE,
@@ -32,11 +33,11 @@ REWRITES: tuple[Rewrite, ...] = (
     # Masks before factors: without them nothing but the mask is left of what an attention computes in 8 bits.
     mask_values.REWRITE,
     channel_factors.REWRITE,
-    joined_outputs.REWRITE,
-    # What is shared still, or read no longer; names last, for nodes that are new as well.
-    shared_constants.REWRITE,
+    # What others leave behind or bring with them.
     unread_initializers.REWRITE,
     node_names.REWRITE,
+    # All else is held against the outputs that were given.
+    joined_outputs.REWRITE,
 )
 
 DEFAULT_REWRITES: tuple[Rewrite, ...] = tuple(rewrite for rewrite in REWRITES if rewrite.safety is not Safety.UNSAFE)

@@ -170,7 +170,7 @@ def test_a_rewrite_that_gains_nothing_is_no_advice() -> None:
 def test_a_rewrite_that_does_not_apply_says_why() -> None:
     proto = outlier_cases.network(tail="r = Relu(t0) y = Add(h0, r)")
     (told,) = with_mendings([FINDING], [factors_of(proto, MOVED)], judge)
-    assert told.advice.startswith("Leave these nodes in float. Moving the factors was not tried: Relu ")
+    assert told.advice.startswith("Leave these nodes in float. Moving the factors was not tried: its reader Relu ")
 
 
 def test_schemes_that_lose_are_named() -> None:

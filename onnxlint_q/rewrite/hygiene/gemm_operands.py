@@ -117,4 +117,6 @@ REWRITE = Rewrite(
     safety=Safety.EXACT,
     find=find,
     apply=apply,
+    # One factor for all of a weight or bias is one of its scale.
+    moves_values=False,
 )
