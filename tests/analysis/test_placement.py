@@ -172,6 +172,16 @@ CASES = {
     "a table": ("agraph (int64[1, 4] x) => (float[N, M, K] y)", "a = Gather(table, x)\n y = Relu(a)", 13),
     "shape arithmetic": (VECTOR, "s = Shape(x)\n t = Mul(s, twos)\n a = Sigmoid(x)\n y = Expand(a, t)", 13),
     "a layer with a rectifier": (IMAGE, f"a = {CONV}(x, w)\n b = Relu(a)\n y = {CONV}(b, v)", 13),
+    "a layer with a bound of each channel": (
+        IMAGE,
+        f"a = {CONV}(x, w)\n b = Relu(a)\n c = Min(b, each)\n y = {CONV}(c, v)",
+        13,
+    ),
+    "a layer with a bound in front of those": (
+        IMAGE,
+        f"a = {CONV}(x, w)\n b = Clip(a, , one)\n c = Min(b, each)\n d = Max(c, each)\n y = {CONV}(d, v)",
+        13,
+    ),
     "a layer with its own gate": (IMAGE, f"a = {CONV}(x, w)\n s = Sigmoid(a)\n b = Mul(a, s)\n y = {CONV}(b, v)", 13),
     "a sum around a layer": (IMAGE, f"a = Relu(x)\n c = {CONV}(a, w)\n s = Add(a, c)\n y = Relu(s)", 13),
     "values side by side": (IMAGE, f"a = {CONV}(x, w)\n c = {CONV}(x, v)\n y = Concat <axis = 1> (a, c)", 13),
@@ -187,6 +197,7 @@ CASES = {
 CONSTANTS: Mapping[str, Array] = {
     "pads": np.asarray([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
     "one": np.ones((), np.float32),
+    "each": np.asarray([0.25, 0.5], np.float32).reshape(1, 2, 1, 1),
     "gain": np.asarray([1, 2, 3, 4], np.float32),
     "shift": np.zeros(4, np.float32),
     "table": np.arange(12, dtype=np.float32).reshape(6, 2),
