@@ -58,6 +58,7 @@ def measure_costs(
     known: Errors | None = None,
     progress: Progress = silent,
     seconds: float = COSTS_SECONDS,
+    count: int | None = None,
 ) -> Costs:
     """Quantise every weight and every activation alone.
 
@@ -72,6 +73,7 @@ def measure_costs(
         known: what was measured on all of these samples already; it is not run again.
         progress: told how many tensors are done.
         seconds: after which all is over.
+        count: how many samples there are, where they are not all that ranges were taken from.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run the folded model.
@@ -80,7 +82,7 @@ def measure_costs(
     if not lost:
         return Costs()
     assert bench.observations is not None
-    count, end = bench.observations.samples, time.monotonic() + seconds
+    count, end = count or bench.observations.samples, time.monotonic() + seconds
     alone = {scheme: _alone(bench, scheme) for scheme in lost}
     every = list(dict.fromkeys(one for tensors in alone.values() for one in tensors.values()))
     every += [one for one in layer_experiments(bench) if one.scheme in alone and _is_left(bench, one)]

@@ -23,12 +23,14 @@ class Split:
         calibrating: how many of the first samples ranges are taken from, and claims tested on.
         held_out: how many of those behind them the verdict is measured on; 0 where none is measured, and where there is
             but one sample, which then has to serve both.
+        searching: how many of the calibrating ones a search compares its attempts on; None for all.
     """
 
     source: Source
     inputs: Sequence[Value]
     calibrating: int
     held_out: int
+    searching: int | None = None
 
     @property
     def used(self) -> int:
@@ -38,6 +40,10 @@ class Split:
     def for_ranges(self) -> Iterator[Sample]:
         """A fresh pass over the samples that ranges are taken from."""
         return self.source.take(self.inputs, self.calibrating)
+
+    def for_search(self) -> Iterator[Sample]:
+        """A fresh pass over the samples that a search compares its attempts on."""
+        return self.source.take(self.inputs, self.calibrating if self.searching is None else self.searching)
 
     def for_verdict(self) -> Iterator[Sample]:
         """A fresh pass over the samples that the verdict is measured on."""

@@ -34,6 +34,8 @@ from onnxlint_q.rewrite.bias_correction import Shifts, corrected
 
 TRIED_OBSERVERS = (DEFAULT_OBSERVER, "percentile", "mse")
 """Where ranges come from: the extremes, all but the outermost values, or what leaves the least noise."""
+WORK, FEWEST = 8e9, 8
+"""Multiplications of one run of an attempt, which decide on how many samples attempts are compared, and the fewest."""
 MOST_WIDE = 32
 """Activations that may have 16 bits."""
 # Sets of them that are tried side by side, before more are.
@@ -127,11 +129,12 @@ class _Search:
         self.given = given
         self.network = network
         self.goal = goal
-        self.split = split
         self.progress = progress
         self.attempts: list[Attempt] = []
         shapes = {name: array.shape for name, array in next(iter(split.for_ranges())).items()}
         self.each = multiplications(network.measured, shapes)
+        fit = int(WORK / max(sum(self.each.values()), 1.0))
+        self.split = replace(split, searching=min(max(fit, FEWEST), split.calibrating))
 
     def through(self, schemes: Sequence[Scheme]) -> Found:
         static = [scheme for scheme in schemes if scheme.is_calibrated]
@@ -144,11 +147,10 @@ class _Search:
         self._try(Attempt(scheme, _NOTHING) for scheme in others)
         if self._is_done(others):
             return self._found()
-        for scheme in schemes:
-            if scheme.quantizer is Quantizer.BLOCKS:
-                continue
-            self._refine(self._best([scheme], plain=True))
-            if self._is_done([scheme]):
+        plain = [self._best([scheme], plain=True) for scheme in schemes if scheme.quantizer is not Quantizer.BLOCKS]
+        for attempt in sorted(filter(None, plain), key=lambda one: -one.worst_db):
+            self._refine(attempt)
+            if self._is_done([attempt.scheme]):
                 break
         return self._found()
 
@@ -178,7 +180,7 @@ class _Search:
         runs = {one: bench for one, bench in benches.items() if bench.can_run(one.experiment)}
         self.progress("searching for a recipe", 0, 0)
         variants = {one: (lambda one=one, bench=bench: bench.executable(one.experiment)) for one, bench in runs.items()}
-        errors = run_variants(self.given, variants, self.split.for_ranges, self.progress)
+        errors = run_variants(self.given, variants, self.split.for_search, self.progress)
         self.attempts += [replace(one, error=error) for one, error in errors.items()]
 
     def _correct(self, attempt: Attempt | None) -> None:
@@ -196,7 +198,9 @@ class _Search:
             return
         bench, scheme = network_of(self.network, attempt), attempt.scheme
         whole = Whole({attempt.experiment: attempt.error})
-        costs = measure_costs(bench, whole, [scheme], self.split.for_ranges, progress=self.progress)
+        costs = measure_costs(
+            bench, whole, [scheme], self.split.for_search, progress=self.progress, count=self.split.searching
+        )
         if scheme.is_calibrated:
             self._widen(attempt, costs.by_scheme[scheme.name])
             if self._is_done([scheme]):
@@ -207,7 +211,7 @@ class _Search:
             attempt.error,
             costs.errors,
             self.goal.verdict,
-            (self.split.for_ranges, self.split.for_ranges),
+            (self.split.for_search, self.split.for_search),
             self.progress,
         )
         if trial.nodes:

@@ -40,12 +40,21 @@ def scheme(result: SchemeResult) -> str:
     """`breaks at 3.1 dB, 4 % as float`."""
     parts = [words.verdict(result.verdict)]
     if result.output_sqnr_db is not None:
-        parts.append(words.decibel(result.output_sqnr_db))
+        worst = _worst(result)
+        parts.append(words.decibel(result.output_sqnr_db) + (f" (worst output {words.number(worst)})" if worst else ""))
     if result.agreement is not None:
         parts.append(f"{words.percent(result.agreement)} same top class")
     if result.verdict is None and result.note:
         parts.append(words.shown(result.note))
     return ", ".join(parts)
+
+
+def _worst(result: SchemeResult) -> float | None:
+    """SQNR of the worst output or part, where that is clearly below that of all pooled."""
+    ends = (end for output in result.outputs for end in (output, *output.parts))
+    known = [end.sqnr_db for end in ends if end.sqnr_db is not None]
+    pooled = result.output_sqnr_db
+    return min(known) if known and pooled is not None and min(known) < pooled - _APART else None
 
 
 def pairs(fixed: Fixed) -> Iterator[tuple[SchemeResult, SchemeResult]]:
@@ -115,3 +124,5 @@ def place(one: Place) -> str:
 
 
 _REASONS = 3
+# Decibels between the worst output and all pooled from which on both are told.
+_APART = 1.0
