@@ -77,6 +77,13 @@ def test_parts_of_it_in_any_order_leave_the_float_outputs(drawn: st.DataObject) 
     assert sqnr_db(run(proto, data(proto))[0], run(made.proto, data(proto))[0]) > 100
 
 
+def test_channels_that_are_alike_stay() -> None:
+    body = "a = Conv(x, first)\n r = Relu(a)\n y = Conv(r, second)"
+    each, all_ = np.eye(3).reshape(3, 3, 1, 1), np.ones((4, 3, 1, 1))
+    proto = onnx_text(f"{IMAGE} {{ {body} }}", first=np.float32(each), second=np.float32(all_))
+    assert "about as much" in refusals(proto)["a"] and not places(as_model(proto))
+
+
 def test_a_place_says_what_changes() -> None:
     first, *_ = places(as_model(network("a chain")))
     assert first.tensor == "a" and {one.tensor for one in first.divisors} == {"a", "r"}
