@@ -8,7 +8,7 @@ are tried, then 16 bits for growing numbers of activations, and then nodes in fl
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from onnxlint_q.analysis.experiment import Experiment
@@ -92,8 +92,7 @@ class Found:
 
 def search(
     given: Workbench,
-    network: Workbench,
-    schemes: Sequence[Scheme],
+    networks: Mapping[Scheme, Workbench],
     goal: Goal,
     split: Split,
     progress: Progress = silent,
@@ -102,8 +101,8 @@ def search(
 
     Args:
         given: the float model that outputs are held against.
-        network: what is quantised, calibrated; it computes the same.
-        schemes: that may be used, those that are liked most first.
+        networks: what is quantised under each scheme that may be used, calibrated; all compute the same. Schemes that
+            are liked most come first.
         goal: what has to be reached.
         split: ranges come from its first samples, and attempts are compared on them.
         progress: told what is tried.
@@ -112,7 +111,7 @@ def search(
         NotRunnableError: ONNX Runtime cannot run the network under any of the schemes.
         DataError: a sample cannot be read.
     """
-    return _Search(given, network, goal, split, progress).through(schemes)
+    return _Search(given, networks, goal, split, progress).through(tuple(networks))
 
 
 def network_of(network: Workbench, attempt: Attempt) -> Workbench:
@@ -125,15 +124,18 @@ def network_of(network: Workbench, attempt: Attempt) -> Workbench:
 
 
 class _Search:
-    def __init__(self, given: Workbench, network: Workbench, goal: Goal, split: Split, progress: Progress) -> None:
+    def __init__(
+        self, given: Workbench, networks: Mapping[Scheme, Workbench], goal: Goal, split: Split, progress: Progress
+    ) -> None:
         self.given = given
-        self.network = network
+        self.networks = networks
         self.goal = goal
         self.progress = progress
         self.attempts: list[Attempt] = []
         shapes = {name: array.shape for name, array in next(iter(split.for_ranges())).items()}
-        self.each = multiplications(network.measured, shapes)
-        fit = int(WORK / max(sum(self.each.values()), 1.0))
+        self.each = {scheme: multiplications(network.measured, shapes) for scheme, network in networks.items()}
+        most = max(sum(each.values()) for each in self.each.values())
+        fit = int(WORK / max(most, 1.0))
         self.split = replace(split, searching=min(max(fit, FEWEST), split.calibrating))
 
     def through(self, schemes: Sequence[Scheme]) -> Found:
@@ -156,7 +158,8 @@ class _Search:
 
     def finer(self, attempt: Attempt) -> float:
         """Fraction of the multiplications that are not done in 8 bits or fewer."""
-        return finer(self.network.measured, self.each, attempt.experiment)
+        scheme = attempt.scheme
+        return finer(self.networks[scheme].measured, self.each[scheme], attempt.experiment)
 
     def _is_done(self, schemes: Sequence[Scheme]) -> bool:
         best = self._best(schemes)
@@ -176,7 +179,7 @@ class _Search:
 
     def _try(self, wanted: Iterable[Attempt]) -> None:
         """Run attempts, each that can be run."""
-        benches = {attempt: network_of(self.network, attempt) for attempt in wanted}
+        benches = {attempt: network_of(self.networks[attempt.scheme], attempt) for attempt in wanted}
         runs = {one: bench for one, bench in benches.items() if bench.can_run(one.experiment)}
         self.progress("searching for a recipe", 0, 0)
         variants = {one: (lambda one=one, bench=bench: bench.executable(one.experiment)) for one, bench in runs.items()}
@@ -187,7 +190,7 @@ class _Search:
         """The same attempt with biases that take up the mean error of each layer, where that helps."""
         if attempt is None or not attempt.scheme.is_calibrated:
             return
-        network = network_of(self.network, attempt)
+        network = network_of(self.networks[attempt.scheme], attempt)
         correction = correct_biases(network, attempt.experiment, self.split, self.progress)
         if correction.shifts:
             self._try([replace(attempt, shifts=correction.shifts)])
@@ -196,7 +199,7 @@ class _Search:
         """The same scheme with finer codes where it costs most: first 16 bits for activations, then nodes in float."""
         if attempt is None:
             return
-        bench, scheme = network_of(self.network, attempt), attempt.scheme
+        bench, scheme = network_of(self.networks[attempt.scheme], attempt), attempt.scheme
         whole = Whole({attempt.experiment: attempt.error})
         costs = measure_costs(
             bench, whole, [scheme], self.split.for_search, progress=self.progress, count=self.split.searching

@@ -203,29 +203,33 @@ class _Making:
         request, progress = self.request, self.progress
         bench, divided = calibrated(self.measured, request.data, progress)
         labels = self._labels(divided)
-        made = mended(bench, divided, request.selection, progress)
-        fixed = told(bench, made, divided, withheld(made, request.selection), self.inputs, self.rules, self.config)
+        made = self._mended(bench, divided, (followed.scheme,) if followed is not None else self._schemes())
         clock["fix"] = time.perf_counter()
         found = None
         if followed is None:
-            found = search(bench, made.bench, self._schemes(), self.goal, divided, progress)
+            networks = {scheme: one.bench for scheme, one in made.items()}
+            found = search(bench, networks, self.goal, divided, progress)
             best = found.best
-            recipe = recipe_of(replace(made.bench, observer=best.observer), best.experiment, best.shifts)
+            network = replace(networks[best.scheme], observer=best.observer)
+            recipe = recipe_of(network, best.experiment, best.shifts)
         else:
             recipe = followed
+        chosen = made[recipe.scheme]
+        held = withheld(chosen, request.selection)
+        fixed = told(bench, chosen, divided, held, self.inputs, self.rules, self.config)
         clock["search"] = time.perf_counter()
         progress("writing", 0, 0)
-        ready = prepared_for(made.bench.measured, recipe)
+        ready = prepared_for(chosen.bench.measured, recipe)
         out = request.out
         write_int8(ready, recipe, out)
-        self._write_beside(ready, recipe, made)
+        self._write_beside(ready, recipe, chosen)
         clock["write"] = time.perf_counter()
         progress("running what was written", 0, 0)
         error, counts = self._measured_file(bench, divided, out, labels)
         weights = self._weights(bench, divided, out)
         clock["measure"] = time.perf_counter()
         reached = self.goal.reached(error)
-        seen = scheme_results(made.given, self.config.levels, by_class=True)
+        plain = {one: error for each in made.values() for one, error in each.given.items()}
         times = list(clock.items())
         source = f"{out.stem}{FLOAT_ENDING}"
         return Quantized(
@@ -238,7 +242,7 @@ class _Making:
             observer=found.best.observer if recipe.scheme.is_calibrated and found is not None else "",
             shifted=len(recipe.shifts),
             fixed=fixed,
-            plain=seen,
+            plain=scheme_results(plain, self.config.levels, by_class=True),
             result=result_of_run(recipe.scheme.name, error, Basis.MEASURED, self.config.levels, by_class=True),
             goal=request.goal,
             reached=reached,
@@ -246,7 +250,7 @@ class _Making:
             attempts=tuple(self._row(attempt) for attempt in found.attempts) if found is not None else (),
             excluded=recipe.excluded,
             wide=recipe.wide,
-            macs=self._macs(made.bench, divided, recipe),
+            macs=self._macs(chosen.bench, divided, recipe),
             before=weights[0],
             after=weights[1],
             snippet=lines(recipe, Files(source, f"{out.stem}{RECIPE_ENDING}", out.name)),
@@ -254,6 +258,14 @@ class _Making:
             notes=tuple(notes_on(self.inputs)),
             seconds={name: when - times[place][1] for place, (name, when) in enumerate(times[1:])},
         )
+
+    def _mended(self, bench: Workbench, divided: Split, schemes: Sequence[Scheme]) -> Mapping[Scheme, Mended]:
+        """The network for each scheme: what helps one scale a tensor may cost one scale a channel something."""
+        made: dict[Scheme, Mended] = {}
+        for scheme in schemes:
+            own = replace(bench, measured=replace(bench.measured, schemes=(scheme,)))
+            made[scheme] = mended(own, divided, self.request.selection, self.progress)
+        return made
 
     def _schemes(self) -> tuple[Scheme, ...]:
         """Those that were asked for; else those of the network, but for weights of 4 bits."""
