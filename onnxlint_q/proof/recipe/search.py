@@ -1,14 +1,14 @@
-"""The search: what costs nothing first, then other kinds of scales, then nodes in float.
+"""The search: what costs nothing first, then other kinds of scales, then finer ones.
 
 Scales a tensor or a channel, where ranges come from, and shifted biases leave every layer in int8 with scales that are
-known before the run: the best of these is taken. Where it is not good enough, scales that each run takes for itself
-are tried, then 16 bits for growing numbers of activations, and then nodes in float.
+known before the run: the best of these is taken, of a network without additional nodes where that is good enough. Else
+scales that each run takes for itself are tried, then 16 bits for growing numbers of activations, and nodes in float.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from onnxlint_q.analysis.experiment import Experiment
@@ -32,6 +32,8 @@ from onnxlint_q.proof.recipe.share import finer
 from onnxlint_q.proof.whole import Whole
 from onnxlint_q.rewrite.bias_correction import Shifts, corrected
 
+Networks = Mapping[Scheme, Sequence[Callable[[], Workbench]]]
+"""By scheme what may be quantised, that which costs least to run first; made when it is asked for."""
 TRIED_OBSERVERS = (DEFAULT_OBSERVER, "percentile", "mse")
 """Where ranges come from: the extremes, all but the outermost values, or what leaves the least noise."""
 WORK, FEWEST = 8e9, 8
@@ -49,6 +51,7 @@ class Attempt:
     Attributes:
         scheme: how.
         error: on the samples that were searched on, beside the float model as it was given.
+        network: which of those that may be quantised.
         observer: where the ranges of activations come from.
         excluded: names of nodes that stay in float.
         wide: tensors whose codes have 16 bits.
@@ -57,6 +60,7 @@ class Attempt:
 
     scheme: Scheme
     error: OutputError
+    network: int = 0
     observer: str = DEFAULT_OBSERVER
     excluded: frozenset[str] = frozenset()
     wide: frozenset[str] = frozenset()
@@ -92,7 +96,7 @@ class Found:
 
 def search(
     given: Workbench,
-    networks: Mapping[Scheme, Workbench],
+    networks: Networks,
     goal: Goal,
     split: Split,
     progress: Progress = silent,
@@ -101,8 +105,7 @@ def search(
 
     Args:
         given: the float model that outputs are held against.
-        networks: what is quantised under each scheme that may be used, calibrated; all compute the same. Schemes that
-            are liked most come first.
+        networks: what may be quantised, calibrated; all compute the same. Schemes that are liked most come first.
         goal: what has to be reached.
         split: ranges come from its first samples, and attempts are compared on them.
         progress: told what is tried.
@@ -124,28 +127,28 @@ def network_of(network: Workbench, attempt: Attempt) -> Workbench:
 
 
 class _Search:
-    def __init__(
-        self, given: Workbench, networks: Mapping[Scheme, Workbench], goal: Goal, split: Split, progress: Progress
-    ) -> None:
+    def __init__(self, given: Workbench, networks: Networks, goal: Goal, split: Split, progress: Progress) -> None:
         self.given = given
         self.networks = networks
+        self.made: dict[tuple[Scheme, int], Workbench] = {}
         self.goal = goal
         self.progress = progress
         self.attempts: list[Attempt] = []
         shapes = {name: array.shape for name, array in next(iter(split.for_ranges())).items()}
-        self.each = {scheme: multiplications(network.measured, shapes) for scheme, network in networks.items()}
-        most = max(sum(each.values()) for each in self.each.values())
-        fit = int(WORK / max(most, 1.0))
+        self.each = multiplications(given.measured, shapes)
+        fit = int(WORK / max(sum(self.each.values()), 1.0))
         self.split = replace(split, searching=min(max(fit, FEWEST), split.calibrating))
 
     def through(self, schemes: Sequence[Scheme]) -> Found:
         static = [scheme for scheme in schemes if scheme.is_calibrated]
         others = [scheme for scheme in schemes if not scheme.is_calibrated]
-        self._try(Attempt(scheme, _NOTHING, observer) for scheme in static for observer in TRIED_OBSERVERS)
-        for scheme in static:
-            self._correct(self._best([scheme]))
-        if self._is_done(static):
-            return self._found()
+        for number in range(max((len(self.networks[scheme]) for scheme in static), default=0)):
+            having = [scheme for scheme in static if number < len(self.networks[scheme])]
+            self._try(Attempt(scheme, _NOTHING, number, one) for scheme in having for one in TRIED_OBSERVERS)
+            for scheme in having:
+                self._correct(self._best([scheme], number=number))
+            if self._is_done(static):
+                return self._found()
         self._try(Attempt(scheme, _NOTHING) for scheme in others)
         if self._is_done(others):
             return self._found()
@@ -158,28 +161,44 @@ class _Search:
 
     def finer(self, attempt: Attempt) -> float:
         """Fraction of the multiplications that are not done in 8 bits or fewer."""
-        scheme = attempt.scheme
-        return finer(self.networks[scheme].measured, self.each[scheme], attempt.experiment)
+        return finer(self._network(attempt).measured, self.each, attempt.experiment)
 
     def _is_done(self, schemes: Sequence[Scheme]) -> bool:
-        best = self._best(schemes)
-        return best is not None and self.goal.reached(best.error)
+        return any(self.goal.reached(one.error) for one in self.attempts if one.scheme in schemes)
 
-    def _best(self, schemes: Sequence[Scheme], *, plain: bool = False) -> Attempt | None:
-        """The best attempt so far with one of these schemes; of those that are plain, biases are what they were."""
+    def _network(self, attempt: Attempt) -> Workbench:
+        """The network of an attempt, with biases and ranges as they were."""
+        key = attempt.scheme, attempt.network
+        if key not in self.made:
+            self.made[key] = self.networks[attempt.scheme][attempt.network]()
+        return self.made[key]
+
+    def _best(self, schemes: Sequence[Scheme], *, plain: bool = False, number: int | None = None) -> Attempt | None:
+        """The best attempt so far with one of these schemes.
+
+        Args:
+            schemes: which.
+            plain: biases are what they were.
+            number: of the network; None for any.
+        """
         fitting = [one for one in self.attempts if one.scheme in schemes and not (plain and one.shifts)]
+        fitting = [one for one in fitting if number in {None, one.network}]
         return max(fitting, key=lambda one: one.worst_db, default=None)
 
     def _found(self) -> Found:
         if not self.attempts:
             raise NotRunnableError("none of the schemes quantises anything in it")
         good = [one for one in self.attempts if self.goal.reached(one.error)]
-        best = max(good or self.attempts, key=lambda one: (-self.finer(one) if good else 0.0, one.worst_db))
+
+        def worth(one: Attempt) -> tuple[float, ...]:
+            return (-self.finer(one), -one.network, one.worst_db) if good else (one.worst_db,)
+
+        best = max(good or self.attempts, key=worth)
         return Found(best, bool(good), tuple(self.attempts))
 
     def _try(self, wanted: Iterable[Attempt]) -> None:
         """Run attempts, each that can be run."""
-        benches = {attempt: network_of(self.networks[attempt.scheme], attempt) for attempt in wanted}
+        benches = {attempt: network_of(self._network(attempt), attempt) for attempt in wanted}
         runs = {one: bench for one, bench in benches.items() if bench.can_run(one.experiment)}
         self.progress("searching for a recipe", 0, 0)
         variants = {one: (lambda one=one, bench=bench: bench.executable(one.experiment)) for one, bench in runs.items()}
@@ -190,7 +209,7 @@ class _Search:
         """The same attempt with biases that take up the mean error of each layer, where that helps."""
         if attempt is None or not attempt.scheme.is_calibrated:
             return
-        network = network_of(self.networks[attempt.scheme], attempt)
+        network = network_of(self._network(attempt), attempt)
         correction = correct_biases(network, attempt.experiment, self.split, self.progress)
         if correction.shifts:
             self._try([replace(attempt, shifts=correction.shifts)])
@@ -199,7 +218,7 @@ class _Search:
         """The same scheme with finer codes where it costs most: first 16 bits for activations, then nodes in float."""
         if attempt is None:
             return
-        bench, scheme = network_of(self.networks[attempt.scheme], attempt), attempt.scheme
+        bench, scheme = network_of(self._network(attempt), attempt), attempt.scheme
         whole = Whole({attempt.experiment: attempt.error})
         costs = measure_costs(
             bench, whole, [scheme], self.split.for_search, progress=self.progress, count=self.split.searching

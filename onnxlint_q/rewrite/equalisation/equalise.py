@@ -214,4 +214,5 @@ REWRITE = Rewrite(
     safety=Safety.EXACT,
     find=find,
     apply=apply,
+    adds_nodes=True,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -62,6 +62,10 @@ class Selection:
             if name not in REWRITE_NAMES:
                 meant = did_you_mean(name, REWRITE_NAMES)
                 raise UsageError(f"rewrite {name!r}: choose from {', '.join(REWRITE_NAMES)}{meant}")
+
+    def without(self, names: Iterable[str]) -> Selection:
+        """The same without these."""
+        return replace(self, ignore=tuple(dict.fromkeys((*self.ignore, *names))))
 
     @property
     def named(self) -> tuple[Rewrite, ...]:

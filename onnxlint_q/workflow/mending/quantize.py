@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ from onnxlint_q.proof.probing.plan import multiplications
 from onnxlint_q.proof.recipe.goal import Goal
 from onnxlint_q.proof.recipe.search import Attempt, Found, search
 from onnxlint_q.proof.recipe.share import shares
+from onnxlint_q.rewrite.table import REWRITES
 from onnxlint_q.workflow.assembly.preview import scheme_results
 from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.mending.files import written_whole
@@ -203,21 +204,22 @@ class _Making:
         request, progress = self.request, self.progress
         bench, divided = calibrated(self.measured, request.data, progress)
         labels = self._labels(divided)
-        made = self._mended(bench, divided, (followed.scheme,) if followed is not None else self._schemes())
-        clock["fix"] = time.perf_counter()
         found = None
         if followed is None:
-            networks = {scheme: one.bench for scheme, one in made.items()}
+            ways = {scheme: self._ways(bench, divided, scheme) for scheme in self._schemes()}
+            networks = {scheme: [_bench_of(way) for way in own] for scheme, own in ways.items()}
             found = search(bench, networks, self.goal, divided, progress)
             best = found.best
-            network = replace(networks[best.scheme], observer=best.observer)
-            recipe = recipe_of(network, best.experiment, best.shifts)
+            chosen = ways[best.scheme][best.network]()
+            recipe = recipe_of(replace(chosen.bench, observer=best.observer), best.experiment, best.shifts)
+            given = [way().given for own in ways.values() for way in own[:1]]
         else:
             recipe = followed
-        chosen = made[recipe.scheme]
+            chosen = self._mended(bench, divided, followed.scheme, request.selection)
+            given = [chosen.given]
         held = withheld(chosen, request.selection)
         fixed = told(bench, chosen, divided, held, self.inputs, self.rules, self.config)
-        clock["search"] = time.perf_counter()
+        clock["fix and search"] = time.perf_counter()
         progress("writing", 0, 0)
         ready = prepared_for(chosen.bench.measured, recipe)
         out = request.out
@@ -229,7 +231,7 @@ class _Making:
         weights = self._weights(bench, divided, out)
         clock["measure"] = time.perf_counter()
         reached = self.goal.reached(error)
-        plain = {one: error for each in made.values() for one, error in each.given.items()}
+        plain = {one: error for each in given for one, error in each.items()}
         times = list(clock.items())
         source = f"{out.stem}{FLOAT_ENDING}"
         return Quantized(
@@ -259,13 +261,17 @@ class _Making:
             seconds={name: when - times[place][1] for place, (name, when) in enumerate(times[1:])},
         )
 
-    def _mended(self, bench: Workbench, divided: Split, schemes: Sequence[Scheme]) -> Mapping[Scheme, Mended]:
-        """The network for each scheme: what helps one scale a tensor may cost one scale a channel something."""
-        made: dict[Scheme, Mended] = {}
-        for scheme in schemes:
-            own = replace(bench, measured=replace(bench.measured, schemes=(scheme,)))
-            made[scheme] = mended(own, divided, self.request.selection, self.progress)
-        return made
+    def _ways(self, bench: Workbench, divided: Split, scheme: Scheme) -> tuple[Callable[[], Mended], ...]:
+        """How the network may be changed for a scheme: without what takes longer to run, and with it."""
+        whole = self.request.selection
+        lean = whole.without(rewrite.name for rewrite in REWRITES if rewrite.adds_nodes)
+        both = dict.fromkeys((lean, whole))
+        return tuple(cache(partial(self._mended, bench, divided, scheme, selection)) for selection in both)
+
+    def _mended(self, bench: Workbench, divided: Split, scheme: Scheme, selection: Selection) -> Mended:
+        """The network after these rewrites, which are judged under one scheme."""
+        own = replace(bench, measured=replace(bench.measured, schemes=(scheme,)))
+        return mended(own, divided, selection, self.progress)
 
     def _schemes(self) -> tuple[Scheme, ...]:
         """Those that were asked for; else those of the network, but for weights of 4 bits."""
@@ -352,6 +358,10 @@ class _Making:
 
 
 _FILE = "file"
+
+
+def _bench_of(way: Callable[[], Mended]) -> Callable[[], Workbench]:
+    return lambda: way().bench
 
 
 def _decibels(error: OutputError) -> str:
