@@ -264,7 +264,7 @@ class _Making:
     def _ways(self, bench: Workbench, divided: Split, scheme: Scheme) -> tuple[Callable[[], Mended], ...]:
         """How the network may be changed for a scheme: without what takes longer to run, and with it."""
         whole = self.request.selection
-        lean = whole.without(rewrite.name for rewrite in REWRITES if rewrite.adds_nodes)
+        lean = whole.without(rewrite.name for rewrite in REWRITES if rewrite.adds_nodes(bench.measured.model))
         both = dict.fromkeys((lean, whole))
         return tuple(cache(partial(self._mended, bench, divided, scheme, selection)) for selection in both)
 
