@@ -2,11 +2,12 @@
 
     PYTHON aimet_mend.py MODEL SAMPLES.npz JUDGED.npz [--adaround ITERATIONS]
 
-MODEL is float, with one input and class scores as its first output; the archives hold arrays with samples along the
-first axis, those to calibrate on and others to judge on, and `labels` beside the latter where they are known. The steps:
-BatchNormalizations folded, cross-layer equalisation, AdaRound where it is asked for, and ranges by min-max (8 bits, one
-scale a tensor, weights symmetric). This version has no bias correction for ONNX. Prints one JSON object: seconds of mending, SQNR in dB against the float outputs, agreement of the
-top class and top-1 of the simulated model and of the float one.
+MODEL is float, with one input and class scores as its first output. The archives hold arrays with samples along the
+first axis, those to calibrate on and others to judge on, and `labels` beside the latter where they are known. The
+steps: BatchNormalizations folded, cross-layer equalisation, AdaRound where it is asked for, and ranges by min-max (8
+bits, one scale a tensor, weights symmetric). This version of AIMET has no bias correction for ONNX. Prints one JSON
+object: seconds of mending, SQNR in dB against the float outputs, agreement of the top class, and top-1 of the simulated
+model and of the float one.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def main() -> None:
     name = model.graph.input[0].name
     calibrating = [{name: image[None]} for image in np.load(chosen.samples)[name]]
     with np.load(chosen.judged) as held:
-        judged, labels = [{name: image[None]} for image in held[name]], held["labels"] if "labels" in held else None
+        judged, labels = [{name: image[None]} for image in held[name]], held.get("labels")
     exact = scores(ort.InferenceSession(chosen.model, providers=["CPUExecutionProvider"]), judged)
     start = time.perf_counter()
     fold_all_batch_norms_to_weight(model)
