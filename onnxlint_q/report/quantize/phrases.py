@@ -9,6 +9,7 @@ from onnxlint_q.report.fix import phrases as fixing
 from onnxlint_q.report.tables.layout import Cell, Heading, Line, Table
 from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
 
+PLAIN = "Plain: what ONNX Runtime's quantiser makes of the model by default."
 _NAMES = 6
 
 

@@ -255,7 +255,7 @@ class _Making:
             macs=self._macs(chosen.bench, divided, recipe),
             before=weights[0],
             after=weights[1],
-            snippet=lines(recipe, Files(source, f"{out.stem}{RECIPE_ENDING}", out.name)),
+            snippet=lines(recipe, Files(source, f"{out.stem}{RECIPE_ENDING}", out.name, bool(external_files(out)))),
             top1=counts,
             notes=tuple(notes_on(self.inputs)),
             seconds={name: when - times[place][1] for place, (name, when) in enumerate(times[1:])},
