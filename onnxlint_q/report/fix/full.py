@@ -46,15 +46,16 @@ def _report(fixed: Fixed, look: Look) -> Iterator[RenderableType]:
     if not look.verbose:
         yield Text("--verbose shows every place, and why others were not changed.", "dim")
     if fixed.out:
-        yield Text(f"Written: {words.name(fixed.out)}", "bold")
+        yield Text(f"Written: {words.name(fixed.out)}{'' if fixed.applied else ', the same model'}", "bold")
     yield Text(words.time_spent(fixed.seconds), "dim")
 
 
 def _schemes(fixed: Fixed) -> RenderableType:
     table = Table.grid(padding=(0, 2))
-    for pair in phrases.pairs(fixed):
-        for when, result in zip(("before", "after"), pair, strict=True):
-            name = words.name(result.scheme, 80) if when == "before" else ""
+    for before, after in phrases.pairs(fixed):
+        # Where nothing was changed both are one.
+        for when, result in (("before", before), ("after", after)) if fixed.applied else (("", before),):
+            name = words.name(result.scheme, 80) if when != "after" else ""
             style = VERDICT_STYLE[result.verdict]
             table.add_row(
                 Text(name, "bold"), Text(when, "dim"), Text(phrases.verdict(result), style), Text(phrases.figures(result))

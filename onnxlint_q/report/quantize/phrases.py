@@ -31,7 +31,7 @@ def lines(found: Quantized) -> Iterator[tuple[str, str]]:
     if found.fixed is not None and found.fixed.applied:
         done = ", ".join(rewrite.name for rewrite in found.fixed.applied)
         yield "fixed first", f"{done}; float outputs are {words.unchanged(found.fixed.float_sqnr_db)}"
-    for what, names in (("in float", found.excluded), ("of 16 bits", found.wide)):
+    for what, names in (("in float", found.excluded), ("in 16 bits", found.wide)):
         if names:
             more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
             yield what, ", ".join(words.name(name, 60) for name in names[:_NAMES]) + more
