@@ -40,7 +40,7 @@ def lines(found: Quantized) -> Iterator[tuple[str, str]]:
     if found.before.latency is not None and found.after.latency is not None:
         yield "latency here", f"{_time(found.before.latency)} → {_time(found.after.latency)}"
     if found.top1 is not None:
-        yield "top-1", words.accuracy(found.top1)
+        yield "labels", words.accuracy(found.top1)
 
 
 def recipe(found: Quantized) -> str:
