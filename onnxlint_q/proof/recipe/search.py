@@ -143,7 +143,7 @@ class _Search:
         static = [scheme for scheme in schemes if scheme.is_calibrated]
         others = [scheme for scheme in schemes if not scheme.is_calibrated]
         for number in range(max((len(self.networks[scheme]) for scheme in static), default=0)):
-            having = [scheme for scheme in static if number < len(self.networks[scheme])]
+            having = [scheme for scheme in static if self._differs(scheme, number)]
             self._try(Attempt(scheme, _NOTHING, number, one) for scheme in having for one in TRIED_OBSERVERS)
             for scheme in having:
                 self._correct(self._best([scheme], number=number))
@@ -168,10 +168,20 @@ class _Search:
 
     def _network(self, attempt: Attempt) -> Workbench:
         """The network of an attempt, with biases and ranges as they were."""
-        key = attempt.scheme, attempt.network
+        return self._made(attempt.scheme, attempt.network)
+
+    def _made(self, scheme: Scheme, number: int) -> Workbench:
+        key = scheme, number
         if key not in self.made:
-            self.made[key] = self.networks[attempt.scheme][attempt.network]()
+            self.made[key] = self.networks[scheme][number]()
         return self.made[key]
+
+    def _differs(self, scheme: Scheme, number: int) -> bool:
+        """Whether a scheme has a network of this number that is not the one before it again."""
+        if number == 0 or number >= len(self.networks[scheme]):
+            return number < len(self.networks[scheme])
+        before, after = (self._made(scheme, one).measured.model.proto for one in (number - 1, number))
+        return before != after
 
     def _best(self, schemes: Sequence[Scheme], *, plain: bool = False, number: int | None = None) -> Attempt | None:
         """The best attempt so far with one of these schemes.
