@@ -62,8 +62,12 @@ def fix(
     scheme: Annotated[
         str | None, typer.Option(help="Schemes that have to gain, separated by commas: names as of `check --scheme`.")
     ] = None,
-    select: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Only these rewrites, by name; can be repeated.")] = None,
-    ignore: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Not these rewrites, by name; can be repeated.")] = None,
+    select: Annotated[
+        list[str] | None, typer.Option(metavar="NAMES", help="Only these rewrites, by name; can be repeated.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="NAMES", help="Not these rewrites, by name; can be repeated.")
+    ] = None,
     exact_only: Annotated[
         bool, typer.Option("--exact-only", help="Only what leaves the outputs the same for every input.")
     ] = False,

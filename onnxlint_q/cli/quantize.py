@@ -65,7 +65,9 @@ def quantize(
     ] = None,
     min_agreement: Annotated[
         float | None,
-        typer.Option("--min-agreement", metavar="F", help="Fraction of samples that have to keep their top class, as 0.98."),
+        typer.Option(
+            "--min-agreement", metavar="F", help="Fraction of samples that have to keep their top class, as 0.98."
+        ),
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", metavar="FILE", help="Follow this recipe instead of searching for one.")
@@ -73,8 +75,12 @@ def quantize(
     keep_float: Annotated[
         bool, typer.Option("--keep-float", help="Write the float model that is quantised, too: OUT.float.onnx.")
     ] = False,
-    select: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Only these rewrites of `fix`, by name; can be repeated.")] = None,
-    ignore: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Not these rewrites of `fix`, by name; can be repeated.")] = None,
+    select: Annotated[
+        list[str] | None, typer.Option(metavar="NAMES", help="Only these rewrites of `fix`, by name; can be repeated.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="NAMES", help="Not these rewrites of `fix`, by name; can be repeated.")
+    ] = None,
     exact_only: Annotated[
         bool, typer.Option("--exact-only", help="Only rewrites that leave the outputs the same for every input.")
     ] = False,

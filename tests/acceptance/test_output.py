@@ -137,9 +137,7 @@ _DRAWN = re.compile(r"\*\s+(?!-)\S+\s+\S+|[╭╮╰╯│─]+|<[^>]*>|\[[^\]]*
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_output(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_output(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     if "-o" in RUNS[name]:  # it writes files, and where it does so stands in what it prints
         (tmp_path / "fixtures").symlink_to(HOME / "fixtures")
         monkeypatch.chdir(tmp_path)
