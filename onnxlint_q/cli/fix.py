@@ -60,10 +60,14 @@ def fix(
         ),
     ] = None,
     scheme: Annotated[
-        str | None, typer.Option(help="Schemes that have to gain, separated by commas; as of `check`.")
+        str | None, typer.Option(help="Schemes that have to gain, separated by commas: names as of `check --scheme`.")
     ] = None,
-    select: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Only these rewrites.")] = None,
-    ignore: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Not these rewrites.")] = None,
+    select: Annotated[
+        list[str] | None, typer.Option(metavar="NAMES", help="Only these rewrites, by name; can be repeated.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="NAMES", help="Not these rewrites, by name; can be repeated.")
+    ] = None,
     exact_only: Annotated[
         bool, typer.Option("--exact-only", help="Only what leaves the outputs the same for every input.")
     ] = False,
@@ -81,8 +85,10 @@ def fix(
 ) -> None:
     """Change a float model so that it quantises better and computes the same.
 
-    Each change is tried: float outputs have to stay the same, and int8 outputs to gain. What does not is left out, with
-    the reason. Exits with 0, or with 2 if there is no trustworthy answer; nothing is written then.
+    Each change is tried. Float outputs have to stay the same, and int8 outputs
+    to get better. What fails is left out, and the report says why.
+    Exits with 0, or with 2 if there is no trustworthy answer: then nothing is
+    written.
     """
     debug = debugging(debug)
     with errors_as_one_line(debug):

@@ -56,16 +56,18 @@ def quantize(
     scheme: Annotated[
         str | None,
         typer.Option(
-            help="Schemes that may be used, separated by commas; as of `check`. int8-per-tensor for hardware that has "
-            "one scale a tensor."
+            help="Schemes that may be used, separated by commas: names as of `check --scheme`. int8-per-tensor is for "
+            "hardware that has one scale a tensor."
         ),
     ] = None,
     min_sqnr: Annotated[
-        float | None, typer.Option("--min-sqnr", metavar="DB", help="SQNR that the worst output has to keep.")
+        float | None, typer.Option("--min-sqnr", metavar="DB", help="SQNR that the worst output has to keep, as 20.")
     ] = None,
     min_agreement: Annotated[
         float | None,
-        typer.Option("--min-agreement", metavar="F", help="Fraction of samples that have to keep their top class."),
+        typer.Option(
+            "--min-agreement", metavar="F", help="Fraction of samples that have to keep their top class, as 0.98."
+        ),
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", metavar="FILE", help="Follow this recipe instead of searching for one.")
@@ -73,8 +75,12 @@ def quantize(
     keep_float: Annotated[
         bool, typer.Option("--keep-float", help="Write the float model that is quantised, too: OUT.float.onnx.")
     ] = False,
-    select: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Only these rewrites of `fix`.")] = None,
-    ignore: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Not these rewrites of `fix`.")] = None,
+    select: Annotated[
+        list[str] | None, typer.Option(metavar="NAMES", help="Only these rewrites of `fix`, by name; can be repeated.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="NAMES", help="Not these rewrites of `fix`, by name; can be repeated.")
+    ] = None,
     exact_only: Annotated[
         bool, typer.Option("--exact-only", help="Only rewrites that leave the outputs the same for every input.")
     ] = False,
@@ -89,9 +95,11 @@ def quantize(
 ) -> None:
     """Quantise a float model so that it reaches a goal at the least cost, and run what was written.
 
-    First `fix`; then what costs nothing (scales a tensor or a channel, where ranges come from, biases), then scales of
-    each run, then as few nodes in float as it takes. Without a goal the model has to survive. Exits with 1 if the goal
-    is not reached: the file is then the best that was found.
+    What costs nothing is tried first: `fix`, one scale a tensor or a channel,
+    several ways to take ranges, shifted biases. Then scales that each run takes
+    for itself, 16 bits for a few activations, a few nodes in float.
+    Without --min-sqnr and --min-agreement the model has to survive.
+    Exits with 1 if the goal is not reached, and writes the best that was found.
     """
     debug = debugging(debug)
     with errors_as_one_line(debug):

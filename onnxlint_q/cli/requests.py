@@ -266,7 +266,8 @@ def parse_reports(
 def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterable[str | Path | None]) -> None:
     """Check that every report can be written, and that none would replace a file of the run, or another report.
 
-    A file of the run may be one that is still to be written. A folder that is read stands for the files in it, a model also for the files that hold its weights.
+    A file of the run may be one that is still to be written. A folder that is read stands for the files in it, a model
+    also for the files that hold its weights.
 
     Raises:
         UsageError: one cannot, or would.

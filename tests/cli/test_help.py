@@ -13,11 +13,13 @@ import typer
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES, SEQUENCE_SCHEMES
 from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, PRESETS
-from onnxlint_q.execute.data.sources import DATA
+from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
 from onnxlint_q.finding import Severity
 from onnxlint_q.judge.config import FAILING_VERDICTS, SEVERITIES
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report import ReportFormat
+from onnxlint_q.report.fix import FORMATS as FIX_FORMATS
+from onnxlint_q.report.quantize import FORMATS as QUANTIZE_FORMATS
 
 
 def helps(command: str) -> dict[str, str]:
@@ -49,10 +51,27 @@ def test_choices_are_those_of_the_code(command: str) -> None:
     assert f"; {Verdict.BREAKS} by" in told["fail_on_verdict"]
 
 
-def test_schemes_and_observers_are_those_of_the_code() -> None:
+@pytest.mark.parametrize("command", ["fix", "quantize"])
+def test_commands_that_write_models_offer_what_there_is(command: str) -> None:
+    told = helps(command)
+    formats = {"fix": FIX_FORMATS, "quantize": QUANTIZE_FORMATS}[command]
+    assert listed(told["output_format"], behind=", with") == list(formats)
+    assert listed(told["preprocess"], "images: ", ";") == list(PRESETS)
+    assert DATA in told["calibrate"] and f"; {DEFAULT_SAMPLES} by default." in told["samples"]
+    assert "as of `check --scheme`" in told["scheme"] and "scheme" in helps("check")
+    for name in re.findall(r"int\d[\w-]*", told["scheme"]):
+        assert name in SCHEMES
+
+
+def test_ranges_are_taken_as_the_code_can() -> None:
+    for command in ("check", "fix"):
+        told = helps(command)
+        assert listed(told["observer"], "the data: ", ";") == list(OBSERVERS)
+        assert f"; {DEFAULT_OBSERVER} by default." in told["observer"]
+
+
+def test_schemes_are_those_of_the_code() -> None:
     told = helps("check")
-    assert listed(told["observer"], "the data: ", ";") == list(OBSERVERS)
-    assert f"; {DEFAULT_OBSERVER} by default." in told["observer"]
     assert listed(told["scheme"], "`all`: ", ".") == list(SCHEMES)
     by_default = told["scheme"].partition("By default")[2]
     assert re.findall(r"int\d[\w-]*", by_default) == [scheme.name for scheme in SEQUENCE_SCHEMES]

@@ -17,7 +17,7 @@ from onnxlint_q.report import ReportFormat, fix, quantize
 from onnxlint_q.report.formats import Look
 from onnxlint_q.workflow.mending.fixed import Fixed, Place, RewriteResult, Verification, Withheld
 from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
-from onnxlint_q.workflow.results import Basis, SchemeResult
+from onnxlint_q.workflow.results import Basis, OutputResult, SchemeResult
 
 TENSOR, CHANNEL = "int8-per-tensor", "int8-per-channel"
 LONG = "/m/encoder/albert_layer_groups.0/albert_layers.0/attention/LayerNorm/LayerNormalization"
@@ -42,8 +42,10 @@ def fixed(name: str = "block1/conv", *, out: str = "folder/out.onnx", synthetic:
         after=after,
     )
     refused = tuple(
-        Place(f"{name}{number}", f"{name}{number}", "Softmax", f"{kind} {f'{name}{number}'!r} does not hand a factor on")
-        for number, kind in enumerate(("Softmax", "Sigmoid", "Softmax", "Softmax"))
+        Place(one, one, kind, f"{kind} {one!r} does not hand a factor on")
+        for one, kind in zip(
+            (f"{name}{number}" for number in range(4)), ("Softmax", "Sigmoid", "Softmax", "Softmax"), strict=True
+        )
     )
     idle = RewriteResult("cross-layer-equalisation", "channels divided by factors", "exact", refused=refused)
     return Fixed(
@@ -218,8 +220,6 @@ def test_a_rewrite_that_gains_nothing_alone_says_so() -> None:
 
 
 def test_the_worst_output_is_told_where_it_is_clearly_below() -> None:
-    from onnxlint_q.workflow.results import OutputResult
-
     outputs = OutputResult("boxes", "values", 4.5), OutputResult("scores", "values", 20.0)
     after = (replace(scheme(TENSOR, Verdict.DEGRADES, 8.0), outputs=outputs),)
     text = rendered(replace(fixed(), after=after), ReportFormat.FULL)
@@ -247,7 +247,7 @@ VERIFICATION = {
     "samples_for_figures": int,
 }
 PLACE = {"tensor": str, "node": str, "op_type": str, "said": str}
-FINDING = {key: str for key in ("code", "name", "severity", "message", "node", "output", "fingerprint")}
+FINDING = dict.fromkeys(("code", "name", "severity", "message", "node", "output", "fingerprint"), str)
 FIXED = {
     "version": int,
     "tool": {"name": str, "version": str},

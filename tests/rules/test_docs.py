@@ -1,8 +1,9 @@
-"""The pages of the rules are complete and are those that the rules make."""
+"""The pages of rules and rewrites are complete, and are those that these make."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,7 @@ import pytest
 from onnxlint_q.judge.own_findings import OWN_FINDINGS, OwnFinding
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Rule
+from onnxlint_q.rewrite.table import REWRITES
 
 FOLDER = Path(__file__).parents[2] / "docs"
 RULES = [pytest.param(entry.rule, id=f"{entry.rule.code}-{entry.rule.name}") for entry in load_rules()]
@@ -57,6 +59,14 @@ def test_index_and_set_of_pages() -> None:
     wanted = BUILD.pages()
     assert {path.name for path in (FOLDER / "rules").glob("*.md")} == set(wanted), "run `python docs/generate.py`"
     assert (FOLDER / "rules" / "README.md").read_text("utf-8") == wanted["README.md"], "run `python docs/generate.py`"
+
+
+def test_the_page_of_rewrites_is_the_one_that_they_make() -> None:
+    text = BUILD.REWRITES_PAGE.read_text("utf-8")
+    assert text == BUILD.rewrites(), "run `python docs/generate.py`"
+    parts = dict(re.findall(r"^## (\S+)\n\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    assert list(parts) == [rewrite.name for rewrite in REWRITES]
+    assert all(len(told.split()) > 20 for told in parts.values()), "every rewrite explains itself"
 
 
 def test_sections_are_read_as_headings_and_as_paragraphs() -> None:

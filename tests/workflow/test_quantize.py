@@ -112,7 +112,7 @@ def test_a_goal_out_of_reach_fails_with_the_best_file(
 ) -> None:
     # One layer leaves little to try.
     weight = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
-    text = "g (float[N,3,32,32] images) => (float[N,4,1,1] y) { h = Conv(images, w) r = Relu(h) y = GlobalAveragePool(r) }"
+    text = "g (float[N,3,32,32] images) => (float[N,4,1,1] y) { h = Conv(images, w) y = GlobalAveragePool(h) }"
     onnx.save(onnx_text(text, w=weight), tmp_path / "small.onnx")
     words = ["quantize", tmp_path / "small.onnx", "-o", tmp_path / MADE, "--calibrate", made.data, "--samples", 4]
     goal = ["--min-sqnr", "90", "--min-agreement", "0.5"]
@@ -227,7 +227,7 @@ def desk(tmp_path: Path, models: Path, calibration: Path) -> Path:
         ("m.onnx -o q.onnx --calibrate data.npz --min-agreement 98", "give a fraction from 0 to 1"),
         ("m.onnx -o q.onnx --calibrate data.npz --min-sqnr nan", "give a number of decibels"),
         ("m.onnx -o q.onnx --calibrate data.npz --scheme int7", "int7"),
-        ("m.onnx -o q.onnx --calibrate data.npz --scheme fp8", "no quantiser of ONNX Runtime writes files of scheme fp8"),
+        ("m.onnx -o q.onnx --calibrate data.npz --scheme fp8", "no quantiser of ONNX Runtime writes"),
         ("m.onnx -o q.onnx --calibrate data.npz --select equalise", "rewrite 'equalise': choose from"),
         ("m.onnx -o q.onnx --calibrate data.npz --recipe nowhere.json", "cannot be read"),
         ("m.onnx -o q.onnx --calibrate data.npz --recipe text.json", "cannot be read"),
@@ -235,7 +235,7 @@ def desk(tmp_path: Path, models: Path, calibration: Path) -> Path:
         ("m.onnx -o q.onnx --calibrate data.npz --labels few.npy", "--labels: holds 5 classes"),
         ("m.onnx -o q.onnx --calibrate data.npz --output-format sarif", "sarif"),
         ("m.onnx -o q.onnx --calibrate data.npz --html q.onnx", "the report q.onnx would replace a file of this run"),
-        ("m.onnx -o q.onnx --calibrate data.npz --html q.recipe.json", "q.recipe.json would replace a file of this run"),
+        ("m.onnx -o q.onnx --calibrate data.npz --html q.recipe.json", "q.recipe.json would replace a file"),
         ("m.onnx -o q.onnx --calibrate data.npz --html q.onnx.data", "q.onnx.data would replace a file of this run"),
         ("m.onnx -o m.onnx --calibrate data.npz", "m.onnx would replace a file of this run"),
         ("m.onnx -o data.npz --calibrate data.npz", "data.npz would replace a file of this run"),

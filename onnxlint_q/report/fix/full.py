@@ -58,7 +58,10 @@ def _schemes(fixed: Fixed) -> RenderableType:
             name = words.name(result.scheme, 80) if when != "after" else ""
             style = VERDICT_STYLE[result.verdict]
             table.add_row(
-                Text(name, "bold"), Text(when, "dim"), Text(phrases.verdict(result), style), Text(phrases.figures(result))
+                Text(name, "bold"),
+                Text(when, "dim"),
+                Text(phrases.verdict(result), style),
+                Text(phrases.figures(result)),
             )
     return indented(table, 2)
 

@@ -111,8 +111,8 @@ def not_changed(fixed: Fixed) -> Iterator[tuple[str, str]]:
         for said, number in told:
             yield rewrite.name, f"{words.count(number, 'place')}: {words.shown(said)}"
         if len(kinds) > len(told):
-            left = len(places) - sum(number for _, number in told)
-            yield rewrite.name, f"{words.count(left, 'place')} for {words.count(len(kinds) - len(told), 'other reason')}"
+            left = words.count(len(places) - sum(number for _, number in told), "place")
+            yield rewrite.name, f"{left} for {words.count(len(kinds) - len(told), 'other reason')}"
 
 
 def withheld(fixed: Fixed) -> Iterator[str]:

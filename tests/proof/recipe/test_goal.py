@@ -17,7 +17,6 @@ from onnxlint_q.proof.recipe.goal import Goal
 from onnxlint_q.proof.recipe.share import finer, shares
 
 
-
 def error(decibel: float | None, agreement: float | None = None) -> OutputError:
     return OutputError(decibel, agreement, has_signal=True, samples=8)
 
