@@ -2,7 +2,8 @@
 
 Scales a tensor or a channel, where ranges come from, and shifted biases leave every layer in int8 with scales that are
 known before the run: the best of these is taken, of a network without additional nodes where that is good enough. Else
-scales that each run takes for itself are tried, then 16 bits for growing numbers of activations, and nodes in float.
+scales that each run takes for itself are tried, then activations of 16 bits and nodes in float, in the order of what
+they gain for each multiplication that leaves 8 bits.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import measure
-from onnxlint_q.analysis.observed.costs import SchemeCosts
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import Quantizer, Scheme
 from onnxlint_q.execute.data.split import Split
@@ -22,13 +23,13 @@ from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
-from onnxlint_q.finding import Subject
 from onnxlint_q.proof.costs import measure_costs
-from onnxlint_q.proof.joint_remedy import FLOAT_SHARE, try_joint_remedy
 from onnxlint_q.proof.mending.biases import correct_biases
 from onnxlint_q.proof.probing.plan import multiplications
 from onnxlint_q.proof.recipe.goal import Goal
+from onnxlint_q.proof.recipe.items import items
 from onnxlint_q.proof.recipe.share import finer
+from onnxlint_q.proof.recipe.steps import Finer, steps
 from onnxlint_q.proof.whole import Whole
 from onnxlint_q.rewrite.bias_correction import Shifts, corrected
 
@@ -38,10 +39,12 @@ TRIED_OBSERVERS = (DEFAULT_OBSERVER, "percentile", "mse")
 """Where ranges come from: the extremes, all but the outermost values, or what leaves the least noise."""
 WORK, FEWEST = 8e9, 8
 """Multiplications of one run of an attempt, which decide on how many samples attempts are compared, and the fewest."""
-MOST_WIDE = 32
-"""Activations that may have 16 bits."""
-# Sets of them that are tried side by side, before more are.
-_AT_ONCE = 3
+MOST_STEPS = 96
+"""Sets of tensors that may be finer."""
+COSTS_SECONDS = 30.0
+"""What measuring each tensor alone takes at most, give or take a run."""
+# Numbers of steps that are tried side by side, before larger ones are, and those between the last two.
+_AT_ONCE, _BETWEEN = 3, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +137,7 @@ class _Search:
         self.goal = goal
         self.progress = progress
         self.attempts: list[Attempt] = []
+        self.shares: dict[Attempt, float] = {}
         shapes = {name: array.shape for name, array in next(iter(split.for_ranges())).items()}
         self.each = multiplications(given.measured, shapes)
         fit = int(WORK / max(sum(self.each.values()), 1.0))
@@ -143,7 +147,7 @@ class _Search:
         static = [scheme for scheme in schemes if scheme.is_calibrated]
         others = [scheme for scheme in schemes if not scheme.is_calibrated]
         for number in range(max((len(self.networks[scheme]) for scheme in static), default=0)):
-            having = [scheme for scheme in static if number < len(self.networks[scheme])]
+            having = [scheme for scheme in static if self._is_new(scheme, number)]
             self._try(Attempt(scheme, _NOTHING, number, one) for scheme in having for one in TRIED_OBSERVERS)
             for scheme in having:
                 self._correct(self._best([scheme], number=number))
@@ -152,19 +156,31 @@ class _Search:
         self._try(Attempt(scheme, _NOTHING) for scheme in others)
         if self._is_done(others):
             return self._found()
-        plain = [self._best([scheme], plain=True) for scheme in schemes if scheme.quantizer is not Quantizer.BLOCKS]
+        # Of schemes with the same kind of scales the better one is refined: the others would take more.
+        kinds = dict.fromkeys(scheme.quantizer for scheme in schemes if scheme.quantizer is not Quantizer.BLOCKS)
+        plain = (self._best([one for one in schemes if one.quantizer is kind], plain=True) for kind in kinds)
         for attempt in sorted(filter(None, plain), key=lambda one: -one.worst_db):
             self._refine(attempt)
-            if self._is_done([attempt.scheme]):
+            if any(self.goal.reached(one.error) for one in self.attempts):
                 break
         return self._found()
 
+    def _is_new(self, scheme: Scheme, number: int) -> bool:
+        """Whether there is such a network, and it is not the one before."""
+        ways = self.networks[scheme]
+        if number >= len(ways):
+            return False
+        made = [self._network(Attempt(scheme, _NOTHING, place)) for place in range(number + 1)]
+        return made[-1] not in made[:-1]
+
     def finer(self, attempt: Attempt) -> float:
         """Fraction of the multiplications that are not done in 8 bits or fewer."""
-        return finer(self._network(attempt).measured, self.each, attempt.experiment)
+        if attempt not in self.shares:
+            self.shares[attempt] = finer(self._network(attempt).measured, self.each, attempt.experiment)
+        return self.shares[attempt]
 
     def _is_done(self, schemes: Sequence[Scheme]) -> bool:
-        return any(self.goal.reached(one.error) for one in self.attempts if one.scheme in schemes)
+        return any(self.goal.satisfied(one.error) for one in self.attempts if one.scheme in schemes)
 
     def _network(self, attempt: Attempt) -> Workbench:
         """The network of an attempt, with biases and ranges as they were."""
@@ -188,22 +204,19 @@ class _Search:
     def _found(self) -> Found:
         if not self.attempts:
             raise NotRunnableError("none of the schemes quantises anything in it")
-        good = [one for one in self.attempts if self.goal.reached(one.error)]
+        best = max(self.attempts, key=self._worth)
+        return Found(best, self.goal.reached(best.error), tuple(self.attempts))
 
-        def worth(one: Attempt) -> tuple[float, ...]:
-            return (-self.finer(one), -one.network, one.worst_db) if good else (one.worst_db,)
-
-        best = max(good or self.attempts, key=worth)
-        return Found(best, bool(good), tuple(self.attempts))
-
-    def _try(self, wanted: Iterable[Attempt]) -> None:
+    def _try(self, wanted: Iterable[Attempt]) -> Sequence[Attempt]:
         """Run attempts, each that can be run."""
         benches = {attempt: network_of(self._network(attempt), attempt) for attempt in wanted}
         runs = {one: bench for one, bench in benches.items() if bench.can_run(one.experiment)}
         self.progress("searching for a recipe", 0, 0)
         variants = {one: (lambda one=one, bench=bench: bench.executable(one.experiment)) for one, bench in runs.items()}
         errors = run_variants(self.given, variants, self.split.for_search, self.progress)
-        self.attempts += [replace(one, error=error) for one, error in errors.items()]
+        made = [replace(one, error=error) for one, error in errors.items()]
+        self.attempts += made
+        return made
 
     def _correct(self, attempt: Attempt | None) -> None:
         """The same attempt with biases that take up the mean error of each layer, where that helps."""
@@ -214,55 +227,59 @@ class _Search:
         if correction.shifts:
             self._try([replace(attempt, shifts=correction.shifts)])
 
-    def _refine(self, attempt: Attempt | None) -> None:
-        """The same scheme with finer codes where it costs most: first 16 bits for activations, then nodes in float."""
-        if attempt is None:
-            return
+    def _refine(self, attempt: Attempt) -> None:
+        """The same scheme with finer codes where that gains most for its price.
+
+        Growing numbers of steps are tried, then some between the last that does not satisfy and the first that does.
+        """
         bench, scheme = network_of(self._network(attempt), attempt), attempt.scheme
         whole = Whole({attempt.experiment: attempt.error})
+        count = self.split.searching
         costs = measure_costs(
-            bench, whole, [scheme], self.split.for_search, progress=self.progress, count=self.split.searching
+            bench, whole, [scheme], self.split.for_search, progress=self.progress, seconds=COSTS_SECONDS, count=count
         )
-        if scheme.is_calibrated:
-            self._widen(attempt, costs.by_scheme[scheme.name])
-            if self._is_done([scheme]):
-                return
-        trial = try_joint_remedy(
-            bench,
-            scheme,
-            attempt.error,
-            costs.errors,
-            self.goal.verdict,
-            (self.split.for_search, self.split.for_search),
-            self.progress,
-        )
-        if trial.nodes:
-            self._settle([replace(attempt, excluded=frozenset(trial.nodes))])
+        total = sum(self.each.values()) or 1.0
+        shares = {layer: count / total for layer, count in self.each.items()}
+        found = islice(steps(items(bench, scheme, costs.errors), shares, self.goal.most_finer), MOST_STEPS)
+        wanted = [self._finer_by(attempt, one) for one in found]
+        allowed = [one for one in wanted if self.finer(one) <= self.goal.most_finer]
+        made: dict[int, Attempt] = {}
+        numbers = sorted({*(1 << power for power in range(len(allowed).bit_length())), len(allowed)} - {0})
+        for start in range(0, len(numbers), _AT_ONCE):
+            made |= self._prefixes(allowed, numbers[start : start + _AT_ONCE])
+            if any(self.goal.satisfied(one.error) for one in made.values()):
+                break
+        if made:
+            first = self._fewest(made)
+            failing = max((number for number in made if number < first), default=0)
+            between = {failing + (first - failing) * part // (_BETWEEN + 1) for part in range(1, _BETWEEN + 1)}
+            made |= self._prefixes(allowed, sorted(between - {0, *made}))
+            first = self._fewest(made)
+            # Shifted biases may make up for the last of the steps.
+            failing = max((number for number in made if number < first), default=first)
+            for number in dict.fromkeys((first, failing)):
+                self._correct(made[number])
 
-    def _widen(self, attempt: Attempt, costs: SchemeCosts) -> None:
-        """16 bits for growing numbers of the activations that cost most, as far as a part of the network goes."""
-        ordered = sorted(costs.tensors, key=lambda cost: cost.sqnr_db)
-        tensors = [cost.tensor for cost in ordered if cost.kind is Subject.ACTIVATION][:MOST_WIDE]
-        wanted = [
-            replace(attempt, wide=frozenset(tensors[:number]))
-            for number in (1 << power for power in range(len(tensors).bit_length()))
-        ]
-        wanted = [one for one in wanted if self.finer(one) <= FLOAT_SHARE]
-        for start in range(0, len(wanted), _AT_ONCE):
-            self._settle(wanted[start : start + _AT_ONCE])
-            if self._is_done([attempt.scheme]):
-                return
+    def _finer_by(self, attempt: Attempt, step: Finer) -> Attempt:
+        """The attempt with what a step and those before it make finer, as far as that still has a scale."""
+        measured = self._network(attempt).measured
+        left = {place.like for place in measured.placements_under(attempt.scheme, step.excluded)}
+        return replace(attempt, wide=step.wide & left, excluded=step.excluded)
 
-    def _settle(self, wanted: Sequence[Attempt]) -> None:
-        """Run attempts, and shift the biases of the cheapest that reaches the goal, or of the best."""
-        before = len(self.attempts)
-        self._try(wanted)
-        made = self.attempts[before:]
-        good = [one for one in made if self.goal.reached(one.error)]
-        if good:
-            self._correct(min(good, key=self.finer))
-        elif made:
-            self._correct(max(made, key=lambda one: one.worst_db))
+    def _prefixes(self, allowed: Sequence[Attempt], numbers: Sequence[int]) -> dict[int, Attempt]:
+        """The attempts with so many steps, as far as they can be run."""
+        wanted = {number: allowed[number - 1] for number in numbers}
+        made = {(one.wide, one.excluded): one for one in self._try(wanted.values())}
+        found = {number: made.get((one.wide, one.excluded)) for number, one in wanted.items()}
+        return {number: one for number, one in found.items() if one is not None}
+
+    def _fewest(self, made: Mapping[int, Attempt]) -> int:
+        """The smallest number of steps that satisfies, or else the one that is worth most."""
+        enough = [number for number, one in made.items() if self.goal.satisfied(one.error)]
+        return min(enough) if enough else max(made, key=lambda number: self._worth(made[number]))
+
+    def _worth(self, attempt: Attempt) -> tuple[float, ...]:
+        return self.goal.worth(attempt.error, self.finer(attempt), attempt.network)
 
 
 _NOTHING = OutputError(None, None, has_signal=False, samples=0)
