@@ -22,6 +22,7 @@ from onnxlint_q.execute.data.preprocess import Preprocessing
 from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
 from onnxlint_q.execute.progress import silent
 from onnxlint_q.judge.config import Overrides
+from onnxlint_q.proof.recipe.goal import MOST_FLOAT
 from onnxlint_q.report.compare import render as render_comparison
 from onnxlint_q.report.fix import FORMATS as FIX_FORMATS
 from onnxlint_q.report.fix import render as render_fixed
@@ -31,7 +32,6 @@ from onnxlint_q.report.inspect import FORMATS as INSPECTION_FORMATS
 from onnxlint_q.report.inspect import render as render_inspection
 from onnxlint_q.report.quantize import FORMATS as QUANTIZE_FORMATS
 from onnxlint_q.report.quantize import render as render_quantized
-from onnxlint_q.proof.recipe.goal import MOST_FLOAT
 from onnxlint_q.workflow.check import Job, check_one, plan
 from onnxlint_q.workflow.compare import CompareRequest, check_differ, compare_apart
 from onnxlint_q.workflow.comparison import (

@@ -17,17 +17,18 @@ from onnxlint_q.proof.recipe.share import around
 from onnxlint_q.proof.recipe.steps import Item
 
 
-def items(bench: Workbench, scheme: Scheme, errors: Errors) -> tuple[Item, ...]:
+def items(bench: Workbench, scheme: Scheme, errors: Errors, *, wide: bool) -> tuple[Item, ...]:
     """Every tensor that was measured alone and can be finer; without those beside nodes that no list can name.
 
     Args:
         bench: the network, calibrated.
         scheme: that all else is quantised under.
         errors: of experiments on single tensors, beside others.
+        wide: activations get 16 bits where the scheme has ranges for them; else nodes stay in float for all.
     """
     alone = {one: _noises(error) for one, error in errors.items() if one.scheme == scheme and _is_on_one(bench, one)}
     places = dict.fromkeys(place for noises in alone.values() for place in noises)
-    beside = around(bench.measured)
+    beside = around(bench.measured) if wide and scheme.is_calibrated else None
 
     def made() -> Iterator[Item]:
         for one, noises in alone.items():
@@ -39,11 +40,12 @@ def items(bench: Workbench, scheme: Scheme, errors: Errors) -> tuple[Item, ...]:
 
 
 def _item(
-    bench: Workbench, one: Experiment, beside: Mapping[str, frozenset[str]], noise: npt.NDArray[np.float64]
+    bench: Workbench, one: Experiment, beside: Mapping[str, frozenset[str]] | None, noise: npt.NDArray[np.float64]
 ) -> Item | None:
     """The tensor of an experiment as one that may be finer; None where a node that it hangs on has no name."""
     measured, scheme = bench.measured, one.scheme
-    for place in measured.placements_under(scheme) if one.activations and scheme.is_calibrated else ():
+    for place in measured.placements_under(scheme) if one.activations and beside is not None else ():
+        assert beside is not None
         rounding = bench.roundings(scheme).get(place.tensor)
         if place.tensor in one.activations and isinstance(rounding, ActivationScale) and np.isfinite(rounding.scale):
             return Item(noise, beside.get(place.like, frozenset()), wide=place.like)

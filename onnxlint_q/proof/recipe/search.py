@@ -20,6 +20,7 @@ from onnxlint_q.analysis.schemes import Quantizer, Scheme
 from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
+from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
@@ -41,7 +42,7 @@ WORK, FEWEST = 8e9, 8
 """Multiplications of one run of an attempt, which decide on how many samples attempts are compared, and the fewest."""
 MOST_STEPS = 96
 """Sets of tensors that may be finer."""
-COSTS_SECONDS = 30.0
+COSTS_SECONDS = 20.0
 """What measuring each tensor alone takes at most, give or take a run."""
 # Numbers of steps that are tried side by side, before larger ones are, and those between the last two.
 _AT_ONCE, _BETWEEN = 3, 2
@@ -147,10 +148,12 @@ class _Search:
         static = [scheme for scheme in schemes if scheme.is_calibrated]
         others = [scheme for scheme in schemes if not scheme.is_calibrated]
         for number in range(max((len(self.networks[scheme]) for scheme in static), default=0)):
-            having = [scheme for scheme in static if self._is_new(scheme, number)]
+            having = [scheme for scheme in static if self._differs(scheme, number)]
             self._try(Attempt(scheme, _NOTHING, number, one) for scheme in having for one in TRIED_OBSERVERS)
-            for scheme in having:
-                self._correct(self._best([scheme], number=number))
+            tried = filter(None, (self._best([scheme], number=number) for scheme in having))
+            for attempt in sorted(tried, key=lambda one: -one.worst_db):
+                if attempt.scheme is having[0] or not self._is_done(having):
+                    self._correct(attempt)
             if self._is_done(static):
                 return self._found()
         self._try(Attempt(scheme, _NOTHING) for scheme in others)
@@ -165,14 +168,6 @@ class _Search:
                 break
         return self._found()
 
-    def _is_new(self, scheme: Scheme, number: int) -> bool:
-        """Whether there is such a network, and it is not the one before."""
-        ways = self.networks[scheme]
-        if number >= len(ways):
-            return False
-        made = [self._network(Attempt(scheme, _NOTHING, place)) for place in range(number + 1)]
-        return made[-1] not in made[:-1]
-
     def finer(self, attempt: Attempt) -> float:
         """Fraction of the multiplications that are not done in 8 bits or fewer."""
         if attempt not in self.shares:
@@ -184,10 +179,20 @@ class _Search:
 
     def _network(self, attempt: Attempt) -> Workbench:
         """The network of an attempt, with biases and ranges as they were."""
-        key = attempt.scheme, attempt.network
+        return self._made(attempt.scheme, attempt.network)
+
+    def _made(self, scheme: Scheme, number: int) -> Workbench:
+        key = scheme, number
         if key not in self.made:
-            self.made[key] = self.networks[attempt.scheme][attempt.network]()
+            self.made[key] = self.networks[scheme][number]()
         return self.made[key]
+
+    def _differs(self, scheme: Scheme, number: int) -> bool:
+        """Whether a scheme has a network of this number that is not the one before it again."""
+        if number == 0 or number >= len(self.networks[scheme]):
+            return number < len(self.networks[scheme])
+        before, after = (self._made(scheme, one).measured.model.proto for one in (number - 1, number))
+        return before != after
 
     def _best(self, schemes: Sequence[Scheme], *, plain: bool = False, number: int | None = None) -> Attempt | None:
         """The best attempt so far with one of these schemes.
@@ -228,20 +233,29 @@ class _Search:
             self._try([replace(attempt, shifts=correction.shifts)])
 
     def _refine(self, attempt: Attempt) -> None:
-        """The same scheme with finer codes where that gains most for its price.
-
-        Growing numbers of steps are tried, then some between the last that does not satisfy and the first that does.
-        """
+        """The same scheme with finer codes where that gains most for its price."""
         bench, scheme = network_of(self._network(attempt), attempt), attempt.scheme
         whole = Whole({attempt.experiment: attempt.error})
         count = self.split.searching
         costs = measure_costs(
             bench, whole, [scheme], self.split.for_search, progress=self.progress, seconds=COSTS_SECONDS, count=count
         )
-        total = sum(self.each.values()) or 1.0
+        self._plan(attempt, costs.errors, wide=True)
+        if scheme.is_calibrated and not any(self.goal.reached(one.error) for one in self.attempts):
+            self._plan(attempt, costs.errors, wide=False)
+
+    def _plan(self, attempt: Attempt, costs: Errors, *, wide: bool) -> None:
+        """Growing numbers of steps, then some between the last that does not satisfy and the first that does.
+
+        Args:
+            attempt: with codes of 8 bits everywhere.
+            costs: the error of each tensor alone.
+            wide: activations get 16 bits; else nodes stay in float for them, where 16 bits are not enough.
+        """
+        bench, total = self._network(attempt), sum(self.each.values()) or 1.0
         shares = {layer: count / total for layer, count in self.each.items()}
-        found = islice(steps(items(bench, scheme, costs.errors), shares, self.goal.most_finer), MOST_STEPS)
-        wanted = [self._finer_by(attempt, one) for one in found]
+        found = steps(items(bench, attempt.scheme, costs, wide=wide), shares, self.goal.most_finer)
+        wanted = [self._finer_by(attempt, one) for one in islice(found, MOST_STEPS)]
         allowed = [one for one in wanted if self.finer(one) <= self.goal.most_finer]
         made: dict[int, Attempt] = {}
         numbers = sorted({*(1 << power for power in range(len(allowed).bit_length())), len(allowed)} - {0})
@@ -249,16 +263,17 @@ class _Search:
             made |= self._prefixes(allowed, numbers[start : start + _AT_ONCE])
             if any(self.goal.satisfied(one.error) for one in made.values()):
                 break
-        if made:
-            first = self._fewest(made)
-            failing = max((number for number in made if number < first), default=0)
-            between = {failing + (first - failing) * part // (_BETWEEN + 1) for part in range(1, _BETWEEN + 1)}
-            made |= self._prefixes(allowed, sorted(between - {0, *made}))
-            first = self._fewest(made)
-            # Shifted biases may make up for the last of the steps.
-            failing = max((number for number in made if number < first), default=first)
-            for number in dict.fromkeys((first, failing)):
-                self._correct(made[number])
+        if not made:
+            return
+        first = self._fewest(made)
+        failing = max((number for number in made if number < first), default=0)
+        between = {failing + (first - failing) * part // (_BETWEEN + 1) for part in range(1, _BETWEEN + 1)}
+        made |= self._prefixes(allowed, sorted(between - {0, *made}))
+        first = self._fewest(made)
+        # Shifted biases may make up for the last of the steps.
+        failing = max((number for number in made if number < first), default=first)
+        for number in dict.fromkeys((first, failing)):
+            self._correct(made[number])
 
     def _finer_by(self, attempt: Attempt, step: Finer) -> Attempt:
         """The attempt with what a step and those before it make finer, as far as that still has a scale."""

@@ -9,6 +9,7 @@ from onnxlint_q.report.fix import phrases as fixing
 from onnxlint_q.report.tables.layout import Cell, Heading, Line, Table
 from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
 
+PLAIN = "Plain: what ONNX Runtime's quantiser makes of the model by default."
 _NAMES = 6
 
 
@@ -30,7 +31,7 @@ def lines(found: Quantized) -> Iterator[tuple[str, str]]:
     if found.fixed is not None and found.fixed.applied:
         done = ", ".join(rewrite.name for rewrite in found.fixed.applied)
         yield "fixed first", f"{done}; float outputs are {words.unchanged(found.fixed.float_sqnr_db)}"
-    for what, names in (("in float", found.excluded), ("of 16 bits", found.wide)):
+    for what, names in (("in float", found.excluded), ("in 16 bits", found.wide)):
         if names:
             more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
             yield what, ", ".join(words.name(name, 60) for name in names[:_NAMES]) + more
@@ -39,7 +40,7 @@ def lines(found: Quantized) -> Iterator[tuple[str, str]]:
     if found.before.latency is not None and found.after.latency is not None:
         yield "latency here", f"{_time(found.before.latency)} → {_time(found.after.latency)}"
     if found.top1 is not None:
-        yield "top-1", words.accuracy(found.top1)
+        yield "labels", words.accuracy(found.top1)
 
 
 def recipe(found: Quantized) -> str:

@@ -35,7 +35,7 @@ Results = tuple[SchemeResult, ...]
 MADE_UP_SAMPLES = 16
 """Synthetic samples that ranges are taken from, and as many others that figures are measured on, without data."""
 REWRITE_NAMES = tuple(rewrite.name for rewrite in REWRITES)
-_ALLOWED = {Safety.EXACT: "", Safety.DATA: "leave out --exact-only", Safety.UNSAFE: "--unsafe"}
+_ALLOWED = {Safety.EXACT: "", Safety.DATA: "leave out --exact-only", Safety.UNSAFE: "add --unsafe"}
 
 
 @dataclass(frozen=True, slots=True)

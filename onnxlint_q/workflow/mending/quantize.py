@@ -15,7 +15,7 @@ from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.analysis.recipe import Recipe
-from onnxlint_q.analysis.schemes import Quantizer, Scheme
+from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET, Quantizer, Scheme
 from onnxlint_q.errors import ModelError, UsageError
 from onnxlint_q.execute.child import ChildEndedError, run_apart
 from onnxlint_q.execute.data.labels import check_labels, read_labels
@@ -28,7 +28,7 @@ from onnxlint_q.execute.variants.accuracy import Accuracy, scored_output
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench
-from onnxlint_q.execute.writing.lines import Files, lines
+from onnxlint_q.execute.writing.lines import Files, lines, obstacle
 from onnxlint_q.execute.writing.write import NotWritableError, prepared_for, recipe_of, write_int8
 from onnxlint_q.graph import Model, read_model
 from onnxlint_q.graph.loading.external import external_files
@@ -260,7 +260,7 @@ class _Making:
             macs=self._macs(chosen.bench, divided, recipe),
             before=weights[0],
             after=weights[1],
-            snippet=lines(recipe, Files(source, f"{out.stem}{RECIPE_ENDING}", out.name)),
+            snippet=lines(recipe, Files(source, f"{out.stem}{RECIPE_ENDING}", out.name, bool(external_files(out)))),
             top1=counts,
             notes=tuple(notes_on(self.inputs)),
             seconds={name: when - times[place][1] for place, (name, when) in enumerate(times[1:])},
@@ -269,7 +269,7 @@ class _Making:
     def _ways(self, bench: Workbench, divided: Split, scheme: Scheme) -> tuple[Callable[[], Mended], ...]:
         """How the network may be changed for a scheme: without what takes longer to run, and with it."""
         whole = self.request.selection
-        growing = [rewrite for rewrite in whole.applied if rewrite.adds_nodes]
+        growing = [rewrite for rewrite in whole.applied if rewrite.adds_nodes(bench.measured.model)]
         first = cache(partial(self._mended, bench, divided, scheme, whole.without(one.name for one in growing)))
 
         def second() -> Mended:
@@ -285,10 +285,15 @@ class _Making:
         return mended(own, divided, selection, self.progress)
 
     def _schemes(self) -> tuple[Scheme, ...]:
-        """Those that were asked for; else those of the network, but for weights of 4 bits."""
-        if self.config.schemes is not None:
-            return tuple(self.measured.schemes)
-        return tuple(scheme for scheme in self.measured.schemes if scheme.quantizer is not Quantizer.BLOCKS)
+        """Those that were asked for and can be written; else those of the network, but for weights of 4 bits."""
+        schemes = tuple(self.measured.schemes)
+        if self.config.schemes is None:
+            return tuple(scheme for scheme in schemes if scheme.quantizer is not Quantizer.BLOCKS)
+        newest = max(self.measured.model.opset, PER_CHANNEL_OPSET)  # a rewrite may raise it
+        reasons = {scheme: obstacle(scheme, newest) for scheme in schemes}
+        if all(reasons.values()):
+            raise NotWritableError("; ".join(reasons.values()))
+        return tuple(scheme for scheme in schemes if not reasons[scheme])
 
     def _labels(self, divided: Split) -> Sequence[int] | None:
         data = self.request.data
