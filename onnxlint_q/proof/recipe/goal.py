@@ -12,10 +12,13 @@ from onnxlint_q.judge.verdict import Judge, Verdict
 MARGIN_DB = 0.5
 """What an attempt has in hand on the samples that it was chosen on, because it is judged on others."""
 WISH_DB = 20.0
-"""SQNR of values that nobody asked for and that is worth its price: half of it in amplitude is a tenth."""
+"""SQNR of values up to which more is wanted where nothing is asked for: noise of a tenth of the signal."""
 MOST_FLOAT = 0.25
 """Fraction of the multiplications that may leave 8 bits where nothing else is asked for."""
-_PRICE_DB, _PRICE_MISSED_DB = 100.0, 25.0
+# Decibels that all multiplications are worth, where the goal is reached and where it is not.
+_PRICE_DB, _PRICE_MISSED_DB = 100.0, 4.0
+# What it is worth to have something in hand.
+_UNSURE_DB = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Goal:
         """What decides between attempts, the larger the better.
 
         Beyond the goal a decibel is worth a hundredth of the multiplications, up to what is wanted at most; short of
-        it, four of them.
+        it, a quarter of them.
 
         Args:
             error: that it leaves.
@@ -71,7 +74,8 @@ class Goal:
         worst = _signed_db(error)
         if self.reached(error):
             beyond = self._beyond_db(error) if self.is_open else 0.0
-            return 1 + self.secured(error), beyond - _PRICE_DB * finer - nodes, worst
+            unsure = 0.0 if self.secured(error) else _UNSURE_DB
+            return 1, beyond - _PRICE_DB * finer - nodes - unsure, worst
         return 0, worst - _PRICE_MISSED_DB * finer, -nodes
 
     def _beyond_db(self, error: OutputError) -> float:

@@ -31,6 +31,7 @@ from onnxlint_q.proof.recipe.goal import Goal
 from onnxlint_q.proof.recipe.items import items
 from onnxlint_q.proof.recipe.share import finer
 from onnxlint_q.proof.recipe.steps import Finer, steps
+from onnxlint_q.proof.recipe.telling import telling
 from onnxlint_q.proof.whole import Whole
 from onnxlint_q.rewrite.bias_correction import Shifts, corrected
 
@@ -150,7 +151,7 @@ class _Search:
         for number in range(max((len(self.networks[scheme]) for scheme in static), default=0)):
             having = [scheme for scheme in static if self._differs(scheme, number)]
             self._try(Attempt(scheme, _NOTHING, number, one) for scheme in having for one in TRIED_OBSERVERS)
-            tried = filter(None, (self._best([scheme], number=number) for scheme in having))
+            tried = filter(None, (self._best([scheme], number) for scheme in having))
             for attempt in sorted(tried, key=lambda one: -one.worst_db):
                 if attempt.scheme is having[0] or not self._is_done(having):
                     self._correct(attempt)
@@ -161,8 +162,8 @@ class _Search:
             return self._found()
         # Of schemes with the same kind of scales the better one is refined: the others would take more.
         kinds = dict.fromkeys(scheme.quantizer for scheme in schemes if scheme.quantizer is not Quantizer.BLOCKS)
-        plain = (self._best([one for one in schemes if one.quantizer is kind], plain=True) for kind in kinds)
-        for attempt in sorted(filter(None, plain), key=lambda one: -one.worst_db):
+        best = (self._best([one for one in schemes if one.quantizer is kind]) for kind in kinds)
+        for attempt in sorted(filter(None, best), key=lambda one: -one.worst_db):
             self._refine(attempt)
             if any(self.goal.reached(one.error) for one in self.attempts):
                 break
@@ -194,16 +195,9 @@ class _Search:
         before, after = (self._made(scheme, one).measured.model.proto for one in (number - 1, number))
         return before != after
 
-    def _best(self, schemes: Sequence[Scheme], *, plain: bool = False, number: int | None = None) -> Attempt | None:
-        """The best attempt so far with one of these schemes.
-
-        Args:
-            schemes: which.
-            plain: biases are what they were.
-            number: of the network; None for any.
-        """
-        fitting = [one for one in self.attempts if one.scheme in schemes and not (plain and one.shifts)]
-        fitting = [one for one in fitting if number in {None, one.network}]
+    def _best(self, schemes: Sequence[Scheme], number: int | None = None) -> Attempt | None:
+        """The best attempt so far with one of these schemes, on the network of this number or on any."""
+        fitting = [one for one in self.attempts if one.scheme in schemes and number in {None, one.network}]
         return max(fitting, key=lambda one: one.worst_db, default=None)
 
     def _found(self) -> Found:
@@ -234,11 +228,11 @@ class _Search:
 
     def _refine(self, attempt: Attempt) -> None:
         """The same scheme with finer codes where that gains most for its price."""
-        bench, scheme = network_of(self._network(attempt), attempt), attempt.scheme
+        bench, scheme = replace(self._network(attempt), observer=attempt.observer), attempt.scheme
         whole = Whole({attempt.experiment: attempt.error})
-        count = self.split.searching
+        samples, count = telling(self.given, self.split.for_search)
         costs = measure_costs(
-            bench, whole, [scheme], self.split.for_search, progress=self.progress, seconds=COSTS_SECONDS, count=count
+            bench, whole, [scheme], samples, progress=self.progress, seconds=COSTS_SECONDS, count=count
         )
         self._plan(attempt, costs.errors, wide=True)
         if scheme.is_calibrated and not any(self.goal.reached(one.error) for one in self.attempts):
@@ -248,7 +242,8 @@ class _Search:
         """Growing numbers of steps, then some between the last that does not satisfy and the first that does.
 
         Args:
-            attempt: with codes of 8 bits everywhere.
+            attempt: with codes of 8 bits everywhere. Its shifts are kept for layers that stay in 8 bits, so that a mean
+                error does not hide what a step gains.
             costs: the error of each tensor alone.
             wide: activations get 16 bits; else nodes stay in float for them, where 16 bits are not enough.
         """
@@ -270,16 +265,18 @@ class _Search:
         between = {failing + (first - failing) * part // (_BETWEEN + 1) for part in range(1, _BETWEEN + 1)}
         made |= self._prefixes(allowed, sorted(between - {0, *made}))
         first = self._fewest(made)
-        # Shifted biases may make up for the last of the steps.
+        # Shifts that are measured anew may make up for the last of the steps.
         failing = max((number for number in made if number < first), default=first)
         for number in dict.fromkeys((first, failing)):
-            self._correct(made[number])
+            self._correct(replace(made[number], shifts={}))
 
     def _finer_by(self, attempt: Attempt, step: Finer) -> Attempt:
         """The attempt with what a step and those before it make finer, as far as that still has a scale."""
         measured = self._network(attempt).measured
         left = {place.like for place in measured.placements_under(attempt.scheme, step.excluded)}
-        return replace(attempt, wide=step.wide & left, excluded=step.excluded)
+        floats = measured.float_weights(attempt.scheme, step.excluded)
+        shifts = {layer: shift for layer, shift in attempt.shifts.items() if layer not in floats}
+        return replace(attempt, wide=step.wide & left, excluded=step.excluded, shifts=shifts)
 
     def _prefixes(self, allowed: Sequence[Attempt], numbers: Sequence[int]) -> dict[int, Attempt]:
         """The attempts with so many steps, as far as they can be run."""

@@ -25,7 +25,6 @@ TENSOR_PRICE = 0.0003
 """What each tensor costs beside multiplications, as a share of them: it is read, written and converted."""
 # Where a sum of powers is as good as the largest of them.
 _POWER = 4
-_LEAST_NOISE = 1e-15
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +79,7 @@ def steps(items: Sequence[Item], shares: Mapping[str, float], most: float) -> It
             share = sum(shares.get(layer, 0.0) for layer in together)
             taken = [item for item in loud if item.layers <= together]
             price = share - sum(shares.get(layer, 0.0) for layer in out) + TENSOR_PRICE * len(taken)
-            rate = _gain_db(noise, noise - _sum(taken)) / price
+            rate = _removed(noise, noise - _sum(taken)) / price
             if share <= most and rate > best_rate:
                 best, best_rate = (taken, together, share), rate
         if best is None:
@@ -97,8 +96,11 @@ def _sum(items: Sequence[Item]) -> Vector:
     return total
 
 
-def _gain_db(before: Vector, after: Vector) -> float:
-    """Decibels of the worst part, smoothly."""
-    least = np.maximum(after, _LEAST_NOISE * before)
+def _removed(before: Vector, after: Vector) -> float:
+    """Fraction of the noise that is removed at the worst part, smoothly.
+
+    Not decibels: of those the last tensor alone would gain more than all before it.
+    """
     scale = float(before.max()) or 1.0
-    return float(10 / _POWER * np.log10(np.sum((before / scale) ** _POWER) / np.sum((least / scale) ** _POWER)))
+    first, last = (float(np.linalg.norm(noise / scale, _POWER)) for noise in (before, after))
+    return 1 - last / first

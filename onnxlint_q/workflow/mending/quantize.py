@@ -35,7 +35,7 @@ from onnxlint_q.graph.loading.external import external_files
 from onnxlint_q.graph.loading.save import DATA_ENDING, save_model
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.rule import Rule
-from onnxlint_q.proof.mending.transaction import Mended
+from onnxlint_q.proof.mending.transaction import Mended, Mender
 from onnxlint_q.proof.probing.plan import multiplications
 from onnxlint_q.proof.recipe.goal import MOST_FLOAT, Goal
 from onnxlint_q.proof.recipe.search import Attempt, Found, search
@@ -45,7 +45,7 @@ from onnxlint_q.workflow.assembly.preview import scheme_results
 from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.mending.files import written_whole
 from onnxlint_q.workflow.mending.fix import float_model
-from onnxlint_q.workflow.mending.mend import REWRITE_NAMES, Selection, calibrated, mended, told, verification, withheld
+from onnxlint_q.workflow.mending.mend import REWRITE_NAMES, Selection, calibrated, told, verification, withheld
 from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
 from onnxlint_q.workflow.record import DataRequest
 from onnxlint_q.workflow.results import Basis, TakenShape
@@ -220,7 +220,7 @@ class _Making:
             given = [way().given for own in ways.values() for way in own[:1]]
         else:
             recipe = followed
-            chosen = self._mended(bench, divided, followed.scheme, request.selection)
+            chosen = self._mender(bench, divided, followed.scheme).through(request.selection.applied)
             given = [chosen.given]
         held = withheld(chosen, request.selection)
         fixed = told(bench, chosen, divided, held, self.inputs, self.rules, self.config)
@@ -270,19 +270,20 @@ class _Making:
         """How the network may be changed for a scheme: without what takes longer to run, and with it."""
         whole = self.request.selection
         growing = [rewrite for rewrite in whole.applied if rewrite.adds_nodes(bench.measured.model)]
-        first = cache(partial(self._mended, bench, divided, scheme, whole.without(one.name for one in growing)))
+        mender = self._mender(bench, divided, scheme)
+        first = cache(lambda: mender.through(whole.without(one.name for one in growing).applied))
 
         def second() -> Mended:
             made = first()
             applies = any(not isinstance(one, Refusal) for rewrite in growing for one in made.found(rewrite))
-            return self._mended(bench, divided, scheme, whole) if applies else made
+            return mender.through(whole.applied) if applies else made
 
         return (first, cache(second)) if growing else (first,)
 
-    def _mended(self, bench: Workbench, divided: Split, scheme: Scheme, selection: Selection) -> Mended:
-        """The network after these rewrites, which are judged under one scheme."""
+    def _mender(self, bench: Workbench, divided: Split, scheme: Scheme) -> Mender:
+        """What tries rewrites and judges them under one scheme."""
         own = replace(bench, measured=replace(bench.measured, schemes=(scheme,)))
-        return mended(own, divided, selection, self.progress)
+        return Mender(own, divided, self.progress)
 
     def _schemes(self) -> tuple[Scheme, ...]:
         """Those that were asked for and can be written; else those of the network, but for weights of 4 bits."""
