@@ -164,7 +164,8 @@ def rewrites() -> str:
     ]
     lines += [f"| [{one.name}](#{one.name}) | {one.what} | {_SAFETY[one.safety]} |" for one in REWRITES]
     for one in REWRITES:
-        added = "\n\nIt adds nodes to run, so `quantize` tries without it first." if one.adds_nodes else ""
+        adds = one.adds_nodes is not None
+        added = "\n\nWhere it adds nodes to run, `quantize` tries without it first." if adds else ""
         lines += ["", f"## {one.name}", "", f"{_explained(one)}{added}"]
     return "\n".join(lines) + "\n"
 

@@ -51,7 +51,7 @@ class Limits:
         fewest_variants: a network whose single activations are larger still gets so many a graph.
         archive_bytes: what an .npz may unpack to: it is held in memory as a whole, and a small file can unpack to any
             size.
-        kept_bytes: samples that a synthetic source keeps, as they are asked for again and again.
+        kept_bytes: samples that a source keeps which makes or decodes them, as they are asked for again and again.
         compared_values: values of one sample that a comparison of two files holds at once; in both files together they
             take about three times 4 bytes each.
         converted_bytes: weights of the largest model that is tried at another opset: onnx holds several copies.

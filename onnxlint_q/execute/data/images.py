@@ -17,6 +17,7 @@ from onnxlint_q.analysis.sizes.usual import OPEN_SIDE
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.data.preprocess import Preprocessing
 from onnxlint_q.execute.data.source import Array, Sample, Source, dtype_of
+from onnxlint_q.execute.limits import DEFAULT_LIMITS
 from onnxlint_q.graph import Value
 
 # What these names promise: Pillow goes by the content, and would start other programs for some of its formats.
@@ -34,6 +35,7 @@ class ImageFolder(Source):
         self.files = files
         self.how = preprocessing
         self.preprocessing = preprocessing.describe()
+        self._kept: dict[tuple[Path, _ImageInput], Array] = {}
 
     def available(self, inputs: Sequence[Value], enough: int = 0) -> int:
         """One an image."""
@@ -62,11 +64,21 @@ class ImageFolder(Source):
         """Every image, preprocessed."""
         target = _image_input(inputs, self.how)
         for path in self.files:
-            yield {target.name: target.fit(self._read(path, target))}
+            yield {target.name: self._fitted(path, target)}
 
     def pick(self, inputs: Sequence[Value], numbers: Sequence[int]) -> Iterator[Sample]:
         """Only these are read."""
         return ImageFolder(Path(self.name), [self.files[number] for number in numbers], self.how).samples(inputs)
+
+    def _fitted(self, path: Path, target: _ImageInput) -> Array:
+        """An image as the input takes it; the first ones are kept, as they are asked for again and again."""
+        kept = self._kept.get((path, target))
+        if kept is not None:
+            return kept
+        made = target.fit(self._read(path, target))
+        if made.nbytes * (len(self._kept) + 1) <= DEFAULT_LIMITS.kept_bytes:
+            self._kept[path, target] = made
+        return made
 
     def _read(self, path: Path, target: _ImageInput) -> npt.NDArray[np.float32]:
         from PIL import Image, UnidentifiedImageError  # noqa: PLC0415

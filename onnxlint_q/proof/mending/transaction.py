@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import onnx
 
@@ -93,36 +94,46 @@ class Mended:
     steps: tuple[Step, ...] = ()
     exact: OutputError | None = None
 
-
-def mend(
-    bench: Workbench,
-    rewrites: Sequence[Rewrite],
-    split: Split,
-    progress: Progress = silent,
-) -> Mended:
-    """Apply rewrites in their order, each on the model that those before it left.
-
-    Args:
-        bench: the float network, calibrated; under its schemes a rewrite has to gain something.
-        rewrites: which.
-        split: samples that ranges are taken from, and others that figures are measured on.
-        progress: told what is being done.
-
-    Raises:
-        NotRunnableError: ONNX Runtime cannot load or run the model as it is.
-        DataError: a sample cannot be read.
-    """
-    return _Mender(bench, split, progress).through(rewrites)
+    def found(self, rewrite: Rewrite) -> Iterable[Candidate | Refusal]:
+        """The places of one more rewrite in what was made."""
+        return rewrite.find(self.bench.measured, self.bench.observations)
 
 
-class _Mender:
-    def __init__(self, bench: Workbench, split: Split, progress: Progress) -> None:
+def mend(bench: Workbench, rewrites: Sequence[Rewrite], split: Split, progress: Progress = silent) -> Mended:
+    """What `Mender` makes of a model by these rewrites."""
+    return Mender(bench, split, progress).through(rewrites)
+
+
+class Mender:
+    """One model, and what some first rewrites made of it."""
+
+    def __init__(self, bench: Workbench, split: Split, progress: Progress = silent) -> None:
+        """Nothing has been tried yet.
+
+        Args:
+            bench: the float network, calibrated; under its schemes a rewrite has to gain something.
+            split: samples that ranges are taken from, and others that figures are measured on.
+            progress: told what is being done.
+        """
         self.given = bench
         self.split = split
         self.progress = progress
+        self._known: dict[tuple[Rewrite, ...], Mended] = {}
+
+    @cached_property
+    def _first(self) -> Errors:
+        return self._errors(self.given)
 
     def through(self, rewrites: Sequence[Rewrite]) -> Mended:
-        first = self._errors(self.given)
+        """Apply rewrites in their order, each on the model that those before it left.
+
+        What the same first ones left before is not made again.
+
+        Raises:
+            NotRunnableError: ONNX Runtime cannot load or run the model as it is.
+            DataError: a sample cannot be read.
+        """
+        first = self._first
         mended = self._all(Mended(self.given, first, first), rewrites)
         if not any(step.kept and step.rewrite.moves_values for step in mended.steps):
             return mended
@@ -137,12 +148,14 @@ class _Mender:
     def _all(self, mended: Mended, rewrites: Sequence[Rewrite]) -> Mended:
         for number, rewrite in enumerate(rewrites):
             self.progress(f"trying {rewrite.name}", number, len(rewrites))
-            mended = self._after(mended, rewrite)
+            done = tuple(rewrites[: number + 1])
+            mended = self._known.get(done) or self._after(mended, rewrite)
+            self._known[done] = mended
         return mended
 
     def _after(self, mended: Mended, rewrite: Rewrite) -> Mended:
         """The model after one more rewrite, or as it was."""
-        found = list(rewrite.find(mended.bench.measured, mended.bench.observations))
+        found = list(mended.found(rewrite))
         candidates = [one for one in found if not isinstance(one, Refusal)]
         step = Step(rewrite, refused=tuple(one for one in found if isinstance(one, Refusal)))
         if not candidates:

@@ -35,17 +35,17 @@ from onnxlint_q.graph.loading.external import external_files
 from onnxlint_q.graph.loading.save import DATA_ENDING, save_model
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.rule import Rule
-from onnxlint_q.proof.mending.transaction import Mended
+from onnxlint_q.proof.mending.transaction import Mended, Mender
 from onnxlint_q.proof.probing.plan import multiplications
-from onnxlint_q.proof.recipe.goal import Goal
+from onnxlint_q.proof.recipe.goal import MOST_FLOAT, Goal
 from onnxlint_q.proof.recipe.search import Attempt, Found, search
 from onnxlint_q.proof.recipe.share import shares
-from onnxlint_q.rewrite.table import REWRITES
+from onnxlint_q.rewrite.candidate import Refusal
 from onnxlint_q.workflow.assembly.preview import scheme_results
 from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.mending.files import written_whole
 from onnxlint_q.workflow.mending.fix import float_model
-from onnxlint_q.workflow.mending.mend import REWRITE_NAMES, Selection, calibrated, mended, told, verification, withheld
+from onnxlint_q.workflow.mending.mend import REWRITE_NAMES, Selection, calibrated, told, verification, withheld
 from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
 from onnxlint_q.workflow.record import DataRequest
 from onnxlint_q.workflow.results import Basis, TakenShape
@@ -64,6 +64,7 @@ class QuantizeRequest:
         data: calibration data.
         min_db: SQNR (dB) that the worst output has to keep; None for no such goal.
         min_agreement: fraction of samples that have to keep the float model's top-1; None for no such goal.
+        max_float: fraction of the multiplications that may be done in float or in 16 bits.
         recipe: the file of a recipe to follow instead of a search.
         keep_float: write the float model that is quantised, too.
         selection: which rewrites are to be tried first.
@@ -78,6 +79,7 @@ class QuantizeRequest:
     data: DataRequest
     min_db: float | None = None
     min_agreement: float | None = None
+    max_float: float = MOST_FLOAT
     recipe: Path | None = None
     keep_float: bool = False
     selection: Selection = field(default_factory=Selection)
@@ -89,6 +91,8 @@ class QuantizeRequest:
             raise UsageError(f"min-agreement {self.min_agreement:g}: give a fraction from 0 to 1, as 0.98")
         if self.min_db is not None and not np.isfinite(self.min_db):
             raise UsageError(f"min-sqnr {self.min_db:g}: give a number of decibels, as 20")
+        if not 0 <= self.max_float <= 1:
+            raise UsageError(f"max-float {self.max_float:g}: give a fraction from 0 to 1, as 0.05")
 
     @property
     def goal(self) -> str:
@@ -198,7 +202,8 @@ class _Making:
         self.request = request
         self.progress = progress
         judge = partial(result_of_run, "", basis=Basis.MEASURED, levels=config.levels, by_class=True)
-        self.goal = Goal(lambda error: judge(error=error).verdict, request.min_db, request.min_agreement)
+        limits = request.min_db, request.min_agreement, request.max_float
+        self.goal = Goal(lambda error: judge(error=error).verdict, *limits)
 
     def through(self, followed: Recipe | None, clock: dict[str, float]) -> Quantized:
         request, progress = self.request, self.progress
@@ -215,7 +220,7 @@ class _Making:
             given = [way().given for own in ways.values() for way in own[:1]]
         else:
             recipe = followed
-            chosen = self._mended(bench, divided, followed.scheme, request.selection)
+            chosen = self._mender(bench, divided, followed.scheme).through(request.selection.applied)
             given = [chosen.given]
         held = withheld(chosen, request.selection)
         fixed = told(bench, chosen, divided, held, self.inputs, self.rules, self.config)
@@ -264,14 +269,22 @@ class _Making:
     def _ways(self, bench: Workbench, divided: Split, scheme: Scheme) -> tuple[Callable[[], Mended], ...]:
         """How the network may be changed for a scheme: without what takes longer to run, and with it."""
         whole = self.request.selection
-        lean = whole.without(rewrite.name for rewrite in REWRITES if rewrite.adds_nodes(bench.measured.model))
-        both = dict.fromkeys((lean, whole))
-        return tuple(cache(partial(self._mended, bench, divided, scheme, selection)) for selection in both)
+        model = bench.measured.model
+        growing = [one for one in whole.applied if one.adds_nodes is not None and one.adds_nodes(model)]
+        mender = self._mender(bench, divided, scheme)
+        first = cache(lambda: mender.through(whole.without(one.name for one in growing).applied))
 
-    def _mended(self, bench: Workbench, divided: Split, scheme: Scheme, selection: Selection) -> Mended:
-        """The network after these rewrites, which are judged under one scheme."""
+        def second() -> Mended:
+            made = first()
+            applies = any(not isinstance(one, Refusal) for rewrite in growing for one in made.found(rewrite))
+            return mender.through(whole.applied) if applies else made
+
+        return (first, cache(second)) if growing else (first,)
+
+    def _mender(self, bench: Workbench, divided: Split, scheme: Scheme) -> Mender:
+        """What tries rewrites and judges them under one scheme."""
         own = replace(bench, measured=replace(bench.measured, schemes=(scheme,)))
-        return mended(own, divided, selection, self.progress)
+        return Mender(own, divided, self.progress)
 
     def _schemes(self) -> tuple[Scheme, ...]:
         """Those that were asked for and can be written; else those of the network, but for weights of 4 bits."""
@@ -347,7 +360,8 @@ class _Making:
                 f"others the file leaves {_decibels(error)}. Give more samples."
             )
         tried = f"{len(found.attempts)} ways were tried" if len(found.attempts) > 1 else "one way was tried"
-        return f"The file is the best that was found; {tried}."
+        most = f"at most {100 * self.request.max_float:g} % of the multiplications out of 8 bits"
+        return f"The file is the best that was found with {most}; {tried}."
 
     def _row(self, attempt: Attempt) -> AttemptRow:
         return AttemptRow(

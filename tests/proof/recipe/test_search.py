@@ -24,7 +24,7 @@ from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.judge.verdict import Verdict
-from onnxlint_q.proof.recipe.goal import Goal
+from onnxlint_q.proof.recipe.goal import MOST_FLOAT, Goal
 from onnxlint_q.proof.recipe.search import TRIED_OBSERVERS, Found, network_of, search
 
 SAMPLES = 16
@@ -49,6 +49,7 @@ def found(
     least: float,
     schemes: Sequence[Scheme] = (INT8_PER_TENSOR,),
     progress: Callable[[str, int, int], None] = lambda *_: None,
+    most: float = MOST_FLOAT,
 ) -> Found:
     """What is found for networks that compute the same, the first of which was given."""
     given, split = prepared(protos[0], samples, schemes)
@@ -56,7 +57,7 @@ def found(
         scheme: [(lambda one=one, scheme=scheme: prepared(one, samples, (scheme,))[0]) for one in protos]
         for scheme in schemes
     }
-    return search(given, networks, Goal(lambda _: Verdict.BREAKS, least), split, progress)
+    return search(given, networks, Goal(lambda _: Verdict.BREAKS, least, most_finer=most), split, progress)
 
 
 def chain(factor: float = 1.0, wide: Sequence[int] = ()) -> onnx.ModelProto:
@@ -180,6 +181,18 @@ def test_nodes_stay_in_float_where_16_bits_are_not_enough() -> None:
 def test_a_goal_out_of_reach_gives_the_best_that_was_found() -> None:
     made = found([PLAIN], normal(SAMPLES, 16, seed=2), 90.0)
     assert not made.reached and made.best.worst_db == max(one.worst_db for one in made.attempts)
+
+
+def test_no_more_multiplications_leave_8_bits_than_may() -> None:
+    samples = normal(SAMPLES, 16, seed=2)
+    none, all_of_them = (found([UNEQUAL], samples, 90.0, most=most) for most in (0.0, 1.0))
+    assert not any(one.excluded or one.wide & {"x", "r"} for one in none.attempts)
+    assert all_of_them.best.excluded and all_of_them.best.worst_db > none.best.worst_db + 5
+
+
+def test_shifts_of_layers_that_stay_in_float_are_dropped() -> None:
+    made = found([UNEQUAL], normal(SAMPLES, 16, seed=2), 90.0, most=1.0)
+    assert not any(one.shifts.keys() & {"h"} for one in made.attempts if "node_h" in one.excluded)
 
 
 def test_scales_of_each_run_come_after_those_that_are_known_before() -> None:
