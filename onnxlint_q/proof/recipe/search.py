@@ -1,8 +1,8 @@
 """The search: what costs nothing first, then other kinds of scales, then finer ones.
 
-Scales a tensor or a channel, where ranges come from, and shifted biases leave every layer in int8 with scales that are
-known before the run: the best of these is taken, of a network without additional nodes where that is good enough. Else
-scales that each run takes for itself are tried, then 16 bits for growing numbers of activations, and nodes in float.
+Scales a tensor or a channel, where ranges come from, shifted biases, what is quantised beside the layers, and scales
+that each run takes for itself leave every layer in int8: the best of these is taken, at the first stage that is good
+enough. Else 16 bits for growing numbers of activations are tried, and nodes in float.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from onnxlint_q.proof.mending.biases import correct_biases
 from onnxlint_q.proof.probing.plan import multiplications
 from onnxlint_q.proof.recipe.goal import Goal
 from onnxlint_q.proof.recipe.share import finer
+from onnxlint_q.proof.recipe.stages import has_few_convolutions, stages
 from onnxlint_q.proof.whole import Whole
 from onnxlint_q.rewrite.bias_correction import Shifts, corrected
 
@@ -140,18 +141,17 @@ class _Search:
         self.split = replace(split, searching=min(max(fit, FEWEST), split.calibrating))
 
     def through(self, schemes: Sequence[Scheme]) -> Found:
-        static = [scheme for scheme in schemes if scheme.is_calibrated]
-        others = [scheme for scheme in schemes if not scheme.is_calibrated]
-        for number in range(max((len(self.networks[scheme]) for scheme in static), default=0)):
-            having = [scheme for scheme in static if number < len(self.networks[scheme])]
-            self._try(Attempt(scheme, _NOTHING, number, one) for scheme in having for one in TRIED_OBSERVERS)
-            for scheme in having:
-                self._correct(self._best([scheme], number=number))
-            if self._is_done(static):
+        few = has_few_convolutions(self.given.measured, self.each)
+        for stage in stages({scheme: len(self.networks[scheme]) for scheme in schemes}, cheap_dynamic=few):
+            self._try(
+                Attempt(scheme, _NOTHING, stage.number, observer)
+                for scheme in stage.schemes
+                for observer in (TRIED_OBSERVERS if scheme.is_calibrated else TRIED_OBSERVERS[:1])
+            )
+            for scheme in stage.schemes:
+                self._correct(self._best([scheme], number=stage.number))
+            if self._is_done(stage.schemes):
                 return self._found()
-        self._try(Attempt(scheme, _NOTHING) for scheme in others)
-        if self._is_done(others):
-            return self._found()
         plain = [self._best([scheme], plain=True) for scheme in schemes if scheme.quantizer is not Quantizer.BLOCKS]
         for attempt in sorted(filter(None, plain), key=lambda one: -one.worst_db):
             self._refine(attempt)

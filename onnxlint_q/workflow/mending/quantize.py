@@ -15,7 +15,7 @@ from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.analysis.recipe import Recipe
-from onnxlint_q.analysis.schemes import Quantizer, Scheme
+from onnxlint_q.analysis.schemes import LAYERS_ONLY, Quantizer, Scheme
 from onnxlint_q.errors import ModelError, UsageError
 from onnxlint_q.execute.child import ChildEndedError, run_apart
 from onnxlint_q.execute.data.labels import check_labels, read_labels
@@ -28,11 +28,12 @@ from onnxlint_q.execute.variants.accuracy import Accuracy, scored_output
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench
-from onnxlint_q.execute.writing.lines import Files, lines
+from onnxlint_q.execute.writing.lines import Files, lines, unwritable
 from onnxlint_q.execute.writing.write import NotWritableError, prepared_for, recipe_of, write_int8
 from onnxlint_q.graph import Model, read_model
 from onnxlint_q.graph.loading.external import external_files
 from onnxlint_q.graph.loading.save import DATA_ENDING, save_model
+from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.proof.mending.transaction import Mended
@@ -202,17 +203,18 @@ class _Making:
 
     def through(self, followed: Recipe | None, clock: dict[str, float]) -> Quantized:
         request, progress = self.request, self.progress
+        self._check(self._schemes() if followed is None else (followed.scheme,))
         bench, divided = calibrated(self.measured, request.data, progress)
         labels = self._labels(divided)
         found = None
         if followed is None:
-            ways = {scheme: self._ways(bench, divided, scheme) for scheme in self._schemes()}
+            ways = self._ways_by_scheme(bench, divided)
             networks = {scheme: [_bench_of(way) for way in own] for scheme, own in ways.items()}
             found = search(bench, networks, self.goal, divided, progress)
             best = found.best
             chosen = ways[best.scheme][best.network]()
             recipe = recipe_of(replace(chosen.bench, observer=best.observer), best.experiment, best.shifts)
-            given = [way().given for own in ways.values() for way in own[:1]]
+            given = [ways[scheme][0]().given for scheme in self._schemes()]
         else:
             recipe = followed
             chosen = self._mended(bench, divided, followed.scheme, request.selection)
@@ -261,6 +263,13 @@ class _Making:
             seconds={name: when - times[place][1] for place, (name, when) in enumerate(times[1:])},
         )
 
+    def _ways_by_scheme(self, bench: Workbench, divided: Split) -> Mapping[Scheme, tuple[Callable[[], Mended], ...]]:
+        """The same by scheme; layers only as well where nobody chose, of the network that was made for the whole."""
+        ways = {scheme: self._ways(bench, divided, scheme) for scheme in self._schemes()}
+        if self.config.schemes is None:
+            ways |= {LAYERS_ONLY[scheme]: own for scheme, own in ways.items() if scheme in LAYERS_ONLY}
+        return ways
+
     def _ways(self, bench: Workbench, divided: Split, scheme: Scheme) -> tuple[Callable[[], Mended], ...]:
         """How the network may be changed for a scheme: without what takes longer to run, and with it."""
         whole = self.request.selection
@@ -278,6 +287,23 @@ class _Making:
         if self.config.schemes is not None:
             return tuple(self.measured.schemes)
         return tuple(scheme for scheme in self.measured.schemes if scheme.quantizer is not Quantizer.BLOCKS)
+
+    def _check(self, schemes: Sequence[Scheme]) -> None:
+        """That there is something to quantise, and a tool that does.
+
+        Raises:
+            NotWritableError: there is not.
+        """
+        if reason := next(filter(None, map(unwritable, schemes)), ""):
+            raise NotWritableError(reason)
+        if not any(self.measured.is_quantisable(scheme) for scheme in schemes):
+            layers = self.measured.layers
+            inside = bool(layers) and all(layer.node.graph != ROOT for layer in layers)
+            raise NotWritableError(
+                "its layers all lie in the bodies of If, Loop or Scan, which the quantiser of these schemes leaves in float"
+                if inside
+                else "there is nothing in it that these schemes quantise"
+            )
 
     def _labels(self, divided: Split) -> Sequence[int] | None:
         data = self.request.data
