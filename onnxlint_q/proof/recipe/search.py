@@ -152,10 +152,12 @@ class _Search:
                 self._correct(self._best([scheme], number=stage.number))
             if self._is_done(stage.schemes):
                 return self._found()
-        plain = [self._best([scheme], plain=True) for scheme in schemes if scheme.quantizer is not Quantizer.BLOCKS]
+        # Of schemes with the same kind of scales the better one is refined: the others would take more.
+        kinds = dict.fromkeys(scheme.quantizer for scheme in schemes if scheme.quantizer is not Quantizer.BLOCKS)
+        plain = (self._best([one for one in schemes if one.quantizer is kind], plain=True) for kind in kinds)
         for attempt in sorted(filter(None, plain), key=lambda one: -one.worst_db):
             self._refine(attempt)
-            if self._is_done([attempt.scheme]):
+            if any(self.goal.reached(one.error) for one in self.attempts):
                 break
         return self._found()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -255,6 +256,7 @@ class _Making:
             excluded=recipe.excluded,
             wide=recipe.wide,
             macs=self._macs(chosen.bench, divided, recipe),
+            left=_left(chosen.bench.measured, recipe.scheme),
             before=weights[0],
             after=weights[1],
             snippet=lines(recipe, Files(source, f"{out.stem}{RECIPE_ENDING}", out.name)),
@@ -264,10 +266,11 @@ class _Making:
         )
 
     def _ways_by_scheme(self, bench: Workbench, divided: Split) -> Mapping[Scheme, tuple[Callable[[], Mended], ...]]:
-        """The same by scheme; layers only as well where nobody chose, of the network that was made for the whole."""
+        """The same by scheme; layers only as well where nobody chose, of the networks that were made for the whole."""
         ways = {scheme: self._ways(bench, divided, scheme) for scheme in self._schemes()}
-        if self.config.schemes is None:
-            ways |= {LAYERS_ONLY[scheme]: own for scheme, own in ways.items() if scheme in LAYERS_ONLY}
+        for whole, layers in LAYERS_ONLY.items():
+            if whole in ways and (layers in ways or self.config.schemes is None):
+                ways[layers] = ways[whole]
         return ways
 
     def _ways(self, bench: Workbench, divided: Split, scheme: Scheme) -> tuple[Callable[[], Mended], ...]:
@@ -300,7 +303,7 @@ class _Making:
             layers = self.measured.layers
             inside = bool(layers) and all(layer.node.graph != ROOT for layer in layers)
             raise NotWritableError(
-                "its layers all lie in the bodies of If, Loop or Scan, which the quantiser of these schemes leaves in float"
+                "its layers all lie in the bodies of If, Loop or Scan, and these schemes leave those in float"
                 if inside
                 else "there is nothing in it that these schemes quantise"
             )
@@ -384,6 +387,11 @@ class _Making:
 
 
 _FILE = "file"
+
+
+def _left(measured: Measured, scheme: Scheme) -> Mapping[str, int]:
+    layers = (layer.folded.layer for layer in measured.layers)
+    return Counter(layer.op_type for layer in layers if not scheme.quantises(layer))
 
 
 def _bench_of(way: Callable[[], Mended]) -> Callable[[], Workbench]:
