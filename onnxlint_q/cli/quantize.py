@@ -89,9 +89,9 @@ def quantize(
 ) -> None:
     """Quantise a float model so that it reaches a goal at the least cost, and run what was written.
 
-    First `fix`; then what costs nothing (scales a tensor or a channel, where ranges come from, biases), then scales of
-    each run, then as few nodes in float as it takes. Without a goal the model has to survive. Exits with 1 if the goal
-    is not reached: the file is then the best that was found.
+    First `fix`; then what costs no multiplications in float (scales a tensor or a channel, where ranges come from,
+    biases, layers only, scales of each run); then as few nodes in float as it takes. Without a goal the model has to
+    survive. Exits with 1 if the goal is not reached: the file is then the best that was found.
     """
     debug = debugging(debug)
     with errors_as_one_line(debug):

@@ -285,6 +285,12 @@ def old(opset: int) -> Workbench:
         (INT8_PER_TENSOR, 9, "needs opset 10"),
         (SCHEMES["fp8"], 17, "no quantiser"),
         (SCHEMES["int8-weight-only"], 17, "no quantiser"),
+        pytest.param(
+            INT4_BLOCKS,
+            17,
+            r"onnxlint-q\[int4\]",
+            marks=pytest.mark.skipif(find_spec("onnx_ir") is not None, reason="MatMulNBitsQuantizer has what it needs"),
+        ),
     ],
 )
 def test_what_cannot_be_written(scheme: Scheme, opset: int, why: str) -> None:

@@ -41,11 +41,7 @@ def lines(found: Quantized) -> Iterator[tuple[str, str]]:
     if found.left:
         kinds = ", ".join(f"{count} {words.name(kind, 40)}" for kind, count in found.left.items())
         yield "not supported", f"{kinds}: the quantiser leaves such layers in float"
-    larger = (
-        ": larger, as nodes and scales take more than the weights save"
-        if found.after.bytes > found.before.bytes
-        else ""
-    )
+    larger = ": larger, by nodes and scales" if found.after.bytes > found.before.bytes else ""
     yield "size", f"{_size(found.before)} → {_size(found.after)}{larger}"
     if found.before.latency is not None and found.after.latency is not None:
         times = f"{_time(found.before.latency)} → {_time(found.after.latency)}"
