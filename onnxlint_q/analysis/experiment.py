@@ -61,7 +61,15 @@ class Experiment:
         # Named weights are covered; which are, and where activations are rounded, is the quantiser's.
         used = self.scheme if activations or self.weights == "all" else _FLOAT
         return Experiment(
-            Scheme("", weights.sharing, weights.weights, activations, used.quantizer, weights.convolutions),
+            Scheme(
+                "",
+                weights.sharing,
+                weights.weights,
+                activations,
+                used.quantizer,
+                weights.convolutions,
+                used.layers_only,
+            ),
             self.weights,
             self.activations if activations else _NONE,
             self.excluded,

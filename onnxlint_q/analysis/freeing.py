@@ -44,17 +44,20 @@ class Freer:
     Attributes:
         model: the graph.
         layers: its layers with what folds into them.
+        layers_only: nothing else is quantised.
     """
 
     model: Model
     layers: Sequence[FoldedLayer]
+    layers_only: bool = False
 
     def weight(self, layer: str) -> Freeing:
         """The smallest set of nodes that keeps the weight of a layer, given by its key, in float."""
         origin = self._origin[layer]
         readers = [folded for folded in self.layers if self._origin[folded.output] == origin]
         alone = _freeing(folded.layer.node for folded in readers)
-        if alone.unnamed or layer in float_weights(self.model, self.layers, {node.name for node in alone.nodes}):
+        names = {node.name for node in alone.nodes}
+        if alone.unnamed or layer in float_weights(self.model, self.layers, names, layers_only=self.layers_only):
             return alone
         return _freeing((*alone.nodes, *(node for folded in readers for node in self._result(folded.output).nodes)))
 
@@ -96,7 +99,7 @@ class Freer:
 
     @cached_property
     def _placer(self) -> Placer:
-        return Placer(self.model, self.layers)
+        return Placer(self.model, self.layers, layers_only=self.layers_only)
 
     @cached_property
     def _places(self) -> Mapping[str, Placement]:

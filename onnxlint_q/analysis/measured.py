@@ -65,6 +65,14 @@ class Measured:
         """Says which nodes to exclude so that a tensor stays in float."""
         return Freer(self.model, self.folded)
 
+    def freer_under(self, scheme: Scheme) -> Freer:
+        """The same for a scheme."""
+        return self._freer_of_layers if scheme.layers_only else self.freer
+
+    @cached_property
+    def _freer_of_layers(self) -> Freer:
+        return Freer(self.model, self.folded, layers_only=True)
+
     def placements_under(self, scheme: Scheme, excluded: Collection[str] = ()) -> tuple[Placement, ...]:
         """Every activation that rounding changes under a scheme, in data order, these nodes excluded by name."""
         if scheme.is_dynamic:
@@ -73,14 +81,16 @@ class Measured:
             return tuple(place for place in found if not place.moved)
         if not scheme.is_calibrated:
             return ()
-        return quantized_activations(self.model, self.folded, excluded) if excluded else self.placements
+        if not excluded and not scheme.layers_only:
+            return self.placements
+        return quantized_activations(self.model, self.folded, excluded, layers_only=scheme.layers_only)
 
     def float_weights(self, scheme: Scheme, excluded: Collection[str]) -> frozenset[str]:
         """Keys of the layers whose weights would stay in float if the nodes with these names were excluded."""
         if not excluded:
             return frozenset()
         if scheme.quantizer is Quantizer.STATIC:
-            return float_weights(self.model, self.folded, excluded)
+            return float_weights(self.model, self.folded, excluded, layers_only=scheme.layers_only)
         return frozenset(folded.output for folded in self.folded if folded.layer.node.name in excluded)
 
     def rounded_at(self, scheme: Scheme, layer: LayerFacts) -> str:

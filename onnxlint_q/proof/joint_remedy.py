@@ -107,7 +107,7 @@ def try_joint_remedy(
     freed = [_freed(measured, experiment) for experiment in _by_cost(measured, scheme, costs)[:MOST_TENSORS]]
     steps = tuple(_steps(measured, [entry for entry in freed if not entry.unnamed]))
     nodes = _Search(bench, scheme, judge, searched, progress).best(steps)
-    names = measured.freer.names(nodes)
+    names = measured.freer_under(scheme).names(nodes)
     whole = Experiment(scheme, excluded=frozenset(names))
     errors = run_experiments(bench, [whole], judged, progress) if names else {}
     after = errors.get(whole, before)
@@ -154,9 +154,10 @@ def _steps(measured: Measured, freed: Iterable[Freeing]) -> Iterator[Step]:
 
 
 def _freed(measured: Measured, experiment: Experiment) -> Freeing:
+    freer = measured.freer_under(experiment.scheme)
     for layer in experiment.weights:
-        return measured.freer.weight(layer)
-    return measured.freer.activation(next(iter(experiment.activations)))
+        return freer.weight(layer)
+    return freer.activation(next(iter(experiment.activations)))
 
 
 class _Search:
@@ -219,7 +220,7 @@ class _Search:
 
     def _run(self, sets: Iterable[frozenset[Node]]) -> dict[frozenset[Node], OutputError]:
         """The error of the scheme with each of these sets of nodes excluded, as far as the time goes."""
-        names = self.bench.measured.freer.names
+        names = self.bench.measured.freer_under(self.scheme).names
         wanted = {nodes: Experiment(self.scheme, excluded=frozenset(names(nodes))) for nodes in sets}
         runs = [experiment for experiment in wanted.values() if self.bench.can_run(experiment)]
         errors = run_experiments(self.bench, runs, self.samples, self.progress, self.allowance)

@@ -15,7 +15,14 @@ from onnx_cases import Array, as_model, onnx_text, versioned_text
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
 from onnxlint_q.analysis.measured import Measured, measure
-from onnxlint_q.analysis.placement import Placement, quantized_activations, scaled_tensors
+from onnxlint_q.analysis.placement import (
+    FLOAT_RESULTS,
+    HANDS_ON,
+    LAYER_TYPES,
+    Placement,
+    quantized_activations,
+    scaled_tensors,
+)
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.execute.executable import folded
 from onnxlint_q.graph import read_model
@@ -82,20 +89,28 @@ def folded_proto(measured: Measured) -> onnx.ModelProto:
     return proto
 
 
-def quantised(measured: Measured, folder: Path, excluded: Collection[str] = ()) -> onnx.ModelProto:
+def quantised(
+    measured: Measured, folder: Path, excluded: Collection[str] = (), *, layers_only: bool = False
+) -> onnx.ModelProto:
     """What the quantiser makes of the folded model."""
     onnx.save(folded_proto(measured), folder / "float.onnx")
     sample = OneSample(dict(sample_of(measured)))
     files = (str(folder / "float.onnx"), str(folder / "qdq.onnx"))
-    quantize_static(*files, sample, nodes_to_exclude=list(excluded))
+    options: dict[str, object] = {}
+    if layers_only:
+        options["op_types_to_quantize"] = sorted(LAYER_TYPES | HANDS_ON)
+        options["extra_options"] = {"OpTypesToExcludeOutputQuantization": sorted(FLOAT_RESULTS)}
+    quantize_static(*files, sample, nodes_to_exclude=list(excluded), **options)
     return onnx.load(folder / "qdq.onnx")
 
 
-def scaled_by_quantiser(measured: Measured, folder: Path, excluded: Collection[str] = ()) -> dict[str, str]:
+def scaled_by_quantiser(
+    measured: Measured, folder: Path, excluded: Collection[str] = (), *, layers_only: bool = False
+) -> dict[str, str]:
     """Tensor to the tensor whose scale it has; layer weights, and biases of 32 bits, left out."""
     weights = {key for layer in measured.layers for key in (layer.folded.layer.weight, layer.folded.layer.bias)}
     scaled = {}
-    for node in quantised(measured, folder, excluded).graph.node:
+    for node in quantised(measured, folder, excluded, layers_only=layers_only).graph.node:
         if node.op_type == "QuantizeLinear":
             tensor = node.input[0].removesuffix("_QuantizeLinear_Input")
         elif node.op_type == "DequantizeLinear" and not node.input[1].endswith("_quantized_scale"):
@@ -107,8 +122,9 @@ def scaled_by_quantiser(measured: Measured, folder: Path, excluded: Collection[s
     return scaled
 
 
-def placed(measured: Measured, excluded: Collection[str] = ()) -> dict[str, str]:
-    return {place.tensor: place.like for place in scaled_tensors(measured.model, measured.folded, excluded)}
+def placed(measured: Measured, excluded: Collection[str] = (), *, layers_only: bool = False) -> dict[str, str]:
+    places = scaled_tensors(measured.model, measured.folded, excluded, layers_only=layers_only)
+    return {place.tensor: place.like for place in places}
 
 
 def some_nodes(measured: Measured, every: int) -> set[str]:
@@ -127,10 +143,12 @@ def float_models(folder: Path) -> list[Path]:
 
 
 @shares_flatten
+@pytest.mark.parametrize("layers_only", [False, True])
 @pytest.mark.parametrize("path", float_models(FIXTURES), ids=lambda path: path.stem)
-def test_scales_stand_where_the_quantiser_puts_them(path: Path, tmp_path: Path) -> None:
+def test_scales_stand_where_the_quantiser_puts_them(path: Path, layers_only: bool, tmp_path: Path) -> None:
     measured = measure(read_model(path), DEFAULT_SCHEMES)
-    assert placed(measured) == scaled_by_quantiser(measured, tmp_path)
+    found = placed(measured, layers_only=layers_only)
+    assert found == scaled_by_quantiser(measured, tmp_path, layers_only=layers_only)
 
 
 @shares_flatten
@@ -148,6 +166,7 @@ def test_excluded_nodes_of_fixtures_ask_for_no_scale(path: Path, every: int, tmp
 def test_scales_of_public_networks_stand_where_the_quantiser_puts_them(path: Path, tmp_path: Path) -> None:
     measured = measure(read_model(path), DEFAULT_SCHEMES)
     assert placed(measured) == scaled_by_quantiser(measured, tmp_path)
+    assert placed(measured, layers_only=True) == scaled_by_quantiser(measured, tmp_path, layers_only=True)
     excluded = some_nodes(measured, 3)
     assert placed(measured, excluded) == scaled_by_quantiser(measured, tmp_path, excluded)
 
@@ -192,6 +211,18 @@ CASES = {
         " r = Reshape(t, flat)\n y = Softmax(r)",
         13,
     ),
+    "attention": (
+        "agraph (float[1, 2, 4] x) => (float[N, M, K] y)",
+        "q = MatMul(x, square)\n b = Add(q, shift)\n t = Transpose <perm = [0, 2, 1]> (b)\n s = MatMul(b, t)\n "
+        "p = Softmax(s)\n o = MatMul(p, b)\n y = Add(x, o)",
+        13,
+    ),
+    "a matrix with a rectifier": (VECTOR, "a = Gemm(x, square, shift)\n b = Relu(a)\n y = Gemm(b, square)", 13),
+    "parts of a product": (
+        VECTOR,
+        "a = MatMul(x, square)\n b, c = Split <axis = 1> (a)\n d = Concat <axis = 1> (c, b)\n y = MatMul(d, square)",
+        13,
+    ),
     "an index": ("agraph (float[1, 4] x) => (int64[N, M] y)", "y = ArgMax(x)", 13),
 }
 CONSTANTS: Mapping[str, Array] = {
@@ -200,6 +231,7 @@ CONSTANTS: Mapping[str, Array] = {
     "each": np.asarray([0.25, 0.5], np.float32).reshape(1, 2, 1, 1),
     "gain": np.asarray([1, 2, 3, 4], np.float32),
     "shift": np.zeros(4, np.float32),
+    "square": np.arange(16, dtype=np.float32).reshape(4, 4) - 7,
     "table": np.arange(12, dtype=np.float32).reshape(6, 2),
     "twos": np.asarray([2, 1], np.int64),
     "flat": np.asarray([1, -1], np.int64),
@@ -219,10 +251,14 @@ def case(name: str) -> Measured:
     return measure(as_model(proto), DEFAULT_SCHEMES)
 
 
+@pytest.mark.parametrize("layers_only", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_each_kind_of_operator_is_placed_as_the_quantiser_places_it(name: str, tmp_path: Path) -> None:
+def test_each_kind_of_operator_is_placed_as_the_quantiser_places_it(
+    name: str, layers_only: bool, tmp_path: Path
+) -> None:
     measured = case(name)
-    assert placed(measured) == scaled_by_quantiser(measured, tmp_path)
+    found = placed(measured, layers_only=layers_only)
+    assert found == scaled_by_quantiser(measured, tmp_path, layers_only=layers_only)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -13,6 +13,7 @@ from onnxlint_q.analysis.schemes import (
     INT8_DYNAMIC,
     INT8_PER_CHANNEL,
     INT8_PER_TENSOR,
+    LAYERS_ONLY,
     PER_CHANNEL,
     PER_TENSOR,
     SCHEMES,
@@ -98,6 +99,9 @@ def test_what_schemes_do_alike() -> None:
     assert INT8_DYNAMIC.treatment(Subject.WEIGHT) == INT8_PER_TENSOR.treatment(Subject.WEIGHT)
     assert INT8_DYNAMIC.treatment(Subject.ACTIVATION) != INT8_PER_TENSOR.treatment(Subject.ACTIVATION)
     assert INT8_PER_CHANNEL.treatment(Subject.ACTIVATION) == INT8_PER_TENSOR.treatment(Subject.ACTIVATION)
+    for whole, layers in LAYERS_ONLY.items():
+        assert layers.treatment(Subject.WEIGHT) == whole.treatment(Subject.WEIGHT)
+        assert layers.treatment(Subject.ACTIVATION) != whole.treatment(Subject.ACTIVATION)
 
 
 IMAGE = "g (float[1, 8, 6, 6] x) => (float[N, M] y)"

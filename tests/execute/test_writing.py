@@ -19,7 +19,15 @@ from onnx_cases import Array, as_model, onnx_text, run, versioned_text
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.analysis.recipe import Recipe
-from onnxlint_q.analysis.schemes import INT4_BLOCKS, INT8_DYNAMIC, INT8_PER_CHANNEL, INT8_PER_TENSOR, SCHEMES, Scheme
+from onnxlint_q.analysis.schemes import (
+    INT4_BLOCKS,
+    INT8_DYNAMIC,
+    INT8_PER_CHANNEL,
+    INT8_PER_TENSOR,
+    LAYERS_ONLY,
+    SCHEMES,
+    Scheme,
+)
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.sources import ArraySource, RandomSource
 from onnxlint_q.execute.executable import as_stored
@@ -33,7 +41,7 @@ from onnxlint_q.execute.writing.write import NotWritableError, prepared_for, rec
 from onnxlint_q.graph import Model, read_model
 from onnxlint_q.rewrite.bias_correction import corrected
 
-STATIC = (INT8_PER_TENSOR, INT8_PER_CHANNEL)
+STATIC = (INT8_PER_TENSOR, INT8_PER_CHANNEL, *LAYERS_ONLY.values())
 FLOAT = (
     "depthwise_spread",
     "healthy_mobilenet",
@@ -74,8 +82,8 @@ def test_a_written_fixture_computes_what_was_simulated(name: str, scheme: Scheme
     bench = calibrated(read_model(FIXTURES / "models" / f"{name}.onnx"))
     experiment = Experiment(scheme)
     file = written(bench, recipe_of(bench, experiment), tmp_path)
-    # The file rounds scales of biases to half precision as well.
-    assert abs(apart(bench, bench, experiment, file)) < (1 if name == "fp16" else 0.5)
+    # The file rounds scales of biases to half precision as well; with less other noise that weighs more.
+    assert abs(apart(bench, bench, experiment, file)) < (1.5 if name == "fp16" else 0.5)
 
 
 @pytest.mark.parametrize("name", ["healthy_mobilenet", "silu_gate"])
@@ -277,6 +285,12 @@ def old(opset: int) -> Workbench:
         (INT8_PER_TENSOR, 9, "needs opset 10"),
         (SCHEMES["fp8"], 17, "no quantiser"),
         (SCHEMES["int8-weight-only"], 17, "no quantiser"),
+        pytest.param(
+            INT4_BLOCKS,
+            17,
+            r"onnxlint-q\[int4\]",
+            marks=pytest.mark.skipif(find_spec("onnx_ir") is not None, reason="MatMulNBitsQuantizer has what it needs"),
+        ),
     ],
 )
 def test_what_cannot_be_written(scheme: Scheme, opset: int, why: str) -> None:

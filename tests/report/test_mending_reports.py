@@ -92,6 +92,7 @@ def quantized(name: str = "block1/conv", *, reached: bool = True) -> Quantized:
         excluded=tuple(f"{name}/{number}" for number in range(8)),
         wide=(name, "y", "z"),
         macs={"int8": 0.95, "float": 0.05},
+        left={},
         before=Weight(4_000_000, Milliseconds(3.21, 3.0, 4.5, 200)),
         after=Weight(999_000, Milliseconds(1.5, 1.25, 2.0, 200)),
         snippet=f"import onnx\nonnx.load('{name}')",

@@ -3,6 +3,9 @@
 from onnxlint_q.analysis.placement.dynamic import dynamic_tensors
 from onnxlint_q.analysis.placement.place import Placement
 from onnxlint_q.analysis.placement.static import (
+    FLOAT_RESULTS,
+    HANDS_ON,
+    LAYER_TYPES,
     Placer,
     becomes_gemm,
     float_weights,
@@ -14,6 +17,9 @@ from onnxlint_q.analysis.placement.static import (
 )
 
 __all__ = [
+    "FLOAT_RESULTS",
+    "HANDS_ON",
+    "LAYER_TYPES",
     "Placement",
     "Placer",
     "becomes_gemm",

@@ -12,6 +12,10 @@ marks tensors when its turn comes, in data order:
 - of a normalisation its mean, variance and shift keep their values, its gain is marked;
 - a constant gain or factor of a product has the format of weights, any other constant that of activations.
 
+Users may also have layers only quantised, by a list of operator types: then only layers and products of matrices mark
+tensors. Those mark what they read; a convolution marks its result as well, as there is no integer operator that leaves
+it in float. What moves values still hands scales on.
+
 Subgraphs are not quantised. Nodes can be excluded, by name and as `nodes_to_exclude` does it: they mark nothing, and
 their weights stay in float unless another layer reads the same; what stands beside them still marks the tensors
 between. The oracle of this module is the quantiser itself, on every float model at hand.
@@ -21,7 +25,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -29,8 +33,15 @@ from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.placement.place import Placement
 from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.names import ROOT
-from onnxlint_q.graph.operators import Product, StaticScale
+from onnxlint_q.graph.operators import Product, StaticScale, operators
 
+LAYER_TYPES = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Operators that multiply matrices."""
+FLOAT_RESULTS = frozenset({"Gemm", "MatMul"})
+"""Those of them whose integer operators can leave the result in float."""
+_HANDED_ON = frozenset({StaticScale.KEPT, StaticScale.LENT, StaticScale.ABSORBED})
+HANDS_ON = frozenset(operator.name for operator in operators() if operator.static in _HANDED_ON)
+"""Operators that ask for no scale, and hand on the one of their input."""
 # Of these the gain is marked as well; shift, mean and variance get no scale of 8 bits.
 _NORMALISATIONS = frozenset({"BatchNormalization", "InstanceNormalization", "LayerNormalization"})
 # A table that these look values up in is marked, where it is stored in the file.
@@ -41,7 +52,7 @@ _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, 0})
 
 
 def scaled_tensors(
-    model: Model, layers: Sequence[FoldedLayer], excluded: Collection[str] = ()
+    model: Model, layers: Sequence[FoldedLayer], excluded: Collection[str] = (), *, layers_only: bool = False
 ) -> tuple[Placement, ...]:
     """Every activation and constant operand of the folded model that gets a scale, in data order.
 
@@ -49,25 +60,29 @@ def scaled_tensors(
         model: the graph.
         layers: its layers with what folds into them.
         excluded: names of nodes that stay in float; a folded layer has the name of its operator.
+        layers_only: what is no layer and no product stays in float, too.
     """
-    return tuple(Placer(model, layers).place(excluded).values())
+    return tuple(Placer(model, layers, layers_only=layers_only).place(excluded).values())
 
 
 def quantized_activations(
-    model: Model, layers: Sequence[FoldedLayer], excluded: Collection[str] = ()
+    model: Model, layers: Sequence[FoldedLayer], excluded: Collection[str] = (), *, layers_only: bool = False
 ) -> tuple[Placement, ...]:
     """Those of `scaled_tensors` that rounding changes."""
-    return tuple(place for place in scaled_tensors(model, layers, excluded) if not place.moved)
+    found = scaled_tensors(model, layers, excluded, layers_only=layers_only)
+    return tuple(place for place in found if not place.moved)
 
 
-def float_weights(model: Model, layers: Sequence[FoldedLayer], excluded: Collection[str]) -> frozenset[str]:
+def float_weights(
+    model: Model, layers: Sequence[FoldedLayer], excluded: Collection[str], *, layers_only: bool = False
+) -> frozenset[str]:
     """Keys of the layers whose weights stay in float where these nodes are excluded.
 
     A weight that several layers read is quantised for all of them as soon as one of them is. And where both sides of a
     convolution or a Gemm have scales, ONNX Runtime quantises its weight when it loads the file, excluded or not
     (weight_bias_quantization.cc), with one scale for the tensor.
     """
-    scaled = {place.tensor for place in scaled_tensors(model, layers, excluded)}
+    scaled = {place.tensor for place in scaled_tensors(model, layers, excluded, layers_only=layers_only)}
     origin = {folded.output: model.constants.origin(folded.layer.weight) for folded in layers}
     quantised = {origin[folded.output] for folded in layers if folded.layer.node.name not in excluded}
     return frozenset(
@@ -142,7 +157,7 @@ class _Turn:
 class Placer:
     """Answers for one network, whatever is excluded."""
 
-    def __init__(self, model: Model, layers: Sequence[FoldedLayer]) -> None:
+    def __init__(self, model: Model, layers: Sequence[FoldedLayer], *, layers_only: bool = False) -> None:
         self._model = model
         renamed = {folded.layer.output: folded.output for folded in layers}
         weights = {
@@ -170,6 +185,8 @@ class Placer:
             for node in known
             if node not in away and ((treated := _treated_in(model, node)) is not None or node.op_type == "Pad")
         )
+        if layers_only:
+            self._turns = tuple(_of_layers(self._turns))
 
     def place(self, excluded: Collection[str] = (), only: Collection[str] | None = None) -> Mapping[str, Placement]:
         """`scaled_tensors` by their key; of these keys `only`, where they are given."""
@@ -179,6 +196,16 @@ class Placer:
             if turn.node.name not in names:
                 placing.visit(turn)
         return {place.tensor: place for place in placing.placements(names, only)}
+
+
+def _of_layers(turns: Iterable[_Turn]) -> Iterator[_Turn]:
+    """The turns that are left where what is no layer stays in float."""
+    for turn in turns:
+        if turn.node.op_type in LAYER_TYPES:
+            floats = turn.node.op_type in FLOAT_RESULTS
+            yield replace(turn, results=()) if floats else turn
+        elif turn.node.op_type in HANDS_ON:
+            yield turn
 
 
 def _treated_in(model: Model, node: Node) -> StaticScale | None:

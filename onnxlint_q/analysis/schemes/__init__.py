@@ -13,6 +13,7 @@ from onnxlint_q.analysis.schemes.table import (
     INT8_DYNAMIC,
     INT8_PER_CHANNEL,
     INT8_PER_TENSOR,
+    LAYERS_ONLY,
     SCHEMES,
 )
 
@@ -23,6 +24,7 @@ __all__ = [
     "INT8_DYNAMIC",
     "INT8_PER_CHANNEL",
     "INT8_PER_TENSOR",
+    "LAYERS_ONLY",
     "PER_CHANNEL",
     "PER_CHANNEL_OPSET",
     "PER_TENSOR",

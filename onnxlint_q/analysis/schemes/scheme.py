@@ -43,6 +43,8 @@ class Scheme:
         activations: format of activations, which have one scale a tensor; None if they stay in float.
         quantizer: whose files these are.
         convolutions: `sharing` of the weights of convolutions, where it is another.
+        layers_only: of a static scheme, only layers and products are quantised: what they read, and of convolutions
+            what they make. What stands between them stays in float.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Scheme:
     activations: NumberFormat | None = UINT8
     quantizer: Quantizer = Quantizer.STATIC
     convolutions: Sharing | None = None
+    layers_only: bool = False
 
     def __post_init__(self) -> None:
         """Only blocks have a zero point, so an unsigned format would lose every negative weight."""
@@ -95,7 +98,7 @@ class Scheme:
         """What it does to a tensor of this kind: two schemes that agree quantise it alike."""
         if subject is Subject.WEIGHT:
             return self.weights, self.sharing, self.convolutions
-        return self.activations, self.quantizer
+        return self.activations, self.quantizer, self.layers_only
 
     def needs_opset(self, opset: int) -> bool:
         """Whether a file of this opset is too old to hold its scales."""
@@ -114,7 +117,7 @@ class Scheme:
         kinds = "".join(number.short_name for number in (self.activations, self.weights))
         if self.activations.is_float:
             return f"simulated, {observer}, {kinds}"  # the quantiser takes no such ranges for floats
-        said = f"{self.quantizer.value} after quant_pre_process"
+        said = f"{self.quantizer.value} after quant_pre_process{' of layers only' if self.layers_only else ''}"
         said += f", {observer}, {kinds} QDQ" if self.is_calibrated else f", {kinds}"
         later = [f"the model has opset {PER_CHANNEL_OPSET}"] * self.needs_opset(opset)
         later += ["its weights are no longer inputs"] * folds_late

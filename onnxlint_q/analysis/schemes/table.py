@@ -21,6 +21,8 @@ def _blocks() -> Iterator[Scheme]:
 
 INT8_PER_TENSOR = Scheme("int8-per-tensor", PER_TENSOR)
 INT8_PER_CHANNEL = Scheme("int8-per-channel")
+INT8_PER_TENSOR_LAYERS = Scheme("int8-per-tensor-layers-only", PER_TENSOR, layers_only=True)
+INT8_PER_CHANNEL_LAYERS = Scheme("int8-per-channel-layers-only", layers_only=True)
 INT8_DYNAMIC = Scheme("int8-dynamic", PER_TENSOR, quantizer=Quantizer.DYNAMIC)
 
 SCHEMES: dict[str, Scheme] = {
@@ -28,6 +30,8 @@ SCHEMES: dict[str, Scheme] = {
     for scheme in (
         INT8_PER_TENSOR,
         INT8_PER_CHANNEL,
+        INT8_PER_TENSOR_LAYERS,
+        INT8_PER_CHANNEL_LAYERS,
         INT8_DYNAMIC,
         # quantize_dynamic(per_channel=True) gives convolutions one scale all the same.
         Scheme("int8-dynamic-per-channel", PER_CHANNEL, quantizer=Quantizer.DYNAMIC, convolutions=PER_TENSOR),
@@ -39,4 +43,6 @@ SCHEMES: dict[str, Scheme] = {
         *_blocks(),
     )
 }
+LAYERS_ONLY = {INT8_PER_TENSOR: INT8_PER_TENSOR_LAYERS, INT8_PER_CHANNEL: INT8_PER_CHANNEL_LAYERS}
+"""By scheme, the same of which only layers are quantised."""
 INT4_BLOCKS = SCHEMES["int4-blocks"]

@@ -209,7 +209,12 @@ class Workbench:
         rounded = {entry.tensor: entry.scale for entry in entries}
         if not rounded or not experiment.weights:
             return {}
-        places = scaled_tensors(self.measured.model, self.measured.folded, experiment.excluded)
+        places = scaled_tensors(
+            self.measured.model,
+            self.measured.folded,
+            experiment.excluded,
+            layers_only=experiment.scheme.layers_only,
+        )
         scales = {place.tensor: rounded[place.like] for place in places if place.like in rounded}
         read = {layer.output: layer.folded.layer.input for layer in self.measured.layers}
         return {layer: scales[tensor] for layer, tensor in read.items() if tensor in scales}

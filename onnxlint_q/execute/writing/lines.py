@@ -8,8 +8,10 @@ ranges, so nothing is calibrated, no sample is needed, and the float model does 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from onnxlint_q.analysis.number_formats import INT4, INT8, UINT8, UINT16
+from onnxlint_q.analysis.placement import FLOAT_RESULTS, HANDS_ON, LAYER_TYPES
 from onnxlint_q.analysis.recipe import Recipe
 from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET, Quantizer, Scheme
 
@@ -52,11 +54,21 @@ def lines(recipe: Recipe, files: Files) -> str:
             return _blocks(recipe, files)
 
 
-def obstacle(scheme: Scheme, opset: int) -> str:
-    """Why ONNX Runtime's quantisers write no file under a scheme for a model of this opset; empty where they do."""
+def unwritable(scheme: Scheme) -> str:
+    """Why ONNX Runtime's quantisers write no file under a scheme, of no model here; empty where they do."""
+    if scheme.quantizer is Quantizer.BLOCKS and find_spec("onnx_ir") is None:
+        return f"scheme {scheme.name} needs the package onnx-ir: pip install 'onnxlint-q[int4]'"
     static = scheme.quantizer is Quantizer.STATIC
     if static and (scheme.activations is None or not {scheme.activations, scheme.weights} <= _QUANT_TYPES.keys()):
         return f"no quantiser of ONNX Runtime writes files of scheme {scheme.name}"
+    return ""
+
+
+def obstacle(scheme: Scheme, opset: int) -> str:
+    """The same for a model of this opset."""
+    if reason := unwritable(scheme):
+        return reason
+    static = scheme.quantizer is Quantizer.STATIC
     least = PER_CHANNEL_OPSET if scheme.needs_opset(opset) else _STATIC_OPSET if static else opset
     return f"scheme {scheme.name} needs opset {least}, and the model has opset {opset}" if opset < least else ""
 
@@ -73,6 +85,10 @@ def _static(recipe: Recipe, files: Files) -> str:
         wide = _QUANT_TYPES[scheme.activations.widened]
         given = f'{{name: [{{"quant_type": QuantType.{wide}}}] for name in recipe["wide"]}}'
         options.append(f'"TensorQuantOverrides": {given}')
+    kinds = "sorted({*QLinearOpsRegistry, *QDQRegistry})"
+    if scheme.layers_only:
+        kinds = repr(sorted(LAYER_TYPES | HANDS_ON))
+        options.append(f'"OpTypesToExcludeOutputQuantization": {sorted(FLOAT_RESULTS)!r}')
     return "\n".join(
         (
             "import json",
@@ -109,7 +125,7 @@ def _static(recipe: Recipe, files: Files) -> str:
             "    tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),",
             "    nodes_to_quantize=[],",
             '    nodes_to_exclude=recipe["excluded"],',
-            "    op_types_to_quantize=sorted({*QLinearOpsRegistry, *QDQRegistry}),",
+            f"    op_types_to_quantize={kinds},",
             f"    extra_options={{{', '.join(options)}}},",
             ")",
             "quantizer.quantize_model()",

@@ -16,7 +16,7 @@ import numpy as np
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.number_formats import NumberFormat, activation_qparams, activation_step
-from onnxlint_q.analysis.placement import Placement, dynamic_tensors, stored_tensor
+from onnxlint_q.analysis.placement import Placement, dynamic_tensors, scaled_tensors, stored_tensor
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.forecast.forward import RULES, Propagation
 from onnxlint_q.forecast.population import IMAGES, Samples
@@ -70,8 +70,10 @@ def activation_noise(
     if scheme.is_dynamic:
         return _dynamic_noise(model, layers, scheme, propagation, costs)
     noise: dict[str, ByImage] = {}
+    places = scaled_tensors(model, layers, layers_only=True) if scheme.layers_only else ()
+    rounded = {place.tensor for place in places} if scheme.layers_only else ranges.keys()
     for key, (low, high) in ranges.items():
-        if key in costs:
+        if key in costs and key in rounded:
             limits = low + floors.get(key, 0.0), high
             if isinf(limits[0]) and scheme.activations is not None and not scheme.activations.is_float:
                 noise[key] = _noise_of_nothing(model, key, propagation, costs)

@@ -1,9 +1,9 @@
 """The search: what costs nothing first, then other kinds of scales, then finer ones.
 
-Scales a tensor or a channel, where ranges come from, and shifted biases leave every layer in int8 with scales that are
-known before the run: the best of these is taken, of a network without additional nodes where that is good enough. Else
-scales that each run takes for itself are tried, then activations of 16 bits and nodes in float, in the order of what
-they gain for each multiplication that leaves 8 bits.
+Scales a tensor or a channel, where ranges come from, shifted biases, what is quantised beside the layers, and scales
+that each run takes for itself leave every layer in int8: the best of these is taken, at the first stage that is good
+enough. Else activations of 16 bits and nodes in float are tried, in the order of what they gain for each multiplication
+that leaves 8 bits.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from onnxlint_q.proof.probing.plan import multiplications
 from onnxlint_q.proof.recipe.goal import Goal
 from onnxlint_q.proof.recipe.items import items
 from onnxlint_q.proof.recipe.share import finer
+from onnxlint_q.proof.recipe.stages import has_few_convolutions, stages
 from onnxlint_q.proof.recipe.steps import Finer, steps
 from onnxlint_q.proof.recipe.telling import telling
 from onnxlint_q.proof.whole import Whole
@@ -146,20 +147,20 @@ class _Search:
         self.split = replace(split, searching=min(max(fit, FEWEST), split.calibrating))
 
     def through(self, schemes: Sequence[Scheme]) -> Found:
-        static = [scheme for scheme in schemes if scheme.is_calibrated]
-        others = [scheme for scheme in schemes if not scheme.is_calibrated]
-        for number in range(max((len(self.networks[scheme]) for scheme in static), default=0)):
-            having = [scheme for scheme in static if self._differs(scheme, number)]
-            self._try(Attempt(scheme, _NOTHING, number, one) for scheme in having for one in TRIED_OBSERVERS)
-            tried = filter(None, (self._best([scheme], number) for scheme in having))
+        few = has_few_convolutions(self.given.measured, self.each)
+        for stage in stages({scheme: len(self.networks[scheme]) for scheme in schemes}, cheap_dynamic=few):
+            having = [scheme for scheme in stage.schemes if self._differs(scheme, stage.number)]
+            self._try(
+                Attempt(scheme, _NOTHING, stage.number, observer)
+                for scheme in having
+                for observer in (TRIED_OBSERVERS if scheme.is_calibrated else TRIED_OBSERVERS[:1])
+            )
+            tried = filter(None, (self._best([scheme], stage.number) for scheme in having))
             for attempt in sorted(tried, key=lambda one: -one.worst_db):
                 if attempt.scheme is having[0] or not self._is_done(having):
                     self._correct(attempt)
-            if self._is_done(static):
+            if self._is_done(stage.schemes):
                 return self._found()
-        self._try(Attempt(scheme, _NOTHING) for scheme in others)
-        if self._is_done(others):
-            return self._found()
         # Of schemes with the same kind of scales the better one is refined: the others would take more.
         kinds = dict.fromkeys(scheme.quantizer for scheme in schemes if scheme.quantizer is not Quantizer.BLOCKS)
         best = (self._best([one for one in schemes if one.quantizer is kind]) for kind in kinds)

@@ -44,6 +44,7 @@ def document(found: Quantized) -> dict[str, Json]:
         "plain": {text(result.scheme): scheme_document(result) for result in found.plain},
         "top1": top1_document(found.top1) if found.top1 is not None else None,
         "multiplications": {name: number(share) for name, share in found.macs.items()},
+        "layers_left_in_float": {text(name): count for name, count in found.left.items()},
         "before": _weight(found.before),
         "after": _weight(found.after),
         "attempts": [_attempt(row) for row in found.attempts],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from onnxlint_q.report import words
@@ -11,6 +12,8 @@ from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quan
 
 PLAIN = "Plain: what ONNX Runtime's quantiser makes of the model by default."
 _NAMES = 6
+# Runs of one model differ by so much from minute to minute.
+_SLOWER = 1.1
 
 
 def headline(found: Quantized) -> str:
@@ -36,11 +39,43 @@ def lines(found: Quantized) -> Iterator[tuple[str, str]]:
             more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
             yield what, ", ".join(words.name(name, 60) for name in names[:_NAMES]) + more
     yield "multiplications", ", ".join(f"{words.percent(share)} in {name}" for name, share in found.macs.items())
-    yield "size", f"{_size(found.before)} → {_size(found.after)}"
+    if found.left:
+        kinds = ", ".join(f"{count} {words.name(kind, 40)}" for kind, count in found.left.items())
+        yield "not supported", f"{kinds}: the quantiser leaves such layers in float"
+    larger = ": larger, by nodes and scales" if found.after.bytes > found.before.bytes else ""
+    yield "size", f"{_size(found.before)} → {_size(found.after)}{larger}"
     if found.before.latency is not None and found.after.latency is not None:
-        yield "latency here", f"{_time(found.before.latency)} → {_time(found.after.latency)}"
+        times = f"{_time(found.before.latency)} → {_time(found.after.latency)}"
+        yield "latency here", f"{times}: slower" if _is_slower(found) else times
+    yield from _other_scales(found)
     if found.top1 is not None:
         yield "labels", words.accuracy(found.top1)
+
+
+def _is_slower(found: Quantized) -> bool:
+    """Whether it takes longer by more than single runs differ."""
+    before, after = found.before.latency, found.after.latency
+    return (
+        before is not None and after is not None and after.median > before.median and after.low > before.low * _SLOWER
+    )
+
+
+def _other_scales(found: Quantized) -> Iterator[tuple[str, str]]:
+    """What scales of each run would do in place of calibrated ones, or the other way round, where that is enough."""
+    own = [row for row in found.attempts if row.scheme == found.result.scheme]
+    others = [row for row in found.attempts if row.reached and bool(row.observer) is not bool(found.observer)]
+    if not own or not others:
+        return
+    best, other = max(own, key=_kept), max(others, key=_kept)
+    yield (
+        "ranges from data" if other.observer else "ranges of each run",
+        f"{words.name(other.scheme, 60)} has {words.decibel(_kept(other))} where this has "
+        f"{words.decibel(_kept(best))}, on the samples that ranges come from; --scheme {words.name(other.scheme, 60)}",
+    )
+
+
+def _kept(row: AttemptRow) -> float:
+    return math.inf if row.sqnr_db is None else row.sqnr_db
 
 
 def recipe(found: Quantized) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -15,7 +16,7 @@ from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.analysis.recipe import Recipe
-from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET, Quantizer, Scheme
+from onnxlint_q.analysis.schemes import LAYERS_ONLY, PER_CHANNEL_OPSET, Quantizer, Scheme
 from onnxlint_q.errors import ModelError, UsageError
 from onnxlint_q.execute.child import ChildEndedError, run_apart
 from onnxlint_q.execute.data.labels import check_labels, read_labels
@@ -28,11 +29,12 @@ from onnxlint_q.execute.variants.accuracy import Accuracy, scored_output
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench
-from onnxlint_q.execute.writing.lines import Files, lines, obstacle
+from onnxlint_q.execute.writing.lines import Files, lines, obstacle, unwritable
 from onnxlint_q.execute.writing.write import NotWritableError, prepared_for, recipe_of, write_int8
 from onnxlint_q.graph import Model, read_model
 from onnxlint_q.graph.loading.external import external_files
 from onnxlint_q.graph.loading.save import DATA_ENDING, save_model
+from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.proof.mending.transaction import Mended, Mender
@@ -207,17 +209,18 @@ class _Making:
 
     def through(self, followed: Recipe | None, clock: dict[str, float]) -> Quantized:
         request, progress = self.request, self.progress
+        self._check(self._schemes() if followed is None else (followed.scheme,))
         bench, divided = calibrated(self.measured, request.data, progress)
         labels = self._labels(divided)
         found = None
         if followed is None:
-            ways = {scheme: self._ways(bench, divided, scheme) for scheme in self._schemes()}
+            ways = self._ways_by_scheme(bench, divided)
             networks = {scheme: [_bench_of(way) for way in own] for scheme, own in ways.items()}
             found = search(bench, networks, self.goal, divided, progress)
             best = found.best
             chosen = ways[best.scheme][best.network]()
             recipe = recipe_of(replace(chosen.bench, observer=best.observer), best.experiment, best.shifts)
-            given = [way().given for own in ways.values() for way in own[:1]]
+            given = [ways[scheme][0]().given for scheme in self._schemes()]
         else:
             recipe = followed
             chosen = self._mender(bench, divided, followed.scheme).through(request.selection.applied)
@@ -258,6 +261,7 @@ class _Making:
             excluded=recipe.excluded,
             wide=recipe.wide,
             macs=self._macs(chosen.bench, divided, recipe),
+            left=_left(chosen.bench.measured, recipe.scheme),
             before=weights[0],
             after=weights[1],
             snippet=lines(recipe, Files(source, f"{out.stem}{RECIPE_ENDING}", out.name, bool(external_files(out)))),
@@ -265,6 +269,14 @@ class _Making:
             notes=tuple(notes_on(self.inputs)),
             seconds={name: when - times[place][1] for place, (name, when) in enumerate(times[1:])},
         )
+
+    def _ways_by_scheme(self, bench: Workbench, divided: Split) -> Mapping[Scheme, tuple[Callable[[], Mended], ...]]:
+        """The same by scheme; layers only as well where nobody chose, of the networks that were made for the whole."""
+        ways = {scheme: self._ways(bench, divided, scheme) for scheme in self._schemes()}
+        for whole, layers in LAYERS_ONLY.items():
+            if whole in ways and (layers in ways or self.config.schemes is None):
+                ways[layers] = ways[whole]
+        return ways
 
     def _ways(self, bench: Workbench, divided: Split, scheme: Scheme) -> tuple[Callable[[], Mended], ...]:
         """How the network may be changed for a scheme: without what takes longer to run, and with it."""
@@ -296,6 +308,23 @@ class _Making:
         if all(reasons.values()):
             raise NotWritableError("; ".join(reasons.values()))
         return tuple(scheme for scheme in schemes if not reasons[scheme])
+
+    def _check(self, schemes: Sequence[Scheme]) -> None:
+        """That there is something to quantise, and a tool that does.
+
+        Raises:
+            NotWritableError: there is not.
+        """
+        if reason := next(filter(None, map(unwritable, schemes)), ""):
+            raise NotWritableError(reason)
+        if not any(self.measured.is_quantisable(scheme) for scheme in schemes):
+            layers = self.measured.layers
+            inside = bool(layers) and all(layer.node.graph != ROOT for layer in layers)
+            raise NotWritableError(
+                "its layers all lie in the bodies of If, Loop or Scan, and these schemes leave those in float"
+                if inside
+                else "there is nothing in it that these schemes quantise"
+            )
 
     def _labels(self, divided: Split) -> Sequence[int] | None:
         data = self.request.data
@@ -377,6 +406,11 @@ class _Making:
 
 
 _FILE = "file"
+
+
+def _left(measured: Measured, scheme: Scheme) -> Mapping[str, int]:
+    layers = (layer.folded.layer for layer in measured.layers)
+    return Counter(layer.op_type for layer in layers if not scheme.quantises(layer))
 
 
 def _bench_of(way: Callable[[], Mended]) -> Callable[[], Workbench]:

@@ -79,6 +79,7 @@ class Quantized:
         excluded: names of the nodes that stay in float.
         wide: activations whose codes have 16 bits.
         macs: fraction of the multiplications of all layers, by number format.
+        left: by operator, how many layers the quantiser leaves in float whatever is asked for.
         before, after: what the float and the written model take.
         snippet: Python that makes the same file with ONNX Runtime alone.
         notes: what else is to be known, in words.
@@ -103,6 +104,7 @@ class Quantized:
     excluded: tuple[str, ...]
     wide: tuple[str, ...]
     macs: Mapping[str, float]
+    left: Mapping[str, int]
     before: Weight
     after: Weight
     snippet: str
