@@ -235,6 +235,7 @@ class _Search:
         costs = measure_costs(
             bench, whole, [scheme], samples, progress=self.progress, seconds=COSTS_SECONDS, count=count
         )
+        attempt = replace(attempt, shifts={})
         self._plan(attempt, costs.errors, wide=True)
         if scheme.is_calibrated and not any(self.goal.reached(one.error) for one in self.attempts):
             self._plan(attempt, costs.errors, wide=False)
@@ -243,8 +244,7 @@ class _Search:
         """Growing numbers of steps, then some between the last that does not satisfy and the first that does.
 
         Args:
-            attempt: with codes of 8 bits everywhere. Its shifts are kept for layers that stay in 8 bits, so that a mean
-                error does not hide what a step gains.
+            attempt: with codes of 8 bits everywhere, and biases as they were.
             costs: the error of each tensor alone.
             wide: activations get 16 bits; else nodes stay in float for them, where 16 bits are not enough.
         """
@@ -266,18 +266,16 @@ class _Search:
         between = {failing + (first - failing) * part // (_BETWEEN + 1) for part in range(1, _BETWEEN + 1)}
         made |= self._prefixes(allowed, sorted(between - {0, *made}))
         first = self._fewest(made)
-        # Shifts that are measured anew may make up for the last of the steps.
+        # Shifted biases may make up for the last of the steps. Those of other steps do harm: each follows the others.
         failing = max((number for number in made if number < first), default=first)
         for number in dict.fromkeys((first, failing)):
-            self._correct(replace(made[number], shifts={}))
+            self._correct(made[number])
 
     def _finer_by(self, attempt: Attempt, step: Finer) -> Attempt:
         """The attempt with what a step and those before it make finer, as far as that still has a scale."""
         measured = self._network(attempt).measured
         left = {place.like for place in measured.placements_under(attempt.scheme, step.excluded)}
-        floats = measured.float_weights(attempt.scheme, step.excluded)
-        shifts = {layer: shift for layer, shift in attempt.shifts.items() if layer not in floats}
-        return replace(attempt, wide=step.wide & left, excluded=step.excluded, shifts=shifts)
+        return replace(attempt, wide=step.wide & left, excluded=step.excluded)
 
     def _prefixes(self, allowed: Sequence[Attempt], numbers: Sequence[int]) -> dict[int, Attempt]:
         """The attempts with so many steps, as far as they can be run."""

@@ -190,11 +190,6 @@ def test_no_more_multiplications_leave_8_bits_than_may() -> None:
     assert all_of_them.best.excluded and all_of_them.best.worst_db > none.best.worst_db + 5
 
 
-def test_shifts_of_layers_that_stay_in_float_are_dropped() -> None:
-    made = found([UNEQUAL], normal(SAMPLES, 16, seed=2), 90.0, most=1.0)
-    assert not any(one.shifts.keys() & {"h"} for one in made.attempts if "node_h" in one.excluded)
-
-
 def test_scales_of_each_run_come_after_those_that_are_known_before() -> None:
     samples = normal(24, 16, seed=2)
     schemes = (INT8_PER_TENSOR, INT8_DYNAMIC)
