@@ -22,6 +22,7 @@ from onnxlint_q.execute.data.preprocess import Preprocessing
 from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
 from onnxlint_q.execute.progress import silent
 from onnxlint_q.judge.config import Overrides
+from onnxlint_q.proof.recipe.goal import MOST_FLOAT
 from onnxlint_q.report.compare import render as render_comparison
 from onnxlint_q.report.fix import FORMATS as FIX_FORMATS
 from onnxlint_q.report.fix import render as render_fixed
@@ -327,6 +328,7 @@ def quantize(
     schemes: Words | None = None,
     min_sqnr: float | None = None,
     min_agreement: float | None = None,
+    max_float: float = MOST_FLOAT,
     recipe: str | os.PathLike[str] | None = None,
     keep_float: bool = False,
     select: Words = (),
@@ -354,6 +356,7 @@ def quantize(
         min_sqnr: SQNR (dB) that the worst output has to keep.
         min_agreement: fraction of samples that have to keep the float model's top class. Without a goal the model has
             to survive.
+        max_float: fraction of the multiplications that may leave 8 bits, for float or 16 bits.
         recipe: the file of a recipe to follow instead of searching for one.
         keep_float: write the float model that is quantised, too: its name ends in `.float.onnx`.
         select: rewrites of `fix` to try instead of all, by name.
@@ -381,6 +384,7 @@ def quantize(
             wanted,
             min_sqnr,
             min_agreement,
+            max_float,
             None if recipe is None else Path(recipe),
             keep_float,
             Selection(_words(select), _words(ignore), exact_only),

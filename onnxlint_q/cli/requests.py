@@ -264,9 +264,9 @@ def parse_reports(
 
 
 def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterable[str | Path | None]) -> None:
-    """Check that every report can be written, and that none would replace a file that is read, or another report.
+    """Check that every report can be written, and that none would replace a file of the run, or another report.
 
-    A folder that is read stands for the files in it, a model also for the files that hold its weights.
+    A file of the run may be one that is still to be written. A folder that is read stands for the files in it, a model also for the files that hold its weights.
 
     Raises:
         UsageError: one cannot, or would.
@@ -286,11 +286,11 @@ def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterabl
 
 
 def _lost(source: Path, target: str) -> str:
-    """What a report at `target` would destroy of a file or folder that is read; empty for nothing."""
-    if not Path(target).exists():
-        return ""
+    """What a file at `target` would destroy of a file or folder of this run; empty for nothing."""
     if _is_same(source, target):
         return str(source)
+    if not Path(target).exists():
+        return ""
     if source.is_dir():
         return f"data in {source}" if any(_is_same(entry, target) for entry in source.iterdir()) else ""
     if source.is_file() and any(_is_same(other, target) for other in external_files(source)):

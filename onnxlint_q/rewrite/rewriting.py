@@ -39,7 +39,7 @@ class Rewrite:
         apply: a copy of the model, changed at these places.
         restored: of one that changes the interface: puts nodes into the graph of a changed model that make the old
             outputs from the new ones, in their place and order, so that both can be compared; None for any other.
-        adds_nodes: whether what is changed takes longer to run once it is quantised.
+        adds_nodes: whether a model, changed, takes longer to run once it is quantised.
         moves_values: whether activations or weights hold other values afterwards, so that it quantises otherwise.
     """
 
@@ -48,6 +48,6 @@ class Rewrite:
     safety: Safety
     find: Callable[[Measured, Observations | None], Iterable[Candidate | Refusal]]
     apply: Callable[[Model, Sequence[Any]], Model]
-    adds_nodes: bool = False
+    adds_nodes: Callable[[Model], bool] = lambda _: False
     moves_values: bool = True
     restored: Callable[[onnx.GraphProto, Sequence[Any]], None] | None = None

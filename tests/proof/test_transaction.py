@@ -67,7 +67,9 @@ def rewrite(
     moves_values: bool = True,
     apply: Callable[[Model, Sequence[Column]], Model] = scaled,
 ) -> Rewrite:
-    return Rewrite(name, "columns scaled", Safety.EXACT, lambda measured, seen: columns, apply, moves_values)
+    return Rewrite(
+        name, "columns scaled", Safety.EXACT, lambda measured, seen: columns, apply, moves_values=moves_values
+    )
 
 
 GOOD = tuple(Column("h", channel, 1 / FACTOR, FACTOR) for channel in WIDE)

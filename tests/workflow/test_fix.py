@@ -138,3 +138,11 @@ def test_programs_fix_what_is_no_file(models: Path, tmp_path: Path) -> None:
         assert "constant-channels" in onnxlint_q.render(fixed, form)
     with pytest.raises(UsageError, match="choose from full, json, html"):
         onnxlint_q.render(fixed, "sarif")
+
+
+def test_no_report_replaces_the_model_that_is_made(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "made.onnx"
+    code, _, err = fix(capsys, monkeypatch, models / "opset11.onnx", "-o", made, "--html", made)
+    assert code == 2 and "would replace a file of this run" in err and not list(tmp_path.iterdir())

@@ -23,6 +23,7 @@ of the tensor, a sample is what the literature calls a batch. A range need not c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -153,6 +154,19 @@ def squared_error(histogram: Histogram, low: float, high: float, number: NumberF
     return float(np.square(error) @ histogram.counts / max(histogram.total, 1))
 
 
+def _once(observer: Observer) -> Observer:
+    """The same observer, which works out each range once."""
+    known: WeakKeyDictionary[TensorObservation, dict[NumberFormat, Range]] = WeakKeyDictionary()
+
+    def found(seen: TensorObservation, number: NumberFormat) -> Range:
+        ranges = known.setdefault(seen, {})
+        if number not in ranges:
+            ranges[number] = observer(seen, number)
+        return ranges[number]
+
+    return found
+
+
 def _moving_average(constant: float) -> Observer:
     return lambda seen, _number: moving_average(seen, constant)
 
@@ -163,7 +177,7 @@ OBSERVERS: Mapping[str, Observer] = {
     "moving-average-0.9": _moving_average(MQBENCH_CONSTANT),
     "percentile": lambda seen, _number: percentile(seen),
     "tf-percentile": lambda seen, _number: tf_percentile(seen),
-    "entropy": entropy,
-    "mse": mse,
+    "entropy": _once(entropy),
+    "mse": _once(mse),
 }
 DEFAULT_OBSERVER = "min-max"

@@ -13,6 +13,7 @@ from onnx.external_data_helper import load_external_data_for_tensor
 from onnxlint_q.errors import ModelError
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.names import walk_graphs
+from onnxlint_q.graph.node import STANDARD_DOMAINS
 from onnxlint_q.graph.tensors import is_external
 
 DATA_ENDING = ".data"
@@ -61,15 +62,9 @@ def _move(tensor: onnx.TensorProto, data: BinaryIO, location: str) -> None:
 
 
 def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor that the message holds, sparse ones and those of attributes included."""
+    """Every tensor whose values may lie in another file: initializers, and values of Constant nodes."""
     for _, graph in walk_graphs(proto.graph):
         yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
         for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
-                for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                    yield from (sparse.values, sparse.indices)
+            if node.op_type == "Constant" and node.domain in STANDARD_DOMAINS:
+                yield from (attribute.t for attribute in node.attribute if attribute.name == "value")

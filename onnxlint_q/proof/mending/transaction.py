@@ -93,6 +93,10 @@ class Mended:
     steps: tuple[Step, ...] = ()
     exact: OutputError | None = None
 
+    def found(self, rewrite: Rewrite) -> Iterable[Candidate | Refusal]:
+        """The places of one more rewrite in what was made."""
+        return rewrite.find(self.bench.measured, self.bench.observations)
+
 
 def mend(
     bench: Workbench,
@@ -142,7 +146,7 @@ class _Mender:
 
     def _after(self, mended: Mended, rewrite: Rewrite) -> Mended:
         """The model after one more rewrite, or as it was."""
-        found = list(rewrite.find(mended.bench.measured, mended.bench.observations))
+        found = list(mended.found(rewrite))
         candidates = [one for one in found if not isinstance(one, Refusal)]
         step = Step(rewrite, refused=tuple(one for one in found if isinstance(one, Refusal)))
         if not candidates:

@@ -2,7 +2,8 @@
 
 Scales a tensor or a channel, where ranges come from, shifted biases, what is quantised beside the layers, and scales
 that each run takes for itself leave every layer in int8: the best of these is taken, at the first stage that is good
-enough. Else 16 bits for growing numbers of activations are tried, and nodes in float.
+enough. Else activations of 16 bits and nodes in float are tried, in the order of what they gain for each multiplication
+that leaves 8 bits.
 """
 
 from __future__ import annotations
@@ -10,26 +11,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import measure
-from onnxlint_q.analysis.observed.costs import SchemeCosts
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import Quantizer, Scheme
 from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
+from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
-from onnxlint_q.finding import Subject
 from onnxlint_q.proof.costs import measure_costs
-from onnxlint_q.proof.joint_remedy import FLOAT_SHARE, try_joint_remedy
 from onnxlint_q.proof.mending.biases import correct_biases
 from onnxlint_q.proof.probing.plan import multiplications
 from onnxlint_q.proof.recipe.goal import Goal
+from onnxlint_q.proof.recipe.items import items
 from onnxlint_q.proof.recipe.share import finer
 from onnxlint_q.proof.recipe.stages import has_few_convolutions, stages
+from onnxlint_q.proof.recipe.steps import Finer, steps
 from onnxlint_q.proof.whole import Whole
 from onnxlint_q.rewrite.bias_correction import Shifts, corrected
 
@@ -39,10 +41,12 @@ TRIED_OBSERVERS = (DEFAULT_OBSERVER, "percentile", "mse")
 """Where ranges come from: the extremes, all but the outermost values, or what leaves the least noise."""
 WORK, FEWEST = 8e9, 8
 """Multiplications of one run of an attempt, which decide on how many samples attempts are compared, and the fewest."""
-MOST_WIDE = 32
-"""Activations that may have 16 bits."""
-# Sets of them that are tried side by side, before more are.
-_AT_ONCE = 3
+MOST_STEPS = 96
+"""Sets of tensors that may be finer."""
+COSTS_SECONDS = 20.0
+"""What measuring each tensor alone takes at most, give or take a run."""
+# Numbers of steps that are tried side by side, before larger ones are, and those between the last two.
+_AT_ONCE, _BETWEEN = 3, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +139,7 @@ class _Search:
         self.goal = goal
         self.progress = progress
         self.attempts: list[Attempt] = []
+        self.shares: dict[Attempt, float] = {}
         shapes = {name: array.shape for name, array in next(iter(split.for_ranges())).items()}
         self.each = multiplications(given.measured, shapes)
         fit = int(WORK / max(sum(self.each.values()), 1.0))
@@ -143,14 +148,17 @@ class _Search:
     def through(self, schemes: Sequence[Scheme]) -> Found:
         few = has_few_convolutions(self.given.measured, self.each)
         for stage in stages({scheme: len(self.networks[scheme]) for scheme in schemes}, cheap_dynamic=few):
+            having = [scheme for scheme in stage.schemes if self._differs(scheme, stage.number)]
             self._try(
                 Attempt(scheme, _NOTHING, stage.number, observer)
-                for scheme in stage.schemes
+                for scheme in having
                 for observer in (TRIED_OBSERVERS if scheme.is_calibrated else TRIED_OBSERVERS[:1])
             )
-            for scheme in stage.schemes:
-                self._correct(self._best([scheme], number=stage.number))
-            if self._is_done(stage.schemes):
+            tried = filter(None, (self._best([scheme], number=stage.number) for scheme in having))
+            for attempt in sorted(tried, key=lambda one: -one.worst_db):
+                if attempt.scheme is having[0] or not self._is_done(having):
+                    self._correct(attempt)
+            if self._is_done(having):
                 return self._found()
         # Of schemes with the same kind of scales the better one is refined: the others would take more.
         kinds = dict.fromkeys(scheme.quantizer for scheme in schemes if scheme.quantizer is not Quantizer.BLOCKS)
@@ -163,17 +171,29 @@ class _Search:
 
     def finer(self, attempt: Attempt) -> float:
         """Fraction of the multiplications that are not done in 8 bits or fewer."""
-        return finer(self._network(attempt).measured, self.each, attempt.experiment)
+        if attempt not in self.shares:
+            self.shares[attempt] = finer(self._network(attempt).measured, self.each, attempt.experiment)
+        return self.shares[attempt]
 
     def _is_done(self, schemes: Sequence[Scheme]) -> bool:
-        return any(self.goal.reached(one.error) for one in self.attempts if one.scheme in schemes)
+        return any(self.goal.satisfied(one.error) for one in self.attempts if one.scheme in schemes)
 
     def _network(self, attempt: Attempt) -> Workbench:
         """The network of an attempt, with biases and ranges as they were."""
-        key = attempt.scheme, attempt.network
+        return self._made(attempt.scheme, attempt.network)
+
+    def _made(self, scheme: Scheme, number: int) -> Workbench:
+        key = scheme, number
         if key not in self.made:
-            self.made[key] = self.networks[attempt.scheme][attempt.network]()
+            self.made[key] = self.networks[scheme][number]()
         return self.made[key]
+
+    def _differs(self, scheme: Scheme, number: int) -> bool:
+        """Whether a scheme has a network of this number that is not the one before it again."""
+        if number == 0 or number >= len(self.networks[scheme]):
+            return number < len(self.networks[scheme])
+        before, after = (self._made(scheme, one).measured.model.proto for one in (number - 1, number))
+        return before != after
 
     def _best(self, schemes: Sequence[Scheme], *, plain: bool = False, number: int | None = None) -> Attempt | None:
         """The best attempt so far with one of these schemes.
@@ -190,22 +210,19 @@ class _Search:
     def _found(self) -> Found:
         if not self.attempts:
             raise NotRunnableError("none of the schemes quantises anything in it")
-        good = [one for one in self.attempts if self.goal.reached(one.error)]
+        best = max(self.attempts, key=self._worth)
+        return Found(best, self.goal.reached(best.error), tuple(self.attempts))
 
-        def worth(one: Attempt) -> tuple[float, ...]:
-            return (-self.finer(one), -one.network, one.worst_db) if good else (one.worst_db,)
-
-        best = max(good or self.attempts, key=worth)
-        return Found(best, bool(good), tuple(self.attempts))
-
-    def _try(self, wanted: Iterable[Attempt]) -> None:
+    def _try(self, wanted: Iterable[Attempt]) -> Sequence[Attempt]:
         """Run attempts, each that can be run."""
         benches = {attempt: network_of(self._network(attempt), attempt) for attempt in wanted}
         runs = {one: bench for one, bench in benches.items() if bench.can_run(one.experiment)}
         self.progress("searching for a recipe", 0, 0)
         variants = {one: (lambda one=one, bench=bench: bench.executable(one.experiment)) for one, bench in runs.items()}
         errors = run_variants(self.given, variants, self.split.for_search, self.progress)
-        self.attempts += [replace(one, error=error) for one, error in errors.items()]
+        made = [replace(one, error=error) for one, error in errors.items()]
+        self.attempts += made
+        return made
 
     def _correct(self, attempt: Attempt | None) -> None:
         """The same attempt with biases that take up the mean error of each layer, where that helps."""
@@ -216,55 +233,69 @@ class _Search:
         if correction.shifts:
             self._try([replace(attempt, shifts=correction.shifts)])
 
-    def _refine(self, attempt: Attempt | None) -> None:
-        """The same scheme with finer codes where it costs most: first 16 bits for activations, then nodes in float."""
-        if attempt is None:
-            return
+    def _refine(self, attempt: Attempt) -> None:
+        """The same scheme with finer codes where that gains most for its price."""
         bench, scheme = network_of(self._network(attempt), attempt), attempt.scheme
         whole = Whole({attempt.experiment: attempt.error})
+        count = self.split.searching
         costs = measure_costs(
-            bench, whole, [scheme], self.split.for_search, progress=self.progress, count=self.split.searching
+            bench, whole, [scheme], self.split.for_search, progress=self.progress, seconds=COSTS_SECONDS, count=count
         )
-        if scheme.is_calibrated:
-            self._widen(attempt, costs.by_scheme[scheme.name])
-            if self._is_done([scheme]):
-                return
-        trial = try_joint_remedy(
-            bench,
-            scheme,
-            attempt.error,
-            costs.errors,
-            self.goal.verdict,
-            (self.split.for_search, self.split.for_search),
-            self.progress,
-        )
-        if trial.nodes:
-            self._settle([replace(attempt, excluded=frozenset(trial.nodes))])
+        self._plan(attempt, costs.errors, wide=True)
+        if scheme.is_calibrated and not any(self.goal.reached(one.error) for one in self.attempts):
+            self._plan(attempt, costs.errors, wide=False)
 
-    def _widen(self, attempt: Attempt, costs: SchemeCosts) -> None:
-        """16 bits for growing numbers of the activations that cost most, as far as a part of the network goes."""
-        ordered = sorted(costs.tensors, key=lambda cost: cost.sqnr_db)
-        tensors = [cost.tensor for cost in ordered if cost.kind is Subject.ACTIVATION][:MOST_WIDE]
-        wanted = [
-            replace(attempt, wide=frozenset(tensors[:number]))
-            for number in (1 << power for power in range(len(tensors).bit_length()))
-        ]
-        wanted = [one for one in wanted if self.finer(one) <= FLOAT_SHARE]
-        for start in range(0, len(wanted), _AT_ONCE):
-            self._settle(wanted[start : start + _AT_ONCE])
-            if self._is_done([attempt.scheme]):
-                return
+    def _plan(self, attempt: Attempt, costs: Errors, *, wide: bool) -> None:
+        """Growing numbers of steps, then some between the last that does not satisfy and the first that does.
 
-    def _settle(self, wanted: Sequence[Attempt]) -> None:
-        """Run attempts, and shift the biases of the cheapest that reaches the goal, or of the best."""
-        before = len(self.attempts)
-        self._try(wanted)
-        made = self.attempts[before:]
-        good = [one for one in made if self.goal.reached(one.error)]
-        if good:
-            self._correct(min(good, key=self.finer))
-        elif made:
-            self._correct(max(made, key=lambda one: one.worst_db))
+        Args:
+            attempt: with codes of 8 bits everywhere.
+            costs: the error of each tensor alone.
+            wide: activations get 16 bits; else nodes stay in float for them, where 16 bits are not enough.
+        """
+        bench, total = self._network(attempt), sum(self.each.values()) or 1.0
+        shares = {layer: count / total for layer, count in self.each.items()}
+        found = steps(items(bench, attempt.scheme, costs, wide=wide), shares, self.goal.most_finer)
+        wanted = [self._finer_by(attempt, one) for one in islice(found, MOST_STEPS)]
+        allowed = [one for one in wanted if self.finer(one) <= self.goal.most_finer]
+        made: dict[int, Attempt] = {}
+        numbers = sorted({*(1 << power for power in range(len(allowed).bit_length())), len(allowed)} - {0})
+        for start in range(0, len(numbers), _AT_ONCE):
+            made |= self._prefixes(allowed, numbers[start : start + _AT_ONCE])
+            if any(self.goal.satisfied(one.error) for one in made.values()):
+                break
+        if not made:
+            return
+        first = self._fewest(made)
+        failing = max((number for number in made if number < first), default=0)
+        between = {failing + (first - failing) * part // (_BETWEEN + 1) for part in range(1, _BETWEEN + 1)}
+        made |= self._prefixes(allowed, sorted(between - {0, *made}))
+        first = self._fewest(made)
+        # Shifted biases may make up for the last of the steps.
+        failing = max((number for number in made if number < first), default=first)
+        for number in dict.fromkeys((first, failing)):
+            self._correct(made[number])
+
+    def _finer_by(self, attempt: Attempt, step: Finer) -> Attempt:
+        """The attempt with what a step and those before it make finer, as far as that still has a scale."""
+        measured = self._network(attempt).measured
+        left = {place.like for place in measured.placements_under(attempt.scheme, step.excluded)}
+        return replace(attempt, wide=step.wide & left, excluded=step.excluded)
+
+    def _prefixes(self, allowed: Sequence[Attempt], numbers: Sequence[int]) -> dict[int, Attempt]:
+        """The attempts with so many steps, as far as they can be run."""
+        wanted = {number: allowed[number - 1] for number in numbers}
+        made = {(one.wide, one.excluded): one for one in self._try(wanted.values())}
+        found = {number: made.get((one.wide, one.excluded)) for number, one in wanted.items()}
+        return {number: one for number, one in found.items() if one is not None}
+
+    def _fewest(self, made: Mapping[int, Attempt]) -> int:
+        """The smallest number of steps that satisfies, or else the one that is worth most."""
+        enough = [number for number, one in made.items() if self.goal.satisfied(one.error)]
+        return min(enough) if enough else max(made, key=lambda number: self._worth(made[number]))
+
+    def _worth(self, attempt: Attempt) -> tuple[float, ...]:
+        return self.goal.worth(attempt.error, self.finer(attempt), attempt.network)
 
 
 _NOTHING = OutputError(None, None, has_signal=False, samples=0)

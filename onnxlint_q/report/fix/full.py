@@ -12,6 +12,7 @@ from onnxlint_q.report import words
 from onnxlint_q.report.fix import phrases
 from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.full.drawing import VERDICT_STYLE, drawn, indented
+from onnxlint_q.report.full.screen import meanings
 from onnxlint_q.workflow.mending.fixed import Fixed, Place
 
 _PLACES = 200
@@ -33,27 +34,32 @@ def _report(fixed: Fixed, look: Look) -> Iterator[RenderableType]:
     for note in fixed.notes:
         yield Text(f"· {words.shown(note[:1].upper() + note[1:])}", "dim")
     yield Text()
-    yield _schemes(fixed)
-    yield from _changes(fixed, look)
-    yield from _rest(fixed, look)
+    body = (_schemes(fixed), *_changes(fixed, look), *_rest(fixed, look))
+    yield from body
     yield Text()
     yield Text(phrases.findings(fixed))
     for finding in fixed.new:
         yield indented(Text(f"new: {finding.code} {words.shown(finding.message)}", "yellow"), 2)
+    yield Text()
+    if meant := meanings(drawn(body, look.width, colour=False)):
+        yield Text(meant, "dim")
+    if not look.verbose:
+        yield Text("--verbose shows every place, and why others were not changed.", "dim")
     if fixed.out:
-        yield Text(f"Written: {words.name(fixed.out)}", "bold")
+        yield Text(f"Written: {words.name(fixed.out)}{'' if fixed.applied else ', the same model'}", "bold")
     yield Text(words.time_spent(fixed.seconds), "dim")
 
 
 def _schemes(fixed: Fixed) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for before, after in phrases.pairs(fixed):
-        table.add_row(
-            Text(words.name(after.scheme, 80), "bold"),
-            Text(phrases.scheme(before), VERDICT_STYLE[before.verdict]),
-            Text("→"),
-            Text(phrases.scheme(after), VERDICT_STYLE[after.verdict]),
-        )
+        # Where nothing was changed both are one.
+        for when, result in (("before", before), ("after", after)) if fixed.applied else (("", before),):
+            name = words.name(result.scheme, 80) if when != "after" else ""
+            style = VERDICT_STYLE[result.verdict]
+            table.add_row(
+                Text(name, "bold"), Text(when, "dim"), Text(phrases.verdict(result), style), Text(phrases.figures(result))
+            )
     return indented(table, 2)
 
 
@@ -84,8 +90,10 @@ def _rest(fixed: Fixed, look: Look) -> Iterator[RenderableType]:
     for line in held:
         yield indented(Text(line), 2)
     if not look.verbose:
+        table = Table.grid(padding=(0, 2))
         for name, said in kept:
-            yield indented(Text(f"{name}: {said}", "dim"), 2)
+            table.add_row(Text(name, "dim"), Text(said, "dim"))
+        yield indented(table, 2)
         return
     for rewrite in fixed.rewrites:
         if rewrite.left_out or rewrite.refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -29,21 +30,28 @@ def headline(fixed: Fixed) -> str:
 
 def verification(held: Verification) -> str:
     """What the changes were tried on."""
-    prepared = f", {words.shown(held.preprocessing)}" if held.preprocessing and not held.synthetic else ""
+    prepared = f" ({words.shown(held.preprocessing)})" if held.preprocessing and not held.synthetic else ""
     return (
-        f"{words.name(held.source)}: {words.count(held.ranges, 'sample')} for ranges, "
-        f"{words.count(held.judged, 'other')} for the figures{prepared}"
+        f"data {words.name(held.source)}{prepared}: {words.count(held.ranges, 'sample')} for ranges, "
+        f"{words.count(held.judged, 'other')} for the figures"
     )
 
 
-def scheme(result: SchemeResult) -> str:
-    """`breaks at 3.1 dB, 4 % as float`."""
-    parts = [words.verdict(result.verdict)]
+def verdict(result: SchemeResult) -> str:
+    """`✖ breaks`."""
+    return f"{words.VERDICT_MARK[result.verdict]} {words.verdict(result.verdict)}"
+
+
+def figures(result: SchemeResult) -> str:
+    """`3.1 dB, worst output 2.0 dB, same top class 4 %`; the reason where there are none."""
+    parts = []
     if result.output_sqnr_db is not None:
         worst = _worst(result)
-        parts.append(words.decibel(result.output_sqnr_db) + (f" (worst output {words.number(worst)})" if worst else ""))
+        parts.append(words.decibel(result.output_sqnr_db))
+        if worst is not None:
+            parts.append(f"worst output {words.decibel(worst)}")
     if result.agreement is not None:
-        parts.append(f"{words.percent(result.agreement)} same top class")
+        parts.append(f"same top class {words.percent(result.agreement)}")
     if result.verdict is None and result.note:
         parts.append(words.shown(result.note))
     return ", ".join(parts)
@@ -71,7 +79,7 @@ def matched(
 
 
 def gain(rewrite: RewriteResult) -> str:
-    """`int8-per-tensor 3.1 → 12.3 dB`; of the scheme that gains most; empty where nothing was quantised."""
+    """`int8-per-tensor 3.1 → 12.3 dB`, of the scheme that gains most; empty where nothing was quantised."""
     known = [
         (after.output_sqnr_db - before.output_sqnr_db, before, after)
         for before, after in matched(rewrite.before, rewrite.after)
@@ -80,12 +88,14 @@ def gain(rewrite: RewriteResult) -> str:
     if not known:
         return ""
     _, before, after = max(known, key=lambda entry: entry[0])
-    first = words.decibel(before.output_sqnr_db).removesuffix(" dB")
-    return f"{words.name(after.scheme, 40)} {first} → {words.decibel(after.output_sqnr_db)}"
+    first, last = words.decibel(before.output_sqnr_db), words.decibel(after.output_sqnr_db)
+    if first == last:
+        return "no gain by itself"
+    return f"{words.name(after.scheme, 40)} {first.removesuffix(' dB')} → {last}"
 
 
 def changed(rewrite: RewriteResult) -> str:
-    """`27 places, float 120 dB, int8-per-tensor 3.1 → 12.3 dB`."""
+    """`27 places, int8-per-tensor 3.1 → 12.3 dB`."""
     said = [words.count(len(rewrite.places), "place")]
     if gain(rewrite):
         said.append(gain(rewrite))
@@ -93,24 +103,27 @@ def changed(rewrite: RewriteResult) -> str:
 
 
 def not_changed(fixed: Fixed) -> Iterator[tuple[str, str]]:
-    """Why rewrites were not made, the name of each and the reasons, those of most places first."""
+    """Why rewrites were not made: the name of each and the kinds of reasons, those of most places first."""
     for rewrite in fixed.rewrites:
-        reasons = Counter(place.said for place in (*rewrite.left_out, *rewrite.refused))
-        for said, number in reasons.most_common(_REASONS):
-            yield rewrite.name, f"{words.shown(said)}{f' ({number} places)' if number > 1 else ''}"
-        if len(reasons) > _REASONS:
-            yield rewrite.name, f"{words.count(len(reasons) - _REASONS, 'other reason')}; --verbose has all"
+        places = (*rewrite.left_out, *rewrite.refused)
+        kinds = Counter(_NAMED.sub("", place.said) for place in places)
+        told = kinds.most_common(_REASONS)
+        for said, number in told:
+            yield rewrite.name, f"{words.count(number, 'place')}: {words.shown(said)}"
+        if len(kinds) > len(told):
+            left = len(places) - sum(number for _, number in told)
+            yield rewrite.name, f"{words.count(left, 'place')} for {words.count(len(kinds) - len(told), 'other reason')}"
 
 
 def withheld(fixed: Fixed) -> Iterator[str]:
     """What was not asked for, and what asks for it."""
     for one in fixed.withheld:
         places = words.count(one.places, "place")
-        yield f"{one.name} applies at {places} and was not tried: {one.option}"
+        yield f"{one.name} applies at {places} and was not tried; to try it, {one.option}"
 
 
 def findings(fixed: Fixed) -> str:
-    """`12 findings resolved, 3 remain, none is new`."""
+    """`12 findings resolved, 3 remaining, none new`."""
     new = f"{len(fixed.new)} new" if fixed.new else "none new"
     return f"{words.count(len(fixed.resolved), 'finding')} resolved, {len(fixed.remaining)} remaining, {new}"
 
@@ -124,5 +137,7 @@ def place(one: Place) -> str:
 
 
 _REASONS = 3
+# The name of a node, which tells apart reasons that are of one kind.
+_NAMED = re.compile(r""" (?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 # Decibels between the worst output and all pooled from which on both are told.
 _APART = 1.0

@@ -95,6 +95,11 @@ def fitted(build: Callable[[Detail], Iterable[RenderableType]], summary: str, lo
     return built
 
 
+def meanings(said: str) -> str:
+    """What the words of a printed text mean that a newcomer cannot know; empty where there are none."""
+    return " ".join(meaning for word, meaning in MEANINGS if re.search(word, said))
+
+
 def end(body: Sequence[RenderableType], summary: str, look: Look) -> Iterator[RenderableType]:
     """What the words of `body` mean, that there is more, and the totals."""
     yield from _end(body, drawn(body, look.width, colour=False), summary, look)
@@ -102,7 +107,7 @@ def end(body: Sequence[RenderableType], summary: str, look: Look) -> Iterator[Re
 
 def _end(body: Sequence[RenderableType], said: str, summary: str, look: Look) -> Iterator[RenderableType]:
     yield Text()
-    if meant := " ".join(meaning for word, meaning in MEANINGS if re.search(word, said)):
+    if meant := meanings(said):
         yield Text(meant, "dim")
     if body and not look.verbose:
         yield Text(VERBOSE, "dim")

@@ -9,9 +9,10 @@ from rich.table import Table as Drawn
 from rich.text import Text
 
 from onnxlint_q.report import words
-from onnxlint_q.report.fix.phrases import scheme
+from onnxlint_q.report.fix import phrases as fixing
 from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.full.drawing import VERDICT_STYLE, drawn, indented, typed
+from onnxlint_q.report.full.screen import meanings
 from onnxlint_q.report.quantize import phrases
 from onnxlint_q.report.tables.layout import Table
 from onnxlint_q.workflow.mending.quantized import Quantized
@@ -29,7 +30,8 @@ def _report(found: Quantized, look: Look) -> Iterator[RenderableType]:
     for note in found.notes:
         yield Text(f"· {words.shown(note[:1].upper() + note[1:])}", "dim")
     yield Text()
-    yield _verdicts(found)
+    verdicts = _verdicts(found)
+    yield verdicts
     yield Text()
     table = Drawn.grid(padding=(0, 2))
     for what, said in phrases.lines(found):
@@ -43,6 +45,9 @@ def _report(found: Quantized, look: Look) -> Iterator[RenderableType]:
         yield Text("The same with ONNX Runtime alone", "bold")
         yield from typed(found.snippet, 2)
     yield Text()
+    yield Text(f"{phrases.PLAIN} {meanings(drawn([verdicts], look.width, colour=False))}", "dim")
+    if not look.verbose:
+        yield Text("--verbose shows what was tried, and Python that makes this file with ONNX Runtime alone.", "dim")
     yield Text(f"Written: {words.name(found.out)}", "bold")
     yield Text(f"Recipe:  {words.name(found.recipe_file)}")
     yield Text(words.time_spent(found.seconds), "dim")
@@ -51,15 +56,14 @@ def _report(found: Quantized, look: Look) -> Iterator[RenderableType]:
 def _verdicts(found: Quantized) -> RenderableType:
     """Plain schemes of the float model, and the file that was written."""
     table = Drawn.grid(padding=(0, 2))
-    for result in found.plain:
-        figures = Text(scheme(result), VERDICT_STYLE[result.verdict])
-        table.add_row(Text("plain", "dim"), Text(words.name(result.scheme, 80)), figures)
-    held = found.result
-    table.add_row(
-        Text("written", "bold"),
-        Text(words.name(held.scheme, 80), "bold"),
-        Text(scheme(held), VERDICT_STYLE[held.verdict]),
-    )
+    for which, result in (*(("plain", one) for one in found.plain), ("written", found.result)):
+        style = "bold" if which == "written" else "dim"
+        table.add_row(
+            Text(which, style),
+            Text(words.name(result.scheme, 80), style),
+            Text(fixing.verdict(result), VERDICT_STYLE[result.verdict]),
+            Text(fixing.figures(result)),
+        )
     return indented(table, 2)
 
 

@@ -10,6 +10,7 @@ from onnxlint_q.report.fix import phrases as fixing
 from onnxlint_q.report.tables.layout import Cell, Heading, Line, Table
 from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
 
+PLAIN = "Plain: what ONNX Runtime's quantiser makes of the model by default."
 _NAMES = 6
 # Runs of one model differ by so much from minute to minute.
 _SLOWER = 1.1
@@ -33,7 +34,7 @@ def lines(found: Quantized) -> Iterator[tuple[str, str]]:
     if found.fixed is not None and found.fixed.applied:
         done = ", ".join(rewrite.name for rewrite in found.fixed.applied)
         yield "fixed first", f"{done}; float outputs are {words.unchanged(found.fixed.float_sqnr_db)}"
-    for what, names in (("in float", found.excluded), ("of 16 bits", found.wide)):
+    for what, names in (("in float", found.excluded), ("in 16 bits", found.wide)):
         if names:
             more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
             yield what, ", ".join(words.name(name, 60) for name in names[:_NAMES]) + more
@@ -48,7 +49,7 @@ def lines(found: Quantized) -> Iterator[tuple[str, str]]:
         yield "latency here", f"{times}: slower" if _is_slower(found) else times
     yield from _other_scales(found)
     if found.top1 is not None:
-        yield "top-1", words.accuracy(found.top1)
+        yield "labels", words.accuracy(found.top1)
 
 
 def _is_slower(found: Quantized) -> bool:

@@ -214,5 +214,6 @@ REWRITE = Rewrite(
     safety=Safety.EXACT,
     find=find,
     apply=apply,
-    adds_nodes=True,
+    # A bound of each channel is a node of its own, between two that would be one.
+    adds_nodes=lambda model: any(model.nodes_of("Clip")),
 )

@@ -25,11 +25,12 @@ def written_whole(out: Path | None) -> Iterator[Path | None]:
     beside = target.parent / f".onnxlint-q-{secrets.token_hex(8)}"
     try:
         beside.mkdir()
-        yield beside / target.name
-        for file in sorted(beside.iterdir(), key=lambda file: file.name == target.name):  # the model last: it names all
+        model = beside / target.name
+        yield model
+        for file in sorted(beside.iterdir(), key=lambda file: file == model):  # the model last: it names all
             place = target.parent / file.name
-            if place.exists():
-                shutil.copymode(place, file)
+            # Who may read a model may read its weights, which onnx writes for the owner alone.
+            shutil.copymode(place if place.exists() else model, file)
             file.replace(place)
     except OSError as error:
         raise ModelError(f"{out}: cannot be written: {error.strerror or error}; name another file with -o") from error

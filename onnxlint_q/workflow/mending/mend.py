@@ -35,7 +35,7 @@ Results = tuple[SchemeResult, ...]
 MADE_UP_SAMPLES = 16
 """Synthetic samples that ranges are taken from, and as many others that figures are measured on, without data."""
 REWRITE_NAMES = tuple(rewrite.name for rewrite in REWRITES)
-_ALLOWED = {Safety.EXACT: "", Safety.DATA: "leave out --exact-only", Safety.UNSAFE: "--unsafe"}
+_ALLOWED = {Safety.EXACT: "", Safety.DATA: "leave out --exact-only", Safety.UNSAFE: "add --unsafe"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,11 @@ class Selection:
             if (not self.select or rewrite.name in self.select) and rewrite.name not in self.ignore
         )
 
+    @property
+    def applied(self) -> tuple[Rewrite, ...]:
+        """Those that are selected and not held back."""
+        return tuple(rewrite for rewrite in self.named if not self.option_for(rewrite))
+
     def option_for(self, rewrite: Rewrite) -> str:
         """What would have to be said for a rewrite to be tried; empty where it is."""
         if (rewrite.safety is Safety.UNSAFE and not self.unsafe) or (rewrite.safety is Safety.DATA and self.exact_only):
@@ -108,13 +113,13 @@ def mended(bench: Workbench, divided: Split, selection: Selection, progress: Pro
         NotRunnableError: ONNX Runtime cannot run it.
         DataError: a sample cannot be read.
     """
-    return mend(bench, [one for one in selection.named if not selection.option_for(one)], divided, progress)
+    return mend(bench, selection.applied, divided, progress)
 
 
 def withheld(made: Mended, selection: Selection) -> tuple[Withheld, ...]:
     """The rewrites that apply to what was made, and were not asked for."""
     held = [rewrite for rewrite in selection.named if selection.option_for(rewrite)]
-    found = ((rewrite, rewrite.find(made.bench.measured, made.bench.observations)) for rewrite in held)
+    found = ((rewrite, made.found(rewrite)) for rewrite in held)
     places = ((rewrite, sum(not isinstance(one, Refusal) for one in candidates)) for rewrite, candidates in found)
     return tuple(Withheld(rewrite.name, count, selection.option_for(rewrite)) for rewrite, count in places if count)
 

@@ -16,7 +16,7 @@ from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.analysis.recipe import Recipe
-from onnxlint_q.analysis.schemes import LAYERS_ONLY, Quantizer, Scheme
+from onnxlint_q.analysis.schemes import LAYERS_ONLY, PER_CHANNEL_OPSET, Quantizer, Scheme
 from onnxlint_q.errors import ModelError, UsageError
 from onnxlint_q.execute.child import ChildEndedError, run_apart
 from onnxlint_q.execute.data.labels import check_labels, read_labels
@@ -29,7 +29,7 @@ from onnxlint_q.execute.variants.accuracy import Accuracy, scored_output
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench
-from onnxlint_q.execute.writing.lines import Files, lines, unwritable
+from onnxlint_q.execute.writing.lines import Files, lines, obstacle
 from onnxlint_q.execute.writing.write import NotWritableError, prepared_for, recipe_of, write_int8
 from onnxlint_q.graph import Model, read_model
 from onnxlint_q.graph.loading.external import external_files
@@ -39,10 +39,10 @@ from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.proof.mending.transaction import Mended
 from onnxlint_q.proof.probing.plan import multiplications
-from onnxlint_q.proof.recipe.goal import Goal
+from onnxlint_q.proof.recipe.goal import MOST_FLOAT, Goal
 from onnxlint_q.proof.recipe.search import Attempt, Found, search
 from onnxlint_q.proof.recipe.share import shares
-from onnxlint_q.rewrite.table import REWRITES
+from onnxlint_q.rewrite.candidate import Refusal
 from onnxlint_q.workflow.assembly.preview import scheme_results
 from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.mending.files import written_whole
@@ -66,6 +66,7 @@ class QuantizeRequest:
         data: calibration data.
         min_db: SQNR (dB) that the worst output has to keep; None for no such goal.
         min_agreement: fraction of samples that have to keep the float model's top-1; None for no such goal.
+        max_float: fraction of the multiplications that may be done in float or in 16 bits.
         recipe: the file of a recipe to follow instead of a search.
         keep_float: write the float model that is quantised, too.
         selection: which rewrites are to be tried first.
@@ -80,6 +81,7 @@ class QuantizeRequest:
     data: DataRequest
     min_db: float | None = None
     min_agreement: float | None = None
+    max_float: float = MOST_FLOAT
     recipe: Path | None = None
     keep_float: bool = False
     selection: Selection = field(default_factory=Selection)
@@ -91,6 +93,8 @@ class QuantizeRequest:
             raise UsageError(f"min-agreement {self.min_agreement:g}: give a fraction from 0 to 1, as 0.98")
         if self.min_db is not None and not np.isfinite(self.min_db):
             raise UsageError(f"min-sqnr {self.min_db:g}: give a number of decibels, as 20")
+        if not 0 <= self.max_float <= 1:
+            raise UsageError(f"max-float {self.max_float:g}: give a fraction from 0 to 1, as 0.05")
 
     @property
     def goal(self) -> str:
@@ -200,7 +204,8 @@ class _Making:
         self.request = request
         self.progress = progress
         judge = partial(result_of_run, "", basis=Basis.MEASURED, levels=config.levels, by_class=True)
-        self.goal = Goal(lambda error: judge(error=error).verdict, request.min_db, request.min_agreement)
+        limits = request.min_db, request.min_agreement, request.max_float
+        self.goal = Goal(lambda error: judge(error=error).verdict, *limits)
 
     def through(self, followed: Recipe | None, clock: dict[str, float]) -> Quantized:
         request, progress = self.request, self.progress
@@ -259,7 +264,7 @@ class _Making:
             left=_left(chosen.bench.measured, recipe.scheme),
             before=weights[0],
             after=weights[1],
-            snippet=lines(recipe, Files(source, f"{out.stem}{RECIPE_ENDING}", out.name)),
+            snippet=lines(recipe, Files(source, f"{out.stem}{RECIPE_ENDING}", out.name, bool(external_files(out)))),
             top1=counts,
             notes=tuple(notes_on(self.inputs)),
             seconds={name: when - times[place][1] for place, (name, when) in enumerate(times[1:])},
@@ -276,9 +281,15 @@ class _Making:
     def _ways(self, bench: Workbench, divided: Split, scheme: Scheme) -> tuple[Callable[[], Mended], ...]:
         """How the network may be changed for a scheme: without what takes longer to run, and with it."""
         whole = self.request.selection
-        lean = whole.without(rewrite.name for rewrite in REWRITES if rewrite.adds_nodes)
-        both = dict.fromkeys((lean, whole))
-        return tuple(cache(partial(self._mended, bench, divided, scheme, selection)) for selection in both)
+        growing = [rewrite for rewrite in whole.applied if rewrite.adds_nodes(bench.measured.model)]
+        first = cache(partial(self._mended, bench, divided, scheme, whole.without(one.name for one in growing)))
+
+        def second() -> Mended:
+            made = first()
+            applies = any(not isinstance(one, Refusal) for rewrite in growing for one in made.found(rewrite))
+            return self._mended(bench, divided, scheme, whole) if applies else made
+
+        return (first, cache(second)) if growing else (first,)
 
     def _mended(self, bench: Workbench, divided: Split, scheme: Scheme, selection: Selection) -> Mended:
         """The network after these rewrites, which are judged under one scheme."""
@@ -286,19 +297,22 @@ class _Making:
         return mended(own, divided, selection, self.progress)
 
     def _schemes(self) -> tuple[Scheme, ...]:
-        """Those that were asked for; else those of the network, but for weights of 4 bits."""
-        if self.config.schemes is not None:
-            return tuple(self.measured.schemes)
-        return tuple(scheme for scheme in self.measured.schemes if scheme.quantizer is not Quantizer.BLOCKS)
+        """Those that were asked for and can be written; else those of the network, but for weights of 4 bits."""
+        schemes = tuple(self.measured.schemes)
+        if self.config.schemes is None:
+            return tuple(scheme for scheme in schemes if scheme.quantizer is not Quantizer.BLOCKS)
+        newest = max(self.measured.model.opset, PER_CHANNEL_OPSET)  # a rewrite may raise it
+        reasons = {scheme: obstacle(scheme, newest) for scheme in schemes}
+        if all(reasons.values()):
+            raise NotWritableError("; ".join(reasons.values()))
+        return tuple(scheme for scheme in schemes if not reasons[scheme])
 
     def _check(self, schemes: Sequence[Scheme]) -> None:
-        """That there is something to quantise, and a tool that does.
+        """That there is something to quantise.
 
         Raises:
             NotWritableError: there is not.
         """
-        if reason := next(filter(None, map(unwritable, schemes)), ""):
-            raise NotWritableError(reason)
         if not any(self.measured.is_quantisable(scheme) for scheme in schemes):
             layers = self.measured.layers
             inside = bool(layers) and all(layer.node.graph != ROOT for layer in layers)
@@ -371,7 +385,8 @@ class _Making:
                 f"others the file leaves {_decibels(error)}. Give more samples."
             )
         tried = f"{len(found.attempts)} ways were tried" if len(found.attempts) > 1 else "one way was tried"
-        return f"The file is the best that was found; {tried}."
+        most = f"at most {100 * self.request.max_float:g} % of the multiplications out of 8 bits"
+        return f"The file is the best that was found with {most}; {tried}."
 
     def _row(self, attempt: Attempt) -> AttemptRow:
         return AttemptRow(

@@ -1,0 +1,303 @@
+"""`quantize`: a file that does what is told of it, its recipe and its lines make it again, or nothing is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx_cases import Array, onnx_text, run, sqnr_db
+from printed import command
+
+import onnxlint_q
+from onnxlint_q.cli.app import main
+
+MADE = "made.onnx"
+JUDGED = 16
+
+
+class Made:
+    """A model that was quantised, the folder with what was written, and what was told."""
+
+    def __init__(self, folder: Path, given: Path, data: Path, *words: object) -> None:
+        self.folder, self.given, self.data = folder, given, data
+        told = folder / "told.json"
+        arguments = [given, "-o", folder / MADE, "--calibrate", data, "--output-format", f"json={told}", *words]
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+            patch.setattr("sys.argv", ["onnxlint-q", "quantize", *map(str, arguments)])
+            main()
+        self.code = int(ended.value.code or 0)
+        self.told: Mapping[str, Any] = json.loads(told.read_text())
+        told.unlink()
+
+    @property
+    def file(self) -> Path:
+        return self.folder / MADE
+
+    @property
+    def names(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, models: Path, calibration: Path) -> Made:
+    folder = tmp_path_factory.mktemp("made")
+    return Made(folder, models / "depthwise_spread.onnx", calibration, "--keep-float")
+
+
+def outputs(model: Path, images: Array) -> Array:
+    return np.concatenate([run(model, {"images": image[None]})[0] for image in images])
+
+
+def test_the_file_leaves_of_the_float_outputs_what_is_told(made: Made) -> None:
+    assert made.code == 0 and made.told["reached"] and made.told["why_not"] is None
+    onnx.checker.check_model(str(made.file), full_check=True)
+    assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in onnx.load(made.file).graph.node}
+    images = np.load(made.data)["images"][-JUDGED:]
+    exact, rounded = outputs(made.given, images), outputs(made.file, images)
+    result = made.told["result"]
+    assert result["output_sqnr_db"] == pytest.approx(sqnr_db(exact, rounded), abs=1.0)
+    agree = float(np.mean(exact.argmax(-1) == rounded.argmax(-1)))
+    assert result["agreement"] == pytest.approx(agree, abs=1 / JUDGED) and agree > 0.9
+
+
+def test_it_is_better_than_the_plain_file_and_smaller_where_weights_decide(made: Made) -> None:
+    plain = made.told["plain"][made.told["scheme"]]
+    assert made.told["result"]["output_sqnr_db"] > plain["output_sqnr_db"]
+    sizes = {when: made.told[when]["bytes"] for when in ("before", "after")}
+    assert sizes == {"before": made.given.stat().st_size, "after": made.file.stat().st_size}
+    assert sum(made.told["multiplications"].values()) == pytest.approx(1.0)
+    for when in ("before", "after"):
+        times = made.told[when]["latency_ms"]
+        assert 0 < times["low"] <= times["median"] <= times["high"]
+
+
+def test_what_is_written_is_said(made: Made) -> None:
+    assert made.names == {MADE, "made.recipe.json", "made.float.onnx"}
+    assert made.told["out"] == str(made.file) and made.told["recipe_file"] == str(made.folder / "made.recipe.json")
+    recipe = json.loads((made.folder / "made.recipe.json").read_text())
+    assert recipe["scheme"] == made.told["scheme"] and recipe["observer"] == made.told["observer"]
+    assert len(recipe["shifts"]) == made.told["biases_shifted"]
+    assert recipe["model"]["name"] == made.given.name and recipe["model"]["sha256"] == made.told["sha256"]
+
+
+def test_the_recipe_makes_the_file_again(made: Made, tmp_path: Path) -> None:
+    recipe = made.folder / "made.recipe.json"
+    again = Made(tmp_path, made.given, made.data, "--recipe", recipe, "--samples", 4)
+    assert again.file.read_bytes() == made.file.read_bytes()
+    assert json.loads((tmp_path / "made.recipe.json").read_text()) == json.loads(recipe.read_text())
+    assert again.told["attempts"] == [] and again.names == {MADE, "made.recipe.json"}
+
+
+def test_the_lines_make_the_file_again_from_what_lies_beside_it(made: Made, tmp_path: Path) -> None:
+    for name in ("made.recipe.json", "made.float.onnx"):
+        shutil.copy(made.folder / name, tmp_path)
+    (tmp_path / "again.py").write_text(made.told["snippet"])
+    done = subprocess.run([sys.executable, "again.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / MADE).read_bytes() == made.file.read_bytes()
+    images = np.load(made.data)["images"][:4]
+    assert sqnr_db(outputs(made.given, images), outputs(tmp_path / "made.float.onnx", images)) > 20
+
+
+def test_a_goal_out_of_reach_fails_with_the_best_file(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # One layer leaves little to try.
+    weight = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    text = "g (float[N,3,32,32] images) => (float[N,4,1,1] y) { h = Conv(images, w) r = Relu(h) y = GlobalAveragePool(r) }"
+    onnx.save(onnx_text(text, w=weight), tmp_path / "small.onnx")
+    words = ["quantize", tmp_path / "small.onnx", "-o", tmp_path / MADE, "--calibrate", made.data, "--samples", 4]
+    goal = ["--min-sqnr", "90", "--min-agreement", "0.5"]
+    code, out, err = command([*map(str, words), *goal], monkeypatch, capsys)
+    told = " ".join(out.split())
+    assert code == 1 and not err
+    said = "at least 90 dB at the worst output and the same top class for at least 50 % of the samples"
+    assert f"Not reached: {said}. " in told
+    assert "The file is the best that was found" in told and "Tried, on the samples" in told
+    run(tmp_path / MADE, {"images": np.load(made.data)["images"][:1]})
+    assert {path.name for path in tmp_path.iterdir()} == {"small.onnx", MADE, "made.recipe.json"}
+
+
+def test_one_scale_a_tensor_is_all_that_such_hardware_gets(made: Made, tmp_path: Path) -> None:
+    coarse = Made(tmp_path, made.given, made.data, "--scheme", "int8-per-tensor", "--min-sqnr", 14)
+    assert coarse.code == 0 and set(coarse.told["plain"]) == {"int8-per-tensor"}
+    assert coarse.told["result"]["output_sqnr_db"] > coarse.told["plain"]["int8-per-tensor"]["output_sqnr_db"] + 10
+    file = onnx.load(coarse.file)
+    scales = {name for node in file.graph.node for name in node.input[1:2] if node.op_type.endswith("QuantizeLinear")}
+    stored = {one.name: onnx.numpy_helper.to_array(one) for one in file.graph.initializer}
+    assert scales and all(stored[name].size == 1 for name in scales)
+
+
+@pytest.fixture(scope="module")
+def matrices(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Products applied position by position, on samples of which every second one is much larger."""
+    folder = tmp_path_factory.mktemp("matrices")
+    random = np.random.default_rng(0)
+    weights = {key: random.normal(size=size).astype(np.float32) for key, size in (("v", (16, 32)), ("w", (32, 8)))}
+    text = "g (float[N,4,16] x) => (float[N,4,8] y) { h = MatMul(x, v) r = Relu(h) y = MatMul(r, w) }"
+    onnx.save(onnx_text(text, **weights), folder / "given.onnx")
+    samples = random.normal(size=(24, 4, 16)).astype(np.float32)
+    samples[1::2] *= 300
+    np.savez(folder / "data.npz", x=samples)
+    return Made(folder, folder / "given.onnx", folder / "data.npz", "--keep-float")
+
+
+def test_scales_of_each_run_are_taken_where_one_range_does_not_fit_all(matrices: Made, tmp_path: Path) -> None:
+    assert matrices.code == 0 and matrices.told["scheme"] == "int8-dynamic" and matrices.told["observer"] is None
+    assert "DynamicQuantizeLinear" in {node.op_type for node in onnx.load(matrices.file).graph.node}
+    plain = {name: result["agreement"] for name, result in matrices.told["plain"].items()}
+    assert plain["int8-per-channel"] < 0.9 < matrices.told["result"]["agreement"]
+    for name in ("made.recipe.json", "made.float.onnx"):
+        shutil.copy(matrices.folder / name, tmp_path)
+    exec_lines(matrices.told["snippet"], tmp_path)
+    assert onnx.load(tmp_path / MADE).graph == onnx.load(matrices.file).graph
+
+
+def exec_lines(lines: str, folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", lines], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_labels_are_counted(made: Made, tmp_path: Path) -> None:
+    images = np.load(made.data)["images"]
+    right = outputs(made.given, images).argmax(-1)
+    right[-1] += 1
+    np.save(tmp_path / "labels.npy", right)
+    recipe = made.folder / "made.recipe.json"
+    counted = Made(tmp_path, made.given, made.data, "--recipe", recipe, "--labels", tmp_path / "labels.npy")
+    top1 = counted.told["top1"]
+    assert top1["samples"] == JUDGED and top1["float"] == pytest.approx(1 - 1 / JUDGED)
+    assert abs(top1["quantised"] - counted.told["result"]["agreement"]) <= 1 / JUDGED
+
+
+def test_weights_in_a_second_file_stay_in_one(models: Path, tmp_path: Path) -> None:
+    given = models / "external_data.onnx"
+    words = ("--samples", 4, "--scheme", "int8-per-tensor", "--keep-float")
+    found = Made(tmp_path, given, Path("random"), *words)
+    names = {MADE, "made.onnx.data", "made.recipe.json", "made.float.onnx", "made.float.onnx.data"}
+    assert found.code == 0 and found.names == names
+    assert found.told["before"]["bytes"] == sum(
+        (models / name).stat().st_size for name in ("external_data.onnx", "external_data.onnx.data")
+    )
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1, "who can read the model can read its weights"
+    (tmp_path / "again").mkdir()
+    for name in ("made.recipe.json", "made.float.onnx", "made.float.onnx.data"):
+        shutil.copy(tmp_path / name, tmp_path / "again")
+    exec_lines(found.told["snippet"], tmp_path / "again")
+    for name in (MADE, "made.onnx.data"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def refused(
+    words: list[object], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
+    """The one line that is said; no file of the folder is changed, and none is new."""
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    code, out, err = command(["quantize", *map(str, words)], monkeypatch, capsys)
+    assert code == 2 and not out and err.count("\n") == 1, err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    return err
+
+
+@pytest.fixture
+def desk(tmp_path: Path, models: Path, calibration: Path) -> Path:
+    """A folder with a model, its data, and a recipe of another model."""
+    shutil.copy(models / "depthwise_spread.onnx", tmp_path / "m.onnx")
+    shutil.copy(calibration, tmp_path / "data.npz")
+    other = {"version": 1, "scheme": "int8-per-tensor", "ranges": {"elsewhere": [0, 1]}}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    (tmp_path / "text.json").write_text("scheme: int8")
+    np.save(tmp_path / "few.npy", np.arange(5))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("m.onnx -o q.onnx --calibrate nowhere.npz", "nowhere.npz"),
+        ("m.onnx -o q.onnx --calibrate data.npz --min-agreement 98", "give a fraction from 0 to 1"),
+        ("m.onnx -o q.onnx --calibrate data.npz --min-sqnr nan", "give a number of decibels"),
+        ("m.onnx -o q.onnx --calibrate data.npz --scheme int7", "int7"),
+        ("m.onnx -o q.onnx --calibrate data.npz --scheme fp8", "no quantiser of ONNX Runtime writes files of scheme fp8"),
+        ("m.onnx -o q.onnx --calibrate data.npz --select equalise", "rewrite 'equalise': choose from"),
+        ("m.onnx -o q.onnx --calibrate data.npz --recipe nowhere.json", "cannot be read"),
+        ("m.onnx -o q.onnx --calibrate data.npz --recipe text.json", "cannot be read"),
+        ("m.onnx -o q.onnx --calibrate data.npz --recipe other.json", "the recipe is of another model"),
+        ("m.onnx -o q.onnx --calibrate data.npz --labels few.npy", "--labels: holds 5 classes"),
+        ("m.onnx -o q.onnx --calibrate data.npz --output-format sarif", "sarif"),
+        ("m.onnx -o q.onnx --calibrate data.npz --html q.onnx", "the report q.onnx would replace a file of this run"),
+        ("m.onnx -o q.onnx --calibrate data.npz --html q.recipe.json", "q.recipe.json would replace a file of this run"),
+        ("m.onnx -o q.onnx --calibrate data.npz --html q.onnx.data", "q.onnx.data would replace a file of this run"),
+        ("m.onnx -o m.onnx --calibrate data.npz", "m.onnx would replace a file of this run"),
+        ("m.onnx -o data.npz --calibrate data.npz", "data.npz would replace a file of this run"),
+        ("m.onnx -o few.npy --calibrate data.npz --labels few.npy", "few.npy would replace a file of this run"),
+        ("m.onnx -o other.onnx --calibrate data.npz --recipe other.recipe.json", "would replace a file of this run"),
+        ("m.onnx -o gone/q.onnx --calibrate data.npz", "gone"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_line_and_nothing_is_written(
+    words: str, said: str, desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(desk)
+    if "other.recipe.json" in words:
+        shutil.copy(desk / "other.json", desk / "other.recipe.json")
+    assert said in refused([*words.split()], desk, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("models/qdq_good.onnx", "the model is quantised already"),
+        ("models/dynamic.onnx", "the model is quantised already"),
+        ("models/unknown_domain.onnx", "ONNX Runtime cannot run the model"),
+        ("broken/truncated.onnx", "the protobuf is corrupt or truncated"),
+    ],
+)
+def test_what_is_no_float_model_that_runs_is_refused(
+    name: str,
+    said: str,
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [models.parent / name, "-o", tmp_path / MADE, "--calibrate", "random"]
+    assert said in refused([*words], tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("option", ["--calibrate", "--output"])
+def test_an_option_that_is_missing_is_asked_for(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"--calibrate": "random", "--output": "q.onnx"}
+    monkeypatch.chdir(tmp_path)
+    words = [word for name, value in given.items() if name != option for word in (name, value)]
+    code, out, err = command(["quantize", "m.onnx", *words], monkeypatch, capsys)
+    assert code == 2 and not out and f"Missing option '{option}'" in err and not list(tmp_path.iterdir())
+
+
+def test_what_lies_there_is_replaced_whole(made: Made, tmp_path: Path) -> None:
+    (tmp_path / MADE).write_text("of another run")
+    recipe = made.folder / "made.recipe.json"
+    again = Made(tmp_path, made.given, made.data, "--recipe", recipe, "--samples", 4)
+    assert again.file.read_bytes() == made.file.read_bytes()
+
+
+def test_programs_quantise_what_is_no_file(matrices: Made, tmp_path: Path) -> None:
+    samples = np.load(matrices.data)["x"][:8]
+    model = onnx.load(matrices.given)
+    found = onnxlint_q.quantize(model, tmp_path / MADE, samples, schemes="int8-dynamic", samples=4)
+    assert found.path == "<model>" and found.result.scheme == "int8-dynamic" and (tmp_path / MADE).is_file()
+    for form in ("full", "json", "html"):
+        assert "int8-dynamic" in onnxlint_q.render(found, form)
+    with pytest.raises(onnxlint_q.UsageError, match="quantize takes ranges from data"):
+        onnxlint_q.quantize(model, tmp_path / MADE, None)  # type: ignore[arg-type]
