@@ -298,6 +298,7 @@ QUANTIZED = {
     "plain": {TENSOR: SCHEME},
     "top1": dict,
     "multiplications": {"int8": float, "float": float},
+    "layers_left_in_float": {},
     "before": WEIGHT,
     "after": WEIGHT,
     "attempts": [

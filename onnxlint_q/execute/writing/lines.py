@@ -54,21 +54,13 @@ def lines(recipe: Recipe, files: Files) -> str:
             return _blocks(recipe, files)
 
 
-def unwritable(scheme: Scheme) -> str:
-    """Why ONNX Runtime's quantisers write no file under a scheme, of no model here; empty where they do."""
+def obstacle(scheme: Scheme, opset: int) -> str:
+    """Why no file of a scheme can be written for a model of this opset; empty where one can."""
+    static = scheme.quantizer is Quantizer.STATIC
     if scheme.quantizer is Quantizer.BLOCKS and find_spec("onnx_ir") is None:
         return f"scheme {scheme.name} needs the package onnx-ir: pip install 'onnxlint-q[int4]'"
-    static = scheme.quantizer is Quantizer.STATIC
     if static and (scheme.activations is None or not {scheme.activations, scheme.weights} <= _QUANT_TYPES.keys()):
         return f"no quantiser of ONNX Runtime writes files of scheme {scheme.name}"
-    return ""
-
-
-def obstacle(scheme: Scheme, opset: int) -> str:
-    """The same for a model of this opset."""
-    if reason := unwritable(scheme):
-        return reason
-    static = scheme.quantizer is Quantizer.STATIC
     least = PER_CHANNEL_OPSET if scheme.needs_opset(opset) else _STATIC_OPSET if static else opset
     return f"scheme {scheme.name} needs opset {least}, and the model has opset {opset}" if opset < least else ""
 

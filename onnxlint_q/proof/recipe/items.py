@@ -28,7 +28,7 @@ def items(bench: Workbench, scheme: Scheme, errors: Errors, *, wide: bool) -> tu
     """
     alone = {one: _noises(error) for one, error in errors.items() if one.scheme == scheme and _is_on_one(bench, one)}
     places = dict.fromkeys(place for noises in alone.values() for place in noises)
-    beside = around(bench.measured) if wide and scheme.is_calibrated else None
+    beside = around(bench.measured, scheme) if wide and scheme.is_calibrated else None
 
     def made() -> Iterator[Item]:
         for one, noises in alone.items():
@@ -49,7 +49,7 @@ def _item(
         rounding = bench.roundings(scheme).get(place.tensor)
         if place.tensor in one.activations and isinstance(rounding, ActivationScale) and np.isfinite(rounding.scale):
             return Item(noise, beside.get(place.like, frozenset()), wide=place.like)
-    freer = measured.freer
+    freer = measured.freer_under(scheme)
     freeing = next((freer.weight(key) for key in one.weights), None) or freer.activation(next(iter(one.activations)))
     names = freer.names(freeing.nodes)
     if freeing.unnamed or not names:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.placement import scaled_tensors
+from onnxlint_q.analysis.schemes import Scheme
 
 FLOAT, WIDE = "float", "16 bits"
 
@@ -20,7 +21,7 @@ def shares(measured: Measured, each: Mapping[str, float], experiment: Experiment
         experiment: what of the network is quantised. A layer counts as of 16 bits where what it reads or makes is.
     """
     scheme, floats = experiment.scheme, measured.float_weights(experiment.scheme, experiment.excluded)
-    beside = around(measured, experiment.excluded) if experiment.wide else {}
+    beside = around(measured, scheme, experiment.excluded) if experiment.wide else {}
     widened = frozenset(layer for tensor in experiment.wide for layer in beside.get(tensor, ()))
     found: dict[str, float] = {}
     for layer in measured.layers:
@@ -36,14 +37,16 @@ def shares(measured: Measured, each: Mapping[str, float], experiment: Experiment
     return {kind: count / total for kind, count in sorted(found.items(), key=lambda entry: -entry[1])}
 
 
-def around(measured: Measured, excluded: Collection[str] = ()) -> Mapping[str, frozenset[str]]:
+def around(measured: Measured, scheme: Scheme, excluded: Collection[str] = ()) -> Mapping[str, frozenset[str]]:
     """Keys of the layers that read or make the values of each scale, by the tensor whose scale it is.
 
     Args:
         measured: the network.
+        scheme: that it is quantised under.
         excluded: names of nodes that stay in float.
     """
-    like = {place.tensor: place.like for place in scaled_tensors(measured.model, measured.folded, excluded)}
+    places = scaled_tensors(measured.model, measured.folded, excluded, layers_only=scheme.layers_only)
+    like = {place.tensor: place.like for place in places}
     found: dict[str, set[str]] = {}
     for layer in measured.layers:
         for tensor in (layer.folded.layer.input, measured.stored_tensor(layer)):

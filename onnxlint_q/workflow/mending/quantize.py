@@ -310,13 +310,11 @@ class _Making:
         return tuple(scheme for scheme in schemes if not reasons[scheme])
 
     def _check(self, schemes: Sequence[Scheme]) -> None:
-        """That there is something to quantise, and a tool that does.
+        """That there is something to quantise.
 
         Raises:
             NotWritableError: there is not.
         """
-        if reason := next(filter(None, map(unwritable, schemes)), ""):
-            raise NotWritableError(reason)
         if not any(self.measured.is_quantisable(scheme) for scheme in schemes):
             layers = self.measured.layers
             inside = bool(layers) and all(layer.node.graph != ROOT for layer in layers)

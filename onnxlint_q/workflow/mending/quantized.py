@@ -104,10 +104,10 @@ class Quantized:
     excluded: tuple[str, ...]
     wide: tuple[str, ...]
     macs: Mapping[str, float]
-    left: Mapping[str, int]
     before: Weight
     after: Weight
     snippet: str
+    left: Mapping[str, int] = field(default_factory=dict)
     top1: Top1 | None = None
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)

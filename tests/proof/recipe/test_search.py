@@ -15,6 +15,7 @@ from onnxlint_q.analysis.schemes import (
     INT8_DYNAMIC,
     INT8_PER_CHANNEL,
     INT8_PER_TENSOR,
+    LAYERS_ONLY,
     Scheme,
 )
 from onnxlint_q.execute.data.sources import ArraySource
@@ -193,14 +194,30 @@ def test_no_more_multiplications_leave_8_bits_than_may() -> None:
 def test_scales_of_each_run_come_after_those_that_are_known_before() -> None:
     samples = normal(24, 16, seed=2)
     schemes = (INT8_PER_TENSOR, INT8_DYNAMIC)
-    even = found([PLAIN], samples, 25.0, schemes)
+    samples = normal(24, 2, 8, seed=2)
+    text = "g (float[N,2,8] x) => (float[N,4,8] y) { h = Conv(x, kernel) y = Softmax(h) }"
+    proto = onnx_text(text, kernel=normal(4, 2, 3))
+    proto.graph.node[0].attribute.append(onnx.helper.make_attribute("pads", [1, 1]))
+    even = found([proto], samples, 15.0, schemes)
     assert even.reached and {one.scheme for one in even.attempts} == {INT8_PER_TENSOR}
     samples[1::2] *= 500
-    text = "g (float[N,16] x) => (float[N,8] y) { h = MatMul(x, first) y = Softmax(h) }"
-    uneven = found([onnx_text(text, first=normal(16, 8))], samples, 25.0, schemes)
+    uneven = found([proto], samples, 25.0, schemes)
     assert uneven.reached and uneven.best.scheme is INT8_DYNAMIC and not uneven.best.shifts
-    order = [one.scheme for one in uneven.attempts]
-    assert order.index(INT8_DYNAMIC) == len(order) - 1
+    assert [one.scheme for one in uneven.attempts].index(INT8_DYNAMIC) == len(uneven.attempts) - 1
+
+
+def test_layers_only_follow_where_everything_in_int8_is_not_enough() -> None:
+    samples = normal(24, 16, seed=2)
+    body = "h = MatMul(x, first) s = Add(h, large) d = Sub(s, large) y = MatMul(d, v)"
+    text = f"g (float[N,16] x) => (float[N,8] y) {{ {body} }}"
+    large = np.full(16, 3e3, np.float32)
+    proto = onnx_text(text, first=normal(16, 16), v=normal(16, 8, seed=1), large=large)
+    for node in proto.graph.node:
+        node.name = f"node_{node.output[0]}"
+    layers = LAYERS_ONLY[INT8_PER_TENSOR]
+    made = found([proto], samples, 25.0, (INT8_PER_TENSOR, layers))
+    assert made.reached and made.best.scheme is layers
+    assert made.best.experiment.excluded == made.best.experiment.wide == frozenset()
 
 
 def test_a_network_in_which_nothing_can_be_quantised_is_told() -> None:
