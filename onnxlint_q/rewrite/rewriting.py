@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -41,6 +41,7 @@ class Rewrite:
             outputs from the new ones, in their place and order, so that both can be compared; None for any other.
         adds_nodes: whether what is changed takes longer to run once it is quantised.
         moves_values: whether activations or weights hold other values afterwards, so that it quantises otherwise.
+        likely: of one whose places take longer to find than linting takes: keys of tensors where it may apply.
     """
 
     name: str
@@ -51,3 +52,4 @@ class Rewrite:
     adds_nodes: bool = False
     moves_values: bool = True
     restored: Callable[[onnx.GraphProto, Sequence[Any]], None] | None = None
+    likely: Callable[[Measured], Collection[str]] | None = None
