@@ -93,7 +93,14 @@ def test_causes_and_cure_of_every_finding() -> None:
     assert [finding["code"] for finding in findings] == ["QW001", "QW003", "QW009"]
     assert findings[0]["causes"] == list(samples.CHAIN) and findings[2]["causes"] == []
     known = {"layer": "dw0/bn_out", "channels": [7], "scheme": "int8-per-tensor"}
-    untried = {"rewrite": None, "rewrites": [], "option": "", "tried": False, "before_db": None, "after_db": None}
+    untried: dict[str, object] = {
+        "rewrite": None,
+        "rewrites": [],
+        "option": "",
+        "tried": False,
+        "before_db": None,
+        "after_db": None,
+    }
     assert findings[1]["cure"] == {**known, **untried}
 
 
