@@ -1,12 +1,15 @@
 """What the linter makes of hostile and odd files: exit code, time, memory, and whether it kept to its limits.
 
-Usage: hostile.py FOLDER [PREFIX ...]. FOLDER holds `cases.tsv`, tab-separated: `name`, `validity` (`valid`: exit 2 is a
-fault), `runs` with commas between (`static`, `random`, `probe`, `npz`: `data.npz` beside `model.onnx`, `images`: the
-folder of that name) and options (`watch=NAME`: a file of this name in the working directory must not be opened). Only
-cases whose name starts with one of the prefixes are run. Linux only. Exits 1 if anything is amiss.
+Usage: hostile.py [--mend] FOLDER [PREFIX ...]. FOLDER holds `cases.tsv`, tab-separated: `name`, `validity` (`valid`:
+exit 2 is a fault), `runs` with commas between (`static`, `random`, `probe`, `npz`: `data.npz` beside `model.onnx`,
+`images`: the folder of that name) and options (`watch=NAME`: a file of this name in the working directory must not be
+opened). Only cases whose name starts with one of the prefixes are run. Linux only. Exits 1 if anything is amiss.
 
 Each run is a process of its own with an address space of 6 GB, killed after 20 s; it must end within 10 s and 2 GB,
 with exit code 0, 1 or 2, with 2 one plain line, and leave nothing in an empty home, cache and temporary folder.
+
+With `--mend` every model under FOLDER is given to `fix -o` and `quantize -o` instead, without `cases.tsv`, and a run is
+killed after 90 s: exit 2 writes nothing, a file that is written loads, and no message names a folder of its own.
 """
 
 from __future__ import annotations
@@ -26,11 +29,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ADDRESS_SPACE, KILLED_AFTER = 6 << 30, 20.0
+MENDING_KILLED_AFTER = 90.0
 MOST_SECONDS, MOST_MB = 10.0, 2048
 OPENED = 0x20  # IN_OPEN of inotify
 EXIT_CODES = (0, 1, 2)
 OUR_LINE = re.compile(r"onnxlint-q: error: .+")
 OURSELVES = "error of onnxlint-q itself"
+OUT = "out/made.onnx"
+MENDING = {"fix": (), "quantize": ("--calibrate", "random", "--samples", "4")}
+"""Commands that write a model, and what they are given beside it."""
+WRITTEN = re.compile(r"out/made(\.onnx(\.data)?|\.recipe\.json)")
+OWN_FOLDER = re.compile(r"/onnxlint-q-|/\.onnxlint-q-|/tmp[a-z0-9_]{8}/(?!work|stdout|stderr)")
 GHOSTSCRIPT = "#!/bin/sh\n: > ghostscript-was-started\n"
 
 
@@ -43,9 +52,21 @@ class Case:
     run: str
     watch: str
 
+    @property
+    def mends(self) -> bool:
+        """Whether a model is to be written."""
+        return self.run in MENDING
+
+    @property
+    def killed_after(self) -> float:
+        """Seconds."""
+        return MENDING_KILLED_AFTER if self.mends else KILLED_AFTER
+
     def arguments(self) -> list[str]:
         """What follows `onnxlint-q`."""
         model = self.path / "model.onnx" if self.path.is_dir() else self.path
+        if self.mends:
+            return [self.run, str(model), "-o", OUT, *MENDING[self.run]]
         places = {"random": "random", "npz": str(self.path / "data.npz"), "images": str(self.path / "images")}
         data = places.get(self.run)
         more = ["--calibrate", data, "--samples", "4"] if data else ["--probe"] if self.run == "probe" else []
@@ -54,7 +75,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How it ended; `code` is negative for a signal."""
+    """How it ended.
+
+    Attributes:
+        code: of its exit; negative for a signal.
+        loads: why ONNX Runtime does not load the model that was written; empty where it does.
+    """
 
     code: int
     seconds: float
@@ -63,6 +89,7 @@ class Outcome:
     stderr: str
     left_behind: tuple[str, ...]
     opened: bool
+    loads: str
 
 
 def cases(folder: Path, prefixes: Sequence[str]) -> Iterator[Case]:
@@ -77,11 +104,19 @@ def cases(folder: Path, prefixes: Sequence[str]) -> Iterator[Case]:
                 yield Case(folder / name, validity == "valid", run, watch)
 
 
+def models(folder: Path, prefixes: Sequence[str]) -> Iterator[Case]:
+    """Both commands that write, for each model under a folder."""
+    for path in sorted(folder.rglob("*.onnx")):
+        if not prefixes or str(path.relative_to(folder)).startswith(tuple(prefixes)):
+            for command in MENDING:
+                yield Case(path, False, command, "")
+
+
 def execute(case: Case) -> Outcome:
     """Run it in an empty world of its own."""
     with tempfile.TemporaryDirectory() as made:
         world = Path(made)
-        for name in ("home", "cache", "tmp", "work", "bin"):
+        for name in ("home", "cache", "tmp", "work", "bin", "work/out"):
             (world / name).mkdir()
         (world / "bin" / "gs").write_text(GHOSTSCRIPT)
         (world / "bin" / "gs").chmod(0o755)
@@ -107,13 +142,15 @@ def execute(case: Case) -> Outcome:
                 stderr=stderr,
                 preexec_fn=_limit,  # noqa: PLW1509  # no other thread holds a lock that the child needs
             )
-        timer = threading.Timer(KILLED_AFTER, process.kill)
+        timer = threading.Timer(case.killed_after, process.kill)
         timer.start()
         _, status, usage = os.wait4(process.pid, 0)
         timer.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
         expected = {watched, world / "stdout", world / "stderr"}
-        left = [path for path in sorted(world.rglob("*")) if path.is_file() and path.parent.name != "bin"]
+        made_folders = {world / name for name in ("home", "cache", "tmp", "work", "bin", "work/out")}
+        left = [path for path in sorted(world.rglob("*")) if path not in made_folders and path.parent.name != "bin"]
+        written = world / "work" / OUT
         return Outcome(
             process.returncode,
             time.perf_counter() - start,
@@ -122,7 +159,14 @@ def execute(case: Case) -> Outcome:
             (world / "stderr").read_text(errors="replace"),
             tuple(str(path.relative_to(world)) for path in left if path not in expected),
             opened is not None and opened.happened(),
+            _unloadable(written) if written.exists() else "",
         )
+
+
+def _unloadable(path: Path) -> str:
+    code = "import sys, onnxruntime; onnxruntime.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    return done.stderr.strip()[-200:] if done.returncode else ""
 
 
 def _limit() -> None:
@@ -151,8 +195,8 @@ class _OpenWatch:
 def faults(case: Case, outcome: Outcome) -> Iterator[str]:
     """What is amiss, in words."""
     lines = outcome.stderr.splitlines()
-    if outcome.code == -signal.SIGKILL and outcome.seconds >= KILLED_AFTER:
-        yield f"no end in {KILLED_AFTER:g} s"
+    if outcome.code == -signal.SIGKILL and outcome.seconds >= case.killed_after:
+        yield f"no end in {case.killed_after:g} s"
     elif outcome.code < 0:
         yield f"signal {-outcome.code}"
     elif outcome.code not in EXIT_CODES:
@@ -172,10 +216,22 @@ def faults(case: Case, outcome: Outcome) -> Iterator[str]:
         yield f"over {MOST_SECONDS:g} s"
     if outcome.peak_mb > MOST_MB:
         yield f"over {MOST_MB} MB"
-    if outcome.left_behind:
-        yield f"wrote {', '.join(outcome.left_behind)}"
+    yield from misplaced(case, outcome)
     if outcome.opened:
         yield f"opened {case.watch}"
+
+
+def misplaced(case: Case, outcome: Outcome) -> Iterator[str]:
+    """What is amiss with the files that were written."""
+    places = [place.removeprefix("work/") for place in outcome.left_behind]
+    if unwanted := [place for place in places if not (case.mends and WRITTEN.fullmatch(place) and outcome.code != 2)]:
+        yield f"wrote {', '.join(unwanted)}"
+    if case.mends and outcome.code == 0 and OUT not in places:
+        yield "wrote nothing"
+    if outcome.loads:
+        yield f"what was written does not load: {outcome.loads}"
+    if OWN_FOLDER.search(outcome.stderr):
+        yield "tells a folder of its own"
 
 
 def words(outcome: Outcome) -> str:
@@ -189,12 +245,13 @@ def words(outcome: Outcome) -> str:
 
 def main() -> int:
     """Print the table; the exit code tells whether every run was as it should be."""
-    if len(sys.argv) < 2:
+    mending, arguments = "--mend" in sys.argv, [one for one in sys.argv[1:] if one != "--mend"]
+    if not arguments:
         sys.stderr.write(f"{__doc__}\n")
         return 2
     amiss = total = 0
     print("| case | run | exit | s | MB | amiss | said |\n|---|---|---|---|---|---|---|")
-    for case in cases(Path(sys.argv[1]).resolve(), sys.argv[2:]):
+    for case in (models if mending else cases)(Path(arguments[0]).resolve(), arguments[1:]):
         outcome = execute(case)
         found = "; ".join(faults(case, outcome))
         total += 1

@@ -142,6 +142,9 @@ def page(rule: type[Rule]) -> str:
     lines += [f"Words: {', '.join(words)}.", ""] if words else []
     for title in SECTIONS:
         lines += [f"## {title}", "", parts[title], ""]
+        if title == "What to do" and rule.rewrites:
+            names = ", ".join(f"`{name}`" for name in rule.rewrites)
+            lines += [f"`onnxlint-q fix` does it where one of these rewrites applies: {names}.", ""]
     lines += ["## The maths", "", mathematics(rule), ""]
     lines += _options(rule)
     lines += ["## Examples", ""]

@@ -226,6 +226,39 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
+class Fixing:
+    """What `onnxlint-q fix` does about a finding.
+
+    Attributes:
+        rewrites: names of those that change the model where the finding is.
+        found: whether they were looked for and apply there; False where looking takes longer than linting.
+        option: what `fix` has to be given for them; empty for nothing.
+        tried: whether a run tried them.
+        before_db, after_db: SQNR (dB) of the worst output without and with them; None where nothing is lost, or
+            nothing was tried.
+    """
+
+    rewrites: tuple[str, ...]
+    found: bool = True
+    option: str = ""
+    tried: bool = False
+    before_db: float | None = None
+    after_db: float | None = None
+
+    def said(self, *, figures: bool = True) -> str:
+        """A sentence; `figures` tells whether it holds those of a run."""
+        command, names = f"`onnxlint-q fix{self.option and ' '}{self.option}`", ", ".join(self.rewrites)
+        if not self.found:
+            return f"{command} tries {names}."
+        if not self.tried:
+            return f"{command} applies this ({names}, untried)."
+        if not figures or self.before_db is None:
+            return f"{command} applies this ({names}, tried)."
+        after = "no noise" if self.after_db is None else f"{self.after_db:.1f} dB"
+        return f"{command} applies this ({names}): {self.before_db:.1f} → {after} (tried)."
+
+
+@dataclass(frozen=True, slots=True)
 class Location:
     """Where in the model: names may be empty or repeated, `graph` + `output` is the identity.
 
@@ -294,6 +327,8 @@ class Finding:
         also: codes of rules that tell the same damage and left it to this finding; `metrics` holds their figures too.
         explains: by name of each scheme that it speaks of, the fraction of the noise that its tensors make.
         places: further ones where the same fault does the same.
+        rewrites: names of those of `fix` that may cure it.
+        fixing: what they do here; None where none applies.
     """
 
     code: str
@@ -318,6 +353,8 @@ class Finding:
     also: tuple[str, ...] = ()
     explains: Mapping[str, float] = field(default_factory=dict)
     places: tuple[Location, ...] = ()
+    rewrites: tuple[str, ...] = ()
+    fixing: Fixing | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -328,7 +365,13 @@ class Finding:
 
     @property
     def advice(self) -> str:
-        """The remedy, and what came of trying it or that nobody has."""
+        """The remedy, what came of trying it or that nobody has, and what `fix` does."""
+        fixing = self.fixing.said(figures=self.tried is None) if self.fixing is not None else ""
+        return " ".join(filter(None, (self.own_advice, fixing)))
+
+    @property
+    def own_advice(self) -> str:
+        """The same without what `fix` does."""
         if self.tried is not None:
             return f"{self.remedy} {self.tried.said}".strip()
         if isinstance(self.change, Conversion):

@@ -1,7 +1,7 @@
 """Lines of Python run in a process of their own: those that a user would type.
 
 They call native code of onnx and ONNX Runtime that may crash, or never end, on a model that it does not expect; then
-that process does.
+that process does. It leaves when the process that started it does, however that ends.
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ import subprocess
 import sys
 
 _SHOWN = 300
+# Nothing is written to that pipe; it ends with the process that started the lines.
+_LEAVE_AFTER = """
+import os as _os, threading as _threading
+_threading.Thread(target=lambda: (_os.read({}, 1), _os._exit(1)), daemon=True).start()
+"""
 
 
 class ScriptError(Exception):
@@ -29,18 +34,23 @@ def run_lines(code: str, who: str, seconds: float, given: bytes = b"") -> bytes:
     Raises:
         ScriptError: they fail, crash or take too long.
     """
+    ends = os.pipe() if os.name == "posix" else ()  # elsewhere a process is given no descriptors
     try:
         done = subprocess.run(
             # -P: what lies in the working directory is not imported.
-            [sys.executable, "-P", "-c", code],
+            [sys.executable, "-P", "-c", "".join(map(_LEAVE_AFTER.format, ends[:1])) + code],
             input=given,
             capture_output=True,
             timeout=seconds,
             check=False,
+            pass_fds=ends[:1],
             env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
         )
     except subprocess.TimeoutExpired as error:
         raise ScriptError(f"{who} took longer than {seconds:g} seconds") from error
+    finally:
+        for end in ends:
+            os.close(end)
     if done.returncode < 0:
         raise ScriptError(f"{who} crashed (signal {-done.returncode})")
     if done.returncode:

@@ -3,7 +3,8 @@
 The child is a fork where that is safe, so that nothing is imported twice, else a fresh interpreter. That one imports
 what the task needs, and never the program that asked, which may be a script without a `__main__` guard, a notebook or
 the worker of a pool. It leaves when the process that started it does, however that ends. What libraries write to its
-streams goes nowhere: it is no answer.
+streams goes nowhere: it is no answer. Temporary files of it and of what it starts lie in a folder that the process that
+asked removes: a child that is ended removes nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -104,7 +106,11 @@ def _in_one_child(
     tasks: Sequence[Callable[[Progress], Result]], progress: Progress, fresh: bool
 ) -> Generator[Result | Exception, None, None]:
     """Outcomes of tasks until all are done, or the child has ended, which is the last of them."""
-    with _fork(tasks) if not fresh and _can_fork() else _fresh(tasks) as child:
+    begin = _fork if not fresh and _can_fork() else _fresh
+    with (
+        tempfile.TemporaryDirectory(prefix="onnxlint-q-", ignore_cleanup_errors=True) as scratch,
+        begin(tasks, scratch) as child,
+    ):
         for _ in tasks:
             doing = "starting"
             try:
@@ -124,11 +130,11 @@ def _can_fork() -> bool:
 
 
 @contextmanager
-def _fork(tasks: Tasks) -> Iterator[_Child]:
+def _fork(tasks: Tasks, scratch: str) -> Iterator[_Child]:
     """A copy of this process."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve_copy, args=(tasks, theirs, ours), daemon=True)
+    process = context.Process(target=_serve_copy, args=(tasks, scratch, theirs, ours), daemon=True)
 
     def ended() -> int | None:
         process.join()
@@ -148,7 +154,7 @@ def _fork(tasks: Tasks) -> Iterator[_Child]:
 
 
 @contextmanager
-def _fresh(tasks: Tasks) -> Iterator[_Child]:
+def _fresh(tasks: Tasks, scratch: str) -> Iterator[_Child]:
     """An interpreter that finds modules where this one does; it is told on one stream, and answers on the other."""
     with _signals_held():
         process = subprocess.Popen(
@@ -164,7 +170,7 @@ def _fresh(tasks: Tasks) -> Iterator[_Child]:
     try:
         with suppress(OSError):  # one that has ended already is found out when it is to answer
             pickle.dump([entry for entry in sys.path if isinstance(entry, str)], asked)
-            pickle.dump(tasks, asked)
+            pickle.dump((tasks, scratch), asked)
             asked.flush()
         while (line := answers.readline()) and not line.endswith(_READY):
             pass
@@ -196,21 +202,21 @@ def serve_stream() -> None:
     _quieten()
     answers.write(_READY)
     answers.flush()
-    tasks = pickle.load(sys.stdin.buffer)
+    tasks, scratch = pickle.load(sys.stdin.buffer)
 
     def say(told: object) -> None:
         answers.write(pickle.dumps(told))
         answers.flush()
 
     # Nothing more comes on that stream but its end.
-    _serve(tasks, say, lambda: os.read(sys.stdin.fileno(), 1))
+    _serve(tasks, scratch, say, lambda: os.read(sys.stdin.fileno(), 1))
 
 
-def _serve_copy(tasks: Tasks, connection: Connection, other_end: Connection) -> None:
+def _serve_copy(tasks: Tasks, scratch: str, connection: Connection, other_end: Connection) -> None:
     """The fork."""
     other_end.close()
     _quieten()
-    _serve(tasks, connection.send, connection.recv)
+    _serve(tasks, scratch, connection.send, connection.recv)
 
 
 def _quieten() -> None:
@@ -219,11 +225,12 @@ def _quieten() -> None:
         os.dup2(nowhere, stream)
 
 
-def _serve(tasks: Tasks, say: Callable[[object], None], wait: Callable[[], object]) -> None:
+def _serve(tasks: Tasks, scratch: str, say: Callable[[object], None], wait: Callable[[], object]) -> None:
     """The child: compute, answer, and so on. Ctrl-C reaches it too, and is left to the process that started it.
 
     Args:
         tasks: one after another.
+        scratch: the folder for temporary files.
         say: to that process.
         wait: until that process has ended; it says nothing meanwhile.
     """
@@ -232,6 +239,7 @@ def _serve(tasks: Tasks, say: Callable[[object], None], wait: Callable[[], objec
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     faulthandler.disable()
+    tempfile.tempdir = os.environ["TMPDIR"] = scratch
     threading.Thread(target=_leave_after, args=(wait,), daemon=True).start()
     for task in tasks:
         outcome: object

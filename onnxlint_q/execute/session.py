@@ -1,6 +1,6 @@
 """ONNX Runtime sessions, with their failures told in one sentence.
 
-`_Native` is the one way into ONNX Runtime: bytes, names, numbers and arrays go in, arrays come out.
+`_Native` is the one way into ONNX Runtime to run a model: bytes, names, numbers and arrays go in, arrays come out.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import itertools
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,20 @@ class Session:
     def stop(self) -> None:
         """Let runs that are on their way end at the next operator, and later ones at the first."""
         self._native.stop()
+
+
+def load_as_deployed(path: Path) -> None:
+    """Load a file as a program does that asks for nothing.
+
+    Raises:
+        NotRunnableError: ONNX Runtime refuses it.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # pybind raises a dozen unrelated types
+        raise NotRunnableError(_one_line(error)) from error
 
 
 def too_long(seconds: float) -> NotRunnableError:

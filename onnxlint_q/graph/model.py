@@ -39,6 +39,7 @@ class Model:
         inputs, outputs: of the main graph; inputs with a default value are constants instead.
         graph: bipartite, vertices are `Node` objects and tensor keys.
         types: element type and shape of every tensor that shape inference found.
+        inlined: how many local functions the file has.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Model:
     outputs: tuple[Value, ...]
     graph: nx.DiGraph = field(repr=False)
     types: Mapping[str, TensorType] = field(repr=False)
+    inlined: int = 0
 
     # -- the file ------------------------------------------------------------------------------------------------
 

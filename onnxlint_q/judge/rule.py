@@ -75,6 +75,7 @@ class Rule(ABC):
         needs_comparison: it reads `facts.comparison` and is silent without; only `compare` makes findings of it.
         supersedes: codes of rules about one file that tell a fault less well than this one: where both speak of one
             tensor, or make one claim, theirs gives way.
+        rewrites: names of those of `fix` that cure what it finds, where they apply.
         good, bad: examples.
     """
 
@@ -85,6 +86,7 @@ class Rule(ABC):
     needs_calibration: ClassVar[bool] = False
     needs_comparison: ClassVar[bool] = False
     supersedes: ClassVar[tuple[str, ...]] = ()
+    rewrites: ClassVar[tuple[str, ...]] = ()
     good: ClassVar[tuple[Example, ...]]
     bad: ClassVar[tuple[Example, ...]]
 
@@ -122,6 +124,7 @@ class Rule(ABC):
         severity: Severity | None = None,
         measured: bool = False,
         places: Sequence[Location] = (),
+        rewrites: Sequence[str] | None = None,
     ) -> Finding:
         """A finding of this rule.
 
@@ -130,7 +133,8 @@ class Rule(ABC):
 
         Message and remedy become sentences: a capital first, a full stop last. A change of how the model is quantised,
         or a list of nodes to leave in float, gives the snippet. One fault that does the same in several places is one
-        finding: the first place is its location, `places` are the others.
+        finding: the first place is its location, `places` are the others. `rewrites` are those of the rule that may
+        cure this one, all by default.
         """
         advised = remedy if isinstance(remedy, Remedy) else Remedy(remedy, snippet=snippet)
         change = advised.change
@@ -150,6 +154,7 @@ class Rule(ABC):
             change=change,
             claim=claim,
             places=tuple(places),
+            rewrites=self.rewrites if rewrites is None else tuple(rewrites),
             evidence=Evidence.UNTESTED if claim else Evidence.CONFIRMED if of_data else Evidence.STATIC,
         )
 

@@ -43,6 +43,11 @@ class Gain:
         return after - before if before is not None else -math.inf
 
     @property
+    def without(self) -> tuple[tuple[float, float], ...]:
+        """The same without each of the samples in turn, infinite where nothing is lost then; empty for a single one."""
+        return tuple(zip(self.before.worst_without_db, self.after.worst_without_db, strict=False))
+
+    @property
     def figures(self) -> str:
         """`3.1 → 8.2 dB`."""
         before, after = self.decibels

@@ -89,6 +89,15 @@ def cure_tried(finding: Finding, runs: CureRuns, errors: Mapping[Run, OutputErro
     return replace(finding, metrics=metrics, note=f"{finding.note} {said}".strip(), remedy=remedy)
 
 
+def cure_helps(finding: Finding) -> bool:
+    """Whether no run speaks against the cure of a finding."""
+    exact, cured = (finding.metrics.get(name) for name in ("cure_float_sqnr_db", "cured_sqnr_db"))
+    if "cured_sqnr_db" not in finding.metrics:
+        return True
+    same = not isinstance(exact, float) or exact >= EXACT_DB
+    return same and _worth(finding, cured if isinstance(cured, float) else None)[0]
+
+
 def _worth(finding: Finding, cured_db: float | None) -> tuple[bool, str]:
     """Whether the cured weight is better than the one in the file, and what to say of it."""
     enough_db = finding.claim.below_db if finding.claim is not None else CONFIRM_BELOW_DB

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 
-from onnxlint_q.finding import Claim, Cure, Finding, Location, Rescaling, Severity, Tried
+from onnxlint_q.finding import Claim, Finding, Location, Rescaling, Severity, Tried
 from onnxlint_q.report import digest
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.tables.documents import activation_document, calibration_document, qparams_document
@@ -296,7 +296,7 @@ def finding_document(finding: Finding) -> dict[str, Json]:
         "measured_sqnr_db": number(finding.measured_db),
         "note": text(finding.note),
         "causes": [text(cause) for cause in finding.causes],
-        "cure": _cure(finding.cure) if finding.cure else None,
+        "cure": _cure(finding) if finding.cure is not None or finding.fixing is not None else None,
         "rescaling": _rescaling(finding.change) if isinstance(finding.change, Rescaling) else None,
         "remedy_tried": _tried(finding.tried) if finding.tried else None,
         "also": [text(code) for code in finding.also],
@@ -324,8 +324,21 @@ def _claim(claim: Claim) -> Json:
     }
 
 
-def _cure(cure: Cure) -> Json:
-    return {"layer": text(cure.layer), "channels": list(cure.channels), "scheme": text(cure.scheme)}
+def _cure(finding: Finding) -> Json:
+    """The channels of a layer that become constant, and what `fix` does about the finding."""
+    cure, fixing = finding.cure, finding.fixing
+    scheme = cure.scheme if cure is not None else finding.claim.scheme if finding.claim is not None else None
+    return {
+        "layer": text(cure.layer) if cure is not None else None,
+        "channels": list(cure.channels) if cure is not None else [],
+        "scheme": text(scheme) if scheme is not None else None,
+        "rewrite": text(fixing.rewrites[0]) if fixing is not None else None,
+        "rewrites": [text(name) for name in fixing.rewrites] if fixing is not None else [],
+        "option": text(fixing.option) if fixing is not None else "",
+        "tried": fixing is not None and fixing.tried,
+        "before_db": number(fixing.before_db) if fixing is not None else None,
+        "after_db": number(fixing.after_db) if fixing is not None else None,
+    }
 
 
 def _rescaling(change: Rescaling) -> Json:

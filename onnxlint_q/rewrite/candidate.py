@@ -16,6 +16,11 @@ class Candidate:
     tensor: str
 
     @property
+    def tensors(self) -> tuple[str, ...]:
+        """Keys of all that changes."""
+        return (self.tensor,)
+
+    @property
     def change(self) -> str:
         """What becomes other there, for the user: half a sentence that may follow the tensor's name and a colon."""
         raise NotImplementedError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -42,6 +42,7 @@ class Rewrite:
         adds_nodes: of one that may put nodes between others: whether it does in a model, which takes longer to run once
             it is quantised; None for any other.
         moves_values: whether activations or weights hold other values afterwards, so that it quantises otherwise.
+        likely: of one whose places take longer to find than linting takes: keys of tensors where it may apply.
     """
 
     name: str
@@ -52,3 +53,4 @@ class Rewrite:
     adds_nodes: Callable[[Model], bool] | None = None
     moves_values: bool = True
     restored: Callable[[onnx.GraphProto, Sequence[Any]], None] | None = None
+    likely: Callable[[Measured], Collection[str]] | None = None

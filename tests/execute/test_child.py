@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from onnxlint_q.errors import DefectError, ModelError, as_one_line
 from onnxlint_q.execute import child
 from onnxlint_q.execute.child import ChildEndedError, run_apart, run_each_apart
 from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.script import run_lines
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
 
@@ -197,3 +199,36 @@ def test_a_process_with_threads_is_not_forked(monkeypatch: pytest.MonkeyPatch) -
     assert child._can_fork() == alone == (sys.platform == "linux")
     monkeypatch.setitem(sys.modules, "onnxruntime", os)
     assert not child._can_fork()
+
+
+def writes(begun: Path, progress: Progress) -> None:
+    """A temporary file of its own, one of lines that it runs, and then no end."""
+    (Path(tempfile.mkdtemp()) / "own").touch()
+    progress("writing", 0, 0)
+    code = f"import pathlib, tempfile, time; tempfile.mkdtemp(prefix='lines'); pathlib.Path({str(begun)!a}).touch()"
+    run_lines(f"{code}; time.sleep(60)", "it", 90)
+
+
+def test_nothing_is_left_of_a_child_that_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what it wrote and what its own children did, nor these."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    begun = tmp_path / "begun"
+
+    def interrupted(doing: str, done: int, total: int) -> None:
+        while not begun.exists() or not list((tmp_path / "tmp").glob("*/lines*")):
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_apart(partial(writes, begun), interrupted)
+    assert not list((tmp_path / "tmp").iterdir())
+    deadline = time.monotonic() + 10
+    while running(str(begun)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not running(str(begun))
+
+
+def running(word: str) -> bool:
+    """Whether a process has this in its command line."""
+    return not subprocess.run(["pgrep", "-f", word], capture_output=True, check=False).returncode

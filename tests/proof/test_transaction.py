@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from onnx_cases import Array, as_model, onnx_text
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured, measure
-from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
+from onnxlint_q.analysis.outputs.output_kind import Holds, Output
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
 from onnxlint_q.errors import ModelError
 from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.execute.data.split import split
 from onnxlint_q.execute.stream.observe import observe
+from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator, Reference
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.graph import Model
-from onnxlint_q.proof.mending.transaction import Mended, mend
+from onnxlint_q.proof.mending.transaction import Mended, gains_nothing, loses, mend
 from onnxlint_q.rewrite.candidate import Candidate, Refusal
 from onnxlint_q.rewrite.editing import Edit
 from onnxlint_q.rewrite.rewriting import Rewrite, Safety
@@ -152,3 +156,37 @@ def test_refusals_are_told() -> None:
     refusal = Refusal("h", "it cannot be")
     (step,) = mended(rewrite(refusal)).steps
     assert step.refused == (refusal,) and not step.kept and not step.left_out
+
+
+def errors(noises: Sequence[float], scheme: Scheme = INT8_PER_TENSOR) -> Mapping[Experiment, OutputError]:
+    """One number a sample, with these errors."""
+    accumulator = OutputErrorAccumulator()
+    for number, noise in enumerate(noises):
+        exact = np.array([10.0 + number])
+        accumulator.add(Reference([exact], [Output("y", Holds.VALUES)]), [exact + noise])
+    return {Experiment(scheme): accumulator.result()}
+
+
+def test_a_gain_that_hangs_on_one_sample_does_not_count() -> None:
+    before, lucky, better = [3.0, 1.0, 1.0, 1.0], [0.1, 1.0, 1.0, 1.0], [1.5, 0.5, 0.5, 0.5]
+    assert gains_nothing(errors(before), errors(lucky)).startswith("all rewrites together gain")
+    assert not gains_nothing(errors(before), errors(better))
+    # A loss of the one scheme is made up for by a sure gain of the other only.
+    worse = errors([1.0, 1.0, 1.0, 1.0], INT8_PER_CHANNEL), errors([1.4, 1.4, 1.4, 1.4], INT8_PER_CHANNEL)
+    assert loses({**errors(before), **worse[0]}, {**errors(lucky), **worse[1]}).startswith("the quantised model gets")
+    assert not loses({**errors(before), **worse[0]}, {**errors(better), **worse[1]})
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_figures_without_each_sample(alike: bool) -> None:
+    def result(noises: Sequence[float]) -> OutputError:
+        accumulator = OutputErrorAccumulator(alike)
+        for number, noise in enumerate(noises):
+            exact = np.array([10.0 + number])
+            accumulator.add(Reference([exact], [Output("y", Holds.VALUES)]), [exact + noise])
+        return accumulator.result()
+
+    noises = [3.0, 1.0, 0.5]
+    last = result(noises).worst_without_db[2]
+    assert last == pytest.approx(result(noises[:2]).worst_db)
+    assert result(noises[:1]).worst_without_db == () and result([0.0, 0.0]).worst_without_db == (math.inf, math.inf)

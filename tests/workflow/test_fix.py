@@ -14,7 +14,10 @@ from onnx_cases import Array, run
 import onnxlint_q
 from onnxlint_q.cli.app import main
 from onnxlint_q.cli.requests import parse_written
-from onnxlint_q.errors import UsageError
+from onnxlint_q.errors import ModelError, UsageError
+from onnxlint_q.execute.session import NotRunnableError
+from onnxlint_q.judge.config import Config
+from onnxlint_q.workflow.mending import fix as workflow
 
 
 def fix(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> tuple[int, str, str]:
@@ -146,3 +149,51 @@ def test_no_report_replaces_the_model_that_is_made(
     made = tmp_path / "made.onnx"
     code, _, err = fix(capsys, monkeypatch, models / "opset11.onnx", "-o", made, "--html", made)
     assert code == 2 and "would replace a file of this run" in err and not list(tmp_path.iterdir())
+
+
+def test_what_the_given_file_lacks_is_not_asked_of_the_fixed_one(models: Path, tmp_path: Path) -> None:
+    """An output without a shape does not pass onnx.checker, and programs load it all the same."""
+    proto = onnx.load(models / "near_zero_variance.onnx")
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(proto, tmp_path / "given.onnx")
+    with pytest.raises(onnx.checker.ValidationError):
+        onnx.checker.check_model(str(tmp_path / "given.onnx"))
+    assert onnxlint_q.fix(tmp_path / "given.onnx", tmp_path / "made.onnx", samples=4).applied
+    assert (tmp_path / "made.onnx").is_file()
+
+
+def test_a_file_that_programs_cannot_load_is_not_kept(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(path: Path) -> None:
+        if path.name == "made.onnx":
+            raise NotRunnableError(f"{path}: no kernel")
+
+    monkeypatch.setattr(workflow, "load_as_deployed", refuses)
+    request = workflow.FixRequest(tmp_path / "made.onnx")
+    with pytest.raises(ModelError) as caught:
+        workflow.fix(models / "near_zero_variance.onnx", (), Config(), request, apart=False)
+    assert str(caught.value).endswith("is not kept: ONNX Runtime does not load it: made.onnx: no kernel")
+    assert not list(tmp_path.iterdir())
+
+
+def test_local_functions_become_nodes_and_it_is_said(models: Path, tmp_path: Path) -> None:
+    fixed = onnxlint_q.fix(models / "local_function.onnx", tmp_path / "made.onnx")
+    assert "1 local function: nodes take the place of each call in what is written" in fixed.notes
+    assert not onnx.load(tmp_path / "made.onnx").functions
+
+
+def test_what_describes_the_model_is_kept(models: Path, tmp_path: Path) -> None:
+    proto = onnx.load(models / "near_zero_variance.onnx")
+    proto.doc_string, proto.graph.doc_string, proto.producer_name = "whole", "graph", "somebody"
+    proto.metadata_props.add(key="author", value="me")
+    proto.opset_import.add(domain="com.example", version=3)
+    onnx.save(proto, tmp_path / "given.onnx")
+    assert onnxlint_q.fix(tmp_path / "given.onnx", tmp_path / "made.onnx").applied
+    made = onnx.load(tmp_path / "made.onnx")
+    assert (made.doc_string, made.graph.doc_string, made.producer_name) == ("whole", "graph", "somebody")
+    assert made.metadata_props == proto.metadata_props and made.graph.name == proto.graph.name
+    assert [(one.domain, one.version) for one in made.opset_import] == [
+        (one.domain, one.version) for one in proto.opset_import
+    ]
+    assert list(made.graph.input) == list(proto.graph.input) and list(made.graph.output) == list(proto.graph.output)

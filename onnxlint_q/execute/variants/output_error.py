@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -46,6 +46,8 @@ class OutputFigures:
         largest: largest magnitude in the float model, for one that rests.
         parts: of an output that joins several things, each of them by itself.
         because: what in the file says what it holds, in words.
+        without_db: `sqnr_db` without each of the samples in turn, infinite where nothing is lost then; empty for a
+            single sample.
     """
 
     name: str
@@ -57,6 +59,7 @@ class OutputFigures:
     largest: float = 0.0
     parts: tuple[OutputFigures, ...] = ()
     because: str = ""
+    without_db: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,18 @@ class OutputError:
     @property
     def worst_db(self) -> float | None:
         """SQNR of the worst output or part; None where all that could be compared are identical, or none could be."""
-        every = (one for figures in self.outputs for one in (figures, *figures.parts))
-        known = [figures.sqnr_db for figures in every if figures.sqnr_db is not None]
+        known = [figures.sqnr_db for figures in self._every if figures.sqnr_db is not None]
         return min(known, default=self.sqnr_db)
+
+    @property
+    def worst_without_db(self) -> tuple[float, ...]:
+        """`worst_db` without each of the samples in turn, infinite where nothing is lost then."""
+        known = [figures.without_db for figures in self._every if figures.without_db]
+        return tuple(map(min, zip(*known, strict=True))) if known else ()
+
+    @property
+    def _every(self) -> Iterator[OutputFigures]:
+        return (one for figures in self.outputs for one in (figures, *figures.parts))
 
 
 class _ExactPart:
@@ -165,8 +177,9 @@ class Reference:
 class _Sums:
     """Of one output over the samples so far."""
 
-    signal: float = 0.0
-    noise: float = 0.0
+    # Of each sample; both zero where the signal is not finite.
+    signals: list[float] = field(default_factory=list)
+    noises: list[float] = field(default_factory=list)
     low: float = math.inf
     high: float = -math.inf
     reshaped: bool = False
@@ -174,8 +187,6 @@ class _Sums:
     counts: bool = False
     # A pair of agreeing rows and rows a sample.
     rows: list[tuple[int, int]] = field(default_factory=list)
-    # Noise over signal of each sample that has a signal.
-    ratios: list[float] = field(default_factory=list)
 
     def add(self, difference: Array, power: float | None, extremes: tuple[float, float]) -> None:
         """One sample.
@@ -186,12 +197,21 @@ class _Sums:
             extremes: smallest and largest of them.
         """
         self.low, self.high = min(self.low, extremes[0]), max(self.high, extremes[1])
-        if power is not None:
-            noise = _power(difference)
-            self.signal += power
-            self.noise += noise
-            if power > 0:
-                self.ratios.append(noise / power)
+        self.signals.append(0.0 if power is None else power)
+        self.noises.append(0.0 if power is None else _power(difference))
+
+    @property
+    def signal(self) -> float:
+        """Of all samples."""
+        return sum(self.signals)
+
+    @property
+    def logarithms(self) -> Array:
+        """Of noise over signal, of each sample that has a signal."""
+        pairs = zip(self.noises, self.signals, strict=True)
+        ratios = np.asarray([noise / signal for noise, signal in pairs if signal > 0])
+        logarithms: Array = np.log(np.clip(ratios, _PERFECT, _OVERFLOWN))
+        return logarithms
 
     @property
     def agreed(self) -> tuple[int, int]:
@@ -265,22 +285,46 @@ class OutputErrorAccumulator:
             rows=_worth(sums.rows) if rows else 0.0,
             parts=tuple(self._part(found, held) for held, found in parts),
             because=output.because,
+            without_db=self._without(sums),
         )
 
     def _part(self, sums: _Sums, held: Output) -> OutputFigures:
         why = _comparable(sums, held, self.samples)
         if why is not Comparable.YES:
             return OutputFigures(held.name, held.holds, why, largest=_largest(sums), because=held.because)
-        return OutputFigures(held.name, held.holds, why, decibel(1.0, self._ratio(sums)), because=held.because)
+        return OutputFigures(
+            held.name,
+            held.holds,
+            why,
+            decibel(1.0, self._ratio(sums)),
+            because=held.because,
+            without_db=self._without(sums),
+        )
 
     def _ratio(self, sums: _Sums) -> float:
         """Noise over signal; that of a variant that overflows is infinitely bad as a figure, not a missing one."""
-        ratio = sums.noise / sums.signal
+        ratio = sum(sums.noises) / sums.signal
         if not math.isfinite(ratio):
             return _OVERFLOWN
         if not self.alike or not ratio:
             return ratio
-        return float(np.exp(np.mean(np.log(np.clip(sums.ratios, _PERFECT, _OVERFLOWN)))))
+        return float(np.exp(np.mean(sums.logarithms)))
+
+    def _without(self, sums: _Sums) -> tuple[float, ...]:
+        """SQNR (dB) without each sample in turn."""
+        noises, signals = np.asarray(sums.noises), np.asarray(sums.signals)
+        if noises.size < 2 or not noises.any():
+            return (math.inf,) * noises.size if noises.size > 1 else ()
+        with np.errstate(all="ignore"):  # nothing left, or more than a double holds: see below
+            if self.alike:
+                logs = sums.logarithms
+                ratios = np.exp((logs.sum() - logs) / (logs.size - 1))
+            else:
+                ratios = (noises.sum() - noises) / (signals.sum() - signals)
+            known = np.nan_to_num(
+                -10 * np.log10(np.maximum(ratios, 0)), nan=OVERFLOWN_DB, posinf=math.inf, neginf=OVERFLOWN_DB
+            )
+        return tuple(known.tolist())
 
 
 def _extremes(values: Array) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -126,6 +127,6 @@ def write_int8(ready: Model, recipe: Recipe, target: Path, limits: Limits = DEFA
         try:
             run_lines(lines(recipe, files), "the quantiser", seconds=limits.writing_seconds)
         except ScriptError as error:
-            raise NotWritableError(str(error)) from error
+            raise NotWritableError(str(error).replace(f"{folder}{os.sep}", "")) from error
     if not target.exists():
         raise NotWritableError("the quantiser wrote no file")

@@ -46,7 +46,7 @@ def rebuilt(model: Model, proto: onnx.ModelProto) -> Model:
         ModelError: as `build_model`.
     """
     made = build_model(proto, TensorStore(model.path.parent, model.name), path=model.path, sha256=model.sha256)
-    return replace(made, inputs=model.inputs)
+    return replace(made, inputs=model.inputs, inlined=model.inlined)
 
 
 def declared(model: Model, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, Array] | None = None) -> Model:

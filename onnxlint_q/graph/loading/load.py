@@ -10,6 +10,7 @@ import codecs
 import hashlib
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -46,8 +47,9 @@ def read_model(path: Path, called: str = "") -> Model:
     if called:
         check_self_contained(proto, name)
     check_external_data(proto, store)
+    inlined = len(proto.functions)
     proto = inline_functions(proto, name)
-    return build_model(proto, store, path=path, sha256=digest)
+    return replace(build_model(proto, store, path=path, sha256=digest), inlined=inlined)
 
 
 def _parsed_file(path: Path, name: str) -> tuple[onnx.ModelProto, str]:

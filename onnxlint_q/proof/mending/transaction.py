@@ -1,8 +1,9 @@
 """Rewrites applied one kind after another, each a transaction: copy, apply, compare in float, quantise, keep or undo.
 
 A rewrite is kept if the float outputs stay what they are and the quantised ones do not lose: what gains nothing by
-itself may be what the next one needs. Where nothing is gained in the end, only what moves no value is kept. A place
-that breaks something by itself is left out, and the others are changed.
+itself may be what the next one needs. Where nothing is gained in the end, only what moves no value is kept. A gain
+counts as far as it does without any one of the samples: one that hangs on a single sample is luck. A place that breaks
+something by itself is left out, and the others are changed.
 """
 
 from __future__ import annotations
@@ -255,32 +256,37 @@ def gains(before: Errors, after: Errors) -> Mapping[Scheme, Gain]:
 def loses(before: Errors, after: Errors) -> str:
     """Why the quantised model is worse; empty where it is not.
 
-    It is where a scheme loses what somebody would notice, and none gains more than that.
+    It is where a scheme loses what somebody would notice, and none surely gains more than that.
     """
     told = gains(before, after)
-    moved = {scheme: _moved_db(gain) for scheme, gain in told.items()}
+    moved = {scheme: _moved_db(*gain.decibels) for scheme, gain in told.items()}
     if not moved:
         return "the quantised outputs could not be compared"
     worst = min(moved, key=moved.__getitem__)
-    if moved[worst] > -LEAST_GAIN_DB or max(moved.values()) > -moved[worst]:
+    if moved[worst] > -LEAST_GAIN_DB or max(map(_surely_db, told.values())) > -moved[worst]:
         return ""
     return f"the quantised model gets worse ({worst.name}: {told[worst].figures})"
 
 
 def gains_nothing(before: Errors, after: Errors) -> str:
-    """That no scheme gains what somebody would notice; empty where one does."""
+    """That no scheme surely gains what somebody would notice; empty where one does."""
     told = gains(before, after)
-    best = max(told, key=lambda scheme: _moved_db(told[scheme]), default=None)
-    if best is not None and _moved_db(told[best]) >= LEAST_GAIN_DB:
+    best = max(told, key=lambda scheme: _surely_db(told[scheme]), default=None)
+    if best is not None and _surely_db(told[best]) >= LEAST_GAIN_DB:
         return ""
     figures = f" ({best.name}: {told[best].figures})" if best is not None else ""
     return f"all rewrites together gain the quantised model nothing{figures}"
 
 
-def _moved_db(gain: Gain) -> float:
+def _moved_db(before_db: float | None, after_db: float | None) -> float:
     """Decibels gained between the levels outside of which nothing changes."""
-    before, after = (min(max(math.inf if db is None else db, NOTHING_DB), ENOUGH_DB) for db in gain.decibels)
+    before, after = (min(max(math.inf if db is None else db, NOTHING_DB), ENOUGH_DB) for db in (before_db, after_db))
     return after - before
+
+
+def _surely_db(gain: Gain) -> float:
+    """The same, whichever sample is left out."""
+    return min(_moved_db(*both) for both in (gain.decibels, *gain.without))
 
 
 def _undone(step: Step, reason: str) -> Step:

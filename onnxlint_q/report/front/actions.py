@@ -40,7 +40,9 @@ def actions(model: ModelResult) -> tuple[Action, ...]:
     advised = [common_advice(group.findings) for group in groups]
     first = [finding for finding in advised if undermines(finding)]
     others = [finding for finding in advised if not undermines(finding)]
-    found = [*_of(first), *_fix(model), *_tried(model), *_other_scheme(model, advised), *_of(others)]
+    applies, tries = (list(_untried_fix(model, found=found)) for found in (True, False))
+    found = [*_of(first), *_fix(model), *_tried(model), *applies, *_other_scheme(model, advised), *_of(others)]
+    found += tries if not applies else ()
     if _can_be_measured(model):
         found.append(Action(MEASURE))
     return tuple(_once(found))
@@ -58,12 +60,26 @@ def _fix(model: ModelResult) -> Iterator[Action]:
         if after.scheme in known
     ]
     same = words.unchanged(preview.float_sqnr_db)
-    file = words.file_name(model.path)
-    source = model.calibration.source if model.calibration is not None else ""
-    yield Action(
-        f"Run fix first: {', '.join(figures)}; float outputs are {same}. Tried.",
-        f"onnxlint-q fix {shlex.quote(file)} -o {shlex.quote(f'fixed-{file}')} --calibrate {shlex.quote(source)}",
-    )
+    yield Action(f"Run fix first: {', '.join(figures)}; float outputs are {same}. Tried.", _fix_call(model))
+
+
+def _untried_fix(model: ModelResult, *, found: bool) -> Iterator[Action]:
+    """`fix` as a whole where nobody tried it; `found` are rewrites that apply, the others may."""
+    if model.preview is not None:
+        return
+    told = [(finding.code, finding.fixing) for finding in digest.counted(model.findings) if finding.fixing]
+    meant = {code: fixing for code, fixing in told if fixing.found is found and not fixing.option}
+    names = tuple(dict.fromkeys(name for _, fixing in told if fixing in meant.values() for name in fixing.rewrites))
+    if names:
+        does = "applies" if found else "tries"
+        codes = tuple(words.shown(code, 20) for code in meant)
+        yield Action(f"Run fix first: it {does} {' and '.join(names)} (untried).", _fix_call(model), codes)
+
+
+def _fix_call(model: ModelResult) -> str:
+    file, seen = words.file_name(model.path), model.calibration
+    call = f"onnxlint-q fix {shlex.quote(file)} -o {shlex.quote(f'fixed-{file}')}"
+    return call if seen is None else f"{call} --calibrate {shlex.quote(seen.source)}"
 
 
 def _tried(model: ModelResult) -> Iterator[Action]:
@@ -78,8 +94,8 @@ def _tried(model: ModelResult) -> Iterator[Action]:
 def common_advice(findings: Iterable[Finding]) -> Finding:
     """Of findings of one rule the first with the advice that most of them share, its call for all of these."""
     several = tuple(findings)
-    common, _ = Counter(finding.advice for finding in several).most_common(1)[0]
-    alike = [finding for finding in several if finding.advice == common]
+    common, _ = Counter(finding.own_advice for finding in several).most_common(1)[0]
+    alike = [finding for finding in several if finding.own_advice == common]
     return replace(alike[0], snippet=common_call(alike))
 
 
@@ -93,8 +109,8 @@ def common_call(findings: Sequence[Finding]) -> str:
 
 def _of(findings: Iterable[Finding]) -> Iterator[Action]:
     for finding in findings:
-        if finding.advice:
-            yield Action(words.shown(finding.advice), finding.snippet, (words.shown(finding.code, 20),))
+        if finding.own_advice:
+            yield Action(words.shown(finding.own_advice), finding.snippet, (words.shown(finding.code, 20),))
 
 
 def _other_scheme(model: ModelResult, advised: Iterable[Finding]) -> Iterator[Action]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +60,11 @@ class Equalisation(Candidate):
     layers: int
 
     @property
+    def tensors(self) -> tuple[str, ...]:
+        """See the base class."""
+        return tuple(dict.fromkeys((self.tensor, *(one.tensor for one in self.divisors))))
+
+    @property
     def change(self) -> str:
         """See the base class."""
         values = [value for one in self.divisors for value in one.values]
@@ -82,6 +87,11 @@ def find(measured: Measured, observations: Observations | None) -> Iterator[Equa
     yield from (Refusal(key, reason) for key, reason in ties.kept.items())
     if ties.count:
         yield from _found(measured, observations, ties)
+
+
+def likely(measured: Measured) -> Collection[str]:
+    """Tensors whose channels may be divided."""
+    return find_ties(measured.model).tensors.keys() if measured.is_float and measured.layers else ()
 
 
 def _found(measured: Measured, observations: Observations | None, ties: Ties) -> Iterator[Equalisation | Refusal]:
@@ -216,4 +226,5 @@ REWRITE = Rewrite(
     apply=apply,
     # A bound of each channel is a node of its own, between two that would be one.
     adds_nodes=lambda model: any(model.nodes_of("Clip")),
+    likely=likely,
 )

@@ -8,7 +8,7 @@ be held against the float outputs like any other rewrite. Weights do not go thro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -67,6 +67,12 @@ def find(measured: Measured, _: Observations | None) -> Iterator[Raised | Refusa
             yield Raised(place, model.opset, target)
             return
     yield Refusal(place, f"onnx's converter cannot raise opset {model.opset}: {reasons[-1]}")
+
+
+def likely(measured: Measured) -> Collection[str]:
+    """The first output of a model of an old opset: whether the converter has a way is seen by going it."""
+    model = measured.model
+    return [value.name for value in model.outputs[:1]] if measured.is_float and model.opset < NEEDED else []
 
 
 def apply(model: Model, wanted: Sequence[Raised]) -> Model:
@@ -142,4 +148,5 @@ REWRITE = Rewrite(
     find=find,
     apply=apply,
     moves_values=False,
+    likely=likely,
 )

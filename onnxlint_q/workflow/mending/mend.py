@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -162,8 +162,14 @@ def told(
         resolved=tuple(finding for finding in before if _where(finding) not in left),
         remaining=tuple(finding for finding in after if _where(finding) in known),
         new=tuple(finding for finding in after if _where(finding) not in known),
-        notes=tuple(notes_on(inputs)),
+        notes=(*notes_on(inputs), *_notes(bench.measured)),
     )
+
+
+def _notes(given: Measured) -> Iterator[str]:
+    inlined = given.model.inlined
+    if inlined:
+        yield f"{inlined} local function{'s' * (inlined > 1)}: nodes take the place of each call in what is written"
 
 
 def _where(finding: Finding) -> tuple[str, str]:

@@ -67,6 +67,7 @@ class CostlyActivation(Costly):
 
     code: ClassVar[str] = "QA004"
     name: ClassVar[str] = "costly-activation"
+    rewrites: ClassVar[tuple[str, ...]] = ("cross-layer-equalisation", "joined-outputs")
     kind: ClassVar[Subject] = Subject.ACTIVATION
     advice: ClassVar[str] = "Keep the tensor in float or in 16 bits, at every operator that writes or reads it."
 

@@ -91,6 +91,7 @@ class HeavyTailedActivation(Rule):
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
     needs_calibration: ClassVar[bool] = True
     supersedes: ClassVar[tuple[str, ...]] = ("QA002", "QA004")
+    rewrites: ClassVar[tuple[str, ...]] = ("joined-outputs",)
 
     warning_ratio: float = option(4.0, doc="range over bulk range from which it is reported", source="two bits lost")
     error_ratio: float = option(16.0, doc="range over bulk range from which it is an error", source="four bits lost")

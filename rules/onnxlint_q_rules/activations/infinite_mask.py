@@ -85,6 +85,7 @@ class InfiniteMask(Rule):
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
     supersedes: ClassVar[tuple[str, ...]] = ("QA001", "QA004")
+    rewrites: ClassVar[tuple[str, ...]] = ("mask-values",)
 
     magnitude: float = option(
         1000.0,

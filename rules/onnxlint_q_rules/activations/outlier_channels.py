@@ -133,6 +133,7 @@ class OutlierChannels(Rule):
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
     supersedes: ClassVar[tuple[str, ...]] = ("QA001", "QA002", "QA004")
+    rewrites: ClassVar[tuple[str, ...]] = ("channel-factors",)
 
     ratio: float = option(
         16.0, doc="range of the tensor over that of its median channel", source="four bits lost for the median channel"

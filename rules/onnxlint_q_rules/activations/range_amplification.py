@@ -109,6 +109,7 @@ class RangeAmplification(Rule):
     confidence: ClassVar[Confidence] = Confidence.LOW
     needs_calibration: ClassVar[bool] = True
     supersedes: ClassVar[tuple[str, ...]] = ("QA004",)
+    rewrites: ClassVar[tuple[str, ...]] = ("joined-outputs",)
 
     amplification: float = option(
         4.0,

@@ -103,6 +103,7 @@ class NearZeroVariance(Rule):
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
     supersedes: ClassVar[tuple[str, ...]] = ("QB001", "QW001", "QW002", "QW003", "QW006")
+    rewrites: ClassVar[tuple[str, ...]] = ("constant-channels", "observed-constants", "cross-layer-equalisation")
 
     epsilons: float = option(
         EPSILONS,

@@ -91,6 +91,7 @@ class OutlierGamma(Rule):
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
     supersedes: ClassVar[tuple[str, ...]] = ("QW001", "QW002", "QW003", "QW006")
+    rewrites: ClassVar[tuple[str, ...]] = ("constant-channels", "observed-constants", "cross-layer-equalisation")
 
     gain_ratio: float = option(
         8.0,

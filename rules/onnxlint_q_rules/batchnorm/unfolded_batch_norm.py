@@ -40,6 +40,12 @@ _REMEDIES: Mapping[Blocker, str] = {
 }
 
 
+_REWRITES: Mapping[Blocker, tuple[str, ...]] = {
+    Blocker.FACTORS: ("gemm-operands",),
+    Blocker.SHARED_WEIGHT: ("shared-constants",),
+}
+
+
 @dataclass(frozen=True)
 class UnfoldedBatchNorm(Rule):
     """A BatchNormalization cannot be folded into a layer.
@@ -62,6 +68,7 @@ class UnfoldedBatchNorm(Rule):
     name: ClassVar[str] = "unfolded-batch-norm"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
+    rewrites: ClassVar[tuple[str, ...]] = ("gemm-operands", "shared-constants")
 
     good: ClassVar[tuple[Example, ...]] = (
         Example(
@@ -123,4 +130,5 @@ block (float[N, 1, 4, 4] x) => (float[N, 2, 4, 4] y)
                     nodes_to_exclude=facts.freer.listed(facts.freer.activation(item.node.output)),
                 ),
                 metrics={"reason": item.reason.name.lower()},
+                rewrites=_REWRITES.get(item.reason, ()),
             )

@@ -78,6 +78,7 @@ class OpsetBlocksPerChannel(Rule):
     name: ClassVar[str] = "opset-blocks-per-channel"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
+    rewrites: ClassVar[tuple[str, ...]] = ("opset",)
 
     gain_db: float = option(
         1.0, doc="one scale a channel is needed if it brings so many dB more", source="nobody would notice less"

@@ -125,6 +125,7 @@ class PreProcessingMatters(Rule):
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
     needs_calibration: ClassVar[bool] = True
+    rewrites: ClassVar[tuple[str, ...]] = ("fold-batch-norms", "stored-weights")
 
     change_db: float = option(
         1.0,
@@ -168,6 +169,7 @@ class PreProcessingMatters(Rule):
             snippet=_prepare(facts.model.name, weights_are_inputs=facts.folds_late) if worse else "",
             metrics=metrics,
             severity=None if warns else Severity.INFO,
+            rewrites=None if worse == changed else (),  # it folds for every scheme
         )
         note = " ".join(f"{why[:1].upper()}{why[1:]}." for why in reasons)
         yield replace(found, evidence=Evidence.CONFIRMED, measured_db=min(both.sqnr_db for both in changed), note=note)

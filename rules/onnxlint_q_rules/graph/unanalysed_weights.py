@@ -69,6 +69,7 @@ class UnanalysedWeights(Rule):
     name: ClassVar[str] = "unanalysed-weights"
     severity: ClassVar[Severity] = Severity.INFO
     confidence: ClassVar[Confidence] = Confidence.HIGH
+    rewrites: ClassVar[tuple[str, ...]] = ("stored-weights",)
 
     min_values: int = option(
         256, doc="fewest constant values that count as the node's weights", source="a 16 x 16 matrix"

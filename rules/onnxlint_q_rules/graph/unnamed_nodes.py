@@ -51,6 +51,7 @@ class UnnamedNodes(Rule):
     name: ClassVar[str] = "unnamed-nodes"
     severity: ClassVar[Severity] = Severity.INFO
     confidence: ClassVar[Confidence] = Confidence.HIGH
+    rewrites: ClassVar[tuple[str, ...]] = ("node-names",)
 
     good: ClassVar[tuple[Example, ...]] = (
         Example(

@@ -88,6 +88,7 @@ class CollapsedChannels(Rule):
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
     supersedes: ClassVar[tuple[str, ...]] = ("QW006",)
+    rewrites: ClassVar[tuple[str, ...]] = ("constant-channels", "observed-constants", "cross-layer-equalisation")
 
     share: float = option(
         0.1,

@@ -77,6 +77,7 @@ class CostlyWeight(Costly):
 
     code: ClassVar[str] = "QW006"
     name: ClassVar[str] = "costly-weight"
+    rewrites: ClassVar[tuple[str, ...]] = ("constant-channels", "observed-constants", "cross-layer-equalisation")
     kind: ClassVar[Subject] = Subject.WEIGHT
     advice: ClassVar[str] = "Keep the layer in float, or give its weight 16 bits or finer scales."
 

@@ -67,6 +67,7 @@ class LowChannelPrecision(LowDepthwiseAveragePrecision):
     name: ClassVar[str] = "low-channel-precision"
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
+    rewrites: ClassVar[tuple[str, ...]] = ("constant-channels", "observed-constants", "cross-layer-equalisation")
     depthwise: ClassVar[bool] = False
     blind_severity: ClassVar[Severity] = Severity.INFO
 

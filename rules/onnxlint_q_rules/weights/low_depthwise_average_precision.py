@@ -96,6 +96,7 @@ class LowDepthwiseAveragePrecision(Rule):
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.MEDIUM
     supersedes: ClassVar[tuple[str, ...]] = ("QW003", "QW006")
+    rewrites: ClassVar[tuple[str, ...]] = ("constant-channels", "observed-constants", "cross-layer-equalisation")
 
     average_precision: float = option(
         0.25,
