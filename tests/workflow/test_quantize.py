@@ -225,6 +225,7 @@ def desk(tmp_path: Path, models: Path, calibration: Path) -> Path:
     [
         ("m.onnx -o q.onnx --calibrate nowhere.npz", "nowhere.npz"),
         ("m.onnx -o q.onnx --calibrate data.npz --min-agreement 98", "give a fraction from 0 to 1"),
+        ("m.onnx -o q.onnx --calibrate data.npz --max-float 2", "max-float 2: give a fraction"),
         ("m.onnx -o q.onnx --calibrate data.npz --min-sqnr nan", "give a number of decibels"),
         ("m.onnx -o q.onnx --calibrate data.npz --scheme int7", "int7"),
         ("m.onnx -o q.onnx --calibrate data.npz --scheme fp8", "no quantiser of ONNX Runtime writes"),
