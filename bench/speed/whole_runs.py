@@ -1,6 +1,6 @@
 """What a whole `check` of each model of a folder takes: wall time, processor time, peak memory.
 
-    python bench/whole_runs.py FOLDER [--before CHECKOUT] [--repeats 3] [--only NAME ...] [-- options of check]
+    python bench/speed/whole_runs.py FOLDER [--before CHECKOUT] [--repeats 3] [--only NAME ...] [-- options of check]
 
 Every figure is of a process of its own, start of Python and imports included, and the median of the repeats. With
 `--before` another checkout of this project runs in turn with this one in every repeat, and the table has both, and the
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)

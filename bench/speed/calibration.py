@@ -1,6 +1,6 @@
 """What the calibration pass costs, against plain float inference and the passes of ONNX Runtime.
 
-    python bench/calibration.py MODEL IMAGES [--preprocess tf] [--samples 100] [--repeats 5] [--without-stored]
+    python bench/speed/calibration.py MODEL IMAGES [--preprocess tf] [--samples 100] [--repeats 5] [--without-stored]
 
 Time. All passes work on the same samples, decoded and preprocessed beforehand, in turn within each repeat; the table
 gives medians, and the median of the ratios within the same repeat. The ratio so holds neither decoding nor resizing,

@@ -1,6 +1,6 @@
 """What the sensitivity table costs, against the one-at-a-time sweeps of AIMET's QuantAnalyzer on the same samples.
 
-    python bench/sensitivity.py MODEL IMAGES [--preprocess tf] [--samples 64] [--repeats 3] [--aimet PYTHON]
+    python bench/aimet/sensitivity.py MODEL IMAGES [--preprocess tf] [--samples 64] [--repeats 3] [--aimet PYTHON]
 
 Ours is told twice: the table alone (every layer's weight, result, and both, on every sample), which is what the two
 sweeps are on the other side, and the whole command, from the start of the interpreter to the report: calibration, the
@@ -74,8 +74,8 @@ def _children() -> float:
 
 
 def theirs(interpreter: str, model: Path, archive: Path) -> dict[str, Any]:
-    """What one run of aimet_sweep.py says."""
-    script = Path(__file__).with_name("aimet_sweep.py")
+    """What one run of sweep.py says."""
+    script = Path(__file__).with_name("sweep.py")
     done = subprocess.run([interpreter, str(script), str(model), str(archive)], check=True, capture_output=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

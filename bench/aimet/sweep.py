@@ -1,6 +1,6 @@
 """One run of AIMET's QuantAnalyzer sweeps; sensitivity.py starts it in AIMET's own environment.
 
-    PYTHON aimet_sweep.py MODEL SAMPLES.npz
+    PYTHON sweep.py MODEL SAMPLES.npz
 
 Prints one JSON object: seconds by the clock and of the processors, of folding and calibration, of the sweep that
 enables one group of quantisers at a time and of the one that disables it; the number of groups, and how often the
