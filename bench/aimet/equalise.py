@@ -1,6 +1,6 @@
 """One run of AIMET's mending; the figures of bench/mend.py stand beside it. To be started in AIMET's own environment.
 
-    PYTHON mend.py MODEL SAMPLES.npz JUDGED.npz [--adaround ITERATIONS]
+    PYTHON equalise.py MODEL SAMPLES.npz JUDGED.npz [--adaround ITERATIONS]
 
 MODEL is float, with one input and class scores as its first output. The archives hold arrays with samples along the
 first axis, those to calibrate on and others to judge on, and `labels` beside the latter where they are known. The
