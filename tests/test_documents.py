@@ -58,7 +58,8 @@ def blocks(*languages: str) -> Iterator[Block]:
 def printed_commands() -> list[list[str]]:
     """The commands of all shells, and those within sentences that have arguments."""
     lines = [line for block in blocks("sh") for line in block.text.splitlines()]
-    inline = (" ".join(said.split()) for path in DOCUMENTS for said in _INLINE.findall(path.read_text("utf-8")))
+    said = (words.split() for path in DOCUMENTS for words in _INLINE.findall(path.read_text("utf-8")))
+    inline = (" ".join(words) for words in said if words[-1] not in APP_COMMANDS)
     return [words for line in dict.fromkeys([*lines, *inline]) for words in split(line)]
 
 

@@ -52,7 +52,10 @@ def test_the_same_channels_in_two_tensors_are_one_fault(told: str, request: pyte
 
 def test_what_was_not_tried_says_so(static: ModelResult) -> None:
     (finding,) = about_channels(static)
-    assert finding.evidence is Evidence.UNTESTED and finding.advice.endswith("Or leave these nodes in float. Untried.")
+    assert finding.evidence is Evidence.UNTESTED
+    assert finding.advice.endswith(
+        "Or leave these nodes in float. Untried. `onnxlint-q fix` applies this (channel-factors, untried)."
+    )
     assert isinstance(finding.metrics["forecast_db"], float) and finding.nodes_to_exclude
 
 
