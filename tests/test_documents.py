@@ -59,7 +59,7 @@ def printed_commands() -> list[list[str]]:
     """The commands of all shells, and those within sentences that have arguments."""
     lines = [line for block in blocks("sh") for line in block.text.splitlines()]
     said = (words.split() for path in DOCUMENTS for words in _INLINE.findall(path.read_text("utf-8")))
-    inline = (" ".join(words) for words in said if words[-1] not in APP_COMMANDS)
+    inline = (" ".join(words) for words in said if len(words) > 2)
     return [words for line in dict.fromkeys([*lines, *inline]) for words in split(line)]
 
 
