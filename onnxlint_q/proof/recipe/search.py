@@ -156,9 +156,8 @@ class _Search:
                 for observer in (TRIED_OBSERVERS if scheme.is_calibrated else TRIED_OBSERVERS[:1])
             )
             tried = filter(None, (self._best([scheme], stage.number) for scheme in having))
-            for attempt in sorted(tried, key=lambda one: -one.worst_db):
-                if attempt.scheme is having[0] or not self._is_done(having):
-                    self._correct(attempt)
+            for attempt in tuple(tried):
+                self._correct(attempt)
             if self._is_done(stage.schemes):
                 return self._found()
         # Of schemes with the same kind of scales the better one is refined: the others would take more.
