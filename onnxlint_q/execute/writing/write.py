@@ -12,6 +12,7 @@ import numpy as np
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured, measure
+from onnxlint_q.analysis.placement import scaled_tensors
 from onnxlint_q.analysis.preparation import removed_for_good
 from onnxlint_q.analysis.recipe import Range, Recipe
 from onnxlint_q.errors import UsageError
@@ -73,15 +74,19 @@ def _ranges(bench: Workbench, experiment: Experiment) -> Mapping[str, Range]:
 
 
 def _ends(bench: Workbench, experiment: Experiment) -> Mapping[str, Range | None]:
-    """By tensor, of those that have a scale of their own; the quantiser reads what is constant by itself."""
+    """By tensor, of those that have a scale of their own, and of those that hold the same values moved.
+
+    Older quantisers ask for the latter. What is constant every quantiser reads by itself.
+    """
     number = experiment.scheme.activations
     if number is None or not experiment.scheme.is_calibrated:
         return {}
-    places = bench.measured.placements_under(experiment.scheme, experiment.excluded)
+    scheme, measured = experiment.scheme, bench.measured
+    places = scaled_tensors(measured.model, measured.folded, experiment.excluded, layers_only=scheme.layers_only)
     return {
         place.tensor: bench.range_of(place, number.widened if place.like in experiment.wide else number)
         for place in places
-        if place.like == place.tensor and not place.constant
+        if (place.like == place.tensor or place.moved) and not place.constant
     }
 
 
