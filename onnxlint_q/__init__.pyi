@@ -5,12 +5,11 @@
 # What a program calls, what it gets, and what can go wrong.
 from .api.calls import (
     compare as compare,
-    fix as fix,
     inspect as inspect,
     lint as lint,
-    quantize as quantize,
     render as render,
 )
+from .api.mending import fix as fix, quantize as quantize
 from .workflow.mending.quantized import Quantized as Quantized
 from .workflow.mending.fixed import Fixed as Fixed, RewriteResult as RewriteResult
 from .workflow.reading.inspection import (

@@ -10,19 +10,15 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
-from typing import TypeAlias
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.api.data import DataLike, LabelsLike, data_request
+from onnxlint_q.api.jobs import Words, job_of, overrides_of
 from onnxlint_q.api.models import ModelLike, given_shapes, model_file
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.preprocess import Preprocessing
 from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
 from onnxlint_q.execute.progress import silent
-from onnxlint_q.judge.config import Overrides
-from onnxlint_q.proof.recipe.goal import MOST_FLOAT
 from onnxlint_q.report.compare import render as render_comparison
 from onnxlint_q.report.fix import FORMATS as FIX_FORMATS
 from onnxlint_q.report.fix import render as render_fixed
@@ -32,18 +28,13 @@ from onnxlint_q.report.inspect import FORMATS as INSPECTION_FORMATS
 from onnxlint_q.report.inspect import render as render_inspection
 from onnxlint_q.report.quantize import FORMATS as QUANTIZE_FORMATS
 from onnxlint_q.report.quantize import render as render_quantized
-from onnxlint_q.workflow.check import Job, check_one, plan
+from onnxlint_q.workflow.check import check_one
 from onnxlint_q.workflow.compare import CompareRequest, check_differ, compare_apart
 from onnxlint_q.workflow.comparison import (
     Comparison,
 )
 from onnxlint_q.workflow.inspect import InspectRequest, inspect_apart
-from onnxlint_q.workflow.mending.fix import FixRequest
-from onnxlint_q.workflow.mending.fix import fix as fix_model
 from onnxlint_q.workflow.mending.fixed import Fixed
-from onnxlint_q.workflow.mending.mend import Selection
-from onnxlint_q.workflow.mending.quantize import QuantizeRequest
-from onnxlint_q.workflow.mending.quantize import quantize as quantize_model
 from onnxlint_q.workflow.mending.quantized import Quantized
 from onnxlint_q.workflow.reading.inspection import (
     Inspection,
@@ -54,7 +45,6 @@ from onnxlint_q.workflow.results import (
     Run,
 )
 
-Words: TypeAlias = str | Iterable[str]
 _FORMATS: Mapping[type, Sequence[ReportFormat]] = {
     Inspection: INSPECTION_FORMATS,
     Fixed: FIX_FORMATS,
@@ -136,9 +126,9 @@ def lint(
         given_shapes(input_shapes),
         fresh=True,
     )
-    overrides = _overrides(config, select, extend_select, ignore, schemes, fail_on, fail_on_verdict)
+    overrides = overrides_of(config, select, extend_select, ignore, schemes, fail_on, fail_on_verdict)
     with model_file(model, "<model>") as (path, called):
-        return check_one(_job(path, called, overrides), request, progress)
+        return check_one(job_of(path, called, overrides), request, progress)
 
 
 def compare(
@@ -194,7 +184,7 @@ def compare(
     wanted = data_request(data, preprocess, samples, DEFAULT_OBSERVER, 0, False, labels)
     if wanted is None:
         raise UsageError(f"compare runs both models on data; give {DATA}, or arrays")
-    overrides = _overrides(config, select, extend_select, ignore, None, fail_on, fail_on_verdict)
+    overrides = overrides_of(config, select, extend_select, ignore, None, fail_on, fail_on_verdict)
     with (
         model_file(float_model, "<float model>") as (reference, called),
         model_file(quantised, "<quantised model>") as other,
@@ -203,7 +193,7 @@ def compare(
         request = CompareRequest(
             wanted.source, wanted.samples, wanted.labels, given_shapes(input_shapes), fresh=True, called=called
         )
-        return compare_apart(reference, _job(*other, overrides), request, progress)
+        return compare_apart(reference, job_of(*other, overrides), request, progress)
 
 
 def inspect(
@@ -255,152 +245,6 @@ def inspect(
         given = [(model, "<model>"), *([(other, "<other model>")] if other is not None else [])]
         read = [files.enter_context(model_file(*one)) for one in given]
         return inspect_apart([path for path, _ in read], request, progress, [called for _, called in read])
-
-
-def fix(
-    model: ModelLike,
-    out: str | os.PathLike[str] | None = None,
-    data: DataLike | None = None,
-    *,
-    preprocess: str | Preprocessing | None = None,
-    samples: int = DEFAULT_SAMPLES,
-    observer: str = DEFAULT_OBSERVER,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    schemes: Words | None = None,
-    select: Words = (),
-    ignore: Words = (),
-    exact_only: bool = False,
-    unsafe: bool = False,
-    config: str | os.PathLike[str] | None = None,
-    progress: Callable[[str, int, int], None] = silent,
-) -> Fixed:
-    """Change a float model so that it quantises better and computes the same.
-
-    >>> import onnxlint_q
-    >>> fixed = onnxlint_q.fix("model.onnx")
-    >>> fixed.out, [rewrite.name for rewrite in fixed.applied if rewrite.safety == "unsafe"]
-    ('', [])
-
-    Args:
-        model: as of `lint`; what is no path is called `<model>`.
-        out: the file to write; None writes nothing and tells what would change.
-        data: samples to try changes on, as of `lint`; None tries them on synthetic inputs.
-        preprocess: as of `lint`.
-        samples: how many to take ranges from, and at most as many others for the figures.
-        observer: as of `lint`.
-        input_shapes: as of `lint`.
-        schemes: those that have to gain, by name; as of `lint`.
-        select: rewrites to try instead of all, by name.
-        ignore: rewrites not to try.
-        exact_only: only what leaves the outputs the same for every input.
-        unsafe: also what changes the inputs or outputs of the model.
-        config: as of `lint`.
-        progress: as of `lint`.
-
-    Returns:
-        What was changed and what was not, with the reasons, and the schemes before and after.
-
-    Raises:
-        UsageError: an argument cannot be used, or the file would replace the model.
-        ModelError: the model cannot be read or run, is quantised already, or what was made is not what it has to be.
-        DataError: the samples cannot be read, or do not fit the model.
-        PluginError: a rule package is broken.
-        DefectError: an error of onnxlint-q itself; please report it.
-    """
-    wanted = data_request(data, preprocess, samples, observer, 0, False, None)
-    with model_file(model, "<model>") as (path, called):
-        target = None if out is None else _other_file(path, out)
-        selection = Selection(_words(select), _words(ignore), exact_only, unsafe)
-        request = FixRequest(target, wanted, selection, given_shapes(input_shapes), fresh=True)
-        job = _job(path, called, _overrides(config, (), (), (), schemes, None, None))
-        return fix_model(path, job.rules, job.config, request, progress, called)
-
-
-def quantize(
-    model: ModelLike,
-    out: str | os.PathLike[str],
-    data: DataLike,
-    *,
-    preprocess: str | Preprocessing | None = None,
-    samples: int = DEFAULT_SAMPLES,
-    labels: LabelsLike | None = None,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    schemes: Words | None = None,
-    min_sqnr: float | None = None,
-    min_agreement: float | None = None,
-    max_float: float = MOST_FLOAT,
-    recipe: str | os.PathLike[str] | None = None,
-    keep_float: bool = False,
-    select: Words = (),
-    ignore: Words = (),
-    exact_only: bool = False,
-    config: str | os.PathLike[str] | None = None,
-    progress: Callable[[str, int, int], None] = silent,
-) -> Quantized:
-    """Quantise a float model so that it reaches a goal at the least cost, and run what was written.
-
-    >>> import onnxlint_q
-    >>> made = onnxlint_q.quantize("model.onnx", "int8.onnx", "random", samples=8)
-    >>> made.result.scheme in ("int8-per-tensor", "int8-per-channel")
-    True
-
-    Args:
-        model: as of `lint`; what is no path is called `<model>`.
-        out: the file to write; its recipe is written beside it.
-        data: samples to take ranges from and to measure on, as of `lint`.
-        preprocess: as of `lint`.
-        samples: how many to take ranges from, and at most as many others for the figures.
-        labels: as of `lint`; they are counted and nothing is chosen by them.
-        input_shapes: as of `lint`.
-        schemes: those that may be used, by name; as of `lint`.
-        min_sqnr: SQNR (dB) that the worst output has to keep.
-        min_agreement: fraction of samples that have to keep the float model's top class. Without a goal the model has
-            to survive.
-        max_float: fraction of the multiplications that may leave 8 bits, for float or 16 bits.
-        recipe: the file of a recipe to follow instead of searching for one.
-        keep_float: write the float model that is quantised, too: its name ends in `.float.onnx`.
-        select: rewrites of `fix` to try instead of all, by name.
-        ignore: rewrites of `fix` not to try.
-        exact_only: only rewrites that leave the outputs the same for every input.
-        config: as of `lint`.
-        progress: as of `lint`.
-
-    Returns:
-        What was made, whether it `reached` the goal, and what was tried.
-
-    Raises:
-        UsageError: an argument cannot be used, or the file would replace the model.
-        ModelError: the model cannot be read, run or quantised, or is quantised already.
-        DataError: the samples or labels cannot be read, or do not fit the model.
-        PluginError: a rule package is broken.
-        DefectError: an error of onnxlint-q itself; please report it.
-    """
-    wanted = data_request(data, preprocess, samples, DEFAULT_OBSERVER, 0, False, labels)
-    if wanted is None:
-        raise UsageError(f"quantize takes ranges from data; give {DATA}, or arrays")
-    with model_file(model, "<model>") as (path, called):
-        request = QuantizeRequest(
-            _other_file(path, out),
-            wanted,
-            min_sqnr,
-            min_agreement,
-            max_float,
-            None if recipe is None else Path(recipe),
-            keep_float,
-            Selection(_words(select), _words(ignore), exact_only),
-            given_shapes(input_shapes),
-            fresh=True,
-        )
-        job = _job(path, called, _overrides(config, (), (), (), schemes, None, None))
-        return quantize_model(path, job.rules, job.config, request, progress, called)
-
-
-def _other_file(path: Path, out: str | os.PathLike[str]) -> Path:
-    """The file to write, which is not the model."""
-    target = Path(out)
-    if target.exists() and path.exists() and target.samefile(path):
-        raise UsageError(f"{target}: is the model itself; name another file")
-    return target
 
 
 def render(
@@ -456,34 +300,3 @@ def _finite(values: Iterable[float] | str) -> tuple[float, ...]:
     if not all(map(math.isfinite, numbers)):
         raise UsageError("values: NaN and infinity have no code; give finite numbers")
     return numbers
-
-
-def _job(path: Path, called: str, overrides: Overrides) -> Job:
-    (job,) = plan([path], overrides)
-    return replace(job, called=called)
-
-
-def _overrides(
-    config: str | os.PathLike[str] | None,
-    select: Words,
-    extend_select: Words,
-    ignore: Words,
-    schemes: Words | None,
-    fail_on: str | None,
-    fail_on_verdict: str | None,
-) -> Overrides:
-    return Overrides(
-        file=None if config is None else Path(config),
-        search=False,
-        select=_words(select),
-        extend_select=_words(extend_select),
-        ignore=_words(ignore),
-        scheme=None if schemes is None else _words(schemes),
-        fail_on=fail_on,
-        fail_on_verdict=fail_on_verdict,
-        prefix="",
-    )
-
-
-def _words(given: Words) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)

@@ -8,8 +8,6 @@ import typer
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.analysis.schemes import SCHEMES
-from onnxlint_q.cli import options as shared
-from onnxlint_q.cli.options import one_of
 from onnxlint_q.cli.streams import (
     CLEAN,
     FINDINGS,
@@ -23,6 +21,8 @@ from onnxlint_q.cli.streams import (
     tell,
     working,
 )
+from onnxlint_q.cli.words import options as shared
+from onnxlint_q.cli.words.options import one_of
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, MOST_SAMPLES
 
@@ -100,7 +100,7 @@ def check(
     """Lint models. Exits with 1 if a finding or a verdict fails a model, with 2 if there is no trustworthy answer."""
     debug = debugging(debug)
     with errors_as_one_line(debug):
-        from onnxlint_q.cli.requests import (
+        from onnxlint_q.cli.words.requests import (
             ImageWords,
             find_models,
             keep_apart,

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from onnxlint_q.cli import options as shared
 from onnxlint_q.cli.streams import (
     CLEAN,
     FINDINGS,
@@ -20,6 +19,7 @@ from onnxlint_q.cli.streams import (
     tell,
     working,
 )
+from onnxlint_q.cli.words import options as shared
 from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
 
 
@@ -59,7 +59,7 @@ def compare(
     """
     debug = debugging(debug)
     with errors_as_one_line(debug):
-        from onnxlint_q.cli.requests import (
+        from onnxlint_q.cli.words.requests import (
             ImageWords,
             keep_apart,
             parse_data,

@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
-from onnxlint_q.cli import options as shared
-from onnxlint_q.cli.options import one_of
 from onnxlint_q.cli.streams import (
     NO_ANSWER,
     debugging,
@@ -19,6 +17,8 @@ from onnxlint_q.cli.streams import (
     show_crashes,
     working,
 )
+from onnxlint_q.cli.words import options as shared
+from onnxlint_q.cli.words.options import one_of
 from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, MOST_SAMPLES
 from onnxlint_q.report.fix import FORMATS
 
@@ -92,7 +92,7 @@ def fix(
     """
     debug = debugging(debug)
     with errors_as_one_line(debug):
-        from onnxlint_q.cli.requests import (
+        from onnxlint_q.cli.words.requests import (
             ImageWords,
             keep_apart,
             parse_data,

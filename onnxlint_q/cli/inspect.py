@@ -8,8 +8,6 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from onnxlint_q.cli import options as shared
-from onnxlint_q.cli.options import one_of
 from onnxlint_q.cli.streams import (
     NO_ANSWER,
     debugging,
@@ -19,6 +17,8 @@ from onnxlint_q.cli.streams import (
     show_crashes,
     working,
 )
+from onnxlint_q.cli.words import options as shared
+from onnxlint_q.cli.words.options import one_of
 from onnxlint_q.execute.data.sources import DATA
 from onnxlint_q.report.inspect import FORMATS
 from onnxlint_q.workflow.reading.columns import COLUMNS
@@ -102,7 +102,7 @@ def inspect(
     """
     debug = debugging(debug)
     with errors_as_one_line(debug):
-        from onnxlint_q.cli.requests import (
+        from onnxlint_q.cli.words.requests import (
             ImageWords,
             keep_apart,
             parse_data,

@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
-from onnxlint_q.cli import options as shared
-from onnxlint_q.cli.options import one_of
 from onnxlint_q.cli.streams import (
     CLEAN,
     FINDINGS,
@@ -21,6 +19,8 @@ from onnxlint_q.cli.streams import (
     show_crashes,
     working,
 )
+from onnxlint_q.cli.words import options as shared
+from onnxlint_q.cli.words.options import one_of
 from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, MOST_SAMPLES
 from onnxlint_q.report.quantize import FORMATS
 
@@ -116,7 +116,7 @@ def quantize(
     """
     debug = debugging(debug)
     with errors_as_one_line(debug):
-        from onnxlint_q.cli.requests import (
+        from onnxlint_q.cli.words.requests import (
             ImageWords,
             keep_apart,
             parse_data,
@@ -131,9 +131,10 @@ def quantize(
         from onnxlint_q.report.quantize import render
         from onnxlint_q.workflow import check as linting
         from onnxlint_q.workflow.mending import quantize as workflow
+        from onnxlint_q.workflow.mending import quantize_request as asked
         from onnxlint_q.workflow.mending.mend import Selection
 
-        written = workflow.written_beside(output, keep_float=keep_float)
+        written = asked.written_beside(output, keep_float=keep_float)
         path = parse_target(model, output, written, [calibrate, labels, recipe])
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
@@ -151,7 +152,7 @@ def quantize(
         )
         (job,) = linting.plan([path], overrides)
         keep_apart(reports, [path, calibrate, labels, recipe, job.config.source, *written])
-        request = workflow.QuantizeRequest(
+        request = asked.QuantizeRequest(
             out=output,
             data=data,
             min_db=min_sqnr,

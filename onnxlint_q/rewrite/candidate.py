@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(ABC):
     """A place where a rewrite applies; each rewrite adds its own arguments.
 
     Attributes:
@@ -21,9 +22,9 @@ class Candidate:
         return (self.tensor,)
 
     @property
+    @abstractmethod
     def change(self) -> str:
         """What becomes other there, for the user: half a sentence that may follow the tensor's name and a colon."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
-from onnxlint_q.cli.requests import ImageWords, keep_apart, parse_data, parse_inspected, parse_shapes
+from onnxlint_q.cli.words.requests import ImageWords, keep_apart, parse_data, parse_inspected, parse_shapes
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.images import ImageFolder
 from onnxlint_q.execute.data.preprocess import PRESETS, Preprocessing

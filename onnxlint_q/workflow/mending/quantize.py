@@ -6,11 +6,9 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-
-import numpy as np
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
@@ -33,13 +31,13 @@ from onnxlint_q.execute.writing.lines import Files, lines, obstacle
 from onnxlint_q.execute.writing.write import NotWritableError, prepared_for, recipe_of, write_int8
 from onnxlint_q.graph import Model, read_model
 from onnxlint_q.graph.loading.external import external_files
-from onnxlint_q.graph.loading.save import DATA_ENDING, save_model
+from onnxlint_q.graph.loading.save import save_model
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.proof.mending.transaction import Mended, Mender
 from onnxlint_q.proof.probing.plan import multiplications
-from onnxlint_q.proof.recipe.goal import MOST_FLOAT, Goal
+from onnxlint_q.proof.recipe.goal import Goal
 from onnxlint_q.proof.recipe.search import Attempt, Found, search
 from onnxlint_q.proof.recipe.share import shares
 from onnxlint_q.rewrite.candidate import Refusal
@@ -48,68 +46,10 @@ from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.mending.files import written_whole
 from onnxlint_q.workflow.mending.fix import float_model
 from onnxlint_q.workflow.mending.mend import REWRITE_NAMES, Selection, calibrated, told, verification, withheld
+from onnxlint_q.workflow.mending.quantize_request import FLOAT_ENDING, RECIPE_ENDING, QuantizeRequest
 from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
-from onnxlint_q.workflow.record import DataRequest
 from onnxlint_q.workflow.results import Basis, TakenShape
 from onnxlint_q.workflow.sizes import notes_on
-
-RECIPE_ENDING, FLOAT_ENDING = ".recipe.json", ".float.onnx"
-"""What takes the place of `.onnx` in the names of files that are written beside the model."""
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizeRequest:
-    """What is to be made of a model.
-
-    Attributes:
-        out: the file to write.
-        data: calibration data.
-        min_db: SQNR (dB) that the worst output has to keep; None for no such goal.
-        min_agreement: fraction of samples that have to keep the float model's top-1; None for no such goal.
-        max_float: fraction of the multiplications that may be done in float or in 16 bits.
-        recipe: the file of a recipe to follow instead of a search.
-        keep_float: write the float model that is quantised, too.
-        selection: which rewrites are to be tried first.
-        input_shapes: shapes that inputs are to have, by name.
-        fresh: a process apart is a fresh interpreter, never a fork.
-
-    Raises:
-        UsageError: a goal cannot be reached by any model.
-    """
-
-    out: Path
-    data: DataRequest
-    min_db: float | None = None
-    min_agreement: float | None = None
-    max_float: float = MOST_FLOAT
-    recipe: Path | None = None
-    keep_float: bool = False
-    selection: Selection = field(default_factory=Selection)
-    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    fresh: bool = False
-
-    def __post_init__(self) -> None:
-        if self.min_agreement is not None and not 0 < self.min_agreement <= 1:
-            raise UsageError(f"min-agreement {self.min_agreement:g}: give a fraction from 0 to 1, as 0.98")
-        if self.min_db is not None and not np.isfinite(self.min_db):
-            raise UsageError(f"min-sqnr {self.min_db:g}: give a number of decibels, as 20")
-        if not 0 <= self.max_float <= 1:
-            raise UsageError(f"max-float {self.max_float:g}: give a fraction from 0 to 1, as 0.05")
-
-    @property
-    def goal(self) -> str:
-        """What has to be reached, in words."""
-        said = [f"at least {self.min_db:g} dB at the worst output"] if self.min_db is not None else []
-        if self.min_agreement is not None:
-            said.append(f"the same top class for at least {100 * self.min_agreement:g} % of the samples")
-        return " and ".join(said) or "the model survives"
-
-
-def written_beside(out: Path, *, keep_float: bool) -> tuple[Path, ...]:
-    """Every file that is written for a model of this name, the model first."""
-    names = [out.name, f"{out.name}{DATA_ENDING}", f"{out.stem}{RECIPE_ENDING}"]
-    floats = [f"{out.stem}{FLOAT_ENDING}", f"{out.stem}{FLOAT_ENDING}{DATA_ENDING}"]
-    return tuple(out.with_name(name) for name in (*names, *(floats if keep_float else ())))
 
 
 def quantize(
