@@ -43,6 +43,7 @@ class Limits:
 
     Attributes:
         seconds_per_run: an untrusted graph may loop for ever; a single sample that takes longer is stopped.
+        seconds_to_load: the same of loading one, which nothing can stop: it is left behind.
         sessions: variants that are open at once.
         session_bytes: their weights together, but one variant is always open.
         tensor_bytes: what the largest tensor of a graph with many variants may take in all of them; a run holds a few
@@ -62,6 +63,7 @@ class Limits:
     """
 
     seconds_per_run: float = 120.0
+    seconds_to_load: float = 120.0
     sessions: int = 12
     session_bytes: int = 512 << 20
     tensor_bytes: int = 256 << 20

@@ -8,9 +8,10 @@ from __future__ import annotations
 import itertools
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,12 @@ from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.workers import SECONDS_TO_STOP
 
 Array = npt.NDArray[Any]
+Loaded = TypeVar("Loaded")
 _TENSOR = (np.ndarray, np.generic)
+# Bytes of a constant that is made at load, beside those that the model stores.
+_LEAST_FOLDED = 64 << 20
+# Bytes of weights that a session may hold a second time, in the order that its kernels like.
+_MOST_PACKED = 512 << 20
 
 
 class NotRunnableError(Exception):
@@ -54,8 +60,9 @@ class Session:
         """
         self._limits = limits
         self._numbers = itertools.count()
-        graph = executable.proto.SerializeToString()
-        self._native = _Native(graph, executable.weights, threads, optimised=optimised, deployed=deployed)
+        self._native = _loaded(
+            lambda: _Native(executable, threads, optimised=optimised, deployed=deployed), limits.seconds_to_load
+        )
 
     def run(self, sample: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
         """Values of `outputs`, at least one (all of the model's by default), for one sample.
@@ -105,18 +112,55 @@ class Session:
         self._native.stop()
 
 
-def load_as_deployed(path: Path) -> None:
-    """Load a file as a program does that asks for nothing.
+def load_as_deployed(path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Load a file as a program does that asks for nothing, but for constants of any size.
 
     Raises:
         NotRunnableError: ONNX Runtime refuses it.
     """
+
+    def load() -> ort.InferenceSession:
+        try:
+            return ort.InferenceSession(str(path), _bounded(path.stat().st_size), providers=["CPUExecutionProvider"])
+        except Exception as error:  # pybind raises a dozen unrelated types
+            raise NotRunnableError(_one_line(error)) from error
+
+    _loaded(load, limits.seconds_to_load)
+
+
+def _loaded(load: Callable[[], Loaded], seconds: float) -> Loaded:
+    """What ONNX Runtime makes of a model; nothing stops it, so one that takes too long is left behind.
+
+    Raises:
+        NotRunnableError: it fails or takes longer.
+    """
+    finished = Future[Loaded]()
+
+    def work() -> None:
+        try:
+            finished.set_result(load())
+        except Exception as error:  # of whatever kind: handed to the thread that waits, which raises it
+            finished.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        return finished.result(seconds)
+    except TimeoutError as error:
+        raise NotRunnableError(f"ONNX Runtime took longer than {seconds:g} seconds to load it") from error
+
+
+def _bounded(stored_bytes: int) -> ort.SessionOptions:
+    """Options under which loading takes memory and time in proportion to what is stored.
+
+    A few bytes can ask for constants of any size. One that is not made at load is made in each run, which can be
+    stopped.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    try:
-        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # pybind raises a dozen unrelated types
-        raise NotRunnableError(_one_line(error)) from error
+    options.add_session_config_entry(
+        "optimization.constant_folding_max_output_size_in_bytes", str(_LEAST_FOLDED + stored_bytes)
+    )
+    return options
 
 
 def too_long(seconds: float) -> NotRunnableError:
@@ -129,21 +173,20 @@ class _Native:
 
     def __init__(
         self,
-        graph: bytes,
-        weights: Mapping[str, Array],
+        executable: Executable,
         threads: int,
         *,
         optimised: bool = True,
         deployed: bool = False,
     ) -> None:
-        """Load the serialised `graph`, whose initializers named in `weights` have these values."""
+        """Load a graph whose weights are values in memory."""
         self._running: dict[int, ort.RunOptions] = {}
         self._stopped = False
         self._optimised, self._deployed = optimised, deployed
         try:
             # The session refers to these values, so they have to live as long as it does.
-            self._values = [ort.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
-            self._session = self._load(graph, list(weights), threads)
+            self._values = [ort.OrtValue.ortvalue_from_numpy(value) for value in executable.weights.values()]
+            self._session = self._load(executable, threads)
         except Exception as error:  # pybind raises a dozen unrelated types
             raise NotRunnableError(_one_line(error)) from error
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -170,23 +213,27 @@ class _Native:
             if number is None or running == number:
                 options.terminate = True
 
-    def _load(self, graph: bytes, names: list[str], threads: int) -> ort.InferenceSession:
+    def _load(self, executable: Executable, threads: int) -> ort.InferenceSession:
         """With integer kernels whose sums cannot saturate, or as it comes where there are none for the model."""
+        graph = executable.proto.SerializeToString()
         try:
-            options = self._options(names, threads, precise=True)
+            options = self._options(executable, threads, precise=True)
             return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception:  # pybind again; what is wrong with the model itself is said by the second try
-            options = self._options(names, threads, precise=False)
+            options = self._options(executable, threads, precise=False)
             return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
-    def _options(self, names: list[str], threads: int, *, precise: bool) -> ort.SessionOptions:
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
+    def _options(self, executable: Executable, threads: int, *, precise: bool) -> ort.SessionOptions:
+        stored, names = executable.weight_bytes, list(executable.weights)
+        options = _bounded(stored + executable.proto.ByteSize())
         options.intra_op_num_threads = threads
         if not self._optimised:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if names:
             options.add_external_initializers(names, self._values)
+        if stored > _MOST_PACKED:
+            # Kernels would each keep a copy of their weight in an order of their own.
+            options.add_session_config_entry("session.disable_prepacking", "1")
         if self._deployed:
             return options
         # Integer kernels would round differently from the operators' definition; pairs are to be what they say.
