@@ -25,6 +25,8 @@ _LEAST = 0.003
 # What all of it takes off has to be more than the forecast may be wrong by: of six networks the one that lost (1 dB)
 # was to gain 1.3 dB or 1.6, those that gained 2.6 or more.
 _WORTH = 10 ** (2 / 10)
+# Weights that factors are solved for: two numbers of single precision each, gone through a few hundred times.
+_MOST_WEIGHTS = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +99,21 @@ def likely(measured: Measured) -> Collection[str]:
 def _found(measured: Measured, observations: Observations | None, ties: Ties) -> Iterator[Equalisation | Refusal]:
     terms = Terms(measured, observations, noise_model(measured), ties)
     free = np.ones(ties.count, bool)
-    weights = []
-    for joint in ties.joints:
+    weights, too_large = [], np.zeros(ties.count, bool)
+    left = _MOST_WEIGHTS
+    for joint in sorted(ties.joints, key=lambda joint: joint.weights):
         numbers = np.concatenate([joint.reads, joint.writes])
         numbers = numbers[numbers != FIXED]
-        weight = terms.weight(joint) if numbers.size else None
+        left -= joint.weights if numbers.size else 0
+        weight = terms.weight(joint) if numbers.size and left >= 0 else None
         if weight is not None:
             weights.append(weight)
         elif numbers.size:
             free[numbers] = False
+            too_large[numbers] = left < 0
     choice = _Choice(ties, [*terms.tensors(), *terms.bounded()], weights)
     logs = choice.settle(free)
-    yield from _told(ties, logs, free)
+    yield from _told(ties, logs, free, too_large)
 
 
 class _Choice:
@@ -183,7 +188,9 @@ class _Choice:
         return math.fsum(term.noise(without) - term.noise(held) for term in self._touched[one])
 
 
-def _told(ties: Ties, logs: Vector, free: npt.NDArray[np.bool_]) -> Iterator[Equalisation | Refusal]:
+def _told(
+    ties: Ties, logs: Vector, free: npt.NDArray[np.bool_], too_large: npt.NDArray[np.bool_]
+) -> Iterator[Equalisation | Refusal]:
     """Each set by the first layer that writes it."""
     factors = np.append(np.exp(logs), 1.0)
     sets = np.append(ties.sets, FIXED)
@@ -207,6 +214,10 @@ def _told(ties: Ties, logs: Vector, free: npt.NDArray[np.bool_]) -> Iterator[Equ
                 if (factors[numbers := ties.tensors[tensor]] != 1).any()
             ]
             yield Equalisation(key, tuple(divisors), len(layers[one]))
+        elif too_large[here].any():
+            yield Refusal(
+                key, f"factors are solved for {_MOST_WEIGHTS >> 20} million weights, the smallest layers first"
+            )
         elif not free[here].all():
             yield Refusal(key, "what errors in a layer beside it cost the output is not known")
         else:

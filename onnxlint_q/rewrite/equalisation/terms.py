@@ -95,7 +95,7 @@ class Terms:
         samples, cost = self.network.propagation.samples.get(layer.input), self.network.costs.get(layer.output)
         if samples is None or cost is None:
             return None
-        grouped = by_group(layer, layer.read_weight(model).astype(np.float64))
+        grouped = np.abs(by_group(layer, layer.read_weight(model).astype(np.float32)))
         groups, outputs, inputs, taps = grouped.shape
         # An error of a weight adds up over positions as far as what it meets stays the same, and averages out as far as
         # that varies. Correcting biases takes the first part off; what is chosen here has to do with and without it.
@@ -108,7 +108,7 @@ class Terms:
         return WeightTerm(
             joint.reads.reshape(groups, inputs),
             joint.writes.reshape(groups, outputs),
-            np.abs(grouped).max(axis=3),
+            grouped.max(axis=3),
             power.reshape(groups, inputs),
             costs.reshape(groups, outputs) * taps,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -33,6 +34,11 @@ class Joint:
     layer: Layer
     reads: Numbers
     writes: Numbers
+
+    @property
+    def weights(self) -> int:
+        """How many weights it has."""
+        return math.prod(self.layer.weight_shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.experiment_runs import run_experiments
 from onnxlint_q.execute.variants.workbench import workbench
-from onnxlint_q.graph import Model, read_model
+from onnxlint_q.graph import Model, find_layers, read_model
 from onnxlint_q.rewrite.candidate import Refusal
 from onnxlint_q.rewrite.equalisation import REWRITE, Equalisation
 
@@ -178,3 +179,15 @@ def test_fixtures_are_told_of_or_left(path: Path) -> None:
     assert {one.tensor for one in found} <= {layer.folded.layer.output for layer in measured.layers}
     made = REWRITE.apply(model, [one for one in found if isinstance(one, Equalisation)])
     assert [value.name for value in made.outputs] == [value.name for value in model.outputs]
+
+
+def test_no_more_weights_are_solved_for_than_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = as_model(network("a chain"))
+    every = {one.tensor for one in places(model)}
+    layers = sorted(math.prod(layer.weight_shape) for layer in find_layers(model))
+    monkeypatch.setattr("onnxlint_q.rewrite.equalisation.equalise._MOST_WEIGHTS", sum(layers) - 1)
+    assert {one.tensor for one in places(model)} < every
+    monkeypatch.setattr("onnxlint_q.rewrite.equalisation.equalise._MOST_WEIGHTS", 0)
+    found = list(REWRITE.find(measure(model, DEFAULT_SCHEMES), None))
+    assert found and all(isinstance(one, Refusal) for one in found)
+    assert any("million weights" in one.reason for one in found if isinstance(one, Refusal))
