@@ -157,6 +157,7 @@ from .analysis.image.encoding import (
 # What can be mended.
 from .rewrite.candidate import Refusal as Refusal
 from .rewrite.channel_factors import ChannelFactors as ChannelFactors, movable_factors as movable_factors
+from .rewrite.hygiene.shared_constants import OwnConstant as OwnConstant, own_constants as own_constants
 
 # What rules say alike.
 from .judge.advice.phrases import (

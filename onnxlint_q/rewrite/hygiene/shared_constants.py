@@ -39,7 +39,7 @@ class OwnConstant(Candidate):
         return f"it gets its own copy of the {self.what} {self.shared!r}"
 
 
-def find(measured: Measured, _: Observations | None) -> Iterator[OwnConstant]:
+def own_constants(measured: Measured, _: Observations | None = None) -> Iterator[OwnConstant]:
     """Layers behind the first reader of a bias, and behind the first of a weight that it is stored otherwise for."""
     model = measured.model
     first: dict[str, tuple[Hashable, Node]] = {}
@@ -86,7 +86,7 @@ REWRITE = Rewrite(
     name="shared-constants",
     what="shared weights and biases given to each reader",
     safety=Safety.EXACT,
-    find=find,
+    find=own_constants,
     apply=apply,
     moves_values=False,
 )
