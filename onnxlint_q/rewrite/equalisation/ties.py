@@ -14,6 +14,7 @@ from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.graph.operators import Product
 from onnxlint_q.graph.settled import Settled
+from onnxlint_q.graph.tensors import MOST_AXES
 from onnxlint_q.rewrite.equalisation.passing import KeptError, Numbers, Passed, Site, passed
 
 # Numbers of all tensors together: 128 MB.
@@ -114,10 +115,16 @@ class _Walk:
         return np.arange(self.count - count, self.count)
 
     def _fix(self, key: str, why: str) -> None:
+        if not self._is_array(key):
+            return
         shape = self.model.shape(key)
         numbers = self._new(1).reshape((1,) * len(shape or ()))
         self.known[key] = numbers
         self.kept.append((numbers, why))
+
+    def _is_array(self, key: str) -> bool:
+        """Whether an array can have the rank of this tensor; the format sets no limit to it."""
+        return len(self.model.shape(key) or ()) <= MOST_AXES
 
     def keep(self, keys: Iterable[str], why: str) -> None:
         """Let the factors of these tensors be 1."""
@@ -149,6 +156,8 @@ class _Walk:
             return Passed({})
         if node.graph != ROOT or node.subgraphs or node.captured:
             raise KeptError("reads it in a subgraph" if node.graph != ROOT else "has a subgraph")
+        if not all(self._is_array(key) for key in node.outputs):
+            raise KeptError(f"has a result of more than {MOST_AXES} axes")
         layer = self.layers.get(node)
         if layer is not None:
             made = self._product(layer)

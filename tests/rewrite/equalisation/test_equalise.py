@@ -170,6 +170,14 @@ def test_channels_without_end_are_not_followed() -> None:
     assert "more channels than are told apart" in refusals(proto)["a0"]
 
 
+def test_more_axes_than_arrays_have_are_not_followed() -> None:
+    body = "a = Conv(x, c8x3k3, b8)\n m = Reshape(a, many)\n r = Relu(m)\n f = Reshape(r, flat)\n y = Conv(f, c4x8k1)"
+    proto = written(IMAGE, body)
+    for name, value in (("many", [1, 8, 8, 8, *(1,) * 70]), ("flat", [1, 8, 8, 8])):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value, np.int64), name))
+    assert "more than 64 axes" in refusals(proto)["a"]
+
+
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.onnx")), ids=lambda path: path.stem)
 def test_fixtures_are_told_of_or_left(path: Path) -> None:
     model = read_model(path)
