@@ -278,6 +278,25 @@ def test_what_is_no_float_model_that_runs_is_refused(
     assert said in refused([*words], tmp_path, monkeypatch, capsys)
 
 
+def test_sparse_weights_are_refused_before_anything_runs(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proto = onnx.load(models / "depthwise_spread.onnx")
+    bias = next(tensor for tensor in proto.graph.initializer if len(tensor.dims) == 1)
+    values = onnx.numpy_helper.to_array(bias)
+    proto.graph.sparse_initializer.append(
+        onnx.helper.make_sparse_tensor(
+            onnx.numpy_helper.from_array(values, bias.name),
+            onnx.numpy_helper.from_array(np.arange(values.size)),
+            values.shape,
+        )
+    )
+    proto.graph.initializer.remove(bias)
+    onnx.save(proto, tmp_path / "sparse.onnx")
+    words = [tmp_path / "sparse.onnx", "-o", tmp_path / MADE, "--calibrate", "random"]
+    assert f"store {bias.name!r} as a dense one" in refused([*words], tmp_path, monkeypatch, capsys)
+
+
 @pytest.mark.parametrize("option", ["--calibrate", "--output"])
 def test_an_option_that_is_missing_is_asked_for(
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

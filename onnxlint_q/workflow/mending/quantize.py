@@ -250,11 +250,16 @@ class _Making:
         return tuple(scheme for scheme in schemes if not reasons[scheme])
 
     def _check(self, schemes: Sequence[Scheme]) -> None:
-        """That there is something to quantise.
+        """That there is something to quantise, and nothing that no quantiser reads.
 
         Raises:
-            NotWritableError: there is not.
+            NotWritableError: it is not so.
         """
+        sparse = [tensor.values.name for tensor in self.measured.model.proto.graph.sparse_initializer]
+        if sparse:
+            raise NotWritableError(
+                f"ONNX Runtime's quantiser reads no sparse initializers; store {sparse[0][:80]!r} as a dense one"
+            )
         if not any(self.measured.is_quantisable(scheme) for scheme in schemes):
             layers = self.measured.layers
             inside = bool(layers) and all(layer.node.graph != ROOT for layer in layers)
