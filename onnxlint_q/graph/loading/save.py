@@ -35,7 +35,9 @@ def save_model(model: Model, folder: Path, name: str) -> tuple[str, ...]:
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     tensors = list(_tensors(proto))
-    outside = any(map(is_external, tensors)) or proto.ByteSize() > _MOST_INSIDE
+    # A message past 2 GiB has no size that could be asked for: its tensors are counted first.
+    stored = (len(tensor.raw_data) for tensor in tensors)
+    outside = any(map(is_external, tensors)) or sum(stored) > _MOST_INSIDE or proto.ByteSize() > _MOST_INSIDE
     try:
         with ExitStack() as stack:
             data = stack.enter_context((folder / f"{name}{DATA_ENDING}").open("wb")) if outside else None
@@ -44,19 +46,19 @@ def save_model(model: Model, folder: Path, name: str) -> tuple[str, ...]:
                     load_external_data_for_tensor(tensor, str(model.path.parent))
                     tensor.data_location = onnx.TensorProto.DEFAULT
                     del tensor.external_data[:]
-                if data is not None and len(tensor.raw_data) >= _LEAST_OUTSIDE:
-                    _move(tensor, data, f"{name}{DATA_ENDING}")
+                if data is not None and len(values := tensor.raw_data) >= _LEAST_OUTSIDE:
+                    _move(tensor, values, data, f"{name}{DATA_ENDING}")
         (folder / name).write_bytes(proto.SerializeToString())
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(f"{model.name}: the changed model cannot be written: {error}") from error
     return (name, f"{name}{DATA_ENDING}") if outside else (name,)
 
 
-def _move(tensor: onnx.TensorProto, data: BinaryIO, location: str) -> None:
+def _move(tensor: onnx.TensorProto, values: bytes, data: BinaryIO, location: str) -> None:
     offset = data.tell()
-    data.write(tensor.raw_data)
+    data.write(values)
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", location), ("offset", offset), ("length", len(tensor.raw_data))):
+    for key, value in (("location", location), ("offset", offset), ("length", len(values))):
         tensor.external_data.add(key=key, value=str(value))
     tensor.ClearField("raw_data")
 
