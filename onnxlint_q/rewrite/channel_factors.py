@@ -30,6 +30,7 @@ from onnxlint_q.graph.operators import Product
 from onnxlint_q.rewrite.candidate import Candidate, Refusal
 from onnxlint_q.rewrite.editing import Edit
 from onnxlint_q.rewrite.rewriting import Rewrite, Safety
+from onnxlint_q.rewrite.rows import has_rows, row_axis, rows
 from onnxlint_q.rewrite.strength import Vector, all_divisors, best_divisor, outlier_divisors
 
 Gain = tuple[str, int]
@@ -178,7 +179,7 @@ class _Place:
         return ChannelFactors(self.tensor, self.source.constants, readers, tuple(channels), tuple(factors))
 
     def weights(self, model: Model) -> list[Vector]:
-        return [_by_input(model, layer) for layer in self.readers]
+        return [rows(model, layer) for layer in self.readers]
 
     def size(self, model: Model) -> Vector:
         return _values(model, self.source.gain)
@@ -246,7 +247,7 @@ def _place(measured: Measured, tensor: str) -> _Place | Refusal:
     if isinstance(readers, Refusal):
         return readers
     sizes = {_values(measured.model, gain).size for gain in source.constants}
-    sizes |= {layer.weight_shape[_input_axis(layer)] for layer in readers}
+    sizes |= {layer.weight_shape[row_axis(layer)] for layer in readers}
     return _Place(tensor, source, readers) if len(sizes) == 1 else Refusal(tensor, OTHER_CHANNELS)
 
 
@@ -271,7 +272,7 @@ def apply(model: Model, wanted: Iterable[ChannelFactors]) -> Model:
             change(*gain, _key(model, gain), -1, one, -1)
         for reader in one.readers:
             layer = layers[reader]
-            change(reader, layer.weight_slot, layer.weight, _input_axis(layer), one, 1)
+            change(reader, layer.weight_slot, layer.weight, row_axis(layer), one, 1)
     return edit.done()
 
 
@@ -356,23 +357,10 @@ def _readers(measured: Measured, tensor: str) -> tuple[Layer, ...] | Refusal:
         product = layer.inputs.product if layer is not None else None
         if layer is None or product not in {Product.GEMM, Product.MATMUL} or layer.input != tensor:
             return Refusal(tensor, f"its reader {node.op_type} has no weight to take the factors up")
-        if layer.weight_left or not layer.is_float or node.graph != ROOT or node.int("transA", 0):
+        if not has_rows(layer):
             return Refusal(tensor, f"its reader {node.op_type} does not read the channels as rows of a weight")
         found.append(layer)
     return tuple(found) or Refusal(tensor, "nothing reads it")
-
-
-def _input_axis(layer: Layer) -> int:
-    """Axis of the stored weight along which input channels run."""
-    if layer.inputs.product is Product.GEMM:
-        return 1 if layer.node.int("transB", 0) else 0
-    return len(layer.weight_shape) - 2
-
-
-def _by_input(model: Model, layer: Layer) -> Vector:
-    """The weight as `[input channels, everything else]`."""
-    weight = np.moveaxis(layer.read_weight(model), _input_axis(layer), 0)
-    return weight.reshape(weight.shape[0], -1).astype(np.float64)
 
 
 def _node(model: Model, output: str) -> Node:

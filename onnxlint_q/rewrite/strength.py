@@ -26,6 +26,7 @@ Vector = npt.NDArray[np.float64]
 _STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 _HELPS = 0.5
 """It is worth it where at most half of the noise is left."""
+_LEVELS = 8
 _INT8_STEPS, _UINT8_STEPS = 127.0, 255.0
 _LARGEST = 2.0**20
 
@@ -82,6 +83,23 @@ def all_divisors(seen: ChannelObservation, weights: Sequence[Vector]) -> Iterato
             yield np.maximum(divisor, 1.0)
 
 
+def level_divisor(seen: ChannelObservation, weights: Sequence[Vector], *, per_channel: bool) -> Vector | None:
+    """The divisor that brings all channels beyond some level down to it; None where none helps.
+
+    Args:
+        seen: the smallest and largest value of each channel.
+        weights: of the layers, `[channels, everything else]`.
+        per_channel: whether each column of a weight has a step of its own; else they have one together.
+    """
+    reach = _reach(seen)
+    before = _noise(seen, weights, None, np.ones(reach.size))[per_channel]
+    levels = (reach.max(initial=0.0) / 2**power for power in range(1, _LEVELS))
+    divisors = [_power_of_two_from(reach / level) for level in levels if level > 0]
+    left = [_noise(seen, weights, None, divisor)[per_channel] for divisor in divisors]
+    least = int(np.argmin(left)) if left else 0
+    return divisors[least] if left and left[least] < _HELPS * before else None
+
+
 def _noise(
     seen: ChannelObservation, weights: Sequence[Vector], gain: Vector | None, divisor: Vector
 ) -> tuple[float, float]:
@@ -108,6 +126,11 @@ def _positive(sizes: Vector) -> Vector | None:
     """The sizes with the smallest that is not zero in place of zeros; None where all are."""
     some = sizes[sizes > 0]
     return np.maximum(sizes, some.min()) if some.size else None
+
+
+def _power_of_two_from(values: Vector) -> Vector:
+    """The smallest that are not smaller, from 1 on."""
+    return np.asarray(2.0 ** np.ceil(np.log2(np.clip(values, 1, _LARGEST))))
 
 
 def _power_of_two(values: Vector) -> Vector:

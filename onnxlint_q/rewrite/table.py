@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnxlint_q.rewrite import channel_factors, equalisation, fold_batch_norms, mask_values
+from onnxlint_q.rewrite import channel_factors, equalisation, fold_batch_norms, mask_values, reader_factors
 from onnxlint_q.rewrite.constants import constant_channels, move_constants, observed_constants
 from onnxlint_q.rewrite.hygiene import (
     gemm_operands,
@@ -34,6 +34,7 @@ REWRITES: tuple[Rewrite, ...] = (
     # Masks before factors: without them nothing but the mask is left of what an attention computes in 8 bits.
     mask_values.REWRITE,
     channel_factors.REWRITE,
+    reader_factors.REWRITE,
     # What others leave behind or bring with them.
     unread_initializers.REWRITE,
     node_names.REWRITE,

@@ -13,7 +13,7 @@ from onnx_cases import Array, as_model, onnx_text
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.analysis.outputs.output_kind import Holds, Output
-from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, Scheme
+from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, LAYERS_ONLY, Scheme
 from onnxlint_q.errors import ModelError
 from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.execute.data.split import split
@@ -21,7 +21,7 @@ from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator, Reference
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.graph import Model
-from onnxlint_q.proof.mending.transaction import Mended, gains_nothing, loses, mend
+from onnxlint_q.proof.mending.transaction import Mended, Mender, gains_nothing, loses, mend
 from onnxlint_q.rewrite.candidate import Candidate, Refusal
 from onnxlint_q.rewrite.editing import Edit
 from onnxlint_q.rewrite.rewriting import Rewrite, Safety
@@ -90,6 +90,16 @@ def mended(*rewrites: Rewrite, model: Model | None = None) -> Mended:
     return mend(bench, rewrites, divided)
 
 
+def further(made: Mended, scheme: Scheme, *rewrites: Rewrite) -> Mended:
+    """More rewrites on what was made, under a scheme of its own."""
+    measured = measure(network(), (scheme,))
+    data: dict[str, Array] = {"x": np.random.default_rng(1).normal(size=(24, 8)).astype(np.float32)}
+    source = ArraySource("s", data)
+    divided = split(source, measured.model.inputs, 12)
+    bench = workbench(measured).calibrated(observe(measured, source, divided.calibrating))
+    return Mender(bench, divided).further(made, rewrites)
+
+
 def worst_db(found: Mended) -> float:
     error = found.errors[Experiment(INT8_PER_TENSOR)].worst_db
     assert error is not None
@@ -140,6 +150,19 @@ def test_where_nothing_is_gained_in_the_end_only_what_moves_no_value_is_kept() -
         "all rewrites together gain the quantised model nothing"
     )
     assert tidied.kept
+
+
+def test_what_others_left_is_changed_further_under_another_scheme() -> None:
+    first = mended(rewrite(GOOD[0], name="half"), rewrite(GOOD[1], name="other half"))
+    layers = LAYERS_ONLY[INT8_PER_TENSOR]
+    back = tuple(Column("h", channel, FACTOR, 1 / FACTOR) for channel in WIDE)
+    assert further(first, layers, rewrite(*back, name="back")) is first
+    spoilt = mended(rewrite(WORSE, moves_values=False))
+    good = Column("h", 0, 1 / 4096.0, 4096.0)
+    made = further(spoilt, layers, rewrite(good, name="mend"))
+    assert [step.rewrite.name for step in made.steps] == ["scale", "mend"] and made.steps[1].kept == (good,)
+    assert made.given is spoilt.given and set(made.errors) == {Experiment(layers)}
+    assert made.exact is not None and (made.exact.worst_db is None or made.exact.worst_db > 120)
 
 
 def test_one_that_makes_no_graph_is_told_and_undone() -> None:

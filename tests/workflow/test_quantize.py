@@ -324,3 +324,27 @@ def test_programs_quantise_what_is_no_file(matrices: Made, tmp_path: Path) -> No
         assert "int8-dynamic" in onnxlint_q.render(found, form)
     with pytest.raises(onnxlint_q.UsageError, match="quantize takes ranges from data"):
         onnxlint_q.quantize(model, tmp_path / MADE, None)  # type: ignore[arg-type]
+
+
+def test_channels_that_reach_far_are_divided_in_front_of_layers_where_only_these_are_quantised(tmp_path: Path) -> None:
+    """Residual sums keep the factors of a normalisation where they are; a multiplication in front takes them up."""
+    rng = np.random.default_rng(0)
+    channels, wide, arrays, steps = 64, [3, 11], dict[str, Array](), list[str]()
+    for block in range(3):
+        gain, weight = np.ones(channels), rng.normal(scale=0.1, size=(channels, channels))
+        gain[wide], weight[wide] = 200.0, weight[wide] / 200
+        arrays |= {f"gain{block}": gain.astype(np.float32), f"w{block}": weight.astype(np.float32)}
+        last = f"h{block - 1}" if block else "x"
+        steps.append(f"t{block} = LayerNormalization <axis = -1> ({last}, gain{block})")
+        steps.append(f"d{block} = MatMul(t{block}, w{block})\n h{block} = Add(t{block}, d{block})")
+    steps.append("y = LayerNormalization <axis = -1> (h2, one)")
+    text = f"g (float[1, 8, {channels}] x) => (float[1, 8, {channels}] y) {{ {chr(10).join(steps)} }}"
+    given, data = tmp_path / "float.onnx", tmp_path / "data.npz"
+    onnx.save(onnx_text(text, one=np.ones(channels, np.float32), **arrays), given)
+    np.savez(data, x=rng.normal(size=(32, 8, channels)).astype(np.float32))
+    made = onnxlint_q.quantize(
+        given, tmp_path / MADE, data, schemes=["int8-per-channel", "int8-per-channel-layers-only"], min_sqnr=42.0
+    )
+    names = [row.name for row in made.fixed.rewrites if row.places] if made.fixed else []
+    assert made.reached and made.result.scheme == "int8-per-channel-layers-only" and "reader-factors" in names
+    assert sum(node.op_type == "Mul" for node in onnx.load(tmp_path / MADE).graph.node) == 3

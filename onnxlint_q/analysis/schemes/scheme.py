@@ -76,6 +76,11 @@ class Scheme:
         return self.activations is not None and self.quantizer is Quantizer.STATIC
 
     @property
+    def is_of_reads(self) -> bool:
+        """Whether what layers read is all that gets codes of the tensors between layers."""
+        return self.is_dynamic or (self.is_calibrated and self.layers_only)
+
+    @property
     def ranges(self) -> str:
         """Where the ranges of activations come from, in words; empty where it is calibration."""
         if self.is_calibrated:

@@ -146,6 +146,21 @@ class Mender:
         steps = (again.get(step.rewrite) or _undone(step, reason) for step in mended.steps)
         return replace(tidied, steps=tuple(steps))
 
+    def further(self, made: Mended, rewrites: Sequence[Rewrite]) -> Mended:
+        """More rewrites on what others left, judged under the schemes of this one; `made` where nothing is gained.
+
+        Raises:
+            NotRunnableError: ONNX Runtime cannot load or run the model as it is.
+            DataError: a sample cannot be read.
+        """
+        bench = replace(made.bench, measured=replace(made.bench.measured, schemes=self.given.measured.schemes))
+        first = self._errors(bench)
+        mended = replace(made, bench=bench, errors=first)
+        for rewrite in rewrites:
+            self.progress(f"trying {rewrite.name}", 0, 0)
+            mended = self._after(mended, rewrite)
+        return made if gains_nothing(first, mended.errors) else mended
+
     def _all(self, mended: Mended, rewrites: Sequence[Rewrite]) -> Mended:
         for number, rewrite in enumerate(rewrites):
             self.progress(f"trying {rewrite.name}", number, len(rewrites))

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 from onnxlint_q.analysis.experiment import Experiment
@@ -41,6 +41,7 @@ from onnxlint_q.proof.recipe.goal import Goal
 from onnxlint_q.proof.recipe.search import Attempt, Found, search
 from onnxlint_q.proof.recipe.share import shares
 from onnxlint_q.rewrite.candidate import Refusal
+from onnxlint_q.rewrite.rewriting import Rewrite
 from onnxlint_q.workflow.assembly.preview import scheme_results
 from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.mending.files import written_whole
@@ -215,23 +216,31 @@ class _Making:
         ways = {scheme: self._ways(bench, divided, scheme) for scheme in self._schemes()}
         for whole, layers in LAYERS_ONLY.items():
             if whole in ways and (layers in ways or self.config.schemes is None):
-                ways[layers] = ways[whole]
+                ways[layers] = self._of_layers(self._mender(bench, divided, layers), ways[whole])
         return ways
 
     def _ways(self, bench: Workbench, divided: Split, scheme: Scheme) -> tuple[Callable[[], Mended], ...]:
         """How the network may be changed for a scheme: without what takes longer to run, and with it."""
-        whole = self.request.selection
-        model = bench.measured.model
-        growing = [one for one in whole.applied if one.adds_nodes is not None and one.adds_nodes(model)]
+        wanted, growing = self.request.selection, self._growing
         mender = self._mender(bench, divided, scheme)
-        first = cache(lambda: mender.through(whole.without(one.name for one in growing).applied))
+        first = cache(lambda: mender.through(wanted.without(one.name for one in growing).applied))
 
         def second() -> Mended:
             made = first()
             applies = any(not isinstance(one, Refusal) for rewrite in growing for one in made.found(rewrite))
-            return mender.through(whole.applied) if applies else made
+            return mender.through(wanted.applied) if applies else made
 
         return (first, cache(second)) if growing else (first,)
+
+    def _of_layers(self, mender: Mender, ways: tuple[Callable[[], Mended], ...]) -> tuple[Callable[[], Mended], ...]:
+        """The ways of a whole scheme; what takes longer to run may go further where only layers are quantised."""
+        return (*ways[:1], *(cache(partial(_further, mender, way, self._growing)) for way in ways[1:]))
+
+    @cached_property
+    def _growing(self) -> tuple[Rewrite, ...]:
+        """Rewrites that may put nodes between others, which takes longer to run."""
+        model, wanted = self.measured.model, self.request.selection.applied
+        return tuple(one for one in wanted if one.adds_nodes is not None and one.adds_nodes(model))
 
     def _mender(self, bench: Workbench, divided: Split, scheme: Scheme) -> Mender:
         """What tries rewrites and judges them under one scheme."""
@@ -354,6 +363,10 @@ _FILE = "file"
 def _left(measured: Measured, scheme: Scheme) -> Mapping[str, int]:
     layers = (layer.folded.layer for layer in measured.layers)
     return Counter(layer.op_type for layer in layers if not scheme.quantises(layer))
+
+
+def _further(mender: Mender, way: Callable[[], Mended], rewrites: Sequence[Rewrite]) -> Mended:
+    return mender.further(way(), rewrites)
 
 
 def _bench_of(way: Callable[[], Mended]) -> Callable[[], Workbench]:
