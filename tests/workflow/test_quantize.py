@@ -18,6 +18,7 @@ from printed import command
 
 import onnxlint_q
 from onnxlint_q.cli.app import main
+from onnxlint_q.errors import ModelError
 
 MADE = "made.onnx"
 JUDGED = 16
@@ -348,3 +349,19 @@ def test_channels_that_reach_far_are_divided_in_front_of_layers_where_only_these
     names = [row.name for row in made.fixed.rewrites if row.places] if made.fixed else []
     assert made.reached and made.result.scheme == "int8-per-channel-layers-only" and "reader-factors" in names
     assert sum(node.op_type == "Mul" for node in onnx.load(tmp_path / MADE).graph.node) == 3
+
+
+def test_a_scheme_that_the_quantiser_cannot_write_gives_way_to_the_next_best(tmp_path: Path) -> None:
+    """Of a transposed convolution in groups the quantiser takes as many scales as a group has channels."""
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(4, 3, 3, 3)).astype(np.float32), rng.normal(size=6).astype(np.float32)
+    given, data = tmp_path / "float.onnx", tmp_path / "data.npz"
+    text = "g (float[1, 4, 8, 8] x) => (float[1, 6, 10, 10] y) { y = ConvTranspose <group = 2> (x, w, b) }"
+    onnx.save(onnx_text(text, w=weight, b=bias), given)
+    np.savez(data, x=rng.normal(size=(16, 4, 8, 8)).astype(np.float32))
+    made = onnxlint_q.quantize(given, tmp_path / MADE, data)
+    assert made.reached and made.result.scheme.startswith("int8-per-tensor") and (tmp_path / MADE).exists()
+    assert any(note.startswith("ONNX Runtime's quantiser cannot write int8-per-channel") for note in made.notes)
+    with pytest.raises(ModelError, match="cannot be quantised: "):
+        onnxlint_q.quantize(given, tmp_path / "none.onnx", data, schemes="int8-per-channel")
+    assert not (tmp_path / "none.onnx").exists()

@@ -93,11 +93,13 @@ class Found:
         best: the attempt to make.
         reached: whether it reached the goal, on the samples that were searched on.
         attempts: all, in the order in which they were made.
+        ranked: the same, the best first: not every one can be written.
     """
 
     best: Attempt
     reached: bool
     attempts: tuple[Attempt, ...]
+    ranked: tuple[Attempt, ...]
 
 
 def search(
@@ -203,8 +205,8 @@ class _Search:
     def _found(self) -> Found:
         if not self.attempts:
             raise NotRunnableError("none of the schemes quantises anything in it")
-        best = max(self.attempts, key=self._worth)
-        return Found(best, self.goal.reached(best.error), tuple(self.attempts))
+        ranked = sorted(self.attempts, key=self._worth, reverse=True)
+        return Found(ranked[0], self.goal.reached(ranked[0].error), tuple(self.attempts), tuple(ranked))
 
     def _try(self, wanted: Iterable[Attempt]) -> Sequence[Attempt]:
         """Run attempts, each that can be run."""

@@ -158,21 +158,18 @@ class _Making:
             ways = self._ways_by_scheme(bench, divided)
             networks = {scheme: [_bench_of(way) for way in own] for scheme, own in ways.items()}
             found = search(bench, networks, self.goal, divided, progress)
-            best = found.best
-            chosen = ways[best.scheme][best.network]()
-            recipe = recipe_of(replace(chosen.bench, observer=best.observer), best.experiment, best.shifts)
+            clock["fix and search"] = time.perf_counter()
+            found, chosen, recipe, ready, notes = self._written(found, ways)
             given = [ways[scheme][0]().given for scheme in self._schemes()]
         else:
-            recipe = followed
+            recipe, notes = followed, ()
             chosen = self._mender(bench, divided, followed.scheme).through(request.selection.applied)
+            clock["fix and search"] = time.perf_counter()
+            ready = self._write(chosen, recipe)
             given = [chosen.given]
         held = withheld(chosen, request.selection)
         fixed = told(bench, chosen, divided, held, self.inputs, self.rules, self.config)
-        clock["fix and search"] = time.perf_counter()
-        progress("writing", 0, 0)
-        ready = prepared_for(chosen.bench.measured, recipe)
         out = request.out
-        write_int8(ready, recipe, out)
         self._write_beside(ready, recipe, chosen)
         clock["write"] = time.perf_counter()
         progress("running what was written", 0, 0)
@@ -207,9 +204,43 @@ class _Making:
             after=weights[1],
             snippet=lines(recipe, Files(source, f"{out.stem}{RECIPE_ENDING}", out.name, bool(external_files(out)))),
             top1=counts,
-            notes=tuple(notes_on(self.inputs)),
+            notes=(*notes_on(self.inputs), *notes),
             seconds={name: when - times[place][1] for place, (name, when) in enumerate(times[1:])},
         )
+
+    def _written(
+        self, found: Found, ways: Mapping[Scheme, tuple[Callable[[], Mended], ...]]
+    ) -> tuple[Found, Mended, Recipe, Model, Sequence[str]]:
+        """Write the best attempt of those that ONNX Runtime's quantiser can write.
+
+        Returns:
+            What was found with that one as the best, its network, its recipe, the float model that was quantised, and
+            what is to be known of schemes that could not be written.
+
+        Raises:
+            NotWritableError: there is none.
+        """
+        why: dict[Scheme, str] = {}
+        for best in found.ranked:
+            if best.scheme in why:  # what stands in the way is nearly always the scheme
+                continue
+            chosen = ways[best.scheme][best.network]()
+            try:
+                recipe = recipe_of(replace(chosen.bench, observer=best.observer), best.experiment, best.shifts)
+                ready = self._write(chosen, recipe)
+            except NotWritableError as error:
+                why[best.scheme] = str(error)
+                continue
+            notes = [f"ONNX Runtime's quantiser cannot write {one.name}: {reason}" for one, reason in why.items()]
+            return replace(found, best=best, reached=self.goal.reached(best.error)), chosen, recipe, ready, notes
+        raise NotWritableError("; ".join(dict.fromkeys(why.values())))
+
+    def _write(self, chosen: Mended, recipe: Recipe) -> Model:
+        """Write the file of a recipe; the float model that it was made of."""
+        self.progress("writing", 0, 0)
+        ready = prepared_for(chosen.bench.measured, recipe)
+        write_int8(ready, recipe, self.request.out)
+        return ready
 
     def _ways_by_scheme(self, bench: Workbench, divided: Split) -> Mapping[Scheme, tuple[Callable[[], Mended], ...]]:
         """The same by scheme; layers only as well where nobody chose, of the networks that were made for the whole."""
