@@ -94,12 +94,14 @@ class Found:
         reached: whether it reached the goal, on the samples that were searched on.
         attempts: all, in the order in which they were made.
         ranked: the same, the best first: not every one can be written.
+        finer: by attempt, fraction of the multiplications that are done in float or in 16 bits.
     """
 
     best: Attempt
     reached: bool
     attempts: tuple[Attempt, ...]
     ranked: tuple[Attempt, ...]
+    finer: Mapping[Attempt, float]
 
 
 def search(
@@ -206,7 +208,8 @@ class _Search:
         if not self.attempts:
             raise NotRunnableError("none of the schemes quantises anything in it")
         ranked = sorted(self.attempts, key=self._worth, reverse=True)
-        return Found(ranked[0], self.goal.reached(ranked[0].error), tuple(self.attempts), tuple(ranked))
+        reached = self.goal.reached(ranked[0].error)
+        return Found(ranked[0], reached, tuple(self.attempts), tuple(ranked), {one: self.finer(one) for one in ranked})
 
     def _try(self, wanted: Iterable[Attempt]) -> Sequence[Attempt]:
         """Run attempts, each that can be run."""

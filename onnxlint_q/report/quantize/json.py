@@ -77,4 +77,5 @@ def _attempt(row: AttemptRow) -> Json:
         "sqnr_db": number(row.sqnr_db),
         "agreement": number(row.agreement),
         "reached": row.reached,
+        "outside_8_bits": number(row.finer),
     }

@@ -47,7 +47,7 @@ def lines(found: Quantized) -> Iterator[tuple[str, str]]:
     if found.before.latency is not None and found.after.latency is not None:
         times = f"{_time(found.before.latency)} → {_time(found.after.latency)}"
         yield "latency here", f"{times}: slower" if _is_slower(found) else times
-    yield from _other_scales(found)
+    yield from _kind_of_scales(found)
     if found.top1 is not None:
         yield "labels", words.accuracy(found.top1)
 
@@ -60,18 +60,25 @@ def _is_slower(found: Quantized) -> bool:
     )
 
 
-def _other_scales(found: Quantized) -> Iterator[tuple[str, str]]:
-    """What scales of each run would do in place of calibrated ones, or the other way round, where that is enough."""
+def _kind_of_scales(found: Quantized) -> Iterator[tuple[str, str]]:
+    """Whether scales come from calibration or are those of each run, why, and what the other kind would do."""
     own = [row for row in found.attempts if row.scheme == found.result.scheme]
-    others = [row for row in found.attempts if row.reached and bool(row.observer) is not bool(found.observer)]
+    others = [row for row in found.attempts if bool(row.observer) is not bool(found.observer)]
     if not own or not others:
         return
-    best, other = max(own, key=_kept), max(others, key=_kept)
-    yield (
-        "ranges from data" if other.observer else "ranges of each run",
-        f"{words.name(other.scheme, 60)} has {words.decibel(_kept(other))} where this has "
-        f"{words.decibel(_kept(best))}, on the samples that ranges come from; --scheme {words.name(other.scheme, 60)}",
-    )
+    best, other = max(own, key=_kept), max(others, key=lambda row: (row.reached, _kept(row)))
+    kind, counter = ("static", "dynamic") if found.observer else ("dynamic", "static")
+    if best.reached and not other.reached:
+        why = f"{counter} is not enough"
+    elif _kept(best) >= _kept(other):
+        why = "it keeps more"
+    elif best.finer < other.finer:
+        why = "it leaves more multiplications in int8"
+    else:
+        why = "it is enough"
+    figures = f"{words.decibel(_kept(best))}, and {words.decibel(_kept(other))} with {words.name(other.scheme, 60)}"
+    call = f"; --scheme {words.name(other.scheme, 60)} makes that" if other.reached else ""
+    yield "static or dynamic", f"{kind}, as {why}: {figures}, on the samples of the search{call}"
 
 
 def _kept(row: AttemptRow) -> float:

@@ -195,7 +195,7 @@ class _Making:
             goal=request.goal,
             reached=reached,
             why_not="" if reached else self._why_not(found, error),
-            attempts=tuple(self._row(attempt) for attempt in found.attempts) if found is not None else (),
+            attempts=tuple(self._row(one, found.finer[one]) for one in found.attempts) if found is not None else (),
             excluded=recipe.excluded,
             wide=recipe.wide,
             macs=self._macs(chosen.bench, divided, recipe),
@@ -375,7 +375,7 @@ class _Making:
         most = f"at most {100 * self.request.max_float:g} % of the multiplications out of 8 bits"
         return f"The file is the best that was found with {most}; {tried}."
 
-    def _row(self, attempt: Attempt) -> AttemptRow:
+    def _row(self, attempt: Attempt, finer: float) -> AttemptRow:
         return AttemptRow(
             scheme=attempt.scheme.name,
             observer=attempt.observer if attempt.scheme.is_calibrated else "",
@@ -385,6 +385,7 @@ class _Making:
             sqnr_db=attempt.error.worst_db,
             agreement=attempt.error.agreement,
             reached=self.goal.reached(attempt.error),
+            finer=finer,
         )
 
 

@@ -22,6 +22,7 @@ class AttemptRow:
         sqnr_db: of the worst output, on the samples that were searched on; None where nothing was lost.
         agreement: of class scores, fraction of the samples with the float model's top-1; else None.
         reached: whether it reached the goal on them.
+        finer: fraction of the multiplications that are done in float or in 16 bits.
     """
 
     scheme: str
@@ -32,6 +33,7 @@ class AttemptRow:
     sqnr_db: float | None
     agreement: float | None
     reached: bool
+    finer: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
