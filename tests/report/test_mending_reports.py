@@ -216,6 +216,12 @@ def test_nothing_to_change_shows_each_scheme_once() -> None:
     assert "Written: folder/out.onnx, the same model" in text
 
 
+def test_a_model_that_no_scheme_quantises_has_no_figures_and_says_so() -> None:
+    said = rendered(replace(fixed(), before=(), after=()), ReportFormat.FULL)
+    assert "No scheme quantises anything in this model" in said and "\n\n\n" not in said
+    assert "No scheme" not in rendered(fixed(), ReportFormat.FULL)
+
+
 def test_a_rewrite_that_gains_nothing_alone_says_so() -> None:
     (helps, idle) = fixed().rewrites
     text = rendered(replace(fixed(), rewrites=(replace(helps, after=helps.before), idle)), ReportFormat.FULL)

@@ -63,7 +63,7 @@ def _schemes(fixed: Fixed) -> RenderableType:
                 Text(phrases.verdict(result), style),
                 Text(phrases.figures(result)),
             )
-    return indented(table, 2)
+    return indented(table if table.row_count else Text(phrases.NOTHING_QUANTISED), 2)
 
 
 def _changes(fixed: Fixed, look: Look) -> Iterator[RenderableType]:

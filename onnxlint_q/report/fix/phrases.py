@@ -13,6 +13,7 @@ from onnxlint_q.workflow.results import SchemeResult
 SYNTHETIC = (
     "Tried on synthetic inputs, not on data: the figures may differ on real inputs. Give samples with --calibrate."
 )
+NOTHING_QUANTISED = "No scheme quantises anything in this model, so there are no figures of int8."
 NOTHING = "Nothing to change: no rewrite applies, or none makes the quantised model better."
 
 

@@ -304,8 +304,8 @@ class _Making:
             layers = self.measured.layers
             inside = bool(layers) and all(layer.node.graph != ROOT for layer in layers)
             raise NotWritableError(
-                "its layers all lie in the bodies of If, Loop or Scan, and these schemes leave those in float; export the "
-                "model with one branch of each If, and loops unrolled, so that they lie in the main graph"
+                "its layers all lie in the bodies of If, Loop or Scan, and these schemes leave those in float; export "
+                "the model with one branch of each If, and loops unrolled, so that they lie in the main graph"
                 if inside
                 else "there is nothing in it that these schemes quantise"
             )
