@@ -13,7 +13,7 @@ import onnx
 from onnxlint_q.graph import Layer, Model, Node, find_layers
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.rewrite.editing import Edit
-from onnxlint_q.rewrite.equalisation.passing import limits
+from onnxlint_q.rewrite.equalisation.passing import is_restored, limits
 from onnxlint_q.rewrite.equalisation.ties import input_channels, scaled_weight
 
 Factors = npt.NDArray[np.float64]
@@ -56,6 +56,8 @@ class _Division:
                     self._divide(node, slot, self.factors[node.output])
         elif node.is_standard and node.op_type == "Clip" and node.output in self.factors:
             self._bound(node, self.factors[node.output])
+        elif node.input(0) in self.factors and is_restored(self.model, node):
+            self._restore(node, self.factors[node.input(0)])
 
     def _layer(self, layer: Layer) -> None:
         reads = self._along(layer.input, input_channels(layer))
@@ -74,6 +76,16 @@ class _Division:
     def _divide(self, node: Node, slot: int, by: Factors) -> None:
         value = self.model.constants[node.input(slot)].astype(np.float64)
         self.edit.replace_constant(node.output, slot, value / by, WHY)
+
+    def _restore(self, node: Node, by: Factors) -> None:
+        """Multiply what a gate reads again."""
+        key = node.input(0)
+        made, known = self.edit.node(node.output), self.model.types[key].elem_type
+        held, name = made.input[0], f"{node.name}_restored" if node.name else ""
+        given = self.edit.constant(by.astype(onnx.helper.tensor_dtype_to_np_dtype(known)), f"{held}_factors")
+        restored = self.edit.free_name(f"{held}_restored")
+        self.edit.insert_after(key, [onnx.helper.make_node("Mul", [held, given], [restored], name=name)])
+        self.edit.read(node.output, 0, restored)
 
     def _bound(self, node: Node, by: Factors) -> None:
         """A Clip has one bound for all channels: it cuts at the widest, and what follows at that of each channel.

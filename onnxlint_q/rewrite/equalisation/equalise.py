@@ -16,6 +16,7 @@ from onnxlint_q.graph import Model
 from onnxlint_q.rewrite.candidate import Candidate, Refusal
 from onnxlint_q.rewrite.equalisation.division import Factors, divided
 from onnxlint_q.rewrite.equalisation.noise import TensorTerm, Vector, WeightTerm, least_noise
+from onnxlint_q.rewrite.equalisation.passing import has_gates
 from onnxlint_q.rewrite.equalisation.terms import Terms
 from onnxlint_q.rewrite.equalisation.ties import FIXED, Ties, find_ties
 from onnxlint_q.rewrite.rewriting import Rewrite, Safety
@@ -235,7 +236,7 @@ REWRITE = Rewrite(
     safety=Safety.EXACT,
     find=find,
     apply=apply,
-    # A bound of each channel is a node of its own, between two that would be one.
-    adds_nodes=lambda model: any(model.nodes_of("Clip")),
+    # A bound of each channel is a node of its own, between two that would be one, and so is what a gate reads.
+    adds_nodes=lambda model: any(model.nodes_of("Clip")) or has_gates(model),
     likely=likely,
 )

@@ -28,6 +28,7 @@ _BROADCASTS = 8
 _OWN_VALUES = frozenset({"reflect", "edge", "wrap"})
 # They give a power of what they are given.
 _PLAIN_REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2"})
+_GATES = frozenset({"Sigmoid", "HardSigmoid", "Tanh"})
 _PLAIN_POOLINGS = frozenset({"LpPool", "GlobalLpPool"})
 
 
@@ -119,6 +120,22 @@ def passed(site: Site) -> Passed:
     return rule(site)
 
 
+def is_restored(model: Model, node: Node) -> bool:
+    """Whether a node is the gate of what it reads, as in `x Sigmoid(x)`, so that a product in front of it is worth it.
+
+    The product gives the gate what it read before; the other factor of the gated product then has any factors.
+    """
+    if node.op_type not in _GATES or not node.is_standard or node.output in model.output_names:
+        return False
+    readers = model.consumers(node.output)
+    return bool(readers) and all(reader.op_type == "Mul" and node.input(0) in reader.inputs for reader in readers)
+
+
+def has_gates(model: Model) -> bool:
+    """Whether any node of a model is one."""
+    return any(is_restored(model, node) for kind in sorted(_GATES) for node in model.nodes_of(kind))
+
+
 def limits(model: Model, node: Node) -> tuple[float, float]:
     """Lower and upper bound of a Clip, infinite where it has none.
 
@@ -143,6 +160,13 @@ def _same(site: Site) -> Passed:
 def _others(site: Site) -> tuple[str, ...]:
     """Inputs beside the first one that are computed: a slope, a size."""
     return tuple(key for key in site.node.inputs[1:] if key in site.known)
+
+
+def _restored(site: Site) -> Passed:
+    """What it reads has any factors, and its result none."""
+    if not is_restored(site.model, site.node):
+        raise KeptError("does not hand a factor on")
+    return Passed({})
 
 
 def _clip(site: Site) -> Passed:
@@ -409,6 +433,7 @@ def _reduced(site: Site) -> Passed:
 
 _RULES: Mapping[str, Rule] = {
     "Clip": _clip,
+    **dict.fromkeys(_GATES, _restored),
     **dict.fromkeys(("Add", "Sub", "Sum", "Mean", "Max", "Min"), _alike_all),
     **dict.fromkeys(("Mul", "Div"), _product),
     **dict.fromkeys(("Resize", "Upsample"), _resized),

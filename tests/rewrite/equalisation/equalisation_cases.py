@@ -31,6 +31,11 @@ NETWORKS: Mapping[str, tuple[str, str]] = {
     "a chain": (IMAGE, "a = Conv(x, c8x3k3, b8)\n r = Relu(a)\n y = Conv(r, c4x8k1)"),
     "bounds": (IMAGE, DEPTHWISE),
     "bounds on both sides": (IMAGE, "a = Conv(x, c8x3k3, b8)\n r = Clip(a, low, high)\n y = Conv(r, c4x8k1)"),
+    "gates of what they read": (
+        IMAGE,
+        "a = Conv(x, c8x3k3, b8)\n s = Sigmoid(a)\n r = Mul(a, s)\n c = Conv <group = 8> (r, c8x1k3, e8)\n"
+        " t = HardSigmoid(c)\n u = Mul(t, c)\n y = Conv(u, c4x8k1)",
+    ),
     "a lower bound": (IMAGE, "a = Conv(x, c8x3k3, b8)\n r = Clip(a, low)\n y = Conv(r, c4x8k1)"),
     "bounds that constants make": (
         IMAGE,

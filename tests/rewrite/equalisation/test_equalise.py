@@ -112,7 +112,11 @@ def test_the_widest_channel_stays_as_wide() -> None:
             "Sigmoid 'r' does not hand a factor on",
         ),
         ("a = Conv(x, c8x3k3, b8)\n r = Softmax <axis = 1> (a)\n y = Conv(r, c4x8k1)", "a", "Softmax"),
-        ("a = Conv(x, c8x3k3, b8)\n s = Sigmoid(a)\n m = Mul(a, s)\n y = Conv(m, c4x8k1)", "a", "Sigmoid"),
+        (
+            "a = Conv(x, c8x3k3, b8)\n s = Sigmoid(a)\n m = Mul(a, s)\n t = Sub(m, s)\n y = Conv(t, c4x8k1)",
+            "a",
+            "Sigmoid 's' does not hand a factor on",
+        ),
         ("a = Conv(x, c8x3k3, b8)\n s = Mul(a, a)\n y = Conv(s, c4x8k1)", "a", "makes a square of it"),
         ("a = Conv(x, c8x3k3, b8)\n s = Div(one, a)\n y = Conv(s, c4x8k1)", "a", "divides by it"),
         ("y = Conv(x, c8x3k3, b8)", "y", "it is an output of the model"),
