@@ -68,3 +68,17 @@ def test_no_more_files_are_read_than_have_to_be_counted(tmp_path: Path) -> None:
     assert split(source, INPUTS, 4).held_out == 4
     with pytest.raises(DataError, match=r"b\.npz"):
         split(source, INPUTS, 5)
+
+
+@given(st.integers(2, 200), st.integers(1, 60), st.integers(1, 60), st.integers(1, 10))
+def test_a_search_takes_samples_behind_both_parts_or_else_those_for_ranges(
+    available: int, count: int, most: int, fewest: int
+) -> None:
+    parts = split(numbered(available), INPUTS, count).with_search(most, fewest)
+    searched, fitted = ([int(sample["x"][0, 0]) for sample in part()] for part in (parts.for_search, parts.for_fitting))
+    assert fitted == list(range(min(most, parts.calibrating)))
+    left = available - parts.used
+    apart = list(range(parts.used, parts.used + min(most, left)))
+    assert searched == (apart if left >= min(fewest, most) else fitted)
+    decided = [int(sample["x"][0, 0]) for sample in parts.for_decision()]
+    assert not set(decided) & set(fitted)

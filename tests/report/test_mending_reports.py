@@ -156,7 +156,7 @@ data photos/block1/conv (imagenet, RGB): 16 samples for ranges, 12 others for th
   labels             top-1 right on 66.7 % of 12 labelled samples, float 75 %: 8.3 % lost (95 %
                      interval: -17 to 31 %)
 
-Tried, on the samples that ranges come from
+Tried, on the samples of the search
                                nodes in  activations   biases   SQNR  same top
   scheme            ranges by     float   of 16 bits  shifted     dB   class %  reached
   int8-per-tensor   min-max           0            0        0   -9.2       6.2  no

@@ -1,13 +1,15 @@
 """Which samples ranges are taken from, and which others the verdict is measured on.
 
 Ranges fit the samples that they were taken from, so a figure on the same samples is too good. The data is therefore
-divided before anything runs: the first samples, at most half of them, for ranges; those that follow for the verdict.
+divided before anything runs: the first samples, at most half of them, for ranges; those that follow for the verdict. A
+search that compares many attempts needs samples that are in neither part, if there are any left: on the former attempts
+that fit them too well would win, and on the latter the figure of the winner would be too good.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnxlint_q.execute.data.source import Sample, Source
 from onnxlint_q.graph import Value
@@ -23,14 +25,17 @@ class Split:
         calibrating: how many of the first samples ranges are taken from, and claims tested on.
         held_out: how many of those behind them the verdict is measured on; 0 where none is measured, and where there is
             but one sample, which then has to serve both.
-        searching: how many of the calibrating ones a search compares its attempts on; None for all.
+        searching: how many of those behind both parts a search compares its attempts on; 0 where too few are left, and
+            it has to use those that ranges are taken from.
+        fitted: how many of the latter a search fits anything to, and compares its attempts on then; None for all.
     """
 
     source: Source
     inputs: Sequence[Value]
     calibrating: int
     held_out: int
-    searching: int | None = None
+    searching: int = 0
+    fitted: int | None = None
 
     @property
     def used(self) -> int:
@@ -41,9 +46,32 @@ class Split:
         """A fresh pass over the samples that ranges are taken from."""
         return self.source.take(self.inputs, self.calibrating)
 
+    def for_fitting(self) -> Iterator[Sample]:
+        """A fresh pass over the samples that a search fits anything to but ranges."""
+        return self.source.take(self.inputs, self.calibrating if self.fitted is None else self.fitted)
+
     def for_search(self) -> Iterator[Sample]:
         """A fresh pass over the samples that a search compares its attempts on."""
-        return self.source.take(self.inputs, self.calibrating if self.searching is None else self.searching)
+        if self.searching:
+            return self.source.take(self.inputs, self.searching, self.used)
+        return self.for_fitting()
+
+    def for_decision(self) -> Iterator[Sample]:
+        """A fresh pass over samples that tell whether what was fitted to those for ranges is good for others, too."""
+        return self.for_search() if self.searching else self.for_verdict()
+
+    def with_search(self, most: int, fewest: int) -> Split:
+        """The same for a search on at most so many samples, on others than those in both parts if there are enough.
+
+        Args:
+            most: samples to use.
+            fewest: samples that have to be left behind both parts, or as many as are used at most; with fewer, those
+                for ranges are used again.
+        """
+        available = self.source.available(self.inputs, enough=self.used + most)
+        left = most if available is None else available - self.used
+        searching = min(most, left) if left >= min(fewest, most) else 0
+        return replace(self, searching=searching, fitted=min(most, self.calibrating))
 
     def for_verdict(self) -> Iterator[Sample]:
         """A fresh pass over the samples that the verdict is measured on."""

@@ -1,4 +1,4 @@
-"""The trial of shifted biases: measured on the samples that ranges come from, judged on others."""
+"""The trial of shifted biases: measured on samples that ranges come from, judged on others."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def correct_biases(bench: Workbench, experiment: Experiment, split: Split, progr
         DataError: a sample cannot be read.
     """
     try:
-        shifts = measure_shifts(bench, experiment, split.for_ranges, progress)
+        shifts = measure_shifts(bench, experiment, split.for_fitting, progress)
     except NotRunnableError as error:
         return Correction(bench, reason=f"the network does not run layer by layer: {error}")
     if not shifts:
@@ -57,7 +57,7 @@ def correct_biases(bench: Workbench, experiment: Experiment, split: Split, progr
     changed = workbench(measure(corrected(bench.measured, shifts), bench.measured.schemes), bench.limits)
     shifted = replace(bench, measured=changed.measured, float_model=changed.float_model, outputs=changed.outputs)
     variants = {one: (lambda own=own: own.executable(experiment)) for one, own in ((False, bench), (True, shifted))}
-    errors = run_variants(bench, variants, split.for_verdict, progress)
+    errors = run_variants(bench, variants, split.for_decision, progress)
     gain = Gain.of(errors[False], errors[True])
     if gain is None or gain.db <= 0:
         return Correction(bench, gain=gain, reason="the outputs do not get better by it")

@@ -9,7 +9,7 @@ that leaves 8 bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -41,7 +41,7 @@ Networks = Mapping[Scheme, Sequence[Callable[[], Workbench]]]
 TRIED_OBSERVERS = (DEFAULT_OBSERVER, "percentile", "mse")
 """Where ranges come from: the extremes, all but the outermost values, or what leaves the least noise."""
 WORK, FEWEST = 8e9, 8
-"""Multiplications of one run of an attempt, which decide on how many samples attempts are compared, and the fewest."""
+"""Multiplications of one attempt, which decide how many samples it is fitted to and compared on, and the fewest."""
 MOST_STEPS = 96
 """Sets of tensors that may be finer."""
 COSTS_SECONDS = 20.0
@@ -76,6 +76,11 @@ class Attempt:
     def experiment(self) -> Experiment:
         """What of the network is quantised."""
         return Experiment(self.scheme, excluded=self.excluded, wide=self.wide)
+
+    @property
+    def without_shifts(self) -> Hashable:
+        """The way by itself, with biases as they were."""
+        return self.scheme, self.network, self.observer, self.excluded, self.wide
 
     @property
     def worst_db(self) -> float:
@@ -117,7 +122,8 @@ def search(
         given: the float model that outputs are held against.
         networks: what may be quantised, calibrated; all compute the same. Schemes that are liked most come first.
         goal: what has to be reached.
-        split: ranges come from its first samples, and attempts are compared on them.
+        split: ranges come from its first samples; attempts are compared on samples behind all that it uses, if there
+            are enough, else on some of the first.
         progress: told what is tried.
 
     Raises:
@@ -144,11 +150,12 @@ class _Search:
         self.goal = goal
         self.progress = progress
         self.attempts: list[Attempt] = []
+        self.corrected: set[Hashable] = set()
         self.shares: dict[Attempt, float] = {}
         shapes = {name: array.shape for name, array in next(iter(split.for_ranges())).items()}
         self.each = multiplications(given.measured, shapes)
         fit = int(WORK / max(sum(self.each.values()), 1.0))
-        self.split = replace(split, searching=min(max(fit, FEWEST), split.calibrating))
+        self.split = split.with_search(min(max(fit, FEWEST), split.calibrating), FEWEST)
 
     def through(self, schemes: Sequence[Scheme]) -> Found:
         few = has_few_convolutions(self.given.measured, self.each)
@@ -212,20 +219,28 @@ class _Search:
         return Found(ranked[0], reached, tuple(self.attempts), tuple(ranked), {one: self.finer(one) for one in ranked})
 
     def _try(self, wanted: Iterable[Attempt]) -> Sequence[Attempt]:
-        """Run attempts, each that can be run."""
-        benches = {attempt: network_of(self._network(attempt), attempt) for attempt in wanted}
+        """Run attempts, each that can be run; one that was made before is not made again."""
+        known = {one.without_shifts: one for one in self.attempts if not one.shifts}
+        again: list[Attempt] = []
+        benches: dict[Attempt, Workbench] = {}
+        for attempt in wanted:
+            if not attempt.shifts and attempt.without_shifts in known:
+                again.append(known[attempt.without_shifts])
+            else:
+                benches[attempt] = network_of(self._network(attempt), attempt)
         runs = {one: bench for one, bench in benches.items() if bench.can_run(one.experiment)}
         self.progress("searching for a recipe", 0, 0)
         variants = {one: (lambda one=one, bench=bench: bench.executable(one.experiment)) for one, bench in runs.items()}
         errors = run_variants(self.given, variants, self.split.for_search, self.progress)
         made = [replace(one, error=error) for one, error in errors.items()]
         self.attempts += made
-        return made
+        return [*again, *made]
 
     def _correct(self, attempt: Attempt | None) -> None:
         """The same attempt with biases that take up the mean error of each layer, where that helps."""
-        if attempt is None or not attempt.scheme.is_calibrated:
+        if attempt is None or not attempt.scheme.is_calibrated or attempt.without_shifts in self.corrected:
             return
+        self.corrected.add(attempt.without_shifts)
         network = network_of(self._network(attempt), attempt)
         correction = correct_biases(network, attempt.experiment, self.split, self.progress)
         if correction.shifts:

@@ -224,3 +224,22 @@ def test_a_network_in_which_nothing_can_be_quantised_is_told() -> None:
     proto = onnx_text("g (float[N,16] x) => (float[N,16] y) { y = Sin(x) }")
     with pytest.raises(NotRunnableError, match="none of the schemes quantises anything in it"):
         found([proto], normal(SAMPLES, 16), 20.0)
+
+
+def test_no_attempt_is_made_twice() -> None:
+    made = found([UNEQUAL], normal(SAMPLES, 16, seed=2), 90.0, most=1.0)
+    ways = [(one.without_shifts, bool(one.shifts)) for one in made.attempts]
+    finer = [one for one in made.attempts if one.excluded or one.wide]
+    assert finer and len(set(ways)) == len(ways)
+
+
+def test_attempts_are_compared_on_samples_behind_both_parts() -> None:
+    samples = normal(2 * SAMPLES, 16, seed=2)
+    samples[SAMPLES:] *= 4.0  # far out of the ranges
+    given, split = prepared(PLAIN, samples[:SAMPLES], (INT8_PER_TENSOR,))
+    source = ArraySource("x", {"x": samples})
+    more = Split(source, split.inputs, split.calibrating, split.held_out)
+    networks = {INT8_PER_TENSOR: [lambda: given]}
+    goal = Goal(lambda _: Verdict.BREAKS, 90.0, most_finer=0.0)
+    fitted, apart = (search(given, networks, goal, one) for one in (split, more))
+    assert fitted.best.worst_db > 25 and apart.best.worst_db < 15
