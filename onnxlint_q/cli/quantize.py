@@ -105,10 +105,9 @@ def quantize(
     """Quantise a float model so that it reaches a goal at the least cost, and run what was written.
 
     What costs no multiplications outside of int8 is tried first: `fix`, one scale
-    a tensor or a channel, several ways to take ranges, shifted biases, layers
-    only, scales that each run takes for itself. Then activations of 16 bits and
-    nodes in float, those first that gain most for each multiplication that leaves
-    8 bits.
+    a channel, several ways to take ranges, shifted biases, layers only, scales
+    that each run takes for itself. Then activations of 16 bits and nodes in
+    float, those first that gain most for each multiplication that leaves 8 bits.
     Without --min-sqnr and --min-agreement the model has to survive; an output
     that is judged by SQNR gets up to 20 dB where a decibel costs less than 1 %
     of the multiplications.

@@ -89,6 +89,11 @@ def test_what_is_written_is_said(made: Made) -> None:
     assert recipe["model"]["name"] == made.given.name and recipe["model"]["sha256"] == made.told["sha256"]
 
 
+def test_one_scale_a_tensor_is_told_and_not_searched(made: Made) -> None:
+    assert set(made.told["plain"]) == {"int8-per-tensor", "int8-per-channel"}
+    assert {one["scheme"] for one in made.told["attempts"]} <= {"int8-per-channel", "int8-per-channel-layers-only"}
+
+
 def test_the_recipe_makes_the_file_again(made: Made, tmp_path: Path) -> None:
     recipe = made.folder / "made.recipe.json"
     again = Made(tmp_path, made.given, made.data, "--recipe", recipe, "--samples", 4)

@@ -122,7 +122,8 @@ class Mender:
         self._known: dict[tuple[Rewrite, ...], Mended] = {}
 
     @cached_property
-    def _first(self) -> Errors:
+    def first(self) -> Errors:
+        """The error of whole schemes on the model that was given."""
         return self._errors(self.given)
 
     def through(self, rewrites: Sequence[Rewrite]) -> Mended:
@@ -134,7 +135,7 @@ class Mender:
             NotRunnableError: ONNX Runtime cannot load or run the model as it is.
             DataError: a sample cannot be read.
         """
-        first = self._first
+        first = self.first
         mended = self._all(Mended(self.given, first, first), rewrites)
         if not any(step.kept and step.rewrite.moves_values for step in mended.steps):
             return mended

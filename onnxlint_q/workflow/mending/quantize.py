@@ -14,7 +14,14 @@ from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.analysis.recipe import Recipe
-from onnxlint_q.analysis.schemes import LAYERS_ONLY, PER_CHANNEL_OPSET, Quantizer, Scheme
+from onnxlint_q.analysis.schemes import (
+    INT8_PER_CHANNEL,
+    INT8_PER_TENSOR,
+    LAYERS_ONLY,
+    PER_CHANNEL_OPSET,
+    Quantizer,
+    Scheme,
+)
 from onnxlint_q.errors import ModelError, UsageError
 from onnxlint_q.execute.child import ChildEndedError, run_apart
 from onnxlint_q.execute.data.labels import check_labels, read_labels
@@ -155,12 +162,13 @@ class _Making:
         labels = self._labels(divided)
         found = None
         if followed is None:
-            ways = self._ways_by_scheme(bench, divided)
+            menders = {scheme: self._mender(bench, divided, scheme) for scheme in self._schemes()}
+            ways = self._ways_by_scheme(menders)
             networks = {scheme: [_bench_of(way) for way in own] for scheme, own in ways.items()}
             found = search(bench, networks, self.goal, divided, progress)
             clock["fix and search"] = time.perf_counter()
             found, chosen, recipe, ready, notes = self._written(found, ways)
-            given = [ways[scheme][0]().given for scheme in self._schemes()]
+            given = [mender.first for mender in menders.values()]
         else:
             recipe, notes = followed, ()
             chosen = self._mender(bench, divided, followed.scheme).through(request.selection.applied)
@@ -242,18 +250,25 @@ class _Making:
         write_int8(ready, recipe, self.request.out)
         return ready
 
-    def _ways_by_scheme(self, bench: Workbench, divided: Split) -> Mapping[Scheme, tuple[Callable[[], Mended], ...]]:
-        """The same by scheme; layers only as well where nobody chose, of the networks that were made for the whole."""
-        ways = {scheme: self._ways(bench, divided, scheme) for scheme in self._schemes()}
+    def _ways_by_scheme(self, menders: Mapping[Scheme, Mender]) -> Mapping[Scheme, tuple[Callable[[], Mended], ...]]:
+        """The same by scheme, of those to search in.
+
+        Where nobody chose, one scale a channel takes the place of one a tensor: its noise is less, and it costs nothing
+        when the model runs. Layers only are tried as well then, of the networks that were made for the whole.
+        """
+        chosen = self.config.schemes is not None
+        left = {INT8_PER_TENSOR} if not chosen and INT8_PER_CHANNEL in menders else set()
+        ways = {scheme: self._ways(mender) for scheme, mender in menders.items() if scheme not in left}
         for whole, layers in LAYERS_ONLY.items():
-            if whole in ways and (layers in ways or self.config.schemes is None):
-                ways[layers] = self._of_layers(self._mender(bench, divided, layers), ways[whole])
+            if whole in ways and (layers in ways or not chosen):
+                first = menders[whole]
+                mender = menders.get(layers) or self._mender(first.given, first.split, layers)
+                ways[layers] = self._of_layers(mender, ways[whole])
         return ways
 
-    def _ways(self, bench: Workbench, divided: Split, scheme: Scheme) -> tuple[Callable[[], Mended], ...]:
+    def _ways(self, mender: Mender) -> tuple[Callable[[], Mended], ...]:
         """How the network may be changed for a scheme: without what takes longer to run, and with it."""
         wanted, growing = self.request.selection, self._growing
-        mender = self._mender(bench, divided, scheme)
         first = cache(lambda: mender.through(wanted.without(one.name for one in growing).applied))
 
         def second() -> Mended:
@@ -369,8 +384,8 @@ class _Making:
             return "No output could be compared, so nothing is known of the file."
         if found.reached:
             return (
-                f"The search reached it on the samples that ranges come from ({_decibels(found.best.error)}), but on "
-                f"others the file leaves {_decibels(error)}. Give more samples."
+                f"The search reached it on its samples ({_decibels(found.best.error)}), but on others the file leaves "
+                f"{_decibels(error)}. Give more samples."
             )
         tried = f"{len(found.attempts)} ways were tried" if len(found.attempts) > 1 else "one way was tried"
         most = f"at most {100 * self.request.max_float:g} % of the multiplications out of 8 bits"
