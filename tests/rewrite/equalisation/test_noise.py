@@ -99,7 +99,7 @@ def test_a_cut_that_is_added_costs_nothing_while_factors_agree() -> None:
 
 
 def test_channels_that_are_nothing_have_finite_factors() -> None:
-    none = np.zeros((1, 2, 1))
+    none = np.zeros((1, 2, 1), np.float32)
     dead = WeightTerm(np.full((1, 1), -1), np.arange(2)[None], none, np.ones((1, 1)), np.ones((1, 2)))
     empty = TensorTerm(np.arange(2), np.zeros(2), np.zeros(2), np.ones(2))
     assert (least_noise([empty], [dead], np.ones(2, bool)) == 0).all()
