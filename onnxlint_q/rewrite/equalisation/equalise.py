@@ -14,6 +14,7 @@ from onnxlint_q.analysis.observed.observations import Observations
 from onnxlint_q.forecast.network import noise_model
 from onnxlint_q.graph import Model
 from onnxlint_q.rewrite.candidate import Candidate, Refusal
+from onnxlint_q.rewrite.equalisation.balance import balanced
 from onnxlint_q.rewrite.equalisation.division import Factors, divided
 from onnxlint_q.rewrite.equalisation.noise import TensorTerm, Vector, WeightTerm, least_noise
 from onnxlint_q.rewrite.equalisation.passing import has_gates
@@ -114,6 +115,12 @@ def _found(measured: Measured, observations: Observations | None, ties: Ties) ->
             too_large[numbers] = left < 0
     choice = _Choice(ties, [*terms.tensors(), *terms.bounded()], weights)
     logs = choice.settle(free)
+    equalised = free & np.isin(ties.sets, ties.sets[logs != 0])
+    if equalised.any():
+        held = np.append(equalised, False)
+        beside = (joint for joint in ties.joints if held[joint.reads].any() or held[joint.writes].any())
+        layers = [layer for layer in map(terms.rounded, beside) if layer is not None]
+        logs = balanced(layers, logs, equalised)
     yield from _told(ties, logs, free, too_large)
 
 

@@ -16,6 +16,7 @@ from onnxlint_q.forecast.population import IMAGES, Samples, per_image
 from onnxlint_q.forecast.rounding.limits import expected_limits
 from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.graph import Node, channel_axis
+from onnxlint_q.rewrite.equalisation.balance import Rounded
 from onnxlint_q.rewrite.equalisation.noise import TensorTerm, Vector, WeightTerm
 from onnxlint_q.rewrite.equalisation.passing import Numbers, limits
 from onnxlint_q.rewrite.equalisation.ties import Joint, Ties, by_group
@@ -111,6 +112,27 @@ class Terms:
             grouped.max(axis=3),
             power.reshape(groups, inputs),
             costs.reshape(groups, outputs) * taps,
+        )
+
+    def rounded(self, joint: Joint) -> Rounded | None:
+        """A layer with what rounding its weight shifts in the mean; None where nothing is known of that."""
+        layer = joint.layer
+        samples, cost = self.network.propagation.samples.get(layer.input), self.network.costs.get(layer.output)
+        if samples is None or cost is None:
+            return None
+        weight = by_group(layer, layer.read_weight(self.measured.model).astype(np.float64))
+        groups, outputs, inputs, _ = weight.shape
+        axis = 1 if layer.inputs.convolves else -1
+        mean = _along(samples.mean(axis=0, dtype=np.float64), axis, groups * inputs, np.mean)
+        costs = _along(_together(cost), axis, groups * outputs, np.sum)
+        if _finite(mean) is None or _finite(costs) is None:
+            return None
+        return Rounded(
+            joint.reads.reshape(groups, inputs),
+            joint.writes.reshape(groups, outputs),
+            weight,
+            mean.reshape(groups, inputs),
+            costs.reshape(groups, outputs),
         )
 
 
