@@ -63,6 +63,7 @@ class Facts(Measured):
         forecasts: by scheme name, for a float model; empty for a quantised one.
         foreseen: the smallest and largest value that calibration is expected to see of each channel of an activation,
             by tensor key, where the file tells its channels apart.
+        expected: the smallest and largest value that it is expected to see of each activation that is rounded.
         cures: layers that can be cured without changing what the float model computes, by their key.
         unmasked: what becomes of it with smaller masks; None where it has none.
         data: what the calibration data looks like; None without `--calibrate`.
@@ -76,6 +77,7 @@ class Facts(Measured):
 
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
     foreseen: Mapping[str, ChannelObservation] = field(default_factory=dict)
+    expected: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     cures: Mapping[str, Cured] = field(default_factory=dict)
     unmasked: Unmasked | None = None
     data: DataSummary | None = None
@@ -94,6 +96,13 @@ class Facts(Measured):
             return self.foreseen.get(tensor)
         seen = self.observations.tensors.get(tensor)
         return seen.channels if seen is not None else None
+
+    def range_of(self, tensor: str) -> tuple[float, float] | None:
+        """Smallest and largest value of an activation: seen by a run, else expected of one; None if neither."""
+        if self.observations is None:
+            return self.expected.get(tensor)
+        seen = self.observations.tensors.get(tensor)
+        return (seen.low, seen.high) if seen is not None else None
 
     def inspected(self, data: DataSummary) -> Facts:
         """The same facts with what the calibration data looks like."""
@@ -124,6 +133,7 @@ def foresee(measured: Measured) -> Facts:
         **{known.name: getattr(measured, known.name) for known in fields(measured)},
         forecasts=forecast(network, measured.layers, measured.schemes, weights) if network else {},
         foreseen=network.channels if network else {},
+        expected=network.ranges if network else {},
         cures={cured.candidate.tensor: cured for cured in _cures(measured, network)} if network else {},
         unmasked=_unmasked(measured, network, weights)
         if network and any(mask.is_large for mask in measured.masks)

@@ -48,7 +48,6 @@ from onnxlint_q import (
     Facts,
     Finding,
     Forecast,
-    Location,
     Outliers,
     Refusal,
     Remedy,
@@ -65,6 +64,7 @@ from onnxlint_q import (
     outlier_channels,
     sharing,
 )
+from onnxlint_q_rules.activations.places import place_of
 
 _NETWORK = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -187,7 +187,7 @@ class OutlierChannels(Rule):
                 found[place.tensor] = outliers
             else:
                 unmet = f"no few channels make its range {self.ratio:g} times that of the median channel"
-                yield Silence(_place(facts, place.tensor), unmet)
+                yield Silence(place_of(facts, place.tensor), unmet)
         for tensors in sharing(found):
             yield self._judged(facts, {tensor: found[tensor] for tensor in tensors})
 
@@ -209,7 +209,7 @@ class OutlierChannels(Rule):
         alone_db, share = _together(left for left, _ in alone), sum(part for _, part in alone)
         if alone_db >= limit:
             told = f"its tensors alone leave {alone_db:.1f} dB at the output, not under {limit:.1f}"
-            return Silence(_place(facts, next(iter(found))), told)
+            return Silence(place_of(facts, next(iter(found))), told)
         harmful = costs is not None or (alone_db < self.warn_below_db and share >= self.share)
         severity = Severity.WARNING if harmful else Severity.INFO
         return self._finding(facts, found, scheme, severity, alone_db if costs is None else None)
@@ -226,7 +226,7 @@ class OutlierChannels(Rule):
         listed = [channel for channel, _ in wide.most_common()]
         more = f" and {len(others)} more" if others else ""
         return self.finding(
-            _place(facts, first),
+            place_of(facts, first),
             f"{channels(listed)} set{'s' * (len(listed) == 1)} the scale of {first!r}{more}: a typical channel keeps "
             f"{kept:.1f} of {count:.0f} codes.",
             severity=severity,
@@ -240,7 +240,7 @@ class OutlierChannels(Rule):
             },
             remedy=_remedy(facts, found),
             claim=Claim(Subject.ACTIVATION, first, scheme, more=tuple(others), all_ranges=True),
-            places=[_place(facts, tensor) for tensor in others],
+            places=[place_of(facts, tensor) for tensor in others],
         )
 
 
@@ -264,11 +264,6 @@ def _together(alone_db: Iterable[float]) -> float:
     """What tensors leave together (dB), each alone as given."""
     noise = sum(10 ** (-left / 10) for left in alone_db)
     return -10 * math.log10(noise) if noise > 0 else math.inf
-
-
-def _place(facts: Facts, tensor: str) -> Location:
-    producer = facts.model.producer(tensor)
-    return facts.model.locate(producer, tensor) if producer is not None else Location(output=tensor)
 
 
 def _remedy(facts: Facts, found: Mapping[str, Outliers]) -> Remedy:

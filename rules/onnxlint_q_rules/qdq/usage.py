@@ -167,7 +167,7 @@ class Usage:
             )
         return Remedy(
             f"{again} Or give the tensor the range of the data, {low:.4g} to {high:.4g}.",
-            change=Requantisation(ranges=(TensorRange(_float_name(model, self.pair), low, high),)),
+            change=Requantisation(ranges=(TensorRange(float_name(model, self.pair), low, high),)),
         )
 
     def _is_better(self, low: float, high: float) -> bool:
@@ -214,7 +214,7 @@ def spoiled_by(model: Model, usage: Usage, spoiled: Mapping[str, Usage]) -> Usag
     return next((spoiled[codes] for codes in others if codes in before), None)
 
 
-def _float_name(model: Model, pair: QuantizedTensor) -> str:
+def float_name(model: Model, pair: QuantizedTensor) -> str:
     """What the float model calls the tensor: an output keeps its name, which its dequantised form has here."""
     readers = (reader for reader in model.consumers(pair.codes) if reader.op_type == "DequantizeLinear")
     return next((reader.output for reader in readers if reader.output in model.output_names), pair.tensor)

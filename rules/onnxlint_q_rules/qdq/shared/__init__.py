@@ -1,0 +1,1 @@
+"""One scale or one bias for things that do not belong together."""
