@@ -2,7 +2,8 @@
 
 A BatchNormalization folds exactly into the layer before it if nothing else reads what lies between, and into the
 layer after it if that does not pad. One that stays is quantised on its own by ONNX Runtime: the factors of all its
-channels share one int8 scale, as in a depthwise 1x1 layer, and its input and output are rounded once more.
+channels share one int8 scale, as in a depthwise 1x1 layer, and its input and output are rounded once more. Its
+variances share one, too: what is under half a step becomes 0, and the channel is multiplied by gamma / sqrt(epsilon).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from onnxlint_q import (
     Silence,
 )
 from onnxlint_q_rules.batchnorm.gains import folds
+from onnxlint_q_rules.batchnorm.rounded_parameters import rounded_variances
 
 _REMEDIES: Mapping[Blocker, str] = {
     Blocker.TRAINING: "Export the model in evaluation mode, for instance after `model.eval()`.",
@@ -121,14 +123,19 @@ block (float[N, 1, 4, 4] x) => (float[N, 2, 4, 4] y)
             yield Silence(facts.model.locate(norm.node), f"it folds into {layer.node.op_type} {layer.node.label!r}")
         blocked = facts.blocked if facts.is_float else ()
         for item in blocked:
+            lost = rounded_variances(facts.model, item.node)
+            zeros = lost.zeros if lost is not None else 0
+            alone = (
+                f" One int8 scale would round {zeros} of {lost.steps.size} variances to 0." if lost and zeros else ""
+            )
             other = f" ({item.other.op_type} {item.other.label!r})" if item.other is not None else ""
             yield self.finding(
                 facts.model.locate(item.node),
-                f"BatchNorm does not fold: {item.reason.value}{other}.",
+                f"BatchNorm does not fold: {item.reason.value}{other}.{alone}",
                 remedy=Remedy(
                     _REMEDIES[item.reason],
                     nodes_to_exclude=facts.freer.listed(facts.freer.activation(item.node.output)),
                 ),
-                metrics={"reason": item.reason.name.lower()},
+                metrics={"reason": item.reason.name.lower(), "variances_rounded_to_0": zeros},
                 rewrites=_REWRITES.get(item.reason, ()),
             )

@@ -26,10 +26,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q import Confidence, Example, Facts, Finding, Rule, Severity, Silence, option
+from onnxlint_q_rules.batchnorm.rounded_parameters import ruined_norms
 from onnxlint_q_rules.qdq.pairs import Pairs, where
 from onnxlint_q_rules.qdq.usage import RECALIBRATE, Usage, spoiled, usages
 
@@ -107,8 +109,13 @@ class Saturation(Rule):
         pairs = Pairs(facts)
         seen = usages(facts, pairs)
         bad = spoiled(seen)
+        # Behind a normalisation that multiplies by hundreds everything is clipped, and no other range would help.
+        norms = ruined_norms(facts.model)
+        behind = set[object]().union(*(nx.descendants(facts.model.graph, node) for node in norms))
         for usage in seen.values():
             unmet = self._unmet(pairs, usage)
+            if usage.pair.codes in behind:
+                unmet = "it is computed from a BatchNormalization whose variances are stored as 0"
             yield Silence(where(facts.model, usage.pair), unmet) if unmet else self._report(facts, usage, bad)
 
     def _unmet(self, pairs: Pairs, usage: Usage) -> str:
