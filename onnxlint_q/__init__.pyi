@@ -107,6 +107,7 @@ from .analysis.causes.gains import (
     Gains as Gains,
     compare_gains as compare_gains,
 )
+from .analysis.causes.guards import Guard as Guard, find_guards as find_guards
 from .analysis.causes.joined import Joined as Joined, joined_branches as joined_branches
 from .analysis.causes.known_ranges import KnownRanges as KnownRanges, Range as Range
 from .analysis.causes.outlier_channels import (

@@ -8,8 +8,8 @@ With another `s_b` the file is right while its DequantizeLinear runs in float. O
 bias is wrong by the factor `s_b / (s_x s_w)`. The rule reports more than one per cent.
 
 A bias that fits one of its readers and not the others was shared, not mistaken. ONNX Runtime 1.32 leaves the others in
-float, 1.22 fuses them: four such readers keep 36.2, 36.7, 41.0 and 45.8 dB with the one, 36.2, 16.2, 7.5 and 1.4 dB with
-the other. So that is an info, for who uses another runtime.
+float, 1.22 fuses them: four such readers keep 36.2, 36.7, 41.0 and 45.8 dB with the one, 36.2, 16.2, 7.5 and 1.4 dB
+with the other. So that is an info, for who uses another runtime.
 
 Sources: ONNX operator specification, QLinearConv (bias scale = x_scale * w_scale); onnxruntime pull request
 28229.
