@@ -16,13 +16,15 @@ def rounded_tensors(measured: Measured) -> tuple[str, ...]:
 
     In a quantised one the codes of those that are and, where the file holds it, the tensor in front of the rounding:
     codes say how they are used, but not what range they should have had. That tensor is what the quantised model has
-    there, computed from values that were rounded and clipped before.
+    there, computed from values that were rounded and clipped before. Of what takes its scale from each run only the
+    tensor in front of the rounding, as its codes mean something else in each.
     """
     model = measured.model
     if measured.is_float:
         wanted = [place.tensor for place in measured.placements if not place.constant]
     else:
         wanted = [key for pair in _static(measured) for key in (pair.unrounded, pair.codes) if key]
+        wanted += [pair.tensor for pair in measured.quantized if pair.dynamic]
     order = {value.name: -1 for value in model.inputs}
     order |= {key: node.order for node in model.nodes if node.graph == ROOT for key in node.outputs}
     return tuple(sorted({key for key in wanted if key in order}, key=lambda key: (order[key], key)))
