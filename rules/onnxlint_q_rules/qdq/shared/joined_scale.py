@@ -36,20 +36,19 @@ from onnxlint_q import (
     Format,
     Grid,
     Joined,
-    KnownRanges,
     Metric,
     QuantizedTensor,
+    Range,
     Remedy,
     Rule,
     Severity,
     Silence,
-    Trait,
-    followed_by,
     grid,
     joined_branches,
     option,
 )
 from onnxlint_q_rules.qdq.pairs import Pairs, where
+from onnxlint_q_rules.qdq.shared.parts import Parts
 from onnxlint_q_rules.qdq.shared.weight_of_branch import is_worth_nothing
 from onnxlint_q_rules.qdq.usage import float_name
 
@@ -125,48 +124,37 @@ class JoinedScale(Rule):
     def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """Each activation pair of a tensor that is joined."""
         pairs = Pairs(facts)
-        held = {pair.codes: found for pair in pairs.unique() if (found := grid(facts.model, pair)) is not None}
-        known = KnownRanges(facts.model, {codes: (found.low, found.high) for codes, found in held.items()})
-        told: set[str] = set()
+        parts, told = Parts(facts, pairs), set[str]()
         for pair in pairs.unique():
-            joined = joined_branches(facts.model, pair.unrounded or pair.codes) if pair.codes in held else None
-            if joined is None:
+            joined, held = joined_branches(facts.model, pair.unrounded or pair.codes), grid(facts.model, pair)
+            if joined is None or held is None:
                 continue
-            coarse = {
-                branch: steps
-                for branch, steps in _steps(joined, known, held[pair.codes]).items()
-                if steps < self.warning_steps and branch not in told and not _is_told_elsewhere(facts, pair)
-            }
+            # A join behind a join has the same parts.
+            fresh = {part: ends for part, ends in parts.coarse(pair, self.warning_steps).items() if part not in told}
+            told.update(fresh)
             weighing = {
-                branch: steps
-                for branch, steps in coarse.items()
-                if not is_worth_nothing(facts, pairs, pair, joined, branch, known.of(joined.branches[branch]))
+                part: ends
+                for part, ends in fresh.items()
+                if not is_worth_nothing(facts, pairs, pair, joined, part, ends)
             }
-            told.update(coarse)
             if weighing:
-                yield self._report(facts, pair, joined, weighing, known, held[pair.codes])
+                yield self._report(facts, pair, joined, weighing, held)
             else:
                 unmet = f"no part of known range that matters has under {self.warning_steps:g} steps"
                 yield Silence(where(facts.model, pair), unmet)
 
     def _report(
-        self,
-        facts: Facts,
-        pair: QuantizedTensor,
-        joined: Joined,
-        coarse: Mapping[str, float],
-        known: KnownRanges,
-        held: Grid,
+        self, facts: Facts, pair: QuantizedTensor, joined: Joined, coarse: Mapping[str, Range], held: Grid
     ) -> Finding:
-        branch = min(coarse, key=lambda key: coarse[key])
-        low, high = known.of(joined.branches[branch])
+        part = min(coarse, key=lambda key: coarse[key][1] - coarse[key][0])
+        low, high = coarse[part]
         codes, more = _codes(held, (low, high)), f" and {len(coarse) - 1} more" if len(coarse) > 1 else ""
         one = f"keeps no codes: all of it becomes {held.scale * np.rint(low / held.scale) + 0.0:.3g}"
         left = one if codes < 2 else f"keeps {codes} codes"
         metrics: dict[str, Metric] = {
             "scale": held.scale,
             "join": joined.node.label,
-            "branch": branch,
+            "branch": part,
             "branch_low": low,
             "branch_high": high,
             "branch_codes": codes,
@@ -174,16 +162,16 @@ class JoinedScale(Rule):
         }
         finding = self.finding(
             where(facts.model, pair),
-            f"One step of {float_name(facts.model, pair)!r} is {held.scale:.3g}, so its part {branch!r} ({low:.3g} to "
+            f"One step of {float_name(facts.model, pair)!r} is {held.scale:.3g}, so its part {part!r} ({low:.3g} to "
             f"{high:.3g}){more} {left}.",
-            severity=Severity.ERROR if coarse[branch] < self.error_steps else None,
+            severity=Severity.ERROR if high - low < self.error_steps * held.scale else None,
             metrics=metrics,
             remedy=Remedy(
                 "Leave the join, and what follows it, in float. Or give the parts an output each.",
                 nodes_to_exclude=(joined.node.name,) if joined.node.name and facts.format is Format.QDQ else (),
             ),
         )
-        return self._tested(facts, finding, branch, held)
+        return self._tested(facts, finding, part, held)
 
     def _tested(self, facts: Facts, finding: Finding, branch: str, held: Grid) -> Finding:
         """What data says of the part, where a run saw it before it was joined."""
@@ -199,22 +187,6 @@ class JoinedScale(Rule):
         return finding.tested(Evidence.CONFIRMED, None, note)
 
 
-def _steps(joined: Joined, known: KnownRanges, held: Grid) -> dict[str, float]:
-    """How many steps fit into what is known of each part that is more than one constant."""
-    found: dict[str, float] = {}
-    for branch, read in joined.branches.items():
-        low, high = known.of(read)
-        if not np.isfinite(high - low) or not high > low:
-            continue
-        found[branch] = (high - low) / held.scale
-    return found if len(joined.branches) > 1 else {}
-
-
 def _codes(held: Grid, ends: Sequence[float]) -> int:
     low, high = (float(np.clip(end, held.low, held.high)) for end in ends)
     return int(np.rint(high / held.scale) - np.rint(low / held.scale)) + 1
-
-
-def _is_told_elsewhere(facts: Facts, pair: QuantizedTensor) -> bool:
-    """Whether a Softmax reads the tensor: then what is wide is a mask, and the coarse step is told there."""
-    return any(followed_by(facts.model, pair.codes, Trait.SCORES, Trait.QUANTIZES | Trait.MOVES | Trait.COPIES))
