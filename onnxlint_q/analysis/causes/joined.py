@@ -24,8 +24,8 @@ class Joined:
 
     Attributes:
         node: the join.
-        branches: what it joins, joins among them taken apart, in order: by tensor as it is before it is quantised,
-            what the join reads of it.
+        branches: what it joins, joins among them taken apart, in order: by tensor as it is before it is padded or
+            quantised, what the join reads of it.
     """
 
     node: Node
@@ -53,7 +53,7 @@ def _leaves(model: Model, first: Node) -> Iterator[tuple[str, str]]:
             inner = _join_behind(model, key)
             if inner is None:
                 given += 1
-                yield trace_back(model, key, Trait.QUANTIZES).ends[0], key
+                yield trace_back(model, key, Trait.QUANTIZES | Trait.FILLS).ends[0], key
             elif inner not in seen:
                 seen.add(inner)
                 waiting.append(inner)

@@ -63,6 +63,9 @@ class KnownRanges:
         if node.is_standard and node.op_type == "Clip":
             least, most = self._clip(node)
             return min(max(together[0], least), most), max(min(together[1], most), least)
+        if node.is_standard and node.op_type in {"Min", "Max"}:
+            choose = min if node.op_type == "Min" else max
+            return choose(low for low, _ in inputs), choose(high for _, high in inputs)
         if operator.has(_SAME):
             filled = [(0.0, 0.0)] if operator.has(Trait.FILLS) else []
             if node.op_type == "Pad" and node.input(2):
