@@ -100,7 +100,7 @@ class JoinedRanges(Rule):
     supersedes: ClassVar[tuple[str, ...]] = ("QA001", "QA002", "QA004", "QA005")
     rewrites: ClassVar[tuple[str, ...]] = ("joined-outputs",)
 
-    steps: float = option(4.0, doc="fewer steps in the range of a part are told", source="two bits of eight")
+    steps: float = option(4.0, doc="fewer steps in the range of a part are reported", source="two bits of eight")
     warn_below_db: float = option(
         CONFIRM_BELOW_DB,
         doc="forecast SQNR at the output (dB), only this tensor rounded, from which it is an info",

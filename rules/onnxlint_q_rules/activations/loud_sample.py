@@ -89,7 +89,9 @@ class LoudSample(Rule):
     confidence: ClassVar[Confidence] = Confidence.HIGH
     needs_calibration: ClassVar[bool] = True
 
-    bits: float = option(3.0, doc="bits that the median sample loses from which it is told", source="18 dB of about 40")
+    bits: float = option(
+        3.0, doc="bits that the median sample loses from which it is reported", source="18 dB of about 40"
+    )
     warning_bits: float = option(
         4.0, doc="bits that the median sample loses from which it is a warning", source="half of the eight"
     )

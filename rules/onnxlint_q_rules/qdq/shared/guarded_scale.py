@@ -45,8 +45,9 @@ from onnxlint_q_rules.qdq.usage import RESOLVED_CODES, float_name, usages
 def _model(scale: str, zero_point: int) -> str:
     return f"""
 <ir_version: 8, opset_import: ["" : 17]>
-pool (float[N, 8, 4] slots, bool[N, 8, 1] present) => (float[N, 4] y)
-<float guard = {{-10000}}, float s = {{{scale}}}, uint8 z = {{{zero_point}}}> {{
+pool (float[N, 8, 4] slots, float[N, 8, 1] age) => (float[N, 4] y)
+<float guard = {{-10000}}, float zero = {{0}}, float s = {{{scale}}}, uint8 z = {{{zero_point}}}> {{
+  present = Greater(age, zero)
   [fill] guarded = Where(present, slots, guard)
   q = QuantizeLinear(guarded, s, z)
   d = DequantizeLinear(q, s, z)
@@ -82,7 +83,7 @@ class GuardedScale(Rule):
     magnitude: float = option(
         1000.0, doc="magnitude of the constant from which it is reported", source="no usual activation is as large"
     )
-    steps: float = option(4.0, doc="fewer steps on the other side of zero are told", source="two bits of eight")
+    steps: float = option(4.0, doc="fewer steps on the other side of zero are reported", source="two bits of eight")
 
     good: ClassVar[tuple[Example, ...]] = (
         Example(_model("0.02", 128), why="When it was calibrated, nothing was absent."),

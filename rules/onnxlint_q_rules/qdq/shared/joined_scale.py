@@ -70,9 +70,10 @@ head (float[N, 4, 8] b, float[N, 2, 8] c) => (float[N, 6, 8] y)
 
 _CHOSEN = """
 <ir_version: 8, opset_import: ["" : 17]>
-padded (float[N, 8] x, bool[N, 8] absent) => (float[N, 8] y)
-<float far = {-1000}, float s = {3.93}, uint8 z = {254}> {
+padded (float[N, 8] x, float[N, 8] age) => (float[N, 8] y)
+<float far = {-1000}, float zero = {0}, float s = {3.93}, uint8 z = {254}> {
   inside = Tanh(x)
+  absent = Less(age, zero)
   [fill] t = Where(absent, far, inside)
   q = QuantizeLinear(t, s, z)
   y = DequantizeLinear(q, s, z)

@@ -1,7 +1,7 @@
 """A tensor with a fine scale of its own, whose values come from a coarser one.
 
 Reshape, Transpose, Slice, MaxPool and their like hand values on as they are, so what was rounded with a step `s` before
-them has that step behind them, whatever scale it is given there. Of a range from `a` to `b` that this scale can hold,
+them has that step behind them, under any scale. Of a range from `a` to `b` that this scale can hold,
 
     (b - a) / s        steps
 
@@ -9,7 +9,7 @@ are ever used. Under four the tensor has two bits at most. Its codes look fine, 
 
 Where the coarser tensor joins several, and one of the parts has that few steps, the join is reported and not this.
 
-Sources: rounding noise `s^2 / 12` of the first rounding stays, whatever is rounded behind it: Widrow & Kollar,
+Sources: the noise `s^2 / 12` of the first rounding stays behind a finer one: Widrow & Kollar,
 Quantization Noise, 2008.
 """
 
@@ -63,7 +63,7 @@ class RequantisedTensor(Rule):
     severity: ClassVar[Severity] = Severity.WARNING
     confidence: ClassVar[Confidence] = Confidence.HIGH
 
-    warning_steps: float = option(4.0, doc="fewer steps in the range are told", source="two bits of eight")
+    warning_steps: float = option(4.0, doc="fewer steps in the range are reported", source="two bits of eight")
     error_steps: float = option(1.0, doc="fewer steps are an error", source="all values may share one code")
 
     good: ClassVar[tuple[Example, ...]] = (Example(_model("0.016"), why="There are 64 steps in the range behind."),)

@@ -80,8 +80,7 @@ class ScaledBias(Rule):
                 metrics={"alpha": alpha, "bias": reading.bias},
                 remedy=Remedy(
                     "Multiply alpha into the weight of the float Gemm (`onnxlint-q fix` applies gemm-operands), and "
-                    "quantise again. Or quantise to QDQ.",
-                    snippet="quantize_static(..., quant_format=QuantFormat.QDQ)",
+                    "quantise again. Or quantise with quant_format=QuantFormat.QDQ.",
                 ),
             )
 

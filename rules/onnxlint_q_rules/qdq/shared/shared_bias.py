@@ -111,8 +111,7 @@ class SharedBias(Rule):
             },
             remedy=Remedy(
                 "Give each layer a bias of its own in the float model (`onnxlint-q fix` applies shared-constants), and "
-                "quantise again. Or quantise to QDQ, where each bias has a scale.",
-                snippet="quantize_static(..., quant_format=QuantFormat.QDQ)",
+                "quantise again. Or quantise with quant_format=QuantFormat.QDQ, where each bias has a scale.",
             ),
             places=places,
         )
