@@ -32,7 +32,7 @@ HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
 MICROSOFT = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>\n'
 
 
-def findings(rule: Rule, text: str, samples: Arrays | None = None, **weights: npt.NDArray[Any]) -> list[Finding]:
+def findings(rule: Rule, text: str, samples: Arrays | None = None, **weights: Any) -> list[Finding]:
     drawn = None if samples is None else lambda _: samples
     return list(rule.findings(example_facts(Example(text, weights=lambda _: weights, samples=drawn))))
 
@@ -330,7 +330,7 @@ def test_outlier_channels_in_front_of_a_convolution_are_foreseen(source: str) ->
     text = f"{HEAD} g (float[N, 32, 8, 8] x) => (float[N, 16, 8, 8] y) {{ {SOURCES[source]}\n y = Conv(t, w) }}"
     weights = {"g": GAIN, "none": NONE, "one": ONE, "w": reader, "rows": rows, "bias": 3 * (GAIN - 1)}
     weights |= {"wide": rows * GAIN[:, None, None, None], "g4": GAIN.reshape(1, 32, 1, 1)}
-    (finding,) = findings(OutlierChannels(), text, **weights)
+    (finding,) = findings(OutlierChannels(), text, None, **weights)
     assert finding.metrics["channels"] == "5" and finding.severity is Severity.WARNING
 
 
