@@ -213,43 +213,56 @@ def _output_of(model: Model, node: Node, scale: int, zero_point: int) -> Quantiz
 
 
 def _integer_product(model: Model, node: Node) -> Iterator[QuantizedTensor]:
-    """The weight of ConvInteger or MatMulInteger; its scale stands further down, in the Mul that rescales."""
-    key = node.input(1)
+    """What ConvInteger or MatMulInteger multiplies; the scales stand further down, in the Mul that rescales.
+
+    Codes of an activation have a pair where they are made, unless they were picked from a constant, as a quantised
+    embedding table is: then this is the only operator that tells what they mean.
+    """
+    key, scales = node.input(1), _rescale_constants(model, node)
+    picked = tuple(_picked(model, node.input(0)))
     if not model.is_constant(key):
         return
     layer = node.operator.layer
     axis = 0 if layer is not None and layer.product is Product.CONVOLUTION else -1
-    yield QuantizedTensor(
-        Role.WEIGHT,
-        key,
-        key,
-        node,
-        _rescale_constant(model, node),
-        node.input(3),
-        axis,
-        0,
-        _elem_type(model, key),
-    )
+    # Written in the order of the operands.
+    scale = scales[-1] if scales else ""
+    yield QuantizedTensor(Role.WEIGHT, key, key, node, scale, node.input(3), axis, 0, _elem_type(model, key))
+    for codes in picked if len(scales) > 1 else ():
+        dtype = _elem_type(model, codes) or _elem_type(model, node.input(2))
+        yield QuantizedTensor(Role.ACTIVATION, codes, codes, node, scales[0], node.input(2), -1, 0, dtype)
 
 
-def _rescale_constant(model: Model, node: Node) -> str:
-    """Key of the constant that the integer product is multiplied with on its way to float, empty if none is found.
+def _picked(model: Model, codes: str) -> Iterator[str]:
+    """The codes and those that they were moved from, back to a constant; nothing where they come from elsewhere."""
+    chain = []
+    maker = model.producer(codes)
+    while maker is not None and maker.operator.has(Trait.MOVES) and not model.is_constant(codes):
+        chain.append(codes)
+        codes = maker.input(0)
+        maker = model.producer(codes)
+    if model.is_constant(codes):
+        yield from chain
 
-    ONNX Runtime writes product -> Cast -> Mul(x_scale * w_scale), the inner Mul having the constant w_scale.
+
+def _rescale_constants(model: Model, node: Node) -> tuple[str, ...]:
+    """Keys of the constants that the integer product is multiplied with on its way to float.
+
+    ONNX Runtime writes product -> Cast -> Mul(x_scale * w_scale), the inner Mul having the constant w_scale, and
+    x_scale too where the input was quantised before the model ran.
     """
     cast = model.sole_consumer(node.output)
     if cast is None or cast.op_type != "Cast":
-        return ""
+        return ()
     rescale = model.sole_consumer(cast.output)
     if rescale is None or rescale.op_type != "Mul":
-        return ""
+        return ()
     for key in rescale.inputs:
         factor = model.producer(key)
-        candidates = (key, *(factor.inputs if factor is not None and factor.op_type == "Mul" else ()))
-        for candidate in candidates:
-            if model.is_constant(candidate):
-                return candidate
-    return ""
+        inner = factor.inputs if factor is not None and factor.op_type == "Mul" else ()
+        found = tuple(candidate for candidate in inner if model.is_constant(candidate))
+        if found or model.is_constant(key):
+            return found or (key,)
+    return ()
 
 
 def _constant_role(model: Model, codes: str) -> Role:

@@ -3,7 +3,8 @@
 Layers are anchors: two layers of one kind and shape whose weights are each other's nearest by far are the same layer.
 From the anchors and the inputs pairs spread along the data: operations of one kind that read the same values are the
 same operation if there is only one on each side, or one with these attributes; what a paired operation reads and makes
-is paired with it. What stays ambiguous stays unpaired, and is told.
+is paired with it. Where an optimiser put several operations into one, or took one apart, what lies between the same
+values is the same in both files. What stays ambiguous stays unpaired, and is told.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.pairing.likeness import likeness
+from onnxlint_q.analysis.pairing.regions import PairedRegion, find_regions
 from onnxlint_q.analysis.pairing.skeleton import Operation, Skeleton
 from onnxlint_q.errors import ModelError
 from onnxlint_q.graph import Model, Value
@@ -49,7 +51,8 @@ class Pairing:
         inputs: inputs of the models, reference first.
         values: index of the reference's value by that of the quantised file's, in the order of the latter.
         operations: in the data order of the quantised file.
-        lost_reference, lost_quantized: operations that have no partner.
+        regions: operations that are several in one file, and together what others are in the other one.
+        lost_reference, lost_quantized: operations that have no partner, alone or together with others.
         contradictions: how often two ways led to different partners; the first way was kept.
     """
 
@@ -58,6 +61,7 @@ class Pairing:
     inputs: tuple[tuple[Value, Value], ...]
     values: Mapping[int, int]
     operations: tuple[PairedOperation, ...]
+    regions: tuple[PairedRegion, ...]
     lost_reference: tuple[Operation, ...]
     lost_quantized: tuple[Operation, ...]
     contradictions: int
@@ -75,21 +79,26 @@ def pair(reference: Skeleton, quantized: Skeleton) -> Pairing:
         aligner.pair_values(quantized.value_of[theirs.name], reference.value_of[ours.name])
     aligner.anchor()
     aligner.spread()
+    aligner.pair_outputs()
+    paired = {*aligner.partner, *aligner.taken}
+    regions = tuple(find_regions(reference, quantized, aligner.to_reference, paired))
     operations = tuple(
         PairedOperation(aligner.partner[op], op, aligner.likeness(aligner.partner[op], op))
         for op in quantized.operations
         if op in aligner.partner
     )
     _check(reference, quantized, operations)
-    taken = set(aligner.partner.values())
+    taken = {*aligner.partner.values(), *(op for region in regions for op in region.reference)}
+    known = {*aligner.partner, *(op for region in regions for op in region.quantized)}
     return Pairing(
         reference=reference,
         quantized=quantized,
         inputs=inputs,
         values=dict(sorted(aligner.to_reference.items())),
         operations=operations,
+        regions=regions,
         lost_reference=tuple(op for op in reference.operations if op not in taken),
-        lost_quantized=tuple(op for op in quantized.operations if op not in aligner.partner),
+        lost_quantized=tuple(op for op in quantized.operations if op not in known),
         contradictions=aligner.contradictions,
     )
 
@@ -239,6 +248,15 @@ class _Aligner:
                         self.pair_operations(ours, theirs)
             if turn and len(self.partner) == before:
                 return
+
+    def pair_outputs(self) -> None:
+        """Pair outputs of the models that the data did not lead to, by name."""
+        for output in self.quantized.model.outputs:
+            value, reference = (side.value_of.get(output.name) for side in (self.quantized, self.reference))
+            if value is None or reference is None:
+                continue
+            if value not in self.to_reference and reference not in self.to_quantized:
+                self.pair_values(value, reference)
 
     def _by_inputs(self, theirs: Operation) -> Operation | None:
         """The only operation that can be `theirs` by what it reads."""

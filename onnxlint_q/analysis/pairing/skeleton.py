@@ -44,6 +44,7 @@ class Operation:
         inputs, outputs: indices of values; constants are not among the inputs.
         layer: the folded layer that it is, if it is one.
         signature: attributes and integer constants, to tell two slices of one tensor apart.
+        behind: what follows it and belongs to it, in data order: rescaling, a bias, a rectifier.
     """
 
     node: Node
@@ -52,6 +53,12 @@ class Operation:
     outputs: tuple[int, ...]
     layer: FoldedLayer | None
     signature: Hashable
+    behind: tuple[Node, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The operator that computes, and what belongs to it."""
+        return (self.node, *self.behind)
 
     @property
     def commutative(self) -> bool:
@@ -116,9 +123,10 @@ class _Builder:
         self.layers = layers
         self.tensors: list[list[str]] = []
         self.value_of: dict[str, int] = {}
+        # What no sample changes: sizes, and what is computed of constants.
         self.sizes: set[str] = set()
         self.operations: list[Operation] = []
-        self.made: set[int] = set()
+        self.made: dict[int, list[Node]] = {}
         # Values that nobody reads but the plumbing behind them, by index.
         self.exclusive: dict[int, bool] = {}
         for value in model.inputs:
@@ -129,7 +137,7 @@ class _Builder:
             return
         data = [key for key in node.inputs if key in self.value_of]
         operator = node.operator
-        if operator.has(Trait.MEASURES) or (not data and any(key in self.sizes for key in node.inputs)):
+        if operator.has(Trait.MEASURES) or (not data and self._is_settled(node)):
             self.sizes.update(filter(None, node.outputs))
             return
         if operator.has(_COPIES) and data:
@@ -140,6 +148,7 @@ class _Builder:
             value = self.value_of[data[0]]
             self.tensors[value] = [node.output]
             self.value_of[node.output] = value
+            self.made[value].append(node)
             return
         self._operation(node, data)
 
@@ -151,7 +160,11 @@ class _Builder:
                 pairs.setdefault(value, pair)
         self._hand_on(pairs)
         values = tuple(StoredValue(tuple(keys), pairs.get(index)) for index, keys in enumerate(self.tensors))
-        return Skeleton(self.model, values, tuple(self.operations), self.value_of)
+        operations = tuple(replace(made, behind=self._behind(made)) for made in self.operations)
+        return Skeleton(self.model, values, operations, self.value_of)
+
+    def _behind(self, operation: Operation) -> tuple[Node, ...]:
+        return tuple(node for value in operation.outputs for node in self.made[value])
 
     def _hand_on(self, pairs: dict[int, QuantizedTensor]) -> None:
         """Give codes that were only moved the qparams of those that they were."""
@@ -169,7 +182,7 @@ class _Builder:
     def _operation(self, node: Node, data: list[str]) -> None:
         outputs = tuple(self._new(key) for key in node.outputs if key)
         inputs = tuple(self.value_of[key] for key in data)
-        self.made.update(outputs)
+        self.made.update((value, []) for value in outputs)
         operation = Operation(node, _kind(node), inputs, outputs, self.layers.get(node), _signature(self.model, node))
         self.operations.append(operation)
 
@@ -184,6 +197,12 @@ class _Builder:
         self.value_of[tensor] = value
         if self.model.sole_consumer(source) is None:
             self.exclusive[value] = False
+
+    def _is_settled(self, node: Node) -> bool:
+        """Whether it reads nothing but sizes and constants, so that no sample changes what it makes."""
+        read = [key for key in node.inputs if key]
+        settled = all(key in self.sizes or self.model.is_constant(key) for key in read)
+        return bool(read) and settled and not node.subgraphs and not node.operator.has(Trait.RANDOM)
 
     def _continues(self, node: Node, data: list[str]) -> bool:
         """Whether `node` belongs to the operation before it."""
