@@ -138,10 +138,16 @@ from .analysis.observed.data_summary import (
     Patches as Patches,
 )
 from .analysis.observed.compared import (
+    INHERITED_DB as INHERITED_DB,
     JUMP_DB as JUMP_DB,
-    BiasReading as BiasReading,
     Compared as Compared,
     ComparedRow as ComparedRow,
+)
+from .analysis.observed.readings import (
+    BiasReading as BiasReading,
+    MissingActivation as MissingActivation,
+    ParameterReading as ParameterReading,
+    PartReading as PartReading,
     WeightReading as WeightReading,
 )
 from .analysis.observed.unprepared import Unprepared as Unprepared

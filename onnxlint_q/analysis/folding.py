@@ -177,7 +177,8 @@ class FoldedLayer:
         scales = [model.constant(key) for key in (part.node.input(1), part.scale)]
         if stored is None or scales[0] is None or scales[1] is None or not np.issubdtype(stored.dtype, np.integer):
             return None
-        step = float(np.ravel(scales[0])[0]) * np.ravel(scales[1]).astype(np.float64)
+        # QGemm reads codes of the scale alpha * a_scale * b_scale (ONNX Runtime, ContribOperators.md).
+        step = part.factor * float(np.ravel(scales[0])[0]) * np.ravel(scales[1]).astype(np.float64)
         return np.ravel(stored).astype(np.float64) * step
 
 

@@ -68,8 +68,9 @@ def calibrated_facts(example: Example) -> Facts:
 def pair_facts(example: Example) -> Facts:
     """All that a rule sees of an example of a pair: the quantised file, and what running both showed."""
     facts = example_facts(example)
-    pairing = pair_files(reference_facts(example), facts)
-    return facts.compared(compare_files(pairing, facts, example_source(example)).compared)
+    reference = reference_facts(example)
+    compared = compare_files(pair_files(reference, facts), reference, facts, example_source(example)).compared
+    return facts.compared(compared)
 
 
 def flagged(findings: Sequence[Finding]) -> set[str]:

@@ -120,6 +120,7 @@ def compare(
     jump_db, bad_db = _loosest(quantized.rules)
     comparison = compare_files(
         pairing,
+        ours,
         theirs,
         request.source,
         request.samples,

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from onnxlint_q.analysis.causes.roles import TensorRole
 from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.number_formats import OVERFLOWN_DB
-from onnxlint_q.analysis.observed.compared import ClassifierError, ComparedRow, QparamsReading
+from onnxlint_q.analysis.observed.compared import ClassifierError, ComparedRow
 from onnxlint_q.analysis.observed.costs import MOST
+from onnxlint_q.analysis.observed.readings import QparamsReading
 from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.errors import UsageError
 from onnxlint_q.finding import Confidence, Evidence, Finding, Severity

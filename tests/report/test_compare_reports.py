@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from onnxlint_q.analysis.observed.compared import WeightReading
+from onnxlint_q.analysis.observed.readings import WeightReading
 from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity
 from onnxlint_q.judge.verdict import Verdict

@@ -5,13 +5,19 @@ A *row* is one value that both files hold; its key is `ComparedRow.quantized`, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
-import numpy.typing as npt
-
+from onnxlint_q.analysis.observed.readings import (
+    BiasReading,
+    MissingActivation,
+    ParameterReading,
+    PartReading,
+    QparamsReading,
+    WeightReading,
+)
 from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.finding import Location
 
@@ -21,74 +27,8 @@ JUMP_DB = 6.0
 Half of the error's amplitude is its own then; in healthy int8 files layers lose up to 12 dB, all of them above
 `CONFIRM_BELOW_DB`.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class QparamsReading:
-    """The qparams of a quantised tensor against what the float model has there.
-
-    Attributes:
-        scale, zero_point: one step, and the code of zero.
-        low, high: smallest and largest value that the codes can represent.
-        float_low, float_high: smallest and largest value of the float tensor over all samples.
-        clipped_fraction: of the float tensor's values, those more than half a step outside `low` to `high`.
-        used_codes, codes: different codes that the float tensor's values get, a thousandth of them at either end left
-            out, and how many there are.
-        span_ratio: range of the codes over the range of the float tensor, zero included; above 1 codes are wasted.
-        rounding_sqnr_db: SQNR if only this rounding is applied to the float tensor; infinite for none, None if there
-            is no signal.
-    """
-
-    scale: float
-    zero_point: int
-    low: float
-    high: float
-    float_low: float
-    float_high: float
-    clipped_fraction: float
-    used_codes: int
-    codes: int
-    span_ratio: float | None
-    rounding_sqnr_db: float | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class WeightReading:
-    """The weight of a layer in both files.
-
-    Attributes:
-        tensor: its key in the quantised file.
-        likeness: cosine of the two weights, in [-1, 1].
-        sqnr_db: of the dequantised weight against the float one, folded as the quantised one is; infinite for a perfect
-            match, None where there is no signal.
-        channels_db: the same of each output channel that has signal, +150 for a perfect match.
-        scales: how many scales it has; 0 where they are not known.
-        excess: how many times larger a scale is than the largest magnitude under it needs, median over the scales.
-        alone_db: SQNR (dB) at the row with this weight on the float input; None where it was not run.
-    """
-
-    tensor: str
-    likeness: float
-    sqnr_db: float | None
-    channels_db: npt.NDArray[np.float64]
-    scales: int
-    excess: float
-    alone_db: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BiasReading:
-    """The bias of a layer in both files.
-
-    Attributes:
-        tensor: its key in the quantised file.
-        difference: root mean square of float minus quantised, in the unit of the layer's result.
-        alone_db: SQNR (dB) that this difference alone leaves at the row.
-    """
-
-    tensor: str
-    difference: float
-    alone_db: float
+INHERITED_DB = 3.0
+"""An operator inherits its error where the float one leaves at most so many dB more on the same inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +56,10 @@ class ComparedRow:
             where it was not run.
         inherited_db: with the float operator on the input that the quantised file has, errors from before included.
         before_db: with the float operator on what the layer before it makes with the quantised file's weight.
+        parts: of a value that joins several, these.
+        parameters: constants of its operators that differ.
+        missing: activations that the float file has in front of what reads it.
+        differing: attributes of its operator that differ, in words.
     """
 
     node: str
@@ -142,11 +86,27 @@ class ComparedRow:
     input_db: float | None = None
     inherited_db: float | None = None
     before_db: float | None = None
+    parts: tuple[PartReading, ...] = ()
+    parameters: tuple[ParameterReading, ...] = ()
+    missing: tuple[MissingActivation, ...] = ()
+    differing: tuple[str, ...] = ()
+
+    @property
+    def worst_db(self) -> float | None:
+        """SQNR of the worst of what it joins; its own where it joins nothing."""
+        known = [part.sqnr_db for part in self.parts if part.sqnr_db is not None]
+        return min([self.sqnr_db, *known]) if self.sqnr_db is not None else min(known, default=None)
 
     @property
     def weight_sqnr_db(self) -> float | None:
         """SQNR of the dequantised weight against the folded float one; None where it is no layer."""
         return self.weight.sqnr_db if self.weight is not None else None
+
+    def amplifies(self, bad_db: float) -> bool:
+        """Whether it lies below `bad_db` because its operator makes much of the little that came with its inputs."""
+        if self.inherited_db is None or self.sqnr_db is None:
+            return False
+        return self.sqnr_db < bad_db and self.inherited_db < self.sqnr_db + INHERITED_DB
 
     def falls(self, jump_db: float, bad_db: float) -> bool:
         """Whether it lies below `bad_db`, and more than `jump_db` below all that its operator reads."""
@@ -163,11 +123,13 @@ class Compared:
         rows: in the data order of the quantised file.
         keys: key of the row that holds a tensor of the quantised file, by the tensor's key.
         reference_keys: the same by the key of a tensor of the float file.
+        constants: keys of the rows whose operators read a constant of the quantised file, by its key.
     """
 
     rows: tuple[ComparedRow, ...]
     keys: Mapping[str, str] = field(default_factory=dict)
     reference_keys: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def row(self, tensor: str) -> ComparedRow | None:
         """The row that holds a tensor of the quantised file, as it is, as codes, or dequantised."""
@@ -184,6 +146,33 @@ class Compared:
             if other.quantized in reached or reached.intersection(other.reads):
                 reached.add(other.quantized)
                 yield other
+
+    def spoilt(self, row: ComparedRow, bad_db: float) -> Iterator[ComparedRow]:
+        """`row` and what its error gets to, in data order: it ends where at least `bad_db` are left.
+
+        Only what an operator behind makes of the little that is left there goes on with it: where the error jumps, and
+        the float operator would have made it jump too.
+        """
+        reached = {row.quantized}
+        ended: set[str] = set()
+        yield row
+        for other in self.rows:
+            lasting, little = reached.intersection(other.reads), ended.intersection(other.reads)
+            if not lasting and not little:
+                continue
+            if other.worst_db is not None and other.worst_db >= bad_db:
+                ended.add(other.quantized)
+            elif lasting or other.amplifies(bad_db):
+                reached.add(other.quantized)
+                yield other
+
+    def heals(self, row: ComparedRow, bad_db: float) -> tuple[ComparedRow, ...]:
+        """The rows where the error of `row` ends; empty where it gets to an output, or to the end of what is known."""
+        spoilt = tuple(self.spoilt(row, bad_db))
+        if any(other.output or not self.readers(other) for other in spoilt):
+            return ()
+        keys = {other.quantized for other in spoilt}
+        return tuple(other for other in self.rows if other.quantized not in keys and keys.intersection(other.reads))
 
     @cached_property
     def _rows(self) -> Mapping[str, ComparedRow]:

@@ -48,6 +48,7 @@ def pair_files(reference: Measured, quantized: Measured) -> Pairing:
 
 def compare_files(
     pairing: Pairing,
+    reference: Measured,
     quantized: Measured,
     source: Source,
     count: int = 32,
@@ -61,7 +62,7 @@ def compare_files(
 
     Args:
         pairing: of the two files.
-        quantized: the quantised one.
+        reference, quantized: what is measured of them.
         source: where samples come from.
         count: how many to take, at most.
         labels: class of each sample, where it is known.
@@ -75,7 +76,7 @@ def compare_files(
         DataError: a sample cannot be read or does not fit, or has no label although labels were given.
     """
     errors = run_both(pairing, source, count, labels, progress, limits)
-    return PairResult(errors, compared_rows(pairing, errors, quantized.quantized, source, jump_db, bad_db))
+    return PairResult(errors, compared_rows(pairing, errors, reference, quantized, source, jump_db, bad_db))
 
 
 def _skeleton(measured: Measured) -> Skeleton:

@@ -7,22 +7,28 @@ own from what it inherits.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
+from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import decibel
-from onnxlint_q.analysis.observed.compared import BiasReading, Compared, ComparedRow, WeightReading
+from onnxlint_q.analysis.observed.compared import Compared, ComparedRow
+from onnxlint_q.analysis.observed.readings import BiasReading, WeightReading
 from onnxlint_q.analysis.pairing.match import PairedOperation, Pairing
 from onnxlint_q.analysis.pairing.skeleton import Operation, Skeleton
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.finding import Location
 from onnxlint_q.graph import Model, QuantizedTensor
+from onnxlint_q.proof.comparison.differences import differing_attributes, missing_activations
 from onnxlint_q.proof.comparison.isolate import Paired, isolate
 from onnxlint_q.proof.comparison.layer_weights import LayerWeights, WeightReader
+from onnxlint_q.proof.comparison.parameters import ParameterReader
 from onnxlint_q.proof.comparison.run_both import PairErrors
 
+Vector = npt.NDArray[np.float64]
 # Operators that are run alone, those first that lose most; each takes a session of the float model.
 _ISOLATED = 16
 
@@ -30,7 +36,8 @@ _ISOLATED = 16
 def compared_rows(
     pairing: Pairing,
     errors: PairErrors,
-    quantized: tuple[QuantizedTensor, ...],
+    reference: Measured,
+    quantized: Measured,
     source: Source,
     jump_db: float,
     bad_db: float,
@@ -40,7 +47,8 @@ def compared_rows(
     Raises:
         ModelError, DataError: as `run_both`, which ran the same samples before.
     """
-    rows = _Rows(pairing, errors, quantized, source)
+    parameters = ParameterReader(pairing, reference.folded, quantized.folded)
+    rows = _Rows(pairing, errors, quantized.quantized, parameters, source)
     return Compared(
         rows=rows.rows(jump_db, bad_db),
         keys=_keys(pairing.quantized, {value: value for value in errors.errors}, pairing.quantized),
@@ -49,6 +57,7 @@ def compared_rows(
             {ours: value for value, ours in pairing.values.items() if value in errors.errors},
             pairing.quantized,
         ),
+        constants=_constants(pairing.quantized, errors.errors),
     )
 
 
@@ -59,10 +68,31 @@ def _keys(skeleton: Skeleton, rows: Mapping[int, int], quantized: Skeleton) -> M
     }
 
 
+def _constants(skeleton: Skeleton, rows: Collection[int]) -> Mapping[str, tuple[str, ...]]:
+    """Keys of the rows whose operators read a constant, as it is or through what dequantises it."""
+    model = skeleton.model
+    found: dict[str, dict[str, None]] = {}
+    for operation in skeleton.operations:
+        held = [skeleton.values[value].tensors[0] for value in operation.outputs if value in rows]
+        read = [key for node in operation.nodes for key in node.inputs if key and model.is_constant(key)]
+        for key in held and read:
+            maker = model.producer(key)
+            for source in (key, *(maker.inputs if maker is not None else ())):
+                found.setdefault(source, {}).update(dict.fromkeys(held))
+    return {key: tuple(readers) for key, readers in found.items()}
+
+
 class _Rows:
     def __init__(
-        self, pairing: Pairing, errors: PairErrors, quantized: tuple[QuantizedTensor, ...], source: Source
+        self,
+        pairing: Pairing,
+        errors: PairErrors,
+        quantized: tuple[QuantizedTensor, ...],
+        parameters: ParameterReader,
+        source: Source,
     ) -> None:
+        self.parameters = parameters
+        self.missing = missing_activations(pairing)
         self.pairing, self.errors, self.source = pairing, errors, source
         self.makers = pairing.quantized.makers()
         self.operations = {entry.quantized: entry for entry in pairing.operations}
@@ -110,6 +140,10 @@ class _Rows:
             qparams=self.errors.qparams.get(value),
             weight=_weight(entry, weights),
             bias=self._bias(value, weights),
+            parts=self.errors.parts.get(value, ()),
+            parameters=tuple(self.parameters.read(entry.reference, entry.quantized)) if entry is not None else (),
+            missing=self.missing.get(value, ()),
+            differing=tuple(differing_attributes(self.pairing, entry)) if entry is not None else (),
         )
 
     def _with_experiments(self, row: ComparedRow, value: int) -> ComparedRow:
@@ -159,12 +193,17 @@ class _Rows:
             return None
         if error.qmse is None or error.sqnr_db is None or not math.isfinite(error.sqnr_db):
             return None
-        difference = _bias_difference(self.pairing.reference.model, self.pairing.quantized.model, weights)
-        # The power of the signal is that of the error times their ratio.
-        alone = decibel(error.qmse * 10 ** (error.sqnr_db / 10), difference) if difference is not None else None
-        if difference is None or alone is None:
+        biases = _biases(self.pairing.reference.model, self.pairing.quantized.model, weights)
+        if biases is None:
             return None
-        return BiasReading(weights.quantized.layer.bias, math.sqrt(difference), alone)
+        exact, held = biases
+        difference = float(np.square(exact - held).mean())
+        # The power of the signal is that of the error times their ratio.
+        alone = decibel(error.qmse * 10 ** (error.sqnr_db / 10), difference)
+        if alone is None:
+            return None
+        layer = weights.quantized.layer
+        return BiasReading(layer.bias, math.sqrt(difference), alone, _factor(exact, held), layer.factor)
 
     def _reads(self, maker: Operation | None, sources: tuple[int, ...]) -> float | None:
         """Worst SQNR of what makes a value; infinite for an input of the model."""
@@ -199,18 +238,27 @@ def _weight(entry: PairedOperation | None, weights: LayerWeights | None) -> Weig
         channels_db=weights.channels_db,
         scales=weights.scale.size,
         excess=weights.excess,
+        empty=weights.empty,
     )
 
 
-def _bias_difference(model: Model, other: Model, weights: LayerWeights) -> float | None:
-    """Mean square of the float bias minus the quantised one; None where one of them cannot be read."""
+def _biases(model: Model, other: Model, weights: LayerWeights) -> tuple[Vector, Vector] | None:
+    """The float bias and the quantised one; None where one of them cannot be read."""
     ours, theirs = weights.reference, weights.quantized
     if not (ours.layer.bias or ours.is_folded):
         return None
     exact, held = ours.real_bias(model), theirs.real_bias(other)
     if exact is None or held is None or exact.shape != held.shape:
         return None
-    return float(np.square(exact - held).mean())
+    return exact, held
+
+
+def _factor(exact: Vector, held: Vector) -> float | None:
+    """How many times `exact` another bias is, to a hundredth of its power; None where it is no multiple."""
+    power = float(np.square(exact).sum())
+    factor = float(np.dot(exact, held)) / power if power > 0 else 0.0
+    rest = float(np.square(held - factor * exact).sum())
+    return factor if power > 0 and rest <= 0.01 * float(np.square(held).sum()) else None
 
 
 def _drop(reads: float | None, sqnr: float | None) -> float | None:

@@ -55,6 +55,12 @@ class LayerWeights:
         return np.asarray(10 * np.log10(power[live] / np.maximum(noise[live], power[live] * 1e-15)), np.float64)
 
     @property
+    def empty(self) -> tuple[int, ...]:
+        """Channels of which nothing but zero is left."""
+        gone = ~self.other.any(axis=1) & self.exact.any(axis=1)
+        return tuple(np.flatnonzero(gone).tolist())
+
+    @property
     def excess(self) -> float:
         """How many times larger a scale is than the largest magnitude under it needs, median over the scales."""
         absmax = np.abs(self.exact).max(axis=1).astype(np.float64)

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.grid import grid
-from onnxlint_q.analysis.observed.compared import ClassifierError, QparamsReading
+from onnxlint_q.analysis.observed.compared import ClassifierError
+from onnxlint_q.analysis.observed.readings import PartReading, QparamsReading
 from onnxlint_q.analysis.outputs.output_kind import Output, find_outputs
 from onnxlint_q.analysis.pairing.match import Pairing
 from onnxlint_q.analysis.pairing.skeleton import Skeleton
@@ -32,6 +33,7 @@ from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAcc
 from onnxlint_q.execute.variants.references import References
 from onnxlint_q.graph import Model
 from onnxlint_q.proof.comparison.metrics import ClassifierErrorAccumulator, TensorError, TensorErrorAccumulator
+from onnxlint_q.proof.comparison.parts import JoinedPart, PartsAccumulator, joined_parts
 from onnxlint_q.proof.comparison.qparams_error import QparamsAccumulator
 
 Array = npt.NDArray[Any]
@@ -44,6 +46,7 @@ class PairErrors:
     Attributes:
         errors: by value of the quantised skeleton.
         qparams: of quantised values with one constant scale, by the same.
+        parts: of values that join several things, by the same.
         mismatched: values that cannot be compared: of another shape in the other file when run, or codes whose scale
             comes later.
         output: over all outputs; `outputs` says how many there are that both have.
@@ -52,6 +55,7 @@ class PairErrors:
 
     errors: Mapping[int, TensorError]
     qparams: Mapping[int, QparamsReading]
+    parts: Mapping[int, tuple[PartReading, ...]]
     mismatched: frozenset[int]
     output: OutputError
     outputs: int
@@ -76,12 +80,13 @@ def run_both(
     found = _outputs(pairing)
     outputs = [(value, other) for _, value, other in found]
     groups = list(_groups(pairing, limits.compared_values))
-    state = _State(labels, References(pairing.reference.model, [output for output, _, _ in found], limits))
+    references = References(pairing.reference.model, [output for output, _, _ in found], limits)
+    state = _State(labels, references, joined_parts(pairing))
     for number, group in enumerate(groups):
         _run_group(pairing, group, outputs if number == 0 else [], source, count, state, progress, limits)
     if not state.output.samples:
         raise DataError(f"{source.name}: holds no samples; give at least one")
-    return state.result(len(outputs))
+    return state.result(pairing, len(outputs))
 
 
 def _outputs(pairing: Pairing) -> list[tuple[Output, int, int]]:
@@ -205,8 +210,10 @@ class _State:
 
     labels: Sequence[int] | None
     references: References
+    joined: Mapping[int, tuple[JoinedPart, ...]]
     errors: dict[int, TensorErrorAccumulator] = field(default_factory=dict)
     qparams: dict[int, QparamsAccumulator | None] = field(default_factory=dict)
+    parts: dict[int, PartsAccumulator] = field(default_factory=dict)
     mismatched: set[int] = field(default_factory=set)
     output: OutputErrorAccumulator = field(default_factory=OutputErrorAccumulator)
     classifier: ClassifierErrorAccumulator = field(default_factory=ClassifierErrorAccumulator)
@@ -219,7 +226,13 @@ class _State:
         if value not in self.errors:
             self.errors[value] = TensorErrorAccumulator()
             self.qparams[value] = _qparams(skeleton, value)
+            if value in self.joined:
+                pair = skeleton.values[value].quantized
+                held = grid(skeleton.model, pair) if pair is not None else None
+                self.parts[value] = PartsAccumulator(self.joined[value], held)
         self.errors[value].add(exact, aligned)
+        if value in self.parts:
+            self.parts[value].add(exact, aligned)
         accumulator = self.qparams[value]
         if accumulator is not None:
             accumulator.add(exact)
@@ -239,12 +252,15 @@ class _State:
         label = None if self.labels is None else label_of(self.labels, index, scores.shape[1])
         self.classifier.add(np.nan_to_num(scores), np.nan_to_num(others), label)
 
-    def result(self, outputs: int) -> PairErrors:
+    def result(self, pairing: Pairing, outputs: int) -> PairErrors:
         output = self.output.result()
+        errors = {v: sums.result() for v, sums in self.errors.items() if v not in self.mismatched}
+        known = {pairing.values[v]: (pairing.quantized.values[v].tensors[0], e.sqnr_db) for v, e in errors.items()}
         readings = {value: sums.result() for value, sums in self.qparams.items() if sums is not None}
         return PairErrors(
-            errors={v: sums.result() for v, sums in self.errors.items() if v not in self.mismatched},
+            errors=errors,
             qparams={value: reading for value, reading in readings.items() if reading is not None},
+            parts={value: sums.result(known) for value, sums in self.parts.items() if value in errors},
             mismatched=frozenset(self.mismatched),
             output=output,
             outputs=outputs,

@@ -3,11 +3,12 @@
 This is what remains once everything quantised is ruled out. The error jumps at the operator: its SQNR is below
 `broken_db`, while all that it reads is at or above `bad_db`. And
 
-- neither its weight, nor its bias, nor the qparams of its result or of what it reads alone leave as little, and
+- neither its weight, nor its bias, nor another constant, nor the qparams of its result or of what it reads alone leave
+  as little, and it lost no activation behind it, and
 - it does not inherit the error: the float operator, fed with the quantised file's inputs, leaves at least
   `inherited_db` more. An operator that was not run alone, because it reads several values, is not reported.
 
-Then the operator has other attributes or operands, lost a rectifier or was fused wrongly. Or it depends on differences
+Then the operator has other attributes, which are named, or other operands, or was fused wrongly. Or it depends on differences
 of its inputs that are finer than one step.
 
 Source: elimination; the experiments are those of the other rules about a pair.
@@ -32,7 +33,7 @@ from onnxlint_q import (
     Remedy,
     Silence,
 )
-from onnxlint_q_rules.comparison.jumps import JumpRule, fall
+from onnxlint_q_rules.comparison.jumps import JumpRule
 
 _FLOAT = """
 <ir_version: 8, opset_import: ["" : 13]>
@@ -99,11 +100,11 @@ class DeviatingOperator(JumpRule):
                     compared,
                     row,
                     row.location,
-                    f"{row.op_type} computes something else than in the float model: {fall(row)}",
+                    f"{row.op_type} computes something else than in the float model{_how(row)}",
                     part="operator",
                     tensor=row.node,
                     alone_db=None,
-                    metrics={"fused": row.fused},
+                    metrics={"fused": row.fused, "differing": "; ".join(row.differing)},
                     remedy=Remedy(
                         "Compare the attributes and operands of the operator in the two files"
                         + (", and of those fused with it." if row.fused else ". If they are equal, keep it in float."),
@@ -124,4 +125,13 @@ class DeviatingOperator(JumpRule):
         if self.inherits(row):
             return f"the float operator leaves {row.inherited_db:.1f} dB on the same inputs"
         parts = (self.weight(row), self.foreign(row), self.bias(row), next(self.roundings(compared, row), None))
-        return "" if all(part is None for part in parts) else "its weight, its bias or a scale explains the jump"
+        if any(part is not None for part in parts):
+            return "its weight, its bias or a scale explains the jump"
+        if row.missing or any(self.takes_part(row, held.alone_db) for held in row.parameters):
+            return "an activation that is gone, or another constant, explains the jump"
+        return ""
+
+
+def _how(row: ComparedRow) -> str:
+    """The first attribute that differs."""
+    return f" ({row.differing[0]})" if row.differing else ""

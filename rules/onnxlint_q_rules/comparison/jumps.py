@@ -3,8 +3,8 @@
 A row *jumps* where its SQNR lies below `bad_db` and more than `jump_db` below all that its operator reads. A suspect
 *takes part* where it alone, tried on the float model's values, leaves at most `takes_part_db` more than the row has.
 An operator *inherits* its error where the float operator, on the same inputs, would leave at most `inherited_db` more:
-it amplifies what came with them, because that is what the network does. The error *heals* where every output of the
-model that the row reaches lies at or above `bad_db` again.
+it amplifies what came with them, because that is what the network does. The error *heals* where all that it gets to lies
+at or above `bad_db` again before it gets to an output of the model; then it is no more than a note.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from onnxlint_q import (
     CONFIRM_BELOW_DB,
+    INHERITED_DB,
     JUMP_DB,
     STRANGE,
     BiasReading,
@@ -37,6 +38,8 @@ from onnxlint_q import (
 
 # What is left of a float32 that was rounded differently is no error that anybody asks about.
 _EXACT_DB = 120.0
+# Tensors that a note lists.
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class JumpRule(Rule):
     )
 
     inherited_db: float = option(
-        3.0,
+        INHERITED_DB,
         doc="an operator inherits the error if the float one leaves at most so many dB more on the same inputs",
         source="half of the error's power is the operator's own",
     )
@@ -141,44 +144,66 @@ class JumpRule(Rule):
         compared: Compared,
         row: ComparedRow,
         location: Location,
-        message: str,
+        what: str,
         *,
         part: str,
         tensor: str,
         alone_db: float | None,
         remedy: str | Remedy,
         metrics: Mapping[str, Metric] | None = None,
+        lasting: str = "",
+        shown_at: ComparedRow | None = None,
     ) -> Finding:
-        """A finding about what takes part in the jump at `row`, which a run has confirmed."""
-        healed = self.healed(compared, row)
-        broken = row.sqnr_db is not None and row.sqnr_db < self.broken_db
+        """A finding about what takes part in the jump at `row`, which a run has confirmed.
+
+        Args:
+            compared: the two files.
+            row: where the culprit is.
+            location: of the culprit.
+            what: is wrong, without a figure.
+            part: what of the operator it is.
+            tensor: which.
+            alone_db: what it leaves if nothing else is wrong.
+            remedy: where the error does not heal; there is nothing to do where it does.
+            metrics: more figures.
+            lasting: the message where the error does not heal, if not `what` and by how much SQNR falls.
+            shown_at: the row where it is seen, if that is one behind.
+        """
+        seen = shown_at or row
+        healed = compared.heals(seen, self.bad_db)
+        left = seen.worst_db
+        broken = left is not None and left < self.broken_db
         finding = self.finding(
             location,
-            message,
+            _note(what, seen, healed[0]) if healed else lasting or f"{what}: {fall(seen)}",
             severity=Severity.INFO if healed else Severity.ERROR if broken else self.severity,
-            remedy=remedy,
+            remedy="" if healed else remedy,
             measured=True,
             metrics={
                 "part": part,
                 "tensor": tensor,
                 "jump_at": row.quantized,
-                "sqnr_db": row.sqnr_db,
-                "reads_db": row.reads_db,
+                "seen_at": seen.quantized,
+                "heals_at": healed[0].quantized if healed else None,
+                "sqnr_db": left,
+                "reads_db": seen.reads_db,
                 "alone_db": alone_db,
                 **(metrics or {}),
             },
         )
         measured = alone_db if alone_db is not None and math.isfinite(alone_db) else None
-        return replace(finding, measured_db=measured, note=healed)
+        return replace(finding, measured_db=measured, note=self._until(compared, seen) if healed else "")
 
-    def healed(self, compared: Compared, row: ComparedRow) -> str:
-        """Where the error heals, as a sentence; empty where it does not, or reaches no output."""
-        behind = list(compared.behind(row))
-        outputs = [other for other in behind if other.output]
-        if not outputs or any(other.sqnr_db is None or other.sqnr_db < self.bad_db for other in outputs):
-            return ""
-        where = next(other for other in behind if other.sqnr_db is not None and other.sqnr_db >= self.bad_db)
-        return f"The error heals: {where.node} has {decibel(where.sqnr_db)} again, and so have the outputs behind it."
+    def _until(self, compared: Compared, row: ComparedRow) -> str:
+        """What else differs before the error heals, as a sentence; empty where nothing does."""
+        further = [other.reference for other in compared.spoilt(row, self.bad_db) if other is not row]
+        named = ", ".join(map(repr, further[:_NAMED])) + (f" and {len(further) - _NAMED} more" if further[_NAMED:] else "")
+        return f"Until then differ too: {named}." if further else ""
+
+
+def _note(what: str, row: ComparedRow, where: ComparedRow) -> str:
+    left = f"{decibel(row.worst_db)} are left in {row.reference!r}"
+    return f"{what}: {left}, which heals at {where.reference!r} ({decibel(where.sqnr_db)})"
 
 
 def fall(row: ComparedRow) -> str:

@@ -34,7 +34,7 @@ from onnxlint_q import (
     Silence,
     TensorRange,
 )
-from onnxlint_q_rules.comparison.jumps import JumpRule, decibel, fall
+from onnxlint_q_rules.comparison.jumps import JumpRule, decibel
 from onnxlint_q_rules.qdq.pairs import Pairs, where
 
 _FLOAT = """
@@ -120,7 +120,7 @@ class LossyActivationQparams(JumpRule):
             for held, part, alone in taking:
                 found.setdefault(held.quantized, []).append((row, held, part, alone))
         for places in found.values():
-            lasting = (place for place in places if not self.healed(compared, place[0]))
+            lasting = (place for place in places if not compared.heals(place[0], self.bad_db))
             yield self._report(facts, compared, *next(lasting, places[0]), len(places) - 1)
 
     def _report(
@@ -137,9 +137,7 @@ class LossyActivationQparams(JumpRule):
             compared,
             row,
             _place(facts, held),
-            f"The error starts at the model input {held.quantized!r} ({decibel(row.sqnr_db)})"
-            if row.op_type == "Input" and held.valid_scale
-            else f"{_what(held)}: {fall(row)}",
+            _what(held),
             part=part,
             tensor=held.quantized,
             alone_db=alone,
@@ -149,6 +147,9 @@ class LossyActivationQparams(JumpRule):
                 "of the float model.",
                 change=_range(held),
             ),
+            lasting=f"The error starts at the model input {held.quantized!r} ({decibel(row.sqnr_db)})"
+            if row.op_type == "Input" and held.valid_scale
+            else "",
         )
         return replace(finding, causes=tuple(_causes(held)))
 

@@ -23,7 +23,7 @@ section 3.1 (one scale for channels of unequal range); `_adjust_weight_scale_for
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -43,7 +43,10 @@ from onnxlint_q import (
     WeightReading,
     option,
 )
-from onnxlint_q_rules.comparison.jumps import JumpRule, decibel, fall
+from onnxlint_q_rules.comparison.jumps import JumpRule, decibel
+
+# Channels that are named.
+_FEW = 8
 
 _FLOAT = """
 <ir_version: 8, opset_import: ["" : 13]>
@@ -147,9 +150,11 @@ class LossyWeight(JumpRule):
     ) -> Finding:
         return self.report(
             compared,
-            row,
+            layer,
             layer.location,
-            f"The weight {weight.tensor!r} {self._words(weight)}: {fall(row)}",
+            self._words(weight),
+            shown_at=row,
+            lasting=f"{self._words(weight)}: {decibel(row.sqnr_db)} are left behind {row.node!r}" if row is not layer else "",
             part="weight",
             tensor=weight.tensor,
             alone_db=alone,
@@ -157,6 +162,8 @@ class LossyWeight(JumpRule):
                 "weight_sqnr_db": weight.sqnr_db,
                 "channels": int(weight.channels_db.size),
                 "lost_channels": self._lost(weight),
+                "empty_channels": len(weight.empty),
+                "channels_named": _named(weight.empty),
                 "mean_channel_sqnr_db": float(weight.channels_db.mean()) if weight.channels_db.size else None,
                 "scale_excess": weight.excess,
             },
@@ -168,11 +175,15 @@ class LossyWeight(JumpRule):
 
     def _words(self, weight: WeightReading) -> str:
         if weight.sqnr_db is None or not math.isfinite(weight.sqnr_db):
-            return "differs from the float one"
+            return f"The weight {weight.tensor!r} differs from the float one"
         if weight.excess > self.coarse_ratio:
-            return f"has a scale {weight.excess:.3g} times too large"
+            return f"The weight {weight.tensor!r} has a scale {weight.excess:.3g} times too large"
         lost, channels = self._lost(weight), weight.channels_db.size
-        return f"loses {lost} of {channels} channels" if lost else "loses too much to rounding"
+        if weight.empty:
+            return f"{len(weight.empty)} of {channels} channels of {weight.tensor!r} hold only the zero point"
+        if lost:
+            return f"The weight {weight.tensor!r} loses {lost} of {channels} channels"
+        return f"The weight {weight.tensor!r} loses too much to rounding"
 
     def _remedy(self, facts: Facts, row: ComparedRow, weight: WeightReading) -> Remedy:
         excluded = (row.reference_node,) if row.reference_node else ()
@@ -196,6 +207,11 @@ class LossyWeight(JumpRule):
             "Give every output channel its own scale. Or keep the layer in float.",
             change=Requantisation(per_channel=True),
         )
+
+
+def _named(channels: Sequence[int]) -> str:
+    more = f" and {len(channels) - _FEW} more" if len(channels) > _FEW else ""
+    return f"{', '.join(map(str, channels[:_FEW]))}{more}"
 
 
 def _alone(row: ComparedRow) -> str:

@@ -5,7 +5,8 @@ value of the channel by `d_c`, so that alone it leaves
 
     alone = 10 log10( mean y^2 / mean_c d_c^2 )
 
-at the layer's result `y`.
+at the layer's result `y`. Where it is a multiple of the float one, the factor is named: int32 codes are read with the
+scale `alpha * x_scale * w_scale`, so that a bias that other layers share, or that forgot alpha, is off by just that.
 
 Source: ONNX operator specification, QLinearConv (bias codes have the scale `x_scale * w_scale`): the codes are added as
 they are, so any other scale is a constant error a channel.
@@ -20,8 +21,11 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q import Compared, Example, Facts, Finding, Silence
-from onnxlint_q_rules.comparison.jumps import JumpRule, decibel, fall
+from onnxlint_q import BiasReading, Compared, Example, Facts, Finding, Silence
+from onnxlint_q_rules.comparison.jumps import JumpRule, decibel
+
+# A factor so near to 1 is rounding.
+_SAME = 0.05
 
 _FLOAT = """
 <ir_version: 8, opset_import: ["" : 13]>
@@ -96,10 +100,26 @@ class WrongBias(JumpRule):
                 compared,
                 row,
                 row.location,
-                f"The bias {bias.tensor!r} is not that of the float model: {fall(row)}",
+                _what(bias),
                 part="bias",
                 tensor=bias.tensor,
                 alone_db=bias.alone_db,
-                metrics={"difference": bias.difference},
-                remedy="Quantise the bias again as int32, with the scale of the input times that of the weight.",
+                metrics={"difference": bias.difference, "factor": bias.factor, "alpha": bias.alpha},
+                remedy=_remedy(bias),
             )
+
+
+def _what(bias: BiasReading) -> str:
+    if bias.factor is None or abs(bias.factor - 1) < _SAME:
+        return f"The bias {bias.tensor!r} is not that of the float model"
+    if bias.alpha != 1 and abs(bias.factor / bias.alpha - 1) < _SAME:
+        return f"The bias {bias.tensor!r} was scaled as if alpha ({bias.alpha:g}) were 1, and is {bias.factor:.3g} times the float one"
+    return f"The bias {bias.tensor!r} is {bias.factor:.3g} times that of the float model"
+
+
+def _remedy(bias: BiasReading) -> str:
+    alpha = "alpha times " if bias.alpha != 1 else ""
+    return (
+        f"Quantise the bias again as int32, with the scale {alpha}that of the input times that of the weight."
+        + (" Or multiply the weight by alpha in the float model, and set alpha to 1." if alpha else "")
+    )
