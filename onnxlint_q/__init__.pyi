@@ -148,6 +148,7 @@ from .analysis.observed.readings import (
     MissingActivation as MissingActivation,
     ParameterReading as ParameterReading,
     PartReading as PartReading,
+    QparamsReading as QparamsReading,
     WeightReading as WeightReading,
 )
 from .analysis.observed.unprepared import Unprepared as Unprepared

@@ -85,14 +85,18 @@ def fed(model: Model, inputs: Sequence[tuple[Value, Value]], sample: Sample) -> 
 
 
 def matching(exact: Array, other: Array) -> Array | None:
-    """`other` in the layout of `exact`: the same, channels moved, or axes of length 1 apart; None if it is neither."""
+    """`other` in the layout of `exact`: the same, channels moved, or the axes before the last in other groups.
+
+    None if it is neither.
+    """
     if exact.shape == other.shape:
         return other
     if channels_moved(exact.shape, other.shape):
         return np.moveaxis(other, -1, 1)
     if channels_moved(other.shape, exact.shape):
         return np.moveaxis(other, 1, -1)
-    if [dim for dim in exact.shape if dim != 1] == [dim for dim in other.shape if dim != 1]:
+    grouped = exact.size == other.size and exact.shape[-1:] == other.shape[-1:]
+    if grouped or [dim for dim in exact.shape if dim != 1] == [dim for dim in other.shape if dim != 1]:
         return other.reshape(exact.shape)
     return None
 

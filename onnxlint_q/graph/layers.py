@@ -99,6 +99,11 @@ class Layer:
         return self.node.float("alpha", 1.0) if self.inputs.product is Product.GEMM else 1.0
 
     @property
+    def bias_factor(self) -> float:
+        """What its bias is multiplied by: beta of a Gemm, else 1."""
+        return self.node.float("beta", 1.0) if self.inputs.product is Product.GEMM else 1.0
+
+    @property
     def pads(self) -> bool:
         """Whether it puts zeros around its input."""
         same = self.node.text("auto_pad", "NOTSET") in {"SAME_UPPER", "SAME_LOWER"}

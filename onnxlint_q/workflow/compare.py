@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from onnxlint_q.analysis.observed.compared import JUMP_DB
+from onnx import TensorProto
+
+from onnxlint_q.analysis.observed.compared import JUMP_DB, Compared
 from onnxlint_q.analysis.pairing.match import Pairing
 from onnxlint_q.analysis.pairing.skeleton import Operation
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
@@ -27,7 +29,7 @@ from onnxlint_q.judge.rule import Rule
 from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.comparison.compare import compare_files, pair_files
 from onnxlint_q.proof.comparison.run_both import PairErrors, check_loads
-from onnxlint_q.proof.comparison.settle import settle
+from onnxlint_q.proof.comparison.settle import Deciding, settle
 from onnxlint_q.workflow.assembly.assemble import assemble
 from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.check import Job
@@ -137,17 +139,32 @@ def compare(
     judged = judge(facts, rules, config, lines.extend if request.debug else unheard)
     on_reference = judge(ours, rules, config)
     crashed = [finding for finding in on_reference if finding.code == RULE_CRASHED.code and finding not in judged]
-    findings = settle([*judged, *crashed], on_reference, rules, comparison.compared, config.confirm_below_db)
+    verdict = _verdict(theirs, comparison.errors, config.levels, by_class=not request.source.synthetic)
+    deciding = _deciding(verdict, comparison.compared)
+    settled_findings = settle(
+        [*judged, *crashed],
+        [finding for finding in on_reference if finding not in crashed],
+        rules,
+        comparison.compared,
+        config.confirm_below_db,
+        deciding,
+    )
+    findings = settled_findings.quantized
     clock.append(time.perf_counter())
     names = {value: held.tensors[0] for value, held in enumerate(pairing.quantized.values)}
     told = assemble(Record(CheckRequest(), rules, config, facts, judged=findings, seconds=_stages(clock)))
     return Comparison(
         reference=ComparedFile(
-            ours.model.name, ours.model.sha256, ours.model.opset, ours.format.value, len(ours.layers)
+            ours.model.name,
+            ours.model.sha256,
+            ours.model.opset,
+            ours.format.value,
+            len(ours.layers),
+            settled_findings.reference,
         ),
         quantized=replace(
             told,
-            schemes=(_verdict(theirs, comparison.errors, config.levels, by_class=not request.source.synthetic),),
+            schemes=(verdict,),
             findings=findings,
             debug=tuple(lines),
             inputs=inputs,
@@ -160,6 +177,7 @@ def compare(
         unpaired_quantized=tuple(map(_label, pairing.lost_quantized)),
         not_compared=tuple(names[value] for value in sorted(comparison.errors.mismatched)),
         levels=_levels(rules),
+        deciding=comparison.compared.reference_keys.get(deciding.branch, deciding.output),
     )
 
 
@@ -195,6 +213,12 @@ def _check_order(ours: Facts, theirs: Facts) -> None:
             "`compare FLOAT QUANTISED`"
         )
     check_loads(theirs.model)
+    weights = (theirs.model.constants.initializer(layer.folded.layer.weight) for layer in theirs.layers)
+    if any(weight is not None and weight.data_type == TensorProto.FLOAT16 for weight in weights):
+        raise UsageError(
+            f"{quantized} is a float16 copy, not an INT8 file, and compare is for these; "
+            f"`onnxlint-q check {quantized} --calibrate DATA` runs it by itself"
+        )
     raise UsageError(
         f"{quantized} is not quantised as far as can be seen: no QDQ pair, no QOperator, nothing dynamic; name the "
         f"file that was quantised from {reference}"
@@ -204,6 +228,14 @@ def _check_order(ours: Facts, theirs: Facts) -> None:
 def _verdict(theirs: Facts, errors: PairErrors, levels: VerdictLevels, *, by_class: bool) -> SchemeResult:
     """The verdict on the outputs; none where nothing could be measured."""
     return result_of_run(theirs.format.value, errors.output, Basis.MEASURED, levels, by_class=by_class)
+
+
+def _deciding(verdict: SchemeResult, compared: Compared) -> Deciding:
+    """The output or the part of one that decides the verdict, as the rows call it."""
+    worst = verdict.worst
+    if worst is None:
+        return Deciding()
+    return Deciding(compared.reference_keys.get(worst.of or worst.name, ""), worst.name if worst.of else "")
 
 
 def _calibration(ours: Facts, source: Source, errors: PairErrors) -> CalibrationSummary:

@@ -16,6 +16,7 @@ class ComparedFile:
 
     Attributes:
         layers: how many it has.
+        findings: on it, as far as they are about what the quantised file does; they do not count.
     """
 
     path: str
@@ -23,6 +24,7 @@ class ComparedFile:
     opset: int
     format: str
     layers: int
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,13 @@ class Comparison:
     Attributes:
         reference: the float file.
         quantized: the other, told like a model that `check` linted: `schemes` holds the one verdict on it, `findings`
-            those of the comparison, first jump first, and those of the file itself.
+            those of the comparison and those of the file itself, first what spoils the output that decides.
         classifier: both files' class scores; None where the model is no classifier.
         rows: in the data order of the quantised file.
         unpaired_reference, unpaired_quantized: operators without a partner, `operator (type)`.
         not_compared: rows that were paired and cannot be compared: of another shape when run, or codes without a scale.
         levels: options of the rules about a pair, by name.
+        deciding: key of the row that decides the verdict: of an output, or of a branch that one joins.
     """
 
     reference: ComparedFile
@@ -48,6 +51,7 @@ class Comparison:
     unpaired_quantized: tuple[str, ...] = ()
     not_compared: tuple[str, ...] = ()
     levels: Mapping[str, float] = field(default_factory=dict)
+    deciding: str = ""
 
     @property
     def result(self) -> SchemeResult:
@@ -67,7 +71,7 @@ class Comparison:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Those of the comparison, first jump first, and those of the quantised file itself."""
+        """Those of the comparison and of the quantised file itself, first what spoils the output that decides."""
         return self.quantized.findings
 
     @property
@@ -79,6 +83,23 @@ class Comparison:
     def jumps(self) -> tuple[ComparedRow, ...]:
         """Rows where the error jumps and does not heal, first one first."""
         return tuple(row for row in self.rows if self.faults(row))
+
+    @property
+    def leading(self) -> Finding | None:
+        """What spoils the output that decides the verdict, first of all; None where nothing jumps that lasts."""
+        told = (finding for finding in self.quantized.findings if "jump_at" in finding.metrics)
+        return next((finding for finding in told if finding.counts and finding.severity is not Severity.INFO), None)
+
+    @property
+    def spoiling(self) -> tuple[ComparedRow, ...]:
+        """Rows that the one which decides is made of, that one last; all rows where none decides."""
+        if not self.deciding:
+            return self.rows
+        wanted = {self.deciding}
+        for row in reversed(self.rows):
+            if row.quantized in wanted:
+                wanted.update(row.reads)
+        return tuple(row for row in self.rows if row.quantized in wanted)
 
     def faults(self, row: ComparedRow) -> tuple[Finding, ...]:
         """What makes the error jump at `row`; empty where it does not, or heals."""

@@ -5,7 +5,6 @@ A *row* is one value that both files hold; its key is `ComparedRow.quantized`, a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -48,6 +47,7 @@ class ComparedRow:
         reference_node: name of the float file's operator; empty where it has none or the row is an input.
         reads: keys of the rows that its operator reads, through operators that were not compared.
         output: it is an output of the model.
+        moves: its operator makes no values, it has those that it reads in another place or shape.
         fused: operators behind the named one belong to it: a rectifier, a BatchNormalization, a bias of its own.
         valid_scale: False where its scale is not a positive number.
         qparams: of this value in the quantised file; None where it is float or has qparams a channel or at run time.
@@ -78,6 +78,7 @@ class ComparedRow:
     reference_node: str = ""
     reads: tuple[str, ...] = ()
     output: bool = False
+    moves: bool = False
     fused: bool = False
     valid_scale: bool = True
     qparams: QparamsReading | None = None
@@ -103,10 +104,13 @@ class ComparedRow:
         return self.weight.sqnr_db if self.weight is not None else None
 
     def amplifies(self, bad_db: float) -> bool:
-        """Whether it lies below `bad_db` because its operator makes much of the little that came with its inputs."""
-        if self.inherited_db is None or self.sqnr_db is None:
+        """Whether it lies below `bad_db`, and its operator may have made that of the little that came with its inputs.
+
+        It may where the float operator was not run on the same inputs.
+        """
+        if self.sqnr_db is None or self.sqnr_db >= bad_db:
             return False
-        return self.sqnr_db < bad_db and self.inherited_db < self.sqnr_db + INHERITED_DB
+        return self.inherited_db is None or self.inherited_db < self.sqnr_db + INHERITED_DB
 
     def falls(self, jump_db: float, bad_db: float) -> bool:
         """Whether it lies below `bad_db`, and more than `jump_db` below all that its operator reads."""
@@ -124,12 +128,14 @@ class Compared:
         keys: key of the row that holds a tensor of the quantised file, by the tensor's key.
         reference_keys: the same by the key of a tensor of the float file.
         constants: keys of the rows whose operators read a constant of the quantised file, by its key.
+        dequantised: key of what a constant becomes, by that of its codes or its scale.
     """
 
     rows: tuple[ComparedRow, ...]
     keys: Mapping[str, str] = field(default_factory=dict)
     reference_keys: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    dequantised: Mapping[str, str] = field(default_factory=dict)
 
     def row(self, tensor: str) -> ComparedRow | None:
         """The row that holds a tensor of the quantised file, as it is, as codes, or dequantised."""
@@ -150,8 +156,7 @@ class Compared:
     def spoilt(self, row: ComparedRow, bad_db: float) -> Iterator[ComparedRow]:
         """`row` and what its error gets to, in data order: it ends where at least `bad_db` are left.
 
-        Only what an operator behind makes of the little that is left there goes on with it: where the error jumps, and
-        the float operator would have made it jump too.
+        It goes on where an operator behind makes much of the little that is left there.
         """
         reached = {row.quantized}
         ended: set[str] = set()
@@ -160,7 +165,8 @@ class Compared:
             lasting, little = reached.intersection(other.reads), ended.intersection(other.reads)
             if not lasting and not little:
                 continue
-            if other.worst_db is not None and other.worst_db >= bad_db:
+            kept = lasting and other.moves
+            if not kept and other.worst_db is not None and other.worst_db >= bad_db:
                 ended.add(other.quantized)
             elif lasting or other.amplifies(bad_db):
                 reached.add(other.quantized)

@@ -1,4 +1,4 @@
-"""What the two files of a comparison hold at one value: qparams, weight, bias, other constants, what is joined there."""
+"""What the two files of a comparison hold at one value: qparams, weight, bias, other constants, joined parts."""
 
 from __future__ import annotations
 
@@ -78,18 +78,22 @@ class ParameterReading:
     Attributes:
         location: of the operator in the quantised file.
         tensor: its key in the quantised file.
+        reference: its key in the float file.
         what: what it is to the operator, `variance` for example; empty where it has no name.
         sqnr_db: of the dequantised values against the float ones; infinite for a perfect match.
-        rows, lost: its rows, or values where it is a vector, and how many of them have less than 3 dB.
+        rows, width: its rows and the values of one; a vector has rows of one value.
+        lost: how many rows have less than 3 dB.
         zeros: of these, how many are zero in the quantised file and not in the float one.
         alone_db: SQNR (dB) that it alone leaves behind the operator, as far as the file tells.
     """
 
     location: Location
     tensor: str
+    reference: str
     what: str
     sqnr_db: float | None
     rows: int
+    width: int
     lost: int
     zeros: int
     alone_db: float
@@ -104,6 +108,7 @@ class MissingActivation:
         low, high: what it keeps values within.
         stored_low, stored_high: what the codes of the quantised file keep them within.
         zero_point: of these; None where the value is no code.
+        clips: it does nothing but to keep values within these ends, so that codes can do that in its place.
     """
 
     node: str
@@ -113,6 +118,7 @@ class MissingActivation:
     stored_low: float
     stored_high: float
     zero_point: int | None
+    clips: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,6 +157,7 @@ class BiasReading:
         alone_db: SQNR (dB) that this difference alone leaves at the row.
         factor: how many times the float bias it is; None where it is no multiple of it.
         alpha: what the operator multiplies the scale of its codes by.
+        beta: what the float operator multiplies its bias by.
     """
 
     tensor: str
@@ -158,3 +165,4 @@ class BiasReading:
     alone_db: float
     factor: float | None = None
     alpha: float = 1.0
+    beta: float = 1.0

@@ -225,7 +225,7 @@ class _Aligner:
     def anchor(self) -> None:
         """Pair the layers whose weights are each other's nearest by far."""
         groups = _by_shape(self.reference), _by_shape(self.quantized)
-        for shape in groups[1].keys() & groups[0].keys():
+        for shape in (shape for shape in groups[1] if shape in groups[0]):
             ours, theirs = groups[0][shape], groups[1][shape]
             alike = likeness(
                 self.reference.model, list(map(_layer, ours)), self.quantized.model, list(map(_layer, theirs))

@@ -2,6 +2,7 @@
 
 Attention, SkipLayerNormalization or BiasGelu stand for a dozen operators of the other file, and none of these is its
 partner alone. But what makes a paired value out of paired values, and of nothing else, is the same in both files.
+A value in another shape is the same value: optimisers flatten what goes into a Gemm, and undo that behind it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from onnxlint_q.analysis.pairing.skeleton import Operation, Skeleton
+from onnxlint_q.graph import Trait
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,20 +36,27 @@ def find_regions(
     """Regions in the data order of the quantised file; each operation is in one of them at most.
 
     Args:
-        reference, quantized: the two networks.
+        reference: the float network.
+        quantized: the other.
         values: index of the reference's value by that of the quantised file's.
         paired: operations of both that have a partner already.
     """
     taken = set(paired)
-    makers = reference.makers(), quantized.makers()
-    known = frozenset(values.values()), frozenset(values)
+    ours, theirs = _Side(reference, values.values()), _Side(quantized, values)
+    same = {theirs.root(value): ours.root(other) for value, other in values.items()}
+    for side in (ours, theirs):
+        for operation in side.reshapes():
+            if operation not in taken:
+                taken.add(operation)
+                yield PairedRegion(
+                    operation.outputs[0], *(((), (operation,)) if side is theirs else ((operation,), ()))
+                )
     for value in sorted(values):
-        theirs = _between(value, makers[1], known[1], taken)
-        ours = _between(values[value], makers[0], known[0], taken)
-        if theirs is None or ours is None or {values[read] for read in theirs.reads} != ours.reads:
+        made, other = theirs.between(value, taken), ours.between(values[value], taken)
+        if made is None or other is None or {same.get(read) for read in made.reads} != other.reads:
             continue
-        taken.update(ours.operations, theirs.operations)
-        yield PairedRegion(value, ours.operations, theirs.operations)
+        taken.update(made.operations, other.operations)
+        yield PairedRegion(value, other.operations, made.operations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +65,47 @@ class _Between:
     reads: frozenset[int]
 
 
-def _between(
-    value: int, makers: Mapping[int, Operation], known: Collection[int], taken: Collection[Operation]
-) -> _Between | None:
-    """What makes a value, back to known ones; None where that is nothing, or passes an operation that is taken."""
-    found: dict[Operation, None] = {}
-    reads: set[int] = set()
-    frontier = [value]
-    while frontier:
-        maker = makers.get(frontier.pop())
-        if maker is None or maker in taken:
-            return None
-        if maker in found:
-            continue
-        found[maker] = None
-        reads.update(read for read in maker.inputs if read in known)
-        frontier.extend(read for read in maker.inputs if read not in known)
-    return _Between(tuple(found), frozenset(reads))
+class _Side:
+    """One of the files.
+
+    Attributes:
+        known: values that are paired, as they were before they were reshaped.
+    """
+
+    def __init__(self, skeleton: Skeleton, known: Collection[int]) -> None:
+        self.skeleton, self.makers = skeleton, skeleton.makers()
+        self._roots: dict[int, int] = {}
+        for operation in skeleton.operations:
+            if _reshapes(operation):
+                self._roots[operation.outputs[0]] = self.root(operation.inputs[0])
+        self.known = frozenset(map(self.root, known))
+
+    def root(self, value: int) -> int:
+        """The value before it was reshaped."""
+        return self._roots.get(value, value)
+
+    def reshapes(self) -> Iterator[Operation]:
+        """Those that give a paired value another shape, and so make none."""
+        known = self.known
+        return (op for op in self.skeleton.operations if _reshapes(op) and self.root(op.inputs[0]) in known)
+
+    def between(self, value: int, taken: Collection[Operation]) -> _Between | None:
+        """What makes a value, back to known ones; None where that is nothing, or passes an operation that is taken."""
+        found: dict[Operation, None] = {}
+        reads: set[int] = set()
+        frontier = [self.root(value)]
+        while frontier:
+            maker = self.makers.get(frontier.pop())
+            if maker is None or maker in taken:
+                return None
+            if maker not in found:
+                found[maker] = None
+                roots = [self.root(read) for read in maker.inputs]
+                reads.update(root for root in roots if root in self.known)
+                frontier.extend(root for root in roots if root not in self.known)
+        return _Between(tuple(found), frozenset(reads))
+
+
+def _reshapes(operation: Operation) -> bool:
+    plain = len(operation.inputs) == len(operation.outputs) == 1
+    return plain and operation.node.operator.has(Trait.RESHAPES)

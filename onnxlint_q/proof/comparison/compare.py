@@ -62,7 +62,8 @@ def compare_files(
 
     Args:
         pairing: of the two files.
-        reference, quantized: what is measured of them.
+        reference: the float one.
+        quantized: the other.
         source: where samples come from.
         count: how many to take, at most.
         labels: class of each sample, where it is known.

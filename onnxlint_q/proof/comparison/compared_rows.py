@@ -21,7 +21,7 @@ from onnxlint_q.analysis.pairing.match import PairedOperation, Pairing
 from onnxlint_q.analysis.pairing.skeleton import Operation, Skeleton
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.finding import Location
-from onnxlint_q.graph import Model, QuantizedTensor
+from onnxlint_q.graph import Model, QuantizedTensor, Trait
 from onnxlint_q.proof.comparison.differences import differing_attributes, missing_activations
 from onnxlint_q.proof.comparison.isolate import Paired, isolate
 from onnxlint_q.proof.comparison.layer_weights import LayerWeights, WeightReader
@@ -58,6 +58,7 @@ def compared_rows(
             pairing.quantized,
         ),
         constants=_constants(pairing.quantized, errors.errors),
+        dequantised=_dequantised(pairing.quantized),
     )
 
 
@@ -80,6 +81,16 @@ def _constants(skeleton: Skeleton, rows: Collection[int]) -> Mapping[str, tuple[
             for source in (key, *(maker.inputs if maker is not None else ())):
                 found.setdefault(source, {}).update(dict.fromkeys(held))
     return {key: tuple(readers) for key, readers in found.items()}
+
+
+def _dequantised(skeleton: Skeleton) -> Mapping[str, str]:
+    """Key of what a constant becomes, by that of its codes or its scale."""
+    model, found = skeleton.model, {}
+    for operation in skeleton.operations:
+        for key in (key for node in operation.nodes for key in node.inputs if key and model.is_constant(key)):
+            maker = model.producer(key)
+            found.update(dict.fromkeys(maker.inputs if maker is not None else (), key))
+    return found
 
 
 class _Rows:
@@ -135,6 +146,7 @@ class _Rows:
             reference_node=entry.reference.node.name if entry is not None else "",
             reads=tuple(self.pairing.quantized.values[read].tensors[0] for read in sources),
             output=value in self.outputs,
+            moves=maker is not None and maker.node.operator.has(Trait.REARRANGES | Trait.COPIES) and not maker.behind,
             fused=entry is not None and self._is_fused(value, entry),
             valid_scale=self._valid_scale(held.quantized),
             qparams=self.errors.qparams.get(value),
@@ -202,8 +214,8 @@ class _Rows:
         alone = decibel(error.qmse * 10 ** (error.sqnr_db / 10), difference)
         if alone is None:
             return None
-        layer = weights.quantized.layer
-        return BiasReading(layer.bias, math.sqrt(difference), alone, _factor(exact, held), layer.factor)
+        layer, beta = weights.quantized.layer, weights.reference.layer.bias_factor
+        return BiasReading(layer.bias, math.sqrt(difference), alone, _factor(exact, held), layer.factor, beta)
 
     def _reads(self, maker: Operation | None, sources: tuple[int, ...]) -> float | None:
         """Worst SQNR of what makes a value; infinite for an input of the model."""
@@ -250,7 +262,7 @@ def _biases(model: Model, other: Model, weights: LayerWeights) -> tuple[Vector, 
     exact, held = ours.real_bias(model), theirs.real_bias(other)
     if exact is None or held is None or exact.shape != held.shape:
         return None
-    return exact, held
+    return exact * ours.layer.bias_factor, held * theirs.layer.bias_factor
 
 
 def _factor(exact: Vector, held: Vector) -> float | None:

@@ -12,6 +12,7 @@ import onnx
 from onnxlint_q.analysis.grid import Grid, grid
 from onnxlint_q.analysis.observed.readings import MissingActivation
 from onnxlint_q.analysis.pairing.match import PairedOperation, Pairing
+from onnxlint_q.analysis.pairing.skeleton import Operation
 from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.operators import StaticScale, Trait
 
@@ -31,17 +32,37 @@ def missing_activations(pairing: Pairing) -> Mapping[int, tuple[MissingActivatio
         rectified = any(_rectifies(reader.node) for value in made for reader in behind.get(value, ()))
         for missing in () if rectified else _absorbed(pairing, entry):
             found[made[0]].append(missing)
-    partner = {entry.reference: entry.quantized for entry in pairing.operations}
-    lost, readers = set(pairing.lost_reference), pairing.reference.readers()
-    values = {reference: value for value, reference in pairing.values.items()}
-    for operation in lost:
-        value = values.get(operation.inputs[0]) if len(operation.inputs) == 1 else None
-        if value is None or not operation.node.operator.has(Trait.ACTIVATION):
-            continue
-        behind = (partner.get(reader) for made in operation.outputs for reader in readers.get(made, ()))
-        if any(reader is not None and value in reader.inputs for reader in behind):
+    neighbours = _Neighbours(pairing)
+    for operation in pairing.lost_reference:
+        value = neighbours.passed(operation) if operation.node.operator.has(Trait.ACTIVATION) else None
+        if value is not None:
             found[value].append(_missing(pairing, operation.node, value))
     return {value: tuple(missing) for value, missing in found.items()}
+
+
+class _Neighbours:
+    """What stands beside an operation of the float file that the quantised one does not have."""
+
+    def __init__(self, pairing: Pairing) -> None:
+        self.partner = {entry.reference: entry.quantized for entry in pairing.operations}
+        self.values = {reference: value for value, reference in pairing.values.items()}
+        self.readers, self.makers = pairing.reference.readers(), pairing.reference.makers()
+
+    def passed(self, operation: Operation) -> int | None:
+        """The value of the quantised file that goes on as it is where the float file has `operation`."""
+        if len(operation.inputs) != 1 or len(operation.outputs) != 1:
+            return None
+        (read,), (made,) = operation.inputs, operation.outputs
+        maker = self.makers.get(read)
+        before = self.partner.get(maker) if maker is not None else None
+        behind = [self.partner.get(reader) for reader in self.readers.get(made, ())]
+        for value in (self.values.get(read), self.values.get(made)):
+            if value is None:
+                continue
+            made_by = value == self.values.get(read) or (before is not None and value in before.outputs)
+            if made_by and any(reader is not None and value in reader.inputs for reader in behind):
+                return value
+        return None
 
 
 def _absorbed(pairing: Pairing, entry: PairedOperation) -> Iterator[MissingActivation]:
@@ -79,6 +100,7 @@ def _missing(pairing: Pairing, node: Node, value: int) -> MissingActivation:
         held.low if held is not None else -math.inf,
         held.high if held is not None else math.inf,
         held.zero_point if held is not None else None,
+        _rectifies(node),
     )
 
 

@@ -45,9 +45,7 @@ class ParameterReader:
         reference, quantized: layers of both files, recurrent ones among them.
     """
 
-    def __init__(
-        self, pairing: Pairing, reference: Sequence[FoldedLayer], quantized: Sequence[FoldedLayer]
-    ) -> None:
+    def __init__(self, pairing: Pairing, reference: Sequence[FoldedLayer], quantized: Sequence[FoldedLayer]) -> None:
         self.models = pairing.reference.model, pairing.quantized.model
         self.cells = tuple(
             {layer.layer.node: layer.layer for layer in layers if not layer.layer.is_product}
@@ -71,10 +69,11 @@ class ParameterReader:
         alone = self._of_batch_norm(ours, theirs)
         names = _NAMES.get(theirs.op_type, ())
         slots = _constants(self.models[0], ours), _constants(self.models[1], theirs)
-        for (_, exact), (slot, other) in zip(*slots, strict=False):
+        for (place, exact), (slot, other) in zip(*slots, strict=False):
             if exact.size > 1 and exact.shape == other.shape and not np.array_equal(exact, other):
                 what = names[slot] if slot < len(names) else ""
-                yield self._reading(theirs, theirs.input(slot), what, exact.reshape(-1, 1), other.reshape(-1, 1), alone)
+                keys = theirs.input(slot), ours.input(place)
+                yield self._reading(theirs, keys, what, exact.reshape(-1, 1), other.reshape(-1, 1), alone)
 
     def _of_cells(self, ours: Layer, theirs: Layer) -> Iterator[ParameterReading]:
         for exact, other in zip(ours.operands, theirs.operands, strict=False):
@@ -83,15 +82,14 @@ class ParameterReader:
                 for layer, model in zip((exact, other), self.models, strict=True)
             )
             if x.shape == y.shape and not np.array_equal(x, y):
-                yield self._reading(theirs.node, other.weight, other.operand, x, y, None)
+                yield self._reading(theirs.node, (other.weight, exact.weight), "weight", x, y, None)
 
     def _of_batch_norm(self, ours: Node, theirs: Node) -> float | None:
         if ours.op_type != "BatchNormalization":
             return None
-        norms = batch_norm(self.models[0], ours), batch_norm(self.models[1], theirs)
-        if norms[0] is None or norms[1] is None or norms[0].mean.size != norms[1].mean.size:
+        exact, other = batch_norm(self.models[0], ours), batch_norm(self.models[1], theirs)
+        if exact is None or other is None or exact.mean.size != other.mean.size:
             return None
-        exact, other = norms
         with np.errstate(all="ignore"):
             gain, shift = other.gain - exact.gain, other.shift - exact.shift
             noise = np.square(gain) * exact.variance + np.square(gain * exact.mean + shift)
@@ -99,7 +97,7 @@ class ParameterReader:
         return decibel(float(signal.sum()), float(noise.sum()))
 
     def _reading(
-        self, node: Node, tensor: str, what: str, exact: Matrix, other: Matrix, alone: float | None
+        self, node: Node, keys: tuple[str, str], what: str, exact: Matrix, other: Matrix, alone: float | None
     ) -> ParameterReading:
         with np.errstate(all="ignore"):
             power, noise = np.square(exact).sum(axis=1), np.square(exact - other).sum(axis=1)
@@ -108,10 +106,12 @@ class ParameterReader:
         own = -10 * float(np.log10(ratios.mean())) if ratios.size else 0.0
         return ParameterReading(
             location=self.models[1].locate(node),
-            tensor=tensor,
+            tensor=keys[0],
+            reference=keys[1],
             what=what,
             sqnr_db=sqnr_db(float(power[live].sum()), float(noise[live].sum())),
             rows=len(exact),
+            width=exact.shape[1],
             lost=int(np.count_nonzero(ratios > 10 ** (-_LOST_DB / 10))),
             zeros=int(np.count_nonzero((power > 0) & ~other.any(axis=1))),
             alone_db=own if alone is None else alone,

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from onnxlint_q.analysis.grid import Grid
 from onnxlint_q.analysis.number_formats import sqnr_db
-from onnxlint_q.analysis.observed.readings import QparamsReading
 from onnxlint_q.analysis.observed.histogram import Histogram
+from onnxlint_q.analysis.observed.readings import QparamsReading
 
 
 class QparamsAccumulator:

@@ -40,7 +40,10 @@ def document(comparison: Comparison) -> dict[str, Json]:
     return {
         "version": VERSION,
         "tool": tool(),
-        "float": _file(comparison.reference, comparison.reference.layers),
+        "float": {
+            **_file(comparison.reference, comparison.reference.layers),
+            "findings": [finding_document(finding) for finding in comparison.reference.findings],
+        },
         "quantised": _file(model, len(model.layers)),
         "verdict": verdict(result.verdict),
         "output_sqnr_db": number(result.output_sqnr_db),
@@ -74,7 +77,7 @@ def document(comparison: Comparison) -> dict[str, Json]:
     }
 
 
-def _file(file: ComparedFile | ModelResult, layers: int) -> Json:
+def _file(file: ComparedFile | ModelResult, layers: int) -> dict[str, Json]:
     return {
         "path": text(file.path),
         "sha256": file.sha256,

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from functools import partial
 
-from onnxlint_q.report import words
+from onnxlint_q.finding import Severity
+from onnxlint_q.report import digest, words
 from onnxlint_q.workflow.comparison import (
     Comparison,
 )
@@ -66,18 +67,28 @@ def notes(comparison: Comparison) -> Iterator[str]:
             more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
             yield f"{which}: {', '.join(words.name(name, 60) for name in names[:LISTED])}{more}"
     yield from map(words.shown, comparison.quantized.notes)
+    yield from _float_file(comparison)
+
+
+def _float_file(comparison: Comparison) -> Iterator[str]:
+    """What the rules say of the float file, a line a rule, where no finding tells it as its cause."""
+    causes = {cause for finding in comparison.findings for cause in finding.causes}
+    told = [f for f in digest.counted(comparison.reference.findings) if f.severity is not Severity.INFO]
+    for group in digest.group_by_damage(f for f in told if not any(c.endswith(f.message) for c in causes)):
+        more = f" (and at {words.count(len(group.findings) - 1, 'more place')})" if len(group.findings) > 1 else ""
+        rule = f"{words.shown(group.code, 20)} {words.shown(group.name, 60)}"
+        yield f"in the float file, {rule}: {words.shown(group.findings[0].message)}{more}"
 
 
 CAUSE = "Where the error comes from"
 
 
 def cause(comparison: Comparison) -> tuple[str, ...]:
-    """What the first finding at the first jump says, and why; else where most is lost."""
-    jumps, verdict = comparison.jumps, comparison.result.verdict
+    """What the finding says that spoils the output which decides, and why; else where most is lost."""
+    fault, jumps, verdict = comparison.leading, comparison.jumps, comparison.result.verdict
     ends = f"the output {verdict.value}" if verdict is not None else "nothing could be measured at the output"
-    if not jumps:
+    if fault is None:
         return (f"{_without_jumps(comparison, ends)}.",)
-    fault = comparison.faults(jumps[0])[0]
     told = [f"{words.shown(fault.message)} ({words.shown(fault.code, 20)})", *map(words.shown, fault.causes[:1])]
     if len(jumps) > 1:
         told.append(f"It jumps in {words.count(len(jumps) - 1, 'further place')}.")
@@ -85,21 +96,25 @@ def cause(comparison: Comparison) -> tuple[str, ...]:
 
 
 def summary(comparison: Comparison) -> str:
-    """Whether something jumps, and where first."""
-    jumps, verdict = comparison.jumps, comparison.result.verdict
+    """Whether something jumps, and where what spoils the output."""
+    fault, jumps, verdict = comparison.leading, comparison.jumps, comparison.result.verdict
     ends = f"the output {verdict.value}" if verdict is not None else "nothing could be measured at the output"
-    if not jumps:
+    if fault is None:
         return _without_jumps(comparison, ends)
     more = f", and in {words.count(len(jumps) - 1, 'further place')}" if len(jumps) > 1 else ""
-    return f"The error first jumps at {words.name(jumps[0].node, 80)}{more}; {ends}"
+    return f"The error comes from {words.name(fault.location.label, 80)}{more}; {ends}"
 
 
 def _without_jumps(comparison: Comparison, ends: str) -> str:
     if comparison.result.verdict in {None, Verdict.SURVIVES}:
         return f"Nothing jumps; {ends}"
-    own_drop = partial(_own_drop, comparison.levels.get("inherited_db", 0.0))
-    own = [row for row in comparison.rows if own_drop(row) > 0]
-    steepest = max(own, key=own_drop, default=None)
+    inherited_db, jump_db, bad_db = (comparison.levels.get(f"{name}_db", 0.0) for name in ("inherited", "jump", "bad"))
+    own_drop = partial(_own_drop, inherited_db)
+    own = [row for row in comparison.spoiling if own_drop(row) > 0 and row.op_type != "Input"]
+    if falling := [row for row in own if row.falls(jump_db, bad_db)]:
+        where = words.name(falling[0].node, 60)
+        return f"SQNR falls to {words.decibel(falling[0].sqnr_db)} at {where}, and no rule tells why; {ends}"
+    steepest = max((row for row in own if row.drop_db != math.inf), key=own_drop, default=None)
     where = ""
     if steepest is not None:
         where = f"; most is lost, {words.decibel(steepest.drop_db)}, at {words.name(steepest.node, 60)}"
@@ -115,7 +130,7 @@ def figure_db(value: float | None) -> str:
 
 def _own_drop(inherited_db: float, row: ComparedRow) -> float:
     """Decibels lost in an operator; 0 where that is not known, or the float one would leave at most so many more."""
-    if row.drop_db is None or row.sqnr_db is None or not math.isfinite(row.drop_db):
+    if row.drop_db is None or row.sqnr_db is None or not math.isfinite(row.sqnr_db):
         return 0.0
     inherited = row.inherited_db is not None and row.inherited_db < row.sqnr_db + inherited_db
     return 0.0 if inherited else row.drop_db

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from onnxlint_q.finding import Finding
 from onnxlint_q.report.words import file_name
 from onnxlint_q.workflow.comparison import (
     Comparison,
@@ -35,7 +36,11 @@ def published_comparison(comparison: Comparison) -> Comparison:
     paths = [comparison.reference.path, comparison.quantized.path, comparison.calibration.source]
     return replace(
         comparison,
-        reference=replace(comparison.reference, path=file_name(comparison.reference.path)),
+        reference=replace(
+            comparison.reference,
+            path=file_name(comparison.reference.path),
+            findings=tuple(_finding(finding, paths) for finding in comparison.reference.findings),
+        ),
         quantized=_model(comparison.quantized, paths),
     )
 
@@ -45,10 +50,14 @@ def _model(model: ModelResult, paths: Sequence[str]) -> ModelResult:
         model,
         path=file_name(model.path),
         calibration=_calibration(model.calibration) if model.calibration is not None else None,
-        findings=tuple(replace(finding, message=_prose(finding.message, paths)) for finding in model.findings),
+        findings=tuple(_finding(finding, paths) for finding in model.findings),
         untested_because=_prose(model.untested_because, paths),
         notes=tuple(_prose(note, paths) for note in model.notes),
     )
+
+
+def _finding(finding: Finding, paths: Iterable[str]) -> Finding:
+    return replace(finding, message=_prose(finding.message, paths))
 
 
 def _failure(failure: Failure, paths: Iterable[str]) -> Failure:

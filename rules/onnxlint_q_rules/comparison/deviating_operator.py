@@ -8,8 +8,8 @@ This is what remains once everything quantised is ruled out. The error jumps at 
 - it does not inherit the error: the float operator, fed with the quantised file's inputs, leaves at least
   `inherited_db` more. An operator that was not run alone, because it reads several values, is not reported.
 
-Then the operator has other attributes, which are named, or other operands, or was fused wrongly. Or it depends on differences
-of its inputs that are finer than one step.
+Then the operator has other attributes, which are named, or other operands, or was fused wrongly. Or it depends on
+differences of its inputs that are finer than one step.
 
 Source: elimination; the experiments are those of the other rules about a pair.
 """
@@ -100,7 +100,7 @@ class DeviatingOperator(JumpRule):
                     compared,
                     row,
                     row.location,
-                    f"{row.op_type} computes something else than in the float model{_how(row)}",
+                    f"{row.op_type} computes something else {_how(row)}",
                     part="operator",
                     tensor=row.node,
                     alone_db=None,
@@ -133,5 +133,5 @@ class DeviatingOperator(JumpRule):
 
 
 def _how(row: ComparedRow) -> str:
-    """The first attribute that differs."""
-    return f" ({row.differing[0]})" if row.differing else ""
+    """The first attribute that differs, where one does."""
+    return f"({row.differing[0]})" if row.differing else "than in the float model"

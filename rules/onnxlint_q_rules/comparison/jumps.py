@@ -3,8 +3,8 @@
 A row *jumps* where its SQNR lies below `bad_db` and more than `jump_db` below all that its operator reads. A suspect
 *takes part* where it alone, tried on the float model's values, leaves at most `takes_part_db` more than the row has.
 An operator *inherits* its error where the float operator, on the same inputs, would leave at most `inherited_db` more:
-it amplifies what came with them, because that is what the network does. The error *heals* where all that it gets to lies
-at or above `bad_db` again before it gets to an output of the model; then it is no more than a note.
+it amplifies what came with them, because that is what the network does. The error *heals* where all that it gets to
+lies at or above `bad_db` again before it gets to an output of the model; then it is no more than a note.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from onnxlint_q import (
     Finding,
     Location,
     Metric,
+    PartReading,
     Remedy,
     Rule,
     Severity,
@@ -131,6 +132,20 @@ class JumpRule(Rule):
         alone = held.alone_db if held.alone_db is not None else held.sqnr_db
         return (held, alone) if self.takes_part(row, alone) else None
 
+    def lost_parts(self, row: ComparedRow) -> tuple[PartReading, ...]:
+        """The parts of a joined value that the one scale for all of them costs most of what they had."""
+        return tuple(part for part in row.parts if not self.kept(part))
+
+    def kept(self, part: PartReading) -> str:
+        """Why a part is none of `lost_parts`; empty where it is one."""
+        if part.sqnr_db is None or part.sqnr_db >= self.bad_db:
+            return f"{decibel(part.sqnr_db)} are left of {part.tensor!r}"
+        if part.drop_db is not None and part.drop_db <= self.jump_db:
+            return f"{part.tensor!r} had no more than {decibel(part.reads_db)} before it was joined"
+        if part.alone_db is None or part.alone_db >= part.sqnr_db + self.takes_part_db:
+            return f"the scale of the result alone leaves {decibel(part.alone_db)} of {part.tensor!r}"
+        return ""
+
     def foreign(self, row: ComparedRow) -> WeightReading | None:
         """The weight of the row's layer if it is not the float one, rounded."""
         return row.weight if row.weight is not None and row.weight.likeness < STRANGE else None
@@ -177,7 +192,7 @@ class JumpRule(Rule):
             location,
             _note(what, seen, healed[0]) if healed else lasting or f"{what}: {fall(seen)}",
             severity=Severity.INFO if healed else Severity.ERROR if broken else self.severity,
-            remedy="" if healed else remedy,
+            remedy="" if healed else _untried(remedy),
             measured=True,
             metrics={
                 "part": part,
@@ -197,8 +212,17 @@ class JumpRule(Rule):
     def _until(self, compared: Compared, row: ComparedRow) -> str:
         """What else differs before the error heals, as a sentence; empty where nothing does."""
         further = [other.reference for other in compared.spoilt(row, self.bad_db) if other is not row]
-        named = ", ".join(map(repr, further[:_NAMED])) + (f" and {len(further) - _NAMED} more" if further[_NAMED:] else "")
+        named = ", ".join(map(repr, further[:_NAMED])) + (
+            f" and {len(further) - _NAMED} more" if further[_NAMED:] else ""
+        )
         return f"Until then differ too: {named}." if further else ""
+
+
+def _untried(remedy: str | Remedy) -> str | Remedy:
+    """A remedy that lists nodes says that nobody has tried them; one with a change says so by itself."""
+    if isinstance(remedy, str) or not remedy.nodes_to_exclude or remedy.change is not None:
+        return remedy
+    return replace(remedy, text=f"{remedy.text} Untried.")
 
 
 def _note(what: str, row: ComparedRow, where: ComparedRow) -> str:

@@ -29,6 +29,7 @@ from onnxlint_q import (
     Finding,
     Location,
     Metric,
+    QparamsReading,
     Remedy,
     Requantisation,
     Silence,
@@ -48,6 +49,8 @@ sum (float[1, 64] x) => (float[1, 64] y)
 
 # Calibrators clip a hundredth of this on purpose.
 _CLIPPED = 0.01
+# A range that is wider by no more is that of the float model.
+_WIDER = 1.2
 
 
 def _quantised(scale: str) -> str:
@@ -118,6 +121,9 @@ class LossyActivationQparams(JumpRule):
             if not taking:
                 yield Silence(row.location, "no scale of its result or of its inputs alone explains the jump")
             for held, part, alone in taking:
+                if self.lost_parts(held):
+                    yield Silence(held.location, "its scale loses a branch that it joins, which is told for itself")
+                    continue
                 found.setdefault(held.quantized, []).append((row, held, part, alone))
         for places in found.values():
             lasting = (place for place in places if not compared.heals(place[0], self.bad_db))
@@ -142,11 +148,7 @@ class LossyActivationQparams(JumpRule):
             tensor=held.quantized,
             alone_db=alone,
             metrics={**_figures(held), "further_jumps": further},
-            remedy=Remedy(
-                "Calibrate again with the preprocessing and the data of the deployment. Or give the tensor the range "
-                "of the float model.",
-                change=_range(held),
-            ),
+            remedy=_remedy(row, held),
             lasting=f"The error starts at the model input {held.quantized!r} ({decibel(row.sqnr_db)})"
             if row.op_type == "Input" and held.valid_scale
             else "",
@@ -190,6 +192,26 @@ def _figures(row: ComparedRow) -> Mapping[str, Metric]:
         "codes": reading.codes,
         "clipped_fraction": reading.clipped_fraction,
     }
+
+
+def _remedy(row: ComparedRow, held: ComparedRow) -> Remedy:
+    if held.qparams is not None and _is_own_range(held.qparams):
+        nodes = tuple(dict.fromkeys(filter(None, (held.reference_node, row.reference_node))))
+        return Remedy(
+            "The file has the range of the float model, so calibrating again does not help. Keep the tensor in float.",
+            nodes_to_exclude=nodes,
+        )
+    return Remedy(
+        "Calibrate again with the preprocessing and the data of the deployment. Or give the tensor the range of the "
+        "float model.",
+        change=_range(held),
+    )
+
+
+def _is_own_range(reading: QparamsReading) -> bool:
+    """Whether the codes cover the float model's range, and little more."""
+    fits = reading.span_ratio is not None and reading.span_ratio < _WIDER
+    return fits and reading.clipped_fraction <= _CLIPPED
 
 
 def _range(row: ComparedRow) -> Requantisation | None:

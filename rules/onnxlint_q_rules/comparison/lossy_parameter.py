@@ -1,7 +1,8 @@
 """Constants of operators, other than weights and biases of products, that make the error jump.
 
-A BatchNormalization that was not folded is `y = g x + b` with `g = gamma / sqrt(var + eps)` and `b = beta - g mean`. Its
-own mean `m` and variance `v` tell what it reads, so that the constants of the quantised file, `g'` and `b'`, alone leave
+A BatchNormalization that was not folded is `y = g x + b` with `g = gamma / sqrt(var + eps)` and `b = beta - g mean`.
+Its own mean `m` and variance `v` tell what it reads, so that the constants of the quantised file, `g'` and `b'`, alone
+leave
 
     alone = 10 log10( sum_c (g_c^2 v_c + (g_c m_c + b_c)^2)
                     / sum_c ((g'_c - g_c)^2 v_c + ((g'_c - g_c) m_c + b'_c - b_c)^2) )
@@ -96,18 +97,26 @@ class LossyParameter(JumpRule):
     )
 
     def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding | Silence]:
-        """The worst constant of each operator that jumps."""
+        """The worst constant of each operator that jumps, or in front of one that only amplifies."""
         for row in self.jumps(compared):
-            taking = [held for held in row.parameters if self.takes_part(row, held.alone_db)]
+            before = [compared.row(key) for key in row.reads] if self.inherits(row) else []
+            holders = [row, *(holder for holder in before if holder is not None)]
+            taking = [
+                (holder, held)
+                for holder in holders
+                for held in holder.parameters
+                if self.takes_part(row, held.alone_db)
+            ]
             if not taking:
                 yield Silence(row.location, "no constant of its operators explains the jump")
                 continue
-            worst = max(taking, key=lambda held: (held.zeros, held.lost, -held.alone_db))
+            holder, worst = max(taking, key=lambda pair: (pair[1].zeros, pair[1].lost, -pair[1].alone_db))
             yield self.report(
                 compared,
-                row,
+                holder,
                 worst.location,
                 _what(worst),
+                shown_at=row,
                 part="parameter",
                 tensor=worst.tensor,
                 alone_db=worst.alone_db,
@@ -118,16 +127,20 @@ class LossyParameter(JumpRule):
                     "lost": worst.lost,
                     "zeros": worst.zeros,
                 },
+                lasting=f"{_what(worst)}: {decibel(row.sqnr_db)} are left behind "
+                f"{(worst.location.label if holder is row else row.node)!r}",
                 remedy=_remedy(facts, worst),
             )
 
 
 def _what(held: ParameterReading) -> str:
-    what = f"The {held.what} {held.tensor!r}" if held.what else repr(held.tensor)
+    what = f"The {held.what} {held.reference!r}" if held.what else repr(held.reference)
     if held.zeros:
         return f"{what} has {held.zeros} of {held.rows} values that round to 0"
+    if held.width > 1:
+        return f"{what} keeps {decibel(held.alone_db)} a row, of {held.rows} rows"
     if held.lost:
-        return f"{what} loses {held.lost} of {held.rows} rows or values to rounding"
+        return f"{what} loses {held.lost} of {held.rows} values to rounding"
     return f"{what} differs from the float one ({decibel(held.sqnr_db)})"
 
 
@@ -136,4 +149,6 @@ def _remedy(facts: Facts, held: ParameterReading) -> Remedy:
     excluded = (held.location.node,) if held.location.node else ()
     if maker is not None and maker.operator.has(Trait.RECURRENT):
         return Remedy("Give each row of the weight its own scale. Or keep the operator in float.")
-    return Remedy("Keep the constant in float: exclude the operator, or fold it before quantising.", nodes_to_exclude=excluded)
+    return Remedy(
+        "Keep the constant in float: exclude the operator, or fold it before quantising.", nodes_to_exclude=excluded
+    )

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -148,13 +148,13 @@ class LossyWeight(JumpRule):
         weight: WeightReading,
         alone: float | None,
     ) -> Finding:
-        return self.report(
+        found = self.report(
             compared,
             layer,
             layer.location,
             self._words(weight),
             shown_at=row,
-            lasting=f"{self._words(weight)}: {decibel(row.sqnr_db)} are left behind {row.node!r}" if row is not layer else "",
+            lasting=_behind(self._words(weight), row) if row is not layer else "",
             part="weight",
             tensor=weight.tensor,
             alone_db=alone,
@@ -169,6 +169,8 @@ class LossyWeight(JumpRule):
             },
             remedy=self._remedy(facts, layer, weight),
         )
+        empty = f"Of {layer.node!r}, channels {_named(weight.empty)} hold only the zero point."
+        return replace(found, causes=(empty,) if weight.empty else ())
 
     def _lost(self, weight: WeightReading) -> int:
         return int(np.count_nonzero(weight.channels_db < self.lost_db))
@@ -187,6 +189,16 @@ class LossyWeight(JumpRule):
 
     def _remedy(self, facts: Facts, row: ComparedRow, weight: WeightReading) -> Remedy:
         excluded = (row.reference_node,) if row.reference_node else ()
+        if row.op_type == "ConvInteger":
+            # ONNX Runtime's CPU kernel takes one zero point of the weight, so no scale a channel either.
+            return Remedy(
+                "Quantise the layer statically, with a scale a channel. Or keep it in float.", nodes_to_exclude=excluded
+            )
+        if row.op_type == "MatMulInteger" and weight.scales <= 1:
+            return Remedy(
+                "Give every output channel its own scale. Or keep the layer in float. Untried.",
+                snippet="quantize_dynamic(..., per_channel=True)",
+            )
         if weight.excess > self.coarse_ratio:
             return Remedy(
                 "Give the weight the scale absmax / 127. Quantisers enlarge it where the int32 bias would overflow: a "
@@ -207,6 +219,10 @@ class LossyWeight(JumpRule):
             "Give every output channel its own scale. Or keep the layer in float.",
             change=Requantisation(per_channel=True),
         )
+
+
+def _behind(what: str, row: ComparedRow) -> str:
+    return f"{what}: {decibel(row.sqnr_db)} are left behind {row.node!r}"
 
 
 def _named(channels: Sequence[int]) -> str:

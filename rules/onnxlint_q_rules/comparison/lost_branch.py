@@ -5,8 +5,8 @@ SQNR of the whole is that of the loud branch. Here each operand has its own, ove
 
     SQNR_k = 10 log10( sum x_k^2 / sum (x_k - xq_k)^2 )
 
-A branch is reported where that is under `bad_db` and more than `jump_db` below what the branch had before it was joined,
-and where the scale of the result, applied to the float branch alone, leaves as little.
+A branch is reported where that is under `bad_db` and more than `jump_db` below what the branch had before it was
+joined, and where the scale of the result, applied to the float branch alone, leaves as little.
 
 Source: issues of detectors whose scores are all 0 after quantisation, the boxes being right: ultralytics 9037,
 onnxruntime 13346; Nagel et al., arXiv 2106.08295, on tensors that share a quantiser at a concatenation.
@@ -80,6 +80,7 @@ class LostBranch(JumpRule):
 
     code: ClassVar[str] = "QC008"
     name: ClassVar[str] = "lost-branch"
+    supersedes: ClassVar[tuple[str, ...]] = ("QP001",)
 
     good: ClassVar[tuple[Example, ...]] = (
         Example(_quantised("0.004"), reference=_FLOAT, samples=_fractions, why="Both branches end at 1."),
@@ -98,27 +99,17 @@ class LostBranch(JumpRule):
         """Each branch that a join loses."""
         for row in compared.rows:
             for part in row.parts:
-                unmet = self._unmet(part)
+                unmet = self.kept(part)
                 if unmet:
                     yield Silence(row.location, unmet)
                 else:
                     yield self._report(compared, row, part)
 
-    def _unmet(self, part: PartReading) -> str:
-        """The first condition that a branch does not meet."""
-        if part.sqnr_db is None or part.sqnr_db >= self.bad_db:
-            return f"{decibel(part.sqnr_db)} are left of {part.tensor!r}"
-        if part.drop_db is not None and part.drop_db <= self.jump_db:
-            return f"{part.tensor!r} had no more than {decibel(part.reads_db)} before it was joined"
-        if part.alone_db is None or part.alone_db >= part.sqnr_db + self.takes_part_db:
-            return f"the scale of the result alone leaves {decibel(part.alone_db)} of {part.tensor!r}"
-        return ""
-
     def _report(self, compared: Compared, row: ComparedRow, part: PartReading) -> Finding:
         others = [other.tensor for other in row.parts if other is not part]
         beside = f"{others[0]!r}" if len(others) == 1 else f"{len(others)} others"
         before = f" from {decibel(part.reads_db)}" if part.reads_db is not None and part.reads_db < 120 else ""
-        what = f"{part.tensor!r} keeps {_codes(part.codes)} of {row.quantized!r}, which joins it with {beside}"
+        what = f"{part.tensor!r} keeps {_codes(part.codes)} of {row.reference!r}, joined with {beside}"
         loud = max(row.parts, key=lambda other: max(abs(other.low), abs(other.high)))
         return self.report(
             compared,
@@ -128,7 +119,7 @@ class LostBranch(JumpRule):
             part="branch",
             tensor=row.quantized,
             alone_db=part.alone_db,
-            lasting=f"{what}: SQNR falls{before} to {decibel(part.sqnr_db)}",
+            lasting=f"{what}: SQNR falls{before} to {decibel(part.sqnr_db)} at {row.node!r}",
             metrics={
                 "branch": part.tensor,
                 "branch_db": part.sqnr_db,

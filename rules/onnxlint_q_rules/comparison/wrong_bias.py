@@ -14,18 +14,20 @@ they are, so any other scale is a constant error a channel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q import BiasReading, Compared, Example, Facts, Finding, Silence
+from onnxlint_q import BiasReading, Compared, ComparedRow, Example, Facts, Finding, Silence
 from onnxlint_q_rules.comparison.jumps import JumpRule, decibel
 
 # A factor so near to 1 is rounding.
 _SAME = 0.05
+# Further layers that are named.
+_FEW = 3
 
 _FLOAT = """
 <ir_version: 8, opset_import: ["" : 13]>
@@ -89,37 +91,62 @@ class WrongBias(JumpRule):
     )
 
     def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding | Silence]:
-        """Each layer whose bias takes part in a jump."""
+        """Each bias that takes part in a jump, told where it costs most; layers may share one."""
+        found: dict[str, list[tuple[ComparedRow, BiasReading]]] = {}
         for row in self.jumps(compared):
             bias = self.bias(row)
             if bias is None:
                 alone = f"its bias alone leaves {decibel(row.bias.alone_db)}" if row.bias else "it has no bias"
                 yield Silence(row.location, alone)
-                continue
-            yield self.report(
-                compared,
-                row,
-                row.location,
-                _what(bias),
-                part="bias",
-                tensor=bias.tensor,
-                alone_db=bias.alone_db,
-                metrics={"difference": bias.difference, "factor": bias.factor, "alpha": bias.alpha},
-                remedy=_remedy(bias),
-            )
+            else:
+                found.setdefault(bias.tensor, []).append((row, bias))
+        for places in found.values():
+            yield self._report(compared, sorted(places, key=lambda place: place[0].sqnr_db or 0.0))
+
+    def _report(self, compared: Compared, places: Sequence[tuple[ComparedRow, BiasReading]]) -> Finding:
+        row, bias = places[0]
+        finding = self.report(
+            compared,
+            row,
+            row.location,
+            _what(bias),
+            part="bias",
+            tensor=bias.tensor,
+            alone_db=bias.alone_db,
+            metrics={"difference": bias.difference, "factor": bias.factor, "alpha": bias.alpha},
+            remedy=_remedy(bias),
+        )
+        others = [compared.row(key) for key in compared.constants.get(bias.tensor, ()) if key != row.quantized]
+        readers = [f"{other.node!r} ({_off(other.bias)})" for other in others if other is not None and other.bias]
+        more = f" and {len(readers) - _FEW} more" if len(readers) > _FEW else ""
+        return replace(
+            finding,
+            places=tuple(other.location for other, _ in places[1:]),
+            causes=(f"Its codes serve further layers: {', '.join(readers[:_FEW])}{more}.",) if readers else (),
+        )
+
+
+def _off(bias: BiasReading) -> str:
+    if bias.factor is None:
+        return "not the float one"
+    if abs(bias.factor - 1) < _SAME:
+        return "as in the float file"
+    return f"{1 / bias.factor:.3g} times too small" if 0 < bias.factor < 1 else f"{bias.factor:.3g} times the float one"
 
 
 def _what(bias: BiasReading) -> str:
     if bias.factor is None or abs(bias.factor - 1) < _SAME:
         return f"The bias {bias.tensor!r} is not that of the float model"
+    off = _off(bias)
+    if bias.beta != 1:
+        return f"The bias {bias.tensor!r} was stored as if beta ({bias.beta:g}) were 1, and is {off}"
     if bias.alpha != 1 and abs(bias.factor / bias.alpha - 1) < _SAME:
-        return f"The bias {bias.tensor!r} was scaled as if alpha ({bias.alpha:g}) were 1, and is {bias.factor:.3g} times the float one"
-    return f"The bias {bias.tensor!r} is {bias.factor:.3g} times that of the float model"
+        return f"The bias {bias.tensor!r} was scaled as if alpha ({bias.alpha:g}) were 1, and is {off}"
+    return f"The bias {bias.tensor!r} is {off}"
 
 
 def _remedy(bias: BiasReading) -> str:
     alpha = "alpha times " if bias.alpha != 1 else ""
-    return (
-        f"Quantise the bias again as int32, with the scale {alpha}that of the input times that of the weight."
-        + (" Or multiply the weight by alpha in the float model, and set alpha to 1." if alpha else "")
+    return f"Quantise the bias again as int32, with the scale {alpha}that of the input times that of the weight." + (
+        " Or multiply the weight by alpha in the float model, and set alpha to 1." if alpha else ""
     )
