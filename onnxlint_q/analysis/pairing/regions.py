@@ -16,13 +16,8 @@ from onnxlint_q.graph import Trait
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairedRegion:
-    """Operations that make the same value of the same values in both files: fused in one, single in the other.
+    """Operations that together are the same in both files: fused in one, single in the other, or mere shapes."""
 
-    Attributes:
-        value: what they make, in the quantised file.
-    """
-
-    value: int
     reference: tuple[Operation, ...]
     quantized: tuple[Operation, ...]
 
@@ -33,7 +28,7 @@ def find_regions(
     values: Mapping[int, int],
     paired: Collection[Operation],
 ) -> Iterator[PairedRegion]:
-    """Regions in the data order of the quantised file; each operation is in one of them at most.
+    """Regions in the data order of the quantised file, shapes first; each operation is in one of them at most.
 
     Args:
         reference: the float network.
@@ -44,19 +39,16 @@ def find_regions(
     taken = set(paired)
     ours, theirs = _Side(reference, values.values()), _Side(quantized, values)
     same = {theirs.root(value): ours.root(other) for value, other in values.items()}
-    for side in (ours, theirs):
-        for operation in side.reshapes():
-            if operation not in taken:
-                taken.add(operation)
-                yield PairedRegion(
-                    operation.outputs[0], *(((), (operation,)) if side is theirs else ((operation,), ()))
-                )
+    plumbing = [tuple(op for op in side.reshapes() if op not in taken) for side in (ours, theirs)]
+    taken.update(*plumbing)
+    if any(plumbing):
+        yield PairedRegion(*plumbing)
     for value in sorted(values):
         made, other = theirs.between(value, taken), ours.between(values[value], taken)
         if made is None or other is None or {same.get(read) for read in made.reads} != other.reads:
             continue
         taken.update(made.operations, other.operations)
-        yield PairedRegion(value, other.operations, made.operations)
+        yield PairedRegion(other.operations, made.operations)
 
 
 @dataclass(frozen=True, slots=True)
