@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx_cases import as_model, onnx_text
+from onnx_cases import as_model, onnx_text, versioned_text
 
 from onnxlint_q.analysis.folding import fold_batch_norms
 from onnxlint_q.analysis.pairing.match import Pairing, pair
@@ -98,3 +98,69 @@ def test_two_networks_of_one_architecture_are_refused() -> None:
     with pytest.raises(ModelError, match="has 2 inputs"):
         two = "agraph (float[1, 4, 8, 8] x, float[1] z) => (float[1, 4, 4, 4] y) { y = Conv(x, w) }"
         paired(onnx_text(text, w=W1, v=W2), onnx_text(two, w=W1))
+
+
+M1, M2 = (RNG.normal(size=(8, 8)).astype(np.float32) for _ in range(2))
+ROWS = "agraph (float[2, 4, 8] x) => (float[2, 4, 8] y)"
+
+
+def test_a_fused_operator_is_paired_with_what_it_stands_for() -> None:
+    one, zero = np.ones(8, np.float32), np.zeros(8, np.float32)
+    plain = onnx_text(
+        f"""{ROWS} {{ a = MatMul(x, w)  b = Add(a, x)  c = LayerNormalization(b, g, k)  d = Erf(c)
+        e = Mul(c, d)  y = MatMul(e, v) }}""",
+        w=M1,
+        v=M2,
+        g=one,
+        k=zero,
+    )
+    text = """a = MatMul(x, w)  c = com.microsoft.SkipLayerNormalization(a, x, g, k)  e = com.microsoft.Gelu(c)
+        y = MatMul(e, v)"""
+    fused = versioned_text(17, "com.microsoft", f"{ROWS} {{ {text} }}", w=M1, v=M2, g=one, k=zero)
+    found = paired(plain, fused)
+    assert not found.lost_reference and not found.lost_quantized
+    (region,) = found.regions
+    assert {op.node.op_type for op in region.quantized} == {"SkipLayerNormalization", "Gelu"}
+    assert {op.node.output for op in region.reference} == {"b", "c", "d", "e"}
+
+
+def test_an_operator_that_reads_something_else_stays_alone() -> None:
+    plain = onnx_text(f"{ROWS} {{ a = MatMul(x, w)  b = Add(a, x)  c = Sigmoid(b)  y = MatMul(c, v) }}", w=M1, v=M2)
+    other = onnx_text(f"{ROWS} {{ a = MatMul(x, w)  c = HardSwish(a)  y = MatMul(c, v) }}", w=M1, v=M2)
+    found = paired(plain, other)
+    assert [op.node.output for op in found.lost_quantized] == ["c"]
+    assert [op.node.output for op in found.lost_reference] == ["b", "c"]
+
+
+def test_shapes_around_a_layer_are_no_operators_of_their_own() -> None:
+    plain = onnx_text(f"{ROWS} {{ a = MatMul(x, w)  b = Sigmoid(a)  y = MatMul(b, v) }}", w=M1, v=M2)
+    flat = onnx_text(
+        f"""{ROWS} {{ r = Reshape(x, two)  a = MatMul(r, w)  s = Reshape(a, three)  b = Sigmoid(s)
+        t = Reshape(b, two)  u = MatMul(t, v)  y = Reshape(u, three) }}""",
+        w=M1,
+        v=M2,
+        two=np.array([8, 8]),
+        three=np.array([2, 4, 8]),
+    )
+    found = paired(plain, flat)
+    assert not found.lost_reference and not found.lost_quantized
+
+
+def test_codes_that_are_picked_from_a_table_have_the_scale_behind_the_product() -> None:
+    head = "agraph (int64[4] ids) => (float[4, 8] y)"
+    plain = onnx_text(
+        f"{head} {{ e = Gather(table, ids)  y = MatMul(e, w) }}", table=RNG.normal(size=(9, 8)).astype(np.float32), w=M1
+    )
+    quantised = onnx_text(
+        f"""{head} {{ e = Gather(codes, ids)  i = MatMulInteger(e, q, z)  c = Cast <to = 1> (i)
+        s = Mul(st, sw)  y = Mul(c, s) }}""",
+        codes=RNG.integers(0, 255, (9, 8)).astype(np.uint8),
+        z=np.uint8(128),
+        st=np.float32(0.02),
+        q=np.rint(M1 / 0.02).clip(-127, 127).astype(np.int8),
+        sw=np.float32(0.02),
+    )
+    found = paired(plain, quantised)
+    assert nodes(found) == {"e": "e", "i": "y"} and not found.lost_quantized
+    (held,) = (value for value in found.quantized.values if value.tensors == ("e",))
+    assert held.quantized is not None and (held.quantized.scale, held.quantized.zero_point) == ("st", "z")

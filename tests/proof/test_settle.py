@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from onnxlint_q.analysis.observed.compared import Compared, ComparedRow
-from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity
+from onnxlint_q.finding import Claim, Confidence, Evidence, Finding, Location, Severity, Subject
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Rule
-from onnxlint_q.proof.comparison.settle import settle
+from onnxlint_q.proof.comparison.settle import Deciding, settle
 
 RULES: dict[str, Rule] = {entry.rule.code: entry.rule() for entry in load_rules()}
 CONV = Location(node="conv", op_type="Conv", output="c")
@@ -106,3 +106,51 @@ def test_an_error_heals_where_all_outputs_behind_it_are_fine(case: Case) -> None
     pair = compared(row("c", 4.0), row("side", 3.0, output=True), row("d", 25.0, "c"), row("e", case.end, "d"))
     pair = replace(pair, rows=(*pair.rows[:3], replace(pair.rows[3], output=True)))
     assert [row.node for row in pair.heals(pair.rows[0], 20.0)] == (["d"] if case.heals else [])
+
+
+def falling(*, output: bool = True) -> Compared:
+    return compared(replace(row("c", 4.0, output=output), drop_db=math.inf))
+
+
+def test_a_fact_of_the_file_is_told_before_what_was_found_by_elimination() -> None:
+    deviates = replace(jump(), code="QC004", metrics={"jump_at": "c", "part": "operator", "sqnr_db": 4.0})
+    (only,) = settled([finding("QP006"), deviates], falling())
+    assert (only.code, only.also, only.severity) == ("QP006", ("QC004",), Severity.ERROR)
+    assert (only.evidence, only.measured_db) == (Evidence.CONFIRMED, 4.0)
+    assert only.causes == ("Measured: Said by QC002.",)
+
+
+def test_a_fact_about_the_tensor_that_was_measured_is_told_before_it() -> None:
+    weight = replace(jump(), metrics={"jump_at": "c", "part": "weight", "tensor": "w", "sqnr_db": 4.0})
+    fact = finding("QP006", at=replace(CONV, output="codes"))
+    pair = replace(falling(), constants={"codes": ("c",), "w": ("c",)}, dequantised={"codes": "w"})
+    assert [(f.code, f.also) for f in settled([fact, weight], pair)] == [("QP006", ("QC002",))]
+    other = replace(pair, dequantised={"codes": "v"})
+    assert [f.code for f in settled([fact, weight], other)] == ["QC002", "QP006"]
+
+
+def test_a_fact_explains_a_jump_that_no_rule_about_a_pair_explains() -> None:
+    (only,) = settled([finding("QP006")], falling())
+    assert only.metrics["jump_at"] == "c" and only.causes == ("Measured: 4.0 dB are left at 'c'.",)
+    assert settled([finding("QP006")], HEALTHY) == [finding("QP006")]
+
+
+def test_what_spoils_the_output_that_decides_comes_first() -> None:
+    pair = compared(row("c", 4.0, output=True), row("d", 15.0, output=True))
+    error = replace(jump(), metrics={"jump_at": "c", "seen_at": "c", "part": "weight"})
+    warning = replace(jump(Severity.WARNING), location=replace(CONV, output="d"))
+    warning = replace(warning, metrics={"jump_at": "d", "seen_at": "d", "part": "weight"})
+
+    def order(deciding: str) -> list[object]:
+        told = settle([error, warning], (), RULES.values(), pair, 20.0, Deciding(deciding)).quantized
+        return [finding.metrics["jump_at"] for finding in told]
+
+    assert (order("c"), order("d")) == (["c", "d"], ["d", "c"])
+
+
+def test_findings_on_the_float_file_are_those_about_what_the_other_does() -> None:
+    place = replace(CONV, output="float_c")
+    claim = Claim(Subject.ACTIVATION, "float_c", "int8-per-tensor")
+    fact, claimed = finding("QB001", at=place), replace(finding("QA001", at=place), claim=claim)
+    told = settle([], [fact, claimed], RULES.values(), HEALTHY, 20.0).reference
+    assert told == (fact,)  # nothing rounds the activation, so nothing is claimed of this file

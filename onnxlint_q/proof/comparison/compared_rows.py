@@ -164,6 +164,7 @@ class _Rows:
         alone = isolate(self.pairing, operation, self._before(operation.entry), self.source) if operation else None
         if alone is None:
             return row
+        alone = alone.over_all(row.sqnr_db)
         return replace(
             row,
             weight=replace(row.weight, alone_db=alone.weight_db) if row.weight is not None else None,

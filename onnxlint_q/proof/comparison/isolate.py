@@ -6,8 +6,9 @@ are the float model's, so that what is left is its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,12 +44,27 @@ class Isolated:
         input_db: with the float weight on the input rounded as in the quantised file.
         inherited_db: with the float weight on the input that the quantised file has, errors from before included.
         before_db: with the float weight on what the layer before it makes with the quantised file's weight.
+        left_db: in the quantised file as it is, on these samples.
     """
 
     weight_db: float | None
     input_db: float | None
     inherited_db: float | None
     before_db: float | None
+    left_db: float | None
+
+    def over_all(self, sqnr_db: float | None) -> Isolated:
+        """The figures as over all samples, over which the quantised file has `sqnr_db` there.
+
+        A few loud samples decide on a figure; those that were run alone are louder or quieter than all by as much in
+        one experiment as in the other.
+        """
+        if sqnr_db is None or self.left_db is None or not math.isfinite(self.left_db):
+            return self
+        shift = sqnr_db - self.left_db
+        names = ("weight_db", "input_db", "inherited_db", "before_db")
+        figures = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: held + shift for name, held in figures.items() if held is not None})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,12 +97,14 @@ def isolate(pairing: Pairing, operation: Paired, before: Paired | None, source: 
     rounding = grid(pairing.quantized.model, value) if value is not None else None
     wanted = [alone.read, alone.made, *([layer_before.read] if layer_before is not None else [])]
     runner = Runner(pairing.reference, list(dict.fromkeys(wanted)))
-    their_runner = Runner(pairing.quantized, [read])
-    sums = np.zeros(5)
+    their_runner = Runner(pairing.quantized, list(dict.fromkeys([read, operation.value])))
+    sums, left = np.zeros(5), np.zeros(2)
     for sample in source.take(pairing.reference.model.inputs, _SAMPLES):
         values = runner.run(sample)
         x, y = values[alone.read], values[alone.made]
-        theirs = matching(x, their_runner.run(fed(pairing.quantized.model, pairing.inputs, sample))[read])
+        held = their_runner.run(fed(pairing.quantized.model, pairing.inputs, sample))
+        theirs, made = matching(x, held[read]), matching(y, held[operation.value])
+        left += [_power(y), _power(y if made is None else made - y)]
         try:
             lossy = layer_before.lossy(values[layer_before.read], x) if layer_before is not None else None
             if lossy is None:
@@ -109,6 +127,7 @@ def isolate(pairing: Pairing, operation: Paired, before: Paired | None, source: 
         input_db if rounding is not None else None,
         inherited_db,
         before_db if layer_before is not None else None,
+        sqnr_db(*map(float, left)),
     )
 
 
