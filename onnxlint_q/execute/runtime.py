@@ -30,6 +30,11 @@ def quantization() -> Any:
     return onnxruntime.quantization
 
 
+def version() -> str:
+    """That of the installed ONNX Runtime."""
+    return str(_module().__version__)
+
+
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)

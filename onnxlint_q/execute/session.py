@@ -251,7 +251,7 @@ def _one_line(error: Exception) -> str:
     place = re.search(r"\S+\.(?:cc|cpp|h|hpp):\d+ [^(]*", text)
     if place is not None:
         text = text[: place.start()] + _after_parentheses(text[place.end() :])
-    text = text.strip() or f"no reason given ({type(error).__name__})"
+    text = re.sub(r"^\[with [^\]]*\]", "", text.strip()).strip() or f"no reason given ({type(error).__name__})"
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 
