@@ -21,6 +21,7 @@ from onnxlint_q.analysis.placement import (
 )
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Quantizer, Scheme, default_schemes
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
+from onnxlint_q.analysis.targets.uses import Use, find_uses
 from onnxlint_q.graph import (
     Format,
     Model,
@@ -59,6 +60,11 @@ class Measured:
     def folded(self) -> tuple[FoldedLayer, ...]:
         """The layers with what folds into them."""
         return tuple(layer.folded for layer in self.layers)
+
+    @cached_property
+    def uses(self) -> tuple[Use, ...]:
+        """Every quantised operand of every operator."""
+        return find_uses(self.model, self.quantized, (folded.layer for folded in self.folded))
 
     @cached_property
     def freer(self) -> Freer:
