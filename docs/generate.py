@@ -31,6 +31,7 @@ FAMILIES: Mapping[str, str] = {
     "QA": "Activations",
     "QD": "Calibration data",
     "QC": "Comparison of two files",
+    "QR": "Runtimes and targets",
     "QX": "The linter itself",
 }
 # A section starts a line, as a heading (`## What to do`) or as the first words of a paragraph (`**What to do.** …`).

@@ -152,6 +152,19 @@ from .analysis.observed.readings import (
     WeightReading as WeightReading,
 )
 from .analysis.observed.unprepared import Unprepared as Unprepared
+from .analysis.observed.deployed import Deployed as Deployed, Differing as Differing, Refused as Refused
+
+# What runtimes take.
+from .analysis.targets import (
+    Breach as Breach,
+    Consequence as Consequence,
+    TARGETS as TARGETS,
+    Use as Use,
+    applies as applies,
+    breaches as breaches,
+    held as held,
+    read_target as read_target,
+)
 from .analysis.pairing.match import STRANGE as STRANGE
 from .analysis.image.stem import Stem as Stem
 from .analysis.image.encoding import (

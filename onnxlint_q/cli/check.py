@@ -84,6 +84,7 @@ def check(
             "transformer or a recurrent network int8-dynamic and int4-blocks as well."
         ),
     ] = None,
+    target: shared.Target = None,
     select: shared.Select = None,
     extend_select: shared.ExtendSelect = None,
     ignore: shared.Ignore = None,
@@ -132,6 +133,7 @@ def check(
             scheme=scheme,
             fail_on=fail_on,
             fail_on_verdict=fail_on_verdict,
+            target=target,
         )
         jobs = workflow.plan(find_models(models), overrides)
         keep_apart(reports, [*(job.path for job in jobs), calibrate, labels, *(job.config.source for job in jobs)])

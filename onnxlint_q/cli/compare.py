@@ -40,6 +40,7 @@ def compare(
     layout: shared.Layout = None,
     input_shape: shared.InputShape = None,
     samples: shared.Samples = DEFAULT_SAMPLES,
+    target: shared.Target = None,
     select: shared.Select = None,
     extend_select: shared.ExtendSelect = None,
     ignore: shared.Ignore = None,
@@ -87,6 +88,7 @@ def compare(
             scheme=None,
             fail_on=fail_on,
             fail_on_verdict=fail_on_verdict,
+            target=target,
         )
         (job,) = plan([quantised], overrides)
         keep_apart(reports, [float_model, quantised, calibrate, labels, job.config.source])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from onnxlint_q.analysis.schemes import SCHEMES, Scheme
+from onnxlint_q.analysis.targets import TARGETS
 from onnxlint_q.errors import UsageError, did_you_mean
 from onnxlint_q.finding import CONFIRM_BELOW_DB, Severity
 from onnxlint_q.judge.rule import Rule
@@ -34,6 +35,7 @@ _KEYS = (
     "extend-select",
     "ignore",
     "scheme",
+    "target",
     "fail-on",
     "fail-on-verdict",
     "confirm-below-db",
@@ -52,6 +54,7 @@ class Config:
         source: the file, None for the defaults.
         selection: which rules run.
         schemes: which schemes a float model is judged for; None for those of its kind of network.
+        targets: what the file has to run on.
         fail_on: lowest severity that makes the exit code 1; None for never.
         fail_on_verdict: best verdict that makes the exit code 1; None for never.
         confirm_below_db: a claim is confirmed if its test leaves the output below this SQNR.
@@ -63,6 +66,7 @@ class Config:
     source: Path | None = None
     selection: Selection = field(default_factory=Selection)
     schemes: tuple[Scheme, ...] | None = None
+    targets: tuple[str, ...] = ()
     fail_on: Severity | None = Severity.WARNING
     fail_on_verdict: Verdict | None = Verdict.BREAKS
     confirm_below_db: float = CONFIRM_BELOW_DB
@@ -124,7 +128,7 @@ class Overrides:
         file: this file instead of the one that is found.
         search: whether to look for a file at all.
         select, extend_select, ignore: words; empty where the option was not given.
-        scheme, fail_on, fail_on_verdict: words; None where the option was not given.
+        scheme, target, fail_on, fail_on_verdict: words; None where the option was not given.
         prefix: what stands before the name of an option in a message.
     """
 
@@ -134,6 +138,7 @@ class Overrides:
     extend_select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     scheme: tuple[str, ...] | None = None
+    target: tuple[str, ...] | None = None
     fail_on: str | None = None
     fail_on_verdict: str | None = None
     prefix: str = "--"
@@ -163,6 +168,7 @@ class Overrides:
     def _over(self, config: Config) -> Config:
         said = {
             "scheme": None if self.scheme is None else list(self.scheme),
+            "target": None if self.target is None else list(self.target),
             "fail-on": self.fail_on,
             "fail-on-verdict": self.fail_on_verdict,
         }
@@ -175,6 +181,7 @@ class Overrides:
             config,
             selection=Selection(self.select or chosen.select, extend, ignore),
             schemes=read.schemes(config.schemes),
+            targets=read.targets(config.targets),
             fail_on=read.choice("fail-on", SEVERITIES, config.fail_on),
             fail_on_verdict=read.choice("fail-on-verdict", FAILING_VERDICTS, config.fail_on_verdict),
         )
@@ -228,6 +235,7 @@ def parse_config(table: Mapping[str, Any], source: Path) -> Config:
         source=source,
         selection=Selection(read.words("select") or (ALL,), read.words("extend-select"), read.words("ignore")),
         schemes=read.schemes(standard.schemes),
+        targets=read.targets(standard.targets),
         fail_on=read.choice("fail-on", SEVERITIES, standard.fail_on),
         fail_on_verdict=read.choice("fail-on-verdict", FAILING_VERDICTS, standard.fail_on_verdict),
         confirm_below_db=read.number("confirm-below-db", standard.confirm_below_db),
@@ -270,6 +278,17 @@ class _Reader:
         if self.table["scheme"] == list(words):  # else it is said already that it is no list of words
             said = ",".join(unknown)
             self.errors.append(f"{self.prefix}scheme {said!r}: choose from {', '.join(SCHEMES)}, or {ALL_SCHEMES}")
+        return default
+
+    def targets(self, default: tuple[str, ...]) -> tuple[str, ...]:
+        if "target" not in self.table:
+            return default
+        words = self.words("target")
+        unknown = [word for word in words if word not in TARGETS]
+        if words and not unknown:
+            return tuple(dict.fromkeys(words))
+        if self.table["target"] == list(words):  # else it is said already that it is no list of words
+            self.errors.append(f"{self.prefix}target {','.join(unknown)!r}: choose from {', '.join(TARGETS)}")
         return default
 
     def number(self, key: str, default: float) -> float:

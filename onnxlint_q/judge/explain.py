@@ -103,6 +103,7 @@ def _rows(config: Config) -> list[tuple[str, str]]:
         ("extend-select", ", ".join(words.extend_select) or "nothing"),
         ("ignore", ", ".join(words.ignore) or "nothing"),
         ("scheme", _schemes(config.schemes)),
+        ("target", ", ".join(config.targets) or "none"),
         ("fail-on", config.fail_on or "none"),
         ("fail-on-verdict", config.fail_on_verdict or "none"),
         ("confirm-below-db", f"{config.confirm_below_db:g}"),

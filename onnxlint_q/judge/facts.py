@@ -10,6 +10,7 @@ from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.analysis.observed.compared import Compared
 from onnxlint_q.analysis.observed.costs import SchemeCosts
 from onnxlint_q.analysis.observed.data_summary import DataSummary
+from onnxlint_q.analysis.observed.deployed import Deployed
 from onnxlint_q.analysis.observed.observations import ChannelObservation, Observations, TensorObservation
 from onnxlint_q.analysis.observed.unprepared import Unprepared
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
@@ -73,6 +74,8 @@ class Facts(Measured):
         comparison: what running the file beside its float original showed; None outside of `compare`.
         costs: what each tensor alone costs the output, by name of the scheme, under those that a run on calibration
             data showed the model not to survive.
+        deployed: how ONNX Runtime runs a quantised file with its default options; None where it was not run.
+        targets: names of what the file has to run on.
     """
 
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
@@ -85,6 +88,8 @@ class Facts(Measured):
     unprepared: tuple[Unprepared, ...] = ()
     comparison: Compared | None = None
     costs: Mapping[str, SchemeCosts] = field(default_factory=dict)
+    deployed: Deployed | None = None
+    targets: tuple[str, ...] = ()
 
     def stored(self, layer: LayerFacts) -> TensorObservation | None:
         """What a run saw of the tensor that holds a layer's result; None without a run, or if it gets no scale."""
@@ -119,6 +124,14 @@ class Facts(Measured):
     def quantised_unprepared(self, unprepared: tuple[Unprepared, ...]) -> Facts:
         """The same facts with what quantising the model as it is showed."""
         return replace(self, unprepared=unprepared)
+
+    def run_as_deployed(self, deployed: Deployed) -> Facts:
+        """The same facts with how ONNX Runtime runs the file with its default options."""
+        return replace(self, deployed=deployed)
+
+    def meant_for(self, targets: tuple[str, ...]) -> Facts:
+        """The same facts with what the file has to run on."""
+        return replace(self, targets=targets)
 
     def compared(self, comparison: Compared) -> Facts:
         """The same facts with what running the file beside its float original showed."""

@@ -45,6 +45,7 @@ class Example:
         weights: makes the values of initializers too large to write down, from a seeded generator.
         samples: makes calibration data, one array of `[samples, ...]` an input; the example is then run on it.
         why: one line for the documentation page.
+        targets: names of what it has to run on.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Example:
     samples: Weights | None = None
     why: str = ""
     reference: str = ""
+    targets: tuple[str, ...] = ()
 
 
 def option(default: Any, *, doc: str, source: str) -> Any:

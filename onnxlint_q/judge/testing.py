@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import onnx.parser
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.execute.data.inspection import inspect
 from onnxlint_q.execute.data.sources import ArraySource
+from onnxlint_q.execute.deployment.run import SAMPLES, run_as_deployed
+from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.graph.loading.build import build_model
 from onnxlint_q.graph.loading.functions import inline_functions
@@ -34,12 +37,17 @@ def reference_model(example: Example) -> onnx.ModelProto:
 
 def example_facts(example: Example) -> Facts:
     """All that a rule about one file sees of the example, calibrated where the example brings samples."""
-    facts = _facts(example_model(example))
+    facts = _facts(example_model(example)).meant_for(example.targets)
     if example.samples is None or example.reference:
         return facts
     source = example_source(example)
     facts = facts.inspected(inspect(facts, source))
-    return facts.observed(observe(facts, source))
+    if not facts.is_float:
+        samples = list(source.take(facts.model.inputs, SAMPLES))
+        facts = facts.run_as_deployed(run_as_deployed(facts.model, samples))
+    with contextlib.suppress(NotRunnableError):  # as in a run of `check`, which then says what is missing
+        facts = facts.observed(observe(facts, source))
+    return facts
 
 
 def reference_facts(example: Example) -> Facts:

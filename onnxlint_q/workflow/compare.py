@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.finding import CONFIRM_BELOW_DB
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import Facts, facts_of
@@ -28,6 +30,7 @@ from onnxlint_q.judge.own_findings import RULE_CRASHED
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.comparison.compare import compare_files, pair_files
+from onnxlint_q.proof.comparison.deployed import DeployedPair, check_deployed, compare_deployed
 from onnxlint_q.proof.comparison.run_both import PairErrors, check_loads
 from onnxlint_q.proof.comparison.settle import Deciding, settle
 from onnxlint_q.workflow.assembly.assemble import assemble
@@ -119,6 +122,7 @@ def compare(
     pairing = pair_files(ours, theirs)
     clock.append(time.perf_counter())
     labels = read_labels(request.labels, request.source) if request.labels is not None else None
+    by_default = check_deployed(pairing, request.source, limits)
     jump_db, bad_db = _loosest(quantized.rules)
     comparison = compare_files(
         pairing,
@@ -132,14 +136,15 @@ def compare(
         bad_db=bad_db,
         limits=limits,
     )
+    deployed = compare_deployed(pairing, by_default, comparison.errors.output, request.source, request.samples, limits)
     clock.append(time.perf_counter())
-    facts = theirs.compared(comparison.compared)
     rules, config = quantized.rules, quantized.config
+    facts = theirs.compared(comparison.compared).run_as_deployed(deployed.deployed).meant_for(config.targets)
     lines: list[str] = []
     judged = judge(facts, rules, config, lines.extend if request.debug else unheard)
     on_reference = judge(ours, rules, config)
     crashed = [finding for finding in on_reference if finding.code == RULE_CRASHED.code and finding not in judged]
-    verdict = _verdict(theirs, comparison.errors, config.levels, by_class=not request.source.synthetic)
+    verdict = _verdict(theirs, comparison.errors, deployed, config.levels, by_class=not request.source.synthetic)
     deciding = _deciding(verdict, comparison.compared)
     settled_findings = settle(
         [*judged, *crashed],
@@ -225,9 +230,22 @@ def _check_order(ours: Facts, theirs: Facts) -> None:
     )
 
 
-def _verdict(theirs: Facts, errors: PairErrors, levels: VerdictLevels, *, by_class: bool) -> SchemeResult:
-    """The verdict on the outputs; none where nothing could be measured."""
-    return result_of_run(theirs.format.value, errors.output, Basis.MEASURED, levels, by_class=by_class)
+def _verdict(
+    theirs: Facts, errors: PairErrors, deployed: DeployedPair, levels: VerdictLevels, *, by_class: bool
+) -> SchemeResult:
+    """The verdict on the outputs, of the worse run where the default one differs; none where nothing was measured."""
+
+    def of_run(error: OutputError) -> SchemeResult:
+        return result_of_run(theirs.format.value, error, Basis.MEASURED, levels, by_class=by_class)
+
+    plain, default = errors.output, deployed.output
+    both = deployed.deployed.against_float
+    if default is None or both is None or (both.default_db or math.inf) >= (both.plain_db or math.inf):
+        return of_run(plain)
+    result = of_run(default)
+    other = "no error" if both.plain_db is None else f"{both.plain_db:.1f} dB"
+    note = f"with ONNX Runtime's default options; {other} with graph optimisation off"
+    return replace(result, note="; ".join(filter(None, (note, result.note))))
 
 
 def _deciding(verdict: SchemeResult, compared: Compared) -> Deciding:

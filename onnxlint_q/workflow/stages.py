@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
+from onnxlint_q.analysis.inputs.contents import find_contents
 from onnxlint_q.analysis.outputs.output_kind import holds_scores
 from onnxlint_q.errors import DataError, OnnxlintError, as_one_line
 from onnxlint_q.execute.data.inspection import inspect
 from onnxlint_q.execute.data.labels import check_labels, read_labels
 from onnxlint_q.execute.data.split import Split, split
+from onnxlint_q.execute.data.synthetic import Contents, SyntheticSource
+from onnxlint_q.execute.deployment.run import SAMPLES, run_as_deployed
 from onnxlint_q.execute.progress import Progress
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
@@ -144,6 +147,13 @@ def _observe(record: Record, progress: Progress) -> Record:
     observations = observe(record.facts, data.source, _split(record).calibrating, progress)
     bench = record.bench.calibrated(observations, data.observer) if record.bench is not None else None
     return replace(record, facts=record.facts.observed(observations), bench=bench)
+
+
+def _deploy(record: Record, _: Progress) -> Record:
+    data, model = record.request.data, record.facts.model
+    source = data.source if data is not None else SyntheticSource(Contents(find_contents(model)))
+    deployed = run_as_deployed(model, list(source.take(model.inputs, SAMPLES)))
+    return replace(record, facts=record.facts.run_as_deployed(deployed))
 
 
 def _labels(record: Record, _: Progress) -> Record:
@@ -276,6 +286,14 @@ STAGES = (
         fill=_inspect,
         option="--calibrate",
         missing="The model was not run on the data",
+    ),
+    Stage(
+        "deploy",
+        "running it with default options",
+        wanted=lambda record: record.request.runs and not record.facts.is_float,
+        fill=_deploy,
+        option="--calibrate",
+        missing="The file was not run with default options",
     ),
     Stage(
         "observe",

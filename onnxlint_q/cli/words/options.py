@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from onnxlint_q.analysis.targets import TARGETS
 from onnxlint_q.cli.streams import DEBUG_VARIABLE
 from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, PRESETS
 from onnxlint_q.execute.data.sources import MOST_SAMPLES
@@ -42,6 +43,14 @@ InputShape = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=1,3,320,320", help="Shape of an input whose axes the file leaves open; can be repeated."
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[,NAME]",
+        help=f"What the file has to run on, separated by commas: {', '.join(TARGETS)}. By default the `target` of the "
+        "configuration.",
     ),
 ]
 Select = Annotated[list[str] | None, typer.Option(help="Run only these rules: codes, prefixes of codes, or names.")]

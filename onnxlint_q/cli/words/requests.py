@@ -122,6 +122,7 @@ def parse_overrides(
     scheme: str | None,
     fail_on: str | None,
     fail_on_verdict: str | None,
+    target: str | None = None,
 ) -> Overrides:
     """What the command line says of the configuration.
 
@@ -137,6 +138,7 @@ def parse_overrides(
         extend_select=split_words(extend_select),
         ignore=split_words(ignore),
         scheme=None if scheme is None else split_words([scheme]),
+        target=None if target is None else split_words([target]),
         fail_on=fail_on,
         fail_on_verdict=fail_on_verdict,
     )

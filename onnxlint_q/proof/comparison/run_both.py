@@ -89,6 +89,26 @@ def run_both(
     return state.result(pairing, len(outputs))
 
 
+def output_error(
+    pairing: Pairing, source: Source, count: int, limits: Limits = DEFAULT_LIMITS, *, deployed: bool = False
+) -> OutputError:
+    """What the quantised file leaves at the outputs; `deployed` as of a Session.
+
+    Raises:
+        ModelError: ONNX Runtime cannot load or run one of them.
+        DataError: a sample cannot be read or does not fit.
+    """
+    found = _outputs(pairing)
+    first, second = pairing.reference, pairing.quantized
+    ours = Runner(first, [value for _, value, _ in found], limits)
+    theirs = Runner(second, [other for *_, other in found], limits, deployed=deployed)
+    state = _State(None, References(first.model, [output for output, *_ in found], limits))
+    for index, sample in enumerate(source.take(first.model.inputs, count)):
+        exact, other = ours.run(sample), theirs.run(fed(second.model, pairing.inputs, sample))
+        state.compare_outputs(sample, [exact[a] for _, a, _ in found], [other[b] for *_, b in found], index)
+    return state.output.result()
+
+
 def _outputs(pairing: Pairing) -> list[tuple[Output, int, int]]:
     """What is an output of both models, with the value of each, reference first, in the order of its outputs.
 
@@ -170,12 +190,14 @@ class Runner:
         integer: whether the last run gave a value as integers that no scale makes real, by index.
     """
 
-    def __init__(self, skeleton: Skeleton, values: Sequence[int], limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, skeleton: Skeleton, values: Sequence[int], limits: Limits = DEFAULT_LIMITS, *, deployed: bool = False
+    ) -> None:
         self.model: Model = skeleton.model
         self.readouts: dict[int, Readout] = {v: readout(self.model, skeleton.values[v]) for v in values}
         self.integer: dict[int, bool] = {}
         executable, self.names = with_fetched_outputs(self.model, self.readouts.values())
-        self.session = _loaded(self.model, executable, limits)
+        self.session = _loaded(self.model, executable, limits, deployed=deployed)
 
     def run(self, sample: Mapping[str, Array]) -> dict[int, Array]:
         """Real values by index."""
@@ -197,9 +219,11 @@ def check_loads(model: Model) -> None:
     _loaded(model, as_stored(model))
 
 
-def _loaded(model: Model, executable: Executable, limits: Limits = DEFAULT_LIMITS) -> Session:
+def _loaded(
+    model: Model, executable: Executable, limits: Limits = DEFAULT_LIMITS, *, deployed: bool = False
+) -> Session:
     try:
-        return Session(executable, limits=limits)
+        return Session(executable, limits=limits, deployed=deployed)
     except NotRunnableError as error:
         raise ModelError(f"{model.name}: ONNX Runtime cannot load it: {error}") from error
 

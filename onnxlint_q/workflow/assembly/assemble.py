@@ -53,10 +53,10 @@ _RANDOM_FAILED = (
 def assemble(record: Record) -> ModelResult:
     """The result of one model, findings most important first."""
     facts, config = record.facts, record.config
-    findings = (
-        *with_advice(record.findings, record.joint),
-        *(_not_run(record, missing) for missing in record.not_run),
-    )
+    told = {str(finding.metrics["reason"]) for finding in record.findings if "reason" in finding.metrics}
+    # One fault is one finding: a run that failed for a reason that a rule tells is not told again.
+    missing = [one for one in record.not_run if not any(reason in one.reason for reason in told)]
+    findings = (*with_advice(record.findings, record.joint), *(_not_run(record, one) for one in missing))
     measured = _measured(record)
     schemes = (
         tuple(
