@@ -66,6 +66,7 @@ def lint(
     fix_preview: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     schemes: Words | None = None,
+    targets: Words | None = None,
     select: Words = (),
     extend_select: Words = (),
     ignore: Words = (),
@@ -100,6 +101,7 @@ def lint(
         fix_preview: with data, try what `fix` would do; see `result.preview`.
         input_shapes: shapes of inputs whose axes the file leaves open, by name, as `--input-shape`.
         schemes: those to judge, by name, or `all`.
+        targets: what the file has to run on, by name, as `--target`.
         select: rules to run instead of all, by code, first letters of codes, or name.
         extend_select: rules to run as well.
         ignore: rules not to run.
@@ -126,7 +128,7 @@ def lint(
         given_shapes(input_shapes),
         fresh=True,
     )
-    overrides = overrides_of(config, select, extend_select, ignore, schemes, fail_on, fail_on_verdict)
+    overrides = overrides_of(config, select, extend_select, ignore, schemes, fail_on, fail_on_verdict, targets)
     with model_file(model, "<model>") as (path, called):
         return check_one(job_of(path, called, overrides), request, progress)
 

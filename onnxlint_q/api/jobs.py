@@ -29,6 +29,7 @@ def overrides_of(
     schemes: Words | None,
     fail_on: str | None,
     fail_on_verdict: str | None,
+    targets: Words | None = None,
 ) -> Overrides:
     """What a program says of the configuration; none is looked for."""
     return Overrides(
@@ -38,6 +39,7 @@ def overrides_of(
         extend_select=words_of(extend_select),
         ignore=words_of(ignore),
         scheme=None if schemes is None else words_of(schemes),
+        target=None if targets is None else words_of(targets),
         fail_on=fail_on,
         fail_on_verdict=fail_on_verdict,
         prefix="",

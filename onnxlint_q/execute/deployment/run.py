@@ -42,7 +42,7 @@ def run_as_deployed(model: Model, samples: Sequence[Sample], limits: Limits = DE
 
     Args:
         model: the file.
-        samples: a few.
+        samples: a few; without any it is loaded only.
         limits: of the runs.
     """
     return _Trial(as_stored(model), model, samples, limits).result()
@@ -71,7 +71,7 @@ class _Trial:
             plainly = not isinstance(plain, _Failure)
             refused = Refused(default.loaded, default.reason, self._blamed(default, plainly), plainly)
             return Deployed(version, count, refused)
-        if isinstance(plain, _Failure):
+        if isinstance(plain, _Failure) or not plain:
             return Deployed(version, count)
         sqnr = _worst_db(default, plain)
         differing = tuple(self._differing()) if sqnr < ROUNDING_DB else ()
@@ -173,7 +173,7 @@ def _column(runs: Sequence[Sequence[Array]], place: int) -> list[Array]:
 def _worst_db(default: Sequence[Sequence[Array]], plain: Sequence[Sequence[Array]]) -> float:
     """At the worst output, over all samples."""
     columns = ((_column(default, place), _column(plain, place)) for place in range(len(plain[0])))
-    return min(difference(theirs, ours, coded=False).sqnr_db for theirs, ours in columns)
+    return min((difference(theirs, ours, coded=False).sqnr_db for theirs, ours in columns), default=math.inf)
 
 
 def _named(model: Model, reason: str) -> Node | None:

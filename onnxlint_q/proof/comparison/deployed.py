@@ -40,11 +40,12 @@ def check_deployed(pairing: Pairing, source: Source, limits: Limits = DEFAULT_LI
     deployed = run_as_deployed(model, [fed(model, pairing.inputs, sample) for sample in samples], limits)
     refused = deployed.refused
     if refused is not None:
-        at = f" at {refused.location.label!r}" if refused.location.op_type else ""
+        how = ""
+        if refused.plainly:
+            at = f" at {refused.location.label!r}" if refused.location.op_type else ""
+            how = f" with default options{at}, though it can with graph optimisation off"
         cannot = "run" if refused.loads else "load"
-        plainly = "; with graph optimisation off it runs" if refused.plainly else ""
-        said = f"{refused.reason.rstrip('.')}{plainly}"
-        raise ModelError(f"{model.name}: ONNX Runtime cannot {cannot} it with default options{at}: {said}")
+        raise ModelError(f"{model.name}: ONNX Runtime cannot {cannot} it{how}: {refused.reason}")
     return deployed
 
 

@@ -34,11 +34,15 @@ def told(
     """A finding of `rule` for each fact with one of these consequences."""
     if not facts.targets:
         yield Silence(whole_model(facts), "no target is named: --target")
+    seen: set[str] = set()
     for name in facts.targets:
         target, found = read_target(name), 0
         for breach in breaches(target, facts.model, facts.uses):
-            if breach.fact.consequence not in consequences or not breach.fact.holds:
+            known = f"{breach.fact.name} {breach.fact.source}"
+            # What a target takes over from another one is told once, with both.
+            if breach.fact.consequence not in consequences or not breach.fact.holds or known in seen:
                 continue
+            seen.add(known)
             where = places(facts, breach.uses)
             if breach.fact.when.get("axis") == "inputs":
                 yield Silence(where[0], f"{breach.fact.name} of {name} is what QR003 reports")
@@ -59,13 +63,15 @@ def _failed_at(facts: Facts) -> object:
 def _finding(rule: Rule, facts: Facts, breach: Breach, severity: Severity | None) -> Finding:
     fact, use = breach.fact, breach.uses[0]
     first, *others = places(facts, breach.uses)
+    sharing = [target for target in map(read_target, facts.targets) if fact in target.facts]
+    titles = ", ".join(target.title for target in sharing)
     also = f" So do {len(others)} others." if len(others) > 1 else " So does another." if others else ""
     return rule.finding(
         first,
-        f"{breach.target.title}: {use.node.label!r} {fact.comes}; {reason(breach, facts, use)}.{also}",
+        f"{titles}: {use.node.label!r} {fact.comes}; {reason(breach, facts, use)}.{also}",
         remedy=fact.remedy,
         metrics={
-            "target": breach.target.name,
+            "target": ", ".join(target.name for target in sharing),
             "fact": fact.name,
             "tensor": use.pair.tensor,
             "places": 1 + len(others),
