@@ -24,7 +24,7 @@ from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.names import ROOT
 
 Array = npt.NDArray[Any]
-SAMPLES = 4
+SAMPLES = 2
 """Kernels that read a parameter in their own way do so on every sample."""
 _SECONDS = 20.0
 # Operators that are looked at in one run of the whole file: what they read and give is held at once.
