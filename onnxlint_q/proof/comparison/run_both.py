@@ -102,7 +102,7 @@ def output_error(
     first, second = pairing.reference, pairing.quantized
     ours = Runner(first, [value for _, value, _ in found], limits)
     theirs = Runner(second, [other for *_, other in found], limits, deployed=deployed)
-    state = _State(None, References(first.model, [output for output, *_ in found], limits))
+    state = _State(None, References(first.model, [output for output, *_ in found], limits), {})
     for index, sample in enumerate(source.take(first.model.inputs, count)):
         exact, other = ours.run(sample), theirs.run(fed(second.model, pairing.inputs, sample))
         state.compare_outputs(sample, [exact[a] for _, a, _ in found], [other[b] for *_, b in found], index)
