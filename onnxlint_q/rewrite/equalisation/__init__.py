@@ -14,8 +14,9 @@ each channel; where `x Sigmoid(x)` or the like stands between, as
 a product in front of the gate gives it what it read before. The factors of all pairs are chosen together for the least
 noise at the model's output, that of activations with it (module `noise`): no channel becomes so wide that the scale of
 its tensor loses more than weights gain. Factors nearby are then taken at which the errors of rounded weights cancel in
-the mean (module `balance`). Other modules: `passing` (what an operator does with factors), `ties` (which channels have
-one factor), `terms` (what is rounded, and what that costs), `noise` (the least of it), `division` (the new model).
+the mean (module `balance`). Other modules: `site`, `passing`, `moving` (what an operator does with factors), `ties`
+(which channels have one factor), `terms` (what is rounded, and what that costs), `noise` (the least of it), `division`
+(the new model).
 """
 
 from onnxlint_q.rewrite.equalisation.equalise import REWRITE, Divisors, Equalisation, apply, find

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.rewrite.equalisation.noise import Vector
-from onnxlint_q.rewrite.equalisation.passing import Numbers
+from onnxlint_q.rewrite.equalisation.site import Numbers
 from onnxlint_q.rewrite.equalisation.ties import FIXED
 
 _LARGEST_CODE = 127.0

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from onnxlint_q.rewrite.equalisation.passing import Numbers
+from onnxlint_q.rewrite.equalisation.site import Numbers
 
 Vector = npt.NDArray[np.float64]
 Matrices = npt.NDArray[np.float32]

@@ -18,7 +18,8 @@ from onnxlint_q.forecast.transfer import OutputCost
 from onnxlint_q.graph import Node, channel_axis
 from onnxlint_q.rewrite.equalisation.balance import Rounded
 from onnxlint_q.rewrite.equalisation.noise import TensorTerm, Vector, WeightTerm
-from onnxlint_q.rewrite.equalisation.passing import Numbers, limits
+from onnxlint_q.rewrite.equalisation.passing import limits
+from onnxlint_q.rewrite.equalisation.site import Numbers
 from onnxlint_q.rewrite.equalisation.ties import Joint, Ties, by_group
 
 

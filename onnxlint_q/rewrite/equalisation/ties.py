@@ -15,7 +15,8 @@ from onnxlint_q.graph.names import ROOT
 from onnxlint_q.graph.operators import Product
 from onnxlint_q.graph.settled import Settled
 from onnxlint_q.graph.tensors import MOST_AXES
-from onnxlint_q.rewrite.equalisation.passing import KeptError, Numbers, Passed, Site, passed
+from onnxlint_q.rewrite.equalisation.passing import passed
+from onnxlint_q.rewrite.equalisation.site import KeptError, Numbers, Passed, Site
 
 # Numbers of all tensors together: 128 MB.
 _ROOM = 1 << 24
