@@ -173,7 +173,10 @@ class FoldedLayer:
         if part.is_float:
             bias = self.bias(model)
             return None if bias is None else bias.astype(np.float64)
-        stored = model.constant(part.bias)
+        stored = model.constant(part.bias) if part.bias else None
+        if stored is not None and stored.dtype.kind == "f":
+            bias = self.bias(model)
+            return None if bias is None else bias.astype(np.float64)
         scales = [model.constant(key) for key in (part.node.input(1), part.scale)]
         if stored is None or scales[0] is None or scales[1] is None or not np.issubdtype(stored.dtype, np.integer):
             return None

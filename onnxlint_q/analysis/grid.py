@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxlint_q.analysis.number_formats import Float, NumberFormat, round_trip
 from onnxlint_q.graph import Model, QuantizedTensor
+from onnxlint_q.graph.element_types import CODE_RANGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Grid:
 def grid(model: Model, pair: QuantizedTensor) -> Grid | None:
     """The values of a per-tensor integer pair; None if it is per channel, invalid, or not constant."""
     scale, zero_point = pair.read_scale(model), pair.read_zero_point(model)
-    if pair.code_range is None or scale is None or scale.size != 1 or pair.dynamic:
+    if pair.elem_type not in CODE_RANGES or scale is None or scale.size != 1 or pair.dynamic:
         return None
     if pair.zero_point and (zero_point is None or zero_point.size != 1):
         return None

@@ -4,7 +4,8 @@ from onnxlint_q.graph.layers import Layer, find_layers
 from onnxlint_q.graph.loading.load import read_model
 from onnxlint_q.graph.model import Model, Node, TensorType, Value
 from onnxlint_q.graph.operators import Operator, Trait, lookup
-from onnxlint_q.graph.qparams import Format, QuantizedTensor, Role, detect_format, find_quantized_tensors
+from onnxlint_q.graph.qparams import Format, detect_format, find_quantized_tensors
+from onnxlint_q.graph.stored.tensor import QuantizedTensor, Role
 from onnxlint_q.graph.trace import Trace, channel_axis, followed_by, preceded_by, trace_back, trace_forward
 
 __all__ = [

@@ -19,3 +19,19 @@ CODE_RANGES: Mapping[int, tuple[int, int]] = {
 """Smallest and largest code by TensorProto.DataType, of the integer types that QuantizeLinear knows, and INT32."""
 FLOATS = frozenset({_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16})
 """The types that networks compute in: floating point, and none that only holds codes, as float8 does."""
+CODES = frozenset(CODE_RANGES) - {_T.INT32}
+"""The types that weights and activations are stored in."""
+FLOAT8 = frozenset({_T.FLOAT8E4M3FN, _T.FLOAT8E4M3FNUZ, _T.FLOAT8E5M2, _T.FLOAT8E5M2FNUZ})
+"""The types of codes that are small floating-point numbers."""
+
+
+def integer_name(ends: tuple[int, int]) -> str:
+    """What integer codes between two ends are called: `uint8`, `int3`."""
+    low, high = ends
+    return f"{'' if low < 0 else 'u'}int{(high - low).bit_length()}"
+
+
+def integer_type(ends: tuple[int, int]) -> int:
+    """TensorProto.DataType of integer codes between two ends, 0 where ONNX has none of as many bits."""
+    names = {integer_name(known): elem_type for elem_type, known in CODE_RANGES.items()}
+    return names.get(integer_name(ends), 0)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx
 
+from onnxlint_q.graph.codes.trained import is_quant, quantised
 from onnxlint_q.graph.node import Node
 from onnxlint_q.graph.operators import MICROSOFT
 from onnxlint_q.graph.tensors import MOST_AXES, Array, is_external
@@ -28,7 +29,7 @@ class EvaluationError(ValueError):
 def is_evaluated(node: Node) -> bool:
     """Whether `evaluate` knows the operator. ONNX Runtime's own DequantizeLinear takes 16-bit codes, too."""
     known = node.is_standard or (node.domain == MICROSOFT and node.op_type == "DequantizeLinear")
-    return known and node.op_type in _OPERATIONS
+    return (known and node.op_type in _OPERATIONS) or is_quant(node)
 
 
 def evaluate(node: Node, operands: Sequence[Array | None], most: int) -> Array:
@@ -46,7 +47,8 @@ def evaluate(node: Node, operands: Sequence[Array | None], most: int) -> Array:
         raise EvaluationError(f"{node.qualified_type} is not evaluated")
     # Values that pass the range of their type become what they become.
     with np.errstate(all="ignore"):
-        return np.asarray(_OPERATIONS[node.op_type](_Call(node, operands, most)))
+        operation = _quant if is_quant(node) else _OPERATIONS[node.op_type]
+        return np.asarray(operation(_Call(node, operands, most)))
 
 
 class _Call:
@@ -353,6 +355,16 @@ def _sum(call: _Call) -> Array:
 def _dequantize(call: _Call) -> Array:
     zero_point = call.array(2) if call.has(2) else None
     return dequantize(call.array(), call.array(1), zero_point, call.node.int("axis", 1), call.node.int("block_size", 0))
+
+
+def _quant(call: _Call) -> Array:
+    values, scale = call.numbers(0), call.numbers(1)
+    zero_point, bits = (call.numbers(index) if call.has(index) else None for index in (2, 3))
+    _broadcast(call, values.shape, scale.shape, zero_point.shape if zero_point is not None else ())
+    try:
+        return quantised(call.node, values, scale, zero_point, bits)
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
 
 
 def dequantize(codes: Array, scale: Array, zero_point: Array | None, axis: int, block_size: int = 0) -> Array:

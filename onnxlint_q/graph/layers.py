@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
+from onnxlint_q.graph.codes.layouts import Layout
 from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.evaluate import check_parameter, dequantize
 from onnxlint_q.graph.model import Model
-from onnxlint_q.graph.node import Node, TensorType
+from onnxlint_q.graph.node import Node
 from onnxlint_q.graph.operators import LayerInputs, Product, Trait
+from onnxlint_q.graph.stored.packed import constant_size, constant_type, packed_layout
 from onnxlint_q.graph.tensors import Array, is_real
 
 # A graph computes with codes where weights are whole and fit 16 bits, where those with so many values hold so many
@@ -37,10 +38,11 @@ class Layer:
         group: number of groups, 1 for Gemm and MatMul.
         channels: number of output channels.
         depthwise: every group reads exactly one input channel, and there is more than one group.
-        weight_shape: as stored.
+        weight_shape: as stored; of a packed weight as the float operator would hold it.
         weight_left: a MatMul whose constant is the left operand.
         operand: name of the weight, where the operator has several: W or R.
         others: the layer seen with each further weight.
+        layout: how a packed weight lies in the file; None for any other.
     """
 
     node: Node
@@ -57,6 +59,7 @@ class Layer:
     weight_left: bool = False
     operand: str = ""
     others: tuple[Layer, ...] = ()
+    layout: Layout | None = None
 
     @property
     def operands(self) -> tuple[Layer, ...]:
@@ -168,6 +171,8 @@ class Layer:
                 return stored.astype(np.float32, copy=False)
         scale = model.constant(self.scale) if self.scale else None
         zero_point = model.constant(self.zero_point) if self.zero_point else None
+        if self.layout is not None:
+            return self.layout.weight(stored, scale, zero_point)
         return dequantize(stored, np.ones((), np.float32) if scale is None else scale, zero_point, self.channel_axis)
 
     def made_of(self, model: Model) -> Hashable:
@@ -239,7 +244,9 @@ def _as_layer(model: Model, node: Node, inputs: LayerInputs) -> Layer | None:
         data, weight, left = weight, data, True
     if not weight or not model.is_constant(weight) or model.is_constant(data):
         return None
-    known = _constant_type(model, weight)
+    if inputs.packed:
+        return _as_packed(model, node, inputs)
+    known = constant_type(model, weight)
     shape = tuple(dim for dim in known.shape or () if dim is not None)
     # Gemm and MatMul multiply integers too, in shape arithmetic, and there is nothing to quantise then.
     if len(shape) < 2 or 0 in shape or (inputs.is_float and known.elem_type not in FLOATS):
@@ -261,20 +268,39 @@ def _as_layer(model: Model, node: Node, inputs: LayerInputs) -> Layer | None:
 def _as_recurrent(model: Model, node: Node, inputs: LayerInputs) -> Layer | None:
     """A layer if all weights are constant, `[directions, gates, values]`, and agree on the first two."""
     data, found = node.input(inputs.input), list[Layer]()
-    for name, slot in inputs.weights:
+    for (name, slot), parameters in zip(inputs.weights, inputs.qparams, strict=True):
         key = node.input(slot)
         if not key or not model.is_constant(key) or model.is_constant(data):
             return None
-        known = _constant_type(model, key)
+        known = constant_type(model, key)
         shape = tuple(dim for dim in known.shape or () if dim is not None)
-        if len(shape) != 3 or 0 in shape or known.elem_type not in FLOATS:
+        layout = packed_layout(model, node, slot) if inputs.packed else None
+        if layout is not None:
+            shape = layout.weight_shape
+        elif len(shape) != 3 or 0 in shape or known.elem_type not in FLOATS:
+            return None
+        scale, zero_point = (node.input(held) if held is not None else "" for held in parameters)
+        if layout is not None and not layout.takes(constant_size(model, scale)):
             return None
         channels = shape[0] * shape[1]
-        found.append(Layer(node, inputs, data, key, "", "", "", 1, channels, False, shape, operand=name))
+        part = Layer(node, inputs, data, key, "", scale, zero_point, 1, channels, False, shape, operand=name)
+        found.append(replace(part, layout=layout))
     first, *others = found
     if any(other.weight_shape[:2] != first.weight_shape[:2] for other in others):
         return None
     return replace(first, others=tuple(others))
+
+
+def _as_packed(model: Model, node: Node, inputs: LayerInputs) -> Layer | None:
+    """A product whose weight is packed."""
+    layout = packed_layout(model, node, inputs.weight)
+    bias, scale, zero_point = (
+        node.input(slot) if slot is not None else "" for slot in (inputs.bias, inputs.scale, inputs.zero_point)
+    )
+    if layout is None or not layout.takes(constant_size(model, scale)):
+        return None
+    data, weight, shape = node.input(inputs.input), node.input(inputs.weight), layout.weight_shape
+    return Layer(node, inputs, data, weight, bias, scale, zero_point, 1, shape[-1], False, shape, layout=layout)
 
 
 def _fits(model: Model, parameter: str, shape: tuple[int, ...], axis: int) -> bool:
@@ -286,12 +312,3 @@ def _fits(model: Model, parameter: str, shape: tuple[int, ...], axis: int) -> bo
     except ValueError:
         return False
     return True
-
-
-def _constant_type(model: Model, key: str) -> TensorType:
-    """Type of a constant, from its value only where inference does not know it."""
-    known = model.types.get(key)
-    if known is not None and known.elem_type and known.shape is not None and None not in known.shape:
-        return known
-    value = model.constants[key]
-    return TensorType(int(onnx.helper.np_dtype_to_tensor_dtype(value.dtype)), value.shape)

@@ -3,88 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 
 import onnx
 
-from onnxlint_q.graph.element_types import CODE_RANGES
+from onnxlint_q.graph.codes.definition import has_packed_weight
+from onnxlint_q.graph.codes.trained import code_ends, is_quant
+from onnxlint_q.graph.element_types import integer_type
 from onnxlint_q.graph.layers import Layer, is_integer_graph
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.node import Node
 from onnxlint_q.graph.operators import Codes, Product, Trait
-from onnxlint_q.graph.tensors import Array, is_real
+from onnxlint_q.graph.stored.packed import Packed, constant_type, packed_weights
+from onnxlint_q.graph.stored.restored import Restored, restored
+from onnxlint_q.graph.stored.rounded import Rounded
+from onnxlint_q.graph.stored.sharing import axis_and_block
+from onnxlint_q.graph.stored.tensor import QuantizedTensor, Role
 from onnxlint_q.graph.trace import trace_forward
 
 
 class Format(StrEnum):
-    """How a model is quantised: the kinds of quantised layers it holds."""
+    """How a model is quantised: the kinds of quantised layers it holds.
+
+    It is weight-only where weights are stored in codes and layers read activations that nothing has rounded.
+    """
 
     FLOAT = "float"
     QDQ = "qdq"
     QOPERATOR = "qoperator"
     DYNAMIC = "dynamic"
+    WEIGHT_ONLY = "weight-only"
     MIXED = "mixed"
-
-
-class Role(StrEnum):
-    """What a quantised tensor is to the operator that reads it."""
-
-    ACTIVATION = "activation"
-    WEIGHT = "weight"
-    BIAS = "bias"
-    CONSTANT = "constant"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class QuantizedTensor:
-    """One tensor with its scale and zero point.
-
-    Attributes:
-        role: activation, weight, bias, or another constant operand.
-        tensor: the real-valued tensor where the graph has one (QDQ), else the codes.
-        codes: key of the integer tensor.
-        node: the operator that carries the qparams.
-        scale, zero_point: keys; `zero_point` is empty where it is omitted and so zero.
-        axis: per-channel axis; meaningful only if the scale has more than one value.
-        block_size: values that share a scale along `axis`; 0 where the scale is not blocked.
-        elem_type: TensorProto.DataType of the codes, 0 if unknown.
-        dynamic: scale and zero point are computed at run time.
-    """
-
-    role: Role
-    tensor: str
-    codes: str
-    node: Node
-    scale: str
-    zero_point: str
-    axis: int = 1
-    block_size: int = 0
-    elem_type: int = 0
-    dynamic: bool = False
-
-    def read_scale(self, model: Model) -> Array | None:
-        """The scale's values; None where they are known at run time only, or are no numbers."""
-        return _numbers(model, self.scale)
-
-    def read_zero_point(self, model: Model) -> Array | None:
-        """The zero point's values; None where it is omitted, known at run time only, or no numbers."""
-        return _numbers(model, self.zero_point) if self.zero_point else None
-
-    @property
-    def unrounded(self) -> str:
-        """Key of the real-valued tensor in front of the rounding; empty where the file holds codes only."""
-        return self.tensor if self.node.op_type == "QuantizeLinear" else ""
-
-    @property
-    def code_range(self) -> tuple[int, int] | None:
-        """Smallest and largest code of an integer type; None for a float type or an unknown one."""
-        return CODE_RANGES.get(self.elem_type)
-
-
-def _numbers(model: Model, key: str) -> Array | None:
-    value = model.constant(key)
-    return value if value is not None and is_real(value) else None
 
 
 _T = onnx.TensorProto
@@ -119,15 +68,18 @@ def detect_format(model: Model, layers: Iterable[Layer]) -> tuple[Format, bool]:
         ModelError: a weight cannot be read.
     """
     kinds: set[Format] = set()
+    rounded = Format.QDQ if any(_rounds_activation(model, node) for node in model.nodes) else Format.WEIGHT_ONLY
     for node in model.nodes:
         operator = node.operator
         if operator.has(Trait.DYNAMIC):
             kinds.add(Format.DYNAMIC)
+        elif has_packed_weight(node):
+            kinds.add(Format.WEIGHT_ONLY)
         elif operator.codes is not None or (operator.layer is not None and operator.layer.is_integer_product):
             if not _reads_dynamic(model, node):
                 kinds.add(Format.QOPERATOR)
-        elif operator.layer is not None and _reads_dequantized(model, node):
-            kinds.add(Format.QDQ)
+        elif operator.layer is not None and _reads_codes(model, node):
+            kinds.add(rounded)
     if not kinds:
         if any(node.operator.has(Trait.QUANTIZES) for node in model.nodes):
             return Format.QDQ, False
@@ -136,14 +88,27 @@ def detect_format(model: Model, layers: Iterable[Layer]) -> tuple[Format, bool]:
     return (kinds.pop() if len(kinds) == 1 else Format.MIXED), False
 
 
+def _rounds_activation(model: Model, node: Node) -> bool:
+    """Whether a node of its own rounds or makes real again what depends on the inputs."""
+    static = node.operator.has(Trait.QUANTIZES) and not node.operator.has(Trait.DYNAMIC)
+    return static and bool(node.output) and not model.is_constant(node.output)
+
+
 def _reads_dynamic(model: Model, node: Node) -> bool:
     producer = model.producer(node.input(0))
     return producer is not None and producer.operator.has(Trait.DYNAMIC)
 
 
-def _reads_dequantized(model: Model, node: Node) -> bool:
-    producers = (model.producer(key) for key in node.inputs if key)
-    return any(producer is not None and producer.op_type == "DequantizeLinear" for producer in producers)
+def _reads_codes(model: Model, node: Node) -> bool:
+    """Whether an operand of a float layer was codes."""
+    for key in filter(None, node.inputs):
+        producer = model.producer(key)
+        if producer is not None and producer.operator.has(Trait.QUANTIZES):
+            return True
+        chain = model.constants.chain(key) if model.is_constant(key) else ()
+        if any(step.operator.has(Trait.QUANTIZES) or restored(model, step) is not None for step in chain):
+            return True
+    return False
 
 
 def _pairs_of(model: Model, node: Node) -> Iterable[QuantizedTensor]:
@@ -165,6 +130,12 @@ def _pairs_of(model: Model, node: Node) -> Iterable[QuantizedTensor]:
                 dynamic=True,
             )
         ]
+    if is_quant(node):
+        return _trained(model, node)
+    if (found := restored(model, node)) is not None:
+        return _restored(model, node, found)
+    if packed := packed_weights(model, node):
+        return [_packed(node, one) for one in packed]
     operator = node.operator
     if operator.codes is not None:
         return _qoperator(model, node, operator.codes)
@@ -210,6 +181,56 @@ def _qoperator(model: Model, node: Node, codes: Codes) -> Iterator[QuantizedTens
 def _output_of(model: Model, node: Node, scale: int, zero_point: int) -> QuantizedTensor:
     key, dtype = node.output, _elem_type(model, node.input(zero_point)) or _elem_type(model, node.output)
     return QuantizedTensor(Role.ACTIVATION, key, key, node, node.input(scale), node.input(zero_point), 1, 0, dtype)
+
+
+def _packed(node: Node, one: Packed) -> QuantizedTensor:
+    layer, layout = node.operator.layer, one.layout
+    return QuantizedTensor(
+        Role.WEIGHT if layer is not None else Role.CONSTANT,
+        one.codes,
+        one.codes,
+        node,
+        one.scale,
+        one.zero_point,
+        layout.axis,
+        layout.block_size,
+        held=one,
+        ends=layout.code_range,
+    )
+
+
+def _restored(model: Model, node: Node, found: Restored) -> Iterator[QuantizedTensor]:
+    role = _constant_role(model, found.tensor)
+    if role in {Role.WEIGHT, Role.BIAS}:
+        codes = constant_type(model, found.codes)
+        axis, block = axis_and_block(found.read_scale(model), codes.shape or ())
+        yield QuantizedTensor(
+            role, found.tensor, found.codes, node, found.factor, "", axis, block, codes.elem_type, held=found
+        )
+
+
+def _trained(model: Model, node: Node) -> Iterator[QuantizedTensor]:
+    """A Quant: it rounds and makes real again, so what it makes stands for the codes."""
+    constant = model.is_constant(node.output)
+    bits = model.constant(node.input(3)) if node.input(3) else None
+    ends = code_ends(node, bits)
+    if ends is None:
+        return
+    found = Rounded(node)
+    axis, block = axis_and_block(found.read_scale(model), model.shape(node.input(0)) or ())
+    yield QuantizedTensor(
+        _constant_role(model, node.output) if constant else Role.ACTIVATION,
+        node.input(0),
+        node.output,
+        node,
+        node.input(1),
+        node.input(2),
+        axis,
+        block,
+        integer_type(ends),
+        held=found,
+        ends=ends,
+    )
 
 
 def _integer_product(model: Model, node: Node) -> Iterator[QuantizedTensor]:

@@ -137,7 +137,7 @@ def format_of(model: Model) -> Format:
         ("healthy_resnet", Format.FLOAT),
         ("fp16", Format.FLOAT),
         ("qdq_good", Format.QDQ),
-        ("qdq_blocked", Format.QDQ),
+        ("qdq_blocked", Format.WEIGHT_ONLY),
         ("qoperator", Format.QOPERATOR),
         ("dynamic", Format.DYNAMIC),
     ],
@@ -173,7 +173,7 @@ def test_pairs_without_a_layer_are_qdq() -> None:
 def test_a_weight_behind_moves_is_still_a_weight() -> None:
     body = "d = DequantizeLinear(w, s, z) t = Transpose<perm = [1, 0]>(d) y = MatMul(x, t)"
     model = of(body, **WEIGHT)
-    assert format_of(model) is Format.QDQ
+    assert format_of(model) is Format.WEIGHT_ONLY
     (pair,) = find_quantized_tensors(model)
     assert (pair.role, pair.codes) == (Role.WEIGHT, "w")
 

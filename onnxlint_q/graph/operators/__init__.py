@@ -10,10 +10,11 @@ from onnxlint_q.graph.operators.description import (
     StaticScale,
     Trait,
 )
-from onnxlint_q.graph.operators.table import MICROSOFT, lookup, operators
+from onnxlint_q.graph.operators.table import MICROSOFT, TRAINERS, lookup, operators
 
 __all__ = [
     "MICROSOFT",
+    "TRAINERS",
     "BatchAxis",
     "Channels",
     "Codes",

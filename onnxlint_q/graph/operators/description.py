@@ -123,6 +123,8 @@ class LayerInputs:
     Attributes:
         scale, zero_point: of the weight, where that is stored in codes.
         operands: names and positions of all weights, where there are several; the first is `weight`.
+        parameters: positions of scale and zero point of each of the operands, where these are stored in codes.
+        packed: the weight lies in the file as the operator alone reads it; `graph.codes` unpacks it.
     """
 
     product: Product
@@ -132,11 +134,18 @@ class LayerInputs:
     scale: int | None = None
     zero_point: int | None = None
     operands: tuple[tuple[str, int], ...] = ()
+    parameters: tuple[tuple[int, int], ...] = ()
+    packed: bool = False
 
     @property
     def weights(self) -> tuple[tuple[str, int], ...]:
         """Names and positions of all weights; an only one has no name."""
         return self.operands or (("", self.weight),)
+
+    @property
+    def qparams(self) -> tuple[tuple[int | None, int | None], ...]:
+        """Positions of scale and zero point of each of the weights."""
+        return self.parameters or ((self.scale, self.zero_point),) * len(self.weights)
 
     @property
     def convolves(self) -> bool:

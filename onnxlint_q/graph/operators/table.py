@@ -28,6 +28,8 @@ from onnxlint_q.graph.operators.description import (
 
 MICROSOFT = "com.microsoft"
 """Domain of ONNX Runtime's own operators."""
+TRAINERS = ("onnx.brevitas", "qonnx.custom_op.general", "finn.custom_op.general")
+"""Domains of the operators that training with fake quantisation exports: QONNX, and Brevitas and FINN before it."""
 _NONE = Trait(0)
 
 
@@ -107,7 +109,8 @@ def _layer(
     traits: Trait = _NONE,
 ) -> Operator:
     """A sum of products with a weight; a matrix product may as well have two inputs that are computed."""
-    data = (inputs.input, inputs.weight) if inputs.product is Product.MATMUL else (inputs.input,)
+    either = inputs.product is Product.MATMUL and not inputs.packed
+    data = (inputs.input, inputs.weight) if either else (inputs.input,)
     channels = Channels.SECOND if inputs.convolves else Channels.LAST
     return Operator(
         name, traits, domain, data, channels=channels, batch=batch, layer=inputs, static=static, codes=codes, form=form
@@ -306,6 +309,13 @@ _LAYERS = (
         traits=_T.DYNAMIC,
     ),
     _layer(
+        "MatMulNBits",
+        LayerInputs(Product.MATMUL, 0, 1, 5, 2, 3, packed=True),
+        MICROSOFT,
+        form="MatMul",
+    ),
+    _layer("MatMulBnb4", LayerInputs(Product.MATMUL, 0, 1, None, 2, packed=True), MICROSOFT, form="MatMul"),
+    _layer(
         "MatMulIntegerToFloat",
         LayerInputs(Product.MATMUL, 0, 1, 6, 3, 5),
         MICROSOFT,
@@ -323,8 +333,19 @@ _OTHER_WEIGHTS = (
         _T.RECURRENT | _T.DYNAMIC,
         MICROSOFT,
         results=None,
+        bounds=_SYMMETRIC,
         channels=Channels.LAST,
-        weights=(1, 2),
+        layer=LayerInputs(
+            Product.RECURRENT,
+            0,
+            1,
+            None,
+            8,
+            9,
+            operands=(("W", 1), ("R", 2)),
+            parameters=((8, 9), (10, 11)),
+            packed=True,
+        ),
         form="LSTM",
     ),
     Operator("Einsum", data=None, weights=(0, 1)),
@@ -334,7 +355,7 @@ _OTHER_WEIGHTS = (
     *_with_weights("ConvTransposeWithDynamicPads", (1,), MICROSOFT, "ConvTranspose"),
     *_with_weights("FusedGemm GemmFastGelu GemmFloat8", (1,), MICROSOFT, "Gemm"),
     *_with_weights("FusedMatMulActivation TransposeMatMul", (1,), MICROSOFT, "MatMul"),
-    *_with_weights("MatMulNBits MatMulBnb4 MatMulFpQ4 MatMulInteger16", (1,), MICROSOFT, "MatMul"),
+    *_with_weights("MatMulFpQ4 MatMulInteger16", (1,), MICROSOFT, "MatMul"),
     *_with_weights("LongformerAttention PackedAttention", (1,), MICROSOFT),
     *_with_weights("QAttention QOrderedAttention", (1,), MICROSOFT, "Attention"),
     *_with_weights("DecoderAttention", (2, 3), MICROSOFT),
@@ -385,6 +406,12 @@ _MICROSOFT = (
     ),
 )
 
+_TRAINED = tuple(
+    Operator(name, _T.QUANTIZES, domain)
+    for domain in TRAINERS
+    for name in "Quant IntQuant BipolarQuant FloatQuant Trunc".split()
+)
+
 _OTHERS = (
     Operator("Shape", _T.MEASURES | _T.INFERS_SIZES),
     Operator("Size", _T.MEASURES | _T.INFERS_SIZES),
@@ -413,6 +440,7 @@ _TABLE: Mapping[tuple[str, str], Operator] = {
         *_OTHER_WEIGHTS,
         *_ON_CODES,
         *_MICROSOFT,
+        *_TRAINED,
         *_OTHERS,
     )
 }

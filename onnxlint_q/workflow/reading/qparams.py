@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from onnxlint_q.analysis.grid import grid
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import NumberFormat
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
 from onnxlint_q.graph import Model, QuantizedTensor, Role
-from onnxlint_q.graph.element_types import CODE_RANGES
+from onnxlint_q.graph.element_types import FLOAT8
 from onnxlint_q.graph.tensors import Array, is_real
 from onnxlint_q.workflow.reading.values import CodesSeen, QparamsRow
 
@@ -21,8 +20,6 @@ Vector = npt.NDArray[np.float64]
 LISTED = 4096
 """Scales of one tensor that are listed; of more, which only blocks have, their smallest and largest still are told."""
 _BITS_COUNTED = 8
-_T = onnx.TensorProto
-_FLOAT8 = frozenset({_T.FLOAT8E4M3FN, _T.FLOAT8E4M3FNUZ, _T.FLOAT8E5M2, _T.FLOAT8E5M2FNUZ})
 
 
 def qparams_rows(measured: Measured, observations: Observations | None) -> tuple[QparamsRow, ...]:
@@ -44,8 +41,7 @@ def _row(model: Model, pair: QuantizedTensor, observations: Observations | None)
         zero_point = np.zeros_like(scale)
     if zero_point is not None and not np.isfinite(zero_point).all():
         zero_point = None
-    number = _number(pair.elem_type)
-    low, high = _representable(scale, zero_point, number)
+    low, high = _representable(scale, zero_point, _ends(pair))
     many = scale is not None and scale.size > 1
     return QparamsRow(
         tensor=stored_name(model, pair),
@@ -53,9 +49,9 @@ def _row(model: Model, pair: QuantizedTensor, observations: Observations | None)
         kind=pair.role.value,
         node=pair.node.name,
         op_type=pair.node.op_type,
-        dtype=number.name if number is not None else "",
+        dtype=pair.type_name,
         scale=() if scale is None else tuple(scale[:LISTED].tolist()),
-        zero_point=() if zero_point is None else tuple(int(zero) for zero in zero_point[:LISTED].tolist()),
+        zero_point=() if zero_point is None else tuple(round(zero) for zero in zero_point[:LISTED].tolist()),
         scales=0 if scale is None else scale.size,
         axis=pair.axis if many else None,
         block_size=pair.block_size or None,
@@ -76,22 +72,26 @@ def _vector(values: Array | None) -> Vector | None:
     return None if values is None else np.ravel(values).astype(np.float64)
 
 
-def _number(elem_type: int) -> NumberFormat | None:
-    return NumberFormat(elem_type, symmetric=False) if elem_type in CODE_RANGES or elem_type in _FLOAT8 else None
+def _ends(pair: QuantizedTensor) -> tuple[float, float] | None:
+    """Smallest and largest code; None where codes are no numbers."""
+    if pair.elem_type in FLOAT8:
+        number = NumberFormat(pair.elem_type, symmetric=False)
+        return number.lowest, number.largest
+    return pair.code_range
 
 
 def _representable(
-    scale: Vector | None, zero_point: Vector | None, number: NumberFormat | None
+    scale: Vector | None, zero_point: Vector | None, ends: tuple[float, float] | None
 ) -> tuple[float | None, float | None]:
     """Ends of the widest range; None where they are not known, or parameters do not fit each other."""
-    if scale is None or zero_point is None or number is None or not scale.size:
+    if scale is None or zero_point is None or ends is None or not scale.size:
         return None, None
     if zero_point.size not in {1, scale.size}:
         return None, None
     with np.errstate(all="ignore"):  # parameters that are no numbers are for a rule to report
         return (
-            float(np.min(scale * (number.lowest - zero_point))),
-            float(np.max(scale * (number.largest - zero_point))),
+            float(np.min(scale * (ends[0] - zero_point))),
+            float(np.max(scale * (ends[1] - zero_point))),
         )
 
 
@@ -128,7 +128,7 @@ def _different(codes: TensorObservation, number: NumberFormat) -> int | None:
 
 def _stored(model: Model, pair: QuantizedTensor, scale: Vector | None, zero_point: Vector | None) -> CodesSeen | None:
     """Of codes that stand in the file."""
-    held, ends = model.constant(pair.codes), pair.code_range
+    held, ends = pair.read_codes(model), pair.code_range
     if held is None or ends is None or not held.size or not is_real(held):
         return None
     least, most = int(held.min()), int(held.max())

@@ -94,7 +94,8 @@ class ScaleShape(Rule):
 def _problem(model: Model, pair: QuantizedTensor) -> str | None:
     scale = _dims(model, pair.scale)
     layer = pair.node.operator.layer
-    if scale is None or (layer is not None and layer.is_integer_product):
+    # What is read in another way than by DequantizeLinear is for `packed-shape`, or broadcasts.
+    if scale is None or pair.held is not None or (layer is not None and layer.is_integer_product):
         return None
     zero_point = _dims(model, pair.zero_point) if pair.zero_point else scale
     count = int(np.prod(scale))

@@ -1,0 +1,1 @@
+"""Weights that lie in a model as codes, found and read."""
