@@ -82,7 +82,9 @@ from .graph import (
 )
 from .graph.element_types import FLOATS as FLOATS
 from .graph.model import ROOT as ROOT
-from .graph.operators import Product as Product
+from .graph.operators import TRAINERS as TRAINERS, Product as Product
+from .graph.codes.definition import has_packed_weight as has_packed_weight, wrong_attributes as wrong_attributes
+from .graph.stored.packed import shape_demands as shape_demands
 
 # What is measured of its weights and of its quantised form.
 from .analysis.causes.masks import Mask as Mask
@@ -115,6 +117,8 @@ from .analysis.causes.outlier_channels import (
     outlier_channels as outlier_channels,
     sharing as sharing,
 )
+from .analysis.causes.hearing import Hearing as Hearing, hearing as hearing
+from .analysis.steps import CodesKept as CodesKept
 from .analysis.placement import is_quantized as is_quantized
 from .analysis.preparation import KEEPS as KEEPS, preparation as preparation, removed_for_good as removed_for_good
 

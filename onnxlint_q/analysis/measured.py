@@ -21,6 +21,7 @@ from onnxlint_q.analysis.placement import (
 )
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Quantizer, Scheme, default_schemes
 from onnxlint_q.analysis.statistics import LayerFacts, measure_layers
+from onnxlint_q.analysis.steps import CodesKept, kept_codes
 from onnxlint_q.analysis.targets.uses import Use, find_uses
 from onnxlint_q.graph import (
     Format,
@@ -120,6 +121,10 @@ class Measured:
     def weights(self) -> Iterator[LayerFacts]:
         """Every layer seen with each of its weights, in data order."""
         return (operand for layer in self.layers for operand in layer.operands)
+
+    def kept_codes(self) -> Iterator[CodesKept]:
+        """What the codes of every weight that is stored in integers hold; each is read when its turn is."""
+        return kept_codes(self.model, (part.folded.layer for part in self.weights), self.quantized)
 
     @property
     def is_float(self) -> bool:

@@ -98,7 +98,7 @@ class LossyWeight(JumpRule):
 
     code: ClassVar[str] = "QC002"
     name: ClassVar[str] = "lossy-weight"
-    supersedes: ClassVar[tuple[str, ...]] = ("QP005",)
+    supersedes: ClassVar[tuple[str, ...]] = ("QP005", "QW007")
 
     lost_db: float = option(
         3.0, doc="a channel with less SQNR (dB) counts as lost", source="half of its power is error"

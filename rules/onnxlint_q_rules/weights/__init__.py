@@ -1,1 +1,1 @@
-"""Rules about the weights of a float model: what one int8 scale does to them."""
+"""Rules about the weights of a layer: what one int8 scale does to them, or has done."""
