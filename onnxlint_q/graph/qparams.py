@@ -194,6 +194,7 @@ def _packed(node: Node, one: Packed) -> QuantizedTensor:
         one.zero_point,
         layout.axis,
         layout.block_size,
+        integer_type(layout.code_range) if layout.code_range is not None else 0,
         held=one,
         ends=layout.code_range,
     )

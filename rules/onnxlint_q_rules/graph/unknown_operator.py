@@ -21,7 +21,7 @@ class UnknownOperator(Rule):
 
     ## What it does
     Lists, once for each type, operators outside the default ONNX domain, and operators that the default domain does
-    not have. ONNX Runtime's own operators are left out where their meaning is known.
+    not have. Those of ONNX Runtime and of training tools are known.
 
     ## Why it breaks INT8
     It need not. But noise and ranges behind such a node are guessed, so the forecast is weaker there. The node itself
@@ -87,7 +87,7 @@ small (float[N, 4] x) => (float[N, 4] y) {
 
 def _is_known(node: Node, opset: int) -> bool:
     if not node.is_standard:
-        return bool(node.operator.traits)
+        return node.operator.known
     try:
         onnx.defs.get_schema(node.op_type, min(opset, onnx.defs.onnx_opset_version()))
     except onnx.defs.SchemaError:

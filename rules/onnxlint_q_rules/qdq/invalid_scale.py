@@ -5,9 +5,13 @@ divides by zero on the way back. A negative or non-finite one has no meaning. Wi
 of its type, 1.2e-38 for float32, 6.1e-5 for float16) `1 / scale` overflows. The zero point has the type of the codes,
 and for int32, the type of a bias, it is zero.
 
+Blocks of a weight that an operator unpacks are another matter. Quantisers put the value of the largest magnitude on the
+lowest code, so a scale may be negative, and a block of zeros has the scale zero: that is invalid only where a code says
+something else. As nothing is divided by such a scale, one of float16 may be subnormal.
+
 Sources: ONNX operator specification, QuantizeLinear and DequantizeLinear; onnxruntime
-`quant_utils.compute_scale_zp`, which replaces a subnormal scale by 1; NVIDIA/TensorRT issue 2498 (the parser
-demands positive scales).
+`quant_utils.compute_scale_zp`, which replaces a subnormal scale by 1, and core/mlas/lib/q4_dq.cpp; NVIDIA/TensorRT
+issue 2498 (the parser demands positive scales).
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ from onnxlint_q import (
     Severity,
     Silence,
 )
+
+Kinds = tuple[tuple[str, npt.NDArray[np.bool_]], ...]
 
 
 def _model(scale: str, zero_point: str = "uint8 z = {0}") -> str:
@@ -126,13 +132,15 @@ def _bad_scales(model: Model, pair: QuantizedTensor) -> Iterator[tuple[str, int]
     scale = np.ravel(stored)
     tiny = _tiny(scale)
     values = scale.astype(np.float64)
-    kinds: tuple[tuple[str, npt.NDArray[np.bool_]], ...] = (
+    kinds: Kinds = (
         ("NaN", np.isnan(values)),
         ("infinite", np.isinf(values)),
         ("negative", values < 0),
         ("zero", values == 0),
         ("subnormal", (values > 0) & (values < tiny)),
     )
+    if pair.held is not None and pair.block_size:
+        kinds = _in_blocks(model, pair, kinds, scale)
     for kind, hits in kinds:
         count = int(np.count_nonzero(hits))
         if count and scale.size == 1:
@@ -143,11 +151,25 @@ def _bad_scales(model: Model, pair: QuantizedTensor) -> Iterator[tuple[str, int]
             yield f"{count} of {scale.size} scales that {verb} {kind}, the first at index {first}", count
 
 
+def _in_blocks(model: Model, pair: QuantizedTensor, kinds: Kinds, scale: npt.NDArray[Any]) -> Kinds:
+    """What is invalid of scales that an unpacked weight is only multiplied with."""
+    hits = dict(kinds)
+    empty = hits["zero"]
+    if empty.any():
+        used = pair.blocks_in_use(model)
+        hits["zero"] = empty if used is None or used.shape != empty.shape else empty & used
+    hits["subnormal"] = np.abs(scale.astype(np.float64)) < _tiny(scale)
+    hits["subnormal"] &= ~empty & (scale.dtype != np.float16)
+    return tuple((kind, hits[kind]) for kind in hits if kind != "negative")
+
+
 def _tiny(scale: npt.NDArray[Any]) -> float:
     return float(np.finfo(scale.dtype).tiny) if np.issubdtype(scale.dtype, np.floating) else 0.0
 
 
 def _bad_zero_points(model: Model, pair: QuantizedTensor) -> Iterator[tuple[str, int]]:
+    if pair.held is not None:
+        return  # the type of a zero point that its operator reads in its own way is for that to say
     known = model.types.get(pair.zero_point) if pair.zero_point and not pair.dynamic else None
     codes = model.types.get(pair.codes)
     kinds = (known.elem_type, codes.elem_type) if known is not None and codes is not None else (0, 0)

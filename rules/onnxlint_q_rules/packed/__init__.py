@@ -1,0 +1,1 @@
+"""Rules about weights that lie in the file packed, as operators of ONNX Runtime alone read them."""
