@@ -77,6 +77,7 @@ class LossyParameter(JumpRule):
 
     code: ClassVar[str] = "QC006"
     name: ClassVar[str] = "lossy-parameter"
+    supersedes: ClassVar[tuple[str, ...]] = ("QW007",)
 
     good: ClassVar[tuple[Example, ...]] = (
         Example(
