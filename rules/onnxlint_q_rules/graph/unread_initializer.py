@@ -74,7 +74,7 @@ class UnreadInitializer(Rule):
         Example(
             _model(f", float[8, 8] old = {{{', '.join('1' * 64)}}}"),
             flags=("old",),
-            why="`old` is the weight of a layer that is gone.",
+            why="The weight `old` is that of a layer that is gone.",
         ),
     )
 
