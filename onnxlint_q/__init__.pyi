@@ -158,6 +158,12 @@ from .analysis.observed.readings import (
 from .analysis.observed.unprepared import Unprepared as Unprepared
 from .analysis.observed.deployed import Deployed as Deployed, Differing as Differing, Refused as Refused
 
+# What float16 cannot hold.
+from .analysis.half.tensors import FP16 as FP16, LARGEST as LARGEST, SMALLEST as SMALLEST
+from .analysis.half.hazards import Constant as Constant, Hazard as Hazard, find_constants as find_constants
+from .analysis.half.halved import Halved as Halved, HalfTrial as HalfTrial
+from .calls import float16_call as float16_call
+
 # What runtimes take.
 from .analysis.targets import (
     Breach as Breach,

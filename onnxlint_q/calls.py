@@ -1,4 +1,4 @@
-"""Calls of ONNX Runtime's `quantize_static` as they are typed."""
+"""Calls of ONNX Runtime's tools as they are typed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,26 @@ def quantize_static_call(*options: str) -> str:
 def exclude_option(names: Sequence[str]) -> str:
     """The option that keeps the nodes with these names in float; empty if one of the names is."""
     return f"nodes_to_exclude=[{_list(names)}]" if names and all(names) else ""
+
+
+def float16_call(source: str, target: str, names: Sequence[str]) -> str:
+    """The conversion of a float file to float16 that keeps these nodes in float32; empty if a name is.
+
+    The converter casts to float16 and back between two nodes that it keeps, so values overflow there all the same. These
+    casts are removed behind it.
+    """
+    if not names or not all(names):
+        return ""
+    kept = f"keep_io_types=True, node_block_list=[{_list(names)}]"
+    return "\n".join(
+        (
+            "from onnxruntime.transformers import float16, onnx_model",
+            f"model = onnx_model.OnnxModel(float16.convert_float_to_float16(onnx.load({source!a}), {kept}))",
+            "model.topological_sort()",
+            "model.remove_cascaded_cast_nodes()  # between nodes in float32",
+            f"onnx.save(model.model, {target!a})",
+        )
+    )
 
 
 def _list(names: Iterable[str]) -> str:

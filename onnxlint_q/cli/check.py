@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
-from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.cli.streams import (
     CLEAN,
     FINDINGS,
@@ -25,6 +24,7 @@ from onnxlint_q.cli.words import options as shared
 from onnxlint_q.cli.words.options import one_of
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, MOST_SAMPLES
+from onnxlint_q.judge.config import SCHEME_NAMES
 
 
 def check(
@@ -79,7 +79,7 @@ def check(
     scheme: Annotated[
         str | None,
         typer.Option(
-            help=f"Schemes to judge, separated by commas, or `all`: {', '.join(SCHEMES)}. By default those of the "
+            help=f"Schemes to judge, separated by commas, or `all`: {', '.join(SCHEME_NAMES)}. By default those of the "
             "configuration, else those people run on such a network: int8-per-tensor and int8-per-channel; for a "
             "transformer or a recurrent network int8-dynamic and int4-blocks as well."
         ),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from onnxlint_q.analysis.half.tensors import FP16
 from onnxlint_q.analysis.schemes import SCHEMES, Scheme
 from onnxlint_q.analysis.targets import TARGETS
 from onnxlint_q.errors import UsageError, did_you_mean
@@ -29,6 +30,8 @@ FAILING_VERDICTS: Mapping[str, Verdict | None] = {
 }
 """What `fail-on-verdict` can be."""
 ALL_SCHEMES = "all"
+SCHEME_NAMES = (*SCHEMES, FP16)
+"""What `scheme` can be, beside all of them. The last one quantises nothing."""
 _NAMES = ("onnxlint-q.toml", ".onnxlint-q.toml", "pyproject.toml")
 _KEYS = (
     "select",
@@ -54,6 +57,7 @@ class Config:
         source: the file, None for the defaults.
         selection: which rules run.
         schemes: which schemes a float model is judged for; None for those of its kind of network.
+        half: whether it is judged as float16, too.
         targets: what the file has to run on.
         fail_on: lowest severity that makes the exit code 1; None for never.
         fail_on_verdict: best verdict that makes the exit code 1; None for never.
@@ -66,6 +70,7 @@ class Config:
     source: Path | None = None
     selection: Selection = field(default_factory=Selection)
     schemes: tuple[Scheme, ...] | None = None
+    half: bool = False
     targets: tuple[str, ...] = ()
     fail_on: Severity | None = Severity.WARNING
     fail_on_verdict: Verdict | None = Verdict.BREAKS
@@ -181,6 +186,7 @@ class Overrides:
             config,
             selection=Selection(self.select or chosen.select, extend, ignore),
             schemes=read.schemes(config.schemes),
+            half=read.half(config.half),
             targets=read.targets(config.targets),
             fail_on=read.choice("fail-on", SEVERITIES, config.fail_on),
             fail_on_verdict=read.choice("fail-on-verdict", FAILING_VERDICTS, config.fail_on_verdict),
@@ -235,6 +241,7 @@ def parse_config(table: Mapping[str, Any], source: Path) -> Config:
         source=source,
         selection=Selection(read.words("select") or (ALL,), read.words("extend-select"), read.words("ignore")),
         schemes=read.schemes(standard.schemes),
+        half=read.half(standard.half),
         targets=read.targets(standard.targets),
         fail_on=read.choice("fail-on", SEVERITIES, standard.fail_on),
         fail_on_verdict=read.choice("fail-on-verdict", FAILING_VERDICTS, standard.fail_on_verdict),
@@ -272,13 +279,17 @@ class _Reader:
         words = self.words("scheme")
         if words == (ALL_SCHEMES,):
             return tuple(SCHEMES.values())
-        unknown = [word for word in words if word not in SCHEMES]
+        unknown = [word for word in words if word not in SCHEME_NAMES]
         if words and not unknown:
-            return tuple(SCHEMES[word] for word in dict.fromkeys(words))
+            return tuple(SCHEMES[word] for word in dict.fromkeys(words) if word != FP16)
         if self.table["scheme"] == list(words):  # else it is said already that it is no list of words
             said = ",".join(unknown)
-            self.errors.append(f"{self.prefix}scheme {said!r}: choose from {', '.join(SCHEMES)}, or {ALL_SCHEMES}")
+            self.errors.append(f"{self.prefix}scheme {said!r}: choose from {', '.join(SCHEME_NAMES)}, or {ALL_SCHEMES}")
         return default
+
+    def half(self, default: bool) -> bool:
+        words = self.table.get("scheme")
+        return default if words is None else isinstance(words, list) and bool({FP16, ALL_SCHEMES}.intersection(words))
 
     def targets(self, default: tuple[str, ...]) -> tuple[str, ...]:
         if "target" not in self.table:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 
-from onnxlint_q.analysis.schemes import Scheme
+from onnxlint_q.analysis.half.tensors import FP16
 from onnxlint_q.errors import UsageError, did_you_mean
 from onnxlint_q.glossary import used_in
 from onnxlint_q.judge.config import Config
@@ -92,8 +92,10 @@ def summary(rule: type[Rule]) -> str:
     return (inspect.getdoc(rule) or "").split("\n", 1)[0]
 
 
-def _schemes(schemes: Sequence[Scheme] | None) -> str:
-    return "those of the kind of network" if schemes is None else ", ".join(scheme.name for scheme in schemes)
+def _schemes(config: Config) -> str:
+    if config.schemes is None:
+        return "those of the kind of network"
+    return ", ".join([*(scheme.name for scheme in config.schemes), *([FP16] * config.half)])
 
 
 def _rows(config: Config) -> list[tuple[str, str]]:
@@ -102,7 +104,7 @@ def _rows(config: Config) -> list[tuple[str, str]]:
         ("select", ", ".join(words.select)),
         ("extend-select", ", ".join(words.extend_select) or "nothing"),
         ("ignore", ", ".join(words.ignore) or "nothing"),
-        ("scheme", _schemes(config.schemes)),
+        ("scheme", _schemes(config)),
         ("target", ", ".join(config.targets) or "none"),
         ("fail-on", config.fail_on or "none"),
         ("fail-on-verdict", config.fail_on_verdict or "none"),

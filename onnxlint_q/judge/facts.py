@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 
 from onnxlint_q.analysis.causes.masks import floors
+from onnxlint_q.analysis.half.halved import Halved
+from onnxlint_q.analysis.half.tensors import half_tensors, is_half
 from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.analysis.observed.compared import Compared
 from onnxlint_q.analysis.observed.costs import SchemeCosts
@@ -76,6 +79,8 @@ class Facts(Measured):
             data showed the model not to survive.
         deployed: how ONNX Runtime runs a quantised file with its default options; None where it was not run.
         targets: names of what the file has to run on.
+        half_asked: whether all its float32 tensors are to be float16.
+        halved: what a run in simulated float16 showed; None without one.
     """
 
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
@@ -90,6 +95,18 @@ class Facts(Measured):
     costs: Mapping[str, SchemeCosts] = field(default_factory=dict)
     deployed: Deployed | None = None
     targets: tuple[str, ...] = ()
+    half_asked: bool = False
+    halved: Halved | None = None
+
+    @cached_property
+    def in_half(self) -> bool:
+        """Whether it is a float network with tensors that are float16, or are to be."""
+        return self.is_float and (self.half_asked or is_half(self.model))
+
+    @cached_property
+    def half_tensors(self) -> frozenset[str]:
+        """Keys of those, constants included."""
+        return half_tensors(self.model, whole=self.half_asked) if self.in_half else frozenset()
 
     def stored(self, layer: LayerFacts) -> TensorObservation | None:
         """What a run saw of the tensor that holds a layer's result; None without a run, or if it gets no scale."""
@@ -132,6 +149,14 @@ class Facts(Measured):
     def meant_for(self, targets: tuple[str, ...]) -> Facts:
         """The same facts with what the file has to run on."""
         return replace(self, targets=targets)
+
+    def as_half(self, *, asked: bool) -> Facts:
+        """The same facts, and whether all float32 tensors are to be float16."""
+        return replace(self, half_asked=asked)
+
+    def run_as_half(self, halved: Halved) -> Facts:
+        """The same facts with what a run in simulated float16 showed."""
+        return replace(self, halved=halved)
 
     def compared(self, comparison: Compared) -> Facts:
         """The same facts with what running the file beside its float original showed."""

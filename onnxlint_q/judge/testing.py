@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import onnx.parser
 
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.execute.data.inspection import inspect
-from onnxlint_q.execute.data.sources import ArraySource
+from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, ArraySource
 from onnxlint_q.execute.deployment.run import SAMPLES, run_as_deployed
+from onnxlint_q.execute.half.run import run_halved
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.graph.loading.build import build_model
@@ -47,6 +49,9 @@ def example_facts(example: Example) -> Facts:
         facts = facts.run_as_deployed(run_as_deployed(facts.model, samples))
     with contextlib.suppress(NotRunnableError):  # as in a run of `check`, which then says what is missing
         facts = facts.observed(observe(facts, source))
+        if facts.in_half:
+            samples = partial(source.take, facts.model.inputs, DEFAULT_SAMPLES)
+            facts = facts.run_as_half(run_halved(facts, samples, whole=facts.half_asked).halved)
     return facts
 
 

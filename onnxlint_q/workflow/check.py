@@ -159,7 +159,7 @@ def lint(
     model, inputs = settled(read_model(path, called), request.input_shapes, source, runs=request.runs)
     clock.append(time.perf_counter())
     progress("measuring", 0, 0)
-    facts = foresee(measure(model, config.schemes)).meant_for(config.targets)
+    facts = foresee(measure(model, config.schemes)).meant_for(config.targets).as_half(asked=config.half)
     clock.append(time.perf_counter())
     spent = {name: clock[i + 1] - clock[i] for i, name in enumerate(("read", "measure"))}
     record = Record(request, tuple(rules), config, facts, inputs, seconds=spent)

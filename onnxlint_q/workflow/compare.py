@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from onnx import TensorProto
-
+from onnxlint_q.analysis.half.tensors import FP16, is_half
 from onnxlint_q.analysis.observed.compared import JUMP_DB, Compared
 from onnxlint_q.analysis.pairing.match import Pairing
 from onnxlint_q.analysis.pairing.skeleton import Operation
@@ -18,10 +17,12 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.errors import ModelError, UsageError
 from onnxlint_q.execute.child import ChildEndedError, run_apart
 from onnxlint_q.execute.data.labels import read_labels
-from onnxlint_q.execute.data.source import Source
+from onnxlint_q.execute.data.source import Sample, Source
 from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES
+from onnxlint_q.execute.half.run import HalfRun, run_halved
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.readout import fed
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.finding import CONFIRM_BELOW_DB
 from onnxlint_q.graph import read_model
@@ -34,6 +35,7 @@ from onnxlint_q.proof.comparison.deployed import DeployedPair, check_deployed, c
 from onnxlint_q.proof.comparison.run_both import PairErrors, check_loads
 from onnxlint_q.proof.comparison.settle import Deciding, settle
 from onnxlint_q.workflow.assembly.assemble import assemble
+from onnxlint_q.workflow.assembly.half import half_result
 from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.comparison import (
@@ -137,14 +139,16 @@ def compare(
         limits=limits,
     )
     deployed = compare_deployed(pairing, by_default, comparison.errors.output, request.source, request.samples, limits)
+    half = _as_half(theirs, pairing, request, progress, limits)
     clock.append(time.perf_counter())
     rules, config = quantized.rules, quantized.config
+    theirs = theirs if half is None else theirs.run_as_half(half.halved)
     facts = theirs.compared(comparison.compared).run_as_deployed(deployed.deployed).meant_for(config.targets)
     lines: list[str] = []
     judged = judge(facts, rules, config, lines.extend if request.debug else unheard)
     on_reference = judge(ours, rules, config)
     crashed = [finding for finding in on_reference if finding.code == RULE_CRASHED.code and finding not in judged]
-    verdict = _verdict(theirs, comparison.errors, deployed, config.levels, by_class=not request.source.synthetic)
+    verdict = _verdict(theirs, comparison.errors, deployed, half, config.levels, by_class=not request.source.synthetic)
     deciding = _deciding(verdict, comparison.compared)
     settled_findings = settle(
         [*judged, *crashed],
@@ -203,13 +207,13 @@ def check_differ(reference: Path, quantized: Path) -> None:
 
 
 def _check_order(ours: Facts, theirs: Facts) -> None:
-    """Check that the second file is a quantised one.
+    """Check that the second file is a quantised one, or float16.
 
     Raises:
         UsageError: it is not.
         ModelError: nothing that is known as quantisation was found in it, and ONNX Runtime cannot load it.
     """
-    if not theirs.is_float:
+    if not theirs.is_float or (ours.is_float and is_half(theirs.model) and not is_half(ours.model)):
         return
     reference, quantized = ours.model.name, theirs.model.name
     if not ours.is_float:
@@ -218,25 +222,55 @@ def _check_order(ours: Facts, theirs: Facts) -> None:
             "`compare FLOAT QUANTISED`"
         )
     check_loads(theirs.model)
-    weights = (theirs.model.constants.initializer(layer.folded.layer.weight) for layer in theirs.layers)
-    if any(weight is not None and weight.data_type == TensorProto.FLOAT16 for weight in weights):
-        raise UsageError(
-            f"{quantized} is a float16 copy, not an INT8 file, and compare is for these; "
-            f"`onnxlint-q check {quantized} --calibrate DATA` runs it by itself"
-        )
     raise UsageError(
         f"{quantized} is not quantised as far as can be seen: no QDQ pair, no QOperator, nothing dynamic; name the "
         f"file that was quantised from {reference}"
     )
 
 
+def _as_half(
+    theirs: Facts, pairing: Pairing, request: CompareRequest, progress: Progress, limits: Limits
+) -> HalfRun | None:
+    """A float16 file with each result rounded, on the samples of the comparison; None for any other."""
+    if not theirs.in_half:
+        return None
+    source, inputs, model = request.source, pairing.reference.model.inputs, theirs.model
+
+    def samples() -> Iterator[Sample]:
+        return (fed(model, pairing.inputs, sample) for sample in source.take(inputs, request.samples))
+
+    return run_halved(theirs, samples, whole=False, synthetic=source.synthetic, progress=progress, limits=limits)
+
+
 def _verdict(
+    theirs: Facts,
+    errors: PairErrors,
+    deployed: DeployedPair,
+    half: HalfRun | None,
+    levels: VerdictLevels,
+    *,
+    by_class: bool,
+) -> SchemeResult:
+    """The verdict on the outputs, that of the worst run there is; none where nothing was measured."""
+    ran = _verdict_of_runs(theirs, errors, deployed, levels, by_class=by_class)
+    if half is None:
+        return ran
+    rounded = half_result(half.error, Basis.MEASURED, levels, by_class=by_class)
+    if rounded.verdict is None or (ran.verdict is not None and ran.verdict.rank <= rounded.verdict.rank):
+        return ran
+    own = "without error" if ran.output_sqnr_db is None else f"at {ran.output_sqnr_db:.1f} dB"
+    note = f"each result rounded to float16; the file runs {own} here, where most nodes compute in float32"
+    return replace(rounded, note="; ".join(filter(None, (note, rounded.note))))
+
+
+def _verdict_of_runs(
     theirs: Facts, errors: PairErrors, deployed: DeployedPair, levels: VerdictLevels, *, by_class: bool
 ) -> SchemeResult:
-    """The verdict on the outputs, of the worse run where the default one differs; none where nothing was measured."""
+    """The verdict of the worse run where the default one differs."""
 
     def of_run(error: OutputError) -> SchemeResult:
-        return result_of_run(theirs.format.value, error, Basis.MEASURED, levels, by_class=by_class)
+        name = FP16 if theirs.in_half else theirs.format.value
+        return result_of_run(name, error, Basis.MEASURED, levels, by_class=by_class)
 
     plain, default = errors.output, deployed.output
     both = deployed.deployed.against_float

@@ -87,7 +87,8 @@ class Comparison:
     @property
     def leading(self) -> Finding | None:
         """What spoils the output that decides the verdict, first of all; None where nothing jumps that lasts."""
-        told = (finding for finding in self.quantized.findings if "jump_at" in finding.metrics)
+        own = self.result.scheme
+        told = (one for one in self.quantized.findings if "jump_at" in one.metrics or own in one.explains)
         return next((finding for finding in told if finding.counts and finding.severity is not Severity.INFO), None)
 
     @property

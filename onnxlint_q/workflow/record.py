@@ -11,6 +11,7 @@ from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, MOST_SAMPLES
 from onnxlint_q.execute.data.split import Split
+from onnxlint_q.execute.half.run import HalfRun
 from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.finding import Finding
@@ -128,6 +129,7 @@ class Record:
         split: which samples ranges are taken from and which the verdict is measured on; of the stage `inspect`.
         bench: the folded float model that experiments change; `observe` adds the ranges that it saw.
         probe: the run on synthetic inputs.
+        half: the network in simulated float16.
         labels: the class of each sample, where a file says it.
         table: every layer alone, quantised on the data.
         whole: the schemes, measured end to end.
@@ -152,6 +154,7 @@ class Record:
     split: Split | None = None
     bench: Workbench | None = None
     probe: Probe | None = None
+    half: HalfRun | None = None
     labels: Sequence[int] | None = None
     debug: tuple[str, ...] = ()
     table: Errors | None = None

@@ -20,6 +20,7 @@ from onnxlint_q.execute.data.labels import check_labels, read_labels
 from onnxlint_q.execute.data.split import Split, split
 from onnxlint_q.execute.data.synthetic import Contents, SyntheticSource
 from onnxlint_q.execute.deployment.run import SAMPLES, run_as_deployed
+from onnxlint_q.execute.half.run import run_halved
 from onnxlint_q.execute.progress import Progress
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
@@ -51,6 +52,8 @@ from onnxlint_q.workflow.record import QUANTISED_ALREADY, DataRequest, NotRun, R
 
 NO_CLASSES = "labels need exactly one output with class scores, and the model has no such output"
 NO_ACCURACY = "Accuracy was not measured"
+# Samples of a run as float16 where there is no data.
+_MADE_UP = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,15 @@ def _deploy(record: Record, _: Progress) -> Record:
     source = data.source if data is not None else SyntheticSource(Contents(find_contents(model)))
     deployed = run_as_deployed(model, list(source.take(model.inputs, SAMPLES)))
     return replace(record, facts=record.facts.run_as_deployed(deployed))
+
+
+def _as_half(record: Record, progress: Progress) -> Record:
+    facts, bench, data = record.facts, record.bench, record.request.data
+    assert bench is not None
+    source, count = (data.source, _split(record).used) if data is not None else (made_up(bench), _MADE_UP)
+    samples = partial(source.take, facts.model.inputs, count)
+    half = run_halved(facts, samples, whole=facts.half_asked, synthetic=source.synthetic, progress=progress)
+    return replace(record, half=half, facts=facts.run_as_half(half.halved))
 
 
 def _labels(record: Record, _: Progress) -> Record:
@@ -302,6 +314,18 @@ STAGES = (
         fill=_observe,
         option="--calibrate",
         missing="The model was not run on the data",
+    ),
+    Stage(
+        "float16",
+        "running it as float16",
+        wanted=lambda record: (
+            record.facts.in_half
+            and (record.split is not None or record.request.data is None)
+            and record.bench is not None
+        ),
+        fill=_as_half,
+        option="--calibrate",
+        missing="It was not run as float16",
     ),
     Stage(
         "layers",

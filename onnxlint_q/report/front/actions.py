@@ -117,8 +117,10 @@ def _other_scheme(model: ModelResult, advised: Iterable[Finding]) -> Iterator[Ac
     """Another judged scheme that survives, where neither a trial nor a finding says so."""
     survives = [result for result in model.schemes if result.verdict is Verdict.SURVIVES]
     fails = [result for result in model.schemes if result.verdict in (Verdict.BREAKS, Verdict.DEGRADES)]
+    # A finding about one scheme as a whole says what it takes.
+    kept = any(finding.claim is None and fails[0].scheme in finding.explains for finding in advised if fails)
     finer = any(isinstance(finding.change, Requantisation) and finding.change.per_channel for finding in advised)
-    if survives and fails and not model.remedies and not finer:
+    if survives and fails and not model.remedies and not (finer or kept):
         named = " or ".join(words.name(result.scheme, 40) for result in survives)
         yield Action(f"Quantise as {named} instead of {words.name(fails[0].scheme, 40)}.")
 

@@ -78,7 +78,7 @@ class _Reason:
 
 def undermines(finding: Finding) -> bool:
     """Whether it leaves no figure to rely on: an error of the file or the run, or data that was read and is wrong."""
-    if finding.claim is not None or finding.severity is Severity.INFO:
+    if finding.claim is not None or finding.explains or finding.severity is Severity.INFO:
         return False
     read = finding.evidence is Evidence.CONFIRMED and finding.measured_db is None
     return finding.severity is Severity.ERROR or read
@@ -152,7 +152,8 @@ def _tenths(share: float) -> int:
 
 def _accuses(group: digest.Group, result: SchemeResult) -> bool:
     """Whether a group of findings says that tensors cost the scheme something."""
-    return group.severity is not Severity.INFO and any(_keys(finding, result) for finding in group.findings)
+    about = any(result.scheme in finding.explains or _keys(finding, result) for finding in group.findings)
+    return group.severity is not Severity.INFO and about
 
 
 def _keys(finding: Finding, result: SchemeResult) -> tuple[Key, ...]:

@@ -19,6 +19,7 @@ from onnxlint_q.proof.costs import refined
 from onnxlint_q.proof.prove import experiment_of
 from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.assembly.fixing import with_fixing
+from onnxlint_q.workflow.assembly.half import half_results
 from onnxlint_q.workflow.assembly.joint_remedies import notes, remedies, with_advice
 from onnxlint_q.workflow.assembly.mended import with_mended
 from onnxlint_q.workflow.assembly.preview import preview
@@ -65,7 +66,7 @@ def assemble(record: Record) -> ModelResult:
         )
         if facts.is_float or facts.coded
         else ()
-    )
+    ) + half_results(record)
     findings = tuple(with_fixing(record, tuple(with_shares(findings, schemes))))
     return ModelResult(
         path=facts.model.name,

@@ -1,0 +1,1 @@
+"""A network run as if every tensor were stored as float16."""

@@ -1,0 +1,1 @@
+"""What float16 cannot hold."""
