@@ -21,8 +21,8 @@ def exclude_option(names: Sequence[str]) -> str:
 def float16_call(source: str, target: str, names: Sequence[str]) -> str:
     """The conversion of a float file to float16 that keeps these nodes in float32; empty if a name is.
 
-    The converter casts to float16 and back between two nodes that it keeps, so values overflow there all the same. These
-    casts are removed behind it.
+    The converter casts to float16 and back between two nodes that it keeps, so values overflow there all the same.
+    These casts are removed behind it.
     """
     if not names or not all(names):
         return ""

@@ -79,6 +79,18 @@ class Config:
     severities: Mapping[str, Severity] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def check_quantises(self) -> None:
+        """Check that a scheme which quantises is left where schemes are named.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if self.schemes == ():
+            raise UsageError(
+                f"scheme {FP16!r} quantises nothing, `check` judges it; convert with convert_float_to_float16 of "
+                "onnxruntime.transformers.float16, and name another scheme here"
+            )
+
     def build(self, rules: Sequence[type[Rule]]) -> tuple[Rule, ...]:
         """The chosen rules with their options.
 

@@ -10,7 +10,6 @@ import onnx
 import pytest
 from onnx_cases import onnx_text, versioned_text
 
-from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.finding import Finding, Severity
 from onnxlint_q.judge.config import Config
@@ -194,13 +193,3 @@ def test_an_activation_that_codes_cannot_stand_for_is_missed(tmp_path: Path) -> 
     )
     told = leading(found(tmp_path, plain, quantised, x=3 * normal(16, 6)))
     assert (told.code, told.location.node) == ("QC007", "product") and "Elu 'bend' is gone" in told.message
-
-
-def test_a_float16_copy_is_called_one(tmp_path: Path) -> None:
-    head, weight = "agraph (float[1, 6] x) => (float[1, 3] y)", normal(6, 3)
-    plain = onnx_text(f"{head} {{ y = MatMul(x, w) }}", w=weight)
-    half = onnx_text(
-        f"{head} {{ h = Cast <to = 10> (x)  p = MatMul(h, w)  y = Cast <to = 1> (p) }}", w=weight.astype(np.float16)
-    )
-    with pytest.raises(UsageError, match="is a float16 copy, not an INT8 file"):
-        found(tmp_path, plain, half, x=normal(4, 6))

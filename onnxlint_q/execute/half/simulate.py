@@ -95,8 +95,8 @@ def halved(wide: Executable, model: Model, halves: Collection[str], kept: Collec
     proto = onnx.ModelProto()
     proto.CopyFrom(wide.proto)
     weights = dict(wide.weights)
-    # Paths of graphs inside others hang on names that change here.
-    for path, graph in list(walk_graphs(proto.graph)):
+    # Inner graphs first: paths hang on names that change here, and nodes are copied with the graphs in them.
+    for path, graph in reversed(list(walk_graphs(proto.graph))):
         _Editor(model, graph, path, halves, kept, weights).edit()
     return replace(wide, proto=proto, weights=weights)
 

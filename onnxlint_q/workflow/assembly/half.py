@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from onnxlint_q.analysis.half.tensors import FP16
 from onnxlint_q.execute.variants.output_error import OutputError
-from onnxlint_q.judge.verdict import VerdictLevels
+from onnxlint_q.judge.verdict import Verdict, VerdictLevels
 from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.record import Record
 from onnxlint_q.workflow.results import Basis, SchemeResult
 
+_MADE_UP = "made-up inputs lose nothing much, but real ones may be louder; run it with --calibrate PATH"
 _UNKNOWN = "what overflows hangs on the values; run it with --calibrate PATH, or without data --probe"
 
 
@@ -25,8 +26,15 @@ def half_results(record: Record) -> tuple[SchemeResult, ...]:
 
 
 def half_result(error: OutputError, basis: Basis, levels: VerdictLevels, *, by_class: bool) -> SchemeResult:
-    """The verdict on what rounding every result left at the outputs; arguments as of `result_of_run`."""
+    """The verdict on what rounding every result left at the outputs; arguments as of `result_of_run`.
+
+    What overflows hangs on how large values are: made-up inputs show that it breaks, and never that it survives.
+    """
     result = result_of_run(FP16, error, basis, levels, by_class=by_class)
     said = f"each result is rounded to float16, on {error.samples} samples"
     chances = result.chances if basis is Basis.MEASURED else None
-    return replace(result, measured_as="simulated", ranges=said, chances=chances)
+    result = replace(result, measured_as="simulated", ranges=said, chances=chances)
+    if by_class or result.verdict is not Verdict.SURVIVES:
+        return result
+    outputs = tuple(replace(output, verdict=None) for output in result.outputs)
+    return replace(result, verdict=None, chances=None, note=_MADE_UP, outputs=outputs)

@@ -99,7 +99,9 @@ def float_model(
     Raises:
         ModelError: it cannot be read or trusted, or it is quantised already.
         DataError, UsageError: a shape of the data, or one that is given, does not fit.
+        UsageError: no scheme that is asked for quantises.
     """
+    config.check_quantises()
     source = data.source if data is not None else None
     model, inputs = settled(read_model(path, called), shapes, source, runs=True)
     measured = measure(model, config.schemes)
