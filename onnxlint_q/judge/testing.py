@@ -50,8 +50,8 @@ def example_facts(example: Example) -> Facts:
     with contextlib.suppress(NotRunnableError):  # as in a run of `check`, which then says what is missing
         facts = facts.observed(observe(facts, source))
         if facts.in_half:
-            samples = partial(source.take, facts.model.inputs, DEFAULT_SAMPLES)
-            facts = facts.run_as_half(run_halved(facts, samples, whole=facts.half_asked).halved)
+            taken = partial(source.take, facts.model.inputs, DEFAULT_SAMPLES)
+            facts = facts.run_as_half(run_halved(facts, taken, whole=facts.half_asked).halved)
     return facts
 
 

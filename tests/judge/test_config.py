@@ -10,9 +10,11 @@ import pytest
 from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.errors import UsageError
 from onnxlint_q.finding import Severity
-from onnxlint_q.judge.config import Config, Overrides, find_config, parse_config
+from onnxlint_q.judge.config import SCHEME_NAMES, Config, Overrides, find_config, parse_config
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.verdict import Verdict
+
+CHOICES = f"{', '.join(SCHEME_NAMES)}, or all"
 
 RULES = [entry.rule for entry in load_rules()]
 HERE = Path("x.toml")
@@ -59,8 +61,11 @@ def test_what_stands_under_the_name_of_a_rule_goes_over_what_stands_under_its_co
     [
         ({"fail-on": "high"}, "x.toml: fail-on 'high' is not one of error, warning, info, none"),
         ({"fail-on-verdict": "survives"}, "x.toml: fail-on-verdict 'survives' is not one of breaks, degrades, none"),
-        ({"scheme": ["int8-per-tensor", "int3"]}, f"x.toml: scheme 'int3': choose from {', '.join(SCHEMES)}, or all"),
-        ({"scheme": []}, f"x.toml: scheme '': choose from {', '.join(SCHEMES)}, or all"),
+        (
+            {"scheme": ["int8-per-tensor", "int3"]},
+            f"x.toml: scheme 'int3': choose from {CHOICES}",
+        ),
+        ({"scheme": []}, f"x.toml: scheme '': choose from {CHOICES}"),
         ({"scheme": "fp8"}, "x.toml: 'scheme' must be a list of words, not 'fp8'"),
         ({"ignore": "QW001"}, "x.toml: 'ignore' must be a list of words, not 'QW001'"),
         ({"confirm-below-db": True}, "x.toml: 'confirm-below-db' must be a finite number, not True"),
@@ -123,7 +128,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
     [
         (Overrides(fail_on=""), "--fail-on '' is not one of error, warning, info, none"),
         (Overrides(fail_on_verdict="bad"), "--fail-on-verdict 'bad' is not one of breaks, degrades, none"),
-        (Overrides(scheme=()), f"--scheme '': choose from {', '.join(SCHEMES)}, or all"),
+        (Overrides(scheme=()), f"--scheme '': choose from {CHOICES}"),
         (Overrides(extend_select=("QZ",)), "--extend-select 'QZ': no rule matches; see `onnxlint-q rule --all`"),
     ],
 )
@@ -131,3 +136,18 @@ def test_an_error_of_the_command_line_names_the_option(over: Overrides, message:
     with pytest.raises(UsageError) as caught:
         over.check(RULES)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("words", "schemes", "half"),
+    [
+        (["fp16"], (), True),
+        (["fp16", "fp8"], ("fp8",), True),
+        (["fp8"], ("fp8",), False),
+        (["all"], tuple(SCHEMES), True),
+    ],
+)
+def test_float16_is_a_scheme_beside_those_that_quantise(words: list[str], schemes: tuple[str, ...], half: bool) -> None:
+    config = parse_config({"scheme": words}, HERE)
+    assert config.schemes is not None and tuple(scheme.name for scheme in config.schemes) == schemes
+    assert config.half is half and Config().half is False

@@ -125,7 +125,9 @@ class Float16Overflow(Rule):
                 yield Silence(whole_model(facts), "no constant reaches 65,504, and nothing was run")
             return
         told = [self._seen(facts, trial) for trial in facts.halved.trials if trial.hazards[0].overflows]
-        yield from told or [Silence(whole_model(facts), "no value reaches 65,504")]
+        yield from told
+        if not told:
+            yield Silence(whole_model(facts), "no value reaches 65,504")
 
     def _seen(self, facts: Facts, trial: HalfTrial) -> Finding:
         first, *others = trial.hazards
