@@ -29,7 +29,7 @@ from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import Facts, facts_of
 from onnxlint_q.judge.own_findings import RULE_CRASHED
 from onnxlint_q.judge.rule import Rule
-from onnxlint_q.judge.verdict import VerdictLevels
+from onnxlint_q.judge.verdict import Verdict, VerdictLevels
 from onnxlint_q.proof.comparison.compare import compare_files, pair_files
 from onnxlint_q.proof.comparison.deployed import DeployedPair, check_deployed, compare_deployed
 from onnxlint_q.proof.comparison.run_both import PairErrors, check_loads
@@ -120,6 +120,8 @@ def compare(
     ours = facts_of(model, DEFAULT_SCHEMES)
     theirs = facts_of(read_model(quantized.path, quantized.called), DEFAULT_SCHEMES)
     _check_order(ours, theirs)
+    if theirs.in_half:  # what quantising would do to either file is not the question
+        ours, theirs = replace(ours, schemes=()), replace(theirs, schemes=())
     clock.append(time.perf_counter())
     pairing = pair_files(ours, theirs)
     clock.append(time.perf_counter())
@@ -256,11 +258,16 @@ def _verdict(
     if half is None:
         return ran
     rounded = half_result(half.error, Basis.MEASURED, levels, by_class=by_class)
-    if rounded.verdict is None or (ran.verdict is not None and ran.verdict.rank <= rounded.verdict.rank):
+    if _badness(ran) <= _badness(rounded):
         return ran
     own = "without error" if ran.output_sqnr_db is None else f"at {ran.output_sqnr_db:.1f} dB"
     note = f"each result rounded to float16; the file runs {own} here, where most nodes compute in float32"
     return replace(rounded, note="; ".join(filter(None, (note, rounded.note))))
+
+
+def _badness(result: SchemeResult) -> float:
+    """The worst first; what is not known stands before what survives."""
+    return Verdict.SURVIVES.rank - 0.5 if result.verdict is None else result.verdict.rank
 
 
 def _verdict_of_runs(

@@ -140,6 +140,17 @@ def test_a_mask_is_lost_as_it_is_and_kept_where_the_constant_is_clamped(tmp_path
     assert "Or write 65,504 for larger constants" in finding.remedy
 
 
+def test_a_converted_mask_is_healthy_and_what_int8_would_do_is_not_told(tmp_path: Path) -> None:
+    kept: Array = np.ones((32, 8), np.float32)
+    kept[:, 5:] = 0
+    proto = onnx_text(MASK, one=np.float32(1), lowest=np.float32(-3.4e38))
+    onnx.save(proto, tmp_path / "float.onnx")
+    onnx.save(convert_float_to_float16(proto, keep_io_types=True), tmp_path / "half.onnx")
+    comparison = compare(tmp_path / "float.onnx", tmp_path / "half.onnx", {"x": QUIET, "kept": kept})
+    assert comparison.result.verdict is Verdict.SURVIVES and not comparison.fails
+    assert {finding.code for finding in comparison.findings} <= {"QA010"}
+
+
 def test_a_small_epsilon_matters_where_the_data_shows_it(tmp_path: Path) -> None:
     onnx.save(network(1e-8), tmp_path / "small.onnx")
     silent = QUIET.copy()

@@ -132,8 +132,9 @@ class Float16Overflow(Rule):
     def _seen(self, facts: Facts, trial: HalfTrial) -> Finding:
         first, *others = trial.hazards
         lost = matters(trial, self.loss_db)
-        passes = f"{first.tensor!r}{and_more(others)} reaches {figure(first.value)}, past the 65,504 of float16"
-        harmless = f"{passes}, and becomes infinite; the output of these samples keeps what it was."
+        reach, become = ("reach", "become") if others else ("reaches", "becomes")
+        passes = f"{first.tensor!r}{and_more(others)} {reach} {figure(first.value)}, past the 65,504 of float16"
+        harmless = f"{passes}, and {become} infinite; the output of these samples keeps what it was."
         masked = first.nodes and first.nodes[-1].op_type == "Softmax"
         found = self.finding(
             place_of(facts, first.tensor),

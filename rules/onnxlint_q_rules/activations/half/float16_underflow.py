@@ -132,10 +132,10 @@ class Float16Underflow(Rule):
 
     def _seen(self, facts: Facts, trial: HalfTrial) -> Finding:
         first, *others = trial.hazards
-        reader = first.reader.label if first.reader is not None else ""
+        reader, fall = first.reader.label if first.reader is not None else "", "fall" if others else "falls"
         found = self.finding(
             place_of(facts, first.tensor),
-            f"{first.tensor!r}{and_more(others)} falls to {figure(first.value)}, which float16 makes 0 for {reader!r}: "
+            f"{first.tensor!r}{and_more(others)} {fall} to {figure(first.value)}, which float16 makes 0 for {reader!r}: "
             f"{output(trial.rounded_db)}.",
             remedy=remedy(facts, trial),
             metrics={
