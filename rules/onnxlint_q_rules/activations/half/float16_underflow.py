@@ -135,8 +135,8 @@ class Float16Underflow(Rule):
         reader, fall = first.reader.label if first.reader is not None else "", "fall" if others else "falls"
         found = self.finding(
             place_of(facts, first.tensor),
-            f"{first.tensor!r}{and_more(others)} {fall} to {figure(first.value)}, which float16 makes 0 for {reader!r}: "
-            f"{output(trial.rounded_db)}.",
+            f"{first.tensor!r}{and_more(others)} {fall} to {figure(first.value)}, which float16 makes 0 for "
+            f"{reader!r}: {output(trial.rounded_db)}.",
             remedy=remedy(facts, trial),
             metrics={
                 "tensor": first.tensor,
