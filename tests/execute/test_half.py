@@ -176,6 +176,13 @@ def test_an_epsilon_that_vanishes_matters_where_the_variance_is_nothing() -> Non
     assert halved(onnx_text(LAYER_NORM, eps=float32(1e-8)), {"x": loud(1)}).trials == ()
 
 
+def test_a_constant_divisor_that_vanishes_is_a_hazard() -> None:
+    graph = "scaled (float[N, 8] x) => (float[N, 8] y) { s = Mul (x, unit) [quotient] y = Div (s, unit) }"
+    (trial,) = halved(onnx_text(graph, unit=float32(1e-8)), {"x": loud(1)}).trials
+    (hazard,) = trial.hazards
+    assert hazard.reader is not None and hazard.reader.name == "quotient" and hazard.tensor == "unit"
+
+
 def test_only_what_is_float16_is_rounded_in_a_float_file() -> None:
     graph = """
     mixed (float[N, 8] x) => (float[N, 8] y, float[N, 8] z) {

@@ -165,3 +165,10 @@ def test_a_small_epsilon_matters_where_the_data_shows_it(tmp_path: Path) -> None
 def test_fix_does_not_take_a_scheme_that_quantises_nothing(files: tuple[Path, Path]) -> None:
     with pytest.raises(UsageError, match="'fp16' quantises nothing"):
         fix(files[0], files[0].parent / "out.onnx", schemes=["fp16"])
+
+
+def test_a_divisor_that_vanishes_is_told_from_the_file_alone(tmp_path: Path) -> None:
+    graph = "scaled (float[N, 8] x) => (float[N, 8] y) { [quotient] y = Div (x, unit) }"
+    onnx.save(onnx_text(graph, unit=np.float32(1e-8)), tmp_path / "scaled.onnx")
+    (finding,) = about_half(lint(tmp_path / "scaled.onnx", schemes=["fp16"]))
+    assert (finding.code, finding.location.node, finding.severity) == ("QA011", "quotient", Severity.WARNING)

@@ -7,6 +7,7 @@ starts where the value is made and ends at the root, the logarithm or the quotie
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -72,7 +73,7 @@ class Constant:
         key: of it.
         value: of the largest magnitude.
         node: that reads it.
-        reader: the node that divides by what it guards; None where it is too large.
+        reader: the node that divides by it or by what it guards; None where it is too large.
     """
 
     key: str
@@ -118,6 +119,9 @@ def find_underflows(model: Model, seen: Mapping[str, Extremes], vanished: Collec
     for divisor, reader in divisors(model):
         if divisor not in vanished or any(reader in one.nodes or one.reader is reader for one in found):
             continue
+        if model.is_constant(divisor):
+            found.append(Hazard(False, divisor, least_of(model, divisor), (reader,), reader))
+            continue
         nodes = _before(model, divisor, seen)
         tensors = [node.output for node in _ordered(nodes) if _vanishes(seen, node.output)]
         tensor = tensors[0] if tensors else divisor
@@ -148,11 +152,21 @@ def find_constants(model: Model, halves: Collection[str]) -> Iterator[Constant]:
             if largest >= OVERFLOWS:
                 told.add(key)
                 yield Constant(key, float(value.ravel()[np.argmax(np.where(np.isfinite(value), abs(value), 0))]), node)
+            elif 0 < largest <= VANISHES and known.get(key) is node:
+                told.add(key)
+                yield Constant(key, largest, node, node)
             elif largest <= VANISHES and _guards(node, slot):
                 reader = _divides(model, node, known)
                 if reader is not None:
                     told.add(key)
                     yield Constant(key, largest, node, reader)
+
+
+def least_of(model: Model, constant: str) -> float:
+    """The smallest magnitude of a constant that is not 0; infinite where there is none."""
+    value = model.constant(constant)
+    sizes = np.abs(value[value != 0]) if value is not None and value.dtype.kind == "f" else np.empty(0)
+    return float(sizes.min()) if sizes.size else math.inf
 
 
 def _guards(node: Node, slot: int) -> bool:

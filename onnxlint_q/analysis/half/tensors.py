@@ -61,7 +61,7 @@ def _sizes(model: Model) -> Iterator[str]:
 
 
 def divisors(model: Model) -> Iterator[tuple[str, Node]]:
-    """Every computed tensor that something is divided by, or whose logarithm is taken; with the node that does."""
+    """Every tensor that something is divided by, or whose logarithm is taken; with the node that does."""
     for node in model.nodes:
         if not node.is_standard:
             continue
@@ -69,7 +69,7 @@ def divisors(model: Model) -> Iterator[tuple[str, Node]]:
         if slot is None and node.op_type == "Pow":
             power = exponent(model, node)
             slot = 0 if power is not None and power < 0 else None
-        if slot is not None and node.input(slot) and not model.is_constant(node.input(slot)):
+        if slot is not None and node.input(slot):
             yield node.input(slot), node
 
 

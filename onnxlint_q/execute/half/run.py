@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.half.halved import HalfTrial, Halved
-from onnxlint_q.analysis.half.hazards import Extremes, Hazard, find_constants, find_overflows, find_underflows
-from onnxlint_q.analysis.half.tensors import divisors, half_tensors
+from onnxlint_q.analysis.half.hazards import Extremes, Hazard, find_constants, find_overflows, find_underflows, least_of
+from onnxlint_q.analysis.half.tensors import VANISHES, divisors, half_tensors
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.sizes.usual import INNER_LENGTH
 from onnxlint_q.execute.executable import Executable, ending_at
@@ -134,8 +134,9 @@ class _Simulation:
         """Divisors that are 0 in float16 where they are not in float32, what overflows kept in float32."""
         known = dict.fromkeys(key for key, node in divisors(self.model) if node.graph == ROOT and key in self.halves)
         given = {value.name for value in self.model.inputs}
-        names = [key for key in known if key not in given]
-        found: set[str] = set()
+        stored = [key for key in known if self.model.is_constant(key)]
+        names = [key for key in known if key not in given and key not in stored]
+        found = {key for key in stored if least_of(self.model, key) <= VANISHES}
         for group in _groups(self.model, names, self.limits.compared_values // 2):
             if not group:
                 continue

@@ -113,10 +113,10 @@ class Float16Underflow(Rule):
             yield Silence(whole_model(facts), "it is not float16, and is not to be")
             return
         if facts.halved is None:
-            guards: dict[float, list[Constant]] = {}
+            guards: dict[tuple[float, bool], list[Constant]] = {}
             for constant in find_constants(facts.model, facts.half_tensors):
                 if constant.reader is not None:
-                    guards.setdefault(constant.value, []).append(constant)
+                    guards.setdefault((constant.value, constant.reader is constant.node), []).append(constant)
             yield from (self._stored(facts, alike) for alike in guards.values())
             if not guards:
                 yield Silence(whole_model(facts), "no guard of a division becomes 0, and nothing was run")
@@ -157,6 +157,15 @@ class Float16Underflow(Rule):
         first, *others = alike
         node, reader = first.node, first.reader
         assert reader is not None
+        if reader is node:
+            return self.finding(
+                facts.model.locate(node),
+                f"{node.label!r}{and_more(others)} {'divide' if others else 'divides'} by {figure(first.value)}, which "
+                "is 0 in float16.",
+                remedy=f"Multiply by the reciprocal, or keep {node.label} in float32.",
+                metrics={"constant": first.key, "value": first.value, "smallest": SMALLEST, "divides": reader.label},
+                places=[facts.model.locate(one.node) for one in others],
+            )
         adds = f"{node.label!r}{and_more(others)} {'add' if others else 'adds'}"
         guard = f"{figure(first.value)} against a division by 0; in float16 that is 0"
         gone = f"nothing against a division by 0 at {reader.label!r}: the constant is 0 in this file"
