@@ -27,6 +27,8 @@ class Recipe:
         wide: tensors whose codes have 16 bits.
         keeps_activations: whether each Relu and Clip stays, because a subgraph reads what it makes.
         shifts: what is added to the biases of layers before that, one value a channel, by layer.
+        rounded: by layer, how many steps each code of its weight is from the nearest one: signed bytes, packed with
+            zlib, in base64.
     """
 
     scheme: Scheme
@@ -36,6 +38,7 @@ class Recipe:
     wide: tuple[str, ...] = ()
     keeps_activations: bool = False
     shifts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    rounded: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The recipe in plain values; what follows from the name of the scheme is written out for other programs."""
@@ -54,6 +57,7 @@ class Recipe:
             "keeps_activations": self.keeps_activations,
             "ranges": {tensor: list(ends) for tensor, ends in self.ranges.items()},
             "shifts": {layer: list(values) for layer, values in self.shifts.items()},
+            "rounded": dict(self.rounded),
         }
 
     @classmethod
@@ -87,6 +91,7 @@ class Recipe:
             _names(given.get("wide", []), where, "wide"),
             given.get("keeps_activations") is True,
             numbers["shifts"],
+            _texts(given.get("rounded", {}), where, "rounded"),
         )
 
 
@@ -94,6 +99,12 @@ def _names(held: object, where: str, key: str) -> tuple[str, ...]:
     if not isinstance(held, list) or not all(isinstance(one, str) for one in held):
         raise UsageError(f"{where}: `{key}` is not a list of names")
     return tuple(held)
+
+
+def _texts(held: object, where: str, key: str) -> dict[str, str]:
+    if not isinstance(held, dict) or not all(isinstance(text, str) for text in held.values()):
+        raise UsageError(f"{where}: `{key}` does not give each name a text")
+    return held
 
 
 def _numbers(held: object, where: str, key: str) -> dict[str, tuple[float, ...]]:

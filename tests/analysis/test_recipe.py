@@ -24,6 +24,7 @@ RECIPES = st.builds(
     st.lists(NAMES).map(tuple),
     st.booleans(),
     st.dictionaries(NAMES, st.lists(NUMBERS).map(tuple)),
+    st.dictionaries(NAMES, st.text(max_size=5)),
 )
 
 
@@ -53,6 +54,7 @@ GOOD = Recipe(INT8_PER_CHANNEL).as_json()
         ({**GOOD, "scheme": "int7"}, "choose from"),
         ({**GOOD, "excluded": "conv"}, "`excluded` is not a list of names"),
         ({**GOOD, "wide": [1]}, "`wide` is not a list of names"),
+        ({**GOOD, "rounded": {"x": 1}}, "`rounded` does not give"),
         ({**GOOD, "ranges": []}, "`ranges` does not give"),
         ({**GOOD, "ranges": {"x": 1}}, "`ranges` does not give"),
         ({**GOOD, "ranges": {"x": [1.0]}}, "smallest and a largest"),

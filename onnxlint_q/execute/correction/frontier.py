@@ -91,6 +91,10 @@ class Frontier:
         """The values of a goal that was just computed, sample by sample."""
         return (values[goal] for values in self._live)
 
+    def replace(self, name: str, value: Array) -> None:
+        """Give pieces that were not run yet another value of an initializer."""
+        self._executable = self._executable.with_weights({name: value})
+
     def shift(self, goal: str, by: npt.NDArray[np.float64], axis: int) -> None:
         """Add a value a channel to a goal that was just computed, before anything reads it."""
         for values in self._live:

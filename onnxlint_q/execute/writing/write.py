@@ -23,6 +23,7 @@ from onnxlint_q.execute.writing.prepared import prepared
 from onnxlint_q.graph import Model
 from onnxlint_q.graph.loading.save import save_model
 from onnxlint_q.rewrite.bias_correction import Shifts, corrected
+from onnxlint_q.rewrite.rounding.steps import Steps, packed, rounded, unpacked
 from onnxlint_q.script import ScriptError, run_lines
 
 
@@ -30,13 +31,16 @@ class NotWritableError(Exception):
     """ONNX Runtime's quantiser writes no such file; the text says why, in one line."""
 
 
-def recipe_of(bench: Workbench, experiment: Experiment, shifts: Shifts | None = None) -> Recipe:
+def recipe_of(
+    bench: Workbench, experiment: Experiment, shifts: Shifts | None = None, steps: Steps | None = None
+) -> Recipe:
     """The recipe of an experiment on a whole network, with the ranges that its runs have.
 
     Args:
         bench: calibrated where the scheme wants that; with or without the shifts.
         experiment: all weights and activations that the scheme quantises, but for those of excluded nodes.
         shifts: of biases.
+        steps: of codes, from the nearest ones.
 
     Raises:
         NotWritableError: no quantiser has the scheme, the opset is too old for it, or a tensor has no finite range.
@@ -53,6 +57,7 @@ def recipe_of(bench: Workbench, experiment: Experiment, shifts: Shifts | None = 
         tuple(sorted(tensor for tensor in experiment.wide if not bench.measured.model.is_constant(tensor))),
         scheme.is_calibrated and bool(removed_for_good(bench.measured)),
         {layer: tuple(np.asarray(values, np.float32).tolist()) for layer, values in (shifts or {}).items()},
+        packed(steps or {}),
     )
 
 
@@ -91,18 +96,20 @@ def _ends(bench: Workbench, experiment: Experiment) -> Mapping[str, Range | None
 
 
 def prepared_for(measured: Measured, recipe: Recipe) -> Model:
-    """The float model that the quantiser is given: prepared, its biases shifted.
+    """The float model that the quantiser is given: prepared, its weights on the grid, its biases shifted.
 
     Args:
-        measured: the model that the recipe is for, its biases as they were.
+        measured: the model that the recipe is for, its weights and biases as they were.
         recipe: which.
 
     Raises:
         UsageError: the recipe is one of another model.
         ModelError: a weight cannot be read.
     """
+    steps = unpacked(measured, recipe.rounded)
+    fitted = measure(rounded(measured, recipe.scheme, steps), measured.schemes) if steps else measured
     shifts = {layer: np.asarray(values, np.float64) for layer, values in recipe.shifts.items()}
-    ready = prepared(measured if not shifts else measure(corrected(measured, shifts), measured.schemes))
+    ready = prepared(measure(corrected(fitted, shifts), measured.schemes) if shifts else fitted)
     names = {node.name for model in (measured.model, ready) for node in model.nodes}
     unknown = [tensor for tensor in (*recipe.ranges, *recipe.wide) if tensor not in ready.graph]
     unknown += [name for name in recipe.excluded if name not in names]

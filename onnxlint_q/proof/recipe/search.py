@@ -29,12 +29,14 @@ from onnxlint_q.proof.mending.biases import correct_biases
 from onnxlint_q.proof.probing.plan import multiplications
 from onnxlint_q.proof.recipe.goal import Goal
 from onnxlint_q.proof.recipe.items import items
+from onnxlint_q.proof.recipe.rounding import worthwhile_steps
 from onnxlint_q.proof.recipe.share import finer
 from onnxlint_q.proof.recipe.stages import has_few_convolutions, stages
 from onnxlint_q.proof.recipe.steps import Finer, steps
 from onnxlint_q.proof.recipe.telling import telling
 from onnxlint_q.proof.whole import Whole
 from onnxlint_q.rewrite.bias_correction import Shifts, corrected
+from onnxlint_q.rewrite.rounding.steps import Steps, rounded
 
 Networks = Mapping[Scheme, Sequence[Callable[[], Workbench]]]
 """By scheme what may be quantised, that which costs least to run first; made when it is asked for."""
@@ -62,6 +64,7 @@ class Attempt:
         excluded: names of nodes that stay in float.
         wide: tensors whose codes have 16 bits.
         shifts: by layer, what is added to its bias.
+        steps: by layer, how far the codes of its weight are from the nearest ones.
     """
 
     scheme: Scheme
@@ -71,6 +74,7 @@ class Attempt:
     excluded: frozenset[str] = frozenset()
     wide: frozenset[str] = frozenset()
     shifts: Shifts = field(default_factory=dict)
+    steps: Steps = field(default_factory=dict)
 
     @property
     def experiment(self) -> Experiment:
@@ -80,7 +84,7 @@ class Attempt:
     @property
     def without_shifts(self) -> Hashable:
         """The way by itself, with biases as they were."""
-        return self.scheme, self.network, self.observer, self.excluded, self.wide
+        return self.scheme, self.network, self.observer, self.excluded, self.wide, frozenset(self.steps)
 
     @property
     def worst_db(self) -> float:
@@ -134,12 +138,14 @@ def search(
 
 
 def network_of(network: Workbench, attempt: Attempt) -> Workbench:
-    """The network with the biases and ranges of an attempt."""
-    bench = replace(network, observer=attempt.observer)
-    if not attempt.shifts:
-        return bench
-    shifted = workbench(measure(corrected(network.measured, attempt.shifts), network.measured.schemes), network.limits)
-    return replace(shifted, observations=network.observations, observer=attempt.observer, ranges=network.ranges)
+    """The network with the weights, biases and ranges of an attempt."""
+    measured, schemes = network.measured, network.measured.schemes
+    if attempt.steps:
+        measured = measure(rounded(measured, attempt.scheme, attempt.steps), schemes)
+    if attempt.shifts:
+        measured = measure(corrected(measured, attempt.shifts), schemes)
+    changed = network if measured is network.measured else workbench(measured, network.limits)
+    return replace(changed, observations=network.observations, observer=attempt.observer, ranges=network.ranges)
 
 
 class _Search:
@@ -151,6 +157,7 @@ class _Search:
         self.progress = progress
         self.attempts: list[Attempt] = []
         self.corrected: set[Hashable] = set()
+        self.rounded: set[Hashable] = set()
         self.shares: dict[Attempt, float] = {}
         shapes = {name: array.shape for name, array in next(iter(split.for_ranges())).items()}
         self.each = multiplications(given.measured, shapes)
@@ -169,6 +176,10 @@ class _Search:
             tried = filter(None, (self._best([scheme], stage.number) for scheme in having))
             for attempt in tuple(tried):
                 self._correct(attempt)
+            if self._is_done(stage.schemes):
+                return self._found()
+            for attempt in filter(None, [self._best([scheme], stage.number) for scheme in having]):
+                self._round(attempt)
             if self._is_done(stage.schemes):
                 return self._found()
         # Of schemes with the same kind of scales the better one is refined: the others would take more.
@@ -246,6 +257,19 @@ class _Search:
         if correction.shifts:
             self._try([replace(attempt, shifts=correction.shifts)])
 
+    def _round(self, attempt: Attempt) -> None:
+        """The same attempt with weights whose errors make up for each other, where weights make much of the noise."""
+        plain = replace(attempt, shifts={})
+        if attempt.steps or plain.without_shifts in self.rounded:
+            return
+        self.rounded.add(plain.without_shifts)
+        whole = next(one for one in self.attempts if one.without_shifts == plain.without_shifts and not one.shifts)
+        network = network_of(self._network(plain), plain)
+        steps = worthwhile_steps(self.given, network, plain.experiment, whole.error, self.split, self.progress)
+        if steps:
+            for made in self._try([replace(plain, steps=steps)]):
+                self._correct(made)
+
     def _refine(self, attempt: Attempt) -> None:
         """The same scheme with finer codes where that gains most for its price."""
         bench, scheme = replace(self._network(attempt), observer=attempt.observer), attempt.scheme
@@ -294,7 +318,9 @@ class _Search:
         """The attempt with what a step and those before it make finer, as far as that still has a scale."""
         measured = self._network(attempt).measured
         left = {place.like for place in measured.placements_under(attempt.scheme, step.excluded)}
-        return replace(attempt, wide=step.wide & left, excluded=step.excluded)
+        names = {layer.output: layer.node.name for layer in measured.layers}
+        steps = {layer: moved for layer, moved in attempt.steps.items() if names[layer] not in step.excluded}
+        return replace(attempt, wide=step.wide & left, excluded=step.excluded, steps=steps)
 
     def _prefixes(self, allowed: Sequence[Attempt], numbers: Sequence[int]) -> dict[int, Attempt]:
         """The attempts with so many steps, as far as they can be run."""

@@ -90,6 +90,8 @@ def recipe(found: Quantized) -> str:
     said = [words.name(found.result.scheme, 60)]
     if found.observer:
         said.append(f"ranges by {words.name(found.observer, 40)}")
+    if found.rounded:
+        said.append(f"weights of {words.count(found.rounded, 'layer')} rounded for each other")
     if found.shifted:
         said.append(f"biases of {words.count(found.shifted, 'layer')} shifted")
     if found.wide:
@@ -109,6 +111,7 @@ def attempts(found: Quantized) -> Table:
             Heading("ranges by", "how ranges come from the samples", numeric=False),
             Heading("nodes in\nfloat", "nodes that stay in float"),
             Heading("activations\nof 16 bits", "activations whose codes have 16 bits"),
+            Heading("weights\nrounded", "layers with other codes than the nearest ones"),
             Heading("biases\nshifted", "layers whose bias takes up the mean error"),
             Heading("SQNR\ndB", "of the worst output"),
             Heading("same top\nclass %", "samples with the top class of the float model"),
@@ -129,6 +132,7 @@ def _attempt(row: AttemptRow) -> Line:
             Cell(row.observer or "-"),
             Cell(str(row.in_float), str(row.in_float)),
             Cell(str(row.wide), str(row.wide)),
+            Cell(str(row.rounded), str(row.rounded)),
             Cell(str(row.shifted), str(row.shifted)),
             Cell("exact" if row.sqnr_db is None else words.figure(row.sqnr_db), str(row.sqnr_db or "")),
             Cell(agreement, str(row.agreement or "")),

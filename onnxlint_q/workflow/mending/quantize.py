@@ -197,6 +197,7 @@ class _Making:
             verification=verification(bench, divided),
             observer=found.best.observer if recipe.scheme.is_calibrated and found is not None else "",
             shifted=len(recipe.shifts),
+            rounded=len(recipe.rounded),
             fixed=fixed,
             plain=scheme_results(plain, self.config.levels, by_class=True),
             result=result_of_run(recipe.scheme.name, error, Basis.MEASURED, self.config.levels, by_class=True),
@@ -234,7 +235,9 @@ class _Making:
                 continue
             chosen = ways[best.scheme][best.network]()
             try:
-                recipe = recipe_of(replace(chosen.bench, observer=best.observer), best.experiment, best.shifts)
+                recipe = recipe_of(
+                    replace(chosen.bench, observer=best.observer), best.experiment, best.shifts, best.steps
+                )
                 ready = self._write(chosen, recipe)
             except NotWritableError as error:
                 why[best.scheme] = str(error)
@@ -402,6 +405,7 @@ class _Making:
             agreement=attempt.error.agreement,
             reached=self.goal.reached(attempt.error),
             finer=finer,
+            rounded=len(attempt.steps),
         )
 
 

@@ -19,6 +19,7 @@ class AttemptRow:
         in_float: how many nodes were left in float.
         wide: how many activations had 16 bits.
         shifted: how many layers had their biases shifted.
+        rounded: how many layers had weights rounded to other codes than the nearest ones.
         sqnr_db: of the worst output, on the samples that were searched on; None where nothing was lost.
         agreement: of class scores, fraction of the samples with the float model's top-1; else None.
         reached: whether it reached the goal on them.
@@ -34,6 +35,7 @@ class AttemptRow:
     agreement: float | None
     reached: bool
     finer: float = 0.0
+    rounded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Quantized:
         verification: the samples that ranges come from, and those that figures were measured on.
         observer: how ranges come from them; empty where none are calibrated.
         shifted: how many layers had their biases shifted.
+        rounded: how many layers had weights rounded to other codes than the nearest ones.
         fixed: what was rewritten first; None where a recipe was replayed.
         plain: the float model quantised by ONNX Runtime's defaults, by scheme, on the same samples.
         result: the verdict on the file that was written.
@@ -109,6 +112,7 @@ class Quantized:
     before: Weight
     after: Weight
     snippet: str
+    rounded: int = 0
     left: Mapping[str, int] = field(default_factory=dict)
     top1: Top1 | None = None
     notes: tuple[str, ...] = ()
