@@ -86,6 +86,7 @@ def test_what_is_written_is_said(made: Made) -> None:
     recipe = json.loads((made.folder / "made.recipe.json").read_text())
     assert recipe["scheme"] == made.told["scheme"] and recipe["observer"] == made.told["observer"]
     assert len(recipe["shifts"]) == made.told["biases_shifted"]
+    assert len(recipe["rounded"]) == made.told["weights_rounded"]
     assert recipe["model"]["name"] == made.given.name and recipe["model"]["sha256"] == made.told["sha256"]
 
 
@@ -370,3 +371,26 @@ def test_a_scheme_that_the_quantiser_cannot_write_gives_way_to_the_next_best(tmp
     with pytest.raises(ModelError, match="cannot be quantised: "):
         onnxlint_q.quantize(given, tmp_path / "none.onnx", data, schemes="int8-per-channel")
     assert not (tmp_path / "none.onnx").exists()
+
+
+def test_rounded_weights_come_back_from_the_recipe(tmp_path: Path) -> None:
+    random = np.random.default_rng(9)
+    first, second = (random.standard_normal(shape).astype(np.float32) for shape in ((16, 16), (16, 8)))
+    text = "g (float[N,16] x) => (float[N,8] y) { h = MatMul(x, first) r = Relu(h) y = MatMul(r, second) }"
+    onnx.save(onnx_text(text, first=first, second=second), tmp_path / "float.onnx")
+    alike = (random.standard_normal((96, 1, 3)) @ random.standard_normal((3, 16))).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=alike)
+    folders = [tmp_path / name for name in ("made", "again", "nearest")]
+    for folder in folders:
+        folder.mkdir()
+    words = ("--scheme", "int8-dynamic", "--min-sqnr", 90)
+    made = Made(folders[0], tmp_path / "float.onnx", tmp_path / "data.npz", *words)
+    recipe = folders[0] / "made.recipe.json"
+    held = json.loads(recipe.read_text())
+    assert held["rounded"] and made.told["weights_rounded"] == len(held["rounded"])
+    again = Made(folders[1], made.given, made.data, "--recipe", recipe, "--samples", 4)
+    assert again.file.read_bytes() == made.file.read_bytes()
+    (tmp_path / "nearest.json").write_text(json.dumps({**held, "rounded": {}}))
+    nearest = Made(folders[2], made.given, made.data, "--recipe", tmp_path / "nearest.json")
+    figures = (one.told["result"]["output_sqnr_db"] for one in (made, nearest))
+    assert next(figures) > next(figures) + 1
