@@ -41,9 +41,12 @@ def worthwhile_steps(
         NotRunnableError: ONNX Runtime cannot run the weights alone.
         DataError: a sample cannot be read.
     """
+    whole_db = error.worst_db
+    if not error.has_signal or (whole_db is not None and whole_db <= 0):  # what is lost is more than weights
+        return {}
     alone = replace(experiment, activations=frozenset())
     found = run_variants(given, {alone: lambda: bench.executable(alone)}, split.for_search, progress)
-    weights_db, whole_db = found[alone].worst_db, error.worst_db
+    weights_db = found[alone].worst_db
     if weights_db is None or (whole_db is not None and weights_db > whole_db - 10 * math.log10(WEIGHTS_SHARE)):
         return {}
     try:

@@ -104,7 +104,7 @@ def recipe(found: Quantized) -> str:
 def attempts(found: Quantized) -> Table:
     """What was tried, in order."""
     return Table(
-        title="Tried, on the samples that ranges come from",
+        title="Tried, on the samples of the search",
         subject="scheme",
         kind="",
         headings=(
