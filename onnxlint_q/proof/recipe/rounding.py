@@ -15,8 +15,8 @@ from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.rewrite.rounding.steps import Steps
 
-WEIGHTS_SHARE = 0.25
-"""Fraction of the noise at the worst output that weights alone have to make: without them it is 1.2 dB less."""
+WEIGHTS_SHARE = 0.5
+"""Fraction of the noise at the worst output that weights alone have to make: without them it is 3 dB less."""
 
 
 def worthwhile_steps(
