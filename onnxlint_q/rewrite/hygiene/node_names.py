@@ -1,8 +1,8 @@
-"""Node names: one of its own for every node that a quantiser handles.
+"""Node names: one of its own for every node that a quantiser handles, and for every node that shares one.
 
-Exclude lists go by name. A node without a name cannot be on one, and a name that two nodes share excludes both. A node
-that lacks one is called after its operator and its result, `Conv_features`; of nodes that share a name the first keeps
-it. Names say nothing about what is computed.
+Exclude lists go by name, and a node without a name cannot be on one. ONNX Runtime does not load a graph in which two
+nodes share a name. A node that lacks one is called after its operator and its result, `Conv_features`; of nodes that
+share a name the first keeps it. Names say nothing about what is computed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class NodeName(Candidate):
 
 
 def find(measured: Measured, _: Observations | None) -> Iterator[NodeName]:
-    """Every node of the main graph that the static quantiser handles and whose name is missing or taken."""
+    """Every node of the main graph whose name is taken, or missing where the static quantiser handles it."""
     model = measured.model
     taken, kept = {node.name for node in model.nodes}, set[str]()
     for node in model.nodes:
@@ -48,7 +48,7 @@ def find(measured: Measured, _: Observations | None) -> Iterator[NodeName]:
             continue
         if node.name and node.name not in kept:
             kept.add(node.name)
-        elif is_quantized(node):
+        elif node.name or is_quantized(node):
             name = _free(f"{node.op_type}_{node.output}", taken)
             taken.add(name)
             yield NodeName(node.output, node.name, name)

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from onnxlint_q import (
-    INT8_PER_CHANNEL,
-    INT8_PER_TENSOR,
     PER_CHANNEL_OPSET,
     Confidence,
     Conversion,
@@ -30,11 +28,10 @@ from onnxlint_q import (
     Rule,
     Severity,
     Silence,
-    Verdict,
-    VerdictLevels,
     option,
     whole_model,
 )
+from onnxlint_q_rules.finer_scales import needs_channels
 
 _ANY = 10
 _TARGET = 17
@@ -101,7 +98,7 @@ class OpsetBlocksPerChannel(Rule):
         if not facts.layers or facts.format not in {Format.FLOAT, Format.QDQ}:
             yield Silence(whole_model(facts), f"it is a {facts.format} model with {len(facts.layers)} layers")
             return
-        needs = facts.is_float and (opset < _ANY or self._needs_channels(facts))
+        needs = facts.is_float and (opset < _ANY or needs_channels(facts, self.gain_db))
         lack = "cannot store one scale per channel"
         if opset < _ANY:
             lack = "cannot store quantised tensors"
@@ -114,28 +111,6 @@ class OpsetBlocksPerChannel(Rule):
             metrics={"opset": opset, "needed_opset": needed, "layers": len(facts.layers)},
             severity=Severity.WARNING if needs else Severity.INFO,
         )
-
-    def _needs_channels(self, facts: Facts) -> bool:
-        """Whether one scale a tensor loses too much, and one a channel loses less, as far as is known."""
-        if INT8_PER_TENSOR not in facts.schemes:
-            return True  # nothing but one scale a channel was asked for
-        coarse, fine = (_lost_db(facts, scheme.name) for scheme in (INT8_PER_TENSOR, INT8_PER_CHANNEL))
-        return coarse is not None and (fine is None or fine > coarse + self.gain_db)
-
-
-def _lost_db(facts: Facts, scheme: str) -> float | None:
-    """SQNR (dB) at the output under a scheme that the network does not survive; None where it does, or none is known.
-
-    What was measured on data says so by its costs, else it is the forecast.
-    """
-    if facts.observations is not None:
-        return facts.costs[scheme].whole_db if scheme in facts.costs else None
-    known = facts.forecasts.get(scheme)
-    expected = known.level() if known is not None else None
-    if known is None or expected is None:
-        return None
-    chances = VerdictLevels().chances_of(known.levels)
-    return None if chances is None or chances.likeliest is Verdict.SURVIVES else expected.sqnr_db
 
 
 def _remedy(*, is_float: bool) -> Remedy:

@@ -158,7 +158,8 @@ computed (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
         for kind, nodes in computed.items():
             yield self.finding(
                 model.locate(nodes[0]),
-                f"{_count(len(nodes), kind)} a weight that is computed in the graph, so no rule looks at it.",
+                f"{_count(len(nodes), kind)} a weight that is no constant: quantisers skip it or give it one scale, "
+                "and no rule looks at it.",
                 remedy="Export with constant folding, or run a graph optimiser first. If the weight depends on the "
                 "input, measure with --calibrate.",
                 metrics={"nodes": len(nodes)},

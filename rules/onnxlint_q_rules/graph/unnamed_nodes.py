@@ -1,13 +1,11 @@
 """Nodes that an exclude list cannot name.
 
 `nodes_to_exclude`, `nodes_to_quantize` and every tool's list of exceptions work by node name. ONNX makes names
-optional and does not ask for them to be unique. A node without a name cannot be excluded, and excluding a name that
-two nodes share excludes both.
+optional, and a node without a name cannot be excluded.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -30,15 +28,15 @@ from onnxlint_q import (
 
 @dataclass(frozen=True)
 class UnnamedNodes(Rule):
-    """Quantisable nodes have no name, or share one.
+    """Quantisable nodes have no name.
 
     ## What it does
     Looks at the main graph of a float model. Counts the nodes that ONNX Runtime's static quantiser handles and that
-    have no name, or a name that is used twice.
+    have no name.
 
     ## Why it breaks INT8
     A layer that INT8 damages is often kept in float, and the quantiser takes such a list by name. A node without a
-    name cannot be on that list. A shared name keeps more nodes in float than was meant.
+    name cannot be on that list.
 
     ## What to do
     Name the nodes and save the file; nothing else in the model changes.
@@ -77,41 +75,27 @@ small (float[N, 4] x) => (float[N, 4] y) {
             flags=("hidden",),
             why="The Relu has no name.",
         ),
-        Example(
-            """
-<ir_version: 8, opset_import: ["" : 17]>
-small (float[N, 4] x) => (float[N, 4] y) {
-  [same] hidden = Relu(x)
-  [same] y = Sigmoid(hidden)
-}
-""",
-            flags=("same",),
-            why="Excluding `same` excludes both nodes.",
-        ),
     )
 
     def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """At most one finding for the model, at the first such node."""
         nodes = [node for node in facts.model.nodes if node.graph == ROOT] if facts.is_float else []
-        uses = Counter(node.name for node in nodes)
         concerned = [node for node in nodes if is_quantized(node)]
         unnamed = [node for node in concerned if not node.name]
-        repeated = [node for node in concerned if node.name and uses[node.name] > 1]
-        first = next(iter(unnamed or repeated), None)
+        first = next(iter(unnamed), None)
         if first is None:
-            why = f"all of its {len(concerned)} quantisable nodes have names of their own"
+            why = f"all of its {len(concerned)} quantisable nodes have names"
             yield Silence(whole_model(facts), why if facts.is_float else "it is quantised already")
             return
         layers = {layer.node for layer in facts.layers}
-        weighty = sum(node in layers for node in (*unnamed, *repeated))
+        weighty = sum(node in layers for node in unnamed)
         yield self.finding(
             facts.model.locate(first),
-            _message(len(concerned), len(unnamed), len(repeated)),
-            remedy="Name the nodes and save the file. Without a name of its own a node cannot be kept in float.",
+            _message(len(concerned), len(unnamed)),
+            remedy="Name the nodes and save the file. Without a name a node cannot be kept in float.",
             snippet=_name_them(facts.model.name),
             metrics={
                 "unnamed_nodes": len(unnamed),
-                "repeated_names": len(repeated),
                 "layers_concerned": weighty,
                 "nodes": len(concerned),
                 "example": _describe(first),
@@ -119,17 +103,11 @@ small (float[N, 4] x) => (float[N, 4] y) {
         )
 
 
-def _message(nodes: int, unnamed: int, repeated: int) -> str:
-    """Which nodes lack a name of their own."""
+def _message(nodes: int, unnamed: int) -> str:
+    """Which nodes lack a name."""
     if unnamed == nodes:
         return f"All {nodes} quantisable nodes are unnamed." if nodes > 1 else "The only quantisable node is unnamed."
-    of = f"of {nodes} quantisable nodes"
-    shares = f"{'share' if repeated > 1 else 'shares'} a name with another node"
-    if not unnamed:
-        return f"{repeated} {of} {shares}."
-    return (
-        f"{unnamed} {of} {'are' if unnamed > 1 else 'is'} unnamed" + f" and {repeated} {shares}" * bool(repeated) + "."
-    )
+    return f"{unnamed} of {nodes} quantisable nodes {'are' if unnamed > 1 else 'is'} unnamed."
 
 
 def _name_them(path: str) -> str:
