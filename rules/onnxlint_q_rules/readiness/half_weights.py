@@ -80,7 +80,7 @@ class HalfWeights(Rule):
         who = "quantize_static and quantize_dynamic write" if old else "quantize_dynamic writes"
         yield self.finding(
             locate(facts, found[0]),
-            f"{number} {'layers have' if number > 1 else 'layer has'} {kind} weights, of which {who} a file that does "
+            f"{number} {'layers have' if number > 1 else 'layer has'} {kind} weights: {who} a file that does "
             "not load",
             remedy="Quantise the float32 model this one was made of, or convert it back to float32 first. After "
             "quant_pre_process the static file loads, but its weights have one scale each.",
