@@ -25,7 +25,7 @@ from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.readout import fed
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.finding import CONFIRM_BELOW_DB
-from onnxlint_q.graph import read_model
+from onnxlint_q.graph import Format, read_model
 from onnxlint_q.judge.facts import Facts, facts_of
 from onnxlint_q.judge.own_findings import RULE_CRASHED
 from onnxlint_q.judge.rule import Rule
@@ -34,8 +34,10 @@ from onnxlint_q.proof.comparison.compare import compare_files, pair_files
 from onnxlint_q.proof.comparison.deployed import DeployedPair, check_deployed, compare_deployed
 from onnxlint_q.proof.comparison.run_both import PairErrors, check_loads
 from onnxlint_q.proof.comparison.settle import Deciding, settle
+from onnxlint_q.proof.file_remedies import try_on_file
 from onnxlint_q.workflow.assembly.assemble import assemble
 from onnxlint_q.workflow.assembly.half import half_result
+from onnxlint_q.workflow.assembly.joint_remedies import with_advice
 from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.comparison import (
@@ -161,6 +163,10 @@ def compare(
         deciding,
     )
     findings = settled_findings.quantized
+    if theirs.format is Format.QDQ:
+        of_run = partial(_verdict_of, theirs, config.levels, by_class=not request.source.synthetic)
+        findings = try_on_file(findings, pairing, theirs.quantized, request.source, request.samples, of_run, limits)
+    findings = with_advice(findings, None)
     clock.append(time.perf_counter())
     names = {value: held.tensors[0] for value, held in enumerate(pairing.quantized.values)}
     told = assemble(Record(CheckRequest(), rules, config, facts, judged=findings, seconds=_stages(clock)))
@@ -242,6 +248,11 @@ def _as_half(
         return (fed(model, pairing.inputs, sample) for sample in source.take(inputs, request.samples))
 
     return run_halved(theirs, samples, whole=False, synthetic=source.synthetic, progress=progress, limits=limits)
+
+
+def _verdict_of(theirs: Facts, levels: VerdictLevels, error: OutputError, *, by_class: bool) -> Verdict | None:
+    """The verdict on what a changed file leaves at the outputs."""
+    return result_of_run(theirs.format.value, error, Basis.MEASURED, levels, by_class=by_class).verdict
 
 
 def _verdict(

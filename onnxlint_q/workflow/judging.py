@@ -17,6 +17,11 @@ from onnxlint_q.judge.supersede import without_superseded
 from onnxlint_q.workflow.overheard import Overhear, given_way, silences_of, trace_of, unheard
 from onnxlint_q.workflow.results import RuleText
 
+# What ONNX Runtime's quantiser writes as producer, and files that do not say.
+_OF_ONNXRUNTIME = frozenset({"onnx.quantize", ""})
+_QUANTISER = "quantize_static("
+_LONGEST = 40
+
 
 def judge(facts: Facts, rules: Sequence[Rule], config: Config, overhear: Overhear = unheard) -> list[Finding]:
     """The findings of all rules, one a fault; a rule that crashes is one of them and does not stop the others.
@@ -47,7 +52,16 @@ def judge(facts: Facts, rules: Sequence[Rule], config: Config, overhear: Overhea
     about_files = [rule for rule in rules if not rule.needs_comparison]
     alone = list(without_superseded(findings, about_files, facts.quantized))
     overhear(given_way(findings, alone))
-    return alone
+    return [_for_its_tool(finding, facts) for finding in alone]
+
+
+def _for_its_tool(finding: Finding, facts: Facts) -> Finding:
+    """With the word that a call of ONNX Runtime's quantiser is none of the tool that made a quantised file."""
+    maker = facts.model.proto.producer_name[:_LONGEST]
+    if facts.is_float or maker in _OF_ONNXRUNTIME or _QUANTISER not in finding.snippet:
+        return finding
+    said = f"The file was made by {maker!r}: set the same there. The call is that of ONNX Runtime's quantiser."
+    return replace(finding, remedy=f"{finding.remedy} {said}".strip())
 
 
 def _configured(finding: Finding, rule: Rule, config: Config, facts: Facts) -> Finding:

@@ -88,7 +88,7 @@ def _with_advice(finding: Finding, tried: Mapping[str, JointTrial]) -> Finding:
     names = [name for name in tried if finding.claim is None or finding.claim.scheme == name]
     names = [name for name in names if tried[name].nodes]
     if not names:
-        if finding.change is not None:
+        if finding.change is not None or finding.tried is not None:
             return finding  # whether that was tried it says itself
         return replace(finding, remedy=_sentence(finding.remedy, "Untried."))
     helping = [name for name in names if tried[name].helps]

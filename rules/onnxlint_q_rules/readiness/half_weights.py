@@ -1,4 +1,4 @@
-"""Weights in float16, of which most quantisers make files that do not load.
+"""Weights in float16: most quantisers make files of them that do not load.
 
 QuantizeLinear takes float16 from opset 19 on, and DynamicQuantizeLinear never does; neither quantiser converts the
 model first. A MatMul chain in float16, quantised and loaded with ONNX Runtime 1.32.0:
@@ -80,8 +80,7 @@ class HalfWeights(Rule):
         who = "quantize_static and quantize_dynamic write" if old else "quantize_dynamic writes"
         yield self.finding(
             locate(facts, found[0]),
-            f"{number} {'layers have' if number > 1 else 'layer has'} {kind} weights: {who} a file that does "
-            "not load",
+            f"{number} {'layers have' if number > 1 else 'layer has'} {kind} weights: {who} a file that does not load",
             remedy="Quantise the float32 model this one was made of, or convert it back to float32 first. After "
             "quant_pre_process the static file loads, but its weights have one scale each.",
             metrics={"layers": number, "opset": facts.model.opset},

@@ -3,7 +3,7 @@
 Quantisers look for weights among the initializers. What a node makes of one they take for an activation:
 
 - `quantize_dynamic` leaves a MatMul or Gemm in float, and rounds the weight of a Conv anew in every run;
-- `quantize_static` gives the tensor one scale with unsigned codes, whatever `per_channel` says, and the file keeps the
+- `quantize_static` gives the tensor one scale with unsigned codes, with `per_channel` too, and the file keeps the
   float weight; after `quant_pre_process`, which folds such nodes, it is a weight again.
 
 Run with ONNX Runtime 1.32.0 on a Cast from float16, an Identity, a Transpose and a Constant node before a MatMul.

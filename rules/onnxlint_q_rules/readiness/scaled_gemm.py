@@ -87,7 +87,7 @@ class ScaledGemm(Rule):
 
     steps: float = option(
         2.0,
-        doc="how far the wrong bias moves the result, in steps of its range, before it is told",
+        doc="how far the wrong bias moves the result, in steps of its range, before it is reported",
         source="rounding moves it by half a step",
     )
 

@@ -67,9 +67,13 @@ class UntypedTensors(Rule):
     severity: ClassVar[Severity] = Severity.INFO
     confidence: ClassVar[Confidence] = Confidence.HIGH
 
-    good: ClassVar[tuple[Example, ...]] = (Example(_model("Relu"), why="onnx knows what a Relu gives."),)
+    good: ClassVar[tuple[Example, ...]] = (Example(_model("Relu"), why="The onnx package knows what a Relu gives."),)
     bad: ClassVar[tuple[Example, ...]] = (
-        Example(_model("com.microsoft.FastGelu"), flags=("dense",), why="onnx does not know what a FastGelu gives."),
+        Example(
+            _model("com.microsoft.FastGelu"),
+            flags=("dense",),
+            why="The onnx package does not know what a FastGelu gives.",
+        ),
     )
 
     def check(self, facts: Facts) -> Iterator[Finding | Silence]:

@@ -1,6 +1,6 @@
 """Layers inside the branches of an If, or the body of a Loop or a Scan.
 
-`quantize_static` looks at the main graph only. `quantize_dynamic` does so too, unless it is told otherwise by
+`quantize_static` looks at the main graph only. `quantize_dynamic` does so too, unless it gets
 `extra_options={"EnableSubgraph": True}`; `quantize_static` takes that option and ignores it (ONNX Runtime 1.32.0).
 """
 
