@@ -15,7 +15,8 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from onnxlint_q.finding import Finding
-from onnxlint_q.graph.loading.load import parse_model
+from onnxlint_q.graph.loading.build import build_model
+from onnxlint_q.graph.tensors import TensorStore
 from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.judge.registry import load_rules
 
@@ -26,7 +27,7 @@ HEAD = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>'
 
 def _net(text: str, **weights: npt.NDArray[Any]) -> onnx.ModelProto:
     model = onnx.parser.parse_model(HEAD + text)
-    del model.graph.initializer[:]
+    del model.graph.initializer[:], model.graph.value_info[:]
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
     return model
 
@@ -36,7 +37,7 @@ def _random(*shape: int, seed: int = 0) -> npt.NDArray[np.float32]:
 
 
 def _found(model: onnx.ModelProto) -> dict[str, Finding]:
-    facts = facts_of(parse_model(model.SerializeToString(), "net.onnx"))
+    facts = facts_of(build_model(model, TensorStore(Path(), "net.onnx"), path=Path("net.onnx"), sha256=""))
     return {finding.code: finding for rule in RULES for finding in rule.findings(facts)}
 
 

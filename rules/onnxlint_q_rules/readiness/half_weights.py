@@ -16,7 +16,7 @@ then quantised like an activation: `per_channel=True` has no effect, and the fil
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,7 +24,7 @@ import onnx
 
 from onnxlint_q import Confidence, Example, Facts, Finding, Rule, Severity, Silence, locate, whole_model
 
-_HALF = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16"}
+_HALF: Mapping[int, str] = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16"}
 _TAKES_HALF = 19
 
 
