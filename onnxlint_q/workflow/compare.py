@@ -38,7 +38,7 @@ from onnxlint_q.proof.file_remedies import try_on_file
 from onnxlint_q.workflow.assembly.assemble import assemble
 from onnxlint_q.workflow.assembly.half import half_result
 from onnxlint_q.workflow.assembly.joint_remedies import with_advice
-from onnxlint_q.workflow.assembly.verdicts import result_of_run
+from onnxlint_q.workflow.assembly.verdicts import judge_by, result_of_run
 from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.comparison import (
     ComparedFile,
@@ -164,7 +164,7 @@ def compare(
     )
     findings = settled_findings.quantized
     if theirs.format is Format.QDQ:
-        of_run = partial(_verdict_of, theirs, config.levels, by_class=not request.source.synthetic)
+        of_run = judge_by(config.levels, by_class=not request.source.synthetic)
         findings = try_on_file(findings, pairing, theirs.quantized, request.source, request.samples, of_run, limits)
     findings = with_advice(findings, None)
     clock.append(time.perf_counter())
@@ -248,11 +248,6 @@ def _as_half(
         return (fed(model, pairing.inputs, sample) for sample in source.take(inputs, request.samples))
 
     return run_halved(theirs, samples, whole=False, synthetic=source.synthetic, progress=progress, limits=limits)
-
-
-def _verdict_of(theirs: Facts, levels: VerdictLevels, error: OutputError, *, by_class: bool) -> Verdict | None:
-    """The verdict on what a changed file leaves at the outputs."""
-    return result_of_run(theirs.format.value, error, Basis.MEASURED, levels, by_class=by_class).verdict
 
 
 def _verdict(

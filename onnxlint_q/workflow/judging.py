@@ -60,8 +60,8 @@ def _for_its_tool(finding: Finding, facts: Facts) -> Finding:
     maker = facts.model.proto.producer_name[:_LONGEST]
     if facts.is_float or maker in _OF_ONNXRUNTIME or _QUANTISER not in finding.snippet:
         return finding
-    said = f"The file was made by {maker!r}: set the same there. The call is that of ONNX Runtime's quantiser."
-    return replace(finding, remedy=f"{finding.remedy} {said}".strip())
+    said = f"The call is that of ONNX Runtime's quantiser; {maker!r} made the file."
+    return replace(finding, note=f"{finding.note} {said}".strip())
 
 
 def _configured(finding: Finding, rule: Rule, config: Config, facts: Facts) -> Finding:

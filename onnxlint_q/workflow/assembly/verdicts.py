@@ -39,8 +39,12 @@ def is_lost(record: Record, scheme: Scheme) -> bool:
 
 def judge_of(record: Record) -> Judge:
     """The verdict on what a run on the data left at the outputs."""
-    levels, data = record.config.levels, record.request.data
-    by_class = data is not None and not data.source.synthetic
+    data = record.request.data
+    return judge_by(record.config.levels, by_class=data is not None and not data.source.synthetic)
+
+
+def judge_by(levels: VerdictLevels, *, by_class: bool) -> Judge:
+    """The verdict on what a run left at the outputs; class scores count as such with `by_class` only."""
 
     def judge(error: OutputError) -> Verdict | None:
         return result_of_run("", error, Basis.MEASURED, levels, by_class=by_class).verdict
