@@ -10,7 +10,8 @@ seconds that making the file took, start of a process included. The ways:
 - `plain`, `plain per-channel`: `quant_pre_process` and `quantize_static` (QDQ, U8S8, min-max);
 - `percentile`, `entropy`: the same with ONNX Runtime's own calibrators of these names, one scale a tensor;
 - `fix`, `fix without data`: `onnxlint_q.fix`, then as `plain`; `fix per-channel`: then as `plain per-channel`;
-- `quantize per-tensor`, `quantize`: `onnxlint_q.quantize`, with one scale a tensor and as it comes.
+- `quantize per-tensor`, `quantize`: `onnxlint_q.quantize`, with one scale a tensor and as it comes; the same `without
+  data`: from synthetic inputs, and DATA only judges.
 
 Files run as they stand, with graph optimisations off. FILE is as of against_quantizer.py, and may name `labels`.
 """
@@ -106,10 +107,11 @@ def fixed(given: Given, folder: Path, *, with_data: bool = True, per_channel: bo
     return plain(replace(given, path=made), folder, per_channel=per_channel)
 
 
-def quantized(given: Given, folder: Path, *, schemes: Sequence[str] | None = None) -> Path:
+def quantized(given: Given, folder: Path, *, schemes: Sequence[str] | None = None, with_data: bool = True) -> Path:
     made = folder / "quantised.onnx"
-    how = given.how if Path(given.data).is_dir() else None
-    onnxlint_q.quantize(given.path, made, given.data, preprocess=how, samples=given.samples, schemes=schemes)
+    how = given.how if with_data and Path(given.data).is_dir() else None
+    data = given.data if with_data else None
+    onnxlint_q.quantize(given.path, made, data, preprocess=how, samples=given.samples, schemes=schemes)
     return made
 
 
@@ -138,6 +140,8 @@ WAYS: Mapping[str, Way] = {
     "fix without data": partial(fixed, with_data=False),
     "quantize per-tensor": partial(quantized, schemes=[INT8_PER_TENSOR.name]),
     "quantize": quantized,
+    "quantize per-tensor without data": partial(quantized, schemes=[INT8_PER_TENSOR.name], with_data=False),
+    "quantize without data": partial(quantized, with_data=False),
 }
 
 

@@ -11,6 +11,8 @@ from onnxlint_q.analysis.schemes import SCHEMES, Scheme
 from onnxlint_q.errors import UsageError
 
 Range = tuple[float, float]
+DATA, SYNTHETIC = "data", "synthetic inputs"
+"""What ranges come from."""
 _VERSION = 1
 
 
@@ -29,6 +31,7 @@ class Recipe:
         shifts: what is added to the biases of layers before that, one value a channel, by layer.
         rounded: by layer, how many steps each code of its weight is from the nearest one: signed bytes, packed with
             zlib, in base64.
+        basis: what ranges and shifts come from, `DATA` or `SYNTHETIC`; empty where no scale comes from calibration.
     """
 
     scheme: Scheme
@@ -39,6 +42,7 @@ class Recipe:
     keeps_activations: bool = False
     shifts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     rounded: Mapping[str, str] = field(default_factory=dict)
+    basis: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The recipe in plain values; what follows from the name of the scheme is written out for other programs."""
@@ -52,6 +56,7 @@ class Recipe:
             "per_channel": scheme.per_channel,
             "block_size": scheme.sharing.block_size or None,
             "observer": self.observer or None,
+            "basis": self.basis or None,
             "excluded": list(self.excluded),
             "wide": list(self.wide),
             "keeps_activations": self.keeps_activations,
@@ -72,7 +77,7 @@ class Recipe:
             UsageError: it is no recipe.
         """
         given = held if isinstance(held, dict) else {}
-        version, name, observer = (given.get(key) for key in ("version", "scheme", "observer"))
+        version, name, observer, basis = (given.get(key) for key in ("version", "scheme", "observer", "basis"))
         if not isinstance(version, int) or not isinstance(name, str):
             raise UsageError(f"{where}: no recipe: it needs `version` and `scheme`; `quantize` writes one")
         if version != _VERSION:
@@ -92,6 +97,7 @@ class Recipe:
             given.get("keeps_activations") is True,
             numbers["shifts"],
             _texts(given.get("rounded", {}), where, "rounded"),
+            basis if isinstance(basis, str) else "",
         )
 
 

@@ -12,7 +12,7 @@ from onnxlint_q.api.jobs import Words, job_of, overrides_of, words_of
 from onnxlint_q.api.models import ModelLike, given_shapes, model_file
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.preprocess import Preprocessing
-from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
+from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES
 from onnxlint_q.execute.progress import silent
 from onnxlint_q.proof.recipe.goal import MOST_FLOAT
 from onnxlint_q.workflow.mending.fix import FixRequest
@@ -86,7 +86,7 @@ def fix(
 def quantize(
     model: ModelLike,
     out: str | os.PathLike[str],
-    data: DataLike,
+    data: DataLike | None = None,
     *,
     preprocess: str | Preprocessing | None = None,
     samples: int = DEFAULT_SAMPLES,
@@ -114,7 +114,8 @@ def quantize(
     Args:
         model: as of `lint`; what is no path is called `<model>`.
         out: the file to write; its recipe is written beside it.
-        data: samples to take ranges from and to measure on, as of `lint`.
+        data: samples to take ranges from and to measure on, as of `lint`; None takes both from synthetic inputs, and
+            then nothing about accuracy on real data is measured.
         preprocess: as of `lint`.
         samples: how many to take ranges from, and at most as many others for the figures.
         labels: as of `lint`; they are counted and nothing is chosen by them.
@@ -143,8 +144,6 @@ def quantize(
         DefectError: an error of onnxlint-q itself; please report it.
     """
     wanted = data_request(data, preprocess, samples, DEFAULT_OBSERVER, 0, False, labels)
-    if wanted is None:
-        raise UsageError(f"quantize takes ranges from data; give {DATA}, or arrays")
     with model_file(model, "<model>") as (path, called):
         request = QuantizeRequest(
             _other_file(path, out),

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.cli.streams import (
     CLEAN,
     FINDINGS,
@@ -33,7 +32,10 @@ def quantize(
             "--output", "-o", metavar="OUT", help="Write the quantised model to this file, and its recipe beside it."
         ),
     ],
-    calibrate: Annotated[str, typer.Option(help=f"Take ranges from this data, and measure on it: {DATA}.")],
+    calibrate: Annotated[
+        str | None,
+        typer.Option(help=f"Take ranges from this data, and measure on it: {DATA}. Without it, from synthetic inputs."),
+    ] = None,
     labels: shared.Labels = None,
     preprocess: shared.Preprocess = None,
     mean: shared.Mean = None,
@@ -111,6 +113,8 @@ def quantize(
     Without --min-sqnr and --min-agreement the model has to survive; an output
     that is judged by SQNR gets up to 20 dB where a decibel costs less than 1 %
     of the multiplications.
+    Without --calibrate ranges and figures come from synthetic inputs, and nothing
+    about accuracy on real data is measured.
     Exits with 1 if the goal is not reached, and writes the best that was found.
     """
     debug = debugging(debug)
@@ -137,8 +141,7 @@ def quantize(
         path = parse_target(model, output, written, [calibrate, labels, recipe])
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
-        data = parse_data(calibrate, images, samples=samples, observer=DEFAULT_OBSERVER, labels=labels)
-        assert data is not None
+        data = parse_data(calibrate, images, samples=samples, labels=labels)
         overrides = parse_overrides(
             config,
             no_config=no_config,

@@ -46,6 +46,13 @@ class KnownRanges:
             self._known[key] = min(max(found[0], low), high), max(min(found[1], high), low)
         return self._known[key]
 
+    def is_squashed(self, key: str) -> bool:
+        """Whether a tensor is what a Sigmoid, a Tanh or the like makes, which large inputs take to both of its ends."""
+        node = self.model.producer(key)
+        if node is None or node.operator.has(Trait.NORMALISES):
+            return False
+        return bool(np.isfinite(_bounds(node, key)).all())
+
     def _made(self, key: str, depth: int) -> Range:
         value = self.model.constant(key)
         if value is not None and key not in self._stored:

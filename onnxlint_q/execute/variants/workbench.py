@@ -9,6 +9,8 @@ from functools import cached_property
 import numpy as np
 import onnx
 
+from onnxlint_q.analysis.causes.known_ranges import KnownRanges
+from onnxlint_q.analysis.causes.widening import WIDENED, widened
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.measured import Measured
@@ -52,7 +54,7 @@ class Workbench:
         outputs: what its outputs hold, in their order.
         limits: of all runs.
         observations: what the ranges of activations come from; None where only weights can be quantised.
-        observer: how they come from it, one of analysis.observed.observers.
+        observer: how they come from it, one of analysis.observed.observers, or `WIDENED`.
         ranges: smallest and largest value of tensors whose range does not come from it.
         alike: whether each sample counts alike, see `OutputErrorAccumulator`.
     """
@@ -136,10 +138,16 @@ class Workbench:
         if place.bounds is not None:
             return place.bounds
         if seen is not None:
+            if self.observer == WIDENED:
+                return widened(place.like, seen, self._known)
             return OBSERVERS[self.observer](seen, number)
         if constant is not None and constant.size:
             return float(constant.min()), float(constant.max())
         return (-np.inf, 0.0) if source in self._endless else None
+
+    @cached_property
+    def _known(self) -> KnownRanges:
+        return KnownRanges(self.measured.model)
 
     @cached_property
     def _endless(self) -> frozenset[str]:

@@ -12,11 +12,12 @@ from importlib.util import find_spec
 
 from onnxlint_q.analysis.number_formats import INT4, INT8, UINT8, UINT16
 from onnxlint_q.analysis.placement import FLOAT_RESULTS, HANDS_ON, LAYER_TYPES
-from onnxlint_q.analysis.recipe import Recipe
+from onnxlint_q.analysis.recipe import SYNTHETIC, Recipe
 from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET, Quantizer, Scheme
 
 # From here on there are the operators of quantised files.
 _STATIC_OPSET = 10
+_MADE_UP = ("# The ranges come from synthetic inputs: nothing about accuracy on real data was measured.",)
 _QUANT_TYPES = {
     INT8: "QInt8",
     UINT8: "QUInt8",
@@ -91,6 +92,7 @@ def _static(recipe: Recipe, files: Files) -> str:
             "from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData",
             "from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry",
             "",
+            *(_MADE_UP if recipe.basis == SYNTHETIC else ()),
             f"with open({files.recipe!a}, encoding='utf-8') as file:",
             "    recipe = json.load(file)",
             f"model = onnx.load({files.source!a})",

@@ -14,7 +14,7 @@ from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.analysis.placement import scaled_tensors
 from onnxlint_q.analysis.preparation import removed_for_good
-from onnxlint_q.analysis.recipe import Range, Recipe
+from onnxlint_q.analysis.recipe import DATA, SYNTHETIC, Range, Recipe
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.execute.variants.workbench import Workbench
@@ -58,7 +58,13 @@ def recipe_of(
         scheme.is_calibrated and bool(removed_for_good(bench.measured)),
         {layer: tuple(np.asarray(values, np.float32).tolist()) for layer, values in (shifts or {}).items()},
         packed(steps or {}),
+        _basis(bench) if scheme.is_calibrated else "",
     )
+
+
+def _basis(bench: Workbench) -> str:
+    """What the ranges of a network come from; a recipe needs no data where all have them from elsewhere."""
+    return SYNTHETIC if bench.observations is not None and bench.observations.synthetic else DATA
 
 
 def without_range(bench: Workbench, experiment: Experiment) -> tuple[str, ...]:

@@ -119,6 +119,7 @@ def search(
     goal: Goal,
     split: Split,
     progress: Progress = silent,
+    observers: Sequence[str] = TRIED_OBSERVERS,
 ) -> Found:
     """Find how to quantise a network.
 
@@ -129,12 +130,13 @@ def search(
         split: ranges come from its first samples; attempts are compared on samples behind all that it uses, if there
             are enough, else on some of the first.
         progress: told what is tried.
+        observers: ways in which ranges may come from the samples.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot run the network under any of the schemes.
         DataError: a sample cannot be read.
     """
-    return _Search(given, networks, goal, split, progress).through(tuple(networks))
+    return _Search(given, networks, goal, split, progress, observers).through(tuple(networks))
 
 
 def network_of(network: Workbench, attempt: Attempt) -> Workbench:
@@ -149,12 +151,21 @@ def network_of(network: Workbench, attempt: Attempt) -> Workbench:
 
 
 class _Search:
-    def __init__(self, given: Workbench, networks: Networks, goal: Goal, split: Split, progress: Progress) -> None:
+    def __init__(
+        self,
+        given: Workbench,
+        networks: Networks,
+        goal: Goal,
+        split: Split,
+        progress: Progress,
+        observers: Sequence[str],
+    ) -> None:
         self.given = given
         self.networks = networks
         self.made: dict[tuple[Scheme, int], Workbench] = {}
         self.goal = goal
         self.progress = progress
+        self.observers = observers
         self.attempts: list[Attempt] = []
         self.corrected: set[Hashable] = set()
         self.rounded: set[Hashable] = set()
@@ -171,7 +182,7 @@ class _Search:
             self._try(
                 Attempt(scheme, _NOTHING, stage.number, observer)
                 for scheme in having
-                for observer in (TRIED_OBSERVERS if scheme.is_calibrated else TRIED_OBSERVERS[:1])
+                for observer in (self.observers if scheme.is_calibrated else self.observers[:1])
             )
             tried = filter(None, (self._best([scheme], stage.number) for scheme in having))
             for attempt in tuple(tried):

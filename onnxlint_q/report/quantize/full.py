@@ -26,6 +26,8 @@ def render(found: Quantized, look: Look = PLAIN) -> str:
 def _report(found: Quantized, look: Look) -> Iterator[RenderableType]:
     yield Text(words.name(found.path) or "(no name)", "bold underline")
     yield Text(phrases.headline(found), "bold green" if found.reached else "bold red")
+    if warning := phrases.warning(found):
+        yield Text(warning, "bold yellow")
     yield Text(phrases.verification(found), "dim")
     for note in found.notes:
         yield Text(f"· {words.shown(note[:1].upper() + note[1:])}", "dim")

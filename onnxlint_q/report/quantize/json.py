@@ -6,6 +6,7 @@ from onnxlint_q.report.fix.json import document as fix_document
 from onnxlint_q.report.fix.json import scheme_document, verification_document
 from onnxlint_q.report.json import top1_document
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
+from onnxlint_q.report.quantize import phrases
 from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
 
 VERSION = 1
@@ -35,6 +36,8 @@ def document(found: Quantized) -> dict[str, Json]:
         "reached": found.reached,
         "why_not": text(found.why_not) or None,
         "measured_on": verification_document(found.verification),
+        "basis": found.result.basis.value,
+        "warning": phrases.warning(found) or None,
         "scheme": text(found.result.scheme),
         "observer": text(found.observer) or None,
         "biases_shifted": found.shifted,

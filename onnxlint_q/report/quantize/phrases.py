@@ -16,11 +16,23 @@ _NAMES = 6
 _SLOWER = 1.1
 
 
+SYNTHETIC = (
+    "Nothing about accuracy on real data was measured: ranges and figures come from synthetic inputs. "
+    "Give samples with --calibrate."
+)
+
+
 def headline(found: Quantized) -> str:
-    """Whether the goal was reached."""
+    """Whether the goal was reached, and on what where that is no data."""
+    where = " on synthetic inputs" if found.verification.synthetic else ""
     if found.reached:
-        return f"Reached: {words.shown(found.goal)}."
-    return f"Not reached: {words.shown(found.goal)}. {words.shown(found.why_not)}".strip()
+        return f"Reached{where}: {words.shown(found.goal)}."
+    return f"Not reached{where}: {words.shown(found.goal)}. {words.shown(found.why_not)}".strip()
+
+
+def warning(found: Quantized) -> str:
+    """What has to be known before any figure is believed; empty where they come from data."""
+    return SYNTHETIC if found.verification.synthetic else ""
 
 
 def verification(found: Quantized) -> str:

@@ -12,20 +12,21 @@ from onnxlint_q.workflow.scheme_result import SchemeResult
 
 def preview(mended: Mended, levels: VerdictLevels) -> FixPreview:
     """The rewrites that were kept, and what they do to each scheme."""
-    by_class = mended.bench.observations is None or not mended.bench.observations.synthetic
+    synthetic = mended.bench.observations is not None and mended.bench.observations.synthetic
     kept = [step for step in mended.steps if step.kept]
     return FixPreview(
         rewrites=tuple(step.rewrite.name for step in kept),
         places=sum(len(step.kept) for step in kept),
         float_sqnr_db=mended.exact.worst_db if mended.exact is not None else None,
-        before=scheme_results(mended.given, levels, by_class=by_class),
-        after=scheme_results(mended.errors, levels, by_class=by_class),
+        before=scheme_results(mended.given, levels, synthetic=synthetic),
+        after=scheme_results(mended.errors, levels, synthetic=synthetic),
     )
 
 
-def scheme_results(errors: Errors, levels: VerdictLevels, *, by_class: bool) -> tuple[SchemeResult, ...]:
-    """The verdict on each whole scheme that was run."""
+def scheme_results(errors: Errors, levels: VerdictLevels, *, synthetic: bool) -> tuple[SchemeResult, ...]:
+    """The verdict on each whole scheme that was run, on data or on synthetic inputs."""
+    basis = Basis.PROBE if synthetic else Basis.MEASURED
     return tuple(
-        result_of_run(experiment.scheme.name, error, Basis.MEASURED, levels, by_class=by_class)
+        result_of_run(experiment.scheme.name, error, basis, levels, by_class=not synthetic)
         for experiment, error in errors.items()
     )

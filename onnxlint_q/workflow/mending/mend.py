@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.errors import UsageError, did_you_mean
+from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
+from onnxlint_q.errors import DataError, UsageError, did_you_mean
+from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.split import Split, split
 from onnxlint_q.execute.progress import Progress
+from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
@@ -88,21 +91,37 @@ class Selection:
         return ""
 
 
-def calibrated(measured: Measured, data: DataRequest | None, progress: Progress) -> tuple[Workbench, Split]:
+def calibrated(
+    measured: Measured, data: DataRequest | None, progress: Progress, made_up_observer: str = DEFAULT_OBSERVER
+) -> tuple[Workbench, Split]:
     """The network with ranges, and which samples they come from: made-up ones where there is no data.
+
+    Args:
+        measured: the network.
+        data: where the samples come from.
+        progress: told what is done.
+        made_up_observer: how ranges come from made-up samples.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot run it.
-        DataError: the samples cannot be read or do not fit.
+        DataError: the samples cannot be read or do not fit, or none can be made up.
     """
     bench = workbench(measured)
     if data is not None:
-        divided = split(data.source, measured.model.inputs, data.samples)
-        bench = replace(bench, observer=data.observer)
-    else:
-        divided = split(made_up(bench), measured.model.inputs, MADE_UP_SAMPLES)
-        bench = replace(bench, alike=True)
-    seen = observe(measured, divided.source, divided.calibrating, progress)
+        return _observed(replace(bench, observer=data.observer), data.source, data.samples, progress)
+    bench = replace(bench, observer=made_up_observer, alike=True)
+    name = measured.model.name
+    try:
+        return _observed(bench, made_up(bench), MADE_UP_SAMPLES, progress)
+    except DataError as error:
+        raise DataError(f"{name}: no synthetic inputs can be made: {error}; give samples with --calibrate") from error
+    except NotRunnableError as error:
+        raise NotRunnableError(f"on synthetic inputs: {error}; give samples with --calibrate") from error
+
+
+def _observed(bench: Workbench, source: Source, count: int, progress: Progress) -> tuple[Workbench, Split]:
+    divided = split(source, bench.measured.model.inputs, count)
+    seen = observe(bench.measured, divided.source, divided.calibrating, progress)
     return bench.calibrated(seen, bench.observer), divided
 
 
@@ -147,7 +166,7 @@ def told(
     # Where a normalisation is folded other rules speak of the same tensor.
     known, left = ({_where(finding) for finding in findings} for findings in (before, after))
     samples = verification(bench, divided)
-    results = partial(scheme_results, levels=config.levels, by_class=not samples.synthetic)
+    results = partial(scheme_results, levels=config.levels, synthetic=samples.synthetic)
     return Fixed(
         path=first.model.name,
         sha256=first.model.sha256,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 
+from onnxlint_q.analysis.causes.widening import WIDENED
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.top1 import Top1
@@ -45,7 +46,7 @@ from onnxlint_q.judge.rule import Rule
 from onnxlint_q.proof.mending.transaction import Mended, Mender
 from onnxlint_q.proof.probing.plan import multiplications
 from onnxlint_q.proof.recipe.goal import Goal
-from onnxlint_q.proof.recipe.search import Attempt, Found, search
+from onnxlint_q.proof.recipe.search import TRIED_OBSERVERS, Attempt, Found, search
 from onnxlint_q.proof.recipe.share import shares
 from onnxlint_q.rewrite.candidate import Refusal
 from onnxlint_q.rewrite.rewriting import Rewrite
@@ -151,21 +152,24 @@ class _Making:
         self.config = config
         self.request = request
         self.progress = progress
-        judge = partial(result_of_run, "", basis=Basis.MEASURED, levels=config.levels, by_class=True)
+        self.synthetic = request.is_synthetic
+        basis = Basis.PROBE if self.synthetic else Basis.MEASURED
+        self.judge = partial(result_of_run, basis=basis, levels=config.levels, by_class=not self.synthetic)
         limits = request.min_db, request.min_agreement, request.max_float
-        self.goal = Goal(lambda error: judge(error=error).verdict, *limits)
+        self.goal = Goal(lambda error: self.judge("", error).verdict, *limits)
 
     def through(self, followed: Recipe | None, clock: dict[str, float]) -> Quantized:
         request, progress = self.request, self.progress
         self._check(self._schemes() if followed is None else (followed.scheme,))
-        bench, divided = calibrated(self.measured, request.data, progress)
+        bench, divided = calibrated(self.measured, request.data, progress, WIDENED)
         labels = self._labels(divided)
         found = None
         if followed is None:
             menders = {scheme: self._mender(bench, divided, scheme) for scheme in self._schemes()}
             ways = self._ways_by_scheme(menders)
             networks = {scheme: [_bench_of(way) for way in own] for scheme, own in ways.items()}
-            found = search(bench, networks, self.goal, divided, progress)
+            observers = TRIED_OBSERVERS if request.data is not None else (bench.observer,)
+            found = search(bench, networks, self.goal, divided, progress, observers)
             clock["fix and search"] = time.perf_counter()
             found, chosen, recipe, ready, notes = self._written(found, ways)
             given = [mender.first for mender in menders.values()]
@@ -199,8 +203,8 @@ class _Making:
             shifted=len(recipe.shifts),
             rounded=len(recipe.rounded),
             fixed=fixed,
-            plain=scheme_results(plain, self.config.levels, by_class=True),
-            result=result_of_run(recipe.scheme.name, error, Basis.MEASURED, self.config.levels, by_class=True),
+            plain=scheme_results(plain, self.config.levels, synthetic=self.synthetic),
+            result=self.judge(recipe.scheme.name, error),
             goal=request.goal,
             reached=reached,
             why_not="" if reached else self._why_not(found, error),
@@ -330,7 +334,7 @@ class _Making:
 
     def _labels(self, divided: Split) -> Sequence[int] | None:
         data = self.request.data
-        if data.labels is None:
+        if data is None or data.labels is None:
             return None
         labels = read_labels(data.labels, data.source)
         check_labels(labels, divided.used)
@@ -388,7 +392,7 @@ class _Making:
         if found.reached:
             return (
                 f"The search reached it on its samples ({_decibels(found.best.error)}), but on others the file leaves "
-                f"{_decibels(error)}. Give more samples."
+                f"{_decibels(error)}. Give {'samples with --calibrate' if self.synthetic else 'more samples'}."
             )
         tried = f"{len(found.attempts)} ways were tried" if len(found.attempts) > 1 else "one way was tried"
         most = f"at most {100 * self.request.max_float:g} % of the multiplications out of 8 bits"
@@ -402,7 +406,7 @@ class _Making:
             wide=len(attempt.wide),
             shifted=len(attempt.shifts),
             sqnr_db=attempt.error.worst_db,
-            agreement=attempt.error.agreement,
+            agreement=None if self.synthetic else attempt.error.agreement,
             reached=self.goal.reached(attempt.error),
             finer=finer,
             rounded=len(attempt.steps),

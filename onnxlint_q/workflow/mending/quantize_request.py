@@ -24,7 +24,7 @@ class QuantizeRequest:
 
     Attributes:
         out: the file to write.
-        data: calibration data.
+        data: calibration data; None for ranges and figures of synthetic inputs.
         min_db: SQNR (dB) that the worst output has to keep; None for no such goal.
         min_agreement: fraction of samples that have to keep the float model's top-1; None for no such goal.
         max_float: fraction of the multiplications that may be done in float or in 16 bits.
@@ -35,11 +35,11 @@ class QuantizeRequest:
         fresh: a process apart is a fresh interpreter, never a fork.
 
     Raises:
-        UsageError: a goal cannot be reached by any model.
+        UsageError: a goal cannot be reached by any model, or not be told from synthetic inputs.
     """
 
     out: Path
-    data: DataRequest
+    data: DataRequest | None = None
     min_db: float | None = None
     min_agreement: float | None = None
     max_float: float = MOST_FLOAT
@@ -52,10 +52,17 @@ class QuantizeRequest:
     def __post_init__(self) -> None:
         if self.min_agreement is not None and not 0 < self.min_agreement <= 1:
             raise UsageError(f"min-agreement {self.min_agreement:g}: give a fraction from 0 to 1, as 0.98")
+        if self.min_agreement is not None and self.is_synthetic:
+            raise UsageError("min-agreement: synthetic inputs have no class to keep; give samples with --calibrate")
         if self.min_db is not None and not np.isfinite(self.min_db):
             raise UsageError(f"min-sqnr {self.min_db:g}: give a number of decibels, as 20")
         if not 0 <= self.max_float <= 1:
             raise UsageError(f"max-float {self.max_float:g}: give a fraction from 0 to 1, as 0.05")
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether all samples are made up."""
+        return self.data is None or self.data.source.synthetic
 
     @property
     def goal(self) -> str:

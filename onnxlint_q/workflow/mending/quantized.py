@@ -21,7 +21,8 @@ class AttemptRow:
         shifted: how many layers had their biases shifted.
         rounded: how many layers had weights rounded to other codes than the nearest ones.
         sqnr_db: of the worst output, on the samples that were searched on; None where nothing was lost.
-        agreement: of class scores, fraction of the samples with the float model's top-1; else None.
+        agreement: of class scores, fraction of the samples with the float model's top-1; else None, and on synthetic
+            inputs.
         reached: whether it reached the goal on them.
         finer: fraction of the multiplications that are done in float or in 16 bits.
     """
