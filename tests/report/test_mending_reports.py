@@ -297,6 +297,8 @@ QUANTIZED = {
     "reached": bool,
     "why_not": (str, type(None)),
     "measured_on": VERIFICATION,
+    "basis": str,
+    "warning": (str, type(None)),
     "scheme": str,
     "observer": (str, type(None)),
     "biases_shifted": int,

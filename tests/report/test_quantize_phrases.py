@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+import onnxlint_q
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report.quantize import phrases
 from onnxlint_q.report.quantize.full import render
@@ -88,6 +89,17 @@ def test_a_file_that_is_larger_or_slower_says_so() -> None:
     # Its fastest runs are as fast as before: the machine was busy.
     assert "slower" not in told(replace(FOUND, after=weight(400, 2.5, 1.8)))["latency here"]
     assert "latency here" not in told(replace(FOUND, after=Weight(400, None)))
+
+
+def test_figures_of_synthetic_inputs_are_no_measurement_in_any_format() -> None:
+    made_up = replace(FOUND, verification=replace(FOUND.verification, source="synthetic inputs", synthetic=True))
+    loud = "Nothing about accuracy on real data was measured"
+    for form in ("full", "json", "html"):
+        text = " ".join(onnxlint_q.render(made_up, form).split())
+        assert loud in text and "Give samples with --calibrate." in text, form
+        assert loud not in " ".join(onnxlint_q.render(FOUND, form).split()), form
+    missed = replace(made_up, reached=False, why_not="One way was tried.")
+    assert phrases.headline(missed) == "Not reached on synthetic inputs: the model survives. One way was tried."
 
 
 def test_layers_without_an_integer_operator_are_counted() -> None:

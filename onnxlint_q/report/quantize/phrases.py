@@ -11,15 +11,13 @@ from onnxlint_q.report.tables.layout import Cell, Heading, Line, Table
 from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
 
 PLAIN = "Plain: what ONNX Runtime's quantiser makes of the model by default."
-_NAMES = 6
-# Runs of one model differ by so much from minute to minute.
-_SLOWER = 1.1
-
-
 SYNTHETIC = (
     "Nothing about accuracy on real data was measured: ranges and figures come from synthetic inputs. "
     "Give samples with --calibrate."
 )
+_NAMES = 6
+# Runs of one model differ by so much from minute to minute.
+_SLOWER = 1.1
 
 
 def headline(found: Quantized) -> str:
