@@ -114,7 +114,7 @@ def calibrated(
     try:
         return _observed(bench, made_up(bench), MADE_UP_SAMPLES, progress)
     except DataError as error:
-        raise DataError(f"{name}: no synthetic inputs can be made: {error}; give samples with --calibrate") from error
+        raise DataError(f"{name}: no synthetic inputs can be made: {error}") from error
     except NotRunnableError as error:
         raise NotRunnableError(f"on synthetic inputs: {error}; give samples with --calibrate") from error
 
