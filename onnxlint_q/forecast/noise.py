@@ -20,6 +20,9 @@ CLUSTER = 3.0
 _WIDE, _FEWEST = 1 << 19, 8
 # Elements of products of rows and values that are worked on at a time: 4 MB.
 _MET = 1 << 20
+# Places of an image, times errors beyond the first, up to which each error is multiplied by itself: a sum that all
+# share is as large as the weight, and it is written and read for each image.
+_FEW = 32
 Error = npt.NDArray[np.float32]
 LEFT_OUT = -1.0
 """In place of a power, which is never negative."""
@@ -71,14 +74,24 @@ def _spread(powers: ByImage, step: int) -> ByImage:
 
 
 def _unpooled(rows: Samples, values: Samples, errors: Sequence[Error], images: int) -> list[ByImage]:
-    """The same for matrices whose result no pooling averages.
-
-    `Σ r · E x` is the sum of the elements of `E` times those of `Σ r x^T`, which is found once for all of the errors.
-    """
+    """The same for matrices whose result no pooling averages."""
     centre = values.mean(axis=0)
-    rows, values = rows.reshape(images, -1, rows.shape[1]), (values - centre).reshape(images, -1, values.shape[1])
-    sums = rows.sum(axis=1)
+    sums = rows.reshape(images, -1, rows.shape[1]).sum(axis=1)
     constant = [sums @ (error @ centre) for error in errors]
+    made = _one_by_one if (len(errors) - 1) * (len(rows) // images) <= _FEW else _all_at_once
+    varying = made(rows, values - centre, errors, images)
+    return [np.square(a.astype(np.float64)) + np.square(b) for a, b in zip(constant, varying, strict=True)]
+
+
+def _one_by_one(rows: Samples, values: Samples, errors: Sequence[Error], images: int) -> list[ByImage]:
+    """`Σ r · E x` of each image, for each error."""
+    products = (np.einsum("sc,sc->s", rows, values @ error.T) for error in errors)
+    return [product.reshape(images, -1).sum(axis=1, dtype=np.float64) for product in products]
+
+
+def _all_at_once(rows: Samples, values: Samples, errors: Sequence[Error], images: int) -> list[ByImage]:
+    """The same: the sum of the elements of `E` times those of `Σ r x^T`, which is found once for all of the errors."""
+    rows, values = (part.reshape(images, -1, part.shape[1]) for part in (rows, values))
     varying = [np.zeros(images) for _ in errors]
     if not errors[0].flags.c_contiguous:  # parts of the error are to be read as they lie in memory
         rows, values, errors = values, rows, [error.T for error in errors]
@@ -88,7 +101,7 @@ def _unpooled(rows: Samples, values: Samples, errors: Sequence[Error], images: i
         met = rows[..., start : start + part].swapaxes(1, 2) @ values
         for at, error in enumerate(errors):
             varying[at] += met.reshape(images, -1) @ error[start : start + part].ravel()
-    return [np.square(a.astype(np.float64)) + np.square(b) for a, b in zip(constant, varying, strict=True)]
+    return varying
 
 
 def _averaged(error: Samples, share: ByImage) -> ByImage:

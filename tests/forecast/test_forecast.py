@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -20,6 +21,7 @@ from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.number_formats import INT8, decibel, weight_round_trip
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_TENSOR
 from onnxlint_q.analysis.schemes import SCHEMES as SCHEMES_BY_NAME
+from onnxlint_q.forecast import noise
 from onnxlint_q.forecast.expected.level import Level, level
 from onnxlint_q.forecast.expected.level_table import FORECAST
 from onnxlint_q.forecast.forecast import Forecast, forecast
@@ -367,3 +369,16 @@ def test_rows_go_back_the_way_their_elements_came() -> None:
     reshaped = Move(np.arange(4).reshape(2, 2), (4,)).pull(OutputCost(rows)).rows
     assert np.shares_memory(reshaped, rows)
     np.testing.assert_array_equal(reshaped, rows.reshape(SIZE, 4))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_errors_of_a_matrix_cost_the_same_one_by_one_and_all_at_once(order: Literal["C", "F"]) -> None:
+    rng = np.random.default_rng(0)
+    rows, values = (rng.normal(size=(6 * 5, width)).astype(np.float32) for width in (40, 70))
+    errors = [np.asarray(rng.normal(size=(40, 70)), np.float32, order=order) for _ in range(3)]
+    alone = noise._one_by_one(rows, values, errors, 6)
+    together = noise._all_at_once(rows, values, errors, 6)
+    for error, one, other in zip(errors, alone, together, strict=True):
+        exact = np.einsum("ipc,cw,ipw->i", rows.reshape(6, 5, -1), error, values.reshape(6, 5, -1), dtype=np.float64)
+        np.testing.assert_allclose(one, exact, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(other, exact, rtol=1e-4, atol=1e-3)

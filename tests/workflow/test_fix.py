@@ -12,12 +12,15 @@ import pytest
 from onnx_cases import Array, run
 
 import onnxlint_q
+from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.cli.app import main
 from onnxlint_q.cli.words.requests import parse_written
 from onnxlint_q.errors import ModelError, UsageError
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.judge.config import Config
+from onnxlint_q.judge.facts import Facts, foresee
 from onnxlint_q.workflow.mending import fix as workflow
+from onnxlint_q.workflow.mending.mend import Selection
 
 
 def fix(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> tuple[int, str, str]:
@@ -197,3 +200,18 @@ def test_what_describes_the_model_is_kept(models: Path, tmp_path: Path) -> None:
         (one.domain, one.version) for one in proto.opset_import
     ]
     assert list(made.graph.input) == list(proto.graph.input) and list(made.graph.output) == list(proto.graph.output)
+
+
+def test_what_was_not_changed_is_linted_once(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Measured] = []
+
+    def watched(measured: Measured) -> Facts:
+        seen.append(measured)
+        return foresee(measured)
+
+    monkeypatch.setattr("onnxlint_q.workflow.mending.mend.foresee", watched)
+    for select, times in (("mask-values", 1), ("fold-batch-norms", 2)):
+        seen.clear()
+        request = workflow.FixRequest(selection=Selection((select,)))
+        fixed = workflow.fix(models / "near_zero_variance.onnx", (), Config(), request, apart=False)
+        assert len(seen) == times and bool(fixed.applied) == (times == 2)
