@@ -96,6 +96,8 @@ def check(
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
     verbose: shared.Verbose = False,
+    max_memory: shared.MaxMemory = None,
+    timeout: shared.Timeout = None,
     debug: shared.Debug = False,
 ) -> None:
     """Lint models. Exits with 1 if a finding or a verdict fails a model, with 2 if there is no trustworthy answer."""
@@ -110,6 +112,7 @@ def check(
             parse_reports,
             parse_shapes,
         )
+        from onnxlint_q.execute.limits import Asked
         from onnxlint_q.report import render, terminal_look
         from onnxlint_q.workflow import check as workflow
         from onnxlint_q.workflow.record import CheckRequest
@@ -137,7 +140,7 @@ def check(
         )
         jobs = workflow.plan(find_models(models), overrides)
         keep_apart(reports, [*(job.path for job in jobs), calibrate, labels, *(job.config.source for job in jobs)])
-        request = CheckRequest(data, probe, fix_preview, shapes, debug=debug)
+        request = CheckRequest(data, probe, fix_preview, shapes, debug=debug, asked=Asked(max_memory, timeout))
         show_crashes(debug)
         with working():
             with progress_line() as progress:

@@ -52,6 +52,8 @@ def compare(
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
     verbose: shared.Verbose = False,
+    max_memory: shared.MaxMemory = None,
+    timeout: shared.Timeout = None,
     debug: shared.Debug = False,
 ) -> None:
     """Compare a quantised model with its float original, layer by layer: SQNR, QMSE, QCE, QKL and where it jumps.
@@ -68,6 +70,7 @@ def compare(
             parse_reports,
             parse_shapes,
         )
+        from onnxlint_q.execute.limits import Asked
         from onnxlint_q.report import terminal_look
         from onnxlint_q.report.compare import render
         from onnxlint_q.workflow import compare as workflow
@@ -92,7 +95,9 @@ def compare(
         )
         (job,) = plan([quantised], overrides)
         keep_apart(reports, [float_model, quantised, calibrate, labels, job.config.source])
-        request = workflow.CompareRequest(data.source, data.samples, data.labels, shapes, debug)
+        request = workflow.CompareRequest(
+            data.source, data.samples, data.labels, shapes, debug, asked=Asked(max_memory, timeout)
+        )
         show_crashes(debug)
         with working():
             with progress_line() as progress:

@@ -81,6 +81,8 @@ def fix(
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
     verbose: shared.Verbose = False,
+    max_memory: shared.MaxMemory = None,
+    timeout: shared.Timeout = None,
     debug: shared.Debug = False,
 ) -> None:
     """Change a float model so that it quantises better and computes the same.
@@ -102,6 +104,7 @@ def fix(
             parse_written,
             split_words,
         )
+        from onnxlint_q.execute.limits import Asked
         from onnxlint_q.report import terminal_look
         from onnxlint_q.report.fix import render
         from onnxlint_q.workflow import check as linting
@@ -129,6 +132,7 @@ def fix(
             data=data,
             selection=Selection(split_words(select), split_words(ignore), exact_only, unsafe),
             input_shapes=parse_shapes(input_shape or []),
+            asked=Asked(max_memory, timeout),
         )
         show_crashes(debug)
         with working():

@@ -94,6 +94,8 @@ def inspect(
         typer.Option(help=f"{one_of(FORMATS)}, with =FILE to write a file; can be repeated."),
     ] = None,
     html: shared.Html = None,
+    max_memory: shared.MaxMemory = None,
+    timeout: shared.Timeout = None,
     debug: shared.Debug = False,
 ) -> None:
     """Show what stands in a model: scales and zero points, weights, gammas; with --calibrate, what its tensors hold.
@@ -110,6 +112,7 @@ def inspect(
             parse_reports,
             parse_shapes,
         )
+        from onnxlint_q.execute.limits import Asked
         from onnxlint_q.report import terminal_look
         from onnxlint_q.report.inspect import render
         from onnxlint_q.workflow import inspect as workflow
@@ -127,6 +130,7 @@ def inspect(
             tensor=tensor or "",
             values=numbers,
             input_shapes=parse_shapes(input_shape or []),
+            asked=Asked(max_memory, timeout),
         )
         show_crashes(debug)
         with working():

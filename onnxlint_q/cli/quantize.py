@@ -102,6 +102,8 @@ def quantize(
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
     verbose: shared.Verbose = False,
+    max_memory: shared.MaxMemory = None,
+    timeout: shared.Timeout = None,
     debug: shared.Debug = False,
 ) -> None:
     """Quantise a float model so that it reaches a goal at the least cost, and run what was written.
@@ -129,6 +131,7 @@ def quantize(
             parse_target,
             split_words,
         )
+        from onnxlint_q.execute.limits import Asked
         from onnxlint_q.proof.recipe.goal import MOST_FLOAT
         from onnxlint_q.report import terminal_look
         from onnxlint_q.report.quantize import render
@@ -164,6 +167,7 @@ def quantize(
             keep_float=keep_float,
             selection=Selection(split_words(select), split_words(ignore), exact_only),
             input_shapes=parse_shapes(input_shape or []),
+            asked=Asked(max_memory, timeout),
         )
         show_crashes(debug)
         with working():

@@ -27,16 +27,22 @@ from multiprocessing.spawn import get_executable
 from typing import Any, TypeVar
 
 from onnxlint_q.errors import DefectError, OnnxlintError, with_place
+from onnxlint_q.execute.limits import Budget
 from onnxlint_q.execute.progress import Progress
 
+if sys.platform != "win32":
+    import resource
+
 Result = TypeVar("Result")
-Tasks = Sequence[Callable[[Progress], object]]
+Tasks = Sequence[tuple[Callable[[Progress], object], Budget | None]]
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1"}
 """For the environment, before numpy is loaded: its libraries multiply matrices in one thread.
 
 Threads of theirs wait for each other by running. On a machine that does other things, two of them took up to 3.6 times
 as long as one; sums do not depend on their number either.
 """
+MORE_MEMORY, MORE_TIME = "--max-memory allows more", "--timeout allows more"
+SHOWN = "a library or the system ended it, and --debug shows where"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Before it, whatever the interpreter of this environment prints when it starts.
 _READY = b"onnxlint-q: ready\n"
@@ -47,7 +53,20 @@ _FRESH = (
 
 
 class ChildEndedError(Exception):
-    """The process of a task ended before the task did; the text says how and what it was doing."""
+    """The process of a task ended before the task did; the text says how and what it was doing.
+
+    Attributes:
+        advice: what to do about it, in words.
+    """
+
+    def __init__(self, what: str, advice: str) -> None:
+        """Both are kept where it goes from one process to another."""
+        super().__init__(what, advice)
+        self.advice = advice
+
+    def __str__(self) -> str:
+        """How it ended."""
+        return str(self.args[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,33 +76,42 @@ class _Child:
     Attributes:
         told: waits for the next thing that it says.
         ended: waits for its end, and gives the exit code.
+        kill: ends it.
     """
 
     told: Callable[[], Any]
     ended: Callable[[], int | None]
+    kill: Callable[[], None]
 
 
-def run_apart(task: Callable[[Progress], Result], progress: Progress, *, fresh: bool = False) -> Result:
+def run_apart(
+    task: Callable[[Progress], Result], progress: Progress, *, fresh: bool = False, budget: Budget | None = None
+) -> Result:
     """`task(progress)`, computed in a child process.
 
     Args:
         task: as each of `run_each_apart`.
         progress: told what the child tells.
         fresh: as of `run_each_apart`.
+        budget: what it may take; None for no limit.
 
     Raises:
-        ChildEndedError: the child was ended by a signal, or left without an answer.
+        ChildEndedError: the child was ended by a signal, took more than it may, or left without an answer.
         OnnxlintError, OSError: the task raised it.
         DefectError: the task raised anything else.
     """
-    (outcome,) = run_each_apart([task], progress, fresh=fresh)
+    (outcome,) = run_each_apart([task], progress, fresh=fresh, budgets=[budget])
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
 
 
 def run_each_apart(
-    tasks: Sequence[Callable[[Progress], Result]], progress: Progress, *, fresh: bool = False
+    tasks: Sequence[Callable[[Progress], Result]],
+    progress: Progress,
+    *,
+    fresh: bool = False,
+    budgets: Sequence[Budget | None] = (),
 ) -> Generator[Result | Exception, None, None]:
     """The outcome of each task in turn: its result, or the exception that `run_apart` would raise.
 
@@ -94,16 +122,17 @@ def run_each_apart(
         progress: told what the child tells.
         fresh: never fork, however quiet this process looks: libraries of the program that it belongs to may keep
             threads and locks of their own.
+        budgets: what each may take; none for no limits.
     """
-    done = 0
+    done, bounded = 0, list(zip(tasks, budgets or [None] * len(tasks), strict=True))
     while done < len(tasks):
-        for outcome in _in_one_child(tasks[done:], progress, fresh):
+        for outcome in _in_one_child(bounded[done:], progress, fresh):
             done += 1
             yield outcome
 
 
 def _in_one_child(
-    tasks: Sequence[Callable[[Progress], Result]], progress: Progress, fresh: bool
+    tasks: Sequence[tuple[Callable[[Progress], Result], Budget | None]], progress: Progress, fresh: bool
 ) -> Generator[Result | Exception, None, None]:
     """Outcomes of tasks until all are done, or the child has ended, which is the last of them."""
     begin = _fork if not fresh and _can_fork() else _fresh
@@ -111,16 +140,40 @@ def _in_one_child(
         tempfile.TemporaryDirectory(prefix="onnxlint-q-", ignore_cleanup_errors=True) as scratch,
         begin(tasks, scratch) as child,
     ):
-        for _ in tasks:
+        for _, budget in tasks:
             doing = "starting"
-            try:
-                while (told := child.told())[0] == "doing":
-                    _, doing, done, total = told
-                    progress(doing, done, total)
-            except (EOFError, ConnectionError, pickle.UnpicklingError):
-                yield ChildEndedError(f"{_ending(child.ended())} while {doing}")
-                return
+            with _ended_after(budget, child) as late:
+                try:
+                    while (told := child.told())[0] == "doing":
+                        _, doing, done, total = told
+                        progress(doing, done, total)
+                except (EOFError, ConnectionError, pickle.UnpicklingError):
+                    how, advice = _ending(child.ended(), budget if late.is_set() else None)
+                    yield ChildEndedError(f"{how} while {doing}", advice)
+                    return
             yield told[1]
+
+
+@contextmanager
+def _ended_after(budget: Budget | None, child: _Child) -> Iterator[threading.Event]:
+    """Inside, a child that takes longer than it may is ended; the event tells that it was."""
+    late = threading.Event()
+    if budget is None:
+        yield late
+        return
+
+    def end() -> None:
+        late.set()
+        child.kill()
+
+    timer = threading.Timer(min(budget.seconds, threading.TIMEOUT_MAX), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+        timer.join()  # a process with threads is not forked
 
 
 def _can_fork() -> bool:
@@ -145,7 +198,7 @@ def _fork(tasks: Tasks, scratch: str) -> Iterator[_Child]:
         with _signals_held(), warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             process.start()
         theirs.close()
-        yield _Child(ours.recv, ended)
+        yield _Child(ours.recv, ended, process.kill)
     finally:
         if process.pid is not None:
             process.kill()
@@ -174,7 +227,7 @@ def _fresh(tasks: Tasks, scratch: str) -> Iterator[_Child]:
             asked.flush()
         while (line := answers.readline()) and not line.endswith(_READY):
             pass
-        yield _Child(lambda: pickle.load(answers), process.wait)
+        yield _Child(lambda: pickle.load(answers), process.wait, process.kill)
     finally:
         process.kill()
         process.wait()
@@ -241,15 +294,27 @@ def _serve(tasks: Tasks, scratch: str, say: Callable[[object], None], wait: Call
     faulthandler.disable()
     tempfile.tempdir = os.environ["TMPDIR"] = scratch
     threading.Thread(target=_leave_after, args=(wait,), daemon=True).start()
-    for task in tasks:
+    for task, budget in tasks:
         outcome: object
+        _bound_memory(budget)
         try:
             outcome = task(lambda *told: say(("doing", *told)))
         except (OnnxlintError, OSError) as error:
             outcome = error
+        except MemoryError:
+            most = f" ({budget.memory})" if budget is not None else ""
+            outcome = ChildEndedError(f"needed more memory than it may have{most}", MORE_MEMORY)
         except Exception as error:  # of whatever kind, picklable or not: its text is what is told
             outcome = DefectError(with_place(error))
         say(("outcome", outcome))
+
+
+def _bound_memory(budget: Budget | None) -> None:
+    """Let what asks for more fail, in native code too, where the system can: Linux counts all private memory."""
+    if budget is not None and sys.platform == "linux":
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = budget.memory_bytes if most == resource.RLIM_INFINITY else min(budget.memory_bytes, most)
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted, most))
 
 
 def _leave_after(wait: Callable[[], object]) -> None:
@@ -258,13 +323,15 @@ def _leave_after(wait: Callable[[], object]) -> None:
     os._exit(1)
 
 
-def _ending(code: int | None) -> str:
-    """How a process ended, in words: negative codes are signals."""
+def _ending(code: int | None, late: Budget | None) -> tuple[str, str]:
+    """How a process ended, in words, and what to do: negative codes are signals."""
+    if late is not None:
+        return f"took longer than {late.seconds:g} seconds", MORE_TIME
     if code is None or code >= 0:
-        return f"ended with exit code {code}"
+        return f"ended with exit code {code}", SHOWN
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = str(-code)
     memory = " (as the system does where memory runs out)" if name == "SIGKILL" else ""
-    return f"was ended by signal {name}{memory}"
+    return f"was ended by signal {name}{memory}", SHOWN

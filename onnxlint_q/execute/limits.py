@@ -1,4 +1,4 @@
-"""What running a model may take: memory, sessions, threads, time."""
+"""What a model may take: memory, sessions, threads, time."""
 
 from __future__ import annotations
 
@@ -79,6 +79,55 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a process may take that reads and runs models.
+
+    Attributes:
+        memory_bytes: private memory that it may ask for. Files that are mapped do not count, stacks of threads do.
+        seconds: wall time until it is ended.
+    """
+
+    memory_bytes: int
+    seconds: float
+
+    @property
+    def memory(self) -> str:
+        """The memory, in words."""
+        return f"{self.memory_bytes / 2**30:.2g} GB"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a user allows; None for what is usual for models of that size.
+
+    Attributes:
+        memory_gb: gigabytes of private memory.
+        seconds: wall time for one model.
+    """
+
+    memory_gb: float | None = None
+    seconds: float | None = None
+
+    def for_models(self, stored_bytes: int) -> Budget:
+        """The budget for models that have so many bytes together.
+
+        Weights are held a few times: as they are stored, rounded, and in the order that kernels like.
+        """
+        usual = Budget(USUAL_BYTES + BYTES_PER_STORED * stored_bytes, USUAL_SECONDS * (1 + stored_bytes / 2**30))
+        return Budget(
+            usual.memory_bytes if self.memory_gb is None else int(self.memory_gb * 2**30),
+            usual.seconds if self.seconds is None else self.seconds,
+        )
+
+
+USUAL = Asked()
+USUAL_BYTES, BYTES_PER_STORED = 7 << 28, 6
+"""Private memory for a small model, 1.75 GB, and what each byte of its weights adds."""
+USUAL_SECONDS = 900.0
+"""Wall time for a small model; so much more for each gigabyte of weights."""
 Clock = Callable[[], float]
 """Seconds since any moment."""
 

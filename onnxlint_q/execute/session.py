@@ -24,6 +24,7 @@ from onnxlint_q.execute.workers import SECONDS_TO_STOP
 Array = npt.NDArray[Any]
 Loaded = TypeVar("Loaded")
 _TENSOR = (np.ndarray, np.generic)
+_NO_MEMORY = re.compile(r"Failed to allocate memory for requested buffer|bad[ _]alloc(ation)?\b|MemoryError")
 # Bytes of a constant that is made at load, beside those that the model stores.
 _LEAST_FOLDED = 64 << 20
 # Bytes of weights that a session may hold a second time, in the order that its kernels like.
@@ -247,6 +248,8 @@ class _Native:
 
 def _one_line(error: Exception) -> str:
     """ONNX Runtime's message without its status code and without the C++ function that raised it; never empty."""
+    if _NO_MEMORY.search(str(error)):
+        return "it needs more memory than it may have; --max-memory allows more"
     text = re.sub(r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : ?", "", " ".join(str(error).split()))
     place = re.search(r"\S+\.(?:cc|cpp|h|hpp):\d+ [^(]*", text)
     if place is not None:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.errors import ModelError, OnnxlintError, UsageError, as_one_line
-from onnxlint_q.execute.child import ChildEndedError, run_each_apart
+from onnxlint_q.execute.child import MORE_MEMORY, MORE_TIME, ChildEndedError, run_each_apart
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.graph import read_model
+from onnxlint_q.graph.loading.external import stored_bytes
 from onnxlint_q.judge.config import Config, Overrides
 from onnxlint_q.judge.facts import foresee
 from onnxlint_q.judge.registry import load_rules
@@ -126,17 +127,21 @@ def _apart(
     A file that ends its reader is a ModelError.
     """
     tasks = [partial(lint, job.path, job.rules, job.config, request, called=job.called) for job in jobs]
-    with closing(run_each_apart(tasks, progress, fresh=request.fresh)) as outcomes:
+    budgets = [request.asked.for_models(stored_bytes(job.path)) for job in jobs]
+    with closing(run_each_apart(tasks, progress, fresh=request.fresh, budgets=budgets)) as outcomes:
         for job, outcome in zip(jobs, outcomes, strict=True):
             if not isinstance(outcome, ChildEndedError):
                 yield outcome
             elif request.runs:
-                yield from _apart([job], replace(request, ended=f"the process {outcome}"), progress)
+                yield from _apart([job], replace(request, ended=_ended(outcome)), progress)
             else:
-                yield ModelError(
-                    f"{job.name}: could not be linted: the process {outcome}; a library or the system ended it, and "
-                    "--debug shows where"
-                )
+                yield ModelError(f"{job.name}: could not be linted: the process {outcome}; {outcome.advice}")
+
+
+def _ended(outcome: ChildEndedError) -> str:
+    """How the run ended its process, and what the user may do about it."""
+    more = f"; {outcome.advice}" if outcome.advice in {MORE_MEMORY, MORE_TIME} else ""
+    return f"the process {outcome}{more}"
 
 
 def lint(

@@ -20,12 +20,13 @@ from onnxlint_q.execute.data.labels import read_labels
 from onnxlint_q.execute.data.source import Sample, Source
 from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES
 from onnxlint_q.execute.half.run import HalfRun, run_halved
-from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, USUAL, Asked, Limits
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.readout import fed
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.finding import CONFIRM_BELOW_DB
 from onnxlint_q.graph import Format, read_model
+from onnxlint_q.graph.loading.external import stored_bytes
 from onnxlint_q.judge.facts import Facts, facts_of
 from onnxlint_q.judge.own_findings import RULE_CRASHED
 from onnxlint_q.judge.rule import Rule
@@ -68,6 +69,7 @@ class CompareRequest:
         debug: keep why rules did not fire.
         fresh: this process is another program's, so the one apart must not be a copy of it.
         called: what to call a float model that is no file of the user's; empty for one that is.
+        asked: what it may take.
     """
 
     source: Source
@@ -77,6 +79,7 @@ class CompareRequest:
     debug: bool = False
     fresh: bool = False
     called: str = ""
+    asked: Asked = USUAL
 
 
 def compare_apart(reference: Path, quantized: Job, request: CompareRequest, progress: Progress = silent) -> Comparison:
@@ -85,12 +88,14 @@ def compare_apart(reference: Path, quantized: Job, request: CompareRequest, prog
     Raises:
         ModelError, DataError, UsageError: as `compare`; the first also where the process is ended.
     """
+    task = partial(compare, reference, quantized, request)
+    budget = request.asked.for_models(stored_bytes(reference) + stored_bytes(quantized.path))
     try:
-        return run_apart(partial(compare, reference, quantized, request), progress, fresh=request.fresh)
+        return run_apart(task, progress, fresh=request.fresh, budget=budget)
     except ChildEndedError as error:
         raise ModelError(
             f"{request.called or reference} and {quantized.name}: could not be compared: the process {error}; "
-            "a library or the system ended it, and --debug shows where"
+            f"{error.advice}"
         ) from error
 
 

@@ -17,6 +17,7 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.errors import ModelError, UsageError, did_you_mean
 from onnxlint_q.execute.child import ChildEndedError, run_apart
 from onnxlint_q.execute.data.source import Source
+from onnxlint_q.execute.limits import USUAL, Asked
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
@@ -24,6 +25,7 @@ from onnxlint_q.execute.stream.watched import rounded_tensors
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.graph import Model, read_model
 from onnxlint_q.graph.element_types import CODE_RANGES, FLOATS
+from onnxlint_q.graph.loading.external import stored_bytes
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.workflow.reading.activations import DEFAULT_SCHEME, Scales, activation_rows
 from onnxlint_q.workflow.reading.columns import COLUMNS, columns_of, worst_first
@@ -61,6 +63,7 @@ class InspectRequest:
         fresh: a process apart is a fresh interpreter, never a fork.
         values: values to round at the scale and zero point of that tensor, or of the worst one.
         input_shapes: shapes that inputs are to have, by name; of two files, each takes those of its inputs.
+        asked: what it may take.
     """
 
     source: Source | None = None
@@ -71,6 +74,7 @@ class InspectRequest:
     values: tuple[float, ...] = ()
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     fresh: bool = False
+    asked: Asked = USUAL
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,11 +98,11 @@ def inspect_apart(
     try:
         names = [name or str(path) for path, name in zip(paths, called or [""] * len(paths), strict=True)]
         task = partial(inspect, tuple(paths), request, called=tuple(called))
-        return run_apart(task, progress, fresh=request.fresh)
+        budget = request.asked.for_models(sum(map(stored_bytes, paths)))
+        return run_apart(task, progress, fresh=request.fresh, budget=budget)
     except ChildEndedError as error:
         raise ModelError(
-            f"{' and '.join(names)}: could not be inspected: the process {error}; a library or the "
-            "system ended it, and --debug shows where"
+            f"{' and '.join(names)}: could not be inspected: the process {error}; {error.advice}"
         ) from error
 
 

@@ -12,6 +12,7 @@ from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, MOST_SAMPLES
 from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.half.run import HalfRun
+from onnxlint_q.execute.limits import USUAL, Asked
 from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.finding import Finding
@@ -85,6 +86,7 @@ class CheckRequest:
         ended: how an earlier attempt to run the model ended its process, so that none is made again; empty without.
         debug: stay in this process, and keep why rules did not fire.
         fresh: this process is another program's, so the one apart must not be a copy of it.
+        asked: what each model may take.
     """
 
     data: DataRequest | None = None
@@ -94,6 +96,7 @@ class CheckRequest:
     ended: str = ""
     debug: bool = False
     fresh: bool = False
+    asked: Asked = USUAL
 
     @property
     def runs(self) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from onnxlint_q.errors import DefectError, ModelError, as_one_line
 from onnxlint_q.execute import child
 from onnxlint_q.execute.child import ChildEndedError, run_apart, run_each_apart
+from onnxlint_q.execute.limits import Asked, Budget
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.script import run_lines
 
@@ -103,6 +105,36 @@ def test_of_many_tasks_one_that_ends_its_process_costs_itself_only() -> None:
     assert first == second != fifth, "one process as long as it lasts"
     assert isinstance(third, ChildEndedError) and isinstance(fourth, ModelError)
     assert isinstance(fifth, int)
+
+
+def takes_memory(gigabytes: float, progress: Progress) -> int:
+    progress("filling", 0, 0)
+    return len(bytearray(int(gigabytes * 2**30)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not count it")
+def test_a_task_that_wants_more_memory_than_it_may_have_costs_itself_only() -> None:
+    wide, narrow = Budget(2 << 30, 60), Budget(1 << 29, 60)
+    tasks: list[Callable[[Progress], object]] = [partial(takes_memory, 1), partial(takes_memory, 1), answers]
+    first, second, third = run_each_apart(tasks, silent, budgets=[narrow, wide, narrow])
+    assert isinstance(first, ChildEndedError) and first.advice == "--max-memory allows more"
+    assert str(first) == "needed more memory than it may have (0.5 GB)"
+    assert second == 1 << 30 and isinstance(third, int)
+
+
+def test_a_task_that_takes_longer_than_it_may_costs_itself_only() -> None:
+    start = time.monotonic()
+    tasks: list[Callable[[Progress], object]] = [answers, writes_its_number_and_sleeps, answers]
+    first, second, third = run_each_apart(tasks, silent, budgets=[Budget(1 << 40, 2)] * 3)
+    assert isinstance(first, int) and isinstance(third, int) and time.monotonic() < start + 40
+    assert isinstance(second, ChildEndedError) and second.advice == "--timeout allows more"
+    assert str(second).startswith("took longer than 2 seconds while ")
+
+
+def test_what_a_user_asks_for_stands_for_what_is_usual() -> None:
+    small, large = Asked().for_models(1 << 20), Asked().for_models(3 << 30)
+    assert small.memory == "1.8 GB" and large.memory == "20 GB" and 4 * small.seconds > large.seconds > 3600 - 1
+    assert Asked(4, 30).for_models(3 << 30) == Budget(4 << 30, 30)
 
 
 def test_what_it_writes_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:

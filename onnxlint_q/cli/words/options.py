@@ -12,6 +12,7 @@ from onnxlint_q.analysis.targets import TARGETS
 from onnxlint_q.cli.streams import DEBUG_VARIABLE
 from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, PRESETS
 from onnxlint_q.execute.data.sources import MOST_SAMPLES
+from onnxlint_q.execute.limits import BYTES_PER_STORED, USUAL_BYTES, USUAL_SECONDS
 from onnxlint_q.finding import Severity
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report.formats import ReportFormat
@@ -81,6 +82,24 @@ Debug = Annotated[
         "--debug",
         help="Print to stderr why rules did not fire, and tracebacks of internal errors; "
         f"{DEBUG_VARIABLE}=1 does the same.",
+    ),
+]
+MaxMemory = Annotated[
+    float | None,
+    typer.Option(
+        "--max-memory",
+        metavar="GB",
+        min=0.5,
+        help=f"Memory that one model may take (on Linux), {USUAL_BYTES / 2**30:g} GB and {BYTES_PER_STORED} times its "
+        "size by default.",
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=1,
+        help=f"Time that one model may take, {USUAL_SECONDS:g} s and as much for each GB of it by default.",
     ),
 ]
 Samples = Annotated[int, typer.Option(min=1, max=MOST_SAMPLES, help="Number of samples.")]

@@ -21,6 +21,7 @@ from onnxlint_q.graph.tensors import TensorStore, is_external
 
 # A protobuf message cannot be larger.
 _MAX_BYTES = 2**31 - 1
+_MOST_SEARCHED = 1 << 28
 # How a message is reached: each field on the way with the message that holds it, outermost first.
 Way = tuple[tuple[str, Message], ...]
 
@@ -139,3 +140,16 @@ def external_files(path: Path) -> frozenset[Path]:
     entries = (entry for tensor, _ in _tensors(proto, ()) for entry in tensor.external_data)
     locations = {entry.value for entry in entries if entry.key == "location"}
     return frozenset(path.parent / name for name in locations if isinstance(name, str) and "\0" not in name)
+
+
+def stored_bytes(path: Path) -> int:
+    """Size of a model's file and of those that its weights lie in; 0 where there is none.
+
+    A file too large to be anything but weights itself is not searched for others.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return 0
+    others = external_files(path) if size <= _MOST_SEARCHED else frozenset[Path]()
+    return size + sum(other.stat().st_size for other in others if other.is_file())

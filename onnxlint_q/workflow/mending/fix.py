@@ -15,11 +15,13 @@ from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.errors import ModelError
 from onnxlint_q.execute.child import ChildEndedError, run_apart
 from onnxlint_q.execute.data.split import Split
+from onnxlint_q.execute.limits import USUAL, Asked
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError, load_as_deployed
 from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.graph import Model, read_model
+from onnxlint_q.graph.loading.external import stored_bytes
 from onnxlint_q.graph.loading.save import save_model
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.rule import Rule
@@ -43,6 +45,7 @@ class FixRequest:
         selection: which rewrites are to be tried.
         input_shapes: shapes that inputs are to have, by name.
         fresh: a process apart is a fresh interpreter, never a fork.
+        asked: what it may take.
     """
 
     out: Path | None = None
@@ -50,6 +53,7 @@ class FixRequest:
     selection: Selection = field(default_factory=Selection)
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     fresh: bool = False
+    asked: Asked = USUAL
 
 
 def fix(
@@ -81,13 +85,11 @@ def fix(
     """
     with written_whole(request.out) as beside:
         task = partial(_fix, path, rules, config, replace(request, out=beside), called=called)
+        budget = request.asked.for_models(stored_bytes(path))
         try:
-            fixed = run_apart(task, progress, fresh=request.fresh) if apart else task(progress)
+            fixed = run_apart(task, progress, fresh=request.fresh, budget=budget) if apart else task(progress)
         except ChildEndedError as error:
-            raise ModelError(
-                f"{called or path}: could not be fixed: the process {error}; a library or the system ended it, and "
-                "--debug shows where"
-            ) from error
+            raise ModelError(f"{called or path}: could not be fixed: the process {error}; {error.advice}") from error
     return replace(fixed, out=str(request.out)) if request.out is not None else fixed
 
 

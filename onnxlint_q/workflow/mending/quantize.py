@@ -38,7 +38,7 @@ from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.execute.writing.lines import Files, lines, obstacle
 from onnxlint_q.execute.writing.write import NotWritableError, prepared_for, recipe_of, write_int8
 from onnxlint_q.graph import Model, read_model
-from onnxlint_q.graph.loading.external import external_files
+from onnxlint_q.graph.loading.external import external_files, stored_bytes
 from onnxlint_q.graph.loading.save import save_model
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.config import Config
@@ -90,12 +90,12 @@ def quantize(
     with written_whole(request.out) as beside:
         assert beside is not None
         task = partial(_quantize, path, rules, config, replace(request, out=beside), called=called)
+        budget = request.asked.for_models(stored_bytes(path))
         try:
-            made = run_apart(task, progress, fresh=request.fresh) if apart else task(progress)
+            made = run_apart(task, progress, fresh=request.fresh, budget=budget) if apart else task(progress)
         except ChildEndedError as error:
             raise ModelError(
-                f"{called or path}: could not be quantised: the process {error}; a library or the system ended it, and "
-                "--debug shows where"
+                f"{called or path}: could not be quantised: the process {error}; {error.advice}"
             ) from error
     out = request.out
     return replace(made, out=str(out), recipe_file=str(out.with_name(f"{out.stem}{RECIPE_ENDING}")))

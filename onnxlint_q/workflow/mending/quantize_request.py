@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxlint_q.errors import UsageError
+from onnxlint_q.execute.limits import USUAL, Asked
 from onnxlint_q.graph.loading.save import DATA_ENDING
 from onnxlint_q.proof.recipe.goal import MOST_FLOAT
 from onnxlint_q.workflow.mending.mend import Selection
@@ -33,6 +34,7 @@ class QuantizeRequest:
         selection: which rewrites are to be tried first.
         input_shapes: shapes that inputs are to have, by name.
         fresh: a process apart is a fresh interpreter, never a fork.
+        asked: what it may take.
 
     Raises:
         UsageError: a goal cannot be reached by any model, or not be told from synthetic inputs.
@@ -48,6 +50,7 @@ class QuantizeRequest:
     selection: Selection = field(default_factory=Selection)
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     fresh: bool = False
+    asked: Asked = USUAL
 
     def __post_init__(self) -> None:
         if self.min_agreement is not None and not 0 < self.min_agreement <= 1:
