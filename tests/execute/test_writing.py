@@ -117,6 +117,26 @@ def test_a_node_that_is_left_out_may_leave_tensors_without_a_range(tmp_path: Pat
     assert abs(apart(bench, bench, experiment, file)) < 0.5
 
 
+def test_names_that_others_would_give_to_nodes_are_left_out_of_a_recipe(tmp_path: Path) -> None:
+    network = onnx_text(
+        """agraph (float[N, 8] x) => (float[N, 8] y) {
+          [first] a = MatMul(x, w)
+          [bias] b = Add(a, c)
+          [relu] r = Relu(b)
+          [second] y = MatMul(r, w)
+        }""",
+        w=RANDOM.standard_normal((8, 8)).astype(np.float32),
+        c=RANDOM.standard_normal(8).astype(np.float32),
+    )
+    bench = calibrated(as_model(network))
+    product = next(bench.measured.model.nodes_of("MatMul"))
+    listed = bench.measured.freer.names([product])
+    assert "first/MatMulAddFusion" in listed, "for who prepares the model with ONNX Runtime"
+    recipe = recipe_of(bench, Experiment(INT8_PER_TENSOR, excluded=frozenset(listed)))
+    assert set(recipe.excluded) == {"first", "bias"} & set(listed)
+    assert "first" in recipe.excluded and written(bench, recipe, tmp_path).nodes
+
+
 @pytest.mark.parametrize("name", ["healthy_mobilenet", "silu_gate"])
 def test_with_16_bits(name: str, tmp_path: Path) -> None:
     bench = calibrated(read_model(FIXTURES / "models" / f"{name}.onnx"))

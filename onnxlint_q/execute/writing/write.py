@@ -47,13 +47,14 @@ def recipe_of(
     """
     scheme = experiment.scheme
     assert experiment.weights == experiment.activations == "all"
+    names = {node.name for node in bench.measured.model.nodes}
     if reason := obstacle(scheme, bench.measured.model.opset):
         raise NotWritableError(reason)
     return Recipe(
         scheme,
         _ranges(bench, experiment),
         bench.observer if scheme.is_calibrated else "",
-        tuple(sorted(experiment.excluded)),
+        tuple(sorted(experiment.excluded & names)),  # not what others would call a node that they make of two
         tuple(sorted(tensor for tensor in experiment.wide if not bench.measured.model.is_constant(tensor))),
         scheme.is_calibrated and bool(removed_for_good(bench.measured)),
         {layer: tuple(np.asarray(values, np.float32).tolist()) for layer, values in (shifts or {}).items()},
