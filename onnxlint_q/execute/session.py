@@ -235,6 +235,9 @@ class _Native:
         if stored > _MOST_PACKED:
             # Kernels would each keep a copy of their weight in an order of their own.
             options.add_session_config_entry("session.disable_prepacking", "1")
+            # What optimisers read are the values above, and each session would keep a copy of them; kernels read these.
+            for name, value in zip(names, self._values, strict=True):
+                options.add_initializer(name, value)
         if self._deployed:
             return options
         # Integer kernels would round differently from the operators' definition; pairs are to be what they say.

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from conftest import FIXTURES
 from onnx_cases import as_model, onnx_text
 
+from onnxlint_q.execute.data.synthetic import RandomSource
 from onnxlint_q.execute.executable import as_stored
 from onnxlint_q.execute.limits import Limits
 from onnxlint_q.execute.session import NotRunnableError, Session, _bounded, load_as_deployed
+from onnxlint_q.graph import read_model
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "[ONNXRuntimeError] : 1 : FAIL : "])
@@ -56,3 +61,32 @@ def test_constants_of_any_size_are_not_made_at_load(tmp_path: Path, length: int,
     ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     kept = {node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node}
     assert ("ConstantOfShape" in kept) is not made
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="private memory is told by /proc")
+def test_sessions_of_a_large_model_share_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    def private_bytes() -> int:
+        status = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line.split()[1] for line in status if line.startswith("RssAnon"))) << 10
+
+    weight = np.random.default_rng(0).standard_normal((4096, 4096), np.float32)
+    text = "agraph (float[1, 4096] x) => (float[1, 4096] y) { h = MatMul(x, w) h1 = Relu(h) y = MatMul(h1, w) }"
+    made = as_stored(as_model(onnx_text(text, w=weight)))
+    monkeypatch.setattr("onnxlint_q.execute.session._MOST_PACKED", 1 << 20)
+    before = private_bytes()
+    sessions = [Session(made) for _ in range(3)]
+    assert private_bytes() < before + weight.nbytes // 2
+    sample = {"x": np.ones((1, 4096), np.float32)}
+    for session in sessions:
+        (found,) = session.run(sample)
+        np.testing.assert_allclose(found, np.maximum(sample["x"] @ weight, 0) @ weight, rtol=1e-2, atol=2)
+
+
+@pytest.mark.parametrize("name", ["unfolded_bn", "qdq_good", "subgraph_if", "fp16", "silu_gate"])
+def test_weights_that_are_shared_are_those_that_are_copied(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = as_stored(model := read_model(FIXTURES / "models" / f"{name}.onnx"))
+    (sample,) = RandomSource().take(model.inputs, 1)
+    copied = Session(made).run(sample)
+    monkeypatch.setattr("onnxlint_q.execute.session._MOST_PACKED", 0)
+    for one, other in zip(copied, Session(made).run(sample), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5 * np.abs(one).max())
