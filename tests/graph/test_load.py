@@ -38,7 +38,7 @@ MESSAGES = {
     "duplicate_tensor": "tensor 'y' is defined twice (by the Neg node 'second'); export the model again",
     "short_initializer": "initializer 'w' holds 40 bytes, its shape [4, 4] needs 64; export the model again",
     "recursive_function": "local function 'Again' calls itself; export the model again",
-    "exponential_functions": f"expanding its local functions would give {2**40} nodes (limit 1000000); "
+    "exponential_functions": f"expanding its local functions would give {2**40} nodes (limit 20000); "
     "export it with functions inlined",
 }
 

@@ -13,21 +13,25 @@ import onnx.inliner
 
 from onnxlint_q.errors import ModelError
 
-MAX_NODES = 1_000_000
 MAX_BYTES = 1 << 30
+# Nodes that are never too many, and how many times as many as the file holds may come of it otherwise: exporters call
+# a function once for each layer, tens of times.
+_FREE_NODES, _MOST_TIMES = 20_000, 100
 
 
 def inline_functions(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """The same model without model-local functions; the argument itself where it has none.
 
     Raises:
-        ModelError: a function calls itself, or the expanded graph would pass MAX_NODES nodes or MAX_BYTES bytes.
+        ModelError: a function calls itself, or the expanded graph would have many times the nodes of the file, or pass
+            MAX_BYTES bytes.
     """
     if not proto.functions:
         return proto
     nodes, size = _expanded_size(proto, name)
-    if nodes > MAX_NODES or size > MAX_BYTES:
-        excess = f"{nodes} nodes (limit {MAX_NODES})" if nodes > MAX_NODES else f"{size} bytes (limit {MAX_BYTES})"
+    most = max(_FREE_NODES, _MOST_TIMES * (len(proto.graph.node) + sum(len(one.node) for one in proto.functions)))
+    if nodes > most or size > MAX_BYTES:
+        excess = f"{nodes} nodes (limit {most})" if nodes > most else f"{size} bytes (limit {MAX_BYTES})"
         raise ModelError(f"{name}: expanding its local functions would give {excess}; export it with functions inlined")
     try:
         return onnx.inliner.inline_local_functions(proto)
