@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from onnxlint_q.execute import runtime as ort
 from onnxlint_q.execute.executable import Executable
@@ -199,7 +200,8 @@ class _Native:
         # Looked at after the options can be found, so that a stop that comes now is not missed.
         options.terminate = self._stopped
         try:
-            values = self._session.run(list(self._outputs if outputs is None else outputs), dict(feeds), options)
+            fed = {name: _fed(array) for name, array in feeds.items()}
+            values = self._session.run(list(self._outputs if outputs is None else outputs), fed, options)
         except Exception as error:  # pybind raises a dozen unrelated types
             raise NotRunnableError(_one_line(error)) from error
         finally:
@@ -247,6 +249,15 @@ class _Native:
         # Many sessions take turns on the same cores; threads that spin after a run take them from the next one.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return options
+
+
+def _fed(array: Array) -> Any:
+    """An array as ONNX Runtime takes it: of a type that numpy does not have itself, such as bfloat16, it is told."""
+    if array.dtype.kind != "V" or array.dtype.fields is not None:
+        return array
+    stored = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(stored, kind)
 
 
 def _one_line(error: Exception) -> str:

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -90,3 +91,9 @@ def test_weights_that_are_shared_are_those_that_are_copied(name: str, monkeypatc
     monkeypatch.setattr("onnxlint_q.execute.session._MOST_PACKED", 0)
     for one, other in zip(copied, Session(made).run(sample), strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5 * np.abs(one).max())
+
+
+def test_inputs_of_types_that_numpy_does_not_have_are_taken() -> None:
+    made = as_stored(as_model(onnx_text("agraph (bfloat16[2] x) => (float[2] y) { y = Cast <to = 1> (x) }")))
+    (found,) = Session(made).run({"x": np.asarray([1.5, -3], ml_dtypes.bfloat16)})
+    np.testing.assert_array_equal(found, [1.5, -3])
