@@ -214,7 +214,7 @@ def _told(
         for one in written | read:
             layers.setdefault(one, set()).add(joint.layer.output)
     for one, key in first.items():
-        here = ties.sets == one
+        here = sets[:-1] == one
         if (logs[here] != 0).any():
             divisors = [
                 Divisors(tensor, numbers.shape, tuple(factors[numbers].ravel().tolist()))

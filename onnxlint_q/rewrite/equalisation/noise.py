@@ -142,8 +142,9 @@ class _Norms:
     def slope(self, held: Vector, into: Vector) -> float:
         """As that of a tensor."""
         term = self.term
-        moved = self.degree * (held - self.start)
-        by_read, by_write = np.exp(moved[term.reads]), np.exp(-moved[term.writes])
+        # Of its own channels alone: a network of many layers has many more.
+        by_read = np.exp(self.degree * (held[term.reads] - self.start[term.reads]))
+        by_write = np.exp(-self.degree * (held[term.writes] - self.start[term.writes]))
         write_part = by_write * _products(self.raised, by_read)
         read_part = by_read * _products(self.raised.swapaxes(1, 2), by_write)
         total = float(write_part.sum())
@@ -194,7 +195,8 @@ def least_noise(
     """
     logs = np.append(np.zeros(free.size) if near is None else near, 0.0)
     for degree, rate, steps in _STAGES if near is None else _STAGES[-1:]:
-        norms = [_Norms(term, logs.copy(), degree) for term in weights]
+        start = logs.copy()
+        norms = [_Norms(term, start, degree) for term in weights]
         mean, square = np.zeros(free.size), np.zeros(free.size)
         for step in range(1, steps + 1):
             slope = np.zeros(logs.size)
