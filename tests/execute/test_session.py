@@ -14,7 +14,7 @@ import pytest
 from conftest import FIXTURES
 from onnx_cases import as_model, onnx_text
 
-from onnxlint_q.execute.data.synthetic import RandomSource
+from onnxlint_q.execute.data.sources import RandomSource
 from onnxlint_q.execute.executable import as_stored
 from onnxlint_q.execute.limits import Limits
 from onnxlint_q.execute.session import NotRunnableError, Session, _bounded, load_as_deployed
