@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import typer
 
+from onnxlint_q.analysis.half.tensors import FP16
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES, SEQUENCE_SCHEMES
 from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, PRESETS
@@ -72,7 +73,7 @@ def test_ranges_are_taken_as_the_code_can() -> None:
 
 def test_schemes_are_those_of_the_code() -> None:
     told = helps("check")
-    assert listed(told["scheme"], "`all`: ", ".") == list(SCHEMES)
+    assert listed(told["scheme"], "`all`: ", ".") == [*SCHEMES, FP16]
     by_default = told["scheme"].partition("By default")[2]
     assert re.findall(r"int\d[\w-]*", by_default) == [scheme.name for scheme in SEQUENCE_SCHEMES]
     assert by_default.index("transformer") > by_default.index(DEFAULT_SCHEMES[-1].name)

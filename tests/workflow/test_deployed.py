@@ -98,7 +98,7 @@ def test_what_fails_in_every_way_is_told_once(tmp_path: Path) -> None:
       [conv] y = ConvInteger (codes, w, zero, wz)
     }
     """
-    proto = onnx_text(text, w=np.ones((2, 2, 1, 1), np.int8), wz=np.zeros(2, np.int8))
+    proto = onnx_text(text, w=np.array([[90, -60], [70, 120]], np.int8)[..., None, None], wz=np.zeros(2, np.int8))
     result = lint(saved(proto, tmp_path), RANDOM.normal(size=(4, 2, 2, 2)).astype(np.float32))
     errors = [finding.code for finding in result.findings if finding.severity is Severity.ERROR]
     assert errors == ["QR001"] and result.fails

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, cached_property, partial
+from functools import partial
 from pathlib import Path
 
 from onnxlint_q.analysis.causes.widening import WIDENED
@@ -16,9 +16,6 @@ from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.analysis.recipe import Recipe
 from onnxlint_q.analysis.schemes import (
-    INT8_PER_CHANNEL,
-    INT8_PER_TENSOR,
-    LAYERS_ONLY,
     PER_CHANNEL_OPSET,
     Quantizer,
     Scheme,
@@ -43,13 +40,11 @@ from onnxlint_q.graph.loading.save import save_model
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.rule import Rule
-from onnxlint_q.proof.mending.transaction import Mended, Mender
+from onnxlint_q.proof.mending.transaction import Mended
 from onnxlint_q.proof.probing.plan import multiplications
 from onnxlint_q.proof.recipe.goal import Goal
 from onnxlint_q.proof.recipe.search import TRIED_OBSERVERS, Attempt, Found, search
 from onnxlint_q.proof.recipe.share import shares
-from onnxlint_q.rewrite.candidate import Refusal
-from onnxlint_q.rewrite.rewriting import Rewrite
 from onnxlint_q.workflow.assembly.preview import scheme_results
 from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.mending.files import written_whole
@@ -57,6 +52,7 @@ from onnxlint_q.workflow.mending.fix import float_model
 from onnxlint_q.workflow.mending.mend import REWRITE_NAMES, Selection, calibrated, told, verification, withheld
 from onnxlint_q.workflow.mending.quantize_request import FLOAT_ENDING, RECIPE_ENDING, QuantizeRequest
 from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
+from onnxlint_q.workflow.mending.ways import Menders, Ways, with_the_finer
 from onnxlint_q.workflow.results import Basis, TakenShape
 from onnxlint_q.workflow.sizes import notes_on
 
@@ -165,17 +161,13 @@ class _Making:
         labels = self._labels(divided)
         found = None
         if followed is None:
-            menders = {scheme: self._mender(bench, divided, scheme) for scheme in self._schemes()}
-            ways = self._ways_by_scheme(menders)
-            networks = {scheme: [_bench_of(way) for way in own] for scheme, own in ways.items()}
-            observers = TRIED_OBSERVERS if request.data is not None else (bench.observer,)
-            found = search(bench, networks, self.goal, divided, progress, observers)
-            clock["fix and search"] = time.perf_counter()
-            found, chosen, recipe, ready, notes = self._written(found, ways)
-            given = [mender.first for mender in menders.values()]
+            menders = Menders(bench, divided, self._schemes(), request.selection, progress)
+            found, chosen, recipe, ready, notes = self._searched(bench, divided, menders, clock)
+            given = menders.first
         else:
             recipe, notes = followed, ()
-            chosen = self._mender(bench, divided, followed.scheme).through(request.selection.applied)
+            menders = Menders(bench, divided, (), request.selection, progress)
+            chosen = menders.of(followed.scheme).through(request.selection.applied)
             clock["fix and search"] = time.perf_counter()
             ready = self._write(chosen, recipe)
             given = [chosen.given]
@@ -221,9 +213,34 @@ class _Making:
             seconds={name: when - times[place][1] for place, (name, when) in enumerate(times[1:])},
         )
 
-    def _written(
-        self, found: Found, ways: Mapping[Scheme, tuple[Callable[[], Mended], ...]]
+    def _searched(
+        self, bench: Workbench, divided: Split, menders: Menders, clock: dict[str, float]
     ) -> tuple[Found, Mended, Recipe, Model, Sequence[str]]:
+        """Search, and write what was found, as `_written` tells it.
+
+        Where nobody chose, one scale a tensor is searched only if nothing else can be written.
+
+        Raises:
+            NotWritableError: nothing can be written.
+        """
+        chosen = self.config.schemes is not None
+        ways = menders.ways(chosen=chosen)
+        finer = ways if chosen else with_the_finer(ways)
+        if len(finer) < len(ways):
+            try:
+                return self._written(self._found(bench, divided, finer, clock), finer)
+            except NotWritableError:  # what stands in the way of one scale a channel does not in that of one a tensor
+                pass
+        return self._written(self._found(bench, divided, ways, clock), ways)
+
+    def _found(self, bench: Workbench, divided: Split, ways: Ways, clock: dict[str, float]) -> Found:
+        networks = {scheme: [_bench_of(way) for way in own] for scheme, own in ways.items()}
+        observers = TRIED_OBSERVERS if self.request.data is not None else (bench.observer,)
+        found = search(bench, networks, self.goal, divided, self.progress, observers)
+        clock["fix and search"] = time.perf_counter()
+        return found
+
+    def _written(self, found: Found, ways: Ways) -> tuple[Found, Mended, Recipe, Model, Sequence[str]]:
         """Write the best attempt of those that ONNX Runtime's quantiser can write.
 
         Returns:
@@ -256,49 +273,6 @@ class _Making:
         ready = prepared_for(chosen.bench.measured, recipe)
         write_int8(ready, recipe, self.request.out)
         return ready
-
-    def _ways_by_scheme(self, menders: Mapping[Scheme, Mender]) -> Mapping[Scheme, tuple[Callable[[], Mended], ...]]:
-        """The same by scheme, of those to search in.
-
-        Where nobody chose, one scale a channel takes the place of one a tensor: its noise is less, and it costs nothing
-        when the model runs. Layers only are tried as well then, of the networks that were made for the whole.
-        """
-        chosen = self.config.schemes is not None
-        left = {INT8_PER_TENSOR} if not chosen and INT8_PER_CHANNEL in menders else set()
-        ways = {scheme: self._ways(mender) for scheme, mender in menders.items() if scheme not in left}
-        for whole, layers in LAYERS_ONLY.items():
-            if whole in ways and (layers in ways or not chosen):
-                first = menders[whole]
-                mender = menders.get(layers) or self._mender(first.given, first.split, layers)
-                ways[layers] = self._of_layers(mender, ways[whole])
-        return ways
-
-    def _ways(self, mender: Mender) -> tuple[Callable[[], Mended], ...]:
-        """How the network may be changed for a scheme: without what takes longer to run, and with it."""
-        wanted, growing = self.request.selection, self._growing
-        first = cache(lambda: mender.through(wanted.without(one.name for one in growing).applied))
-
-        def second() -> Mended:
-            made = first()
-            applies = any(not isinstance(one, Refusal) for rewrite in growing for one in made.found(rewrite))
-            return mender.through(wanted.applied) if applies else made
-
-        return (first, cache(second)) if growing else (first,)
-
-    def _of_layers(self, mender: Mender, ways: tuple[Callable[[], Mended], ...]) -> tuple[Callable[[], Mended], ...]:
-        """The ways of a whole scheme; what takes longer to run may go further where only layers are quantised."""
-        return (*ways[:1], *(cache(partial(_further, mender, way, self._growing)) for way in ways[1:]))
-
-    @cached_property
-    def _growing(self) -> tuple[Rewrite, ...]:
-        """Rewrites that may put nodes between others, which takes longer to run."""
-        model, wanted = self.measured.model, self.request.selection.applied
-        return tuple(one for one in wanted if one.adds_nodes is not None and one.adds_nodes(model))
-
-    def _mender(self, bench: Workbench, divided: Split, scheme: Scheme) -> Mender:
-        """What tries rewrites and judges them under one scheme."""
-        own = replace(bench, measured=replace(bench.measured, schemes=(scheme,)))
-        return Mender(own, divided, self.progress)
 
     def _schemes(self) -> tuple[Scheme, ...]:
         """Those that were asked for and can be written; else those of the network, but for weights of 4 bits."""
@@ -419,10 +393,6 @@ _FILE = "file"
 def _left(measured: Measured, scheme: Scheme) -> Mapping[str, int]:
     layers = (layer.folded.layer for layer in measured.layers)
     return Counter(layer.op_type for layer in layers if not scheme.quantises(layer))
-
-
-def _further(mender: Mender, way: Callable[[], Mended], rewrites: Sequence[Rewrite]) -> Mended:
-    return mender.further(way(), rewrites)
 
 
 def _bench_of(way: Callable[[], Mended]) -> Callable[[], Workbench]:

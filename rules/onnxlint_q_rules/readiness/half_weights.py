@@ -68,6 +68,9 @@ class HalfWeights(Rule):
 
     def check(self, facts: Facts) -> Iterator[Finding | Silence]:
         """At most one finding for the model, at the first such layer."""
+        if not facts.schemes:
+            yield Silence(whole_model(facts), "no scheme that quantises is asked for")
+            return
         kinds = {layer: facts.model.types.get(layer.folded.layer.weight) for layer in facts.layers if facts.is_float}
         found = [layer for layer, kind in kinds.items() if kind is not None and kind.elem_type in _HALF]
         if not found:
