@@ -124,8 +124,8 @@ class Asked:
 
 
 USUAL = Asked()
-USUAL_BYTES, BYTES_PER_STORED = 7 << 28, 6
-"""Private memory for a small model, 1.75 GB, and what each byte of its weights adds."""
+USUAL_BYTES, BYTES_PER_STORED = 4 << 30, 6
+"""Private memory for a small model, 4 GB, and what each byte of its weights adds."""
 USUAL_SECONDS = 900.0
 """Wall time for a small model; so much more for each gigabyte of weights."""
 Clock = Callable[[], float]
