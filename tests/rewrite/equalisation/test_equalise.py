@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +180,7 @@ def test_more_axes_than_arrays_have_are_not_followed() -> None:
     proto = written(IMAGE, body)
     for name, value in (("many", [1, 8, 8, 8, *(1,) * 70]), ("flat", [1, 8, 8, 8])):
         proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value, np.int64), name))
-    assert "more than 64 axes" in refusals(proto)["a"]
+    assert re.search(r"more than (32|64) axes", refusals(proto)["a"])
 
 
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.onnx")), ids=lambda path: path.stem)
