@@ -20,6 +20,8 @@ Where a pair differs by more than 0.5 dB or is missing, the reason stands behind
   weights where ranges are those of each run; where they spread as far as the pair is apart, nothing finer can be
   compared;
 - the two runs of the file differ as much: fused kernels round elsewhere;
+- weights that the file does not store in codes: quant_pre_process puts a Cast behind float16 weights that are listed as
+  inputs, and what it makes is quantised like an activation;
 - a fold that waits: weights that are listed as inputs may be replaced by a caller, so ONNX Runtime folds nothing into
   them. Ours stands for the file after they are taken off the list.
 
@@ -89,6 +91,7 @@ class Pair:
 
     Attributes:
         late: whether ours folds what the file does not.
+        unstored: layers whose weight the file quantises in every run, as if it were an activation.
     """
 
     model: str
@@ -96,6 +99,7 @@ class Pair:
     figures: Mapping[str, Figures]
     missing: str = ""
     late: bool = False
+    unstored: int = 0
 
     def apart(self, run: str) -> tuple[float, float] | None:
         """How far ours is above another run in dB, at the worst output and pooled; None where one is missing."""
@@ -113,6 +117,7 @@ class Pair:
         if apart <= LEVELS[0]:
             return ""
         told = ["weights are inputs, so nothing folds in the file"] * self.late
+        told += [f"{self.unstored} weights are behind a Cast in the file: one scale a tensor"] * (self.unstored > 0)
         plain, fused = self.figures[PLAIN], self.figures[FUSED]
         own = max(abs(_above(plain.worst, fused.worst)), abs(_above(plain.pooled, fused.pooled)))
         told += [f"the two runs of the file are {own:.1f} dB apart"] * (own > LEVELS[0])
@@ -150,6 +155,16 @@ def made_by_quantizer(path: Path, samples: Iterator[Sample], scheme: Scheme) -> 
         except Exception as error:  # of any type: what it meets in a graph is not foreseen
             raise NotRunnableError(f"quantize_dynamic fails: {type(error).__name__}: {error}") from error
         return Executable(onnx.load(made), {}, {})
+
+
+def unstored(theirs: Executable, bench: Workbench) -> int:
+    """Layers of ours whose weight the file does not store in codes."""
+    made = {output for node in theirs.proto.graph.node for output in node.output}
+    dequantize = (node for node in theirs.proto.graph.node if node.op_type == "DequantizeLinear")
+    stored = {node.output[0] for node in dequantize if node.input[0] not in made}
+    layers = {layer.node.op_type for layer in bench.measured.layers}
+    readers = (node for node in theirs.proto.graph.node if node.op_type in layers)
+    return len(bench.measured.layers) - sum(stored.intersection(node.input[:2]) != set() for node in readers)
 
 
 def in_blocks(path: Path, scheme: Scheme) -> Executable:
@@ -261,16 +276,17 @@ def pairs(path: Path, source: Source, count: int, schemes: Sequence[Scheme] = CO
             if not scheme.is_calibrated:
                 made[name] = moved(made[name], seed)
         runs: dict[str, Run] = {name: Session(own).run for name, own in made.items()}
-        missing = ""
+        missing, behind = "", 0
         try:
             theirs = made_by_quantizer(path, take(), scheme)
+            behind = unstored(theirs, bench) if scheme.quantizer is Quantizer.STATIC else 0
             runs |= {PLAIN: loaded(theirs, fused=False), FUSED: loaded(theirs, fused=True)}
         except NotRunnableError as error:
             old = scheme.needs_opset(facts.model.opset)
             missing = f"one scale a channel needs opset {PER_CHANNEL_OPSET}" if old else str(error)[:160]
         figures = compared(bench, runs, take())
         missing = missing or ("" if figures else "no output can be compared")
-        yield Pair(path.stem, scheme.name, figures, missing, bench.measured.folds_late)
+        yield Pair(path.stem, scheme.name, figures, missing, bench.measured.folds_late, behind)
 
 
 def row(pair: Pair) -> str:

@@ -36,7 +36,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantType, quant_pre_pro
 import onnxlint_q
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
-from onnxlint_q.errors import OnnxlintError
+from onnxlint_q.errors import DataError, OnnxlintError
 from onnxlint_q.execute.data.labels import read_labels
 from onnxlint_q.execute.data.preprocess import Preprocessing, preset
 from onnxlint_q.execute.data.source import Sample, Source
@@ -192,7 +192,10 @@ def main() -> None:
         data, labels = str(own.pop("data", chosen.data)), own.pop("labels", None)
         own = {key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}
         how = replace(preset(own.pop("preprocess", chosen.preprocess)), **own)
-        one(Given(path, data, how, chosen.samples), Path(labels) if labels else None, chosen)
+        try:
+            one(Given(path, data, how, chosen.samples), Path(labels) if labels else None, chosen)
+        except DataError as error:
+            print(f"| {path.stem} | {' '.join(str(error).split())[:160]} |", flush=True)
 
 
 def one(given: Given, classes: Path | None, chosen: argparse.Namespace) -> None:
