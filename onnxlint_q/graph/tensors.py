@@ -9,6 +9,7 @@ files, and who can make one in the model's folder can put the bytes there as wel
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ class TensorStore:
             raise self._error(tensor, "names an external data file in text that is not UTF-8; export the model again")
         location = entries.get("location", "")
         path = self._contained(tensor, location)
-        if not path.is_file():
+        if not os.path.isfile(path):  # that of pathlib raises for a name that no file can have
             raise self._error(
                 tensor,
                 f"needs the external data file {location!r}, which is not there; put it beside the model",
@@ -145,7 +146,7 @@ class TensorStore:
         if not location or "\0" in location:
             raise self._error(tensor, "names no external data file; export the model again")
         path = self.folder / relative
-        real = path.resolve()
+        real = Path(os.path.realpath(path))  # that of pathlib raises for links in a circle
         home = self.folder.resolve()
         inside = real.is_relative_to(home) or real.is_relative_to(_hub_blobs(home) or home)
         if relative.is_absolute() or ".." in relative.parts or not inside:

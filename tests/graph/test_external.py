@@ -15,7 +15,7 @@ from onnxlint_q.errors import ModelError
 from onnxlint_q.execute.executable import PREFIX, as_stored
 from onnxlint_q.execute.session import Session
 from onnxlint_q.graph import read_model
-from onnxlint_q.graph.loading.external import external_files
+from onnxlint_q.graph.loading.external import external_files, stored_bytes
 
 STORED = np.asarray([1, 2, 3, 4], np.float32)
 OTHERS = np.asarray([9, 9, 9, 9], np.float32)
@@ -265,3 +265,25 @@ def test_a_file_that_is_no_model_refers_to_nothing(tmp_path: Path, models: Path)
     (tmp_path / "a.npz").write_bytes(b"PK\3\4 not a model")
     assert external_files(tmp_path / "a.npz") == external_files(tmp_path / "none") == frozenset()
     assert external_files(models / "healthy_resnet.onnx") == frozenset()
+
+
+def test_a_name_that_no_file_can_have_is_told(tmp_path: Path) -> None:
+    proto = onnx_text(SUM)
+    proto.graph.initializer.append(tensor("k"))
+    proto.graph.initializer[0].external_data[0].value = "w" * 300
+    path = tmp_path / "m.onnx"
+    onnx.save_model(proto, path)
+    assert stored_bytes(path) == path.stat().st_size
+    with pytest.raises(ModelError, match="needs the external data file 'www.*, which is not there"):
+        read_model(path)
+
+
+def test_links_in_a_circle_are_told(tmp_path: Path) -> None:
+    proto = onnx_text(SUM)
+    proto.graph.initializer.append(tensor("k"))
+    path = tmp_path / "m.onnx"
+    onnx.save_model(proto, path)
+    (tmp_path / "values.bin").symlink_to(tmp_path / "other.bin")
+    (tmp_path / "other.bin").symlink_to(tmp_path / "values.bin")
+    with pytest.raises(ModelError, match="needs the external data file 'values.bin', which is not there"):
+        read_model(path)

@@ -7,6 +7,7 @@ anything native sees the model.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -147,9 +148,15 @@ def stored_bytes(path: Path) -> int:
 
     A file too large to be anything but weights itself is not searched for others.
     """
+    size = _size(path)
+    others = external_files(path) if size <= _MOST_SEARCHED else frozenset[Path]()
+    return size + sum(map(_size, others))
+
+
+def _size(path: Path) -> int:
+    """Of a file; 0 for what is none, or has a name that no file can have."""
     try:
-        size = path.stat().st_size
+        status = path.stat()
     except OSError:
         return 0
-    others = external_files(path) if size <= _MOST_SEARCHED else frozenset[Path]()
-    return size + sum(other.stat().st_size for other in others if other.is_file())
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
