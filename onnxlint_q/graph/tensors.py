@@ -114,7 +114,7 @@ class TensorStore:
             raise self._error(tensor, "names an external data file in text that is not UTF-8; export the model again")
         location = entries.get("location", "")
         path = self._contained(tensor, location)
-        if not os.path.isfile(path):  # that of pathlib raises for a name that no file can have
+        if not _is_file(path):
             raise self._error(
                 tensor,
                 f"needs the external data file {location!r}, which is not there; put it beside the model",
@@ -171,6 +171,14 @@ class TensorStore:
         # Initializers have names; of Constant nodes the node has.
         subject = f"initializer {tensor.name!r}" if tensor.name else "the value of a Constant node"
         return ModelError(f"{self.model_name}: {subject} {what}")
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is one; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _hub_blobs(home: Path) -> Path | None:

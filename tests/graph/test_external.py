@@ -274,7 +274,7 @@ def test_a_name_that_no_file_can_have_is_told(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save_model(proto, path)
     assert stored_bytes(path) == path.stat().st_size
-    with pytest.raises(ModelError, match="needs the external data file 'www.*, which is not there"):
+    with pytest.raises(ModelError, match=r"needs the external data file 'w+', which is not there"):
         read_model(path)
 
 
@@ -285,5 +285,5 @@ def test_links_in_a_circle_are_told(tmp_path: Path) -> None:
     onnx.save_model(proto, path)
     (tmp_path / "values.bin").symlink_to(tmp_path / "other.bin")
     (tmp_path / "other.bin").symlink_to(tmp_path / "values.bin")
-    with pytest.raises(ModelError, match="needs the external data file 'values.bin', which is not there"):
+    with pytest.raises(ModelError, match=r"needs the external data file 'values\.bin', which is not there"):
         read_model(path)
