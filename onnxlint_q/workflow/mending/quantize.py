@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from onnxlint_q.analysis.causes.widening import WIDENED
-from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.analysis.recipe import Recipe
 from onnxlint_q.analysis.schemes import (
     PER_CHANNEL_OPSET,
@@ -24,34 +21,29 @@ from onnxlint_q.errors import ModelError, UsageError
 from onnxlint_q.execute.child import ChildEndedError, run_apart
 from onnxlint_q.execute.data.labels import check_labels, read_labels
 from onnxlint_q.execute.data.split import Split
-from onnxlint_q.execute.executable import as_stored, ending_at
-from onnxlint_q.execute.latency import Latency, measure_latency
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
-from onnxlint_q.execute.variants.accuracy import Accuracy, scored_output
 from onnxlint_q.execute.variants.output_error import OutputError
-from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.execute.writing.lines import Files, lines, obstacle
 from onnxlint_q.execute.writing.write import NotWritableError, prepared_for, recipe_of, write_int8
-from onnxlint_q.graph import Model, read_model
+from onnxlint_q.graph import Model
 from onnxlint_q.graph.loading.external import external_files, stored_bytes
 from onnxlint_q.graph.loading.save import save_model
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.proof.mending.transaction import Mended
-from onnxlint_q.proof.probing.plan import multiplications
 from onnxlint_q.proof.recipe.goal import Goal
 from onnxlint_q.proof.recipe.search import TRIED_OBSERVERS, Attempt, Found, search
-from onnxlint_q.proof.recipe.share import shares
 from onnxlint_q.workflow.assembly.preview import scheme_results
 from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.mending.files import written_whole
 from onnxlint_q.workflow.mending.fix import float_model
+from onnxlint_q.workflow.mending.made import errors_of_file, left_in_float, shares_of, weights_of
 from onnxlint_q.workflow.mending.mend import REWRITE_NAMES, Selection, calibrated, told, verification, withheld
 from onnxlint_q.workflow.mending.quantize_request import FLOAT_ENDING, RECIPE_ENDING, QuantizeRequest
-from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
+from onnxlint_q.workflow.mending.quantized import AttemptRow, Quantized
 from onnxlint_q.workflow.mending.ways import Menders, Ways, with_the_finer
 from onnxlint_q.workflow.results import Basis, TakenShape
 from onnxlint_q.workflow.sizes import notes_on
@@ -177,8 +169,8 @@ class _Making:
         self._write_beside(ready, recipe, chosen)
         clock["write"] = time.perf_counter()
         progress("running what was written", 0, 0)
-        error, counts = self._measured_file(bench, divided, out, labels)
-        weights = self._weights(bench, divided, out)
+        error, counts = errors_of_file(bench, divided, out, labels)
+        weights = weights_of(self.measured.model, out, divided, bench.limits)
         clock["measure"] = time.perf_counter()
         reached = self.goal.reached(error)
         plain = {one: error for each in given for one, error in each.items()}
@@ -203,8 +195,8 @@ class _Making:
             attempts=tuple(self._row(one, found.finer[one]) for one in found.attempts) if found is not None else (),
             excluded=recipe.excluded,
             wide=recipe.wide,
-            macs=self._macs(chosen.bench, divided, recipe),
-            left=_left(chosen.bench.measured, recipe.scheme),
+            macs=shares_of(chosen.bench.measured, divided, recipe),
+            left=left_in_float(chosen.bench.measured, recipe.scheme),
             before=weights[0],
             after=weights[1],
             snippet=lines(recipe, Files(source, f"{out.stem}{RECIPE_ENDING}", out.name, bool(external_files(out)))),
@@ -327,36 +319,6 @@ class _Making:
         if self.request.keep_float:
             save_model(ready, out.parent, f"{out.stem}{FLOAT_ENDING}")
 
-    def _measured_file(
-        self, bench: Workbench, divided: Split, out: Path, labels: Sequence[int] | None
-    ) -> tuple[OutputError, Top1 | None]:
-        """What the written file leaves of the float outputs, on samples that nothing was chosen on."""
-        file = as_stored(read_model(out))
-        if bench.measured.fronts:
-            file = ending_at(file, [output.name for output in bench.measured.compared_outputs])
-        scored = scored_output(bench.outputs)
-        counts = Accuracy(labels, divided.first_of_verdict, scored) if labels and scored is not None else None
-        errors = run_variants(bench, {_FILE: lambda: file}, divided.for_verdict, watch=counts)
-        return errors[_FILE], counts.found.get(_FILE) if counts is not None else None
-
-    def _weights(self, bench: Workbench, divided: Split, out: Path) -> tuple[Weight, Weight]:
-        """What the float and the written model take."""
-        model = self.measured.model
-        first, second = as_stored(model), as_stored(read_model(out))
-        sizes = [_size(model.path), _size(out)]
-        sample = next(iter(divided.for_ranges()))
-        try:
-            times = [*map(_milliseconds, measure_latency([first, second], sample, bench.limits))]
-        except NotRunnableError:  # as it is deployed: integer kernels may refuse what the definition allows
-            return Weight(sizes[0], None), Weight(sizes[1], None)
-        return Weight(sizes[0], times[0]), Weight(sizes[1], times[1])
-
-    def _macs(self, bench: Workbench, divided: Split, recipe: Recipe) -> Mapping[str, float]:
-        """Fraction of the multiplications of all layers by the format that they are done in."""
-        shapes = {name: array.shape for name, array in next(iter(divided.for_ranges())).items()}
-        experiment = Experiment(recipe.scheme, excluded=frozenset(recipe.excluded), wide=frozenset(recipe.wide))
-        return shares(bench.measured, multiplications(bench.measured, shapes), experiment)
-
     def _why_not(self, found: Found | None, error: OutputError) -> str:
         """What stands between the file and the goal."""
         if found is None:
@@ -387,26 +349,9 @@ class _Making:
         )
 
 
-_FILE = "file"
-
-
-def _left(measured: Measured, scheme: Scheme) -> Mapping[str, int]:
-    layers = (layer.folded.layer for layer in measured.layers)
-    return Counter(layer.op_type for layer in layers if not scheme.quantises(layer))
-
-
 def _bench_of(way: Callable[[], Mended]) -> Callable[[], Workbench]:
     return lambda: way().bench
 
 
 def _decibels(error: OutputError) -> str:
     return "no noise" if error.worst_db is None else f"{error.worst_db:.1f} dB"
-
-
-def _size(path: Path) -> int:
-    """Bytes of a model's file and of those that hold its weights."""
-    return sum(file.stat().st_size for file in (path, *external_files(path)))
-
-
-def _milliseconds(latency: Latency) -> Milliseconds:
-    return Milliseconds(latency.median_ms, latency.low_ms, latency.high_ms, latency.runs)
