@@ -119,6 +119,8 @@ def isolate(pairing: Pairing, operation: Paired, before: Paired | None, source: 
             )
         except NotRunnableError:
             return None
+        if operation.weights is None and not _same(clean, y):
+            return None  # something is fused behind it, and decides what errors become
         sums += [_power(clean), *(_power(other - clean) for other in others)]
     signal, *noises = (float(total) for total in sums)
     weight_db, input_db, inherited_db, before_db = (sqnr_db(signal, noise) for noise in noises)

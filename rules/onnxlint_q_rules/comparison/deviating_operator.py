@@ -56,6 +56,32 @@ leaky (float[1, 64] x) => (float[1, 64] y)
 """
 
 
+_ROUNDED = "codes, scale, zero = DynamicQuantizeLinear (power)\n  read = DequantizeLinear (codes, scale, zero)"
+
+
+def _rms(rounding: str) -> str:
+    return f"""
+<ir_version: 8, opset_import: ["" : 13]>
+norm (float[16, 64] x) => (float[16, 64] y)
+<float one = {{1}}, float eps = {{0.05}}> {{
+  square = Mul (x, x)
+  power = ReduceMean <axes = [-1], keepdims = 1> (square)
+  {rounding or "read = Identity (power)"}
+  held = Add (read, eps)
+  [root] root = Sqrt (held)
+  [inverse] inverse = Div (one, root)
+  y = Mul (x, inverse)
+}}
+"""
+
+
+def _one_loud(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
+    values = np.asarray(random.normal(size=(16, 64)), np.float32)
+    values *= np.linspace(0.3, 1.2, 16, dtype=np.float32)[:, None]
+    values[0] *= 60
+    return {"x": values}
+
+
 def _normal(random: np.random.Generator) -> Mapping[str, npt.NDArray[np.float32]]:
     return {"x": random.normal(size=(16, 64)).astype(np.float32)}
 
@@ -84,6 +110,12 @@ class DeviatingOperator(JumpRule):
 
     good: ClassVar[tuple[Example, ...]] = (
         Example(_quantised("0.1"), reference=_FLOAT, samples=_normal, why="Both operators compute the same."),
+        Example(
+            _rms(_ROUNDED),
+            reference=_rms(""),
+            samples=_one_loud,
+            why="Beside a loud row the others are rounded coarsely, and the reciprocal is large where they are small.",
+        ),
     )
     bad: ClassVar[tuple[Example, ...]] = (
         Example(_quantised("1.0"), reference=_FLOAT, samples=_normal, flags=("bend",), why="The slope was lost."),

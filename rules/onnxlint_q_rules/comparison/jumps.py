@@ -92,7 +92,7 @@ class JumpRule(Rule):
         if row.sqnr_db >= self.bad_db:
             return f"{row.sqnr_db:.1f} dB are left, not under {self.bad_db:g}"
         before = "unknown" if row.reads_db is None else f"{row.reads_db:.1f} dB"
-        return f"SQNR falls to {row.sqnr_db:.1f} dB from {before}, by no more than {self.jump_db:g} dB"
+        return f"its SQNR falls to {row.sqnr_db:.1f} dB from {before}, by no more than {self.jump_db:g} dB"
 
     @abstractmethod
     def culprits(self, facts: Facts, compared: Compared) -> Iterator[Finding | Silence]:
@@ -192,7 +192,7 @@ class JumpRule(Rule):
             location,
             _note(what, seen, healed[0]) if healed else lasting or f"{what}: {fall(seen)}",
             severity=Severity.INFO if healed else Severity.ERROR if broken else self.severity,
-            remedy="" if healed else _untried(remedy),
+            remedy="" if healed else remedy,
             measured=True,
             metrics={
                 "part": part,
@@ -216,13 +216,6 @@ class JumpRule(Rule):
             f" and {len(further) - _NAMED} more" if further[_NAMED:] else ""
         )
         return f"Until then differ too: {named}." if further else ""
-
-
-def _untried(remedy: str | Remedy) -> str | Remedy:
-    """A remedy that lists nodes says that nobody has tried them; one with a change says so by itself."""
-    if isinstance(remedy, str) or not remedy.nodes_to_exclude or remedy.change is not None:
-        return remedy
-    return replace(remedy, text=f"{remedy.text} Untried.")
 
 
 def _note(what: str, row: ComparedRow, where: ComparedRow) -> str:
