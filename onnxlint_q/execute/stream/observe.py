@@ -24,7 +24,7 @@ from onnx import helper
 
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
-from onnxlint_q.analysis.sizes.usual import OPEN_SIDE
+from onnxlint_q.analysis.sizes.usual import INNER_LENGTH, OPEN_SIDE
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, check_same
 from onnxlint_q.execute.batch.free_batch import Batch, batches, free_batch
@@ -276,7 +276,7 @@ def _parts(model: Model, tensors: Sequence[str], most_bytes: int) -> tuple[list[
     parts: list[dict[str, str]] = [{}]
     size = largest = 0
     for tensor in tensors:
-        own = 4 * _size(model.shape(tensor) or ())
+        own = 4 * _size(model.shape(tensor) or (), INNER_LENGTH)
         if size + own > most_bytes and parts[-1]:
             parts.append({})
             size = 0
@@ -299,12 +299,12 @@ def _batched(model: Model, tensors: Sequence[str], most: int) -> tuple[Executabl
 
 def _values(inputs: Sequence[Value]) -> int:
     """How many values a sample of the inputs is taken to hold, when the room for activations is reckoned."""
-    return sum(_size(value.type.shape or ()) for value in inputs)
+    return sum(_size(value.type.shape or (), OPEN_SIDE) for value in inputs)
 
 
-def _size(shape: tuple[int | None, ...]) -> int:
-    """Values of a tensor; a dimension that the file leaves open counts as a batch of one or as a picture's side."""
-    return math.prod((OPEN_SIDE if axis >= 2 else 1) if dim is None else dim for axis, dim in enumerate(shape))
+def _size(shape: tuple[int | None, ...], side: int) -> int:
+    """Values of a tensor; a dimension that the file leaves open counts as a batch of one, or from the third on as a side."""
+    return math.prod((side if axis >= 2 else 1) if dim is None else dim for axis, dim in enumerate(shape))
 
 
 def _session(executable: Executable, part: Mapping[str, str], threads: int) -> Session:
