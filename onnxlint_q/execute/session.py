@@ -36,6 +36,10 @@ class NotRunnableError(Exception):
     """ONNX Runtime cannot load or run the model; the text says why, in one line."""
 
 
+class TooLongError(NotRunnableError):
+    """It takes longer than it may."""
+
+
 class Session:
     """A loaded model."""
 
@@ -148,7 +152,7 @@ def _loaded(load: Callable[[], Loaded], seconds: float) -> Loaded:
     try:
         return finished.result(seconds)
     except TimeoutError as error:
-        raise NotRunnableError(f"ONNX Runtime took longer than {seconds:g} seconds to load it") from error
+        raise TooLongError(f"ONNX Runtime took longer than {seconds:g} seconds to load it") from error
 
 
 def _bounded(stored_bytes: int) -> ort.SessionOptions:
@@ -165,9 +169,9 @@ def _bounded(stored_bytes: int) -> ort.SessionOptions:
     return options
 
 
-def too_long(seconds: float) -> NotRunnableError:
+def too_long(seconds: float) -> TooLongError:
     """What is raised for a sample that takes longer."""
-    return NotRunnableError(f"one sample took longer than {seconds:g} seconds, so the run was stopped")
+    return TooLongError(f"one sample took longer than {seconds:g} seconds, so the run was stopped")
 
 
 class _Native:

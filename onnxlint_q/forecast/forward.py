@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -43,8 +44,9 @@ RULES: Mapping[str, TransferRule] = {
 }
 
 
-# Samples and slopes of all tensors together: 2 GB. What comes after is treated as unknown.
-_MAX_SAMPLES = 1 << 29
+# Samples and slopes of all tensors together, 2 GB at most: so many for any network, and more for each weight. Networks
+# of the field need 4 to 8 a weight; a few bytes can claim any number of channels. What comes after counts as unknown.
+_MAX_SAMPLES, _FREE_SAMPLES, _SAMPLES_A_WEIGHT = 1 << 29, 1 << 26, 32
 _MAX_COPIED = 1 << 14
 # Samples take an axis of their own, and operators that split them a few more.
 _MAX_RANK = MOST_AXES // 2
@@ -193,6 +195,8 @@ class _Forward:
         self._settled.values.update(settled)
         self._joined = {tensor: scores for mask in masks for tensor, scores in mask.joined.items()}
         self._by_node = {folded.layer.node: folded.layer for folded in layers if folded.layer.is_product}
+        weights = sum(math.prod(folded.layer.weight_shape) for folded in layers)
+        self._most = min(_MAX_SAMPLES, _FREE_SAMPLES + _SAMPLES_A_WEIGHT * weights)
         self._held = 0
         self._powers: dict[str, float] = {}
         self.branches = Branches(self._settled, either)
@@ -212,7 +216,7 @@ class _Forward:
                 continue
             self.unknown.pop(node, None)  # of an earlier round
             try:
-                if self._held > _MAX_SAMPLES:
+                if self._held > self._most:
                     raise UnmodelledError("the network is too large to represent as a whole")
                 site = Site(model, node, known, self._settled.values, self.shapes)
                 step = self._step(site, taken, depth)

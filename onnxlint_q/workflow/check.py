@@ -16,7 +16,9 @@ from pathlib import Path
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.errors import ModelError, OnnxlintError, UsageError, as_one_line
 from onnxlint_q.execute.child import MORE_MEMORY, MORE_TIME, ChildEndedError, run_each_apart
+from onnxlint_q.execute.first_run import run_once
 from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.session import TooLongError
 from onnxlint_q.graph import read_model
 from onnxlint_q.graph.loading.external import stored_bytes
 from onnxlint_q.judge.config import Config, Overrides
@@ -161,10 +163,21 @@ def lint(
     progress("reading", 0, 0)
     clock = [time.perf_counter()]
     source = request.data.source if request.data is not None else None
-    model, inputs = settled(read_model(path, called), request.input_shapes, source, runs=request.runs)
+    read = read_model(path, called)
+    try:
+        model, inputs = settled(read, request.input_shapes, source, request.asked if request.runs else None)
+    except TooLongError as error:
+        request = replace(request, ended=str(error))
+        model, inputs = settled(read, request.input_shapes, source)
     clock.append(time.perf_counter())
     progress("measuring", 0, 0)
-    facts = foresee(measure(model, config.schemes)).meant_for(config.targets).as_half(asked=config.half)
+    measured = measure(model, config.schemes)
+    if request.runs:
+        try:
+            run_once(measured, source, request.asked)
+        except TooLongError as error:
+            request = replace(request, ended=str(error))
+    facts = foresee(measured).meant_for(config.targets).as_half(asked=config.half)
     clock.append(time.perf_counter())
     spent = {name: clock[i + 1] - clock[i] for i, name in enumerate(("read", "measure"))}
     record = Record(request, tuple(rules), config, facts, inputs, seconds=spent)

@@ -19,10 +19,12 @@ from onnxlint_q.execute.child import ChildEndedError, run_apart
 from onnxlint_q.execute.data.labels import read_labels
 from onnxlint_q.execute.data.source import Sample, Source
 from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES
+from onnxlint_q.execute.first_run import run_once
 from onnxlint_q.execute.half.run import HalfRun, run_halved
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, USUAL, Asked, Limits
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.readout import fed
+from onnxlint_q.execute.session import TooLongError
 from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.finding import CONFIRM_BELOW_DB
 from onnxlint_q.graph import Format, read_model
@@ -123,10 +125,15 @@ def compare(
     progress("reading", 0, 0)
     clock = [time.perf_counter()]
     read = read_model(reference, request.called)
-    model, inputs = settled(read, request.input_shapes, request.source, runs=True)
-    ours = facts_of(model, DEFAULT_SCHEMES)
-    theirs = facts_of(read_model(quantized.path, quantized.called), DEFAULT_SCHEMES)
-    _check_order(ours, theirs)
+    try:
+        model, inputs = settled(read, request.input_shapes, request.source, request.asked)
+        ours = facts_of(model, DEFAULT_SCHEMES)
+        theirs = facts_of(read_model(quantized.path, quantized.called), DEFAULT_SCHEMES)
+        _check_order(ours, theirs)
+        for one in (ours, theirs):
+            run_once(one, request.source, request.asked)
+    except TooLongError as error:
+        raise ModelError(f"{request.called or reference} and {quantized.name}: cannot be compared: {error}") from error
     if theirs.in_half:  # what quantising would do to either file is not the question
         ours, theirs = replace(ours, schemes=()), replace(theirs, schemes=())
     clock.append(time.perf_counter())

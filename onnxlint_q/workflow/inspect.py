@@ -17,9 +17,10 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.errors import ModelError, UsageError, did_you_mean
 from onnxlint_q.execute.child import ChildEndedError, run_apart
 from onnxlint_q.execute.data.source import Source
+from onnxlint_q.execute.first_run import run_once
 from onnxlint_q.execute.limits import USUAL, Asked
 from onnxlint_q.execute.progress import Progress, silent
-from onnxlint_q.execute.session import NotRunnableError
+from onnxlint_q.execute.session import NotRunnableError, TooLongError
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.stream.watched import rounded_tensors
 from onnxlint_q.execute.variants.workbench import workbench
@@ -150,7 +151,10 @@ def _taken(model: Model, request: InspectRequest, *, alone: bool) -> tuple[Model
     """The model with a shape for each open input."""
     own = {value.name for value in model.inputs}
     shapes = {name: shape for name, shape in request.input_shapes.items() if alone or name in own}
-    return settled(model, shapes, request.source, runs=request.source is not None)
+    try:
+        return settled(model, shapes, request.source, request.asked if request.source is not None else None)
+    except TooLongError as error:
+        raise ModelError(f"{model.name}: {error}") from error
 
 
 def _file(measured: Measured, inputs: Sequence[TakenShape], request: InspectRequest, progress: Progress) -> _File:
@@ -181,6 +185,7 @@ def _observed(measured: Measured, request: InspectRequest, progress: Progress) -
     tensors = dict.fromkeys(rounded_tensors(measured))
     tensors |= dict.fromkeys(_runnable(measured, request.tensor) if request.tensor else ())
     try:
+        run_once(measured, request.source, request.asked)
         return observe(measured, request.source, request.samples, progress, tuple(tensors))
     except NotRunnableError as error:
         raise ModelError(

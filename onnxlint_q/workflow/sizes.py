@@ -11,6 +11,7 @@ from onnxlint_q.analysis.sizes.solve import Taken, take_shapes
 from onnxlint_q.errors import OnnxlintError
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.first_run import first_that_runs
+from onnxlint_q.execute.limits import Asked
 from onnxlint_q.graph import Model
 from onnxlint_q.workflow.results import TakenShape
 
@@ -20,17 +21,20 @@ USUAL = "the file leaves it open, and this is usual"
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def settled(model: Model, given: Shapes, source: Source | None, *, runs: bool) -> tuple[Model, tuple[TakenShape, ...]]:
+def settled(
+    model: Model, given: Shapes, source: Source | None, asked: Asked | None = None
+) -> tuple[Model, tuple[TakenShape, ...]]:
     """The model with a shape for each input that leaves open more than a batch, and what was taken and why.
 
     Args:
         model: as read.
         given: shapes that the user gives, by input.
         source: data that the model is run on, if any.
-        runs: whether the model may be run.
+        asked: what a run may take; None where the model may not be run.
 
     Raises:
         UsageError: what is given does not fit the model.
+        TooLongError: it runs, and takes longer than it may.
     """
     told = dict.fromkeys(given, GIVEN)
     shapes = dict(given)
@@ -43,7 +47,7 @@ def settled(model: Model, given: Shapes, source: Source | None, *, runs: bool) -
     if taken is not None:
         inputs = tuple(replace(value, batched=value.name not in taken.samples) for value in sized.inputs)
         sized = replace(sized, inputs=inputs)
-        found, reason = _found(sized, taken, source, runs=runs)
+        found, reason = _found(sized, taken, source, asked)
         sized = replace(
             sized, inputs=tuple(replace(value, taken=found.get(value.name, value.taken)) for value in inputs)
         )
@@ -56,18 +60,18 @@ def settled(model: Model, given: Shapes, source: Source | None, *, runs: bool) -
     )
 
 
-def _found(model: Model, taken: Taken, source: Source | None, *, runs: bool) -> tuple[Shapes, str]:
-    """Shapes without an open axis, with the reason."""
+def _found(model: Model, taken: Taken, source: Source | None, asked: Asked | None) -> tuple[Shapes, str]:
+    """Shapes without an open axis, with the reason; nothing may be run where nothing is asked."""
     if source is not None:
         # What is wrong with the data is told where it is read as a whole.
         with contextlib.suppress(OnnxlintError):
             if shapes := source.shapes(model.inputs):
                 return shapes, SEEN
     reason = f"{taken.fixed} is made for it" if taken.fixed else USUAL
-    if not runs:
+    if asked is None:
         return taken.shapes, reason
     choices = (taken.shapes, *taken.others)
-    number = first_that_runs(model, choices)
+    number = first_that_runs(model, choices, asked)
     if number is None:
         return taken.shapes, f"{reason}, but ONNX Runtime runs none of the {len(choices)} shapes that were tried"
     if number:

@@ -15,6 +15,7 @@ from functools import partial
 from onnxlint_q.analysis.inputs.contents import find_contents
 from onnxlint_q.analysis.outputs.output_kind import holds_scores
 from onnxlint_q.errors import DataError, OnnxlintError, as_one_line
+from onnxlint_q.execute.child import MORE_MEMORY
 from onnxlint_q.execute.data.inspection import inspect
 from onnxlint_q.execute.data.labels import check_labels, read_labels
 from onnxlint_q.execute.data.split import Split, split
@@ -108,6 +109,8 @@ def _failed(record: Record, stage: Stage, error: Exception) -> Record:
             return _without(record, stage, kind, str(error))
         case NotRunnableError():
             return _without(record, stage, stage.kind, f"ONNX Runtime cannot run it: {error}")
+        case MemoryError():
+            return _without(record, stage, stage.kind, f"it needs more memory than it may have; {MORE_MEMORY}")
         case _:
             told = tuple(trace_of(stage.name, error)) if record.request.debug else ()
             return _without(replace(record, debug=record.debug + told), stage, stage.kind, as_one_line(error))

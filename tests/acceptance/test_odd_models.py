@@ -107,8 +107,24 @@ def invalid() -> dict[str, onnx.ModelProto]:
             opset=23,
         ),
         "blocks_beyond_all_channels": model([CONV, N("DepthToSpace", ["c"], ["y"], blocksize=LARGE_BLOCK)], W),
+        "sum_of_nothing": model([N("Einsum", [], ["z"], equation="i,j->ij"), N("Conv", ["x", "w"], ["y"])], W),
         "norm_of_nothing": model(
             [N("LayerNormalization", ["x", "e"], ["y"])], {"e": np.zeros(0, np.float32)}, shape=[4, 0]
+        ),
+    }
+
+
+def amplifying() -> dict[str, onnx.ModelProto]:
+    """A few bytes that claim a lot."""
+    doubled = [N("Concat", [f"t{i}"] * 2, [f"t{i + 1}"], axis=1) for i in range(14)]
+    behind = [N("Relu", [f"t{i}"], [f"t{i + 1}"]) for i in range(14, 44)]
+    return {
+        "channels": model([N("Relu", ["x"], ["t0"]), *doubled, *behind, N("Relu", ["t44"], ["y"])], {}),
+        "block": model(
+            [N("DequantizeLinear", ["q", "s"], ["m"], axis=1, block_size=2**30), N("MatMul", ["x", "m"], ["y"])],
+            {"q": np.ones((2, 1), np.int8), "s": np.ones((2, 1), np.float32)},
+            shape=(1, 2),
+            opset=21,
         ),
     }
 
@@ -131,6 +147,11 @@ def test_odd_models_are_linted(tmp_path: Path) -> None:
     reports = lint(tmp_path, models)
     without = {name for name, entry in reports.items() if not entry["layers"]}
     assert without == {"norm_of_nothing", "scale_of_float8"}, "it has no layer; its layer is quantised already"
+
+
+def test_what_a_file_claims_takes_no_memory(tmp_path: Path) -> None:
+    reports = lint(tmp_path, amplifying(), "--max-memory", "1")
+    assert reports["block"]["qparams"] and reports["channels"]["findings"]
 
 
 def test_a_bias_that_the_file_does_not_tell_is_no_reason_not_to_measure(tmp_path: Path) -> None:

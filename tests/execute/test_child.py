@@ -133,7 +133,7 @@ def test_a_task_that_takes_longer_than_it_may_costs_itself_only() -> None:
 
 def test_what_a_user_asks_for_stands_for_what_is_usual() -> None:
     small, large = Asked().for_models(1 << 20), Asked().for_models(3 << 30)
-    assert small.memory == "4 GB" and large.memory == "22 GB" and 4 * small.seconds > large.seconds > 3600 - 1
+    assert small.memory == "1.8 GB" and large.memory == "20 GB" and 4 * small.seconds > large.seconds > 3600 - 1
     assert Asked(4, 30).for_models(3 << 30) == Budget(4 << 30, 30)
 
 

@@ -12,7 +12,7 @@ from onnxlint_q.analysis.targets import TARGETS
 from onnxlint_q.cli.streams import DEBUG_VARIABLE
 from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, PRESETS
 from onnxlint_q.execute.data.sources import MOST_SAMPLES
-from onnxlint_q.execute.limits import BYTES_PER_STORED, USUAL_BYTES, USUAL_SECONDS
+from onnxlint_q.execute.limits import BYTES_PER_STORED, MOST_EARNED, USUAL_BYTES, USUAL_SECONDS
 from onnxlint_q.finding import Severity
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report.formats import ReportFormat
@@ -90,8 +90,9 @@ MaxMemory = Annotated[
         "--max-memory",
         metavar="GB",
         min=0.5,
-        help=f"Memory that one model may take (on Linux), {USUAL_BYTES / 2**30:g} GB and {BYTES_PER_STORED} times its "
-        "size by default.",
+        help=f"Memory that one model may take (on Linux); by default {USUAL_BYTES / 2**30:g} GB, up to "
+        f"{(USUAL_BYTES + MOST_EARNED) / 2**30:g} GB where its layers make large results, and {BYTES_PER_STORED} times "
+        "its size.",
     ),
 ]
 Timeout = Annotated[
@@ -99,7 +100,8 @@ Timeout = Annotated[
     typer.Option(
         metavar="SECONDS",
         min=1,
-        help=f"Time that one model may take, {USUAL_SECONDS:g} s and as much for each GB of it by default.",
+        help=f"Time that one model may take; by default {USUAL_SECONDS:g} s and as much for each GB of it, and "
+        "far less until it has run once.",
     ),
 ]
 Samples = Annotated[int, typer.Option(min=1, max=MOST_SAMPLES, help="Number of samples.")]

@@ -92,7 +92,11 @@ def einsum(w: Writer) -> None:
     terms, _, made = w.node.text("equation", "").replace(" ", "").partition("->")
     letters = terms.split(",")
     left, right = letters if len(letters) == 2 and made else ("", "")
-    plain = left and all(len(set(term)) == len(term) and term.isalpha() for term in (left, right, made))
+    plain = (
+        len(w.node.inputs) == 2
+        and left
+        and all(len(set(term)) == len(term) and term.isalpha() for term in (left, right, made))
+    )
     if not plain or set(left) ^ set(right) != set(made) - (set(left) & set(right)):
         raise UnexpandedError
     batch = [one for one in made if one in left and one in right]

@@ -117,7 +117,7 @@ class Layout:
         found = self._units(stored, zero_point)
         with np.errstate(all="ignore"):  # parameters that are no numbers are for a rule to report
             if self.table is not None:
-                found *= step.repeat(self.block_size)[: found.size].reshape(self.shape)
+                found *= step.repeat(min(self.block_size, found.size))[: found.size].reshape(self.shape)
             else:
                 found *= self._spread(step)
         return np.swapaxes(found, -1, -2) if self.turned else found

@@ -133,9 +133,12 @@ class _Choice:
         self._sets = ties.sets
         self._numbers = tuple(ties.tensors.values())
         self._touched: dict[int, list[TensorTerm | WeightTerm]] = {}
+        self._read_by: dict[int, list[int]] = {}
         for term in self._terms:
             numbers = term.numbers[term.numbers != FIXED]
-            for one in np.unique(self._sets[numbers]).tolist():
+            sets = np.unique(self._sets[numbers]).tolist()
+            self._read_by[id(term)] = sets
+            for one in sets:
                 self._touched.setdefault(one, []).append(term)
 
     def settle(self, free: npt.NDArray[np.bool_]) -> Vector:
@@ -186,8 +189,7 @@ class _Choice:
 
     def _beside(self, one: int) -> set[int]:
         """Sets that share a term with this one."""
-        terms = {id(term) for term in self._touched[one]}
-        return {other for other, held in self._touched.items() if terms & {id(term) for term in held}}
+        return {other for term in self._touched[one] for other in self._read_by[id(term)]}
 
     def _gain(self, one: int, held: Vector) -> float:
         """What the noise would rise by without the factors of a set."""

@@ -15,9 +15,10 @@ from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.errors import ModelError
 from onnxlint_q.execute.child import ChildEndedError, run_apart
 from onnxlint_q.execute.data.split import Split
+from onnxlint_q.execute.first_run import run_once
 from onnxlint_q.execute.limits import USUAL, Asked
 from onnxlint_q.execute.progress import Progress, silent
-from onnxlint_q.execute.session import NotRunnableError, load_as_deployed
+from onnxlint_q.execute.session import NotRunnableError, TooLongError, load_as_deployed
 from onnxlint_q.execute.variants.variant_runs import run_variants
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.graph import Model, read_model
@@ -94,21 +95,31 @@ def fix(
 
 
 def float_model(
-    path: Path, called: str, config: Config, shapes: Mapping[str, tuple[int, ...]], data: DataRequest | None
+    path: Path,
+    called: str,
+    config: Config,
+    shapes: Mapping[str, tuple[int, ...]],
+    data: DataRequest | None,
+    asked: Asked = USUAL,
 ) -> tuple[Measured, tuple[TakenShape, ...]]:
     """The model of a file, measured.
 
     Raises:
-        ModelError: it cannot be read or trusted, or it is quantised already.
+        ModelError: it cannot be read or trusted, or run in the time that it may take, or it is quantised already.
         DataError, UsageError: a shape of the data, or one that is given, does not fit.
         UsageError: no scheme that is asked for quantises.
     """
     config.check_quantises()
     source = data.source if data is not None else None
-    model, inputs = settled(read_model(path, called), shapes, source, runs=True)
-    measured = measure(model, config.schemes)
-    if not measured.is_float:
-        raise ModelError(f"{model.name}: {QUANTISED_ALREADY}; take its float original")
+    read = read_model(path, called)
+    try:
+        model, inputs = settled(read, shapes, source, asked)
+        measured = measure(model, config.schemes)
+        if not measured.is_float:
+            raise ModelError(f"{model.name}: {QUANTISED_ALREADY}; take its float original")
+        run_once(measured, source, asked)
+    except TooLongError as error:
+        raise ModelError(f"{read.name}: {error}; nothing was written") from error
     return measured, inputs
 
 
@@ -117,7 +128,7 @@ def _fix(
 ) -> Fixed:
     clock = [time.perf_counter()]
     progress("reading", 0, 0)
-    measured, inputs = float_model(path, called, config, request.input_shapes, request.data)
+    measured, inputs = float_model(path, called, config, request.input_shapes, request.data, request.asked)
     clock.append(time.perf_counter())
     try:
         bench, divided = calibrated(measured, request.data, progress)

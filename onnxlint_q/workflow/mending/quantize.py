@@ -94,7 +94,7 @@ def _quantize(
 ) -> Quantized:
     clock = {"start": time.perf_counter()}
     progress("reading", 0, 0)
-    measured, inputs = float_model(path, called, config, request.input_shapes, request.data)
+    measured, inputs = float_model(path, called, config, request.input_shapes, request.data, request.asked)
     followed = None
     if request.recipe is not None:
         followed, selection = _read_recipe(request.recipe)
@@ -113,7 +113,7 @@ def _read_recipe(path: Path) -> tuple[Recipe, Selection]:
     """A recipe, and the rewrites that come before it."""
     try:
         held = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"recipe {path}: cannot be read ({error}); `quantize` writes one") from error
     recipe = Recipe.from_json(held, str(path))
     names = held.get("rewrites", [])

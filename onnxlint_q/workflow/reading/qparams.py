@@ -177,6 +177,7 @@ def _blocks(held: Array, axis: int, size: int) -> Array:
 
     The last run of each line may be shorter; it repeats its last value, which changes no extreme.
     """
+    size = min(size, held.shape[axis]) or 1
     short = -held.shape[axis] % size
     widths = [(0, short if one == axis else 0) for one in range(held.ndim)]
     padded = np.pad(held, widths, mode="edge")
