@@ -294,6 +294,29 @@ class Silence:
     unmet: str
 
 
+class Suppressor(StrEnum):
+    """Who said that a finding is known."""
+
+    CONFIGURATION = "configuration"
+    MODEL = "model"
+    BASELINE = "baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """Why a finding does not count: somebody said that it is known.
+
+    Attributes:
+        by: who.
+        where: what to call the place where it stands.
+        reason: in their words; empty for a baseline.
+    """
+
+    by: Suppressor
+    where: str
+    reason: str = ""
+
+
 Metric = float | int | str | bool | None
 
 
@@ -329,6 +352,9 @@ class Finding:
         places: further ones where the same fault does the same.
         rewrites: names of those of `fix` that may cure it.
         fixing: what they do here; None where none applies.
+        structure: identity that survives new names: of the rule, the operators around the place, their shapes, and the
+            values of its weights. Empty until the result is assembled.
+        suppression: why it does not count; None for one that does.
     """
 
     code: str
@@ -355,6 +381,8 @@ class Finding:
     places: tuple[Location, ...] = ()
     rewrites: tuple[str, ...] = ()
     fixing: Fixing | None = None
+    structure: str = ""
+    suppression: Suppression | None = None
 
     @property
     def fingerprint(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -91,6 +92,14 @@ def check(
     fail_on: shared.FailOn = None,
     fail_on_verdict: shared.FailOnVerdict = None,
     exit_zero: shared.ExitZero = False,
+    baseline: shared.Baseline = None,
+    write_baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write what is found to this baseline, and exit with 0."),
+    ] = None,
+    prune_baseline: Annotated[
+        bool, typer.Option("--prune-baseline", help="Take out of the baseline what is gone from the models.")
+    ] = False,
     output_format: shared.OutputFormat = None,
     html: shared.Html = None,
     config: shared.ConfigFile = None,
@@ -107,13 +116,14 @@ def check(
             ImageWords,
             find_models,
             keep_apart,
+            parse_baselines,
             parse_data,
             parse_overrides,
             parse_reports,
             parse_shapes,
         )
         from onnxlint_q.execute.limits import Asked
-        from onnxlint_q.report import render, terminal_look
+        from onnxlint_q.report import ReportFormat, render, terminal_look, write
         from onnxlint_q.workflow import check as workflow
         from onnxlint_q.workflow.record import CheckRequest
 
@@ -137,9 +147,15 @@ def check(
             fail_on=fail_on,
             fail_on_verdict=fail_on_verdict,
             target=target,
+            baseline=baseline,
+            write_baseline=write_baseline,
         )
         jobs = workflow.plan(find_models(models), overrides)
-        keep_apart(reports, [*(job.path for job in jobs), calibrate, labels, *(job.config.source for job in jobs)])
+        configs = [job.config for job in jobs]
+        written = parse_baselines(configs, baseline, write_baseline, prune=prune_baseline)
+        read = [known for config in configs for known in (config.source, config.baseline)]
+        made = [(ReportFormat.JSON, str(write_baseline))] if write_baseline is not None else []
+        keep_apart([*reports, *made], [*(job.path for job in jobs), calibrate, labels, *read])
         request = CheckRequest(data, probe, fix_preview, shapes, debug=debug, asked=Asked(max_memory, timeout))
         show_crashes(debug)
         with working():
@@ -150,8 +166,14 @@ def check(
                 tell(failure.traceback)
             for model in run.models:
                 tell("\n".join(model.debug))
+            if run.trustworthy:
+                for file in written:
+                    known = workflow.renewed(file, jobs, run, prune=prune_baseline)
+                    write(known.text(), file)
+                    tell(f"wrote {file}: {known.summary}")
             told = [report for report in reports if run.models or not report[0].for_people]
             delivered = deliver(told, lambda form: render(run, form, terminal_look(verbose=verbose)), debug)
     if not (run.trustworthy and delivered):
         raise typer.Exit(NO_ANSWER)
-    raise typer.Exit(FINDINGS if run.fails and not exit_zero else CLEAN)
+    passes = exit_zero or write_baseline is not None or not run.fails
+    raise typer.Exit(CLEAN if passes else FINDINGS)

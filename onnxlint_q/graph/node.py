@@ -10,6 +10,8 @@ from typing import Any
 from onnxlint_q.graph.operators import Operator, lookup
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+NOTES = "pkg.onnxlint_q."
+"""What keys of metadata that are meant for this tool begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Node:
         returns: attribute name to the tensors that the subgraph returns.
         takes: attribute name to the tensors that the subgraph is given.
         order: position in the model's data order.
+        notes: what the file says to this tool about the node: metadata under `pkg.onnxlint_q.`, by the rest of the key.
     """
 
     graph: str
@@ -73,6 +76,7 @@ class Node:
     returns: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     takes: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     order: int = 0
+    notes: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def is_standard(self) -> bool:

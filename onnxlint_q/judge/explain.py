@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 
 from onnxlint_q.analysis.half.tensors import FP16
 from onnxlint_q.errors import UsageError, did_you_mean
@@ -14,6 +15,7 @@ from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.own_findings import OWN_FINDINGS, OwnFinding
 from onnxlint_q.judge.registry import RegisteredRule
 from onnxlint_q.judge.rule import Rule
+from onnxlint_q.judge.suppression.baseline import name_from
 
 
 def listing(rules: Sequence[RegisteredRule], prefix: str = "") -> str:
@@ -76,6 +78,9 @@ def settings(config: Config, rules: Sequence[type[Rule]]) -> str:
     for (key, value), (_, standard) in zip(_rows(config), _rows(Config()), strict=True):
         lines.append(f"{key} = {value}" + ("  (default)" if value == standard else ""))
     lines.append(f"rules = {len(chosen)} of {len(rules)}: {', '.join(rule.code for rule in chosen)}")
+    for entry in config.suppressing.entries:
+        where = "".join(f", {key} {glob!r}" for key, glob in (("node", entry.node), ("model", entry.model)) if glob)
+        lines.append(f"suppress = {', '.join(entry.rules)}{where}: {entry.reason}")
     for rule in chosen:
         severity = config.severity_of(rule)
         if severity is not None:
@@ -98,6 +103,11 @@ def _schemes(config: Config) -> str:
     return ", ".join([*(scheme.name for scheme in config.schemes), *([FP16] * config.half)])
 
 
+def _from_its_file(source: Path | None, path: Path) -> str:
+    """A path as the configuration writes it: from the folder of its file."""
+    return name_from(source.parent, path) if source is not None else str(path)
+
+
 def _rows(config: Config) -> list[tuple[str, str]]:
     words = config.selection
     return [
@@ -109,6 +119,8 @@ def _rows(config: Config) -> list[tuple[str, str]]:
         ("fail-on", config.fail_on or "none"),
         ("fail-on-verdict", config.fail_on_verdict or "none"),
         ("confirm-below-db", f"{config.confirm_below_db:g}"),
+        ("baseline", _from_its_file(config.source, config.baseline) if config.baseline is not None else "none"),
+        ("suppress-in-model", str(config.suppressing.heed_model).lower()),
         *(
             (f"verdict.{f.name.replace('_', '-')}", f"{getattr(config.levels, f.name):g}")
             for f in fields(config.levels)

@@ -15,17 +15,16 @@ class OwnFinding:
         code, name: as of a rule.
         summary: what it says, one sentence.
         text: what it means and what to do, for its page.
+        severity: an error where the answer lacks what was asked for.
+        evidence: what stands behind it.
     """
 
     code: str
     name: str
     summary: str
     text: str
-
-    @property
-    def severity(self) -> Severity:
-        """Always an error: the answer lacks what was asked for."""
-        return Severity.ERROR
+    severity: Severity = Severity.ERROR
+    evidence: Evidence = Evidence.CONFIRMED
 
     def finding(self, about: str, message: str, remedy: str) -> Finding:
         """One finding, of what happened in this run; `about` is the rule or the option that it is about."""
@@ -37,7 +36,7 @@ class OwnFinding:
             message=message,
             location=Location(output=about),
             remedy=remedy,
-            evidence=Evidence.CONFIRMED,
+            evidence=self.evidence,
         )
 
 
@@ -73,6 +72,18 @@ DATA_UNUSABLE = OwnFinding(
     "file alone, and the exit code is 1. Fix the data, or leave out `--calibrate`.",
 )
 
-OWN_FINDINGS = (RULE_CRASHED, RUN_FAILED, PROBE_FAILED, DATA_UNUSABLE)
+UNUSED_SUPPRESSION = OwnFinding(
+    "QX005",
+    "unused-suppression",
+    "A suppression suppresses nothing.",
+    "What it was written for is gone, it names a place that is not there, or it has no reason. It would hide the next\n"
+    "fault of the same kind, so take it out. It says nothing of rules that did not run, and of those that need data\n"
+    "where there was none. An entry of the configuration counts as used if it is for any model of the run: name the\n"
+    "model in it. `--prune-baseline` takes lines out of a baseline.",
+    Severity.INFO,
+    Evidence.STATIC,
+)
+
+OWN_FINDINGS = (RULE_CRASHED, RUN_FAILED, PROBE_FAILED, DATA_UNUSABLE, UNUSED_SUPPRESSION)
 NOT_RUN = frozenset(kind.code for kind in (RUN_FAILED, PROBE_FAILED, DATA_UNUSABLE))
 """Codes that say that a run was asked for and did not happen."""

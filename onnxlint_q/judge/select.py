@@ -32,23 +32,23 @@ class Selection:
         known = [name for rule in rules for name in (rule.code, rule.name)]
         for option, words in (("select", self.select), ("extend-select", self.extend_select), ("ignore", self.ignore)):
             for word in words:
-                if not any(_strength(word, rule) >= 0 for rule in rules):
+                if not any(strength(word, rule.code, rule.name) >= 0 for rule in rules):
                     yield (
                         f"{prefix}{option} {word!r}: no rule matches{did_you_mean(word, known)}; see "
                         "`onnxlint-q rule --all`"
                     )
 
     def _chosen(self, rule: type[Rule]) -> bool:
-        wanted = max((_strength(word, rule) for word in (*self.select, *self.extend_select)), default=-1)
-        unwanted = max((_strength(word, rule) for word in self.ignore), default=-1)
+        wanted = max((strength(word, rule.code, rule.name) for word in (*self.select, *self.extend_select)), default=-1)
+        unwanted = max((strength(word, rule.code, rule.name) for word in self.ignore), default=-1)
         return wanted > unwanted
 
 
-def _strength(word: str, rule: type[Rule]) -> int:
-    """How exactly `word` means `rule`; -1 if it does not."""
-    if word.lower() == rule.name:
-        return len(rule.code)
-    code = word.upper()
-    if code == ALL:
+def strength(word: str, code: str, name: str) -> int:
+    """How exactly `word` means the rule with this code and name; -1 if it does not."""
+    if word.lower() == name:
+        return len(code)
+    prefix = word.upper()
+    if prefix == ALL:
         return 0
-    return len(code) if code and rule.code.startswith(code) else -1
+    return len(prefix) if prefix and code.startswith(prefix) else -1

@@ -151,7 +151,16 @@ def refuted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def alarms(model: ModelResult) -> tuple[tuple[SchemeResult, Severity], ...]:
     """The verdicts on a model that a format without a place for verdicts has to tell, and how much they matter."""
-    return tuple((result, ALARMS[result.verdict]) for result in model.schemes if result.verdict in ALARMS)
+    return tuple((result, severity) for result, severity in _told(model) if result.scheme not in model.accepted)
+
+
+def known_alarms(model: ModelResult) -> tuple[tuple[SchemeResult, Severity], ...]:
+    """Those that a baseline accepts."""
+    return tuple((result, severity) for result, severity in _told(model) if result.scheme in model.accepted)
+
+
+def _told(model: ModelResult) -> Iterator[tuple[SchemeResult, Severity]]:
+    return ((result, ALARMS[result.verdict]) for result in model.schemes if result.verdict in ALARMS)
 
 
 def verdict_sentences(model: ModelResult, result: SchemeResult) -> Iterator[str]:
@@ -202,11 +211,11 @@ def path_from_here(path: str) -> str:
 def clean(model: ModelResult) -> bool:
     """Whether nothing was found that counts, and nothing speaks against the model: only then a report is green.
 
-    Every scheme was judged and survives, and what was asked for was done.
+    Every scheme was judged and survives, what was asked for was done, and nothing is suppressed.
     """
     survives = all(result.verdict is Verdict.SURVIVES for result in model.schemes)
     done = not model.rule_crashed and not model.untested_because
-    return bool(model.schemes) and survives and done and not counted(model.findings)
+    return bool(model.schemes) and survives and done and not counted(model.findings) and not model.suppressed
 
 
 def summary(run: Run) -> str:
@@ -244,8 +253,15 @@ def totals(run: Run) -> str:
 
 def _alarms(run: Run) -> Iterator[str]:
     """`breaks under int8-per-tensor (2)`, with the number of models."""
-    for verdict, word in ((Verdict.BREAKS, "breaks"), (Verdict.UNCERTAIN, "uncertain"), (None, "unknown")):
-        schemes = Counter(result.scheme for m in run.models for result in m.schemes if result.verdict is verdict)
+    new = [result for model in run.models for result, _ in alarms(model)]
+    known = [result for model in run.models for result, _ in known_alarms(model)]
+    for results, verdict, word in (
+        (new, Verdict.BREAKS, "breaks"),
+        (known, Verdict.BREAKS, "known to break"),
+        (new, Verdict.UNCERTAIN, "uncertain"),
+        (new, None, "unknown"),
+    ):
+        schemes = Counter(result.scheme for result in results if result.verdict is verdict)
         if schemes:
             several = len(run.models) > 1
             listed = (name(scheme, 40) + (f" ({models})" if several else "") for scheme, models in schemes.items())

@@ -68,7 +68,8 @@ def _model(model: ModelResult) -> Json:
         "activations": [activation_document(row) for row in model.activations],
         "findings": [finding_document(finding) for finding in model.findings],
         "faults": faults_document(model),
-        "suppressed": [finding_document(finding) for finding in model.suppressed],
+        "suppressed": [suppressed_document(finding) for finding in model.suppressed],
+        "accepted_verdicts": [text(scheme) for scheme in model.accepted],
         "calibration": calibration_document(model.calibration) if model.calibration else None,
         "untested_because": text(model.untested_because),
         "notes": [text(note) for note in model.notes],
@@ -291,6 +292,7 @@ def finding_document(finding: Finding) -> dict[str, Json]:
         "metrics": {text(key): _metric(value) for key, value in finding.metrics.items()},
         "remedy": text(finding.advice),
         "fingerprint": finding.fingerprint,
+        "structure": finding.structure,
         "snippet": text(finding.snippet),
         "claim": _claim(finding.claim) if finding.claim else None,
         "measured_sqnr_db": number(finding.measured_db),
@@ -303,6 +305,13 @@ def finding_document(finding: Finding) -> dict[str, Json]:
         "explains": {text(scheme): number(share) for scheme, share in finding.explains.items()},
         "places": [_location(place) for place in finding.places],
     }
+
+
+def suppressed_document(finding: Finding) -> dict[str, Json]:
+    """One finding that somebody knows of, and who said so."""
+    why = finding.suppression
+    said: Json = {"by": why.by.value, "where": text(why.where), "reason": text(why.reason)} if why is not None else None
+    return {**finding_document(finding), "suppression": said}
 
 
 def _location(where: Location) -> Json:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from urllib.parse import quote
 
-from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity
+from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity, Suppression, Suppressor
 from onnxlint_q.report import words
-from onnxlint_q.report.digest import alarms, counted, finding_sentences, path_from_here, verdict_sentences
+from onnxlint_q.report.digest import alarms, counted, finding_sentences, known_alarms, path_from_here, verdict_sentences
 from onnxlint_q.report.json import finding_document, probability_document
 from onnxlint_q.report.json_values import Json, indented, number, text, tool
 from onnxlint_q.workflow.results import Failure, ModelResult, RuleText, Run, SchemeResult
@@ -73,7 +73,7 @@ def render(run: Run) -> str:
 def document(run: Run) -> dict[str, Json]:
     """The report as values the json module can write."""
     models = tuple(enumerate(run.models))
-    found = [result for index, model in models for result in _verdicts(model, index)]
+    found = [result for index, model in models for result in _verdicts(model, index, alarms(model))]
     found += [result for index, model in models for result in _findings(model, index, counted(model.findings))]
     found.sort(key=lambda result: -result.severity.rank)
     found += [result for index, model in models for result in _suppressed(model, index)]
@@ -123,16 +123,32 @@ def _told(results: Iterable[_Result], indices: Mapping[str, int]) -> Iterator[Js
         }
 
 
-def _verdicts(model: ModelResult, artifact: int) -> Iterator[_Result]:
-    for result, severity in alarms(model):
+def _verdicts(model: ModelResult, artifact: int, judged: Iterable[tuple[SchemeResult, Severity]]) -> Iterator[_Result]:
+    for result, severity in judged:
         identity = f"{_VERDICT.code}\0{result.scheme}".encode("utf-8", "surrogatepass")
         fingerprint = hashlib.sha256(identity).hexdigest()[:16]
         yield _Result(_VERDICT, severity, model.path, fingerprint, _verdict(model, artifact, result))
 
 
 def _suppressed(model: ModelResult, artifact: int) -> Iterator[_Result]:
-    for result in _findings(model, artifact, model.suppressed):
-        yield replace(result, content={**result.content, "suppressions": [{"kind": "external"}]})
+    results = _findings(model, artifact, model.suppressed)
+    for result, finding in zip(results, model.suppressed, strict=True):
+        yield _with(result, _suppression(finding.suppression))
+    for result in _verdicts(model, artifact, known_alarms(model)):
+        yield _with(result, {"kind": "external"})
+
+
+def _with(result: _Result, suppression: Json) -> _Result:
+    return replace(result, content={**result.content, "suppressions": [suppression]})
+
+
+def _suppression(why: Suppression | None) -> Json:
+    """Who said that a finding is known, and why."""
+    if why is None:
+        return {"kind": "external"}
+    kind = "inSource" if why.by is Suppressor.MODEL else "external"
+    reason = {"justification": words.shown(why.reason)} if why.reason else {}
+    return {"kind": kind, **reason, "properties": {"by": why.by.value, "where": words.shown(why.where)}}
 
 
 def _findings(model: ModelResult, artifact: int, findings: Iterable[Finding]) -> Iterator[_Result]:

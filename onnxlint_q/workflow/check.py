@@ -25,7 +25,9 @@ from onnxlint_q.judge.config import Config, Overrides
 from onnxlint_q.judge.facts import foresee
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Rule
+from onnxlint_q.judge.suppression import Baseline
 from onnxlint_q.workflow.assembly.assemble import assemble
+from onnxlint_q.workflow.known import after_run, once, with_baselines
 from onnxlint_q.workflow.record import CheckRequest, Record
 from onnxlint_q.workflow.results import Failure, ModelResult, Run
 from onnxlint_q.workflow.sizes import settled
@@ -61,7 +63,9 @@ def plan(paths: Sequence[Path], overrides: Overrides) -> tuple[Job, ...]:
     known = [entry.rule for entry in load_rules()]
     overrides.check(known)
     configs = [overrides.config_for(path) for path in paths]
-    jobs = tuple(Job(path, config, config.build(known)) for path, config in zip(paths, configs, strict=True))
+    chosen = [config.build(known) for config in configs]
+    knowing = with_baselines([config.for_model(path) for path, config in zip(paths, configs, strict=True)], paths)
+    jobs = tuple(map(Job, paths, knowing, chosen))
     for job in jobs:
         if not job.rules:
             raise UsageError(f"{job.path}: all selected rules are ignored, so none is left to run; keep one")
@@ -90,7 +94,18 @@ def check(jobs: Sequence[Job], request: CheckRequest, progress: Progress = silen
                     traced = "".join(traceback.format_exception(outcome)) if defect else ""
                     failures.append(Failure(job.name, as_one_line(outcome, job.name), traced))
     data = request.data.source.name if request.data is not None else ""
-    return Run(tuple(results), tuple(failures), data)
+    return Run(once(results), tuple(failures), data)
+
+
+def renewed(baseline: Path, jobs: Sequence[Job], run: Run, *, prune: bool) -> Baseline:
+    """A baseline after a run in which every model was linted; `prune` as of `after_run`.
+
+    Raises:
+        UsageError: the file is there and no baseline.
+    """
+    found = zip(jobs, run.models, strict=True)
+    about = ((job.path, model) for job, model in found if not prune or job.config.baseline == baseline)
+    return after_run(baseline, about, prune=prune)
 
 
 def check_one(job: Job, request: CheckRequest, progress: Progress = silent) -> ModelResult:

@@ -48,6 +48,7 @@ from onnxlint_q.workflow.comparison import (
     Comparison,
 )
 from onnxlint_q.workflow.judging import judge
+from onnxlint_q.workflow.known import sorted_out, with_known
 from onnxlint_q.workflow.overheard import unheard
 from onnxlint_q.workflow.record import CheckRequest, Record
 from onnxlint_q.workflow.results import (
@@ -181,7 +182,9 @@ def compare(
     findings = with_advice(findings, None)
     clock.append(time.perf_counter())
     names = {value: held.tensors[0] for value, held in enumerate(pairing.quantized.values)}
-    told = assemble(Record(CheckRequest(), rules, config, facts, judged=findings, seconds=_stages(clock)))
+    record = Record(CheckRequest(), rules, config, facts, judged=findings, seconds=_stages(clock))
+    told = sorted_out(record, findings, comparing=True)
+    assembled = replace(assemble(record), schemes=(verdict,))
     return Comparison(
         reference=ComparedFile(
             ours.model.name,
@@ -192,9 +195,7 @@ def compare(
             settled_findings.reference,
         ),
         quantized=replace(
-            told,
-            schemes=(verdict,),
-            findings=findings,
+            with_known(assembled, told, config, calibrated=True),
             debug=tuple(lines),
             inputs=inputs,
             calibration=_calibration(ours, request.source, comparison.errors),

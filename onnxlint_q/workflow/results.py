@@ -15,6 +15,7 @@ from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.errors import UsageError
 from onnxlint_q.finding import Confidence, Evidence, Finding, Severity
 from onnxlint_q.judge.own_findings import NOT_RUN
+from onnxlint_q.judge.suppression import KnownModel
 from onnxlint_q.judge.verdict import Chances, Verdict, VerdictLevels
 from onnxlint_q.proof.trial_figures import TrialFigure, Trials
 from onnxlint_q.workflow.reading.values import ActivationRow, CalibrationSummary, QparamsRow
@@ -190,6 +191,9 @@ class ModelResult:
         activations: what the samples showed of each tensor, in data order; empty where nothing ran on data.
         inputs: those that the file leaves open by more than a batch.
         preview: what `fix` would do; None unless it was asked for and tried.
+        suppressed: findings that somebody knows of, each with its `suppression`; they fail no build.
+        accepted: schemes whose verdict fails no build, because a baseline holds one that is no better.
+        known: what that baseline has to hold of the model now; None without one.
     """
 
     path: str
@@ -216,6 +220,8 @@ class ModelResult:
     qparams: tuple[QparamsRow, ...] = ()
     activations: tuple[ActivationRow, ...] = ()
     preview: FixPreview | None = None
+    accepted: tuple[str, ...] = ()
+    known: KnownModel | None = None
 
     def scheme(self, name: str) -> SchemeResult:
         """What is known of one scheme: `result.scheme("int8-per-tensor").verdict`.
@@ -240,8 +246,8 @@ class ModelResult:
         An uncertain or unknown verdict does not fail it.
         """
         worst = max((finding.severity.rank for finding in self.findings if finding.counts), default=-1)
-        verdicts = [result.verdict for result in self.schemes if result.verdict is not None]
-        ranks = [verdict.rank for verdict in verdicts if verdict.decided]
+        judged = [result.verdict for result in self.schemes if result.scheme not in self.accepted]
+        ranks = [verdict.rank for verdict in judged if verdict is not None and verdict.decided]
         return (
             (self.fail_on is not None and worst >= self.fail_on.rank)
             or (self.fail_on_verdict is not None and any(rank <= self.fail_on_verdict.rank for rank in ranks))

@@ -53,13 +53,13 @@ def test_the_first_letters_of_codes_list_a_family() -> None:
 def test_what_the_linter_says_of_itself_has_a_page_too(kind: OwnFinding) -> None:
     for name in (kind.code, kind.code.lower(), kind.name):
         page = explain(RULES, name)
-        assert page.startswith(f"{kind.code} {kind.name}\nseverity error, from onnxlint-q itself")
+        assert page.startswith(f"{kind.code} {kind.name}\nseverity {kind.severity}, from onnxlint-q itself")
         assert kind.text in page
 
 
 def test_the_list_holds_every_code_once() -> None:
     codes = [line.split()[0] for line in listing(RULES).splitlines()]
-    assert codes == [entry.rule.code for entry in RULES] + ["QX001", "QX002", "QX003", "QX004"]
+    assert codes == [entry.rule.code for entry in RULES] + ["QX001", "QX002", "QX003", "QX004", "QX005"]
     assert set(codes) > NOT_RUN == {"QX002", "QX003", "QX004"}
 
 

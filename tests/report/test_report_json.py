@@ -85,6 +85,7 @@ def test_a_finding_as_it_is_written() -> None:
         "also": [],
         "explains": {},
         "places": [],
+        "structure": "",
     }
 
 

@@ -112,3 +112,9 @@ OutputFormat = Annotated[
 Html = Annotated[
     str | None, typer.Option(metavar="FILE", help="Write the HTML report; short for --output-format html=FILE.")
 ]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="What is known: findings and verdicts in this file fail no build. Wins over `baseline`."
+    ),
+]

@@ -16,7 +16,7 @@ from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, MOST_PIXELS, Prep
 from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, open_source
 from onnxlint_q.graph.loading.external import external_files
 from onnxlint_q.graph.loading.save import DATA_ENDING
-from onnxlint_q.judge.config import Overrides
+from onnxlint_q.judge.config import Config, Overrides
 from onnxlint_q.report import ReportFormat, check_writable
 from onnxlint_q.workflow.record import DataRequest
 
@@ -123,6 +123,8 @@ def parse_overrides(
     fail_on: str | None,
     fail_on_verdict: str | None,
     target: str | None = None,
+    baseline: Path | None = None,
+    write_baseline: Path | None = None,
 ) -> Overrides:
     """What the command line says of the configuration.
 
@@ -141,7 +143,34 @@ def parse_overrides(
         target=None if target is None else split_words([target]),
         fail_on=fail_on,
         fail_on_verdict=fail_on_verdict,
+        baseline=baseline,
+        anew=write_baseline is not None,
     )
+
+
+def parse_baselines(
+    configs: Iterable[Config], baseline: Path | None, write_baseline: Path | None, *, prune: bool
+) -> tuple[Path, ...]:
+    """The baselines to write after the run, one or those of all models.
+
+    Raises:
+        UsageError: two options contradict each other, there is none to prune, or one cannot be written.
+    """
+    said = {
+        "--baseline": baseline is not None,
+        "--write-baseline": write_baseline is not None,
+        "--prune-baseline": prune,
+    }
+    given = [name for name, one in said.items() if one]
+    if write_baseline is not None and len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} contradict each other; leave one out")
+    files = {config.baseline: None for config in configs if config.baseline is not None} if prune else {}
+    if prune and not files:
+        raise UsageError("--prune-baseline: there is no baseline; name one with --baseline, or in the configuration")
+    written = (write_baseline,) if write_baseline is not None else tuple(files)
+    for file in written:
+        check_writable(file)
+    return written
 
 
 def parse_written(

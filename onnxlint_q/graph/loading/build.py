@@ -15,7 +15,7 @@ from onnxlint_q.graph.constants import Constants
 from onnxlint_q.graph.loading.shapes import infer_types, tensor_type
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.names import ROOT, bodies, tensor_key, walk_graphs
-from onnxlint_q.graph.node import Node, Value
+from onnxlint_q.graph.node import NOTES, Node, Value
 from onnxlint_q.graph.tensors import MOST_AXES, Array, TensorStore
 
 MAX_NODES = 1_000_000
@@ -131,7 +131,18 @@ class _Builder:
         }
         captured = tuple(dict.fromkeys(key for body, inner in inner_scopes for key in _captures(body, inner, scope)))
         made = Node(
-            path, node.name, node.op_type, node.domain, inputs, outputs, captured, attributes, subgraphs, returns, takes
+            path,
+            node.name,
+            node.op_type,
+            node.domain,
+            inputs,
+            outputs,
+            captured,
+            attributes,
+            subgraphs,
+            returns,
+            takes,
+            notes=notes_in(node.metadata_props),
         )
         self.nodes.append(made)
         if len(self.nodes) > MAX_NODES:
@@ -175,6 +186,11 @@ class _Builder:
 
     def _error(self, what: str) -> ModelError:
         return ModelError(f"{self.store.model_name}: {what}; export the model again")
+
+
+def notes_in(metadata: Iterable[onnx.StringStringEntryProto]) -> dict[str, str]:
+    """What stands there for this tool, by key without its prefix."""
+    return {entry.key.removeprefix(NOTES): entry.value for entry in metadata if entry.key.startswith(NOTES)}
 
 
 def _captures(body: onnx.GraphProto, inner: dict[str, str], outer: dict[str, str]) -> Iterable[str]:

@@ -63,6 +63,22 @@ def everything(model: ModelResult) -> Iterator[RenderableType]:
             yield _places(model, group)
 
 
+def suppressed(model: ModelResult) -> Iterator[RenderableType]:
+    """What somebody knows of, a line each, with the reason."""
+    if not model.suppressed:
+        return
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", ratio=1)
+    table.add_column(overflow="fold", ratio=1)
+    for finding in model.suppressed:
+        where = words.brief_place(finding.location, 56)
+        table.add_row(words.shown(finding.code, 20), Text(where), Text(words.suppressed(finding), "dim"))
+    yield Text()
+    yield Text(f"Suppressed: {len(model.suppressed)}", "bold")
+    yield indented(table, 2)
+
+
 def _heading(groups: Iterable[digest.Group]) -> Iterator[RenderableType]:
     found = {group.severity for group in groups}
     marks = "  ".join(f"{words.SEVERITY_MARK[severity]} {severity}" for severity in Severity if severity in found)

@@ -41,6 +41,7 @@ def everything(model: ModelResult) -> Iterator[RenderableType]:
     yield from front.to_do(actions(model))
     yield from _nothing(model)
     yield from groups.everything(model)
+    yield from groups.suppressed(model)
     yield from tables(model)
     yield from notes(model.notes)
     if model.seconds:

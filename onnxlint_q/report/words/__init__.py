@@ -30,6 +30,7 @@ from onnxlint_q.report.words.numbers import (
 )
 from onnxlint_q.report.words.places import brief_place, further_places, layer_label, place
 from onnxlint_q.report.words.remedies import joint_remedy
+from onnxlint_q.report.words.suppressed import suppressed
 from onnxlint_q.report.words.trials import trial_tables, trials_heading
 from onnxlint_q.report.words.verdicts import (
     VERDICT_MARK,
@@ -111,6 +112,7 @@ __all__ = [
     "shown",
     "shown_as",
     "significant",
+    "suppressed",
     "time_spent",
     "trial_tables",
     "trials_heading",

@@ -43,6 +43,8 @@ def nothing_found(model: ModelResult, clean: bool) -> str:
     """That no rule found anything that counts, and what this does not mean."""
     refuted = any(not finding.counts for finding in model.findings)
     text = "no findings that count" if refuted else "no findings"
+    if model.suppressed:
+        text += f" beside {len(model.suppressed)} suppressed"
     lost = any(result.verdict in (Verdict.BREAKS, Verdict.DEGRADES) for result in model.schemes)
     return f"{text}: no rule says where the loss comes from" if lost and not clean else text
 

@@ -26,6 +26,7 @@ from onnxlint_q.workflow.assembly.preview import preview
 from onnxlint_q.workflow.assembly.tensors import foreseen_rows, measured_rows, unexplained, with_shares
 from onnxlint_q.workflow.assembly.verdicts import finite, is_figure, judge_of, scheme_result
 from onnxlint_q.workflow.judging import documented
+from onnxlint_q.workflow.known import sorted_out, with_known
 from onnxlint_q.workflow.reading.activations import DEFAULT_SCHEME, Scales, activation_rows
 from onnxlint_q.workflow.reading.qparams import qparams_rows
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
@@ -68,14 +69,15 @@ def assemble(record: Record) -> ModelResult:
         else ()
     ) + half_results(record)
     findings = tuple(with_fixing(record, tuple(with_shares(findings, schemes))))
-    return ModelResult(
+    sorted_apart = sorted_out(record, sorted(findings, key=lambda finding: _importance(record, finding)))
+    result = ModelResult(
         path=facts.model.name,
         sha256=facts.model.sha256,
         opset=facts.model.opset,
         format=facts.format.value,
         schemes=schemes,
         layers=tuple(_row(record, layer, measured) for layer in facts.layers),
-        findings=tuple(sorted(findings, key=lambda finding: _importance(record, finding))),
+        findings=(),
         calibration=_calibration(record),
         untested_because=next((m.reason for m in record.not_run if m.kind is not PROBE_FAILED), ""),
         notes=tuple(_notes(record)),
@@ -87,12 +89,13 @@ def assemble(record: Record) -> ModelResult:
         trials=record.trials,
         remedies=tuple(remedies(record, judge_of(record))),
         debug=record.debug,
-        rules=tuple(documented(findings, record.rules, config)),
+        rules=tuple(documented((*sorted_apart.kept, *sorted_apart.suppressed), record.rules, config)),
         qparams=qparams_rows(facts, facts.observations),
         activations=activation_rows(facts, facts.observations, _scales(record)),
         inputs=record.inputs,
         preview=preview(record.mended, config.levels) if record.mended is not None else None,
     )
+    return with_known(result, sorted_apart, config, calibrated=facts.observations is not None)
 
 
 def _scales(record: Record) -> Scales:
