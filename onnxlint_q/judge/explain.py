@@ -120,6 +120,7 @@ def _rows(config: Config) -> list[tuple[str, str]]:
         ("fail-on-verdict", config.fail_on_verdict or "none"),
         ("confirm-below-db", f"{config.confirm_below_db:g}"),
         ("baseline", _from_its_file(config.source, config.baseline) if config.baseline is not None else "none"),
+        ("rule-pages", config.rule_pages or "none"),
         ("suppress-in-model", str(config.suppressing.heed_model).lower()),
         *(
             (f"verdict.{f.name.replace('_', '-')}", f"{getattr(config.levels, f.name):g}")

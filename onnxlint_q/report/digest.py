@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from urllib.parse import quote
 
 from onnxlint_q.finding import Claim, Evidence, Finding, Severity
 from onnxlint_q.report import words
@@ -192,6 +193,17 @@ def finding_sentences(model: ModelResult, finding: Finding) -> Iterator[str]:
         None,
         (words.further_places(finding, 4), words.claim(finding, of_claim(model, finding)), words.shown(finding.advice)),
     )
+
+
+def page_of(model: ModelResult, finding: Finding) -> str:
+    """Address of the page of its rule; empty where nobody said where the pages are."""
+    code, title = quote(finding.code, errors="backslashreplace"), quote(finding.name, errors="backslashreplace")
+    return model.rule_pages.replace("{code}", code).replace("{name}", title)
+
+
+def help_of(model: ModelResult, finding: Finding) -> str:
+    """Where more is said of its rule: the address of its page, else the command that prints it."""
+    return page_of(model, finding) or f"onnxlint-q rule {words.shown(finding.code, 20)}"
 
 
 def path_from_here(path: str) -> str:

@@ -28,31 +28,51 @@ PLAIN = Look()
 
 
 class ReportFormat(StrEnum):
-    """Every format by its name on the command line; the module `onnxlint_q.report.<name>` has `render`.
+    """Every format by its name on the command line; `render` is in the module of that name.
 
-    That module tells a comparison too, unless `onnxlint_q.report.compare.<name>` has more to say of one.
+    It lies in `onnxlint_q.report`, or in its `services` where another service reads it. That module tells a comparison,
+    too, unless `onnxlint_q.report.compare.<name>` has more to say of one.
     """
 
     FULL = "full"
     CONCISE = "concise"
     JSON = "json"
+    JSON_LINES = "json-lines"
     HTML = "html"
+    MARKDOWN = "markdown"
     SARIF = "sarif"
     GITHUB = "github"
+    GITLAB = "gitlab"
+    JUNIT = "junit"
 
     @property
     def for_people(self) -> bool:
         """Whether people read it: where no model could be linted they have read why, and a program has not."""
         return self in {ReportFormat.FULL, ReportFormat.CONCISE, ReportFormat.HTML}
 
+    @property
+    def module(self) -> str:
+        """Name of its module."""
+        return self.value.replace("-", "_")
+
+    @property
+    def package(self) -> str:
+        """The package of its module, from that of all formats on."""
+        return ".services" if self in _SERVICES else ""
+
+
+_SERVICES = frozenset(
+    {ReportFormat.MARKDOWN, ReportFormat.SARIF, ReportFormat.GITHUB, ReportFormat.GITLAB, ReportFormat.JUNIT}
+)
+
 
 def render(run: Run, report_format: ReportFormat, look: Look = PLAIN) -> str:
     """The whole report as text that ends in a newline. The same run gives the same text."""
-    return rendered(__package__, run, report_format, look)
+    return rendered(f"{__package__}{report_format.package}", run, report_format, look)
 
 
 def rendered(package: str, found: object, report_format: ReportFormat, look: Look) -> str:
     """What the `render` of `package.<format>` makes of `found`; only the one for people is told how it will look."""
-    render_as = import_module(f"{package}.{report_format.value}").render
+    render_as = import_module(f"{package}.{report_format.module}").render
     text: str = render_as(found, look) if report_format is ReportFormat.FULL else render_as(found)
     return text

@@ -62,13 +62,13 @@ def _model(model: ModelResult) -> Json:
         "sha256": model.sha256,
         "opset": model.opset,
         "format": text(model.format),
-        "schemes": {text(result.scheme): _scheme(result) for result in model.schemes},
+        "schemes": {text(result.scheme): scheme_document(result) for result in model.schemes},
         "layers": [_layer(row) for row in model.layers],
         "qparams": [qparams_document(row) for row in model.qparams],
         "activations": [activation_document(row) for row in model.activations],
-        "findings": [finding_document(finding) for finding in model.findings],
+        "findings": [told_document(model, finding) for finding in model.findings],
         "faults": faults_document(model),
-        "suppressed": [suppressed_document(finding) for finding in model.suppressed],
+        "suppressed": [suppressed_document(model, finding) for finding in model.suppressed],
         "accepted_verdicts": [text(scheme) for scheme in model.accepted],
         "calibration": calibration_document(model.calibration) if model.calibration else None,
         "untested_because": text(model.untested_because),
@@ -86,8 +86,8 @@ def _preview(preview: FixPreview) -> Json:
         "rewrites": list(preview.rewrites),
         "places": preview.places,
         "float_sqnr_db": number(preview.float_sqnr_db),
-        "before": {text(result.scheme): _scheme(result) for result in preview.before},
-        "after": {text(result.scheme): _scheme(result) for result in preview.after},
+        "before": {text(result.scheme): scheme_document(result) for result in preview.before},
+        "after": {text(result.scheme): scheme_document(result) for result in preview.after},
     }
 
 
@@ -126,7 +126,8 @@ def faults_document(model: ModelResult) -> Json:
     return {"total": len(told), **{severity.value: by_severity.get(severity, 0) for severity in Severity}}
 
 
-def _scheme(result: SchemeResult) -> Json:
+def scheme_document(result: SchemeResult) -> dict[str, Json]:
+    """The verdict on one scheme with all its figures."""
     missing = missing_sqnr(result)
     return {
         "verdict": verdict(result.verdict),
@@ -307,11 +308,18 @@ def finding_document(finding: Finding) -> dict[str, Json]:
     }
 
 
-def suppressed_document(finding: Finding) -> dict[str, Json]:
+def told_document(model: ModelResult, finding: Finding) -> dict[str, Json]:
+    """One finding of a model, and where more is said of its rule: the command that prints it, and its address."""
+    page = digest.page_of(model, finding)
+    command = f"onnxlint-q rule {text(finding.code)}"
+    return {**finding_document(finding), "help": command, "help_url": text(page) if page else None}
+
+
+def suppressed_document(model: ModelResult, finding: Finding) -> dict[str, Json]:
     """One finding that somebody knows of, and who said so."""
     why = finding.suppression
     said: Json = {"by": why.by.value, "where": text(why.where), "reason": text(why.reason)} if why is not None else None
-    return {**finding_document(finding), "suppression": said}
+    return {**told_document(model, finding), "suppression": said}
 
 
 def _location(where: Location) -> Json:

@@ -194,6 +194,7 @@ class ModelResult:
         suppressed: findings that somebody knows of, each with its `suppression`; they fail no build.
         accepted: schemes whose verdict fails no build, because a baseline holds one that is no better.
         known: what that baseline has to hold of the model now; None without one.
+        rule_pages: address of the page of a rule, with `{code}` and `{name}`; empty where nobody said where they are.
     """
 
     path: str
@@ -222,6 +223,7 @@ class ModelResult:
     preview: FixPreview | None = None
     accepted: tuple[str, ...] = ()
     known: KnownModel | None = None
+    rule_pages: str = ""
 
     def scheme(self, name: str) -> SchemeResult:
         """What is known of one scheme: `result.scheme("int8-per-tensor").verdict`.
@@ -245,14 +247,18 @@ class ModelResult:
 
         An uncertain or unknown verdict does not fail it.
         """
-        worst = max((finding.severity.rank for finding in self.findings if finding.counts), default=-1)
-        judged = [result.verdict for result in self.schemes if result.scheme not in self.accepted]
-        ranks = [verdict.rank for verdict in judged if verdict is not None and verdict.decided]
-        return (
-            (self.fail_on is not None and worst >= self.fail_on.rank)
-            or (self.fail_on_verdict is not None and any(rank <= self.fail_on_verdict.rank for rank in ranks))
-            or any(finding.code in NOT_RUN for finding in self.findings)
-        )
+        return any(map(self.fails_by, self.findings)) or any(map(self.fails_by_verdict, self.schemes))
+
+    def fails_by(self, finding: Finding) -> bool:
+        """Whether one of the findings fails a build: it counts and is severe enough, or a run did not happen."""
+        severe = self.fail_on is not None and finding.severity.rank >= self.fail_on.rank
+        return (finding.counts and severe) or finding.code in NOT_RUN
+
+    def fails_by_verdict(self, result: SchemeResult) -> bool:
+        """Whether the verdict on a scheme fails a build."""
+        if self.fail_on_verdict is None or result.verdict is None or result.scheme in self.accepted:
+            return False
+        return result.verdict.decided and result.verdict.rank <= self.fail_on_verdict.rank
 
 
 @dataclass(frozen=True, slots=True)

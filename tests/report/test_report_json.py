@@ -86,6 +86,8 @@ def test_a_finding_as_it_is_written() -> None:
         "explains": {},
         "places": [],
         "structure": "",
+        "help": "onnxlint-q rule QW001",
+        "help_url": None,
     }
 
 

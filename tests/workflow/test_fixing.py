@@ -13,7 +13,7 @@ import onnxlint_q
 from onnxlint_q import ModelResult
 from onnxlint_q.finding import Finding, Fixing
 from onnxlint_q.judge.registry import load_rules
-from onnxlint_q.report.sarif import render as sarif
+from onnxlint_q.report.services.sarif import render as sarif
 from onnxlint_q.rewrite.table import REWRITES
 from onnxlint_q.workflow.results import Run
 

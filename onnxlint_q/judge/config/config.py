@@ -40,6 +40,7 @@ class Config:
         options: rule options by rule code or name in any case.
         baseline: file with what is known of models; None for none.
         suppressing: what is said of findings that are known.
+        rule_pages: address of the page of a rule, with `{code}` and `{name}`; empty for none.
     """
 
     source: Path | None = None
@@ -55,6 +56,7 @@ class Config:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     baseline: Path | None = None
     suppressing: Suppressing = field(default_factory=Suppressing)
+    rule_pages: str = ""
 
     def check_quantises(self) -> None:
         """Check that a scheme which quantises is left where schemes are named.

@@ -34,6 +34,7 @@ _KEYS = (
     "baseline",
     "suppress",
     "suppress-in-model",
+    "rule-pages",
 )
 
 
@@ -92,6 +93,7 @@ def parse_config(table: Mapping[str, Any], source: Path) -> Config:
         options={name: read.section("rules", name) for name in read.section("rules")},
         baseline=read.path("baseline", source.parent),
         suppressing=Suppressing(read.suppressions(source.name), read.flag("suppress-in-model", True)),
+        rule_pages=read.address("rule-pages"),
     )
     if read.errors:
         raise UsageError(with_source(source, read.errors))

@@ -123,6 +123,15 @@ class Reader:
             return None
         return folder / value
 
+    def address(self, key: str) -> str:
+        """An address of the web with `{code}` in it; empty where there is none."""
+        value = self.table.get(key, "")
+        fits = isinstance(value, str) and value.startswith(("https://", "http://")) and "{code}" in value
+        if key in self.table and not (fits and value.isprintable() and " " not in value):
+            self.errors.append(f"{self.prefix + key!r} must be an address with {{code}} in it, not {value!r}")
+            return ""
+        return str(value)
+
     def suppressions(self, source: str) -> tuple[Entry, ...]:
         """What stands under `[[suppress]]`; `source` is the name of the file."""
         value = self.table.get("suppress", [])

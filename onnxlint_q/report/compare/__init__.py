@@ -19,6 +19,6 @@ def render(comparison: Comparison, report_format: ReportFormat, look: Look = PLA
 
     A format without a file here tells the quantised file, its verdict and findings, as it tells any linted model.
     """
-    if find_spec(f"{__name__}.{report_format.value}") is None:
+    if find_spec(f"{__name__}.{report_format.module}") is None:
         return formats.render(comparison.as_run, report_format, look)
     return rendered(__name__, comparison, report_format, look)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from onnxlint_q.finding import Finding
-from onnxlint_q.report.json import finding_document, inputs_document, suppressed_document, top1_document
+from onnxlint_q.report.json import finding_document, inputs_document, suppressed_document, told_document, top1_document
 from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.tables.documents import calibration_document, qparams_document
 from onnxlint_q.report.words import PERFECT, verdict
@@ -61,8 +61,8 @@ def document(comparison: Comparison) -> dict[str, Json]:
         if classifier is not None
         else None,
         "first_jump": text(jumps[0].quantized) if jumps else None,
-        "findings": [finding_document(finding) for finding in model.findings],
-        "suppressed": [suppressed_document(finding) for finding in model.suppressed],
+        "findings": [told_document(model, finding) for finding in model.findings],
+        "suppressed": [suppressed_document(model, finding) for finding in model.suppressed],
         "accepted_verdicts": [text(scheme) for scheme in model.accepted],
         "tensors": [_row(row, comparison.faults(row)) for row in comparison.rows],
         "qparams": [qparams_document(row) for row in model.qparams],

@@ -15,6 +15,7 @@ from onnxlint_q.report.words.evidence import (
     same_damage,
     worst_figure,
 )
+from onnxlint_q.report.words.markdown import markdown, markdown_block, markdown_code
 from onnxlint_q.report.words.models import calibration_words, data, headline, nothing_found, time_spent, warnings
 from onnxlint_q.report.words.names import elide, file_name, name, opening, shorten, shown, visible
 from onnxlint_q.report.words.numbers import (
@@ -91,6 +92,9 @@ __all__ = [
     "layer_label",
     "likeliest",
     "limits",
+    "markdown",
+    "markdown_block",
+    "markdown_code",
     "marked_verdict",
     "mended",
     "metric",

@@ -93,6 +93,7 @@ def assemble(record: Record) -> ModelResult:
         qparams=qparams_rows(facts, facts.observations),
         activations=activation_rows(facts, facts.observations, _scales(record)),
         inputs=record.inputs,
+        rule_pages=config.rule_pages,
         preview=preview(record.mended, config.levels) if record.mended is not None else None,
     )
     return with_known(result, sorted_apart, config, calibrated=facts.observations is not None)

@@ -17,13 +17,13 @@ import samples
 from samples import CHANNEL, TENSOR
 
 from onnxlint_q import __version__
-from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity
+from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity, Suppression, Suppressor
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.own_findings import OWN_FINDINGS, OwnFinding
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.report import ReportFormat, render
 from onnxlint_q.report.compare import render as render_comparison
-from onnxlint_q.report.sarif import MOST_RESULTS
+from onnxlint_q.report.services.sarif import MOST_RESULTS
 from onnxlint_q.workflow.judging import documented
 from onnxlint_q.workflow.results import Basis, Failure, ModelResult, Run, SchemeResult, Verdict
 
@@ -240,8 +240,34 @@ def test_two_findings_of_one_place_are_two_alerts() -> None:
 
 def test_suppressed_findings_say_so_and_come_last() -> None:
     (model,) = samples.small().models
-    told = only_run(Run((replace(model, suppressed=(samples.spread("dw9", None, Evidence.UNTESTED),)),)))
-    assert [result.get("suppressions") for result in told["results"]] == [None] * 4 + [[{"kind": "external"}]]
+    why = Suppression(Suppressor.MODEL, "the metadata of 'dw9'", "by hand")
+    known = samples.spread("dw9", None, Evidence.UNTESTED)
+    model = replace(model, suppressed=(replace(known, suppression=why), known), accepted=("int8-per-tensor",))
+    told = only_run(Run((model,)))
+    assert [result.get("suppressions") for result in told["results"]] == [
+        *[None] * 3,
+        [
+            {
+                "kind": "inSource",
+                "justification": "by hand",
+                "properties": {"by": "model", "where": "the metadata of 'dw9'"},
+            }
+        ],
+        [{"kind": "external"}],
+        [{"kind": "external"}],
+    ]
+    assert [result["ruleId"] for result in told["results"]][-1] == "verdict", "one that the baseline has"
+
+
+def test_a_rule_leads_to_its_page_where_one_is_known() -> None:
+    (model,) = samples.small().models
+
+    def pages(run: Run) -> dict[str, str]:
+        return {rule["id"]: rule.get("helpUri", "") for rule in only_run(run)["tool"]["driver"]["rules"]}
+
+    assert set(pages(Run((model,))).values()) == {""}
+    told = pages(Run((replace(model, rule_pages="https://example.org/{name}#{code}"),)))
+    assert told["QW001"] == "https://example.org/unequal-channel-ranges#QW001" and told["verdict"] == ""
 
 
 def test_what_could_not_be_linted_makes_the_run_unsuccessful() -> None:

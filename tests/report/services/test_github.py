@@ -13,7 +13,7 @@ from onnxlint_q.finding import Claim, Evidence, Severity, Subject
 from onnxlint_q.report import ReportFormat, render
 from onnxlint_q.report.compare import render as render_comparison
 from onnxlint_q.report.digest import summary
-from onnxlint_q.report.github import SHOWN
+from onnxlint_q.report.services.github import SHOWN
 from onnxlint_q.workflow.results import Basis, Failure, Run, SchemeResult, Verdict
 
 ANNOTATIONS = {"error", "warning", "notice"}
@@ -75,6 +75,7 @@ def test_a_run_as_annotations() -> None:
         "Claim: with only the weight of dw1/bn_out quantised as int8-per-tensor, the output falls below 10.0 dB. "
         "Measured: 4.7 dB.",
         "Quantise weights per channel, or equalise the two layers before.",
+        "More: onnxlint-q rule QW001",
     ]
     assert others == [summary(samples.small())]
 
@@ -110,7 +111,7 @@ def test_one_damage_is_one_annotation() -> None:
         ("error", "QB001 outlier-gamma"),
         ("warning", "QB001 outlier-gamma"),
     ]
-    assert found[0].message.endswith("\nThe same damage: QW001 unequal-channel-ranges.")
+    assert found[0].message.endswith("\nThe same damage: QW001 unequal-channel-ranges.\nMore: onnxlint-q rule QB001")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,13 @@ def test_a_verdict_is_seen_where_nothing_was_found(verdict: Verdict | None, comm
     found, _ = read(run)
     assert found and {one.name for one in found} == {command}
     assert len(found) == sum(result.verdict is verdict for model in run.models for result in model.schemes)
+
+
+def test_what_is_known_is_counted_and_no_annotation() -> None:
+    (model,) = samples.small().models
+    known = replace(model, findings=(), suppressed=model.findings[:2], accepted=(TENSOR, CHANNEL))
+    found, others = read(Run((known,)))
+    assert found == [] and others == ["no findings in 1 model, 2 suppressed; known to break under int8-per-tensor"]
 
 
 def test_a_model_that_survives_is_a_line_and_no_annotation() -> None:

@@ -19,7 +19,15 @@ from urllib.parse import quote
 
 from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity, Suppression, Suppressor
 from onnxlint_q.report import words
-from onnxlint_q.report.digest import alarms, counted, finding_sentences, known_alarms, path_from_here, verdict_sentences
+from onnxlint_q.report.digest import (
+    alarms,
+    counted,
+    finding_sentences,
+    known_alarms,
+    page_of,
+    path_from_here,
+    verdict_sentences,
+)
 from onnxlint_q.report.json import finding_document, probability_document
 from onnxlint_q.report.json_values import Json, indented, number, text, tool
 from onnxlint_q.workflow.results import Failure, ModelResult, RuleText, Run, SchemeResult
@@ -63,6 +71,7 @@ class _Result:
     path: str
     fingerprint: str
     content: dict[str, Json]
+    page: str = ""
 
 
 def render(run: Run) -> str:
@@ -78,14 +87,14 @@ def document(run: Run) -> dict[str, Json]:
     found.sort(key=lambda result: -result.severity.rank)
     found += [result for index, model in models for result in _suppressed(model, index)]
     kept = found[:MOST_RESULTS]
-    rules = {result.rule.code: result.rule for result in kept}
+    rules = {result.rule.code: (result.rule, result.page) for result in kept}
     indices = {code: index for index, code in enumerate(sorted(rules))}
     return {
         "$schema": SCHEMA,
         "version": "2.1.0",
         "runs": [
             {
-                "tool": {"driver": {**tool(), "rules": [_rule(rules[code]) for code in indices]}},
+                "tool": {"driver": {**tool(), "rules": [_rule(*rules[code]) for code in indices]}},
                 "invocations": [
                     {
                         "executionSuccessful": run.trustworthy,
@@ -162,7 +171,7 @@ def _findings(model: ModelResult, artifact: int, findings: Iterable[Finding]) ->
             "locations": [{**_on_line_1(model.path, artifact), "logicalLocations": place}],
             "properties": {key: _bounded(said[key]) for key in _KEPT},
         }
-        yield _Result(rule, finding.severity, model.path, finding.fingerprint, content)
+        yield _Result(rule, finding.severity, model.path, finding.fingerprint, content, page_of(model, finding))
 
 
 def _undocumented(finding: Finding) -> RuleText:
@@ -186,13 +195,14 @@ def _verdict(model: ModelResult, artifact: int, result: SchemeResult) -> dict[st
     }
 
 
-def _rule(rule: RuleText) -> Json:
+def _rule(rule: RuleText, page: str) -> Json:
     return {
         "id": text(rule.code),
         "name": text(rule.name),
         "shortDescription": _message(words.shorten(rule.summary, LONGEST_DESCRIPTION)),
         "fullDescription": _message(words.shorten(rule.description, LONGEST_DESCRIPTION)),
         "help": {**_message(rule.text), "markdown": _braced(text(rule.text))},
+        **({"helpUri": text(page)} if page else {}),
         "defaultConfiguration": {"level": LEVEL[rule.severity]},
         "properties": {
             "tags": [*TAGS],

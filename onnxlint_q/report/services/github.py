@@ -15,6 +15,7 @@ from onnxlint_q.report.digest import (
     alarms,
     faults,
     finding_sentences,
+    help_of,
     path_from_here,
     summary,
     verdict_sentences,
@@ -69,7 +70,8 @@ def _verdicts(model: ModelResult) -> Iterator[_Annotation]:
 def _faults(model: ModelResult) -> Iterator[_Annotation]:
     for fault in faults(model.findings):
         finding, *others = fault.findings
-        sentences = [*finding_sentences(model, finding), *filter(None, [words.same_damage(finding, others)])]
+        same = filter(None, [words.same_damage(finding, others)])
+        sentences = [*finding_sentences(model, finding), *same, f"More: {help_of(model, finding)}"]
         title = f"{words.shown(finding.code, 20)} {words.shown(finding.name, 60)}"
         yield _Annotation(fault.severity, model.path, title, sentences)
 

@@ -1,0 +1,1 @@
+"""TELL other services: one file a format that a code host or a build server reads."""
