@@ -17,6 +17,7 @@ from onnxlint_q.cli.streams import (
     deliver,
     errors_as_one_line,
     progress_line,
+    report_look,
     show_crashes,
     tell,
     working,
@@ -102,6 +103,8 @@ def check(
     ] = False,
     output_format: shared.OutputFormat = None,
     html: shared.Html = None,
+    show_paths: shared.ShowPaths = False,
+    show_date: shared.ShowDate = False,
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
     verbose: shared.Verbose = False,
@@ -123,7 +126,7 @@ def check(
             parse_shapes,
         )
         from onnxlint_q.execute.limits import Asked
-        from onnxlint_q.report import ReportFormat, render, terminal_look, write
+        from onnxlint_q.report import ReportFormat, render, write
         from onnxlint_q.workflow import check as workflow
         from onnxlint_q.workflow.record import CheckRequest
 
@@ -158,6 +161,7 @@ def check(
         keep_apart([*reports, *made], [*(job.path for job in jobs), calibrate, labels, *read])
         request = CheckRequest(data, probe, fix_preview, shapes, debug=debug, asked=Asked(max_memory, timeout))
         show_crashes(debug)
+        look = report_look(verbose=verbose, paths=show_paths, dated=show_date)
         with working():
             with progress_line() as progress:
                 run = workflow.check(jobs, request, progress)
@@ -172,7 +176,7 @@ def check(
                     write(known.text(), file)
                     tell(f"wrote {file}: {known.summary}")
             told = [report for report in reports if run.models or not report[0].for_people]
-            delivered = deliver(told, lambda form: render(run, form, terminal_look(verbose=verbose)), debug)
+            delivered = deliver(told, lambda form: render(run, form, look), debug)
     if not (run.trustworthy and delivered):
         raise typer.Exit(NO_ANSWER)
     passes = exit_zero or write_baseline is not None or not run.fails

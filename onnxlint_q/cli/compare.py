@@ -15,6 +15,7 @@ from onnxlint_q.cli.streams import (
     deliver,
     errors_as_one_line,
     progress_line,
+    report_look,
     show_crashes,
     tell,
     working,
@@ -49,6 +50,8 @@ def compare(
     exit_zero: shared.ExitZero = False,
     output_format: shared.OutputFormat = None,
     html: shared.Html = None,
+    show_paths: shared.ShowPaths = False,
+    show_date: shared.ShowDate = False,
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
     verbose: shared.Verbose = False,
@@ -71,7 +74,6 @@ def compare(
             parse_shapes,
         )
         from onnxlint_q.execute.limits import Asked
-        from onnxlint_q.report import terminal_look
         from onnxlint_q.report.compare import render
         from onnxlint_q.workflow import compare as workflow
         from onnxlint_q.workflow.check import plan
@@ -99,12 +101,13 @@ def compare(
             data.source, data.samples, data.labels, shapes, debug, asked=Asked(max_memory, timeout)
         )
         show_crashes(debug)
+        look = report_look(verbose=verbose, paths=show_paths, dated=show_date)
         with working():
             with progress_line() as progress:
                 compare_files = workflow.compare if debug else workflow.compare_apart
                 comparison = compare_files(float_model, job, request, progress)
             tell("\n".join(comparison.quantized.debug))
-            delivered = deliver(reports, lambda form: render(comparison, form, terminal_look(verbose=verbose)), debug)
+            delivered = deliver(reports, lambda form: render(comparison, form, look), debug)
     fails = comparison.quantized.fails
     if not delivered or comparison.quantized.rule_crashed or (comparison.result.verdict is None and not fails):
         raise typer.Exit(NO_ANSWER)

@@ -14,6 +14,7 @@ from onnxlint_q.cli.streams import (
     deliver,
     errors_as_one_line,
     progress_line,
+    report_look,
     show_crashes,
     working,
 )
@@ -78,6 +79,8 @@ def fix(
         list[str] | None, typer.Option(help=f"{one_of(FORMATS)}, with =FILE to write a file; can be repeated.")
     ] = None,
     html: shared.Html = None,
+    show_paths: shared.ShowPaths = False,
+    show_date: shared.ShowDate = False,
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
     verbose: shared.Verbose = False,
@@ -105,7 +108,6 @@ def fix(
             split_words,
         )
         from onnxlint_q.execute.limits import Asked
-        from onnxlint_q.report import terminal_look
         from onnxlint_q.report.fix import render
         from onnxlint_q.workflow import check as linting
         from onnxlint_q.workflow.mending import fix as workflow
@@ -135,9 +137,10 @@ def fix(
             asked=Asked(max_memory, timeout),
         )
         show_crashes(debug)
+        look = report_look(verbose=verbose, paths=show_paths, dated=show_date)
         with working():
             with progress_line() as progress:
                 fixed = workflow.fix(path, job.rules, job.config, request, progress, apart=not debug)
-            delivered = deliver(reports, lambda form: render(fixed, form, terminal_look(verbose=verbose)), debug)
+            delivered = deliver(reports, lambda form: render(fixed, form, look), debug)
     if not delivered:
         raise typer.Exit(NO_ANSWER)

@@ -14,6 +14,7 @@ from onnxlint_q.cli.streams import (
     deliver,
     errors_as_one_line,
     progress_line,
+    report_look,
     show_crashes,
     working,
 )
@@ -94,6 +95,8 @@ def inspect(
         typer.Option(help=f"{one_of(FORMATS)}, with =FILE to write a file; can be repeated."),
     ] = None,
     html: shared.Html = None,
+    show_paths: shared.ShowPaths = False,
+    show_date: shared.ShowDate = False,
     max_memory: shared.MaxMemory = None,
     timeout: shared.Timeout = None,
     debug: shared.Debug = False,
@@ -113,7 +116,6 @@ def inspect(
             parse_shapes,
         )
         from onnxlint_q.execute.limits import Asked
-        from onnxlint_q.report import terminal_look
         from onnxlint_q.report.inspect import render
         from onnxlint_q.workflow import inspect as workflow
 
@@ -133,10 +135,11 @@ def inspect(
             asked=Asked(max_memory, timeout),
         )
         show_crashes(debug)
+        look = report_look(verbose=verbose, paths=show_paths, dated=show_date)
         with working():
             with progress_line() as progress:
                 read = workflow.inspect if debug else workflow.inspect_apart
                 inspection = read(paths, request, progress)
-            delivered = deliver(reports, lambda form: render(inspection, form, terminal_look(verbose=verbose)), debug)
+            delivered = deliver(reports, lambda form: render(inspection, form, look), debug)
     if not delivered:
         raise typer.Exit(NO_ANSWER)

@@ -15,6 +15,7 @@ from onnxlint_q.cli.streams import (
     deliver,
     errors_as_one_line,
     progress_line,
+    report_look,
     show_crashes,
     working,
 )
@@ -99,6 +100,8 @@ def quantize(
         list[str] | None, typer.Option(help=f"{one_of(FORMATS)}, with =FILE to write a file; can be repeated.")
     ] = None,
     html: shared.Html = None,
+    show_paths: shared.ShowPaths = False,
+    show_date: shared.ShowDate = False,
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
     verbose: shared.Verbose = False,
@@ -133,7 +136,6 @@ def quantize(
         )
         from onnxlint_q.execute.limits import Asked
         from onnxlint_q.proof.recipe.goal import MOST_FLOAT
-        from onnxlint_q.report import terminal_look
         from onnxlint_q.report.quantize import render
         from onnxlint_q.workflow import check as linting
         from onnxlint_q.workflow.mending import quantize as workflow
@@ -170,10 +172,11 @@ def quantize(
             asked=Asked(max_memory, timeout),
         )
         show_crashes(debug)
+        look = report_look(verbose=verbose, paths=show_paths, dated=show_date)
         with working():
             with progress_line() as progress:
                 made = workflow.quantize(path, job.rules, job.config, request, progress, apart=not debug)
-            delivered = deliver(reports, lambda form: render(made, form, terminal_look(verbose=verbose)), debug)
+            delivered = deliver(reports, lambda form: render(made, form, look), debug)
     if not delivered:
         raise typer.Exit(NO_ANSWER)
     raise typer.Exit(CLEAN if made.reached else FINDINGS)

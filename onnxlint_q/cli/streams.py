@@ -22,6 +22,7 @@ from onnxlint_q.errors import OnnxlintError, UsageError, as_one_line
 if TYPE_CHECKING:
     from onnxlint_q.execute.progress import Progress
     from onnxlint_q.report import ReportFormat
+    from onnxlint_q.report.formats import Look
 
 CLEAN, FINDINGS, NO_ANSWER = 0, 1, 2
 DEBUG_VARIABLE = "ONNXLINT_Q_DEBUG"
@@ -88,6 +89,14 @@ def confess(error: Exception, debug: bool) -> None:
     complain(as_one_line(error))
     if debug and not isinstance(error, OnnxlintError):
         tell("".join(traceback.format_exception(error)))
+
+
+def report_look(*, verbose: bool, paths: bool, dated: bool) -> Look:
+    """How reports of this invocation look, with what was typed."""
+    from onnxlint_q.report import terminal_look
+    from onnxlint_q.report.origin import origin
+
+    return terminal_look(verbose=verbose, paths=paths, origin=origin(sys.argv[1:], paths=paths, dated=dated))
 
 
 def say(text: str) -> None:

@@ -6,22 +6,27 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
 
+from onnxlint_q.report.origin import UNTOLD, Origin
 from onnxlint_q.workflow.results import Run
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How text for a terminal is laid out; only `full` uses it.
+    """How a report for people is laid out, and what it tells of its making.
 
     Attributes:
-        width: columns.
-        colour: with ANSI colours; without, the output is plain text.
-        verbose: with every place, table and note, not the first screen alone.
+        width: columns, in `full`.
+        colour: with ANSI colours, in `full`; without, the output is plain text.
+        verbose: with every place, table and note, in `full`, not the first screen alone.
+        paths: with paths as they were typed, in `html`, not their last parts.
+        origin: where the report comes from, in `html`.
     """
 
     width: int = 100
     colour: bool = False
     verbose: bool = False
+    paths: bool = False
+    origin: Origin = UNTOLD
 
 
 PLAIN = Look()
@@ -72,7 +77,8 @@ def render(run: Run, report_format: ReportFormat, look: Look = PLAIN) -> str:
 
 
 def rendered(package: str, found: object, report_format: ReportFormat, look: Look) -> str:
-    """What the `render` of `package.<format>` makes of `found`; only the one for people is told how it will look."""
+    """What the `render` of `package.<format>` makes of `found`; only those for people are told how it will look."""
     render_as = import_module(f"{package}.{report_format.module}").render
-    text: str = render_as(found, look) if report_format is ReportFormat.FULL else render_as(found)
+    looks = report_format in {ReportFormat.FULL, ReportFormat.HTML}
+    text: str = render_as(found, look) if looks else render_as(found)
     return text

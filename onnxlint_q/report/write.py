@@ -14,6 +14,7 @@ from typing import TextIO
 
 from onnxlint_q.errors import UsageError
 from onnxlint_q.report.formats import PLAIN, Look
+from onnxlint_q.report.origin import UNTOLD, Origin
 
 STDOUT = "-"
 MIN_WIDTH, MAX_WIDTH = 80, 120
@@ -121,7 +122,12 @@ def _to_stream(text: str, stream: TextIO) -> None:
 
 
 def terminal_look(
-    stream: TextIO | None = None, environment: Mapping[str, str] = os.environ, *, verbose: bool = False
+    stream: TextIO | None = None,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    verbose: bool = False,
+    paths: bool = False,
+    origin: Origin = UNTOLD,
 ) -> Look:
     """How `full` should look on `stream` (standard output if None).
 
@@ -135,4 +141,4 @@ def terminal_look(
     if environment.get("NO_COLOR"):
         colour = False
     width = shutil.get_terminal_size().columns if on_terminal else PLAIN.width
-    return Look(width=min(max(width, MIN_WIDTH), MAX_WIDTH), colour=colour, verbose=verbose)
+    return Look(width=min(max(width, MIN_WIDTH), MAX_WIDTH), colour=colour, verbose=verbose, paths=paths, origin=origin)

@@ -9,7 +9,9 @@ from importlib.resources import files
 import pytest
 import samples
 
+from onnxlint_q.finding import Severity
 from onnxlint_q.report import ReportFormat, render
+from onnxlint_q.report.formats import Look
 from onnxlint_q.report.html import charts, environment
 from onnxlint_q.report.html.charts import Point
 from onnxlint_q.report.html.published import published
@@ -118,7 +120,8 @@ def test_verdicts_come_before_findings_and_findings_before_layers(rendered: dict
     order = [text.index(part) for part in ('class="cards"', ">Findings", "<figure", "<table", ">Provenance")]
     assert order == sorted(order)
     shown = " ".join("".join(Page(text).text).split())
-    assert "1.8 dB at the output, top-1 agrees with float on 12.5 % of samples; measured on 16 held-out" in shown
+    assert "breaks, measured 1.8 dB; same top class as float: 12 %." in shown
+    assert "Measured on 16 held-out samples." in shown
     assert "Weakest layer: MobilenetV2/expanded_conv_2/depthwise/Conv2D, 5.8 dB" in shown
     assert "Synthetic" not in shown
 
@@ -149,12 +152,12 @@ def test_one_damage_is_one_place_with_its_chain_and_the_other_rules_under_it(ren
 def test_remedies_stand_once_between_verdicts_and_findings(rendered: dict[str, str]) -> None:
     page = rendered["remedied"].split('<script type="application/json"')[0]
     assert page.count("nodes_to_exclude=[&#39;stem/Conv&#39;, &#39;stem/Relu&#39;]") == 1
-    assert page.index("Verdicts") < page.index(">Do this<") < page.index("Findings")
+    assert page.index("headline") < page.index(">Do this first<") < page.index("Findings")
 
 
 def test_why_and_what_to_do_stand_above_the_findings(rendered: dict[str, str]) -> None:
     shown = " ".join("".join(Page(rendered["remedied"]).text).split())
-    why, to_do, findings = (shown.index(part) for part in ("Why int8-per-tensor breaks:", "Do this", "Findings"))
+    why, to_do, findings = (shown.index(part) for part in ("Why int8-per-tensor breaks.", "Do this first", "Findings"))
     assert why < to_do < findings
     assert "Give every channel its own scale instead of int8-per-tensor: 4.7 → 18.2 dB" in shown[to_do:findings]
 
@@ -192,7 +195,7 @@ def test_what_did_not_happen_is_said(name: str, rendered: dict[str, str]) -> Non
     shown = " ".join("".join(Page(rendered[name]).text).split())
     expected = {
         "empty": "1 model could not be linted",
-        "forecast_only": "forecast from the file alone, nothing was run",
+        "forecast_only": "Forecast from the file alone, nothing was run",
         "quantised": "none, no measured figures",
         "nothing": "perfect match",
     }
@@ -225,7 +228,7 @@ def test_a_page_tells_no_folder_of_the_machine() -> None:
     text = render(local(), ReportFormat.HTML)
     assert not [part for part in ("somebody", "some/where", "/data", "secret") if part in text]
     shown = " ".join("".join(Page(text).text).split())
-    assert "INT8 report: net.onnx" in shown and "calibrated on photos: 8 samples" in shown
+    assert "net.onnx, net.onnx, net.onnx · INT8 report" in shown and "calibrated on photos: 8 samples" in shown
     assert "the probe gave nothing: photos is small" in shown and "Not run: other/batch.npz is empty" in shown
     assert "a.onnx: not an ONNX file; export it again" in shown and "cat.jpg: cannot be read" in shown
 
@@ -282,7 +285,7 @@ def test_nothing_is_green_unless_every_scheme_survives(verdict: Verdict | None) 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_contrast_of_text_is_at_least_4_5(theme: str) -> None:
-    css = files("onnxlint_q.report.html").joinpath("templates/style.css").read_text("utf-8")
+    css = files("onnxlint_q.report.html").joinpath("templates/style/palette.css").read_text("utf-8")
     found = re.search(rf"macro {theme}\(\) %}}(.*?){{% endmacro", css, re.DOTALL)
     assert found
     colour = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", found[1]))
@@ -373,3 +376,70 @@ def test_tensors_without_a_layer_are_drawn_and_listed(rendered: dict[str, str]) 
     assert "<title>2 stem (weight 33.0 dB, result perfect match): 33.0 dB, measured</title>" in text
     table = shown[shown.index("Tensors that cost the output most under int8-per-channel") :]
     assert "1 attention/Add Add result 3.0 75.4 2 head Conv weight 10.0 15.0" in table
+
+
+def card(text: str) -> str:
+    """The first card as it reads."""
+    return " ".join(
+        "".join(
+            Page(text[text.index('<div class="cards">') :].split("</section>", maxsplit=1)[0] + "</section></div>").text
+        ).split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdict", "word"),
+    [
+        (Verdict.SURVIVES, "Ship"),
+        (Verdict.DEGRADES, "Hold"),
+        (Verdict.BREAKS, "Hold"),
+        (Verdict.UNCERTAIN, "Unsure"),
+        (None, "Unsure"),
+    ],
+)
+def test_a_verdict_is_a_word_for_the_release(verdict: Verdict | None, word: str) -> None:
+    text = render_html(samples.found_nothing(verdict))
+    assert card(text).split()[2] == word
+    (nothing,) = re.findall(r'<p class="nothing.*?</p>', text)
+    assert ("No findings" in nothing) is (word != "Unsure")
+    assert ("does not show that the model survives" in nothing) is (word == "Unsure")
+
+
+def test_a_good_verdict_on_made_up_samples_is_not_to_be_shipped() -> None:
+    (model,) = samples.found_nothing(Verdict.SURVIVES).models
+    made_up = replace(model, calibration=CalibrationSummary("random", "", 8, 4, synthetic=True))
+    assert "Made-up samples decide nothing." in card(render_html(Run((made_up,))))
+    assert "Unsure" in card(render_html(Run((made_up,))))
+
+
+def test_what_undermines_all_figures_ships_nothing() -> None:
+    (model,) = samples.found_nothing(Verdict.SURVIVES).models
+    wrong = replace(samples.static("bn"), severity=Severity.ERROR)
+    assert f"{wrong.code} says that no figure here can be relied on." in card(
+        render_html(Run((replace(model, findings=(wrong,)),)))
+    )
+
+
+@pytest.mark.parametrize(
+    ("severity", "word"), [(Severity.ERROR, "Hold"), (Severity.WARNING, "Unsure"), (Severity.INFO, "Unsure")]
+)
+def test_a_quantised_file_has_a_card_and_is_never_shipped_unmeasured(severity: Severity, word: str) -> None:
+    (model,) = samples.quantised().models
+    told = replace(model, findings=tuple(replace(one, severity=severity) for one in model.findings))
+    text = render_html(Run((told,)))
+    assert word in card(text) and "the file as it is (qdq)" in card(text)
+    assert "onnxlint-q compare FLOAT.onnx model_int8.onnx --calibrate PATH" in text
+
+
+def test_each_thing_to_do_can_be_copied() -> None:
+    for make in samples.ALL.values():
+        text = render_html(make())
+        for steps in re.findall(r'<ol class="steps".*?</ol>', text, re.DOTALL):
+            assert steps.count("<li>") == steps.count('<button type="button" class="copy" hidden>')
+
+
+def test_paths_are_told_where_that_is_asked_for() -> None:
+    text = render(local(), ReportFormat.HTML, Look(paths=True))
+    shown = "".join(Page(text).text)
+    assert all(f"{folder}net.onnx" in shown for folder in FOLDERS[:3])
+    assert re.findall(r"<h1[^>]*>([^<]*)</h1>", text) == ["net.onnx"] * 3

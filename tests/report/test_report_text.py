@@ -207,7 +207,7 @@ def test_what_was_measured_stands_beside_the_figure() -> None:
     brief = full(run)
     assert "Measured on 16 held-out samples, after quant_pre_process; the ranges come from 32 others." in brief
     assert said not in brief
-    assert f"measured on 16 held-out samples: {said}." in render(run, ReportFormat.HTML)
+    assert f"Measured on 16 held-out samples: {said}." in render(run, ReportFormat.HTML)
     assert json.loads(render(run, ReportFormat.JSON))["models"][0]["schemes"][TENSOR]["measured_as"] == said
 
 

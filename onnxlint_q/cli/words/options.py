@@ -109,6 +109,13 @@ OutputFormat = Annotated[
     list[str] | None,
     typer.Option(help=f"{one_of(ReportFormat)}, with =FILE to write a file. Can be repeated."),
 ]
+ShowPaths = Annotated[
+    bool,
+    typer.Option("--show-paths", help="In the HTML report, show paths as typed. By default it shows file names only."),
+]
+ShowDate = Annotated[
+    bool, typer.Option("--show-date", help="In the HTML report, show when it was made: now, or SOURCE_DATE_EPOCH.")
+]
 Html = Annotated[
     str | None, typer.Option(metavar="FILE", help="Write the HTML report; short for --output-format html=FILE.")
 ]

@@ -303,7 +303,7 @@ def _values(inputs: Sequence[Value]) -> int:
 
 
 def _size(shape: tuple[int | None, ...], side: int) -> int:
-    """Values of a tensor; a dimension that the file leaves open counts as a batch of one, or from the third on as a side."""
+    """Values of a tensor; a dimension left open counts as a batch of one, or from the third on as a side."""
     return math.prod((side if axis >= 2 else 1) if dim is None else dim for axis, dim in enumerate(shape))
 
 

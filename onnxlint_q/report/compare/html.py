@@ -6,11 +6,11 @@ import math
 
 from markupsafe import Markup
 
-from onnxlint_q import __version__
 from onnxlint_q.report import words
 from onnxlint_q.report.compare import phrases
 from onnxlint_q.report.compare.json import render_compact
-from onnxlint_q.report.html import embed, environment
+from onnxlint_q.report.formats import PLAIN, Look
+from onnxlint_q.report.html import page
 from onnxlint_q.report.html.charts import Point, sqnr_chart
 from onnxlint_q.report.html.page import pages
 from onnxlint_q.report.html.published import published_comparison
@@ -39,23 +39,22 @@ COLUMNS = (
 )
 
 
-def render(comparison: Comparison) -> str:
+def render(comparison: Comparison, look: Look = PLAIN) -> str:
     """The page; the json report is inside it as `<script type="application/json" id="data">`."""
-    template = environment().get_template("compare.html")
-    comparison = published_comparison(comparison)
-    (page,) = pages(Run((comparison.quantized,)))
-    text: str = template.render(
+    comparison = comparison if look.paths else published_comparison(comparison)
+    (model,) = pages(Run((comparison.quantized,)))
+    return page(
+        "compare.html",
+        look,
+        render_compact(comparison),
+        title=words.name(words.file_name(comparison.quantized.path), 60),
         comparison=comparison,
         phrases=phrases,
-        title=words.name(comparison.quantized.path, 60),
-        version=__version__,
         chart=_chart(comparison),
-        page=page,
+        page=model,
         columns=COLUMNS,
         rows=[(row, _cells(row, comparison)) for row in comparison.rows],
-        data=embed(render_compact(comparison)),
     )
-    return text + "\n"
 
 
 def _chart(comparison: Comparison) -> Markup:

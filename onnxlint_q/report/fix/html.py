@@ -5,37 +5,56 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from onnxlint_q import __version__
 from onnxlint_q.report import words
 from onnxlint_q.report.fix import phrases
 from onnxlint_q.report.fix.json import render_compact
-from onnxlint_q.report.html import embed, environment
+from onnxlint_q.report.formats import PLAIN, Look
+from onnxlint_q.report.html import page
+from onnxlint_q.report.html.decision import MADE_UP, Card, card, headline, worst
 from onnxlint_q.report.tables.layout import ROWS, Cell, Heading, Line, Table
-from onnxlint_q.workflow.mending.fixed import Fixed, Place
+from onnxlint_q.workflow.mending.fixed import Fixed, Place, Verification
+from onnxlint_q.workflow.results import CalibrationSummary
 
 
-def render(fixed: Fixed) -> str:
-    """The page; of every path it tells the last part only."""
-    fixed = replace(
+def render(fixed: Fixed, look: Look = PLAIN) -> str:
+    """The page; of every path it tells the last part only, unless it is to tell them."""
+    fixed = fixed if look.paths else without_folders(fixed)
+    cards = tuple(_cards(fixed))
+    return page(
+        "fix.html",
+        look,
+        render_compact(fixed),
+        title=words.name(words.file_name(fixed.path), 60),
+        fixed=fixed,
+        phrases=phrases,
+        cards=cards,
+        call=worst(cards),
+        headline=headline(cards),
+        tables=tuple(_tables(fixed)),
+    )
+
+
+def without_folders(fixed: Fixed) -> Fixed:
+    """The same with the last part of every path."""
+    return replace(
         fixed,
         path=words.file_name(fixed.path),
         out=words.file_name(fixed.out),
         verification=replace(fixed.verification, source=words.file_name(fixed.verification.source)),
     )
-    text: str = (
-        environment()
-        .get_template("fix.html")
-        .render(
-            fixed=fixed,
-            phrases=phrases,
-            words=words,
-            title=words.name(fixed.path, 60),
-            version=__version__,
-            tables=tuple(_tables(fixed)),
-            data=embed(render_compact(fixed)),
-        )
-    )
-    return text + "\n"
+
+
+def data_of(held: Verification) -> CalibrationSummary:
+    """What figures were measured on, as a run of `check` has it."""
+    return CalibrationSummary(held.source, held.preprocessing, held.ranges, held.judged, held.synthetic)
+
+
+def _cards(fixed: Fixed) -> Iterator[Card]:
+    """Each scheme after the changes, with what it was before."""
+    for before, after in phrases.pairs(fixed):
+        doubt = MADE_UP if fixed.verification.synthetic else ""
+        told = card(after, data_of(fixed.verification), doubt=doubt)
+        yield replace(told, mended=f"Before: {words.verdict(before.verdict)}, {phrases.figures(before)}.")
 
 
 def _tables(fixed: Fixed) -> Iterator[Table]:

@@ -14,6 +14,7 @@ from onnxlint_q.report.front.cause import undermines
 from onnxlint_q.workflow.results import JointRemedy, ModelResult, Verdict
 
 MEASURE = "Run it on your data (--calibrate PATH). This tests every finding and tries remedies."
+COMPARE = "Compare it with its float model on your data. This measures what it lost, layer by layer."
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,13 @@ class Action:
         text: in words.
         snippet: what is to be typed; empty where there is nothing.
         codes: the rules that advise it.
+        command: what does it or explains it, where there is no snippet.
     """
 
     text: str
     snippet: str = ""
     codes: tuple[str, ...] = ()
+    command: str = ""
 
 
 def actions(model: ModelResult) -> tuple[Action, ...]:
@@ -39,12 +42,15 @@ def actions(model: ModelResult) -> tuple[Action, ...]:
     groups = digest.group_by_damage(digest.counted(model.findings))
     advised = [common_advice(group.findings) for group in groups]
     first = [finding for finding in advised if undermines(finding)]
-    others = [finding for finding in advised if not undermines(finding)]
-    applies, tries = (list(_untried_fix(model, found=found)) for found in (True, False))
-    found = [*_of(first), *_fix(model), *_tried(model), *applies, *_other_scheme(model, advised), *_of(others)]
+    others = sorted((finding for finding in advised if not undermines(finding)), key=_fix_does_it)
+    applies, tries = (list(_part_of_fix(model, found=found)) for found in (True, False))
+    found = [*_of(first), *_fix(model), *applies, *_tried(model), *_other_scheme(model, advised), *_of(others)]
     found += tries if not applies else ()
+    file = shlex.quote(words.file_name(model.path))
     if _can_be_measured(model):
-        found.append(Action(MEASURE))
+        found.append(Action(MEASURE, command=f"onnxlint-q {file} --calibrate PATH"))
+    if _can_be_compared(model):
+        found.append(Action(COMPARE, command=f"onnxlint-q compare FLOAT.onnx {file} --calibrate PATH"))
     return tuple(_once(found))
 
 
@@ -63,17 +69,33 @@ def _fix(model: ModelResult) -> Iterator[Action]:
     yield Action(f"Run fix first: {', '.join(figures)}; float outputs are {same}. Tried.", _fix_call(model))
 
 
-def _untried_fix(model: ModelResult, *, found: bool) -> Iterator[Action]:
-    """`fix` as a whole where nobody tried it; `found` are rewrites that apply, the others may."""
+def _part_of_fix(model: ModelResult, *, found: bool) -> Iterator[Action]:
+    """`fix` where nobody tried it as a whole; `found` are rewrites that apply, the others may."""
     if model.preview is not None:
         return
-    told = [(finding.code, finding.fixing) for finding in digest.counted(model.findings) if finding.fixing]
-    meant = {code: fixing for code, fixing in told if fixing.found is found and not fixing.option}
-    names = tuple(dict.fromkeys(name for _, fixing in told if fixing in meant.values() for name in fixing.rewrites))
+    told = [finding for finding in digest.counted(model.findings) if finding.fixing]
+    meant = [one for one in told if one.fixing and one.fixing.found is found and not one.fixing.option]
+    names = tuple(dict.fromkeys(name for one in meant if one.fixing for name in one.fixing.rewrites))
     if names:
-        does = "applies" if found else "tries"
-        codes = tuple(words.shown(code, 20) for code in meant)
-        yield Action(f"Run fix first: it {does} {' and '.join(names)} (untried).", _fix_call(model), codes)
+        codes = tuple(dict.fromkeys(words.shown(one.code, 20) for one in meant))
+        does = f"it {'applies' if found else 'tries'} {' and '.join(names)}"
+        yield Action(f"Run fix first: {does} {_gain(meant) or '(untried)'}.", _fix_call(model), codes)
+
+
+def _gain(meant: Sequence[Finding]) -> str:
+    """What the rewrite was seen to do for the worst tensor by itself; empty where none was tried."""
+    tried = [
+        (fixing.before_db, fixing.after_db, finding)
+        for finding in meant
+        if (fixing := finding.fixing) and fixing.tried and fixing.before_db is not None
+    ]
+    if not tried:
+        return ""
+    before, after, finding = min(tried, key=lambda entry: entry[0] or 0.0)
+    where = words.name(finding.location.label, 60)
+    change = f"{words.figure(before)} → {words.PERFECT if after is None else words.decibel(after)}"
+    more = f", and {words.count(len(meant) - 1, 'more place')}" if len(meant) > 1 else ""
+    return f"at {where} ({change}, tried){more}"
 
 
 def _fix_call(model: ModelResult) -> str:
@@ -89,6 +111,11 @@ def _tried(model: ModelResult) -> Iterator[Action]:
         alike.setdefault(remedy.nodes_to_exclude or remedy.scheme, []).append(remedy)
     for first, *others in alike.values():
         yield Action(words.joint_remedy(first, *others), "\n".join(one.snippet for one in (first, *others)))
+
+
+def _fix_does_it(finding: Finding) -> bool:
+    """Whether its advice is for who does by hand what `fix` does."""
+    return finding.fixing is not None and finding.fixing.found and not finding.fixing.option
 
 
 def common_advice(findings: Iterable[Finding]) -> Finding:
@@ -110,7 +137,8 @@ def common_call(findings: Sequence[Finding]) -> str:
 def _of(findings: Iterable[Finding]) -> Iterator[Action]:
     for finding in findings:
         if finding.own_advice:
-            yield Action(words.shown(finding.own_advice), finding.snippet, (words.shown(finding.code, 20),))
+            code = words.shown(finding.code, 20)
+            yield Action(words.shown(finding.own_advice), finding.snippet, (code,), f"onnxlint-q rule {code}")
 
 
 def _other_scheme(model: ModelResult, advised: Iterable[Finding]) -> Iterator[Action]:
@@ -122,13 +150,22 @@ def _other_scheme(model: ModelResult, advised: Iterable[Finding]) -> Iterator[Ac
     finer = any(isinstance(finding.change, Requantisation) and finding.change.per_channel for finding in advised)
     if survives and fails and not model.remedies and not (finer or kept):
         named = " or ".join(words.name(result.scheme, 40) for result in survives)
-        yield Action(f"Quantise as {named} instead of {words.name(fails[0].scheme, 40)}.")
+        file, made = (
+            shlex.quote(name) for name in (words.file_name(model.path), f"int8-{words.file_name(model.path)}")
+        )
+        call = f"onnxlint-q quantize {file} -o {made} --scheme {shlex.quote(survives[0].scheme)} --calibrate PATH"
+        yield Action(f"Quantise as {named} instead of {words.name(fails[0].scheme, 40)}.", command=call)
 
 
 def _can_be_measured(model: ModelResult) -> bool:
     """Whether data would tell more, and nobody has asked for a run."""
     asked = model.calibration is not None or model.untested_because
     return model.format == "float" and bool(model.schemes) and not asked and not digest.clean(model)
+
+
+def _can_be_compared(model: ModelResult) -> bool:
+    """Whether the file is quantised, and nobody has said what it lost."""
+    return model.format != "float" and not model.schemes
 
 
 def _once(found: Iterable[Action]) -> Iterator[Action]:

@@ -62,4 +62,4 @@ def _nothing(model: ModelResult) -> Iterator[RenderableType]:
         clean = digest.clean(model)
         mark, style = ("✔ ", "green") if clean else ("", "")
         yield Text()
-        yield Text(f"{mark}{words.nothing_found(model, clean)}", style)
+        yield Text(f"{mark}{words.nothing_found(model)}", style)

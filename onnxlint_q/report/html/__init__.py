@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from onnxlint_q import __version__
 from onnxlint_q.report import digest, tensors, words
+from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.html.page import pages
 from onnxlint_q.report.html.published import published
 from onnxlint_q.report.html.table import ESTIMATE
 from onnxlint_q.report.json import render_compact
 from onnxlint_q.workflow.results import Run
 
+_CODE = Markup("<code>{}</code>")
 
-def render(run: Run) -> str:
+
+def render(run: Run, look: Look = PLAIN) -> str:
     """The page; the json report is inside it as `<script type="application/json" id="data">`.
 
-    A page is made to be attached to a release: of every path it tells the last part only.
+    A page is made to be attached to a release: of every path it tells the last part only, unless it is to tell them.
     """
-    template = environment().get_template("report.html")
-    run = published(run)
-    text: str = template.render(
+    run = run if look.paths else published(run)
+    return page(
+        "report.html",
+        look,
+        render_compact(run),
+        title=", ".join(words.name(words.file_name(model.path), 60) for model in run.models[:3]) or "no model",
         pages=pages(run),
         failures=run.failures,
         summary=digest.summary(run),
-        title=", ".join(words.name(model.path, 60) for model in run.models[:3]) or "no model",
-        version=__version__,
-        data=embed(render_compact(run)),
     )
+
+
+def page(template: str, look: Look, data: str, *, title: str, **told: object) -> str:
+    """A page of the family.
+
+    Args:
+        template: its file.
+        look: what it tells of its making.
+        data: the json report.
+        title: of the window.
+        told: what else the template lays out.
+    """
+    made = environment().get_template(template)
+    text: str = made.render(title=title, version=__version__, origin=look.origin, data=embed(data), **told)
     return text + "\n"
 
 
@@ -56,6 +74,7 @@ def environment() -> Environment:
         breakable=_breakable,
         shown=words.shown,
         lines=_lines,
+        prose=_prose,
         decibel=words.decibel,
         significant=words.significant,
         count=words.count,
@@ -73,6 +92,18 @@ def _breakable(text: str, limit: int = 160) -> Markup:
     """A name made safe to show that a narrow column may break behind its separators, and copies as it is."""
     parts = re.split(r"(?<=[/._:;-])(?=[^/._:;-])", words.name(text, limit))
     return Markup("<wbr>").join(parts)
+
+
+def _prose(text: str) -> Markup:
+    """Sentences in which what stands between backticks is code."""
+    parts = (_CODE.format(words.visible(part)) if n % 2 else escape(words.visible(part)) for n, part in _between(text))
+    return Markup("").join(parts)
+
+
+def _between(text: str) -> Iterable[tuple[int, str]]:
+    """The parts between backticks, numbered; those with an odd number are code."""
+    parts = text.split("`")
+    return enumerate(parts if len(parts) % 2 else [text])
 
 
 def _lines(text: str, limit: int = 4000) -> Markup:

@@ -2,70 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from onnxlint_q.finding import Finding, Severity
+from onnxlint_q.finding import Severity
 from onnxlint_q.report import digest, tensors, words
 from onnxlint_q.report.front import Action, Why, actions, reasons
-from onnxlint_q.report.html import charts
+from onnxlint_q.report.html import charts, decision
+from onnxlint_q.report.html.blocks import Anchors, RuleBlock, blocks
 from onnxlint_q.report.html.charts import Point
+from onnxlint_q.report.html.decision import Call, Card
 from onnxlint_q.report.html.table import ESTIMATE, Column, columns
-from onnxlint_q.report.layers import TRUST, known, of_claim, of_place, worst_layers
+from onnxlint_q.report.layers import TRUST, known
 from onnxlint_q.report.tables import layout
 from onnxlint_q.report.tables.layout import Table
-from onnxlint_q.workflow.results import Basis, LayerRow, ModelResult, Run, SchemeResult, VerdictLevels
+from onnxlint_q.workflow.results import Basis, LayerRow, ModelResult, Run, SchemeResult
 
-OPEN = 6
-"""Places of one rule that are shown before the rest is folded away."""
 WIDE = 20
 """Columns of a table from which on it is printed across."""
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """The verdict on one scheme."""
-
-    result: SchemeResult
-    reason: str
-    basis: str
-    outputs: tuple[str, ...]
-    note: str
-    weakest: str
-    gauge: Markup | None
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One finding with its anchor, and under it what other rules say of the same damage.
-
-    Attributes:
-        evidence, claim: what stands behind it, in a few words and as sentences.
-        metrics: its figures, but no forecast of what was run.
-    """
-
-    finding: Finding
-    anchor: str
-    evidence: str
-    claim: str
-    metrics: Mapping[str, object]
-    same: tuple[Place, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RuleBlock:
-    """The findings of one rule; message and advice are told once where they are the same everywhere."""
-
-    group: digest.Group
-    message: str
-    remedy: str
-    snippet: str
-    first: tuple[Place, ...]
-    rest: tuple[Place, ...]
+FIRST = 3
+"""Things to do that stand on the first screen."""
+SENTENCES = 3
+"""Of a cause on the first screen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +48,9 @@ class Page:
         parts: what each weight of a layer alone costs, by layer; empty where it has one.
         title: its file's name, with the beginning of its hash where others of the run have the same name.
         clean: nothing was found that counts, and nothing speaks against the model.
-        actions: what helps, most useful first.
+        call: the one that a release has to look at first.
+        headline: the calls in a sentence.
+        first, more: what helps, most useful first.
     """
 
     result: ModelResult
@@ -95,9 +58,12 @@ class Page:
     title: str
     clean: bool
     warnings: tuple[str, ...]
+    call: Call | None
+    headline: str
     cards: tuple[Card, ...]
     why: tuple[Why, ...]
-    actions: tuple[Action, ...]
+    first: tuple[Action, ...]
+    more: tuple[Action, ...]
     tally: tuple[tuple[Severity, int], ...]
     blocks: tuple[RuleBlock, ...]
     refuted: tuple[RuleBlock, ...]
@@ -137,40 +103,32 @@ class Page:
 
 def pages(run: Run) -> tuple[Page, ...]:
     """One page part a model; anchors are unique over all of them."""
-    anchors = _Anchors()
+    anchors = Anchors()
     names = Counter(model.path for model in run.models)
     return tuple(
         _page(model, index, anchors, unique=names[model.path] == 1) for index, model in enumerate(run.models, start=1)
     )
 
 
-class _Anchors:
-    """`f-<fingerprint>`, then `f-<fingerprint>-2`: two findings may share a rule and a place."""
-
-    def __init__(self) -> None:
-        self._seen: Counter[str] = Counter()
-
-    def __call__(self, finding: Finding) -> str:
-        self._seen[finding.fingerprint] += 1
-        repeat = self._seen[finding.fingerprint]
-        return f"f-{finding.fingerprint}" + (f"-{repeat}" if repeat > 1 else "")
-
-
-def _page(model: ModelResult, index: int, anchors: _Anchors, *, unique: bool) -> Page:
+def _page(model: ModelResult, index: int, anchors: Anchors, *, unique: bool) -> Page:
     kept = digest.counted(model.findings)
+    cards, to_do = decision.cards(model), actions(model)
     return Page(
         result=model,
         anchor=f"m-{index}",
-        title=(model.path or "(no name)") + ("" if unique else f" ({model.sha256[:8]})"),
+        title=(words.file_name(model.path) or "(no name)") + ("" if unique else f" ({model.sha256[:8]})"),
         clean=digest.clean(model),
         warnings=words.warnings(model),
-        cards=tuple(_card(model, result) for result in model.schemes),
-        why=reasons(model),
-        actions=actions(model),
+        call=decision.worst(cards),
+        headline=decision.headline(cards),
+        cards=cards,
+        why=tuple(entry.opening(SENTENCES) for entry in reasons(model)),
+        first=to_do[:FIRST],
+        more=to_do[FIRST:],
         tally=digest.tally(digest.faults(kept)),
-        blocks=_blocks(model, digest.group_by_damage(kept), anchors),
-        refuted=_blocks(model, digest.group_by_rule(digest.refuted(model.findings)), anchors),
-        suppressed=_blocks(model, digest.group_by_rule(model.suppressed), anchors),
+        blocks=blocks(model, digest.group_by_damage(kept), anchors),
+        refuted=blocks(model, digest.group_by_rule(digest.refuted(model.findings)), anchors),
+        suppressed=blocks(model, digest.group_by_rule(model.suppressed), anchors),
         figures=tuple(_figures(model)),
         columns=tuple(columns(model)),
         parts=tuple(_parts(model, row) for row in model.layers),
@@ -190,69 +148,6 @@ def _tables(model: ModelResult) -> Iterable[Table]:
         yield layout.qparams(rows, layout.ROWS, what=title)
     if model.activations:
         yield layout.activations(model.activations, layout.ROWS, quantised=bool(model.qparams))
-
-
-def _card(model: ModelResult, result: SchemeResult) -> Card:
-    return Card(
-        result=result,
-        reason=words.reason(result),
-        basis=words.basis(result, model.calibration),
-        outputs=words.outputs(result),
-        note=words.note(result),
-        weakest=tensors.most_costly(result) if tensors.explains(result) else _weakest(model, result.scheme),
-        gauge=_gauge(result, model.levels),
-    )
-
-
-def _gauge(result: SchemeResult, levels: VerdictLevels) -> Markup | None:
-    """The figure that decides the verdict on its scale; None where there is none."""
-    worst = result.worst
-    agreement = result.agreement if worst is None else worst.agreement
-    value = result.output_sqnr_db if worst is None else worst.sqnr_db
-    if agreement is not None:
-        return charts.gauge(100 * agreement, charts.agreement_scale(levels))
-    if value is None or not math.isfinite(value):
-        return None
-    return charts.gauge(value, charts.decibel_scale(levels), result.interval_db if worst is None else worst.interval_db)
-
-
-def _weakest(model: ModelResult, scheme: str) -> str:
-    worst = worst_layers(model, scheme, 1)
-    if not worst:
-        return ""
-    row, told = worst[0]
-    label = words.name(words.layer_label(row), 70)
-    if told.weight_db is None:
-        return f"Weakest layer: perhaps {label}, not measured. {words.CONTRADICTED.capitalize()}."
-    alone = words.decibel(told.weight_db)
-    how = ", ".join(filter(None, (told.basis.value, words.give_or_take([told]))))
-    return f"Weakest layer: {label}, {alone} if its weight alone is quantised ({how})."
-
-
-def _blocks(model: ModelResult, groups: Iterable[digest.Group], anchors: _Anchors) -> tuple[RuleBlock, ...]:
-    return tuple(_block(model, group, anchors) for group in groups)
-
-
-def _block(model: ModelResult, group: digest.Group, anchors: _Anchors) -> RuleBlock:
-    def shared(text: Callable[[Finding], str]) -> str:
-        texts = {text(finding) for finding in group.findings}
-        return texts.pop() if len(texts) == 1 else ""
-
-    def place(finding: Finding, others: Iterable[Finding] = ()) -> Place:
-        told = of_claim(model, finding)
-        anchor, evidence, claim = anchors(finding), words.evidence(finding, told), words.claim(finding, told)
-        metrics = words.metrics(finding, told or of_place(model, finding))
-        return Place(finding, anchor, evidence, claim, metrics, tuple(place(other) for other in others))
-
-    places = tuple(place(finding, group.same_as(index)) for index, finding in enumerate(group.findings))
-    return RuleBlock(
-        group=group,
-        message=shared(lambda finding: finding.message),
-        remedy=shared(lambda finding: finding.advice),
-        snippet=shared(lambda finding: finding.snippet),
-        first=places[:OPEN],
-        rest=places[OPEN:],
-    )
 
 
 def _figures(model: ModelResult) -> Iterable[Figure]:

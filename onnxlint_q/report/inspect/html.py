@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from onnxlint_q import __version__
 from onnxlint_q.report import words
-from onnxlint_q.report.html import embed, environment
+from onnxlint_q.report.formats import PLAIN, Look
+from onnxlint_q.report.html import page
 from onnxlint_q.report.inspect import phrases
 from onnxlint_q.report.inspect.json import render_compact
 from onnxlint_q.report.tables.layout import ROWS, Table
@@ -29,24 +29,20 @@ class _Part:
     sentences: tuple[str, ...]
 
 
-def render(inspection: Inspection) -> str:
-    """The page; of every path it tells the last part only."""
-    inspection = _published(inspection)
+def render(inspection: Inspection, look: Look = PLAIN) -> str:
+    """The page; of every path it tells the last part only, unless it is to tell them."""
+    inspection = inspection if look.paths else _published(inspection)
     side = inspection.side_by_side
-    text: str = (
-        environment()
-        .get_template("inspect.html")
-        .render(
-            inspection=inspection,
-            phrases=phrases,
-            title=" and ".join(words.name(model.path, 60) for model in inspection.models),
-            version=__version__,
-            parts=tuple(_parts(inspection)),
-            sides=tuple(phrases.side_tables(inspection, side, ROWS)) if side is not None else (),
-            data=embed(render_compact(inspection)),
-        )
+    return page(
+        "inspect.html",
+        look,
+        render_compact(inspection),
+        title=" and ".join(words.name(words.file_name(model.path), 60) for model in inspection.models),
+        inspection=inspection,
+        phrases=phrases,
+        parts=tuple(_parts(inspection)),
+        sides=tuple(phrases.side_tables(inspection, side, ROWS)) if side is not None else (),
     )
-    return text + "\n"
 
 
 def _parts(inspection: Inspection) -> Iterator[_Part]:

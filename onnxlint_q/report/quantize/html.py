@@ -2,52 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
-from onnxlint_q import __version__
 from onnxlint_q.report import words
 from onnxlint_q.report.fix import phrases as fixing
-from onnxlint_q.report.html import embed, environment
+from onnxlint_q.report.fix.html import data_of, without_folders
+from onnxlint_q.report.formats import PLAIN, Look
+from onnxlint_q.report.html import page
+from onnxlint_q.report.html.decision import MADE_UP, Call, Card, card
 from onnxlint_q.report.quantize import phrases
 from onnxlint_q.report.quantize.json import render_compact
-from onnxlint_q.workflow.mending.fixed import Verification
 from onnxlint_q.workflow.mending.quantized import Quantized
 
+MISSED = "It does not reach what was asked for."
 
-def render(found: Quantized) -> str:
-    """The page; of every path it tells the last part only."""
-    found = _published(found)
-    text: str = (
-        environment()
-        .get_template("quantize.html")
-        .render(
-            found=found,
-            phrases=phrases,
-            fixing=fixing,
-            words=words,
-            title=words.name(found.path, 60),
-            version=__version__,
-            attempts=phrases.attempts(found),
-            data=embed(render_compact(found)),
-        )
+
+def render(found: Quantized, look: Look = PLAIN) -> str:
+    """The page; of every path it tells the last part only, unless it is to tell them."""
+    found = found if look.paths else _published(found)
+    cards = tuple(_cards(found))
+    return page(
+        "quantize.html",
+        look,
+        render_compact(found),
+        title=words.name(words.file_name(found.out), 60),
+        found=found,
+        phrases=phrases,
+        fixing=fixing,
+        cards=cards,
+        call=cards[0].call,
+        attempts=phrases.attempts(found),
     )
-    return text + "\n"
+
+
+def _cards(found: Quantized) -> Iterator[Card]:
+    """The file that was written, then what ONNX Runtime makes by default."""
+    seen = data_of(found.verification)
+    doubt = MADE_UP if found.verification.synthetic else ""
+    written = replace(card(found.result, seen, doubt=doubt), title=phrases.recipe(found))
+    if not found.reached and written.call is Call.SHIP:
+        written = replace(written, call=Call.HOLD, style="degrades", but=MISSED)
+    yield written
+    for result in found.plain:
+        yield replace(card(result, seen, doubt=doubt), title=f"plain {words.name(result.scheme, 60)}")
 
 
 def _published(found: Quantized) -> Quantized:
-    fixed = found.fixed
-    if fixed is not None:
-        held = _without_folder(fixed.verification)
-        fixed = replace(fixed, path=words.file_name(fixed.path), out="", verification=held)
     return replace(
         found,
         path=words.file_name(found.path),
         out=words.file_name(found.out),
         recipe_file=words.file_name(found.recipe_file),
-        verification=_without_folder(found.verification),
-        fixed=fixed,
+        verification=replace(found.verification, source=words.file_name(found.verification.source)),
+        fixed=without_folders(found.fixed) if found.fixed is not None else None,
     )
-
-
-def _without_folder(held: Verification) -> Verification:
-    return replace(held, source=words.file_name(held.source))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from onnxlint_q.finding import Finding
-from onnxlint_q.report import digest, words
+from onnxlint_q.report import words
 from onnxlint_q.report.digest import Fault, faults, help_of, page_of, path_from_here, summary
 from onnxlint_q.report.front import actions, reasons
 from onnxlint_q.report.words import markdown, markdown_block, markdown_code
@@ -90,7 +90,7 @@ def _findings(model: ModelResult) -> Iterator[str]:
         yield from _table(("", "rule", "where", "what"), (_fault(model, fault) for fault in told[:_ROWS]))
         yield from _more(len(told) - _ROWS)
     else:
-        said = words.nothing_found(model, digest.clean(model))
+        said = words.nothing_found(model)
         yield f"{markdown(f'{said[:1].upper()}{said[1:]}')}.\n"
 
 

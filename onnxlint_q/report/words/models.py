@@ -39,14 +39,16 @@ def warnings(model: ModelResult) -> tuple[str, ...]:
     return tuple(said)
 
 
-def nothing_found(model: ModelResult, clean: bool) -> str:
+def nothing_found(model: ModelResult) -> str:
     """That no rule found anything that counts, and what this does not mean."""
     refuted = any(not finding.counts for finding in model.findings)
     text = "no findings that count" if refuted else "no findings"
-    if model.suppressed:
-        text += f" beside {len(model.suppressed)} suppressed"
-    lost = any(result.verdict in (Verdict.BREAKS, Verdict.DEGRADES) for result in model.schemes)
-    return f"{text}: no rule says where the loss comes from" if lost and not clean else text
+    known = f" beside {len(model.suppressed)} suppressed" if model.suppressed else ""
+    if any(result.verdict in (Verdict.BREAKS, Verdict.DEGRADES) for result in model.schemes):
+        return f"{text}{known}" if known else f"{text}: no rule says where the loss comes from"
+    if known or (model.schemes and all(result.verdict is Verdict.SURVIVES for result in model.schemes)):
+        return f"{text}{known}"
+    return "no rule fired, which does not show that the model survives"
 
 
 def headline(model: ModelResult) -> str:

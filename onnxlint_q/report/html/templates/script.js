@@ -14,6 +14,17 @@
     label();
   });
 
+  document.querySelectorAll("button.copy").forEach(function (button) {
+    if (!navigator.clipboard) { return; }
+    button.hidden = false;
+    button.addEventListener("click", function () {
+      navigator.clipboard.writeText(button.previousElementSibling.textContent).then(function () {
+        button.textContent = "Copied";
+        setTimeout(function () { button.textContent = "Copy"; }, 1500);
+      });
+    });
+  });
+
   function reveal() {
     var target = document.getElementById(location.hash.slice(1));
     if (!target) { return; }
