@@ -341,6 +341,7 @@ class Finding:
         claim: what a run can test.
         evidence: what stands behind it so far.
         measured_db: SQNR (dB) of the worst output that the test of the claim found.
+        samples: how many the test took; None where it was not tested on data.
         note: why a claim is untested, or what the test saw beyond the number.
         causes: what made it so, one sentence a link, first cause first; findings that make the same claim have the
             same causes.
@@ -383,6 +384,7 @@ class Finding:
     fixing: Fixing | None = None
     structure: str = ""
     suppression: Suppression | None = None
+    samples: int | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -418,3 +420,10 @@ class Finding:
     def tested(self, evidence: Evidence, measured_db: float | None, note: str = "") -> Finding:
         """The same finding with the result of its test."""
         return replace(self, evidence=evidence, measured_db=measured_db, note=note)
+
+    def on_samples(self, samples: int | None, count: int | None) -> Finding:
+        """The same with how many of the samples its test took; that it took all goes without saying."""
+        if samples is None or count is None or samples >= count or self.measured_db is None:
+            return replace(self, samples=samples)
+        said = f"Measured on {samples} of {count} samples, which decide."
+        return replace(self, samples=samples, note=f"{self.note} {said}".strip())

@@ -18,6 +18,7 @@ from onnxlint_q.api.models import ModelLike, given_shapes, model_file
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.preprocess import Preprocessing
 from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
+from onnxlint_q.execute.limits import PROVING
 from onnxlint_q.execute.progress import silent
 from onnxlint_q.report.compare import render as render_comparison
 from onnxlint_q.report.fix import FORMATS as FIX_FORMATS
@@ -62,6 +63,7 @@ def lint(
     trials: int = 0,
     measure_layers: bool = False,
     labels: LabelsLike | None = None,
+    prove: str = PROVING[0],
     probe: bool = False,
     fix_preview: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -97,6 +99,7 @@ def lint(
         trials: calibrate again on so many disjoint subsets; 0 for none.
         measure_layers: quantise every layer alone as well.
         labels: the class of each sample, or a file that holds them, as `--labels`; accuracy is then measured.
+        prove: how much to prove with the data, as `--prove`: `budget` or `all`.
         probe: without data, run the model on synthetic inputs.
         fix_preview: with data, try what `fix` would do; see `result.preview`.
         input_shapes: shapes of inputs whose axes the file leaves open, by name, as `--input-shape`.
@@ -122,7 +125,7 @@ def lint(
         DefectError: an error of onnxlint-q itself; please report it.
     """
     request = CheckRequest(
-        data_request(data, preprocess, samples, observer, trials, measure_layers, labels),
+        data_request(data, preprocess, samples, observer, trials, measure_layers, labels, prove),
         probe,
         fix_preview,
         given_shapes(input_shapes),

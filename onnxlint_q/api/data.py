@@ -18,7 +18,7 @@ from onnxlint_q.execute.data.labels import check_classes
 from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, Preprocessing, preset
 from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.sources import ArrayList, ArraySource, open_source
-from onnxlint_q.execute.limits import DEFAULT_LIMITS
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, PROVING
 from onnxlint_q.workflow.record import DataRequest
 
 DataLike: TypeAlias = str | os.PathLike[str] | npt.ArrayLike | Mapping[str, npt.ArrayLike] | Iterable[Any]
@@ -37,6 +37,7 @@ def data_request(
     trials: int,
     measure_layers: bool,
     labels: LabelsLike | None,
+    prove: str = PROVING[0],
 ) -> DataRequest | None:
     """What the arguments about data ask for; None without data.
 
@@ -46,6 +47,7 @@ def data_request(
     """
     if data is None:
         said = {"preprocess": preprocess, "trials": trials, "measure_layers": measure_layers}
+        said |= {"prove": prove != PROVING[0]}
         useless = [name for name, value in said.items() if value] + ["labels"] * (labels is not None)
         if useless:
             raise UsageError(f"without data, {' and '.join(useless)} would have no effect; give data")
@@ -55,7 +57,7 @@ def data_request(
     source = _source(data, how, most=max(1, samples * max(2, trials + 1)))
     if preprocess is not None and not isinstance(source, ImageFolder):
         raise UsageError(f"preprocess has no effect on {source.name}, which is no folder of images; leave it out")
-    return DataRequest(source, samples, observer, measure_layers, trials, _labels(labels))
+    return DataRequest(source, samples, observer, measure_layers, trials, _labels(labels), prove)
 
 
 def _source(data: DataLike, how: Preprocessing, most: int) -> Source:

@@ -26,6 +26,7 @@ from onnxlint_q.cli.words import options as shared
 from onnxlint_q.cli.words.options import one_of
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, MOST_SAMPLES
+from onnxlint_q.execute.limits import LEAST_PROVING_SECONDS, PROVING, TIMES_PLAIN
 from onnxlint_q.judge.config import SCHEME_NAMES
 
 
@@ -66,6 +67,13 @@ def check(
             min=0,
             max=100,
             help="Calibrate on so many subsets: shows the spread, compares observers, tells if more samples help.",
+        ),
+    ] = None,
+    prove: Annotated[
+        str | None,
+        typer.Option(
+            help=f"How much to prove with the data: {one_of(PROVING)}. The budget for claims, remedies and rewrites is "
+            f"{TIMES_PLAIN} times plain inference of the samples, at least {LEAST_PROVING_SECONDS:g} s."
         ),
     ] = None,
     probe: Annotated[
@@ -134,7 +142,14 @@ def check(
         reports = parse_reports(output_format or [], html, verbose=verbose)
         shapes = parse_shapes(input_shape or [])
         data = parse_data(
-            calibrate, images, samples=samples, observer=observer, trials=trials, measure=measure, labels=labels
+            calibrate,
+            images,
+            samples=samples,
+            observer=observer,
+            trials=trials,
+            measure=measure,
+            labels=labels,
+            prove=prove,
         )
         if fix_preview and data is None:
             raise UsageError(

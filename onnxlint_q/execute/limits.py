@@ -134,6 +134,10 @@ MOST_EARNED, BYTES_PER_VALUE = 9 << 28, 32
 """What the values add that the layers of a model make of a sample, 2.25 GB at most: a pass holds many samples."""
 USUAL_SECONDS = 900.0
 """Wall time for a small model; so much more for each gigabyte of weights."""
+PROVING = ("budget", "all")
+"""How much is proven of what was found: what fits a budget, or everything on all samples."""
+TIMES_PLAIN, LEAST_PROVING_SECONDS = 8, 10.0
+"""The budget: so many times plain inference of all samples, and so much processor time in any case."""
 Clock = Callable[[], float]
 """Seconds since any moment."""
 
@@ -183,6 +187,7 @@ class Allowance:
         fewest: int = 1,
         aim: float = math.inf,
         clock: Clock = time.monotonic,
+        patience: float | None = None,
     ) -> None:
         """The time starts now.
 
@@ -192,12 +197,14 @@ class Allowance:
             fewest: how many it runs on whatever its share, as long as there is any time.
             aim: seconds that the parts share; what is beyond is there for the fewest samples alone.
             clock: tells the time.
+            patience: seconds of wall time to wait for a run that has begun; None for as long as there is time at all.
         """
         start = clock()
         self.now = clock
         self._end = start + seconds
         self._aim = start + min(seconds, aim)
         self._samples = samples
+        self._patience = patience
         self.fewest = fewest
         self.estimate: float | None = None
         self.least = 0.0
@@ -212,13 +219,19 @@ class Allowance:
         """Seconds that the parts that are left share."""
         return max(self._aim - self.now(), 0.0)
 
+    @property
+    def patience(self) -> float:
+        """Seconds of wall time to wait for a run that has begun."""
+        return self.left if self._patience is None else self._patience
+
     def share(self, parts: int) -> Share:
         """That of the part which starts now, `parts` being left with it."""
         return Share(self, parts)
 
-    def part(self, seconds: float) -> Allowance:
-        """One that is over after so many seconds, or when this one is."""
-        return Allowance(min(seconds, self.left), self._samples, self.fewest, clock=self.now)
+    def part(self, seconds: float, samples: int | None = None, aim: float = math.inf) -> Allowance:
+        """One that is over after so many seconds, or when this one is; for `samples` and `aim` see above."""
+        count = self._samples if samples is None else samples
+        return Allowance(min(seconds, self.left), count, self.fewest, aim, self.now, self._patience)
 
     def learn(self, seconds: float, parts: int) -> None:
         """The first sample of one of so many parts took so long."""
@@ -230,12 +243,12 @@ class Share:
     """The time of one part, which starts when it is made.
 
     Attributes:
-        most: seconds that all is over after, and this part with it.
+        most: seconds of wall time that a run which has begun is waited for.
     """
 
     def __init__(self, allowance: Allowance, parts: int) -> None:
         """One of so many parts that are left."""
-        self.most = allowance.left
+        self.most = allowance.patience
         self._own = allowance.shared / parts
         self._allowance = allowance
         self._parts = parts

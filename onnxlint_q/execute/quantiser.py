@@ -21,8 +21,16 @@ Sample = Mapping[str, npt.NDArray[Any]]
 _MOST_BYTES = 1 << 30
 
 
-def quantised(executable: Executable, samples: Iterator[Sample], *, per_channel: bool) -> Executable:
+def quantised(
+    executable: Executable, samples: Iterator[Sample], *, per_channel: bool, ranges: Path | None = None
+) -> Executable:
     """What `quantize_static` makes of a float model, with ranges by min-max: U8 activations, S8 weights, QDQ.
+
+    Args:
+        executable: the model.
+        samples: what it calibrates on.
+        per_channel: one scale a channel.
+        ranges: a file that keeps the ranges for the next call; where it is there already, they are taken from it.
 
     Raises:
         NotRunnableError: it fails, with its reason.
@@ -43,6 +51,7 @@ def quantised(executable: Executable, samples: Iterator[Sample], *, per_channel:
                 per_channel=per_channel,
                 activation_type=tool.QuantType.QUInt8,
                 weight_type=tool.QuantType.QInt8,
+                calibration_cache_path=ranges,
             )
             proto = onnx.load(made)
         except Exception as error:  # of any type: what it meets in a graph is not foreseen

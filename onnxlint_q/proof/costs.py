@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -23,9 +22,9 @@ from onnxlint_q.proof.whole import Whole
 Tensor = tuple[Subject, str]
 COSTS_SECONDS = 60.0
 """What all of it takes at most, give or take a run."""
-# What running every tensor on more than one sample may take, and what running the most costly ones on all may.
-_EVERY_SECONDS = 8.0
-_AGAIN_SECONDS = 20.0
+# The parts of it that running every tensor on more than one sample may take, and running the most costly ones on all.
+_EVERY, _AGAIN = 0.6, 0.3
+_FIRST_PART = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +58,16 @@ def measure_costs(
     progress: Progress = silent,
     seconds: float = COSTS_SECONDS,
     count: int | None = None,
+    *,
+    total: int | None = None,
+    allowance: Allowance | None = None,
+    why: str = "",
+    foreseen: Mapping[Experiment, float] | None = None,
 ) -> Costs:
     """Quantise every weight and every activation alone.
 
-    Each runs on as many samples as a few seconds allow, and on one in any case. The tensors that then make up most of
-    the noise run on all samples, as far as a few more seconds reach.
+    Each runs on as many samples as a part of the time allows, and on one in any case. The tensors that then make up
+    most of the noise run on all samples, as far as the rest of it reaches.
 
     Args:
         bench: the network, with the ranges of its activations.
@@ -74,6 +78,10 @@ def measure_costs(
         progress: told how many tensors are done.
         seconds: after which all is over.
         count: how many samples there are, where they are not all that ranges were taken from.
+        total: how many samples a note speaks of, where these are but a part of them.
+        allowance: of time, in place of the seconds.
+        why: it ends then, in words; empty for the time itself.
+        foreseen: what each is thought to cost: the most costly ones run first.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run the folded model.
@@ -82,31 +90,55 @@ def measure_costs(
     if not lost:
         return Costs()
     assert bench.observations is not None
-    count, end = count or bench.observations.samples, time.monotonic() + seconds
+    limit = seconds
+    count, allowance = count or bench.observations.samples, allowance or Allowance(seconds)
+    seconds = allowance.left
     alone = {scheme: _alone(bench, scheme) for scheme in lost}
     every = list(dict.fromkeys(one for tensors in alone.values() for one in tensors.values()))
     every += [one for one in layer_experiments(bench) if one.scheme in alone and _is_left(bench, one)]
     errors = {one: known[one] for one in every if known and one in known}
-    first = Allowance(seconds, count, aim=_EVERY_SECONDS)
-    errors |= run_experiments(bench, [one for one in every if one not in errors], samples, progress, first)
+    first = allowance.part(seconds, count, _EVERY * seconds)
+    parts = list(_parts([one for one in every if one not in errors], foreseen or {}))
+    for number, part in enumerate(parts):
+        if first.left <= first.least or (number and not first.shared):
+            break
+        share = len(part) / sum(map(len, parts[number:]))
+        own = first.part(first.left, count, share * first.shared)
+        errors |= run_experiments(bench, part, samples, progress, own)
 
     def table() -> Mapping[Scheme, SchemeCosts]:
         return {scheme: _costs(scheme, alone[scheme], errors, whole) for scheme in lost}
 
     most = [alone[scheme][cost.kind, cost.tensor] for scheme, costs in table().items() for cost in costs.most()]
     again = [one for one in most if errors[one].samples < count]
-    left = Allowance(end - time.monotonic(), count, aim=_AGAIN_SECONDS)
+    left = allowance.part(seconds, count, _AGAIN * seconds)
     for one, error in run_experiments(bench, again, samples, progress, left).items():
         if error.samples > errors[one].samples:
             errors[one] = error
     if whole.held_out:
-        unexplained = [Experiment(scheme) for scheme, costs in table().items() if not costs.explained]
-        errors |= run_experiments(bench, unexplained, samples, progress, Allowance(end - time.monotonic(), count))
+        known_costs = table().items()
+        unexplained = [Experiment(scheme) for scheme, costs in known_costs if not (costs.explained or costs.missing)]
+        errors |= run_experiments(bench, unexplained, samples, progress, allowance.part(seconds, count))
     return Costs(
         {scheme.name: costs for scheme, costs in table().items()},
         errors,
-        tuple(_cut_short(every, errors, count, seconds)),
+        tuple(_cut_short(every, errors, total or count, why or f"the time limit for all is {limit:g} s")),
     )
+
+
+def _parts(every: Sequence[Experiment], foreseen: Mapping[Experiment, float]) -> Iterator[Sequence[Experiment]]:
+    """The most costly ones first, in parts of growing size, so that time which runs out leaves the others out.
+
+    Experiments that come to the same run are in one part.
+    """
+    alike: dict[Experiment, list[Experiment]] = {}
+    for one in every:
+        alike.setdefault(one.essence, []).append(one)
+    listed = sorted(alike.values(), key=lambda same: -max(foreseen.get(one, 0.0) for one in same))
+    start, size = 0, _FIRST_PART
+    while start < len(listed):
+        yield [one for same in listed[start : start + size] for one in same]
+        start, size = start + size, 2 * size
 
 
 def refined(costs: SchemeCosts, errors: Errors) -> SchemeCosts:
@@ -160,12 +192,12 @@ def _found(scheme: Scheme, alone: Mapping[Tensor, Experiment], errors: Errors) -
             yield TensorCost(tensor, kind, scheme.name, sqnr_db, error.samples)
 
 
-def _cut_short(every: Sequence[Experiment], errors: Errors, count: int, seconds: float) -> Iterator[str]:
+def _cut_short(every: Sequence[Experiment], errors: Errors, count: int, why: str) -> Iterator[str]:
     runs = {one.essence: errors.get(one) for one in every}
     missing = sum(error is None for error in runs.values())
     fewer = [error.samples for error in runs.values() if error is not None and error.samples < count]
     if missing:
-        yield f"{missing} of {len(runs)} tensors were not measured alone: the time limit for all is {seconds:g} s"
+        yield f"{missing} of {len(runs)} tensors were not measured alone: {why}"
     if fewer:
         yield (
             f"to save time, {len(fewer)} of {len(runs)} tensors were measured alone on fewer samples: at least "

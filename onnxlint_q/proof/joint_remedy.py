@@ -37,7 +37,8 @@ MOST_TENSORS = 48
 """Tensors that cost most alone, and may be freed."""
 SEARCH_SECONDS = 60.0
 """Time for the search, of one scheme."""
-_FEWEST = 4
+FEWEST = 4
+"""Samples that each step of the search runs on in any case, as long as there is time."""
 # Of a small network as many in any case: a layer and the one that reads it, with what may stand between.
 _LAYERS_ALWAYS, _NODES_ALWAYS = 2, 4
 # Runs between the last number of tensors that fails and the first that survives, and runs without a part of them.
@@ -86,6 +87,7 @@ def try_joint_remedy(
     judge: Judge,
     samples: tuple[Samples, Samples],
     progress: Progress = silent,
+    seconds: Allowance | None = None,
 ) -> JointTrial:
     """The nodes to leave in float under a scheme that does not survive, and what that does.
 
@@ -97,6 +99,7 @@ def try_joint_remedy(
         judge: the verdict on an error.
         samples: those to search on, and those to measure on what was found.
         progress: told how far the search is.
+        seconds: what the search may take; None for what is usual.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot run the folded model.
@@ -106,7 +109,7 @@ def try_joint_remedy(
     measured = bench.measured
     freed = [_freed(measured, experiment) for experiment in _by_cost(measured, scheme, costs)[:MOST_TENSORS]]
     steps = tuple(_steps(measured, [entry for entry in freed if not entry.unnamed]))
-    nodes = _Search(bench, scheme, judge, searched, progress).best(steps)
+    nodes = _Search(bench, scheme, judge, searched, progress, seconds).best(steps)
     names = measured.freer_under(scheme).names(nodes)
     whole = Experiment(scheme, excluded=frozenset(names))
     errors = run_experiments(bench, [whole], judged, progress) if names else {}
@@ -163,13 +166,21 @@ def _freed(measured: Measured, experiment: Experiment) -> Freeing:
 class _Search:
     """Whole runs of one scheme, and what follows from them."""
 
-    def __init__(self, bench: Workbench, scheme: Scheme, judge: Judge, samples: Samples, progress: Progress) -> None:
+    def __init__(
+        self,
+        bench: Workbench,
+        scheme: Scheme,
+        judge: Judge,
+        samples: Samples,
+        progress: Progress,
+        allowance: Allowance | None,
+    ) -> None:
         self.bench = bench
         self.scheme = scheme
         self.judge = judge
         self.samples = samples
         self.progress = progress
-        self.allowance = Allowance(SEARCH_SECONDS, fewest=_FEWEST)
+        self.allowance = allowance or Allowance(SEARCH_SECONDS, fewest=FEWEST)
 
     def best(self, steps: Sequence[Step]) -> tuple[Node, ...]:
         """The nodes of the fewest steps that make the scheme survive, or else help most; empty where nothing ran."""

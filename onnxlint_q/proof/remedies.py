@@ -65,6 +65,7 @@ def try_requantisations(
     judge: Judge,
     samples: Samples,
     progress: Progress = silent,
+    most: int = RANGES_TRIED,
 ) -> tuple[Finding, ...]:
     """The findings with what came of remedies that change how the model is quantised.
 
@@ -78,18 +79,28 @@ def try_requantisations(
         judge: the verdict on an error; what survives is enough.
         samples: a fresh pass each time it is called.
         progress: told how many runs are done.
+        most: changes of ranges that are tried.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot run a variant.
         DataError: a sample cannot be read.
     """
     whole = {scheme: error for scheme in DEFAULT_SCHEMES if (error := errors.get(Experiment(scheme))) is not None}
-    asked = [f for f in findings if f.counts and isinstance(f.change, Requantisation) and not f.change.options]
     outcomes: dict[Change, Outcome] = dict(_finer_scales(whole, judge))
     best = _best(bench, whole)
     if best is not None:
-        outcomes |= _ranges(bench, asked, best, whole[best], judge, samples, progress)
+        outcomes |= _ranges(bench, ranges_asked(findings)[:most], best, whole[best], judge, samples, progress)
     return tuple(_with(finding, outcomes) for finding in findings)
+
+
+def ranges_asked(findings: Sequence[Finding]) -> Sequence[Requantisation]:
+    """The changes of ranges that are to be tried, those of the worst findings."""
+    asked = [(f, f.change) for f in findings if f.counts and isinstance(f.change, Requantisation)]
+    listed = sorted(
+        ((finding, change) for finding, change in asked if not change.options and change.ranges),
+        key=lambda one: math.inf if one[0].measured_db is None else one[0].measured_db,
+    )
+    return list(dict.fromkeys(change for _, change in listed))[:RANGES_TRIED]
 
 
 def try_conversions(bench: Workbench, findings: Sequence[Finding], samples: Samples) -> tuple[Finding, ...]:
@@ -147,7 +158,7 @@ def _best(bench: Workbench, whole: Mapping[Scheme, OutputError]) -> Scheme | Non
 
 def _ranges(
     bench: Workbench,
-    findings: Sequence[Finding],
+    changes: Sequence[Requantisation],
     scheme: Scheme,
     before: OutputError,
     judge: Judge,
@@ -155,11 +166,6 @@ def _ranges(
     progress: Progress,
 ) -> dict[Change, Outcome]:
     """Each change of ranges alone."""
-    listed = sorted(
-        (finding for finding in findings if isinstance(finding.change, Requantisation) and finding.change.ranges),
-        key=lambda finding: math.inf if finding.measured_db is None else finding.measured_db,
-    )
-    changes = list(dict.fromkeys(f.change for f in listed if isinstance(f.change, Requantisation)))[:RANGES_TRIED]
     variants = {change: partial(_with_ranges, bench, scheme, change) for change in changes}
     errors = run_variants(bench, variants, samples, progress, Allowance(RANGE_SECONDS))
     return {

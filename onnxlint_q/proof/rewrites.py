@@ -14,6 +14,7 @@ from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.finding import CONFIRM_BELOW_DB, Cure, Finding
 from onnxlint_q.judge.verdict import GAIN_DB
+from onnxlint_q.proof.budget.spending import OVER_BUDGET
 from onnxlint_q.rewrite.candidate import Refusal
 from onnxlint_q.rewrite.constants.constant_channels import ConstantChannels, apply, candidate
 
@@ -65,7 +66,9 @@ def cure_tried(finding: Finding, runs: CureRuns, errors: Mapping[Run, OutputErro
     found = runs.candidates[finding.cure]
     if isinstance(found, Refusal):
         return replace(finding, note=f"{finding.note} The cure was not tried: {found.reason}.".strip())
-    exact, quantised = errors[found, UNCHANGED], errors[found, _quantised(finding.cure)]
+    exact, quantised = errors.get((found, UNCHANGED)), errors.get((found, _quantised(finding.cure)))
+    if exact is None or quantised is None:
+        return replace(finding, note=f"{finding.note} The cure was not tried ({OVER_BUDGET}).".strip())
     if not exact.has_signal:
         return finding
     if exact.sqnr_db is None and quantised.sqnr_db is None:

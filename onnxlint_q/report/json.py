@@ -297,6 +297,7 @@ def finding_document(finding: Finding) -> dict[str, Json]:
         "snippet": text(finding.snippet),
         "claim": _claim(finding.claim) if finding.claim else None,
         "measured_sqnr_db": number(finding.measured_db),
+        "measured_on": finding.samples,
         "note": text(finding.note),
         "causes": [text(cause) for cause in finding.causes],
         "cure": _cure(finding) if finding.cure is not None or finding.fixing is not None else None,

@@ -31,7 +31,8 @@ from onnxlint_q.workflow.known import after_run, once, with_baselines
 from onnxlint_q.workflow.record import CheckRequest, Record
 from onnxlint_q.workflow.results import Failure, ModelResult, Run
 from onnxlint_q.workflow.sizes import settled
-from onnxlint_q.workflow.stages import STAGES, through
+from onnxlint_q.workflow.stages.stage import through
+from onnxlint_q.workflow.stages.table import STAGES
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,7 +57,7 @@ from onnxlint_q.workflow.results import (
     SchemeResult,
 )
 from onnxlint_q.workflow.sizes import notes_on, settled
-from onnxlint_q.workflow.stages import NO_CLASSES
+from onnxlint_q.workflow.stages.running import NO_CLASSES
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from onnxlint_q.execute.data.source import Source
 from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, MOST_SAMPLES
 from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.half.run import HalfRun
-from onnxlint_q.execute.limits import USUAL, Asked
+from onnxlint_q.execute.limits import PROVING, USUAL, Asked
 from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.finding import Finding
@@ -20,6 +20,7 @@ from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import OwnFinding
 from onnxlint_q.judge.rule import Rule
+from onnxlint_q.proof.budget.spending import NO_BUDGET, Spending
 from onnxlint_q.proof.costs import Costs
 from onnxlint_q.proof.joint_remedy import JointTrial
 from onnxlint_q.proof.mending.transaction import Mended
@@ -45,6 +46,7 @@ class DataRequest:
         layers: quantise every layer alone as well, weight, result and both.
         trials: on how many disjoint subsets to calibrate again; 0 for none.
         labels: the class of each sample, or the file that holds them; None without.
+        prove: how much of what was found, one of execute.limits.PROVING.
 
     Raises:
         UsageError: a value is none that can be used.
@@ -56,12 +58,15 @@ class DataRequest:
     layers: bool = False
     trials: int = 0
     labels: Path | Sequence[int] | None = None
+    prove: str = PROVING[0]
 
     def __post_init__(self) -> None:
         if not 0 < self.samples <= MOST_SAMPLES:
             raise UsageError(f"samples {self.samples}: ask for 1 to {MOST_SAMPLES}")
         if self.observer not in OBSERVERS:
             raise UsageError(f"observer {self.observer!r}: choose from {', '.join(OBSERVERS)}")
+        if self.prove not in PROVING:
+            raise UsageError(f"prove {self.prove!r}: choose from {', '.join(PROVING)}")
         if self.trials == 1:
             raise UsageError("trials 1: one alone has no spread; ask for at least 2")
         if not 0 <= self.trials <= MOST_TRIALS:
@@ -146,6 +151,8 @@ class Record:
         mended: the model with every rewrite of `fix` that helps.
         debug: why rules did not fire, a line each; empty unless asked for.
         not_run: what was asked for and did not happen.
+        spending: what proving may take, once the model has been measured whole.
+        left_out: what the budget left out, a few words each.
         seconds: wall time by stage.
     """
 
@@ -171,6 +178,8 @@ class Record:
     trials: Trials | None = None
     mended: Mended | None = None
     not_run: tuple[NotRun, ...] = ()
+    spending: Spending = NO_BUDGET
+    left_out: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -182,8 +191,5 @@ class Record:
 
     @property
     def alone(self) -> Errors:
-        """What tensors cost alone, as far as it was measured before any claim on all samples that claims run on."""
-        seen = self.facts.observations
-        count = seen.samples if seen is not None else 0
-        found = {**(self.costs.errors if self.costs is not None else {}), **(self.table or {})}
-        return {one: error for one, error in found.items() if error.samples >= count}
+        """What tensors cost alone, as far as it was measured before any claim."""
+        return {**(self.costs.errors if self.costs is not None else {}), **(self.table or {})}

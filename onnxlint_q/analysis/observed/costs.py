@@ -69,8 +69,9 @@ class SchemeCosts:
 
     @cached_property
     def noise(self) -> float:
-        """Sum of the noise of all tensors."""
-        return math.fsum(cost.noise for cost in self.tensors)
+        """Sum of the noise of all tensors; where some are not known, at least that of the whole."""
+        known = math.fsum(cost.noise for cost in self.tensors)
+        return max(known, float(10 ** (-self.whole_db / 10))) if self.missing else known
 
     @property
     def matters_db(self) -> float:

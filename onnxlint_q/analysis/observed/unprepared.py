@@ -13,11 +13,13 @@ class Unprepared:
         scheme: its name.
         sqnr_db: at the worst output of the file that ONNX Runtime's `quantize_static` makes of the model as it is.
         prepared_db: at the worst output of the one that it makes after `quant_pre_process`.
+        samples: how many both figures are from; None for all that the verdict is from.
     """
 
     scheme: str
     sqnr_db: float
     prepared_db: float
+    samples: int | None = None
 
     @property
     def lost_db(self) -> float:

@@ -14,6 +14,7 @@ from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.images import ImageFolder
 from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, MOST_PIXELS, Preprocessing, preset
 from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, open_source
+from onnxlint_q.execute.limits import PROVING
 from onnxlint_q.graph.loading.external import external_files
 from onnxlint_q.graph.loading.save import DATA_ENDING
 from onnxlint_q.judge.config import Config, Overrides
@@ -49,6 +50,7 @@ def parse_data(
     trials: int | None = None,
     measure: Sequence[str] | None = None,
     labels: Path | None = None,
+    prove: str | None = None,
 ) -> DataRequest | None:
     """What to do with calibration data; None where none was named.
 
@@ -76,6 +78,7 @@ def parse_data(
             "trials": trials,
             "measure": measure or None,
             "labels": labels,
+            "prove": prove,
         }
         useless = [*images.given, *(_option(name) for name, value in said.items() if value is not None)]
         if useless:
@@ -89,7 +92,13 @@ def parse_data(
             "options for images"
         )
     return DataRequest(
-        source, samples or DEFAULT_SAMPLES, observer or DEFAULT_OBSERVER, bool(words), trials or 0, labels
+        source,
+        samples or DEFAULT_SAMPLES,
+        observer or DEFAULT_OBSERVER,
+        bool(words),
+        trials or 0,
+        labels,
+        prove or PROVING[0],
     )
 
 

@@ -73,6 +73,12 @@ class Split:
         searching = min(most, left) if left >= min(fewest, most) else 0
         return replace(self, searching=searching, fitted=min(most, self.calibrating))
 
+    def at_most(self, count: int) -> Split:
+        """The same with at most so many samples in either part, those of the verdict again behind those for ranges."""
+        return replace(
+            self, calibrating=min(self.calibrating, count), held_out=min(self.held_out, count), searching=0, fitted=None
+        )
+
     def for_verdict(self) -> Iterator[Sample]:
         """A fresh pass over the samples that the verdict is measured on."""
         return self.source.take(self.inputs, self.held_out or self.calibrating, self.first_of_verdict)

@@ -9,12 +9,14 @@ from dataclasses import replace
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.execute.limits import TIMES_PLAIN
 from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.finding import Finding
 from onnxlint_q.graph import Format
 from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
+from onnxlint_q.proof.budget.spending import REST
 from onnxlint_q.proof.costs import refined
 from onnxlint_q.proof.prove import experiment_of
 from onnxlint_q.proof.sensitivity import layer_sqnr
@@ -137,8 +139,7 @@ def _importance(record: Record, finding: Finding) -> tuple[bool, int, float, str
 
 def _measured(record: Record) -> Errors:
     """What was measured of tensors alone: of each the run on the most samples."""
-    quick = record.costs.errors if record.costs is not None else {}
-    return {**quick, **record.alone, **(record.proof.errors if record.proof is not None else {})}
+    return {**record.alone, **(record.proof.errors if record.proof is not None else {})}
 
 
 def _with_causes(record: Record, result: SchemeResult, measured: Errors) -> SchemeResult:
@@ -257,6 +258,9 @@ def _notes(record: Record) -> Iterator[str]:
             yield f"output {output!r} is as long as {step} decides: what that reads is compared in its place"
     if record.costs is not None:
         yield from record.costs.notes
+    if record.left_out:
+        left_out = "; ".join(record.left_out)
+        yield f"proving stopped at its budget, {TIMES_PLAIN} times plain inference: {left_out}; {REST}"
     yield from notes(record)
     if record.probe is not None:
         yield from (f"probe: {note}" for note in record.probe.notes)

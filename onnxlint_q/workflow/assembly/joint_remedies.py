@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_CHANNEL_OPSET, Scheme
@@ -12,7 +13,8 @@ from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.finding import Finding
 from onnxlint_q.judge.advice.quantizer_options import scheme_options
 from onnxlint_q.judge.verdict import Judge
-from onnxlint_q.proof.joint_remedy import JointTrial, try_joint_remedy
+from onnxlint_q.proof.budget.spending import first
+from onnxlint_q.proof.joint_remedy import FEWEST, JointTrial, try_joint_remedy
 from onnxlint_q.workflow.record import Record
 from onnxlint_q.workflow.results import JointRemedy, Verdict
 
@@ -29,31 +31,38 @@ def failing(record: Record, judge: Judge) -> tuple[Scheme, ...]:
     )
 
 
-def try_joint_remedies(record: Record, judge: Judge, progress: Progress = silent) -> Mapping[str, JointTrial]:
+def try_joint_remedies(
+    record: Record, schemes: Sequence[Scheme], judge: Judge, progress: Progress = silent
+) -> Mapping[str, JointTrial]:
     """By scheme, what leaving nodes in float together does, on the samples of the verdicts.
+
+    Each search takes its part of the budget; what its result takes on those samples is kept for it.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot run the folded model.
         DataError: a sample cannot be read.
     """
-    schemes = failing(record, judge)
     bench, whole, split = record.bench, record.whole, record.split
     if not schemes:
         return {}
     assert bench is not None and whole is not None and split is not None
-    costs = record.costs.errors if record.costs is not None else {}
-    return {
-        scheme.name: try_joint_remedy(
+    costs, spending = record.costs.errors if record.costs is not None else {}, record.spending
+    searched = partial(first, split.for_ranges, spending.few(split.calibrating))
+    found: dict[str, JointTrial] = {}
+    for done, scheme in enumerate(schemes):
+        left = len(schemes) - done
+        bounded = spending.part(1 / left, reserved=left * spending.pass_seconds, fewest=FEWEST)
+        found[scheme.name] = try_joint_remedy(
             bench,
             scheme,
             whole.errors[Experiment(scheme)],
             costs,
             judge,
-            (split.for_ranges, split.for_verdict),
+            (searched, split.for_verdict),
             progress,
+            bounded if spending.is_bounded else None,
         )
-        for scheme in schemes
-    }
+    return found
 
 
 def remedies(record: Record, judge: Judge) -> Iterator[JointRemedy]:

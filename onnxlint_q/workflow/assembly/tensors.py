@@ -48,7 +48,7 @@ def with_shares(findings: Iterable[Finding], schemes: Iterable[SchemeResult]) ->
 
 def unexplained(costs: SchemeCosts) -> Iterator[str]:
     """That the tensors, each alone, do not make up for the loss of the whole; nothing where they do."""
-    if not costs.tensors or costs.explained:
+    if not costs.tensors or costs.missing or costs.explained:
         return
     if costs.ill_fitted:
         yield (

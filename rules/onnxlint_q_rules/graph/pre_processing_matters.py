@@ -160,6 +160,8 @@ class PreProcessingMatters(Rule):
         metrics: dict[str, Metric] = {}
         for both in changed:
             metrics |= {f"{both.scheme}_as_it_is_db": both.sqnr_db, f"{both.scheme}_prepared_db": both.prepared_db}
+            if both.samples is not None:
+                metrics["samples"] = both.samples
         found = self.finding(
             whole_model(facts),
             _message(

@@ -1,0 +1,1 @@
+"""How much is proven, and on how many samples."""

@@ -1,0 +1,1 @@
+"""What a model goes through once its file is known."""
