@@ -35,6 +35,7 @@ from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.errors import OnnxlintError
 from onnxlint_q.execute.data.preprocess import preset
 from onnxlint_q.execute.data.source import Source
+from onnxlint_q.execute.limits import USUAL
 from onnxlint_q.execute.session import NotRunnableError, load_as_deployed
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.execute.variants.variant_runs import run_variants
@@ -75,7 +76,7 @@ class Given:
         Raises:
             OnnxlintError: it cannot be read.
         """
-        model, _ = settled(read_model(path), {}, source, runs=True)
+        model, _ = settled(read_model(path), {}, source, USUAL)
         self.measured = measure(model)
         self.bench: Workbench = workbench(self.measured)
         self.samples = samples

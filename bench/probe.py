@@ -29,6 +29,7 @@ from scorecard import spearman
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR
+from onnxlint_q.execute.limits import USUAL
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import Facts, foresee
@@ -46,7 +47,7 @@ _MEGABYTE = 1 << 20
 
 def probed(path: Path, truth: Mapping[str, Any]) -> dict[str, Any]:
     """The row of one model."""
-    model, _ = settled(read_model(path), {}, None, runs=True)
+    model, _ = settled(read_model(path), {}, None, USUAL)
     facts = foresee(measure(model, tuple(SCHEMES.values())))
     row: dict[str, Any] = {"model": path.stem}
     if not facts.is_float:

@@ -55,7 +55,7 @@ def predictors(layer: LayerFacts, made: Forecast) -> dict[str, float | None]:
 
 def score(model_path: Path, truth: dict[str, Any]) -> dict[str, Any]:
     """One row of the table."""
-    model, _ = settled(read_model(model_path), {}, None, runs=False)
+    model, _ = settled(read_model(model_path), {}, None)
     file = measure(model, SCHEMES)
     layers = file.layers
     start = time.perf_counter()

@@ -13,7 +13,7 @@ import onnxlint_q
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.schemes import SCHEMES, Scheme
 from onnxlint_q.errors import OnnxlintError
-from onnxlint_q.execute.limits import Allowance
+from onnxlint_q.execute.limits import USUAL, Allowance
 from onnxlint_q.execute.variants.output_error import Comparable, OutputFigures
 from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.forecast.expected.level import Scores, Traits
@@ -196,7 +196,7 @@ def _worth(said: Mapping[str, Any]) -> float:
 
 
 def _forecast(path: Path, schemes: tuple[Scheme, ...]) -> Iterator[dict[str, Any]]:
-    model, _ = settled(read_model(path), {}, None, runs=False)
+    model, _ = settled(read_model(path), {}, None)
     measured = measure(model, schemes)
     network = noise_model(measured)
     for scheme, made in forecast(network, measured.layers, measured.schemes).items():
@@ -217,7 +217,7 @@ def outputs(made: Forecast) -> Iterator[tuple[str, float, Traits]]:
 
 def _probe(path: Path, schemes: tuple[Scheme, ...]) -> Iterator[dict[str, Any]]:
     """Every scheme as a whole on made-up inputs, as `--probe` runs them."""
-    model, _ = settled(read_model(path), {}, None, runs=True)
+    model, _ = settled(read_model(path), {}, None, USUAL)
     measured = measure(model, schemes)
     network = noise_model(measured)
     made = forecast(network, measured.layers, measured.schemes)

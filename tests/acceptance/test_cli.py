@@ -124,7 +124,7 @@ def test_the_sensitivity_table_is_in_every_report(models: Path, calibration: Pat
     ("arguments", "message"),
     [
         (["--scheme", "int3"], "--scheme 'int3': choose from int8-per-tensor, int8-per-channel"),
-        (["--output-format", "pdf"], "--output-format 'pdf': choose from full, concise, json, html"),
+        (["--output-format", "pdf"], "--output-format 'pdf': choose from full, concise, json, json-lines, html"),
         (["--output-format", "json", "--output-format", "html"], "only one report can go to standard output"),
         (["--verbose", "--output-format", "json"], "--verbose is for the full report"),
         (["--calibrate", "nowhere.npz"], "nowhere.npz: no such file or folder"),
