@@ -8,7 +8,7 @@ from functools import cached_property
 
 from onnxlint_q.analysis.causes.masks import floors
 from onnxlint_q.analysis.half.halved import Halved
-from onnxlint_q.analysis.half.tensors import half_tensors, is_half
+from onnxlint_q.analysis.half.tensors import computes_in_half, half_tensors
 from onnxlint_q.analysis.measured import Measured, measure
 from onnxlint_q.analysis.observed.compared import Compared
 from onnxlint_q.analysis.observed.costs import SchemeCosts
@@ -101,7 +101,7 @@ class Facts(Measured):
     @cached_property
     def in_half(self) -> bool:
         """Whether it is a float network with tensors that are float16, or are to be."""
-        return self.is_float and (self.half_asked or is_half(self.model))
+        return self.is_float and (self.half_asked or computes_in_half(self.model))
 
     @cached_property
     def half_tensors(self) -> frozenset[str]:

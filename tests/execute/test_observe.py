@@ -18,8 +18,9 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.source import Sample
 from onnxlint_q.execute.data.sources import ArraySource, open_source
+from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.limits import Limits, StreamLimits
-from onnxlint_q.execute.session import NotRunnableError
+from onnxlint_q.execute.session import NotRunnableError, Session
 from onnxlint_q.execute.stream.collector import Collector
 from onnxlint_q.execute.stream.observe import observe, observe_groups
 from onnxlint_q.execute.stream.reduction import Layout, Watched, reduce_samples, subset_size
@@ -230,6 +231,23 @@ def test_large_models_are_read_in_parts(models: Path, calibration: Path) -> None
         wanted = whole.tensors[tensor]
         close = 1e-4 * max(-wanted.low, wanted.high)
         assert (seen.low, seen.high) == pytest.approx((wanted.low, wanted.high), abs=close)
+
+
+def test_inner_tensors_of_open_size_do_not_each_get_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each session of a quantised model holds the weights as float, so ten would take ten times their memory."""
+    loaded: list[Session] = []
+
+    class Counted(Session):
+        def __init__(self, executable: Executable, threads: int = 0) -> None:
+            loaded.append(self)
+            super().__init__(executable, threads)
+
+    monkeypatch.setattr("onnxlint_q.execute.stream.observe.Session", Counted)
+    layers = "\n".join(f"t{n + 1} = Conv (t{n}, w)" for n in range(10))
+    text = f"g (float[N, 256, H, W] t0) => (float[N, 256, H, W] t10) {{ {layers} }}"
+    facts = facts_of(as_model(onnx_text(text, w=np.full((256, 256, 1, 1), 0.01, np.float32))), SCHEME_LIST)
+    seen = observe(facts, ArraySource("s", {"t0": np.ones((2, 256, 4, 4), np.float32)}), 2)
+    assert len(seen.tensors) == 11 and len(loaded) == 1
 
 
 def test_a_tensor_that_is_not_finite_is_named_and_left_out() -> None:

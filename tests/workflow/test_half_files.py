@@ -172,3 +172,12 @@ def test_a_divisor_that_vanishes_is_told_from_the_file_alone(tmp_path: Path) -> 
     onnx.save(onnx_text(graph, unit=np.float32(1e-8)), tmp_path / "scaled.onnx")
     (finding,) = about_half(lint(tmp_path / "scaled.onnx", schemes=["fp16"]))
     assert (finding.code, finding.location.node, finding.severity) == ("QA011", "quotient", Severity.WARNING)
+
+
+def test_weights_that_are_only_stored_as_float16_are_not_judged_as_float16(tmp_path: Path) -> None:
+    text = NETWORK.replace("[product] y = MatMul (d, w)", "wide = Cast <to = 1> (w)\n  y = MatMul (d, wide)")
+    onnx.save(onnx_text(text, eps=np.float32(1e-5), w=WEIGHT.astype(np.float16)), tmp_path / "stored.onnx")
+    onnx.save(network(), tmp_path / "float.onnx")
+    assert "fp16" not in {one.scheme for one in lint(tmp_path / "stored.onnx", {"x": QUIET}).schemes}
+    comparison = compare(tmp_path / "float.onnx", tmp_path / "stored.onnx", {"x": QUIET})
+    assert comparison.result.verdict is Verdict.SURVIVES and comparison.result.output_sqnr_db < 90

@@ -29,10 +29,16 @@ _SIZES = {"Resize": (1, 2), "Upsample": (1,)}
 
 
 def is_half(model: Model) -> bool:
-    """Whether the file computes in float16. Weights that are only stored so, and widened before use, do not count."""
+    """Whether the file holds tensors of float16."""
+    stored = (tensor.data_type for tensor in model.constants.initializers().values())
+    return _T.FLOAT16 in stored or any(known.elem_type == _T.FLOAT16 for known in model.types.values())
+
+
+def computes_in_half(model: Model) -> bool:
+    """Whether an operator reads or makes float16. What is only stored so, and widened before use, does not count."""
     halves = half_tensors(model, whole=False)
-    readers = (node for node in model.nodes if node.op_type != "Cast")
-    return any(key in halves for node in readers for key in (*node.inputs, *node.outputs))
+    operators = (node for node in model.nodes if node.op_type != "Cast")
+    return any(key in halves for node in operators for key in (*node.inputs, *node.outputs))
 
 
 def half_tensors(model: Model, *, whole: bool) -> frozenset[str]:
