@@ -88,6 +88,7 @@ class Forecast:
         varying: share of the outputs' signal power that is variance.
         open_branches: labels of each If of which nothing decides what it does, so that its first branch was taken.
         ruined: constants whose scale is no number, so that no output is one.
+        undefined: tensors whose range is no number, because a parameter that decides it is NaN.
         ran_away: some figure was beyond what a run can give, so that none meant anything, and there is none.
         tensors: everything that gets a scale and of which something can be said: weights, then activations, each in
             data order.
@@ -103,6 +104,7 @@ class Forecast:
     varying: float = 1.0
     open_branches: tuple[str, ...] = ()
     ruined: tuple[str, ...] = ()
+    undefined: tuple[str, ...] = ()
     ran_away: bool = False
     tensors: tuple[TensorNoise, ...] = ()
     outputs: Mapping[str, OutputForecast] = field(default_factory=dict)
@@ -198,6 +200,8 @@ def _forecast(
     written = {facts.output for facts in layers if scheme.quantises(facts.folded.layer)}
     if activations.ruined:
         return Forecast(None, traits=network.traits, ruined=activations.ruined)
+    if activations.undefined:
+        return Forecast(None, traits=network.traits, undefined=activations.undefined)
     alone = {key: together(made) for key, made in own.items() if made is not None}
     noise = {(Subject.WEIGHT, key): made for key, made in alone.items() if key in written}
     noise |= {(Subject.ACTIVATION, key): by_end(ends, powers) for key, powers in activations.by_tensor.items()}

@@ -107,6 +107,15 @@ def invalid() -> dict[str, onnx.ModelProto]:
             opset=23,
         ),
         "blocks_beyond_all_channels": model([CONV, N("DepthToSpace", ["c"], ["y"], blocksize=LARGE_BLOCK)], W),
+        "product_of_three": model(
+            [CONV, N("Mul", ["c", "f", "c"], ["y"])],
+            W,
+            inputs=[helper.make_tensor_value_info("f", TensorProto.INT64, [1])],
+        ),
+        "mean_that_is_no_number": model(
+            [CONV, N("BatchNormalization", ["c", "g", "g", "m", "g"], ["n"]), N("Conv", ["n", "v"], ["y"])],
+            {**W, "g": np.ones(4, np.float32), "m": np.asarray([0, np.nan, 0, 0], np.float32), "v": weight(4, 4, 1, 1)},
+        ),
         "sum_of_nothing": model([N("Einsum", [], ["z"], equation="i,j->ij"), N("Conv", ["x", "w"], ["y"])], W),
         "norm_of_nothing": model(
             [N("LayerNormalization", ["x", "e"], ["y"])], {"e": np.zeros(0, np.float32)}, shape=[4, 0]

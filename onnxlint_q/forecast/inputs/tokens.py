@@ -154,8 +154,8 @@ def _factors(model: Model, flags: Mapping[str, Value]) -> dict[str, Array]:
     """What flags hold where nothing is multiplied by zero, those of which one of their two values does so."""
     found: dict[str, Array] = {}
     for node in model.nodes:
-        pairs = permutations(node.inputs) if node.is_standard and node.op_type == "Mul" and node.graph == ROOT else ()
-        for factor, other in pairs:
+        multiplies = node.is_standard and node.op_type == "Mul" and node.graph == ROOT and len(node.inputs) == 2
+        for factor, other in permutations(node.inputs) if multiplies else ():
             ends = trace_back(model, factor, _still_a_flag).ends
             if len(ends) != 1 or ends[0] not in flags or ends[0] in found or model.is_constant(other):
                 continue

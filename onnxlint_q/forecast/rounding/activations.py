@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from math import isinf, sqrt
+from math import isinf, isnan, sqrt
 from operator import add
 
 import numpy as np
@@ -40,11 +40,13 @@ class ActivationNoise:
         by_layer: what of it belongs to each layer, by layer key: that of the tensor that carries its result, or that of
             rounding what it reads.
         ruined: tables of the file with values that are not finite: their scale is no number, nor is what is looked up.
+        undefined: tensors whose range is no number, because a parameter that decides it is NaN.
     """
 
     by_tensor: Mapping[str, ByImage]
     by_layer: Mapping[str, ByImage]
     ruined: tuple[str, ...] = ()
+    undefined: tuple[str, ...] = ()
 
 
 def activation_noise(
@@ -70,11 +72,15 @@ def activation_noise(
     if scheme.is_dynamic:
         return _dynamic_noise(model, layers, scheme, propagation, costs)
     noise: dict[str, ByImage] = {}
+    undefined: list[str] = []
     places = scaled_tensors(model, layers, layers_only=True) if scheme.layers_only else ()
     rounded = {place.tensor for place in places} if scheme.layers_only else ranges.keys()
     for key, (low, high) in ranges.items():
         if key in costs and key in rounded:
             limits = low + floors.get(key, 0.0), high
+            if isnan(low) or isnan(high):
+                undefined.append(key)
+                continue
             if isinf(limits[0]) and scheme.activations is not None and not scheme.activations.is_float:
                 noise[key] = _noise_of_nothing(model, key, propagation, costs)
                 continue
@@ -86,7 +92,8 @@ def activation_noise(
             finer = _fineness(model, key, samples)
             noise[key] = rounding_noise(*limits, scheme, samples, costs[key], finer) if known is None else known
     results = {folded.output: stored_tensor(model, folded.output) for folded in layers}
-    return ActivationNoise(noise, {layer: noise[key] for layer, key in results.items() if key in noise})
+    by_layer = {layer: noise[key] for layer, key in results.items() if key in noise}
+    return ActivationNoise(noise, by_layer, undefined=tuple(undefined))
 
 
 def _dynamic_noise(

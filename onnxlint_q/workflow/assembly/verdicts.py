@@ -181,6 +181,9 @@ def _holders(model: Model) -> Mapping[str, str]:
 
 def _unforeseen(facts: Facts, forecast: Forecast | None) -> str:
     """That no layer could be forecast, and why."""
+    if forecast is not None and forecast.undefined:
+        tensors = _listed(map(repr, forecast.undefined), "tensor")
+        return f"nothing can be foreseen: a parameter that is NaN decides the range of {tensors}"
     if any(part.weight.non_finite for layer in facts.layers for part in layer.operands):
         why = ": a weight is not finite, and so is what follows"
     elif forecast is not None and forecast.unknown:
