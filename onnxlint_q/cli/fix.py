@@ -106,6 +106,7 @@ def fix(
             parse_shapes,
             parse_written,
             split_words,
+            written_for,
         )
         from onnxlint_q.execute.limits import Asked
         from onnxlint_q.report.fix import render
@@ -113,7 +114,6 @@ def fix(
         from onnxlint_q.workflow.mending import fix as workflow
         from onnxlint_q.workflow.mending.mend import Selection
 
-        path, out = parse_written(model, output, in_place=in_place, diff=diff, read=[calibrate])
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
         data = parse_data(calibrate, images, samples=samples, observer=observer)
@@ -127,8 +127,10 @@ def fix(
             fail_on=None,
             fail_on_verdict=None,
         )
-        (job,) = linting.plan([path], overrides)
-        keep_apart(reports, [path, calibrate, job.config.source, out])
+        (job,) = linting.plan([Path(model)], overrides)
+        read = [calibrate, job.config.source]
+        path, out = parse_written(model, output, in_place=in_place, diff=diff, read=read)
+        keep_apart(reports, [path, *read, *(written_for(out) if out is not None else ())])
         request = workflow.FixRequest(
             out=out,
             data=data,

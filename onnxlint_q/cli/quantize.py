@@ -143,7 +143,6 @@ def quantize(
         from onnxlint_q.workflow.mending.mend import Selection
 
         written = asked.written_beside(output, keep_float=keep_float)
-        path = parse_target(model, output, written, [calibrate, labels, recipe])
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
         data = parse_data(calibrate, images, samples=samples, labels=labels)
@@ -157,8 +156,10 @@ def quantize(
             fail_on=None,
             fail_on_verdict=None,
         )
-        (job,) = linting.plan([path], overrides)
-        keep_apart(reports, [path, calibrate, labels, recipe, job.config.source, *written])
+        (job,) = linting.plan([Path(model)], overrides)
+        read = [calibrate, labels, recipe, job.config.source]
+        path = parse_target(model, output, written, read)
+        keep_apart(reports, [path, *read, *written])
         request = asked.QuantizeRequest(
             out=output,
             data=data,

@@ -67,7 +67,9 @@ def find_ends(outputs: Sequence[Output], samples: Mapping[str, Samples]) -> tupl
     found = apart if len(apart) * _FEWEST <= IMAGES else whole
     powers = [_power(_view(samples[name], part)) for name, part in found]
     live = [(name, part, power) for (name, part), power in zip(found, powers, strict=True) if power > _NOTHING]
-    totals = {name: sum(power for other, _, power in live if other == name) for name, _, _ in live}
+    totals: dict[str, float] = {}
+    for name, _, power in live:
+        totals[name] = totals.get(name, 0.0) + power
     places = min(len(live), IMAGES // _FEWEST)
     bounds = np.linspace(0, IMAGES, max(places, 1) + 1).astype(int)
     return tuple(

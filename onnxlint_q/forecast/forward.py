@@ -44,9 +44,10 @@ RULES: Mapping[str, TransferRule] = {
 }
 
 
-# Samples and slopes of all tensors together, 2 GB at most: so many for any network, and more for each weight. Networks
-# of the field need 4 to 8 a weight; a few bytes can claim any number of channels. What comes after counts as unknown.
-_MAX_SAMPLES, _FREE_SAMPLES, _SAMPLES_A_WEIGHT = 1 << 29, 1 << 26, 32
+# Samples and slopes of all tensors together, 2 GB at most: so many for any network, and more for each weight. Of 60
+# networks the largest needs 4 a weight, small ones up to 150 million in all; a few bytes can claim any number of
+# channels. What comes after counts as unknown.
+_MAX_SAMPLES, _FREE_SAMPLES, _SAMPLES_A_WEIGHT = 1 << 29, 1 << 27, 64
 _MAX_COPIED = 1 << 14
 # Samples take an axis of their own, and operators that split them a few more.
 _MAX_RANK = MOST_AXES // 2

@@ -67,6 +67,8 @@ def _shared_noise(
     """`weights_noise` of layers that share their weights, which each scheme rounds so."""
     first = layers[0].folded
     matrices = {part.layer.operand: part.matrix(network.model) for part in first.operands}
+    if not all(matrix.size for matrix in matrices.values()):
+        return {}
     nothing: Noise = dict.fromkeys(matrices, np.zeros(len(network.ends)))
     noise: dict[str, dict[Rounding | None, Noise]] = {facts.output: {None: nothing} for facts in layers}
     distinct = [kind for kind in dict.fromkeys(kinds.values()) if kind is not None]

@@ -41,12 +41,14 @@ class Job:
 
     Attributes:
         called: what to call a model that is no file of the user's; empty for one that is.
+        problem: why the configuration that applies cannot be used; empty where it can.
     """
 
     path: Path
     config: Config
     rules: tuple[Rule, ...]
     called: str = ""
+    problem: str = ""
 
     @property
     def name(self) -> str:
@@ -57,20 +59,34 @@ class Job:
 def plan(paths: Sequence[Path], overrides: Overrides) -> tuple[Job, ...]:
     """A job for each file; no model is read yet.
 
+    A configuration beside one model that cannot be used costs that model; where it is the only one, or none is left,
+    it is an error.
+
     Raises:
         UsageError: an option or a configuration file cannot be used.
         PluginError: a rule package is broken.
     """
     known = [entry.rule for entry in load_rules()]
     overrides.check(known)
-    configs = [overrides.config_for(path) for path in paths]
-    chosen = [config.build(known) for config in configs]
-    knowing = with_baselines([config.for_model(path) for path, config in zip(paths, configs, strict=True)], paths)
-    jobs = tuple(map(Job, paths, knowing, chosen))
-    for job in jobs:
-        if not job.rules:
-            raise UsageError(f"{job.path}: all selected rules are ignored, so none is left to run; keep one")
-    return jobs
+    jobs, errors = [], []
+    for path in paths:
+        try:
+            jobs.append(_job(path, overrides, known))
+        except UsageError as error:
+            jobs.append(Job(path, Config(), (), problem=str(error)))
+            errors.append(error)
+    if errors and (overrides.file is not None or len(errors) == len(jobs)):
+        raise errors[0]
+    knowing = with_baselines([job.config for job in jobs], paths)
+    return tuple(replace(job, config=config) for job, config in zip(jobs, knowing, strict=True))
+
+
+def _job(path: Path, overrides: Overrides, known: Sequence[type[Rule]]) -> Job:
+    config = overrides.config_for(path)
+    rules = config.build(known)
+    if not rules:
+        raise UsageError(f"{path}: all selected rules are ignored, so none is left to run; keep one")
+    return Job(path, config.for_model(path), rules)
 
 
 def check(jobs: Sequence[Job], request: CheckRequest, progress: Progress = silent) -> Run:
@@ -83,8 +99,10 @@ def check(jobs: Sequence[Job], request: CheckRequest, progress: Progress = silen
     """
     results: list[ModelResult] = []
     failures: list[Failure] = []
-    with closing(_here(jobs, request, progress) if request.debug else _apart(jobs, request, progress)) as outcomes:
-        for job, outcome in zip(jobs, outcomes, strict=True):
+    sound = [job for job in jobs if not job.problem]
+    with closing(_here(sound, request, progress) if request.debug else _apart(sound, request, progress)) as outcomes:
+        for job in jobs:
+            outcome = ModelError(f"{job.name}: {job.problem}") if job.problem else next(outcomes)
             match outcome:
                 case ModelResult():
                     results.append(outcome)

@@ -66,6 +66,30 @@ def test_a_device_that_is_no_model_is_told_as_such() -> None:
     assert done.returncode == 2 and "/dev/null: not a regular file" in done.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_is_no_model(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    for arguments in ((), ("inspect",), ("fix", "--diff")):
+        done = lint(*arguments, tmp_path / "pipe.onnx")
+        assert done.returncode == 2 and "pipe.onnx: not a regular file" in done.stderr
+
+
+def test_no_output_replaces_the_configuration(models: Path, tmp_path: Path) -> None:
+    shutil.copy(models / HEALTHY, tmp_path / "m.onnx")
+    settings = tmp_path / "onnxlint-q.toml"
+    settings.write_text('fail-on = "none"\n')
+    for command in (
+        ("fix", "m.onnx", "-o", settings.name),
+        ("fix", "m.onnx", "-o", "o.onnx", "--html", settings.name),
+        ("fix", "m.onnx", "-o", "o.onnx", "--html", "o.onnx.data"),
+        ("quantize", "m.onnx", "-o", settings.name, "--calibrate", "random"),
+        ("m.onnx", "--html", settings.name),
+    ):
+        done = lint(*command, cwd=tmp_path)
+        assert done.returncode == 2 and "would replace a file of this run" in done.stderr
+    assert settings.read_text() == 'fail-on = "none"\n' and len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_broken_file_does_not_stop_the_others(models: Path, broken: Path, tmp_path: Path) -> None:
     done = lint(broken / "cyclic.onnx", models / HEALTHY, "--output-format", f"json={tmp_path / 'r.json'}")
     report = json.loads((tmp_path / "r.json").read_text())

@@ -75,7 +75,10 @@ def odd_shapes() -> dict[str, onnx.ModelProto]:
     ones = numpy_helper.from_array(np.ones(1, np.float32), "k")
     ones.dims[:] = [1] * 70
     added = [N("Add", ["x", "k"], ["z"]), *flat]
+    none = {**W, "s": [2**62], "a": [0], "p": [-(2**62)]}
+    sliced = N("Slice", ["w", "s", "s", "a", "p"], ["v"])
     return {
+        "weight_of_nothing": model([sliced, N("Conv", ["x", "v"], ["y"])], none),
         "empty_slice": model([CONV, *nothing], {**W, "s": [2], "a": [1]}),
         "axes_of_an_initializer": model(added, {"m": weight(1, 4)}, tensors=[ones], shape=[1]),
         "axes_of_a_constant": model([N("Constant", [], ["k"], value=ones), *added], {"m": weight(1, 4)}, shape=[1]),
@@ -155,7 +158,7 @@ def test_odd_models_are_linted(tmp_path: Path) -> None:
     models = {**biases(), **odd_shapes(), **invalid()}
     reports = lint(tmp_path, models)
     without = {name for name, entry in reports.items() if not entry["layers"]}
-    assert without == {"norm_of_nothing", "scale_of_float8"}, "it has no layer; its layer is quantised already"
+    assert without == {"norm_of_nothing", "weight_of_nothing", "scale_of_float8"}, "no layer; it is quantised already"
 
 
 def test_what_a_file_claims_takes_no_memory(tmp_path: Path) -> None:

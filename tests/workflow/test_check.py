@@ -23,6 +23,7 @@ from onnxlint_q.analysis.experiment import LayerSqnr
 from onnxlint_q.analysis.intervals import paired_loss
 from onnxlint_q.analysis.observed.costs import SchemeCosts, TensorCost
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, SCHEMES
+from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.sources import ArraySource, RandomSource, open_source
 from onnxlint_q.execute.progress import silent
@@ -590,3 +591,18 @@ def test_where_a_list_was_tried_no_finding_has_its_own(trial: JointTrial, said: 
     told, kept, other = with_advice([own, finer, elsewhere], {"int8-per-tensor": trial})
     assert not told.snippet and not told.nodes_to_exclude and told.remedy.startswith(said)
     assert kept == finer and other.snippet == call and other.remedy == "Untried."
+
+
+def test_a_configuration_that_cannot_be_used_costs_its_model_alone(models: Path, tmp_path: Path) -> None:
+    for folder, text in (("good", 'fail-on = "none"'), ("bad", 'fail-on = "nothing"')):
+        (tmp_path / folder).mkdir()
+        shutil.copy(models / HEALTHY, tmp_path / folder / "m.onnx")
+        (tmp_path / folder / "onnxlint-q.toml").write_text(text)
+    paths = [tmp_path / folder / "m.onnx" for folder in ("bad", "good")]
+    run = workflow.check(workflow.plan(paths, Overrides()), STATIC)
+    assert [model.path for model in run.models] == [str(paths[1])]
+    (failure,) = run.failures
+    assert failure.message.startswith(f"{paths[0]}: {tmp_path / 'bad' / 'onnxlint-q.toml'}: ")
+    assert "fail-on" in failure.message and not run.trustworthy
+    with pytest.raises(UsageError, match=r"onnxlint-q\.toml: .*fail-on"):
+        workflow.plan(paths[:1], Overrides())

@@ -183,7 +183,7 @@ def parse_baselines(
 
 
 def parse_written(
-    model: str, out: Path | None, *, in_place: bool, diff: bool, read: Sequence[str | None] = ()
+    model: str, out: Path | None, *, in_place: bool, diff: bool, read: Sequence[str | Path | None] = ()
 ) -> tuple[Path, Path | None]:
     """The model to change, and the file to write it to; None where nothing is to be written.
 
@@ -205,8 +205,12 @@ def parse_written(
     if out is None:
         path = _one_model(model)
         return path, None if diff else path
-    written = (out, out.with_name(f"{out.name}{DATA_ENDING}"))
-    return parse_target(model, out, written, read, "; --in-place changes the model itself"), out
+    return parse_target(model, out, written_for(out), read, "; --in-place changes the model itself"), out
+
+
+def written_for(out: Path) -> tuple[Path, Path]:
+    """The files of a model of this name: itself and its weights."""
+    return out, out.with_name(f"{out.name}{DATA_ENDING}")
 
 
 def parse_target(

@@ -57,27 +57,32 @@ def with_shares(
         ends: where noise is counted.
         noise: over signal at the ends, of each tensor, quantised alone.
     """
-    return {place: _shared(own, _at(place, ends), noise) for place, own in known.items()}
+    if not noise:
+        return known
+    made = np.stack(list(noise.values()))
+    weights = np.array([kind is Subject.WEIGHT for kind, _ in noise])
+    counts = np.array([end.weight for end in ends])
+    by_output: dict[str, list[int]] = {}
+    for number, end in enumerate(ends):
+        by_output.setdefault(end.output, []).append(number)
+
+    def shared(place: Place, own: Traits) -> Traits:
+        output, part = place
+        here = list(range(len(ends))) if place == TOGETHER else by_output.get(output, [])
+        # All of the output's ends where parts have none of their own.
+        apart = [number for number in here if part and _holds(ends[number], part)]
+        counted = [number for number in apart or here if counts[number] > 0]
+        power = made[:, counted] @ counts[counted]
+        total = float(power.sum())
+        if not 0 < total < np.inf:
+            return own
+        return replace(own, weights=float(power[weights].sum()) / total, largest=float(power.max()) / total)
+
+    return {place: shared(place, own) for place, own in known.items()}
 
 
-def _shared(
-    own: Traits, weight: npt.NDArray[np.float64], noise: Mapping[tuple[Subject, str], npt.NDArray[np.float64]]
-) -> Traits:
-    here = weight > 0
-    power = {key: float(made[here] @ weight[here]) for key, made in noise.items()}
-    total = sum(power.values())
-    if not 0 < total < np.inf:
-        return own
-    weights = sum(each for (kind, _), each in power.items() if kind is Subject.WEIGHT)
-    return replace(own, weights=weights / total, largest=max(power.values()) / total)
-
-
-def _at(place: Place, ends: Sequence[End]) -> npt.NDArray[np.float64]:
-    """How much each end counts at a place; all of the output's where parts have no ends of their own."""
-    output, part = place
-    here = [end for end in ends if end.output == output or place == TOGETHER]
-    own = [end for end in here if part and end.part is not None and end.part.held.name == part]
-    return np.array([end.weight if end in (own or here) else 0.0 for end in ends])
+def _holds(end: End, part: str) -> bool:
+    return end.part is not None and end.part.held.name == part
 
 
 def _common(measured: Measured, propagation: Propagation) -> Traits:

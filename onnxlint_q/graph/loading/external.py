@@ -133,7 +133,8 @@ def external_files(path: Path) -> frozenset[Path]:
     """The files that tensors of the model at `path` keep their values in; none for a file that is not a model."""
     proto = onnx.ModelProto()
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        # A pipe or a device has no size, and no end either.
+        if not path.is_file() or path.stat().st_size > _MAX_BYTES:
             return frozenset()
         proto.ParseFromString(path.read_bytes())
     except (OSError, DecodeError):
