@@ -11,6 +11,8 @@ import subprocess
 import sys
 
 _SHOWN = 300
+# onnx names files of weights by the address of the network card, which it opens a socket for, and the time.
+_NAMELESS = "import uuid as _uuid; _uuid.uuid1 = _uuid.uuid4\n"
 # Nothing is written to that pipe; it ends with the process that started the lines.
 _LEAVE_AFTER = """
 import os as _os, threading as _threading
@@ -38,7 +40,7 @@ def run_lines(code: str, who: str, seconds: float, given: bytes = b"") -> bytes:
     try:
         done = subprocess.run(
             # -P: what lies in the working directory is not imported.
-            [sys.executable, "-P", "-c", "".join(map(_LEAVE_AFTER.format, ends[:1])) + code],
+            [sys.executable, "-P", "-c", "".join((*map(_LEAVE_AFTER.format, ends[:1]), _NAMELESS, code))],
             input=given,
             capture_output=True,
             timeout=seconds,

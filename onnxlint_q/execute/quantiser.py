@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,12 +90,17 @@ def _whole(executable: Executable) -> onnx.ModelProto:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Without what the quantiser logs, and with the root logger left as it was."""
-    root, level = logging.getLogger(), logging.root.manager.disable
+    """Without what the quantiser logs, and with the root logger left as it was.
+
+    onnx names files of weights by the address of the network card, which it opens a socket for; here by chance.
+    """
+    root, level, named = logging.getLogger(), logging.root.manager.disable, uuid.uuid1
     handlers = list(root.handlers)
     logging.disable(logging.CRITICAL)
+    uuid.uuid1 = lambda *_: uuid.uuid4()
     try:
         yield
     finally:
+        uuid.uuid1 = named
         logging.disable(level)
         root.handlers[:] = handlers

@@ -118,9 +118,10 @@ class Node:
         return float(value) if isinstance(value, (int, float)) else default
 
     def ints(self, name: str) -> tuple[builtins.int, ...]:
-        """A list of integers, empty where it is absent."""
+        """A list of integers, empty where it is absent or holds anything else."""
         value = self.attributes.get(name, ())
-        return tuple(value) if isinstance(value, (list, tuple)) else ()
+        listed = isinstance(value, (list, tuple)) and all(isinstance(one, builtins.int) for one in value)
+        return tuple(value) if listed else ()
 
     def text(self, name: str, default: str) -> str:
         """A string attribute."""

@@ -119,6 +119,7 @@ def invalid() -> dict[str, onnx.ModelProto]:
             [CONV, N("BatchNormalization", ["c", "g", "g", "m", "g"], ["n"]), N("Conv", ["n", "v"], ["y"])],
             {**W, "g": np.ones(4, np.float32), "m": np.asarray([0, np.nan, 0, 0], np.float32), "v": weight(4, 4, 1, 1)},
         ),
+        "attribute_of_another_type": model([N("Conv", ["x", "w"], ["y"], dilations=[1.5, 1.5])], W),
         "sum_of_nothing": model([N("Einsum", [], ["z"], equation="i,j->ij"), N("Conv", ["x", "w"], ["y"])], W),
         "norm_of_nothing": model(
             [N("LayerNormalization", ["x", "e"], ["y"])], {"e": np.zeros(0, np.float32)}, shape=[4, 0]

@@ -374,3 +374,10 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
 def test_an_empty_stack_holds_no_samples(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((0, 3), np.float32))
     assert open_source(str(tmp_path / "a.npy"), RAW).available([value("x", None, 3)]) == 0
+
+
+def test_a_thread_of_pixels_is_no_image(tmp_path: Path) -> None:
+    """Brought to 256 pixels on its short side it would have 15 million on the long one."""
+    Image.new("RGB", (60_000, 1)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: 60000x1 pixels would become \d+x256; cut it to its content"):
+        first(open_source(str(tmp_path), PRESETS["imagenet"]), value("x", 1, 3, 224, 224))

@@ -107,6 +107,8 @@ class Preprocessing:
         short = self.resize[0] if self.resize else usual
         factor = max(height / size[1], width / size[0]) if short is None else short / min(size)
         target = round(size[0] * factor), round(size[1] * factor)
+        if max(target) > MOST_PIXELS:
+            raise DataError(f"{size[0]}x{size[1]} pixels would become {target[0]}x{target[1]}; cut it to its content")
         if target[0] < width or target[1] < height:
             raise DataError(
                 f"an image resized to {target[0]}x{target[1]} is smaller than the crop {width}x{height}; raise --resize"
