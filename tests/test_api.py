@@ -496,3 +496,20 @@ def test_open_axes_are_given_by_name() -> None:
             onnxlint_q.lint(proto, input_shapes={"x": (1, 2, 8, length)})  # type: ignore[dict-item]
     (taken,) = onnxlint_q.lint(proto, input_shapes={"x": [1, 2, 40, 48]}).inputs
     assert taken.taken == (1, 2, 40, 48)
+
+
+def test_what_is_written_replaces_nothing_that_is_read(models: Path, tmp_path: Path) -> None:
+    given = Path(shutil.copy(models / "healthy_resnet.onnx", tmp_path / "m.onnx"))
+    data = tmp_path / "d.npz"
+    np.savez(data, x=np.zeros((4, 3, 32, 32), np.float32))
+    (tmp_path / "again.onnx").symlink_to(given)
+    recipe = tmp_path / "small.recipe.json"
+    recipe.write_text("{}")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for out in ("m.onnx", "again.onnx", "d.npz", "small.onnx"):
+        with pytest.raises(UsageError, match="would replace a file of this run"):
+            onnxlint_q.quantize(given, tmp_path / out, data, recipe=recipe)
+    for out in ("m.onnx", "again.onnx", "d.npz"):
+        with pytest.raises(UsageError, match="would replace a file of this run"):
+            onnxlint_q.fix(given, tmp_path / out, data)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -14,13 +14,15 @@ from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.preprocess import Preprocessing
 from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES
 from onnxlint_q.execute.progress import silent
+from onnxlint_q.graph.loading.external import lost
+from onnxlint_q.graph.loading.save import model_files
 from onnxlint_q.proof.recipe.goal import MOST_FLOAT
 from onnxlint_q.workflow.mending.fix import FixRequest
 from onnxlint_q.workflow.mending.fix import fix as fix_model
 from onnxlint_q.workflow.mending.fixed import Fixed
 from onnxlint_q.workflow.mending.mend import Selection
 from onnxlint_q.workflow.mending.quantize import quantize as quantize_model
-from onnxlint_q.workflow.mending.quantize_request import QuantizeRequest
+from onnxlint_q.workflow.mending.quantize_request import QuantizeRequest, written_beside
 from onnxlint_q.workflow.mending.quantized import Quantized
 
 
@@ -68,7 +70,7 @@ def fix(
         What was changed and what was not, with the reasons, and the schemes before and after.
 
     Raises:
-        UsageError: an argument cannot be used, or the file would replace the model.
+        UsageError: an argument cannot be used, or a file would replace one that is read.
         ModelError: the model cannot be read or run, is quantised already, or what was made is not what it has to be.
         DataError: the samples cannot be read, or do not fit the model.
         PluginError: a rule package is broken.
@@ -76,10 +78,11 @@ def fix(
     """
     wanted = data_request(data, preprocess, samples, observer, 0, False, None)
     with model_file(model, "<model>") as (path, called):
-        target = None if out is None else _other_file(path, out)
+        target = None if out is None else Path(out)
         selection = Selection(words_of(select), words_of(ignore), exact_only, unsafe)
         request = FixRequest(target, wanted, selection, given_shapes(input_shapes), fresh=True)
         job = job_of(path, called, overrides_of(config, (), (), (), schemes, None, None))
+        _replaces_nothing([] if target is None else model_files(target), [path, data, job.config.source])
         return fix_model(path, job.rules, job.config, request, progress, called)
 
 
@@ -137,7 +140,7 @@ def quantize(
         What was made, whether it `reached` the goal, and what was tried.
 
     Raises:
-        UsageError: an argument cannot be used, or the file would replace the model.
+        UsageError: an argument cannot be used, or a file would replace one that is read.
         ModelError: the model cannot be read, run or quantised, or is quantised already.
         DataError: the samples or labels cannot be read, or do not fit the model.
         PluginError: a rule package is broken.
@@ -146,7 +149,7 @@ def quantize(
     wanted = data_request(data, preprocess, samples, DEFAULT_OBSERVER, 0, False, labels)
     with model_file(model, "<model>") as (path, called):
         request = QuantizeRequest(
-            _other_file(path, out),
+            Path(out),
             wanted,
             min_sqnr,
             min_agreement,
@@ -158,12 +161,14 @@ def quantize(
             fresh=True,
         )
         job = job_of(path, called, overrides_of(config, (), (), (), schemes, None, None))
+        written = written_beside(Path(out), keep_float=keep_float)
+        _replaces_nothing(written, [path, data, labels, recipe, job.config.source])
         return quantize_model(path, job.rules, job.config, request, progress, called)
 
 
-def _other_file(path: Path, out: str | os.PathLike[str]) -> Path:
-    """The file to write, which is not the model."""
-    target = Path(out)
-    if target.exists() and path.exists() and target.samefile(path):
-        raise UsageError(f"{target}: is the model itself; name another file")
-    return target
+def _replaces_nothing(written: Sequence[Path], read: Sequence[object]) -> None:
+    """Check that no file is written over one that is read; what is no path cannot be."""
+    for source in (Path(one) for one in read if isinstance(one, str | os.PathLike)):
+        for target in written:
+            if what := lost(source, str(target)):
+                raise UsageError(f"{target}: would replace a file of this run, {what}; name another file")

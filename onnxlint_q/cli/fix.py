@@ -106,9 +106,9 @@ def fix(
             parse_shapes,
             parse_written,
             split_words,
-            written_for,
         )
         from onnxlint_q.execute.limits import Asked
+        from onnxlint_q.graph.loading.save import model_files
         from onnxlint_q.report.fix import render
         from onnxlint_q.workflow import check as linting
         from onnxlint_q.workflow.mending import fix as workflow
@@ -130,7 +130,7 @@ def fix(
         (job,) = linting.plan([Path(model)], overrides)
         read = [calibrate, job.config.source]
         path, out = parse_written(model, output, in_place=in_place, diff=diff, read=read)
-        keep_apart(reports, [path, *read, *(written_for(out) if out is not None else ())])
+        keep_apart(reports, [path, *read, *(model_files(out) if out is not None else ())])
         request = workflow.FixRequest(
             out=out,
             data=data,

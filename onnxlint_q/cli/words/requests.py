@@ -15,8 +15,8 @@ from onnxlint_q.execute.data.images import ImageFolder
 from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, MOST_PIXELS, Preprocessing, preset
 from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, open_source
 from onnxlint_q.execute.limits import PROVING
-from onnxlint_q.graph.loading.external import external_files
-from onnxlint_q.graph.loading.save import DATA_ENDING
+from onnxlint_q.graph.loading.external import lost
+from onnxlint_q.graph.loading.save import model_files
 from onnxlint_q.judge.config import Config, Overrides
 from onnxlint_q.report import ReportFormat, check_writable
 from onnxlint_q.workflow.record import DataRequest
@@ -205,12 +205,7 @@ def parse_written(
     if out is None:
         path = _one_model(model)
         return path, None if diff else path
-    return parse_target(model, out, written_for(out), read, "; --in-place changes the model itself"), out
-
-
-def written_for(out: Path) -> tuple[Path, Path]:
-    """The files of a model of this name: itself and its weights."""
-    return out, out.with_name(f"{out.name}{DATA_ENDING}")
+    return parse_target(model, out, model_files(out), read, "; --in-place changes the model itself"), out
 
 
 def parse_target(
@@ -235,8 +230,8 @@ def parse_target(
     path = _one_model(model)
     for target in written:
         check_writable(target)
-        lost = (_lost(Path(name), str(target)) for name in (path, *read) if name is not None)
-        if what := next(filter(None, lost), ""):
+        found = (lost(Path(name), str(target)) for name in (path, *read) if name is not None)
+        if what := next(filter(None, found), ""):
             instead = itself if what == str(path) else "; name another file with -o"
             raise UsageError(f"{out} would replace a file of this run, {what}{instead}")
     return path
@@ -323,31 +318,11 @@ def keep_apart(reports: Sequence[tuple[ReportFormat, str | None]], read: Iterabl
         target = os.path.realpath(destination)
         if target in taken:
             raise UsageError(f"two reports go to the file {destination}; name another file for one of them")
-        what = next((what for source in sources if (what := _lost(source, target))), None)
+        what = next((what for source in sources if (what := lost(source, target))), None)
         if what is not None:
             raise UsageError(f"the report {destination} would replace a file of this run, {what}; name another file")
         if not Path(target).is_char_device():  # /dev/null can be written to twice
             taken.add(target)
-
-
-def _lost(source: Path, target: str) -> str:
-    """What a file at `target` would destroy of a file or folder of this run; empty for nothing."""
-    if _is_same(source, target):
-        return str(source)
-    if not Path(target).exists():
-        return ""
-    if source.is_dir():
-        return f"data in {source}" if any(_is_same(entry, target) for entry in source.iterdir()) else ""
-    if source.is_file() and any(_is_same(other, target) for other in external_files(source)):
-        return f"weights of {source}"
-    return ""
-
-
-def _is_same(path: Path, target: str) -> bool:
-    try:
-        return path.samefile(target)
-    except OSError:  # nothing is there, or nobody may look
-        return os.path.realpath(path) == target
 
 
 def parse_preprocessing(

@@ -7,6 +7,7 @@ anything native sees the model.
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -161,3 +162,26 @@ def _size(path: Path) -> int:
     except OSError:
         return 0
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def lost(source: Path, target: str) -> str:
+    """What a file at `target` would destroy of a file or folder that is read, in words; empty for nothing.
+
+    A folder stands for the files in it, a model also for the files that hold its weights; links are followed.
+    """
+    if _is_same(source, target):
+        return str(source)
+    if not Path(target).exists():
+        return ""
+    if source.is_dir():
+        return f"data in {source}" if any(_is_same(entry, target) for entry in source.iterdir()) else ""
+    if source.is_file() and any(_is_same(other, target) for other in external_files(source)):
+        return f"weights of {source}"
+    return ""
+
+
+def _is_same(path: Path, target: str) -> bool:
+    try:
+        return path.samefile(target)
+    except OSError:  # nothing is there, or nobody may look
+        return os.path.realpath(path) == target

@@ -24,6 +24,11 @@ _MOST_INSIDE = 1 << 30
 _LEAST_OUTSIDE = 1024
 
 
+def model_files(path: Path) -> tuple[Path, Path]:
+    """The files that `save_model` may write for a model of this name: itself and its weights."""
+    return path, path.with_name(f"{path.name}{DATA_ENDING}")
+
+
 def save_model(model: Model, folder: Path, name: str) -> tuple[str, ...]:
     """Write a model into a folder; the names of the files that were made, the model first.
 
