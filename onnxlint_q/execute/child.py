@@ -141,7 +141,7 @@ def _in_one_child(
         begin(tasks, scratch) as child,
     ):
         for _, budget in tasks:
-            doing = "starting"
+            doing, ended = "starting", None
             with _ended_after(budget, child) as late:
                 try:
                     while (told := child.told())[0] == "doing":
@@ -149,8 +149,11 @@ def _in_one_child(
                         progress(doing, done, total)
                 except (EOFError, ConnectionError, pickle.UnpicklingError):
                     how, advice = _ending(child.ended(), budget if late.is_set() else None)
-                    yield ChildEndedError(f"{how} while {doing}", advice)
-                    return
+                    ended = ChildEndedError(f"{how} while {doing}", advice)
+            # Not inside: who asked may start another child meanwhile, and a process with a thread is not forked.
+            if ended is not None:
+                yield ended
+                return
             yield told[1]
 
 

@@ -97,7 +97,9 @@ def _foreseen(measured: Measured) -> tuple[int, int]:
 
 
 def _within(seconds: float, model: Model, attempt: Callable[[Session], Result]) -> Result | None:
-    """What comes of a session of the model, None where there is none; seconds of the processor, not of the clock.
+    """What comes of a session of the model, None where there is none.
+
+    Seconds are those of the processor, as others may use it too, but no more than twice as many of the clock.
 
     Raises:
         TooLongError: they are over. The session ends when its operator does, which nothing can hasten.
@@ -118,10 +120,10 @@ def _within(seconds: float, model: Model, attempt: Callable[[Session], Result]) 
         finally:
             done.set()
 
-    end = time.process_time() + seconds
+    end, latest = time.process_time() + seconds, time.monotonic() + 2 * seconds
     threading.Thread(target=work, daemon=True).start()
     while not done.wait(_SECONDS_A_LOOK):
-        if time.process_time() > end:
+        if time.process_time() > end or time.monotonic() > latest:
             for session in sessions:
                 session.stop()
             raise TooLongError(

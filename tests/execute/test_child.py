@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -105,6 +106,13 @@ def test_of_many_tasks_one_that_ends_its_process_costs_itself_only() -> None:
     assert first == second != fifth, "one process as long as it lasts"
     assert isinstance(third, ChildEndedError) and isinstance(fourth, ModelError)
     assert isinstance(fifth, int)
+
+
+def test_who_is_told_of_an_end_may_fork_at_once() -> None:
+    """A thread that still watches the time would forbid it."""
+    before = threading.active_count()
+    for outcome in run_each_apart([crashes, answers], silent, budgets=[Budget(1 << 40, 60)] * 2):
+        assert threading.active_count() == before, outcome
 
 
 def takes_memory(gigabytes: float, progress: Progress) -> int:
