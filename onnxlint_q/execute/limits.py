@@ -130,7 +130,7 @@ class Asked:
 USUAL = Asked()
 USUAL_BYTES, BYTES_PER_STORED = 7 << 28, 6
 """Private memory for a small model, 1.75 GB, and what each byte of its weights adds."""
-MOST_EARNED, BYTES_PER_VALUE = 9 << 28, 32
+MOST_EARNED, BYTES_PER_VALUE = 9 << 28, 96
 """What the values add that the layers of a model make of a sample, 2.25 GB at most: a pass holds many samples."""
 USUAL_SECONDS = 900.0
 """Wall time for a small model; so much more for each gigabyte of weights."""

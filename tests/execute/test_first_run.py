@@ -76,7 +76,7 @@ def test_work_earns_time() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux")
 def test_results_of_layers_earn_memory_up_to_a_limit() -> None:
     assert run_apart(_Limit(()), silent, budget=Budget(1 << 30, 60)) == 1 << 30
-    assert run_apart(_Limit((1 << 20,)), silent, budget=Budget(1 << 30, 60)) == (1 << 30) + (32 << 20)
+    assert run_apart(_Limit((1 << 20,)), silent, budget=Budget(1 << 30, 60)) == (1 << 30) + (96 << 20)
     assert run_apart(_Limit((1 << 40,)), silent, budget=Budget(1 << 30, 60)) == (1 << 30) + (9 << 28)
 
 
