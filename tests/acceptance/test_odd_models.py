@@ -75,7 +75,7 @@ def odd_shapes() -> dict[str, onnx.ModelProto]:
     ones = numpy_helper.from_array(np.ones(1, np.float32), "k")
     ones.dims[:] = [1] * 70
     added = [N("Add", ["x", "k"], ["z"]), *flat]
-    none = {**W, "s": [2**62], "a": [0], "p": [-(2**62)]}
+    none: dict[str, npt.ArrayLike] = {**W, "s": [2**62], "a": [0], "p": [-(2**62)]}
     sliced = N("Slice", ["w", "s", "s", "a", "p"], ["v"])
     return {
         "weight_of_nothing": model([sliced, N("Conv", ["x", "v"], ["y"])], none),
