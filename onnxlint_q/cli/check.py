@@ -118,6 +118,13 @@ def check(
     verbose: shared.Verbose = False,
     max_memory: shared.MaxMemory = None,
     timeout: shared.Timeout = None,
+    jobs: Annotated[
+        str,
+        typer.Option(
+            metavar="N|dask:ADDRESS",
+            help="Models to lint at once: processes on this machine, or the workers of a dask scheduler; 1 by default.",
+        ),
+    ] = "1",
     debug: shared.Debug = False,
 ) -> None:
     """Lint models. Exits with 1 if a finding or a verdict fails a model, with 2 if there is no trustworthy answer."""
@@ -136,6 +143,7 @@ def check(
         from onnxlint_q.execute.limits import Asked
         from onnxlint_q.report import ReportFormat, render, write
         from onnxlint_q.workflow import check as workflow
+        from onnxlint_q.workflow.many.spread import Places
         from onnxlint_q.workflow.record import CheckRequest
 
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
@@ -168,18 +176,19 @@ def check(
             baseline=baseline,
             write_baseline=write_baseline,
         )
-        jobs = workflow.plan(find_models(models), overrides)
-        configs = [job.config for job in jobs]
+        places = Places.named(jobs)
+        planned = workflow.plan(find_models(models), overrides)
+        configs = [job.config for job in planned]
         written = parse_baselines(configs, baseline, write_baseline, prune=prune_baseline)
         read = [known for config in configs for known in (config.source, config.baseline)]
         made = [(ReportFormat.JSON, str(write_baseline))] if write_baseline is not None else []
-        keep_apart([*reports, *made], [*(job.path for job in jobs), calibrate, labels, *read])
+        keep_apart([*reports, *made], [*(job.path for job in planned), calibrate, labels, *read])
         request = CheckRequest(data, probe, fix_preview, shapes, debug=debug, asked=Asked(max_memory, timeout))
         show_crashes(debug)
         look = report_look(verbose=verbose, paths=show_paths, dated=show_date)
         with working():
             with progress_line() as progress:
-                run = workflow.check(jobs, request, progress)
+                run = workflow.check(planned, request, progress, places)
             for failure in run.failures:
                 complain(failure.message)
                 tell(failure.traceback)
@@ -187,7 +196,7 @@ def check(
                 tell("\n".join(model.debug))
             if run.trustworthy:
                 for file in written:
-                    known = workflow.renewed(file, jobs, run, prune=prune_baseline)
+                    known = workflow.renewed(file, planned, run, prune=prune_baseline)
                     write(known.text(), file)
                     tell(f"wrote {file}: {known.summary}")
             told = [report for report in reports if run.models or not report[0].for_people]

@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 from onnxlint_q.errors import DefectError, OnnxlintError, with_place
 from onnxlint_q.execute.limits import Budget
 from onnxlint_q.execute.progress import Progress
+from onnxlint_q.execute.workers import Together
 
 if sys.platform != "win32":
     import resource
@@ -112,6 +113,7 @@ def run_each_apart(
     *,
     fresh: bool = False,
     budgets: Sequence[Budget | None] = (),
+    together: Together | None = None,
 ) -> Generator[Result | Exception, None, None]:
     """The outcome of each task in turn: its result, or the exception that `run_apart` would raise.
 
@@ -123,22 +125,27 @@ def run_each_apart(
         fresh: never fork, however quiet this process looks: libraries of the program that it belongs to may keep
             threads and locks of their own.
         budgets: what each may take; none for no limits.
+        together: ends the child where another thread says so.
     """
     done, bounded = 0, list(zip(tasks, budgets or [None] * len(tasks), strict=True))
     while done < len(tasks):
-        for outcome in _in_one_child(bounded[done:], progress, fresh):
+        for outcome in _in_one_child(bounded[done:], progress, fresh, together or Together()):
             done += 1
             yield outcome
 
 
 def _in_one_child(
-    tasks: Sequence[tuple[Callable[[Progress], Result], Budget | None]], progress: Progress, fresh: bool
+    tasks: Sequence[tuple[Callable[[Progress], Result], Budget | None]],
+    progress: Progress,
+    fresh: bool,
+    together: Together,
 ) -> Generator[Result | Exception, None, None]:
     """Outcomes of tasks until all are done, or the child has ended, which is the last of them."""
     begin = _fork if not fresh and _can_fork() else _fresh
     with (
         tempfile.TemporaryDirectory(prefix="onnxlint-q-", ignore_cleanup_errors=True) as scratch,
         begin(tasks, scratch) as child,
+        together.holding(child.kill),
     ):
         for _, budget in tasks:
             doing, ended = "starting", None

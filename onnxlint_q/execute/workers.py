@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -20,6 +21,35 @@ def cores() -> int:
     """How many processors this process may use."""
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable is not None else os.cpu_count() or 1
+
+
+class Together:
+    """What several threads have begun and one of them ends for all."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ends: set[Callable[[], None]] = set()
+        self.over = False
+
+    @contextmanager
+    def holding(self, end: Callable[[], None]) -> Generator[None, None, None]:
+        """Inside, `end` is called once all is over; at once if it is already."""
+        with self._lock:
+            self._ends.add(end)
+            if self.over:
+                end()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._ends.discard(end)
+
+    def end(self) -> None:
+        """End what is there, and what begins later."""
+        with self._lock:
+            self.over = True
+            for end in self._ends:
+                end()
 
 
 class LateError(Exception):

@@ -19,6 +19,7 @@ from onnxlint_q.execute.child import MORE_MEMORY, MORE_TIME, ChildEndedError, ru
 from onnxlint_q.execute.first_run import run_once
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import TooLongError
+from onnxlint_q.execute.workers import Together
 from onnxlint_q.graph import read_model
 from onnxlint_q.graph.loading.external import stored_bytes
 from onnxlint_q.judge.config import Config, Overrides
@@ -28,11 +29,14 @@ from onnxlint_q.judge.rule import Rule
 from onnxlint_q.judge.suppression import Baseline
 from onnxlint_q.workflow.assembly.assemble import assemble
 from onnxlint_q.workflow.known import after_run, once, with_baselines
+from onnxlint_q.workflow.many.spread import HERE, Places, spread
 from onnxlint_q.workflow.record import CheckRequest, Record
 from onnxlint_q.workflow.results import Failure, ModelResult, Run
 from onnxlint_q.workflow.sizes import settled
 from onnxlint_q.workflow.stages.stage import through
 from onnxlint_q.workflow.stages.table import STAGES
+
+_SMALL_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,18 +93,24 @@ def _job(path: Path, overrides: Overrides, known: Sequence[type[Rule]]) -> Job:
     return Job(path, config.for_model(path), rules)
 
 
-def check(jobs: Sequence[Job], request: CheckRequest, progress: Progress = silent) -> Run:
+def check(jobs: Sequence[Job], request: CheckRequest, progress: Progress = silent, places: Places = HERE) -> Run:
     """Lint every model in a process apart; whatever one of them brings about, the others are still linted.
 
     A request to debug is served in this process, where a debugger and whoever reads the traces can see it.
 
+    Args:
+        jobs: the models; results come in their order.
+        request: what is done with each.
+        progress: told how far it is.
+        places: where, and how many at once.
+
     Raises:
-        UsageError: the request cannot be used.
+        UsageError: the request cannot be used, or a place cannot be reached.
     """
     results: list[ModelResult] = []
     failures: list[Failure] = []
     sound = [job for job in jobs if not job.problem]
-    with closing(_here(sound, request, progress) if request.debug else _apart(sound, request, progress)) as outcomes:
+    with closing(_outcomes(sound, request, progress, places)) as outcomes:
         for job in jobs:
             outcome = ModelError(f"{job.name}: {job.problem}") if job.problem else next(outcomes)
             match outcome:
@@ -142,6 +152,33 @@ def check_one(job: Job, request: CheckRequest, progress: Progress = silent) -> M
     return outcome
 
 
+def _outcomes(
+    jobs: Sequence[Job], request: CheckRequest, progress: Progress, places: Places
+) -> Generator[ModelResult | Exception, None, None]:
+    if request.debug:
+        return _here(jobs, request, progress)
+    if places.several:
+        return _spread(jobs, request, progress, places)
+    return _apart(jobs, request, progress)
+
+
+def _spread(
+    jobs: Sequence[Job], request: CheckRequest, progress: Progress, places: Places
+) -> Generator[ModelResult | Exception, None, None]:
+    yield from spread(jobs, partial(_of_share, request), _weight, places, progress)
+
+
+def _weight(job: Job) -> float:
+    """About what linting it takes, in bytes: reading a small model takes as long as some more weights."""
+    return _SMALL_BYTES + stored_bytes(job.path)
+
+
+def _of_share(request: CheckRequest, share: Sequence[Job], together: Together) -> list[ModelResult | Exception]:
+    """In a thread, or on another machine: whose process this is, is not known, so the one apart is no copy of it."""
+    with closing(_apart(share, replace(request, fresh=True), silent, together)) as outcomes:
+        return list(outcomes)
+
+
 def _here(
     jobs: Sequence[Job], request: CheckRequest, progress: Progress
 ) -> Generator[ModelResult | Exception, None, None]:
@@ -156,7 +193,7 @@ def _here(
 
 
 def _apart(
-    jobs: Sequence[Job], request: CheckRequest, progress: Progress
+    jobs: Sequence[Job], request: CheckRequest, progress: Progress, together: Together | None = None
 ) -> Generator[ModelResult | Exception, None, None]:
     """The same in a child process; where one that runs the model is ended, in another that does not.
 
@@ -164,12 +201,12 @@ def _apart(
     """
     tasks = [partial(lint, job.path, job.rules, job.config, request, called=job.called) for job in jobs]
     budgets = [request.asked.for_models(stored_bytes(job.path)) for job in jobs]
-    with closing(run_each_apart(tasks, progress, fresh=request.fresh, budgets=budgets)) as outcomes:
+    with closing(run_each_apart(tasks, progress, fresh=request.fresh, budgets=budgets, together=together)) as outcomes:
         for job, outcome in zip(jobs, outcomes, strict=True):
             if not isinstance(outcome, ChildEndedError):
                 yield outcome
             elif request.runs:
-                yield from _apart([job], replace(request, ended=_ended(outcome)), progress)
+                yield from _apart([job], replace(request, ended=_ended(outcome)), progress, together)
             else:
                 yield ModelError(f"{job.name}: could not be linted: the process {outcome}; {outcome.advice}")
 

@@ -1,0 +1,1 @@
+"""Many models at once, on this machine and on others."""
