@@ -112,6 +112,19 @@ def test_folding_can_be_what_ruins_a_network(models: Path, calibration: Path) ->
     assert channel.lost_db > 1
 
 
+def test_on_fewer_samples_both_ways_get_their_ranges_from_them(models: Path, calibration: Path) -> None:
+    """As if there were no more: ranges from the first four, the figures from the four behind them."""
+    path, images = models / "depthwise_spread.onnx", np.load(calibration)["images"]
+    bench, parts, _ = bench_and_samples(path, {"images": images})
+    some = measure_unprepared(bench, parts, measure_schemes(bench, parts).errors, most=4)
+    few, own, _ = bench_and_samples(path, {"images": images[:8]})
+    alone = measure_unprepared(few, own, measure_schemes(few, own).errors)
+    assert (own.calibrating, own.held_out) == (4, 4)
+    assert [both.samples for both in (*some, *alone)] == [4, 4, None, None]
+    for one, other in zip(some, alone, strict=True):
+        assert (one.sqnr_db, one.prepared_db) == pytest.approx((other.sqnr_db, other.prepared_db), abs=0.01)
+
+
 def test_nothing_folds_into_weights_that_are_inputs(models: Path, calibration: Path, tmp_path: Path) -> None:
     """The lines that the rule prints take them off the list first, and the file is the one that was measured."""
     proto = onnx.load(models / "depthwise_spread.onnx")

@@ -41,7 +41,7 @@ _COSTS_SHARE, _REWRITES_SHARE, _RANGES_SHARE = 0.35, 0.6, 0.25
 # Whole runs that a rewrite takes beside one a scheme: float outputs, ranges.
 _RUNS_BESIDE = 2
 # The same of a search for nodes to leave in float, at least, with the measurement of what it finds.
-_RUNS_OF_SEARCH = 3
+_RUNS_OF_SEARCH = 2
 
 
 def fill_measure_costs(record: Record, progress: Progress) -> Record:
@@ -89,7 +89,8 @@ def fill_unprepared(record: Record, progress: Progress) -> Record:
 def fill_prove(record: Record, progress: Progress) -> Record:
     """With every claim and cure tested."""
     assert record.bench is not None
-    divided = split_of(record)
+    divided, seen = split_of(record), record.facts.observations
+    assert seen is not None
     proof = prove(
         record.bench,
         record.judged,
@@ -97,7 +98,7 @@ def fill_prove(record: Record, progress: Progress) -> Record:
         progress,
         record.alone,
         record.spending,
-        divided.calibrating,
+        seen.samples,
     )
     findings = tuple(restored(proof.findings, record.rules, record.config))
     record = replace(record, proof=replace(proof, findings=findings))
