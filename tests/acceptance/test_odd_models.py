@@ -120,6 +120,11 @@ def invalid() -> dict[str, onnx.ModelProto]:
             {**W, "g": np.ones(4, np.float32), "m": np.asarray([0, np.nan, 0, 0], np.float32), "v": weight(4, 4, 1, 1)},
         ),
         "attribute_of_another_type": model([N("Conv", ["x", "w"], ["y"], dilations=[1.5, 1.5])], W),
+        "product_of_another_domain": model(
+            [N("MatMul", ["x", "v"], ["u"], domain="nobody.knows"), N("Conv", ["u", "w"], ["y"])],
+            {**W, "v": weight(8, 8)},
+            shape=(1, 3, -1, 8),
+        ),
         "sum_of_nothing": model([N("Einsum", [], ["z"], equation="i,j->ij"), N("Conv", ["x", "w"], ["y"])], W),
         "norm_of_nothing": model(
             [N("LayerNormalization", ["x", "e"], ["y"])], {"e": np.zeros(0, np.float32)}, shape=[4, 0]

@@ -63,6 +63,8 @@ _SCALED = frozenset("BatchNormalization InstanceNormalization".split())
 def rule_of(node: Node) -> Rule | None:
     """The rule of a node's operator; None without."""
     operator = node.operator
+    if not (operator.known or node.is_standard):  # it may have the name of another one
+        return None
     found = _RULES.get(operator.form)
     if found is not None:
         return found
