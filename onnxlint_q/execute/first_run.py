@@ -29,6 +29,7 @@ Result = TypeVar("Result")
 # Places of a result whose shape is not known: a picture of 64 x 64, or a long text.
 _USUAL_PLACES = 1 << 12
 _SECONDS_A_LOOK = 0.02
+_MOST_WAITING = 8.0
 
 
 def first_that_runs(model: Model, choices: Sequence[Mapping[str, tuple[int, ...]]], asked: Asked = USUAL) -> int | None:
@@ -99,7 +100,7 @@ def _foreseen(measured: Measured) -> tuple[int, int]:
 def _within(seconds: float, model: Model, attempt: Callable[[Session], Result]) -> Result | None:
     """What comes of a session of the model, None where there is none.
 
-    Seconds are those of the processor, as others may use it too, but no more than twice as many of the clock.
+    Seconds are those of the processor, as others may use it too; those of the clock end what only waits.
 
     Raises:
         TooLongError: they are over. The session ends when its operator does, which nothing can hasten.
@@ -120,7 +121,7 @@ def _within(seconds: float, model: Model, attempt: Callable[[Session], Result]) 
         finally:
             done.set()
 
-    end, latest = time.process_time() + seconds, time.monotonic() + 2 * seconds
+    end, latest = time.process_time() + seconds, time.monotonic() + _MOST_WAITING * seconds
     threading.Thread(target=work, daemon=True).start()
     while not done.wait(_SECONDS_A_LOOK):
         if time.process_time() > end or time.monotonic() > latest:
