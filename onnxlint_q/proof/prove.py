@@ -19,7 +19,7 @@ from onnxlint_q.proof.budget.clear import FEWEST, is_clear, looks
 from onnxlint_q.proof.budget.spending import NO_BUDGET, OVER_BUDGET, Spending, first
 from onnxlint_q.proof.rewrites import cure_runs, cure_tried
 
-CLAIMS_SHARE = 0.4
+CLAIMS_SHARE = 0.35
 """Of what is left of the budget, what claims may take."""
 NO_SIGNAL = (
     "no error could be measured on these samples: every float output is zero, not finite or not a float, or changes "

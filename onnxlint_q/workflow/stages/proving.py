@@ -37,7 +37,7 @@ from onnxlint_q.workflow.record import Record
 from onnxlint_q.workflow.stages.stage import split_of
 
 # Of what is left of the budget: what it may take to quantise tensors one by one, rewrites, other ranges.
-_COSTS_SHARE, _REWRITES_SHARE, _RANGES_SHARE = 0.35, 0.6, 0.25
+_COSTS_SHARE, _REWRITES_SHARE, _RANGES_SHARE = 0.25, 0.6, 0.25
 # Whole runs that a rewrite takes beside one a scheme: float outputs, ranges.
 _RUNS_BESIDE = 2
 # The same of a search for nodes to leave in float, at least, with the measurement of what it finds.
