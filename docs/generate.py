@@ -1,4 +1,4 @@
-"""Writes the pages of the rules and of the rewrites from what they are made of: `python docs/generate.py`.
+"""Writes the pages of the rules and of the rewrites, and the schema of the configuration: `python docs/generate.py`.
 
 A page is never edited by hand; a test compares the committed pages with what this script makes.
 """
@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from onnxlint_q.glossary import GLOSSARY, used_in
+from onnxlint_q.judge.config.schema import schema_text
 from onnxlint_q.judge.own_findings import OWN_FINDINGS, OwnFinding
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.rewrite.rewriting import Rewrite, Safety
 from onnxlint_q.rewrite.table import REWRITES
 
+SCHEMA = Path(__file__).parent / "onnxlint-q.schema.json"
 REWRITES_PAGE = Path(__file__).parent / "rewrites.md"
 FOLDER = Path(__file__).parent / "rules"
 SECTIONS = ("What it does", "Why it breaks INT8", "What to do", "Sources")
@@ -54,6 +56,7 @@ def main() -> None:
     for name, text in wanted.items():
         (FOLDER / name).write_text(text, encoding="utf-8", newline="\n")
     REWRITES_PAGE.write_text(rewrites(), encoding="utf-8", newline="\n")
+    SCHEMA.write_text(schema_text([entry.rule for entry in load_rules()]), encoding="utf-8", newline="\n")
 
 
 def pages() -> Mapping[str, str]:

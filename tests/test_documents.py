@@ -112,7 +112,7 @@ def test_a_printed_configuration_is_read(
         assert code == 0 and not err, err
         for key, value in tomllib.loads(block.text).items():
             if isinstance(value, str):
-                assert f"{key} = {value}\n" in out
+                assert f"{key} = {value}  (" in out
 
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=lambda block: block.document.name)

@@ -23,9 +23,9 @@ from onnxlint_q.cli.streams import (
     working,
 )
 from onnxlint_q.cli.words import options as shared
-from onnxlint_q.cli.words.options import one_of
+from onnxlint_q.cli.words.options import CONFIGURED_DATA, one_of
 from onnxlint_q.errors import UsageError
-from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, MOST_SAMPLES
+from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, MOST_SAMPLES
 from onnxlint_q.execute.limits import LEAST_PROVING_SECONDS, PROVING, TIMES_PLAIN
 from onnxlint_q.judge.config import SCHEME_NAMES
 
@@ -34,7 +34,7 @@ def check(
     models: Annotated[list[str], typer.Argument(help="ONNX files, or folders to search for them.")],
     calibrate: Annotated[
         str | None,
-        typer.Option(help=f"Run the model on this data: {DATA}."),
+        typer.Option(help=f"Run the model on this data: {CONFIGURED_DATA}."),
     ] = None,
     labels: shared.Labels = None,
     preprocess: shared.Preprocess = None,
@@ -130,12 +130,12 @@ def check(
     """Lint models. Exits with 1 if a finding or a verdict fails a model, with 2 if there is no trustworthy answer."""
     debug = debugging(debug)
     with errors_as_one_line(debug):
+        from onnxlint_q.cli.words.data import data_by_model, data_of_jobs, known_data
         from onnxlint_q.cli.words.requests import (
             ImageWords,
             find_models,
             keep_apart,
             parse_baselines,
-            parse_data,
             parse_overrides,
             parse_reports,
             parse_shapes,
@@ -149,7 +149,7 @@ def check(
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html, verbose=verbose)
         shapes = parse_shapes(input_shape or [])
-        data = parse_data(
+        data_of = data_by_model(
             calibrate,
             images,
             samples=samples,
@@ -159,7 +159,7 @@ def check(
             labels=labels,
             prove=prove,
         )
-        if fix_preview and data is None:
+        if fix_preview and calibrate is None:
             raise UsageError(
                 "--fix-preview has no effect without data; give it with --calibrate, or run `onnxlint-q fix`"
             )
@@ -177,13 +177,14 @@ def check(
             write_baseline=write_baseline,
         )
         places = Places.named(jobs)
-        planned = workflow.plan(find_models(models), overrides)
+        shared, planned = data_of_jobs(workflow.plan(find_models(models), overrides), data_of)
         configs = [job.config for job in planned]
         written = parse_baselines(configs, baseline, write_baseline, prune=prune_baseline)
         read = [known for config in configs for known in (config.source, config.baseline)]
         made = [(ReportFormat.JSON, str(write_baseline))] if write_baseline is not None else []
-        keep_apart([*reports, *made], [*(job.path for job in planned), calibrate, labels, *read])
-        request = CheckRequest(data, probe, fix_preview, shapes, debug=debug, asked=Asked(max_memory, timeout))
+        data = [calibrate, labels, *known_data(configs)]
+        keep_apart([*reports, *made], [*(job.path for job in planned), *data, *read])
+        request = CheckRequest(shared, probe, fix_preview, shapes, debug=debug, asked=Asked(max_memory, timeout))
         show_crashes(debug)
         look = report_look(verbose=verbose, paths=show_paths, dated=show_date)
         with working():

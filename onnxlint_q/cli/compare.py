@@ -21,7 +21,8 @@ from onnxlint_q.cli.streams import (
     working,
 )
 from onnxlint_q.cli.words import options as shared
-from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
+from onnxlint_q.cli.words.options import CONFIGURED_DATA
+from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES
 
 
 def compare(
@@ -29,7 +30,7 @@ def compare(
     quantised: Annotated[
         Path, typer.Argument(metavar="QUANTISED", help="The model quantised from it.", show_default=False)
     ],
-    calibrate: Annotated[str, typer.Option(help=f"Run both models on this data: {DATA}.")],
+    calibrate: Annotated[str, typer.Option(help=f"Run both models on this data: {CONFIGURED_DATA}.")],
     labels: shared.Labels = None,
     preprocess: shared.Preprocess = None,
     mean: shared.Mean = None,
@@ -65,10 +66,10 @@ def compare(
     """
     debug = debugging(debug)
     with errors_as_one_line(debug):
+        from onnxlint_q.cli.words.data import data_by_model, known_data
         from onnxlint_q.cli.words.requests import (
             ImageWords,
             keep_apart,
-            parse_data,
             parse_overrides,
             parse_reports,
             parse_shapes,
@@ -82,8 +83,7 @@ def compare(
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html, verbose=verbose)
         shapes = parse_shapes(input_shape or [])
-        data = parse_data(calibrate, images, samples=samples, labels=labels)
-        assert data is not None  # --calibrate is required
+        data_of = data_by_model(calibrate, images, samples=samples, labels=labels)
         overrides = parse_overrides(
             config,
             no_config=no_config,
@@ -96,7 +96,9 @@ def compare(
             target=target,
         )
         (job,) = plan([quantised], overrides)
-        keep_apart(reports, [float_model, quantised, calibrate, labels, job.config.source])
+        data = data_of(job.config, job.path)
+        assert data is not None  # --calibrate is required
+        keep_apart(reports, [float_model, quantised, calibrate, labels, *known_data([job.config]), job.config.source])
         request = workflow.CompareRequest(
             data.source, data.samples, data.labels, shapes, debug, asked=Asked(max_memory, timeout)
         )

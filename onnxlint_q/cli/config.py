@@ -16,12 +16,20 @@ def config(
         bool, typer.Option("--show", help="Print the settings and where they come from. This is the default.")
     ] = True,
     config: Annotated[Path | None, typer.Option(help="Use this configuration file.")] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of the configuration, with the installed rules.")
+    ] = False,
 ) -> None:
     """Show the configuration that applies to a model."""
     with errors_as_one_line():
-        from onnxlint_q.judge.config import find_config, read_config
+        from onnxlint_q.judge.config import find_config, for_model, read_config
+        from onnxlint_q.judge.config.schema import schema_text
         from onnxlint_q.judge.explain import settings
         from onnxlint_q.judge.registry import load_rules
 
-        chosen = read_config(config) if config else find_config(model)
-        say(settings(chosen, [entry.rule for entry in load_rules()]) + "\n")
+        rules = [entry.rule for entry in load_rules()]
+        if schema:
+            say(schema_text(rules))
+            return
+        chosen = read_config(config, rules) if config else find_config(model, rules)
+        say(settings(for_model(chosen, model), rules) + "\n")

@@ -19,8 +19,8 @@ from onnxlint_q.cli.streams import (
     working,
 )
 from onnxlint_q.cli.words import options as shared
-from onnxlint_q.cli.words.options import one_of
-from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, MOST_SAMPLES
+from onnxlint_q.cli.words.options import CONFIGURED_DATA, one_of
+from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, MOST_SAMPLES
 from onnxlint_q.report.fix import FORMATS
 
 
@@ -34,7 +34,8 @@ def fix(
         bool, typer.Option("--diff", help="Write nothing; show what would change, place by place.")
     ] = False,
     calibrate: Annotated[
-        str | None, typer.Option(help=f"Try changes on this data: {DATA}. Without it, on synthetic inputs.")
+        str | None,
+        typer.Option(help=f"Try changes on this data: {CONFIGURED_DATA}. Without it, on synthetic inputs."),
     ] = None,
     preprocess: shared.Preprocess = None,
     mean: shared.Mean = None,
@@ -97,10 +98,10 @@ def fix(
     """
     debug = debugging(debug)
     with errors_as_one_line(debug):
+        from onnxlint_q.cli.words.data import data_by_model, known_data
         from onnxlint_q.cli.words.requests import (
             ImageWords,
             keep_apart,
-            parse_data,
             parse_overrides,
             parse_reports,
             parse_shapes,
@@ -116,7 +117,7 @@ def fix(
 
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
-        data = parse_data(calibrate, images, samples=samples, observer=observer)
+        data_of = data_by_model(calibrate, images, samples=samples, observer=observer)
         overrides = parse_overrides(
             config,
             no_config=no_config,
@@ -128,7 +129,8 @@ def fix(
             fail_on_verdict=None,
         )
         (job,) = linting.plan([Path(model)], overrides)
-        read = [calibrate, job.config.source]
+        data = data_of(job.config, job.path)
+        read = [calibrate, *known_data([job.config]), job.config.source]
         path, out = parse_written(model, output, in_place=in_place, diff=diff, read=read)
         keep_apart(reports, [path, *read, *(model_files(out) if out is not None else ())])
         request = workflow.FixRequest(

@@ -20,8 +20,8 @@ from onnxlint_q.cli.streams import (
     working,
 )
 from onnxlint_q.cli.words import options as shared
-from onnxlint_q.cli.words.options import one_of
-from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES, MOST_SAMPLES
+from onnxlint_q.cli.words.options import CONFIGURED_DATA, one_of
+from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, MOST_SAMPLES
 from onnxlint_q.report.quantize import FORMATS
 
 
@@ -35,7 +35,9 @@ def quantize(
     ],
     calibrate: Annotated[
         str | None,
-        typer.Option(help=f"Take ranges from this data, and measure on it: {DATA}. Without it, from synthetic inputs."),
+        typer.Option(
+            help=f"Take ranges from this data, and measure on it: {CONFIGURED_DATA}. Without it, from synthetic inputs."
+        ),
     ] = None,
     labels: shared.Labels = None,
     preprocess: shared.Preprocess = None,
@@ -124,10 +126,10 @@ def quantize(
     """
     debug = debugging(debug)
     with errors_as_one_line(debug):
+        from onnxlint_q.cli.words.data import data_by_model, known_data
         from onnxlint_q.cli.words.requests import (
             ImageWords,
             keep_apart,
-            parse_data,
             parse_overrides,
             parse_reports,
             parse_shapes,
@@ -145,7 +147,7 @@ def quantize(
         written = asked.written_beside(output, keep_float=keep_float)
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
-        data = parse_data(calibrate, images, samples=samples, labels=labels)
+        data_of = data_by_model(calibrate, images, samples=samples, labels=labels)
         overrides = parse_overrides(
             config,
             no_config=no_config,
@@ -157,7 +159,8 @@ def quantize(
             fail_on_verdict=None,
         )
         (job,) = linting.plan([Path(model)], overrides)
-        read = [calibrate, labels, recipe, job.config.source]
+        data = data_of(job.config, job.path)
+        read = [calibrate, labels, recipe, *known_data([job.config]), job.config.source]
         path = parse_target(model, output, written, read)
         keep_apart(reports, [path, *read, *written])
         request = asked.QuantizeRequest(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from onnxlint_q.analysis.half.tensors import FP16
 from onnxlint_q.errors import UsageError, did_you_mean
+from onnxlint_q.execute.data.sources import RANDOM
 from onnxlint_q.glossary import used_in
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.own_findings import OWN_FINDINGS, OwnFinding
@@ -72,24 +73,32 @@ def _rule_page(entry: RegisteredRule) -> str:
 
 
 def settings(config: Config, rules: Sequence[type[Rule]]) -> str:
-    """Every setting with its value and whether it is a default."""
+    """Every setting with its value and where that comes from: a default, a file, or what it says of some models."""
     chosen = config.build(rules)
     lines = [f"file = {config.source or 'none found'}"]
-    for (key, value), (_, standard) in zip(_rows(config), _rows(Config()), strict=True):
-        lines.append(f"{key} = {value}" + ("  (default)" if value == standard else ""))
+    lines += [f"{key} = {value}  ({config.origins.get(key, 'default')})" for key, value in _rows(config)]
     lines.append(f"rules = {len(chosen)} of {len(rules)}: {', '.join(rule.code for rule in chosen)}")
     for entry in config.suppressing.entries:
         where = "".join(f", {key} {glob!r}" for key, glob in (("node", entry.node), ("model", entry.model)) if glob)
-        lines.append(f"suppress = {', '.join(entry.rules)}{where}: {entry.reason}")
+        lines.append(f"suppress = {', '.join(entry.rules)}{where}: {entry.reason}  ({entry.where})")
     for rule in chosen:
         severity = config.severity_of(rule)
         if severity is not None:
-            lines.append(f"severity.{rule.name} = {severity}")
+            lines.append(f"severity.{rule.name} = {severity}  ({_origin(config, 'severity', rule)})")
         for name, standard, _, _ in rule.options():
             value = getattr(rule, name)
             if value != standard:
-                lines.append(f"rules.{rule.name}.{name.replace('_', '-')} = {value!r}  (default {standard!r})")
+                option = name.replace("_", "-")
+                origin = _origin(config, "rules", rule, f".{option}")
+                lines.append(f"rules.{rule.name}.{option} = {value!r}  ({origin}; default {standard!r})")
     return "\n".join(lines)
+
+
+def _origin(config: Config, section: str, rule: Rule, rest: str = "") -> str:
+    """Where a setting of a rule comes from; what stands under its name is stronger."""
+    wanted = [f"{section}.{own}{rest}".casefold() for own in (rule.name, rule.code)]
+    found = {key.casefold().replace("_", "-"): origin for key, origin in config.origins.items()}
+    return next((found[key] for key in wanted if key in found), "default")
 
 
 def summary(rule: type[Rule]) -> str:
@@ -101,6 +110,14 @@ def _schemes(config: Config) -> str:
     if config.schemes is None:
         return "those of the kind of network"
     return ", ".join([*(scheme.name for scheme in config.schemes), *([FP16] * config.half)])
+
+
+def _data(config: Config) -> list[tuple[str, str | None]]:
+    known = config.data
+    paths = {"calibrate": known.calibrate if known.calibrate != RANDOM else None, "labels": known.labels}
+    told = {name: _from_its_file(config.source, Path(path)) for name, path in paths.items() if path is not None}
+    held = ((f.name, told.get(f.name, getattr(known, f.name))) for f in fields(known))
+    return [(name.replace("_", "-"), None if value is None else str(value)) for name, value in held]
 
 
 def _from_its_file(source: Path | None, path: Path) -> str:
@@ -122,6 +139,7 @@ def _rows(config: Config) -> list[tuple[str, str]]:
         ("baseline", _from_its_file(config.source, config.baseline) if config.baseline is not None else "none"),
         ("rule-pages", config.rule_pages or "none"),
         ("suppress-in-model", str(config.suppressing.heed_model).lower()),
+        *((f"data.{key}", value) for key, value in _data(config) if value is not None),
         *(
             (f"verdict.{f.name.replace('_', '-')}", f"{getattr(config.levels, f.name):g}")
             for f in fields(config.levels)

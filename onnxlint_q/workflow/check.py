@@ -30,7 +30,7 @@ from onnxlint_q.judge.suppression import Baseline
 from onnxlint_q.workflow.assembly.assemble import assemble
 from onnxlint_q.workflow.known import after_run, once, with_baselines
 from onnxlint_q.workflow.many.spread import HERE, Places, spread
-from onnxlint_q.workflow.record import CheckRequest, Record
+from onnxlint_q.workflow.record import CheckRequest, DataRequest, Record
 from onnxlint_q.workflow.results import Failure, ModelResult, Run
 from onnxlint_q.workflow.sizes import settled
 from onnxlint_q.workflow.stages.stage import through
@@ -46,6 +46,7 @@ class Job:
     Attributes:
         called: what to call a model that is no file of the user's; empty for one that is.
         problem: why the configuration that applies cannot be used; empty where it can.
+        data: what to run it on, where not all models of the run have the same.
     """
 
     path: Path
@@ -53,6 +54,11 @@ class Job:
     rules: tuple[Rule, ...]
     called: str = ""
     problem: str = ""
+    data: DataRequest | None = None
+
+    def asked(self, request: CheckRequest) -> CheckRequest:
+        """What is asked of this model."""
+        return request if self.data is None else replace(request, data=self.data)
 
     @property
     def name(self) -> str:
@@ -86,11 +92,11 @@ def plan(paths: Sequence[Path], overrides: Overrides) -> tuple[Job, ...]:
 
 
 def _job(path: Path, overrides: Overrides, known: Sequence[type[Rule]]) -> Job:
-    config = overrides.config_for(path)
+    config = overrides.config_for(path, known)
     rules = config.build(known)
     if not rules:
         raise UsageError(f"{path}: all selected rules are ignored, so none is left to run; keep one")
-    return Job(path, config.for_model(path), rules)
+    return Job(path, config, rules)
 
 
 def check(jobs: Sequence[Job], request: CheckRequest, progress: Progress = silent, places: Places = HERE) -> Run:
@@ -122,8 +128,8 @@ def check(jobs: Sequence[Job], request: CheckRequest, progress: Progress = silen
                     defect = request.debug and not isinstance(outcome, OnnxlintError)
                     traced = "".join(traceback.format_exception(outcome)) if defect else ""
                     failures.append(Failure(job.name, as_one_line(outcome, job.name), traced))
-    data = request.data.source.name if request.data is not None else ""
-    return Run(once(results), tuple(failures), data)
+    data = dict.fromkeys(said.source.name for job in jobs if (said := job.asked(request).data) is not None)
+    return Run(once(results), tuple(failures), ", ".join(data))
 
 
 def renewed(baseline: Path, jobs: Sequence[Job], run: Run, *, prune: bool) -> Baseline:
@@ -186,7 +192,7 @@ def _here(
     for job in jobs:
         outcome: ModelResult | Exception
         try:
-            outcome = lint(job.path, job.rules, job.config, request, progress, job.called)
+            outcome = lint(job.path, job.rules, job.config, job.asked(request), progress, job.called)
         except Exception as error:  # a defect included: as from the process apart, it is told and the next file follows
             outcome = error
         yield outcome
@@ -199,13 +205,13 @@ def _apart(
 
     A file that ends its reader is a ModelError.
     """
-    tasks = [partial(lint, job.path, job.rules, job.config, request, called=job.called) for job in jobs]
+    tasks = [partial(lint, job.path, job.rules, job.config, job.asked(request), called=job.called) for job in jobs]
     budgets = [request.asked.for_models(stored_bytes(job.path)) for job in jobs]
     with closing(run_each_apart(tasks, progress, fresh=request.fresh, budgets=budgets, together=together)) as outcomes:
         for job, outcome in zip(jobs, outcomes, strict=True):
             if not isinstance(outcome, ChildEndedError):
                 yield outcome
-            elif request.runs:
+            elif job.asked(request).runs:
                 yield from _apart([job], replace(request, ended=_ended(outcome)), progress, together)
             else:
                 yield ModelError(f"{job.name}: could not be linted: the process {outcome}; {outcome.advice}")

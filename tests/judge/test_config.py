@@ -97,7 +97,7 @@ def test_what_stands_under_the_name_of_a_rule_goes_over_what_stands_under_its_co
         ),
         (
             {"rules": {"QW001": {"average-precision": "a"}}},
-            "x.toml: [rules.low-depthwise-average-precision] average-precision must be a float, not 'a'",
+            "x.toml: [rules.low-depthwise-average-precision] average-precision must be a number, not 'a'",
         ),
     ],
 )

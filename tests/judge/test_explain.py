@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.errors import UsageError
 from onnxlint_q.glossary import GLOSSARY, used_in
-from onnxlint_q.judge.config import Config
+from onnxlint_q.judge.config import Config, parse_config
 from onnxlint_q.judge.explain import explain, listing, settings
 from onnxlint_q.judge.own_findings import NOT_RUN, OWN_FINDINGS, OwnFinding
 from onnxlint_q.judge.registry import load_rules
-from onnxlint_q.judge.verdict import Verdict
 
 RULES = load_rules()
 
@@ -68,7 +66,7 @@ def test_settings_tell_what_is_a_default() -> None:
     lines = settings(Config(), rules).splitlines()
     assert "fail-on-verdict = breaks  (default)" in lines
     assert "scheme = those of the kind of network  (default)" in lines
-    changed = replace(Config(), fail_on_verdict=None, schemes=DEFAULT_SCHEMES[:1])
-    assert "fail-on-verdict = none" in settings(changed, rules).splitlines()
-    assert "scheme = int8-per-tensor" in settings(changed, rules).splitlines()
-    assert "fail-on-verdict = degrades" in settings(replace(changed, fail_on_verdict=Verdict.DEGRADES), rules)
+    config = parse_config({"fail-on-verdict": "none", "scheme": ["int8-per-tensor"]}, Path("x.toml"))
+    lines = settings(config, rules).splitlines()
+    assert "fail-on-verdict = none  (x.toml)" in lines and "scheme = int8-per-tensor  (x.toml)" in lines
+    assert "fail-on = warning  (default)" in lines

@@ -17,7 +17,7 @@ from onnx_cases import as_model, onnx_text
 from onnxlint_q.errors import UsageError
 from onnxlint_q.finding import Confidence, Finding, Location, Severity, Suppressor
 from onnxlint_q.graph import Model
-from onnxlint_q.judge.config import Overrides, parse_config
+from onnxlint_q.judge.config import Overrides, find_config, for_model, parse_config
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.suppression import Baseline, Entry, Known, KnownModel, Structure, known_model
 from onnxlint_q.judge.suppression.baseline import name_from, read_baseline
@@ -294,9 +294,9 @@ def test_entries_are_for_the_models_that_their_globs_match(tmp_path: Path) -> No
         '[[suppress]]\ncode = "QW002"\nreason = "y"\n'
     )
     old, new = tmp_path / "old" / "a.onnx", tmp_path / "new" / "a.onnx"
-    config = Overrides().config_for(old)
+    config = find_config(old)
     assert config.baseline == tmp_path / "ci" / "known.json" and not config.suppressing.heed_model
-    assert [entry.rules for entry in config.for_model(old).suppressing.entries] == [("QW001",), ("QW002",)]
-    assert [entry.rules for entry in config.for_model(new).suppressing.entries] == [("QW002",)]
+    assert [entry.rules for entry in for_model(config, old).suppressing.entries] == [("QW001",), ("QW002",)]
+    assert [entry.rules for entry in for_model(config, new).suppressing.entries] == [("QW002",)]
     assert Overrides(baseline=Path("b.json")).config_for(old).baseline == Path("b.json")
     assert Overrides(anew=True).config_for(old).baseline is None

@@ -11,11 +11,15 @@ import typer
 from onnxlint_q.analysis.targets import TARGETS
 from onnxlint_q.cli.streams import DEBUG_VARIABLE
 from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, PRESETS
-from onnxlint_q.execute.data.sources import MOST_SAMPLES
+from onnxlint_q.execute.data.sources import DATA, MOST_SAMPLES
 from onnxlint_q.execute.limits import BYTES_PER_STORED, MOST_EARNED, USUAL_BYTES, USUAL_SECONDS
 from onnxlint_q.finding import Severity
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report.formats import ReportFormat
+
+CONFIGURED = "config"
+"""What `--calibrate` can be instead of a path: the data that the configuration names for each model."""
+CONFIGURED_DATA = f"{DATA}; `{CONFIGURED}` for what the configuration names"
 
 
 def one_of(words: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, open_source
 from onnxlint_q.execute.limits import PROVING
 from onnxlint_q.graph.loading.external import lost
 from onnxlint_q.graph.loading.save import model_files
-from onnxlint_q.judge.config import Config, Overrides
+from onnxlint_q.judge.config import Config, Data, Overrides
 from onnxlint_q.report import ReportFormat, check_writable
 from onnxlint_q.workflow.record import DataRequest
 
@@ -40,6 +40,13 @@ class ImageWords:
         """The options that were given."""
         return [_option(known.name) for known in fields(self) if getattr(self, known.name) is not None]
 
+    def over(self, known: Data) -> ImageWords:
+        """With what the configuration says on the others; a preset on the command line leaves nothing of it."""
+        if self.preprocess is not None:
+            return self
+        said = {name.name: getattr(self, name.name) for name in fields(self)}
+        return ImageWords(**{name: getattr(known, name) if value is None else value for name, value in said.items()})
+
 
 def parse_data(
     calibrate: str | None,
@@ -51,28 +58,30 @@ def parse_data(
     measure: Sequence[str] | None = None,
     labels: Path | None = None,
     prove: str | None = None,
+    known: Data | None = None,
 ) -> DataRequest | None:
-    """What to do with calibration data; None where none was named.
+    """What to do with calibration data; None where none was named. `known` is what the configuration says of it.
 
     Raises:
         UsageError: a word is none of its option, an option that was given has nothing to act on, or there is no data
             where it is said to be.
     """
+    said = images if known is None else images.over(known)
     how = parse_preprocessing(
-        images.preprocess,
-        mean=images.mean,
-        std=images.std,
-        scale=images.scale,
-        channel_order=images.channel_order,
-        resize=images.resize,
-        crop=images.crop,
-        layout=images.layout,
+        said.preprocess,
+        mean=said.mean,
+        std=said.std,
+        scale=said.scale,
+        channel_order=said.channel_order,
+        resize=said.resize,
+        crop=said.crop,
+        layout=said.layout,
     )
     words = split_words(measure)
     if any(word != "layers" for word in words):
         raise UsageError(f"--measure {','.join(words)}: choose `layers`")
     if calibrate is None:
-        said = {
+        given = {
             "samples": samples,
             "observer": observer,
             "trials": trials,
@@ -80,7 +89,7 @@ def parse_data(
             "labels": labels,
             "prove": prove,
         }
-        useless = [*images.given, *(_option(name) for name, value in said.items() if value is not None)]
+        useless = [*images.given, *(_option(name) for name, value in given.items() if value is not None)]
         if useless:
             instead = ", or give --probe" if "--measure" in useless else ""
             raise UsageError(f"{_have(useless)} no effect without data; give it with --calibrate{instead}")

@@ -13,6 +13,7 @@ from onnxlint_q.analysis.half.tensors import FP16
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.errors import UsageError, did_you_mean
 from onnxlint_q.finding import CONFIRM_BELOW_DB, Severity
+from onnxlint_q.judge.config.data import Data
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.judge.select import Selection, strength
 from onnxlint_q.judge.suppression import Baseline, Suppressing
@@ -20,6 +21,29 @@ from onnxlint_q.judge.suppression.baseline import name_from
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels
 
 _T = TypeVar("_T")
+_TYPES: Mapping[type, str] = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
+
+
+@dataclass(frozen=True, slots=True)
+class ForModels:
+    """Settings of some models.
+
+    Attributes:
+        glob: that a path from the file's folder has to match.
+        table: the settings, as the file has them.
+    """
+
+    glob: str
+    table: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """How the file heads it."""
+        return f'[models."{self.glob}"]'
+
+    def holds(self, model: Path, folder: Path) -> bool:
+        """Whether they are for `model`."""
+        return fnmatchcase(name_from(folder, model), self.glob)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +65,9 @@ class Config:
         baseline: file with what is known of models; None for none.
         suppressing: what is said of findings that are known.
         rule_pages: address of the page of a rule, with `{code}` and `{name}`; empty for none.
+        data: samples that are read where a command asks for those of the configuration, and how images are prepared.
+        models: settings of models whose paths match, in the order of the file.
+        origins: where a setting comes from that is no default, by its key with dots.
     """
 
     source: Path | None = None
@@ -57,6 +84,14 @@ class Config:
     baseline: Path | None = None
     suppressing: Suppressing = field(default_factory=Suppressing)
     rule_pages: str = ""
+    data: Data = field(default_factory=Data)
+    models: tuple[ForModels, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """What paths and globs start from."""
+        return self.source.parent if self.source is not None else Path()
 
     def check_quantises(self) -> None:
         """Check that a scheme which quantises is left where schemes are named.
@@ -76,6 +111,13 @@ class Config:
         Raises:
             UsageError: a selector, a rule, an option or a type in the file is unknown; all of them are named.
         """
+        errors = self.errors(rules)
+        if errors:
+            raise UsageError(with_source(self.source, errors))
+        return tuple(rule(**self._accepted(rule, [])) for rule in self.selection.choose(rules))
+
+    def errors(self, rules: Sequence[type[Rule]]) -> list[str]:
+        """What is wrong where rules are named, and with the options of rules, whether they are chosen or not."""
         errors = list(self.selection.errors(rules))
         known = [name for rule in rules for name in (rule.code, rule.name)]
         folded = {name.casefold() for name in known}
@@ -91,17 +133,9 @@ class Config:
                 for word in entry.rules
                 if not any(strength(word, rule.code, rule.name) >= 0 for rule in rules)
             )
-        accepted = {rule: self._accepted(rule, errors) for rule in rules}
-        if errors:
-            raise UsageError(with_source(self.source, errors))
-        return tuple(rule(**accepted[rule]) for rule in self.selection.choose(rules))
-
-    def for_model(self, model: Path) -> Config:
-        """With the suppressions that are for this model, as their globs match its path from the file's folder."""
-        folder = self.source.parent if self.source is not None else Path()
-        name = name_from(folder, model)
-        entries = (entry for entry in self.suppressing.entries if not entry.model or fnmatchcase(name, entry.model))
-        return replace(self, suppressing=replace(self.suppressing, entries=tuple(entries)))
+        for rule in rules:
+            self._accepted(rule, errors)
+        return errors
 
     def knowing(self, baseline: Baseline, model: Path) -> Config:
         """With what the baseline knows of this model."""
@@ -126,7 +160,7 @@ class Config:
             default = options[name].default
             number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
             if type(value) is not type(default) and not number:
-                errors.append(f"[rules.{rule.name}] {key} must be a {type(default).__name__}, not {value!r}")
+                errors.append(f"[rules.{rule.name}] {key} must be {_TYPES[type(default)]}, not {value!r}")
                 continue
             if isinstance(default, float) and not math.isfinite(value):
                 errors.append(f"[rules.{rule.name}] {key} must be a finite number, not {value!r}")

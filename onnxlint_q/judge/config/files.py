@@ -7,39 +7,24 @@ and not above the repository. Files are not merged. The command line wins over t
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from onnxlint_q.errors import UsageError, did_you_mean
-from onnxlint_q.judge.config.config import Config, with_source
+from onnxlint_q.judge.config.config import Config, ForModels, with_source
 from onnxlint_q.judge.config.reader import Reader
-from onnxlint_q.judge.config.words import FAILING_VERDICTS, SEVERITIES
-from onnxlint_q.judge.select import ALL, Selection
+from onnxlint_q.judge.config.settle import settled
+from onnxlint_q.judge.config.words import KEYS, MODEL_KEYS
+from onnxlint_q.judge.rule import Rule
 from onnxlint_q.judge.suppression import Suppressing
 
 _NAMES = ("onnxlint-q.toml", ".onnxlint-q.toml", "pyproject.toml")
-_KEYS = (
-    "select",
-    "extend-select",
-    "ignore",
-    "scheme",
-    "target",
-    "fail-on",
-    "fail-on-verdict",
-    "confirm-below-db",
-    "verdict",
-    "severity",
-    "rules",
-    "baseline",
-    "suppress",
-    "suppress-in-model",
-    "rule-pages",
-)
 
 
-def find_config(model: Path) -> Config:
-    """The configuration nearest to `model`, the defaults where there is none.
+def find_config(model: Path, rules: Sequence[type[Rule]] = ()) -> Config:
+    """The configuration nearest to `model`, else the defaults; checked against `rules`, if there are any.
 
     Raises:
         UsageError: the file found cannot be read or says something unknown.
@@ -50,14 +35,14 @@ def find_config(model: Path) -> Config:
             path = folder / name
             table = _table(path) if path.is_file() else None
             if table is not None:
-                return parse_config(table, path)
+                return parse_config(table, path, rules)
         if (folder / ".git").exists():
             break
     return Config()
 
 
-def read_config(path: Path) -> Config:
-    """The configuration in `path`.
+def read_config(path: Path, rules: Sequence[type[Rule]] = ()) -> Config:
+    """The configuration in `path`, checked against `rules`, if there are any.
 
     Raises:
         UsageError: it is not there, not TOML, holds no section for this tool, or says something unknown.
@@ -67,37 +52,43 @@ def read_config(path: Path) -> Config:
     table = _table(path)
     if table is None:
         raise UsageError(f"{path}: has no section [tool.onnxlint-q]")
-    return parse_config(table, path)
+    return parse_config(table, path, rules)
 
 
-def parse_config(table: Mapping[str, Any], source: Path) -> Config:
-    """A Config from its TOML table.
+def parse_config(table: Mapping[str, Any], source: Path, rules: Sequence[type[Rule]] = ()) -> Config:
+    """A Config from its TOML table, checked against `rules`, if there are any.
 
     Raises:
         UsageError: with every error of the table.
     """
     read = Reader(table)
-    read.errors.extend(f"unknown key {key!r}{did_you_mean(key, _KEYS)}" for key in table if key not in _KEYS)
-    standard = Config()
-    config = Config(
-        source=source,
-        selection=Selection(read.words("select") or (ALL,), read.words("extend-select"), read.words("ignore")),
-        schemes=read.schemes(standard.schemes),
-        half=read.half(standard.half),
-        targets=read.targets(standard.targets),
-        fail_on=read.choice("fail-on", SEVERITIES, standard.fail_on),
-        fail_on_verdict=read.choice("fail-on-verdict", FAILING_VERDICTS, standard.fail_on_verdict),
-        confirm_below_db=read.number("confirm-below-db", standard.confirm_below_db),
-        levels=read.levels(),
-        severities=read.severities(),
-        options={name: read.section("rules", name) for name in read.section("rules")},
+    read.errors.extend(f"unknown key {key!r}{did_you_mean(key, KEYS)}" for key in table if key not in KEYS)
+    config = replace(
+        settled(Config(source=source), read, source.name),
         baseline=read.path("baseline", source.parent),
         suppressing=Suppressing(read.suppressions(source.name), read.flag("suppress-in-model", True)),
         rule_pages=read.address("rule-pages"),
+        models=tuple(ForModels(glob, read.section("models", glob)) for glob in read.section("models")),
     )
-    if read.errors:
-        raise UsageError(with_source(source, read.errors))
+    errors = [*read.errors, *(config.errors(rules) if rules else ())]
+    for one in config.models:
+        errors.extend(f"{one.title} {error}" for error in _errors_of(one, config, rules) if error not in errors)
+    if errors:
+        raise UsageError(with_source(source, errors))
     return config
+
+
+def _errors_of(one: ForModels, config: Config, rules: Sequence[type[Rule]]) -> Iterator[str]:
+    """What is wrong with the settings of some models."""
+    for key in one.table:
+        if key in KEYS and key not in MODEL_KEYS:
+            yield f"{key!r} cannot be set for single models; put it at the top of the file"
+        elif key not in MODEL_KEYS:
+            yield f"unknown key {key!r}{did_you_mean(key, MODEL_KEYS)}"
+    read = Reader(one.table)
+    over = settled(config, read, one.title)
+    yield from read.errors
+    yield from over.errors(rules) if rules else ()
 
 
 def _table(path: Path) -> Mapping[str, Any] | None:

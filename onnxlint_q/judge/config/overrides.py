@@ -10,6 +10,7 @@ from onnxlint_q.errors import UsageError
 from onnxlint_q.judge.config.config import Config
 from onnxlint_q.judge.config.files import find_config, read_config
 from onnxlint_q.judge.config.reader import Reader
+from onnxlint_q.judge.config.settle import for_model
 from onnxlint_q.judge.config.words import FAILING_VERDICTS, SEVERITIES
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.judge.select import ALL, Selection
@@ -54,15 +55,17 @@ class Overrides:
         if errors:
             raise UsageError("; ".join(errors))
 
-    def config_for(self, model: Path) -> Config:
-        """The configuration that applies to `model`, with these words on top.
+    def config_for(self, model: Path, rules: Sequence[type[Rule]] = ()) -> Config:
+        """The configuration that applies to `model`, checked against `rules` if there are any, with these words on top.
 
         Raises:
             UsageError: the file cannot be read or says something unknown, or one of the words is unknown.
         """
         if self.file is not None:
-            return self._over(read_config(self.file))
-        return self._over(find_config(model) if self.search else Config())
+            found = read_config(self.file, rules)
+        else:
+            found = find_config(model, rules) if self.search else Config()
+        return self._over(for_model(found, model))
 
     def _over(self, config: Config) -> Config:
         said = {

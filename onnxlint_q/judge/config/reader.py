@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,17 +78,16 @@ class Reader:
         """A finite number."""
         return self._finite(key, self.table[key], default) if key in self.table else default
 
-    def levels(self) -> VerdictLevels:
+    def levels(self, standard: VerdictLevels) -> VerdictLevels:
         """Where verdicts change, of the table `verdict`."""
         names = {f.name.replace("_", "-"): f.name for f in fields(VerdictLevels)}
-        standard = VerdictLevels()
         values = {}
         for key, value in self.section("verdict").items():
             if key in names:
                 values[names[key]] = self._finite(f"verdict.{key}", value, getattr(standard, names[key]))
             else:
                 self.errors.append(f"unknown key {key!r} in [verdict]{did_you_mean(key, names)}")
-        levels = VerdictLevels(**values)
+        levels = replace(standard, **values)
         for name in ("breaks_agreement", "survives_agreement"):
             if not 0 <= getattr(levels, name) <= 1:
                 self.errors.append(f"verdict.{name.replace('_', '-')} must be a fraction from 0 to 1")

@@ -19,3 +19,20 @@ FAILING_VERDICTS: Mapping[str, Verdict | None] = {
 ALL_SCHEMES = "all"
 SCHEME_NAMES = (*SCHEMES, FP16)
 """What `scheme` can be, beside all of them. The last one quantises nothing."""
+MODEL_KEYS = (
+    "select",
+    "extend-select",
+    "ignore",
+    "scheme",
+    "target",
+    "fail-on",
+    "fail-on-verdict",
+    "confirm-below-db",
+    "verdict",
+    "severity",
+    "rules",
+    "data",
+)
+"""Settings that may be those of one model."""
+KEYS = (*MODEL_KEYS, "baseline", "suppress", "suppress-in-model", "rule-pages", "models")
+"""All settings of a file."""
