@@ -27,7 +27,7 @@ from onnxlint_q.errors import UsageError, as_one_line, did_you_mean
 
 # Each is the function of its name in the module of its name, imported when it is asked for; `Command` in that module
 # reads its arguments, where they are more than options and names.
-COMMANDS = ("check", "inspect", "compare", "fix", "quantize", "rule", "config")
+COMMANDS = ("check", "inspect", "compare", "diff", "fix", "quantize", "rule", "config")
 DEFAULT = "check"
 
 

@@ -35,3 +35,9 @@ def integer_type(ends: tuple[int, int]) -> int:
     """TensorProto.DataType of integer codes between two ends, 0 where ONNX has none of as many bits."""
     names = {integer_name(known): elem_type for elem_type, known in CODE_RANGES.items()}
     return names.get(integer_name(ends), 0)
+
+
+def type_name(elem_type: int) -> str:
+    """What a TensorProto.DataType is called, `float`, `uint8`; empty where it is unknown."""
+    known = elem_type in _T.DataType.values() and elem_type != _T.UNDEFINED
+    return _T.DataType.Name(elem_type).lower() if known else ""

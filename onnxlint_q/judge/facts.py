@@ -16,6 +16,7 @@ from onnxlint_q.analysis.observed.data_summary import DataSummary
 from onnxlint_q.analysis.observed.deployed import Deployed
 from onnxlint_q.analysis.observed.observations import ChannelObservation, Observations, TensorObservation
 from onnxlint_q.analysis.observed.unprepared import Unprepared
+from onnxlint_q.analysis.pairing.structure import Structure
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.forecast.forecast import Forecast, forecast
@@ -97,6 +98,11 @@ class Facts(Measured):
     targets: tuple[str, ...] = ()
     half_asked: bool = False
     halved: Halved | None = None
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Identities of places that do not depend on names."""
+        return Structure(self.model)
 
     @cached_property
     def in_half(self) -> bool:

@@ -24,6 +24,7 @@ from onnxlint_q.workflow.results import (
     ModelResult,
     OperandRow,
     OutputResult,
+    Port,
     Run,
     SchemeResult,
     TensorRow,
@@ -66,6 +67,10 @@ def _model(model: ModelResult) -> Json:
         "layers": [_layer(row) for row in model.layers],
         "qparams": [qparams_document(row) for row in model.qparams],
         "activations": [activation_document(row) for row in model.activations],
+        "interface": {
+            "inputs": [_port(port) for port in model.ports_in],
+            "outputs": [_port(port) for port in model.ports_out],
+        },
         "findings": [told_document(model, finding) for finding in model.findings],
         "faults": faults_document(model),
         "suppressed": [suppressed_document(model, finding) for finding in model.suppressed],
@@ -307,6 +312,10 @@ def finding_document(finding: Finding) -> dict[str, Json]:
         "explains": {text(scheme): number(share) for scheme, share in finding.explains.items()},
         "places": [_location(place) for place in finding.places],
     }
+
+
+def _port(port: Port) -> Json:
+    return {"name": text(port.name), "dtype": port.dtype, "shape": text(port.shape)}
 
 
 def told_document(model: ModelResult, finding: Finding) -> dict[str, Json]:

@@ -38,6 +38,7 @@ def sorted_out(record: Record, findings: Sequence[Finding], *, comparing: bool =
     return sort_out(
         findings,
         facts.model,
+        facts.structure,
         record.rules,
         record.config.suppressing,
         calibrated=facts.observations is not None or comparing,

@@ -38,6 +38,7 @@ __all__ = [
     "ModelResult",
     "OperandRow",
     "OutputResult",
+    "Port",
     "QparamsReading",
     "QparamsRow",
     "RuleText",
@@ -85,6 +86,7 @@ class LayerRow:
             Relu or Clip passed; None without it, or where that tensor gets no scale.
         forecast, probe, measured: by scheme name; None where that stage did not run.
         operands: its weights one by one, where it has several; the figures above are then those of the worst.
+        structure: identity that survives new names, as of a finding.
     """
 
     node: str
@@ -101,6 +103,7 @@ class LayerRow:
     probe: Mapping[str, LayerSqnr] | None = None
     measured: Mapping[str, LayerSqnr] | None = None
     operands: tuple[OperandRow, ...] = ()
+    structure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,21 @@ class TakenShape:
 
 
 @dataclass(frozen=True, slots=True)
+class Port:
+    """An input or an output of a model.
+
+    Attributes:
+        name: as declared.
+        dtype: element type, `float32`; empty where the file does not say it.
+        shape: as declared, `[1, 3, ?, ?]`.
+    """
+
+    name: str
+    dtype: str
+    shape: str
+
+
+@dataclass(frozen=True, slots=True)
 class FixPreview:
     """What `fix` would do to the model, tried on the same samples.
 
@@ -194,6 +212,7 @@ class ModelResult:
         suppressed: findings that somebody knows of, each with its `suppression`; they fail no build.
         accepted: schemes whose verdict fails no build, because a baseline holds one that is no better.
         known: what that baseline has to hold of the model now; None without one.
+        ports_in, ports_out: inputs and outputs, in their order.
         rule_pages: address of the page of a rule, with `{code}` and `{name}`; empty where nobody said where they are.
     """
 
@@ -224,6 +243,8 @@ class ModelResult:
     accepted: tuple[str, ...] = ()
     known: KnownModel | None = None
     rule_pages: str = ""
+    ports_in: tuple[Port, ...] = ()
+    ports_out: tuple[Port, ...] = ()
 
     def scheme(self, name: str) -> SchemeResult:
         """What is known of one scheme: `result.scheme("int8-per-tensor").verdict`.

@@ -92,6 +92,7 @@ RUNS = {
         "--calibrate",
         DATA,
     ],
+    "diff": ["diff", "fixtures/models/healthy_resnet.onnx", "fixtures/models/depthwise_spread.onnx"],
     "inspect_float": ["inspect", "fixtures/models/depthwise_spread.onnx", "--calibrate", DATA],
     "inspect_qdq": [
         "inspect",
@@ -126,7 +127,7 @@ RUNS = {
     "fix_diff": ["fix", "fixtures/models/outlier_gamma.onnx", "--diff", "--calibrate", DATA],
     "quantize": ["quantize", "fixtures/models/depthwise_spread.onnx", "-o", "int8.onnx", "--calibrate", DATA],
     "help_program": ["--help"],
-    **{f"help_{command}": [command, "--help"] for command in ("compare", "inspect", "fix", "quantize")},
+    **{f"help_{command}": [command, "--help"] for command in ("compare", "diff", "inspect", "fix", "quantize")},
     "help": ["check", "--help"],
     "wrong_option": ["fixtures/models/healthy_resnet.onnx", "--select", "QW9"],
 }

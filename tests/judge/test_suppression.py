@@ -14,12 +14,13 @@ import onnx
 import pytest
 from onnx_cases import as_model, onnx_text
 
+from onnxlint_q.analysis.pairing.structure import Structure
 from onnxlint_q.errors import UsageError
 from onnxlint_q.finding import Confidence, Finding, Location, Severity, Suppressor
 from onnxlint_q.graph import Model
 from onnxlint_q.judge.config import Overrides, find_config, for_model, parse_config
 from onnxlint_q.judge.registry import load_rules
-from onnxlint_q.judge.suppression import Baseline, Entry, Known, KnownModel, Structure, known_model
+from onnxlint_q.judge.suppression import Baseline, Entry, Known, KnownModel, known_model
 from onnxlint_q.judge.suppression.baseline import name_from, read_baseline
 from onnxlint_q.judge.suppression.metadata import entries_of
 from onnxlint_q.judge.verdict import Verdict
@@ -77,7 +78,7 @@ def exported_again(proto: onnx.ModelProto) -> None:
 
 def structures(model: Model) -> list[str]:
     told = Structure(model)
-    return [told.of(replace(finding(), location=model.locate(node))) for node in model.nodes]
+    return [told.of(model.locate(node)) for node in model.nodes]
 
 
 def test_a_place_is_the_same_after_an_export_with_other_names() -> None:
@@ -109,7 +110,7 @@ def test_other_weights_and_other_neighbours_make_another_place() -> None:
 def test_a_tensor_without_a_node_has_an_identity() -> None:
     model = network()
     told = Structure(model)
-    places = [replace(finding(), location=Location(output=name)) for name in ("x", "w0", "w1", "nowhere")]
+    places = [Location(output=name) for name in ("x", "w0", "w1", "nowhere")]
     assert len({told.of(place) for place in places}) == 4
 
 

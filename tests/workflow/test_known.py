@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from known_cases import renamed
 
 from onnxlint_q.finding import Suppressor
 from onnxlint_q.judge.config import Overrides
@@ -44,22 +45,6 @@ def repository(models: Path, tmp_path: Path) -> Path:
 def configured(repository: Path, text: str) -> Path:
     (repository / "onnxlint-q.toml").write_text(text)
     return repository / "models" / "a.onnx"
-
-
-def renamed(path: Path) -> None:
-    """The same network, as another export writes it."""
-    proto = onnx.load(path)
-    names = {value.name: value.name for value in (*proto.graph.input, *proto.graph.output)}
-    for number, node in enumerate(proto.graph.node):
-        node.name = f"node_{number}"
-        node.input[:] = [names.setdefault(name, f"t{len(names)}") if name else "" for name in node.input]
-        node.output[:] = [names.setdefault(name, f"t{len(names)}") if name else "" for name in node.output]
-    stored = list(proto.graph.initializer)
-    del proto.graph.initializer[:], proto.graph.value_info[:]
-    for tensor in reversed(stored):
-        tensor.name = names[tensor.name]
-        proto.graph.initializer.append(tensor)
-    onnx.save(proto, path)
 
 
 def test_the_configuration_suppresses_by_rule_node_and_model(repository: Path) -> None:

@@ -3,6 +3,5 @@
 from onnxlint_q.judge.suppression.apply import Sorted, sort_out
 from onnxlint_q.judge.suppression.baseline import Baseline, Known, KnownModel, known_model
 from onnxlint_q.judge.suppression.entry import Entry, Suppressing
-from onnxlint_q.judge.suppression.structure import Structure
 
-__all__ = ["Baseline", "Entry", "Known", "KnownModel", "Sorted", "Structure", "Suppressing", "known_model", "sort_out"]
+__all__ = ["Baseline", "Entry", "Known", "KnownModel", "Sorted", "Suppressing", "known_model", "sort_out"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from onnxlint_q.analysis.pairing.structure import Structure
 from onnxlint_q.finding import Finding, Suppression, Suppressor
 from onnxlint_q.graph import Model
 from onnxlint_q.judge.own_findings import OWN_FINDINGS, UNUSED_SUPPRESSION
@@ -15,7 +16,6 @@ from onnxlint_q.judge.select import strength
 from onnxlint_q.judge.suppression.baseline import Known, KnownModel, line_of
 from onnxlint_q.judge.suppression.entry import Entry, Suppressing
 from onnxlint_q.judge.suppression.metadata import entries_of
-from onnxlint_q.judge.suppression.structure import Structure
 
 _OWN = frozenset(kind.code for kind in OWN_FINDINGS)
 """Codes that nothing suppresses: they say that the answer lacks something."""
@@ -39,6 +39,7 @@ class Sorted:
 def sort_out(
     findings: Sequence[Finding],
     model: Model,
+    structure: Structure,
     rules: Sequence[Rule],
     said: Suppressing,
     *,
@@ -50,14 +51,16 @@ def sort_out(
     Args:
         findings: of all rules.
         model: that they are about.
+        structure: of it.
         rules: that ran.
         said: what is said of the model outside of it.
         calibrated: data was run.
         comparing: it was held against its float original.
     """
     asked = tuple(rule for rule in rules if _could_tell(rule, calibrated, comparing))
-    structure = Structure(model)
-    told = [one if one.code in _OWN else replace(one, structure=structure.of(one)) for one in findings]
+    told = [
+        one if one.code in _OWN else replace(one, structure=structure.of(one.location, one.code)) for one in findings
+    ]
     entries = (*said.entries, *(entries_of(model) if said.heed_model else ()))
     known = said.known or KnownModel()
     reasons = [_reason(one, entries) for one in told]

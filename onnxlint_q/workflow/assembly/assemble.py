@@ -12,7 +12,8 @@ from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.execute.limits import TIMES_PLAIN
 from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.finding import Finding
-from onnxlint_q.graph import Format
+from onnxlint_q.graph import Format, Value
+from onnxlint_q.graph.element_types import type_name
 from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
@@ -39,6 +40,7 @@ from onnxlint_q.workflow.results import (
     LayerSqnr,
     ModelResult,
     OperandRow,
+    Port,
     SchemeResult,
 )
 from onnxlint_q.workflow.sizes import notes_on
@@ -96,9 +98,15 @@ def assemble(record: Record) -> ModelResult:
         activations=activation_rows(facts, facts.observations, _scales(record)),
         inputs=record.inputs,
         rule_pages=config.rule_pages,
+        ports_in=tuple(map(_port, facts.model.inputs)),
+        ports_out=tuple(map(_port, facts.model.outputs)),
         preview=preview(record.mended, config.levels) if record.mended is not None else None,
     )
     return with_known(result, sorted_apart, config, calibrated=facts.observations is not None)
+
+
+def _port(value: Value) -> Port:
+    return Port(value.name, type_name(value.type.elem_type), value.shape_text)
 
 
 def _scales(record: Record) -> Scales:
@@ -185,6 +193,7 @@ def _row(record: Record, layer: LayerFacts, measured: Errors) -> LayerRow:
         probe=_rows(facts.schemes, facts, layer, record.probe.errors if record.probe else {}),
         measured=_rows(_weighed(facts, layer, measured), facts, layer, measured),
         operands=operands if layer.others else (),
+        structure=facts.structure.of(facts.model.locate(source.node)),
     )
 
 

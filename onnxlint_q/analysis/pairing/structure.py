@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from onnxlint_q.errors import ModelError
-from onnxlint_q.finding import Finding, Location
+from onnxlint_q.finding import Location
 from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.names import tensor_key
 
@@ -39,10 +39,9 @@ class Structure:
             self._by_type.setdefault(node.qualified_type, []).append(node)
         self._by_name = {(node.graph, node.name, node.qualified_type): node for node in reversed(model.nodes)}
 
-    def of(self, finding: Finding) -> str:
-        """The identity of a finding: its rule, and its place without names."""
-        where = finding.location
-        return _hash(finding.code, where.op_type, *self._place(where, tensor_key(where.output, where.graph)))
+    def of(self, where: Location, about: str = "") -> str:
+        """The identity of a place; `about` tells things apart that are said of the same one."""
+        return _hash(about, where.op_type, *self._place(where, tensor_key(where.output, where.graph)))
 
     def _place(self, where: Location, key: str) -> tuple[str, ...]:
         node = self._node(where, key)
