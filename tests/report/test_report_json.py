@@ -86,6 +86,7 @@ def test_a_finding_as_it_is_written() -> None:
         "explains": {},
         "places": [],
         "structure": "",
+        "measured_on": None,
         "help": "onnxlint-q rule QW001",
         "help_url": None,
     }

@@ -78,8 +78,8 @@ def test_a_layer_loses_what_the_better_founded_figures_of_both_say() -> None:
     assert one.worst is not None and (one.worst.loss_db, one.worst.basis) == (10.0, Basis.FORECAST)
     (one,) = compared(result(layers=(replace(old, measured=measured),)), result(layers=(new,))).layers
     assert one.worst is not None and one.worst.basis is Basis.FORECAST, "a measurement beside a forecast tells nothing"
-    both = (result(layers=(replace(row, measured=measured),)) for row in (old, new))
-    (one,) = compared(*both).layers
+    before, after = (result(layers=(replace(row, measured=measured),)) for row in (old, new))
+    (one,) = compared(before, after).layers
     assert one.worst is not None and (one.worst.loss_db, one.worst.basis) == (0.0, Basis.MEASURED)
     (one,) = compared(result(layers=(layer("a", None),)), result(layers=(new,))).layers
     assert one.worst is None
