@@ -1,9 +1,9 @@
 """What a place in a model is, whatever its tensors and nodes are called.
 
-An export gives other names to the same network and stores its initializers in another order. So a place is told by
-what does not change: the operators around it with the shapes that they make, as far as two nodes away (the hash of
-Weisfeiler and Leman), and the values of its own weights. Places that are alike in all of it are told apart by their
-order in the data flow.
+An export gives other names to the same network, stores its initializers in another order, and may or may not tell the
+shapes between. So a place is told by what does not change: the operators around it with the shapes of their constants,
+as far as two nodes away (the hash of Weisfeiler and Leman), and the values of its own weights. Places that are alike
+in all of it are told apart by their order in the data flow.
 """
 
 from __future__ import annotations
@@ -34,14 +34,19 @@ class Structure:
         self._weights: dict[str, str] = {}
         self._alike: dict[str, dict[str, list[Node]]] = {}
         self._ranks: dict[str, dict[Node, int]] = {}
+        self._depth: dict[Node, int] = {}
         self._by_type: dict[str, list[Node]] = {}
         for node in model.nodes:
+            # Nodes that do not wait for each other have no order of their own.
+            made_by = (model.producer(tensor) for tensor in (*node.inputs, *node.captured) if tensor)
+            self._depth[node] = 1 + max((self._depth.get(one, 0) for one in made_by if one is not None), default=0)
             self._by_type.setdefault(node.qualified_type, []).append(node)
         self._by_name = {(node.graph, node.name, node.qualified_type): node for node in reversed(model.nodes)}
 
-    def of(self, where: Location, about: str = "") -> str:
-        """The identity of a place; `about` tells things apart that are said of the same one."""
-        return _hash(about, where.op_type, *self._place(where, tensor_key(where.output, where.graph)))
+    def of(self, *places: Location, about: str = "") -> str:
+        """The identity of a place, or of several in any order; `about` tells apart what is said of the same ones."""
+        told = (_hash(where.op_type, *self._place(where, tensor_key(where.output, where.graph))) for where in places)
+        return _hash(about, *sorted(told))
 
     def _place(self, where: Location, key: str) -> tuple[str, ...]:
         node = self._node(where, key)
@@ -72,7 +77,8 @@ class Structure:
         yield node.qualified_type
         # The path of a subgraph holds a tensor's name; what it is a body of stands behind the last dot.
         yield node.graph.rpartition(".")[2] if "." in node.graph else ""
-        yield from (str(self._model.shape(tensor)) for tensor in node.outputs if tensor)
+        for tensor in node.inputs:
+            yield str(self._model.shape(tensor)) if self._model.is_constant(tensor) else ""
 
     def _around(self, node: Node, radius: int) -> Iterator[str]:
         for tensor in node.inputs:
@@ -94,7 +100,7 @@ class Structure:
         if label not in self._ranks:
             seen: Counter[tuple[str, ...]] = Counter()
             ranks = self._ranks[label] = {}
-            for other in self._alike[kind][label]:
+            for other in sorted(self._alike[kind][label], key=lambda one: (self._depth[one], one.order)):
                 weights = self._weights_of(other)
                 ranks[other] = seen[weights]
                 seen[weights] += 1

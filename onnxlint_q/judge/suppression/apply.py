@@ -59,7 +59,8 @@ def sort_out(
     """
     asked = tuple(rule for rule in rules if _could_tell(rule, calibrated, comparing))
     told = [
-        one if one.code in _OWN else replace(one, structure=structure.of(one.location, one.code)) for one in findings
+        one if one.code in _OWN else replace(one, structure=structure.of(one.location, *one.places, about=one.code))
+        for one in findings
     ]
     entries = (*said.entries, *(entries_of(model) if said.heed_model else ()))
     known = said.known or KnownModel()
