@@ -76,9 +76,7 @@ def diff(
     """
     debug = debugging(debug)
     with errors_as_one_line(debug):
-        from dataclasses import replace
-
-        from onnxlint_q.cli.words.data import data_by_model, known_data
+        from onnxlint_q.cli.words.data import data_by_model, data_of_jobs, known_data
         from onnxlint_q.cli.words.requests import (
             ImageWords,
             keep_apart,
@@ -110,11 +108,11 @@ def diff(
             fail_on=None,
             fail_on_verdict=None,
         )
-        jobs = [replace(job, data=data_of(job.config, job.path)) for job in plan([old, new], overrides)]
+        shared, jobs = data_of_jobs(plan([old, new], overrides), data_of)
         configs = [job.config for job in jobs]
         read = [known for one in configs for known in (one.source, one.baseline)]
         keep_apart(reports, [old, new, calibrate, *known_data(configs), *read])
-        request = CheckRequest(None, probe, False, shapes, debug=debug, asked=Asked(max_memory, timeout))
+        request = CheckRequest(shared, probe, False, shapes, debug=debug, asked=Asked(max_memory, timeout))
         show_crashes(debug)
         with working():
             with progress_line() as progress:
