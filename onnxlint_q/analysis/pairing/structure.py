@@ -61,7 +61,7 @@ class Structure:
     def _node(self, where: Location, key: str) -> Node | None:
         """The one that makes the tensor of a place, unless the place names another, as where one is folded."""
         made_by = self._model.producer(key)
-        if made_by is not None and where.op_type in {"", made_by.qualified_type}:
+        if made_by is not None and (not where.op_type or where.op_type == made_by.qualified_type):
             return made_by
         return self._by_name.get((where.graph, where.node, where.op_type), made_by)
 
