@@ -28,7 +28,7 @@ from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.judge.suppression import Baseline
 from onnxlint_q.workflow.assembly.assemble import assemble
-from onnxlint_q.workflow.known import after_run, once, with_baselines
+from onnxlint_q.workflow.assembly.known import after_run, once, with_baselines
 from onnxlint_q.workflow.many.spread import HERE, Places, spread
 from onnxlint_q.workflow.record import CheckRequest, DataRequest, Record
 from onnxlint_q.workflow.results import Failure, ModelResult, Run

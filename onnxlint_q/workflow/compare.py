@@ -41,6 +41,7 @@ from onnxlint_q.proof.file_remedies import try_on_file
 from onnxlint_q.workflow.assembly.assemble import assemble
 from onnxlint_q.workflow.assembly.half import half_result
 from onnxlint_q.workflow.assembly.joint_remedies import with_advice
+from onnxlint_q.workflow.assembly.known import sorted_out, with_known
 from onnxlint_q.workflow.assembly.verdicts import judge_by, result_of_run
 from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.comparison import (
@@ -48,7 +49,6 @@ from onnxlint_q.workflow.comparison import (
     Comparison,
 )
 from onnxlint_q.workflow.judging import judge
-from onnxlint_q.workflow.known import sorted_out, with_known
 from onnxlint_q.workflow.overheard import unheard
 from onnxlint_q.workflow.record import CheckRequest, Record
 from onnxlint_q.workflow.results import (

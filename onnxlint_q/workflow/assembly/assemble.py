@@ -24,12 +24,12 @@ from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.assembly.fixing import with_fixing
 from onnxlint_q.workflow.assembly.half import half_results
 from onnxlint_q.workflow.assembly.joint_remedies import notes, remedies, with_advice
+from onnxlint_q.workflow.assembly.known import sorted_out, with_known
 from onnxlint_q.workflow.assembly.mended import with_mended
 from onnxlint_q.workflow.assembly.preview import preview
 from onnxlint_q.workflow.assembly.tensors import foreseen_rows, measured_rows, unexplained, with_shares
 from onnxlint_q.workflow.assembly.verdicts import finite, is_figure, judge_of, scheme_result
 from onnxlint_q.workflow.judging import documented
-from onnxlint_q.workflow.known import sorted_out, with_known
 from onnxlint_q.workflow.reading.activations import DEFAULT_SCHEME, Scales, activation_rows
 from onnxlint_q.workflow.reading.qparams import qparams_rows
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
