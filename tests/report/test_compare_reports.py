@@ -9,10 +9,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import samples
 
 from onnxlint_q.analysis.observed.readings import WeightReading
 from onnxlint_q.analysis.observed.top1 import Top1
-from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity
+from onnxlint_q.finding import Confidence, Evidence, Finding, Location, Severity, Suppression, Suppressor
 from onnxlint_q.judge.verdict import Verdict
 from onnxlint_q.report import ReportFormat
 from onnxlint_q.report.compare import render
@@ -191,3 +192,15 @@ def test_a_page_tells_no_folder_of_the_machine_and_the_other_formats_what_was_ty
     full, document = render(found, ReportFormat.FULL), json.loads(render(found, ReportFormat.JSON))
     assert all(path in " ".join(full.split()) for path in typed)
     assert [document["float"]["path"], document["quantised"]["path"], document["calibration"]["source"]] == [*typed]
+
+
+def test_what_is_suppressed_is_told_with_its_reason() -> None:
+    comparison = samples.compared(samples.small())
+    why = Suppression(Suppressor.CONFIGURATION, "[[suppress]] 1 of x.toml", "accepted until 2.1")
+    known = replace(samples.static("bn"), suppression=why)
+    comparison = replace(comparison, quantized=replace(comparison.quantized, suppressed=(known,)))
+    full = " ".join(render(comparison, ReportFormat.FULL, Look(verbose=True)).split())
+    assert "Suppressed: 1" in full and "accepted until 2.1" in full and "1 suppressed" in full
+    assert render(comparison, ReportFormat.CONCISE).splitlines()[-1] == "1 suppressed"
+    (told,) = json.loads(render(comparison, ReportFormat.JSON))["suppressed"]
+    assert told["suppression"] == {"by": "configuration", "where": why.where, "reason": why.reason}

@@ -10,8 +10,9 @@ from onnxlint_q.workflow.comparison import (
 
 
 def render(comparison: Comparison) -> str:
-    """As in the report on a model; behind the verdict stands what class scores show."""
+    """As in the report on a model; behind the verdict stands what class scores show, last how much is suppressed."""
     verdict, *findings = lines_of(comparison.quantized)
     if comparison.classifier is not None:
         verdict += f"; {phrases.classifier(comparison.classifier)}"
-    return "\n".join([verdict, *findings]) + "\n"
+    known = len(comparison.quantized.suppressed)
+    return "\n".join([verdict, *findings, *([f"{known} suppressed"] if known else [])]) + "\n"

@@ -59,6 +59,7 @@ def _everything(comparison: Comparison, width: int) -> Iterator[RenderableType]:
     yield front.paragraph(phrases.CAUSE, phrases.cause(comparison))
     yield from front.to_do(actions(model))
     yield from groups.everything(model)
+    yield from groups.suppressed(model)
     yield Text()
     yield from table(comparison, width)
     yield from notes(phrases.notes(comparison))
