@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import networkx as nx
+import lazy_loader
 import onnx
 
 from onnxlint_q.finding import Location
@@ -15,6 +16,11 @@ from onnxlint_q.graph.constants import Constants
 from onnxlint_q.graph.names import ROOT, local_name
 from onnxlint_q.graph.node import Node, TensorType, Value
 from onnxlint_q.graph.tensors import Array
+
+if TYPE_CHECKING:
+    import networkx as nx
+else:
+    nx = lazy_loader.load("networkx")
 
 __all__ = ["ROOT", "Model", "Node", "TensorType", "Value"]
 
@@ -27,7 +33,7 @@ class Model:
     """One ONNX model: nodes, tensors and how they hang together.
 
     A tensor is named by a key: in the main graph its own name, in a subgraph the path of that graph, a slash, and
-    its name. Nodes and tensors are the vertices of `graph`; edges run along the data.
+    its name.
 
     Attributes:
         path: where it was read from.
@@ -37,7 +43,7 @@ class Model:
         constants: values of tensors that do not depend on the inputs.
         nodes: all nodes, those of subgraphs included, in an order in which data flows.
         inputs, outputs: of the main graph; inputs with a default value are constants instead.
-        graph: bipartite, vertices are `Node` objects and tensor keys.
+        flow: what data flows to from each `Node` and each tensor key.
         types: element type and shape of every tensor that shape inference found.
         inlined: how many local functions the file has.
     """
@@ -50,7 +56,7 @@ class Model:
     nodes: tuple[Node, ...] = field(repr=False)
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
-    graph: nx.DiGraph = field(repr=False)
+    flow: Mapping[str | Node, tuple[str | Node, ...]] = field(repr=False)
     types: Mapping[str, TensorType] = field(repr=False)
     inlined: int = 0
 
@@ -79,6 +85,11 @@ class Model:
         listed = {value.name for value in self.proto.graph.input} if self.proto.ir_version >= DEFAULTS else set[str]()
         return frozenset(tensor.name for tensor in self.proto.graph.initializer if tensor.name in listed)
 
+    @cached_property
+    def graph(self) -> nx.DiGraph:
+        """`flow` for the algorithms of networkx."""
+        return nx.DiGraph({vertex: list(following) for vertex, following in self.flow.items()})
+
     # -- neighbours ----------------------------------------------------------------------------------------------
 
     def producer(self, tensor: str) -> Node | None:
@@ -87,21 +98,35 @@ class Model:
 
     @cached_property
     def _producers(self) -> Mapping[str, Node]:
-        made = ((key, vertex) for vertex, key in self.graph.edges if isinstance(vertex, Node))
-        return dict(reversed(tuple(made)))
+        made: dict[str, Node] = {}
+        for vertex, following in self.flow.items():
+            if isinstance(vertex, Node):
+                for key in following:
+                    assert isinstance(key, str)  # a node is followed by its results
+                    made.setdefault(key, vertex)
+        return made
 
     def consumers(self, tensor: str) -> tuple[Node, ...]:
         """The nodes that read `tensor`, in data order."""
-        if tensor not in self.graph:
-            return ()
-        readers = (vertex for vertex in self.graph.successors(tensor) if isinstance(vertex, Node))
-        return tuple(sorted(readers, key=lambda node: node.order))
+        return self._readers.get(tensor, ())
+
+    @cached_property
+    def _readers(self) -> Mapping[str, tuple[Node, ...]]:
+        read: dict[str, list[Node]] = {}
+        for vertex, following in self.flow.items():
+            if isinstance(vertex, str):
+                readers = (one for one in following if isinstance(one, Node))
+                read[vertex] = sorted(readers, key=lambda node: node.order)
+        return {key: tuple(nodes) for key, nodes in read.items() if nodes}
 
     def sole_consumer(self, tensor: str) -> Node | None:
         """The one node that reads `tensor`, None if there are several or it is an output as well."""
-        readers = self.consumers(tensor)
-        leaves = tensor in self.output_names or self.graph.out_degree(tensor) != 1
-        return None if leaves or len(readers) != 1 else readers[0]
+        followed = self.flow.get(tensor, ())
+        return (
+            followed[0]
+            if len(followed) == 1 and isinstance(followed[0], Node) and tensor not in self.output_names
+            else None
+        )
 
     @cached_property
     def output_names(self) -> frozenset[str]:

@@ -144,7 +144,7 @@ def inspect(
 
 
 def _has(measured: Measured, name: str) -> bool:
-    return name in measured.model.graph or bool(nodes_named(measured, name))
+    return name in measured.model.flow or bool(nodes_named(measured, name))
 
 
 def _taken(model: Model, request: InspectRequest, *, alone: bool) -> tuple[Model, tuple[TakenShape, ...]]:

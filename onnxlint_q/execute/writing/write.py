@@ -118,7 +118,7 @@ def prepared_for(measured: Measured, recipe: Recipe) -> Model:
     shifts = {layer: np.asarray(values, np.float64) for layer, values in recipe.shifts.items()}
     ready = prepared(measure(corrected(fitted, shifts), measured.schemes) if shifts else fitted)
     names = {node.name for model in (measured.model, ready) for node in model.nodes}
-    unknown = [tensor for tensor in (*recipe.ranges, *recipe.wide) if tensor not in ready.graph]
+    unknown = [tensor for tensor in (*recipe.ranges, *recipe.wide) if tensor not in ready.flow]
     unknown += [name for name in recipe.excluded if name not in names]
     if unknown:
         raise UsageError(f"the recipe is of another model: there is no {unknown[0][:80]!r} in this one")

@@ -1,13 +1,13 @@
-"""From a parsed ModelProto to a Model: names resolved through scopes, every edge in one networkx graph."""
+"""From a parsed ModelProto to a Model: names resolved through scopes, every edge in one flow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import networkx as nx
 import onnx
 
 from onnxlint_q.errors import ModelError
@@ -36,7 +36,7 @@ def build_model(proto: onnx.ModelProto, store: TensorStore, *, path: Path, sha25
     outputs = tuple(Value(value.name, tensor_type(value.type)) for value in proto.graph.output)
     constants = Constants(store, builder.tensors, order, sparse=builder.sparse)
     types = infer_types(proto, constants)
-    return Model(path, store.model_name, sha256, proto, constants, order, inputs, outputs, builder.graph, types)
+    return Model(path, store.model_name, sha256, proto, constants, order, inputs, outputs, builder.placed(), types)
 
 
 def rebuilt(model: Model, proto: onnx.ModelProto) -> Model:
@@ -62,7 +62,8 @@ def declared(model: Model, shapes: Mapping[str, tuple[int, ...]], values: Mappin
 @dataclass
 class _Builder:
     store: TensorStore
-    graph: nx.DiGraph = field(default_factory=nx.DiGraph)
+    # What follows each tensor, by key, and each node, by its place in `nodes`; dicts, as sets have no order.
+    flow: dict[str | int, dict[str | int, None]] = field(default_factory=dict)
     tensors: dict[str, onnx.TensorProto] = field(default_factory=dict)
     sparse: set[str] = field(default_factory=set)
     nodes: list[Node] = field(default_factory=list)
@@ -87,10 +88,10 @@ class _Builder:
             if not name:
                 raise self._error(f"there is a tensor {what} without a name")
             key = tensor_key(name, path)
-            if name in own or (key in self.graph and path != ROOT):
+            if name in own or (key in self.flow and path != ROOT):
                 raise self._error(f"tensor {name!r} is defined twice ({what})")
             own[name] = key
-            self.graph.add_node(key)
+            self.flow[key] = {}
             return key
 
         for value in graph.input:
@@ -147,19 +148,20 @@ class _Builder:
         self.nodes.append(made)
         if len(self.nodes) > MAX_NODES:
             raise self._error(f"has more than {MAX_NODES} nodes")
-        self.graph.add_edges_from((key, made) for key in (*inputs, *captured) if key)
-        self.graph.add_edges_from((made, key) for key in outputs if key)
-        self.graph.add_node(made)
+        vertex = len(self.nodes) - 1
+        for key in filter(None, (*inputs, *captured)):
+            self.flow[key][vertex] = None
+        self.flow[vertex] = dict.fromkeys(filter(None, outputs))
         for body, inner in inner_scopes:
-            self._tie_body(made, body, inner)
+            self._tie_body(vertex, inputs, body, inner)
 
-    def _tie_body(self, node: Node, body: onnx.GraphProto, inner: dict[str, str]) -> None:
+    def _tie_body(self, node: int, inputs: Sequence[str], body: onnx.GraphProto, inner: dict[str, str]) -> None:
         """Data flows from the node's inputs into its body's inputs, and from the body's outputs out of the node."""
-        for outer_key, value in zip(node.inputs, body.input, strict=False):
+        for outer_key, value in zip(inputs, body.input, strict=False):
             if outer_key:
-                self.graph.add_edge(outer_key, inner[value.name])
+                self.flow[outer_key][inner[value.name]] = None
         for value in body.output:
-            self.graph.add_edge(inner[value.name], node)
+            self.flow[inner[value.name]][node] = None
 
     def _resolve(self, name: str, node: onnx.NodeProto, scope: dict[str, str]) -> str:
         if not name:
@@ -173,16 +175,45 @@ class _Builder:
         return key
 
     def data_order(self) -> tuple[Node, ...]:
-        """All nodes in data order; replaces each node by one that knows its position."""
-        try:
-            ordered = [vertex for vertex in nx.topological_sort(self.graph) if isinstance(vertex, Node)]
-        except nx.NetworkXUnfeasible:
-            cycle = nx.find_cycle(self.graph)
-            names = [vertex for edge in cycle for vertex in edge[:1] if isinstance(vertex, str)]
-            raise self._error(f"the graph has a cycle through {', '.join(map(repr, names[:4]))}") from None
-        placed = {node: replace(node, order=position) for position, node in enumerate(ordered)}
-        nx.relabel_nodes(self.graph, placed, copy=False)
-        return tuple(placed.values())
+        """All nodes in data order, each knowing its position; replaces those that do not."""
+        awaited = Counter(vertex for following in self.flow.values() for vertex in following)
+        ready: list[str | int] = [vertex for vertex in self.flow if not awaited[vertex]]
+        order: list[int] = []
+        for vertex in ready:  # grows as it is gone through
+            if isinstance(vertex, int):
+                self.nodes[vertex] = replace(self.nodes[vertex], order=len(order))
+                order.append(vertex)
+            for following in self.flow[vertex]:
+                awaited[following] -= 1
+                if not awaited[following]:
+                    ready.append(following)
+        if len(ready) < len(self.flow):
+            names = [vertex for vertex in self._cycle(self.flow.keys() - set(ready)) if isinstance(vertex, str)]
+            raise self._error(f"the graph has a cycle through {', '.join(map(repr, names[:4]))}")
+        return tuple(self.nodes[vertex] for vertex in order)
+
+    def _cycle(self, rest: Set[str | int]) -> list[str | int]:
+        """A cycle among vertices each of which follows another of them."""
+        before = {following: vertex for vertex in self.flow if vertex in rest for following in self.flow[vertex]}
+        vertex = next(iter(before))
+        seen: dict[str | int, None] = {}
+        while vertex not in seen:
+            seen[vertex] = None
+            vertex = before[vertex]
+        walked = list(seen)
+        found = walked[walked.index(vertex) :][::-1]
+        start = found.index(next(vertex for vertex in self.flow if vertex in seen and vertex in found))
+        return found[start:] + found[:start]
+
+    def placed(self) -> Mapping[str | Node, tuple[str | Node, ...]]:
+        """The flow between tensors and nodes that know their position."""
+        nodes = self.nodes
+        return {
+            nodes[vertex] if isinstance(vertex, int) else vertex: tuple(
+                nodes[one] if isinstance(one, int) else one for one in following
+            )
+            for vertex, following in self.flow.items()
+        }
 
     def _error(self, what: str) -> ModelError:
         return ModelError(f"{self.store.model_name}: {what}; export the model again")

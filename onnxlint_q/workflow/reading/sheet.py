@@ -33,7 +33,7 @@ _SEARCHED = 5000
 def names_of(measured: Measured) -> tuple[str, ...]:
     """Every name by which a tensor or an operator can be asked for."""
     model = measured.model
-    tensors = (vertex for vertex in model.graph if isinstance(vertex, str))
+    tensors = (vertex for vertex in model.flow if isinstance(vertex, str))
     return tuple(dict.fromkeys(filter(None, (*tensors, *(node.name for node in model.nodes)))))
 
 
@@ -61,7 +61,7 @@ def tensor_sheet(
     """All that is told of `name`; None where the file has nothing of that name."""
     model = measured.model
     named = nodes_named(measured, name)
-    tensors = {name} if name in model.graph else set()
+    tensors = {name} if name in model.flow else set()
     tensors |= {key for node in named for key in node.outputs if key}
     if not tensors:
         return None
@@ -135,7 +135,7 @@ def rounded_values(measured: Measured, scales: Scales, name: str, values: Sequen
         UsageError: it has no such pair, or several.
     """
     model = measured.model
-    tensors = {name} if name in model.graph else set()
+    tensors = {name} if name in model.flow else set()
     tensors |= {key for node in nodes_named(measured, name) for key in node.outputs if key}
     if not tensors:
         return None
