@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
 
 from onnxlint_q.analysis.intervals import confidence_below
-from onnxlint_q.execute.variants.output_error import OutputError
-from onnxlint_q.forecast.expected.level import Level
+
+if TYPE_CHECKING:
+    from onnxlint_q.execute.variants.output_error import OutputError
+    from onnxlint_q.forecast.expected.level import Level
 
 GAIN_DB = 1.0
 """What a remedy gains at least; nobody would notice less."""
@@ -74,7 +77,7 @@ class Chances:
         return self.likeliest if self.of(self.likeliest) >= LIKELY else Verdict.UNCERTAIN
 
 
-Judge = Callable[[OutputError], Verdict | None]
+Judge: TypeAlias = "Callable[[OutputError], Verdict | None]"
 """The verdict on what a run left at the outputs; None where it could judge none."""
 
 

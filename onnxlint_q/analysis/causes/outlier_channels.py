@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import networkx as nx
+import lazy_loader
 import numpy as np
 
 from onnxlint_q.analysis.observed.observations import ChannelObservation
+
+nx = lazy_loader.load("networkx")
 
 # With fewer channels the median says little; where more than this share is wide, the width is no outlier.
 _FEWEST = 8
@@ -72,6 +74,8 @@ def sharing(found: Mapping[str, Outliers]) -> Iterator[tuple[str, ...]]:
     What enters a residual stream returns in all that is computed from it, in the same channels. Tensors with other
     numbers of channels are of other streams.
     """
+    if not found:
+        return
     joined = nx.Graph()
     joined.add_nodes_from(found)
     widest: dict[tuple[int, int], list[str]] = {}

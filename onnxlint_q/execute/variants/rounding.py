@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import networkx as nx
+import lazy_loader
 import numpy as np
 import onnx
 from onnx import helper
@@ -18,6 +18,8 @@ from onnxlint_q.analysis.number_formats import NumberFormat
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.execute.executable import PREFIX, Array, Executable
 from onnxlint_q.graph.operators import MICROSOFT
+
+nx = lazy_loader.load("networkx")
 
 # Round, which float8 activations are simulated with, and DynamicQuantizeLinear exist from here on.
 _ROUND_OPSET = 11

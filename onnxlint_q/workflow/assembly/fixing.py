@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES
 from onnxlint_q.finding import Finding, Fixing, Remasking, Rescaling
 from onnxlint_q.graph.names import tensor_key
 from onnxlint_q.judge.facts import Facts
-from onnxlint_q.proof.gain import Gain
-from onnxlint_q.proof.mending.transaction import Mended, Step
-from onnxlint_q.proof.rewrites import cure_helps
 from onnxlint_q.rewrite import channel_factors, mask_values
 from onnxlint_q.rewrite.candidate import Candidate
 from onnxlint_q.rewrite.constants import constant_channels
 from onnxlint_q.rewrite.rewriting import Rewrite, Safety
 from onnxlint_q.rewrite.table import REWRITES
 from onnxlint_q.workflow.record import Record
+
+if TYPE_CHECKING:
+    from onnxlint_q.proof.gain import Gain
+    from onnxlint_q.proof.mending.transaction import Mended, Step
 
 _BY_NAME = {rewrite.name: rewrite for rewrite in REWRITES}
 
@@ -64,7 +66,11 @@ def _failed(finding: Finding, rewrite: Rewrite) -> bool:
     """Whether a run has shown that the rewrite does not help here."""
     if rewrite.name in (mask_values.NAME, channel_factors.NAME):
         return finding.tried is not None and finding.change is None
-    return rewrite is constant_channels.REWRITE and not cure_helps(finding)
+    if rewrite is not constant_channels.REWRITE:
+        return False
+    from onnxlint_q.proof.rewrites import cure_helps
+
+    return not cure_helps(finding)
 
 
 @dataclass(eq=False)
@@ -88,6 +94,8 @@ class _Places:
 
     def gain(self, finding: Finding) -> Gain | None:
         """What `fix` gains, under the scheme that a finding claims something of."""
+        from onnxlint_q.proof.gain import Gain
+
         assert self.mended is not None
         whole = Experiment(SCHEMES[finding.claim.scheme] if finding.claim is not None else DEFAULT_SCHEMES[0])
         return Gain.of(self.mended.given.get(whole), self.mended.errors.get(whole))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from onnxlint_q.analysis.half.tensors import FP16
-from onnxlint_q.execute.variants.output_error import OutputError
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels
 from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.record import Record
 from onnxlint_q.workflow.results import Basis, SchemeResult
+
+if TYPE_CHECKING:
+    from onnxlint_q.execute.variants.output_error import OutputError
 
 _MADE_UP = "made-up inputs lose nothing much, but real ones may be louder; run it with --calibrate PATH"
 _UNKNOWN = "what overflows hangs on the values; run it with --calibrate PATH, or without data --probe"

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.judge.verdict import GAIN_DB
-from onnxlint_q.proof.mending.masks import told
 from onnxlint_q.rewrite.mask_values import NAME
 from onnxlint_q.workflow.assembly.verdicts import scheme_result
 from onnxlint_q.workflow.record import Record
@@ -27,6 +26,8 @@ def _foreseen(record: Record, scheme: Scheme) -> Iterator[Mended]:
     """With its masks at a value that int8 can hold."""
     unmasked = record.facts.unmasked
     if unmasked is not None and unmasked.candidates and scheme.is_calibrated:
+        from onnxlint_q.proof.mending.masks import told
+
         facts = replace(record.facts, forecasts=unmasked.forecasts)
         mended = scheme_result(replace(record, facts=facts, probe=None), scheme)
         yield Mended((NAME,), told(unmasked.candidates.values()), mended)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from onnxlint_q.execute.variants.experiment_runs import Errors
+from typing import TYPE_CHECKING
+
 from onnxlint_q.judge.verdict import VerdictLevels
-from onnxlint_q.proof.mending.transaction import Mended
 from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.results import Basis, FixPreview
 from onnxlint_q.workflow.scheme_result import SchemeResult
+
+if TYPE_CHECKING:
+    from onnxlint_q.execute.variants.experiment_runs import Errors
+    from onnxlint_q.proof.mending.transaction import Mended
 
 
 def preview(mended: Mended, levels: VerdictLevels) -> FixPreview:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.intervals import samples_to_decide, wilson
@@ -12,7 +13,6 @@ from onnxlint_q.analysis.number_formats import OVERFLOWN_DB
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.outputs.output_kind import Holds, Output
 from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET, Scheme
-from onnxlint_q.execute.variants.output_error import Comparable, OutputError, OutputFigures
 from onnxlint_q.forecast.expected.level import Level, Traits, level
 from onnxlint_q.forecast.expected.level_table import PROBE
 from onnxlint_q.forecast.expected.traits import TOGETHER, Place
@@ -22,9 +22,11 @@ from onnxlint_q.graph.element_types import FLOATS
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.verdict import Chances, Judge, Verdict, VerdictLevels, worst, worst_chances
-from onnxlint_q.proof.prove import NO_SIGNAL
 from onnxlint_q.workflow.record import Record
 from onnxlint_q.workflow.results import Basis, OutputResult, SchemeResult
+
+if TYPE_CHECKING:
+    from onnxlint_q.execute.variants.output_error import OutputError, OutputFigures
 
 CODES_ONLY = "the layers compute with integer codes whose scales are not in the file"
 NOTHING_TO_QUANTISE = "nothing to quantise: the scheme covers no weight, and no activation gets a scale"
@@ -301,6 +303,8 @@ def result_of_run(
         levels: where the verdict changes.
         by_class: whether it counts which class is the largest; on made-up inputs that is chance.
     """
+    from onnxlint_q.proof.prove import NO_SIGNAL
+
     outputs = tuple(judge_output(figures, levels, by_class=by_class) for figures in error.outputs)
     if not error.has_signal:
         note = "; ".join(dict.fromkeys(output.note for output in outputs if output.note)) or NO_SIGNAL
@@ -332,6 +336,8 @@ def judge_output(figures: OutputFigures, levels: VerdictLevels, *, by_class: boo
 
 def _judged(figures: OutputFigures, levels: VerdictLevels, *, by_class: bool) -> OutputResult:
     """The verdict on an output as a whole, or on a part."""
+    from onnxlint_q.execute.variants.output_error import Comparable
+
     holds = figures.holds.value
     if figures.comparable is not Comparable.YES:
         return OutputResult(figures.name, holds, note=_not_judged(figures), assumed=figures.because)
@@ -365,6 +371,8 @@ def _undecided(agreement: float, rows: float, levels: Sequence[float]) -> str:
 
 
 def _not_judged(figures: OutputFigures) -> str:
+    from onnxlint_q.execute.variants.output_error import Comparable
+
     if figures.comparable is not Comparable.RESTING:
         return f"not judged: {figures.comparable}"
     passed = f" (float values stay under {figures.largest:.1g})" if figures.largest < 1 else ""

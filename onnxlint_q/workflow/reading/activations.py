@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
 from onnxlint_q.analysis.grid import Grid, grid
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.execute.variants.rounding import ActivationScale
 from onnxlint_q.graph import Model, Role
 from onnxlint_q.graph.node import Value
 from onnxlint_q.workflow.reading.values import ActivationRow
 
-Scales = Mapping[str, ActivationScale]
+if TYPE_CHECKING:
+    from onnxlint_q.execute.variants.rounding import ActivationScale
+
+Scales: TypeAlias = "Mapping[str, ActivationScale]"
 
 
 def activation_rows(

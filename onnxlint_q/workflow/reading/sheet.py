@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -12,7 +13,6 @@ from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.number_formats import codes
 from onnxlint_q.analysis.observed.observations import Observations
 from onnxlint_q.errors import UsageError, did_you_mean
-from onnxlint_q.execute.variants.rounding import ActivationScale
 from onnxlint_q.graph import Node, QuantizedTensor
 from onnxlint_q.graph.operators import Trait
 from onnxlint_q.workflow.reading.activations import Scales, shape_text
@@ -23,6 +23,9 @@ from onnxlint_q.workflow.reading.inspection import (
     TensorSheet,
 )
 from onnxlint_q.workflow.reading.qparams import stored_name
+
+if TYPE_CHECKING:
+    from onnxlint_q.execute.variants.rounding import ActivationScale
 
 _READERS = 4
 _CHANNELS = 5

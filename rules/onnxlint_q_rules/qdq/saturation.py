@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import networkx as nx
+import lazy_loader
 import numpy as np
 import numpy.typing as npt
 
@@ -34,6 +34,8 @@ from onnxlint_q import Confidence, Example, Facts, Finding, Rule, Severity, Sile
 from onnxlint_q_rules.batchnorm.rounded_parameters import ruined_norms
 from onnxlint_q_rules.qdq.pairs import Pairs, where
 from onnxlint_q_rules.qdq.usage import RECALIBRATE, Usage, spoiled, usages
+
+nx = lazy_loader.load("networkx")
 
 
 def _model(scale: str, zero_point: int = 128) -> str:

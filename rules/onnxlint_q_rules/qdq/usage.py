@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import networkx as nx
+import lazy_loader
 import numpy as np
 
 from onnxlint_q import (
@@ -32,6 +32,8 @@ from onnxlint_q import (
     sqnr_db,
 )
 from onnxlint_q_rules.qdq.pairs import Pairs
+
+nx = lazy_loader.load("networkx")
 
 # Five bits of eight: below, an end is known to no better than a thirtieth of the span.
 RESOLVED_CODES = 32
