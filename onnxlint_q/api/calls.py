@@ -17,8 +17,8 @@ from onnxlint_q.api.jobs import Words, job_of, overrides_of
 from onnxlint_q.api.models import ModelLike, given_shapes, model_file
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.preprocess import Preprocessing
-from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
-from onnxlint_q.execute.limits import PROVING
+from onnxlint_q.execute.data.sources import DATA
+from onnxlint_q.execute.limits import DEFAULT_SAMPLES, PROVING
 from onnxlint_q.execute.progress import silent
 from onnxlint_q.report.compare import render as render_comparison
 from onnxlint_q.report.fix import FORMATS as FIX_FORMATS

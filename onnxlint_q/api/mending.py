@@ -12,7 +12,7 @@ from onnxlint_q.api.jobs import Words, job_of, overrides_of, words_of
 from onnxlint_q.api.models import ModelLike, given_shapes, model_file
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.preprocess import Preprocessing
-from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES
+from onnxlint_q.execute.limits import DEFAULT_SAMPLES
 from onnxlint_q.execute.progress import silent
 from onnxlint_q.graph.loading.external import lost
 from onnxlint_q.graph.loading.save import model_files

@@ -23,6 +23,7 @@ from onnxlint_q.cli.streams import (
     errors_as_one_line,
     say,
 )
+from onnxlint_q.cli.words.choices import Command
 from onnxlint_q.errors import UsageError, as_one_line, did_you_mean
 
 # Each is the function of its name in the module of its name, imported when it is asked for; `Command` in that module
@@ -43,8 +44,12 @@ class _Commands(typer.core.TyperGroup):
         alone = typer.Typer(add_completion=False)
         with errors_as_one_line():
             module = import_module(f"onnxlint_q.cli.{cmd_name}")
-            alone.command(cmd_name, cls=getattr(module, "Command", None))(getattr(module, cmd_name))
+            alone.command(cmd_name, cls=getattr(module, "Command", Command))(getattr(module, cmd_name))
         return typer.main.get_command(alone)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self.rich_markup_mode = "rich"
+        super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = {"--help", "-h", "--version", "--install-completion", "--show-completion", *COMMANDS}
@@ -52,6 +57,9 @@ class _Commands(typer.core.TyperGroup):
             with errors_as_one_line():
                 _check_is_no_command(args[0])
             args = [DEFAULT, *args]
+        if args and args[0] in COMMANDS:
+            # None of its own is given, and typer would load pydantic to check what each is by default.
+            self.params, self.add_help_option = [], False
         return super().parse_args(ctx, args)
 
 
@@ -69,6 +77,7 @@ app = typer.Typer(
     "what it says. `onnxlint-q model.onnx` is short for `onnxlint-q check model.onnx`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # errors are lines: to load what draws frames takes longer than all else; help has them
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

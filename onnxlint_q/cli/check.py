@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.cli.streams import (
     CLEAN,
     FINDINGS,
@@ -23,18 +22,16 @@ from onnxlint_q.cli.streams import (
     working,
 )
 from onnxlint_q.cli.words import options as shared
-from onnxlint_q.cli.words.options import CONFIGURED_DATA, one_of
+from onnxlint_q.cli.words.choices import one_of
 from onnxlint_q.errors import UsageError
-from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, MOST_SAMPLES
-from onnxlint_q.execute.limits import LEAST_PROVING_SECONDS, PROVING, TIMES_PLAIN
-from onnxlint_q.judge.config import SCHEME_NAMES
+from onnxlint_q.execute.limits import LEAST_PROVING_SECONDS, MOST_SAMPLES, PROVING, TIMES_PLAIN
 
 
 def check(
     models: Annotated[list[str], typer.Argument(help="ONNX files, or folders to search for them.")],
     calibrate: Annotated[
         str | None,
-        typer.Option(help=f"Run the model on this data: {CONFIGURED_DATA}."),
+        typer.Option(help="Run the model on this data: {configured_data}."),
     ] = None,
     labels: shared.Labels = None,
     preprocess: shared.Preprocess = None,
@@ -51,15 +48,12 @@ def check(
         typer.Option(
             min=1,
             max=MOST_SAMPLES,
-            help="Number of samples to take ranges from, and as many others for the verdict; "
-            f"{DEFAULT_SAMPLES} by default.",
+            help="Number of samples to take ranges from, and as many others for the verdict; {samples} by default.",
         ),
     ] = None,
     observer: Annotated[
         str | None,
-        typer.Option(
-            help=f"How to take activation ranges from the data: {one_of(OBSERVERS)}; {DEFAULT_OBSERVER} by default."
-        ),
+        typer.Option(help="How to take activation ranges from the data: {observers}."),
     ] = None,
     trials: Annotated[
         int | None,
@@ -89,7 +83,7 @@ def check(
     scheme: Annotated[
         str | None,
         typer.Option(
-            help=f"Schemes to judge, separated by commas, or `all`: {', '.join(SCHEME_NAMES)}. By default those of the "
+            help="Schemes to judge, separated by commas, or `all`: {schemes}. By default those of the "
             "configuration, else those people run on such a network: int8-per-tensor and int8-per-channel; for a "
             "transformer or a recurrent network int8-dynamic and int4-blocks as well."
         ),

@@ -21,8 +21,7 @@ from onnxlint_q.cli.streams import (
     working,
 )
 from onnxlint_q.cli.words import options as shared
-from onnxlint_q.cli.words.options import CONFIGURED_DATA
-from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES
+from onnxlint_q.execute.limits import DEFAULT_SAMPLES
 
 
 def compare(
@@ -30,7 +29,7 @@ def compare(
     quantised: Annotated[
         Path, typer.Argument(metavar="QUANTISED", help="The model quantised from it.", show_default=False)
     ],
-    calibrate: Annotated[str, typer.Option(help=f"Run both models on this data: {CONFIGURED_DATA}.")],
+    calibrate: Annotated[str, typer.Option(help="Run both models on this data: {configured_data}.")],
     labels: shared.Labels = None,
     preprocess: shared.Preprocess = None,
     mean: shared.Mean = None,

@@ -17,7 +17,7 @@ def main() -> None:
             signal.signal(number, leave)
     # What an import makes stays; looking through it for garbage is a tenth of the time that imports take.
     gc.disable()
-    from onnxlint_q.execute.child import ONE_THREAD
+    from onnxlint_q.execute.limits import ONE_THREAD
 
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.cli.streams import (
     NO_ANSWER,
     debugging,
@@ -19,9 +18,7 @@ from onnxlint_q.cli.streams import (
     working,
 )
 from onnxlint_q.cli.words import options as shared
-from onnxlint_q.cli.words.options import CONFIGURED_DATA, one_of
-from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, MOST_SAMPLES
-from onnxlint_q.report.fix import FORMATS
+from onnxlint_q.execute.limits import MOST_SAMPLES
 
 
 def fix(
@@ -35,7 +32,7 @@ def fix(
     ] = False,
     calibrate: Annotated[
         str | None,
-        typer.Option(help=f"Try changes on this data: {CONFIGURED_DATA}. Without it, on synthetic inputs."),
+        typer.Option(help="Try changes on this data: {configured_data}. Without it, on synthetic inputs."),
     ] = None,
     preprocess: shared.Preprocess = None,
     mean: shared.Mean = None,
@@ -51,15 +48,12 @@ def fix(
         typer.Option(
             min=1,
             max=MOST_SAMPLES,
-            help="Number of samples to take ranges from, and as many others for the figures; "
-            f"{DEFAULT_SAMPLES} by default.",
+            help="Number of samples to take ranges from, and as many others for the figures; {samples} by default.",
         ),
     ] = None,
     observer: Annotated[
         str | None,
-        typer.Option(
-            help=f"How to take activation ranges from the data: {one_of(OBSERVERS)}; {DEFAULT_OBSERVER} by default."
-        ),
+        typer.Option(help="How to take activation ranges from the data: {observers}."),
     ] = None,
     scheme: Annotated[
         str | None, typer.Option(help="Schemes that have to gain, separated by commas: names as of `check --scheme`.")
@@ -77,7 +71,7 @@ def fix(
         bool, typer.Option("--unsafe", help="Also what changes the inputs or outputs of the model.")
     ] = False,
     output_format: Annotated[
-        list[str] | None, typer.Option(help=f"{one_of(FORMATS)}, with =FILE to write a file; can be repeated.")
+        list[str] | None, typer.Option(help="{fix_formats}, with =FILE to write a file; can be repeated.")
     ] = None,
     html: shared.Html = None,
     show_paths: shared.ShowPaths = False,
@@ -110,7 +104,7 @@ def fix(
         )
         from onnxlint_q.execute.limits import Asked
         from onnxlint_q.graph.loading.save import model_files
-        from onnxlint_q.report.fix import render
+        from onnxlint_q.report.fix import FORMATS, render
         from onnxlint_q.workflow import check as linting
         from onnxlint_q.workflow.mending import fix as workflow
         from onnxlint_q.workflow.mending.mend import Selection

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
-import typer.core
 
 from onnxlint_q.cli.streams import (
     NO_ANSWER,
@@ -18,14 +17,11 @@ from onnxlint_q.cli.streams import (
     show_crashes,
     working,
 )
+from onnxlint_q.cli.words import choices
 from onnxlint_q.cli.words import options as shared
-from onnxlint_q.cli.words.options import one_of
-from onnxlint_q.execute.data.sources import DATA
-from onnxlint_q.report.inspect import FORMATS
-from onnxlint_q.workflow.reading.columns import COLUMNS
 
 
-class Command(typer.core.TyperCommand):
+class Command(choices.Command):
     """All numbers behind `--values` are its own; a negative one would be taken for an option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -59,7 +55,7 @@ def inspect(
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL", help="The model, and if wanted another to show beside it.")
     ],
-    calibrate: Annotated[str | None, typer.Option(help=f"Run samples and tell what each tensor holds: {DATA}.")] = None,
+    calibrate: Annotated[str | None, typer.Option(help="Run samples and tell what each tensor holds: {data}.")] = None,
     preprocess: shared.Preprocess = None,
     mean: shared.Mean = None,
     std: shared.Std = None,
@@ -75,9 +71,7 @@ def inspect(
     top: Annotated[int, typer.Option(min=1, max=1000, help="Rows of each table, the worst first.")] = 5,
     by: Annotated[
         str | None,
-        typer.Option(
-            help=f"Column to sort by: {one_of(COLUMNS)}. A table without it, and every table by default, has its own."
-        ),
+        typer.Option(help="Column to sort by: {columns}. A table without it, and every table by default, has its own."),
     ] = None,
     tensor: Annotated[
         str | None, typer.Option(metavar="NAME", help="Tell everything about this tensor, or this operator, only.")
@@ -92,7 +86,7 @@ def inspect(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="All rows of every table.")] = False,
     output_format: Annotated[
         list[str] | None,
-        typer.Option(help=f"{one_of(FORMATS)}, with =FILE to write a file; can be repeated."),
+        typer.Option(help="{inspect_formats}, with =FILE to write a file; can be repeated."),
     ] = None,
     html: shared.Html = None,
     show_paths: shared.ShowPaths = False,
@@ -116,7 +110,7 @@ def inspect(
             parse_shapes,
         )
         from onnxlint_q.execute.limits import Asked
-        from onnxlint_q.report.inspect import render
+        from onnxlint_q.report.inspect import FORMATS, render
         from onnxlint_q.workflow import inspect as workflow
 
         paths, numbers = parse_inspected(models, values)

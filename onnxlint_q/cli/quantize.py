@@ -20,9 +20,7 @@ from onnxlint_q.cli.streams import (
     working,
 )
 from onnxlint_q.cli.words import options as shared
-from onnxlint_q.cli.words.options import CONFIGURED_DATA, one_of
-from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, MOST_SAMPLES
-from onnxlint_q.report.quantize import FORMATS
+from onnxlint_q.execute.limits import MOST_SAMPLES
 
 
 def quantize(
@@ -36,7 +34,7 @@ def quantize(
     calibrate: Annotated[
         str | None,
         typer.Option(
-            help=f"Take ranges from this data, and measure on it: {CONFIGURED_DATA}. Without it, from synthetic inputs."
+            help="Take ranges from this data, and measure on it: {configured_data}. Without it, from synthetic inputs."
         ),
     ] = None,
     labels: shared.Labels = None,
@@ -54,8 +52,7 @@ def quantize(
         typer.Option(
             min=1,
             max=MOST_SAMPLES,
-            help="Number of samples to take ranges from, and as many others for the figures; "
-            f"{DEFAULT_SAMPLES} by default.",
+            help="Number of samples to take ranges from, and as many others for the figures; {samples} by default.",
         ),
     ] = None,
     scheme: Annotated[
@@ -99,7 +96,7 @@ def quantize(
         bool, typer.Option("--exact-only", help="Only rewrites that leave the outputs the same for every input.")
     ] = False,
     output_format: Annotated[
-        list[str] | None, typer.Option(help=f"{one_of(FORMATS)}, with =FILE to write a file; can be repeated.")
+        list[str] | None, typer.Option(help="{quantize_formats}, with =FILE to write a file; can be repeated.")
     ] = None,
     html: shared.Html = None,
     show_paths: shared.ShowPaths = False,
@@ -138,7 +135,7 @@ def quantize(
         )
         from onnxlint_q.execute.limits import Asked
         from onnxlint_q.proof.recipe.goal import MOST_FLOAT
-        from onnxlint_q.report.quantize import render
+        from onnxlint_q.report.quantize import FORMATS, render
         from onnxlint_q.workflow import check as linting
         from onnxlint_q.workflow.mending import quantize as workflow
         from onnxlint_q.workflow.mending import quantize_request as asked

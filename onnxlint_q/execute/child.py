@@ -27,7 +27,7 @@ from multiprocessing.spawn import get_executable
 from typing import Any, TypeVar
 
 from onnxlint_q.errors import DefectError, OnnxlintError, with_place
-from onnxlint_q.execute.limits import Budget
+from onnxlint_q.execute.limits import ONE_THREAD, Budget
 from onnxlint_q.execute.progress import Progress
 from onnxlint_q.execute.workers import Together
 
@@ -36,12 +36,6 @@ if sys.platform != "win32":
 
 Result = TypeVar("Result")
 Tasks = Sequence[tuple[Callable[[Progress], object], Budget | None]]
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1"}
-"""For the environment, before numpy is loaded: its libraries multiply matrices in one thread.
-
-Threads of theirs wait for each other by running. On a machine that does other things, two of them took up to 3.6 times
-as long as one; sums do not depend on their number either.
-"""
 MORE_MEMORY, MORE_TIME = "--max-memory allows more", "--timeout allows more"
 SHOWN = "a library or the system ended it, and --debug shows where"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

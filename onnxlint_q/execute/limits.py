@@ -127,6 +127,14 @@ class Asked:
         )
 
 
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1"}
+"""For the environment, before numpy is loaded: its libraries multiply matrices in one thread.
+
+Threads of theirs wait for each other by running. On a machine that does other things, two of them took up to 3.6 times
+as long as one; sums do not depend on their number either.
+"""
+DEFAULT_SAMPLES = 32
+MOST_SAMPLES = 1_000_000
 USUAL = Asked()
 USUAL_BYTES, BYTES_PER_STORED = 7 << 28, 6
 """Private memory for a small model, 1.75 GB, and what each byte of its weights adds."""

@@ -13,9 +13,10 @@ import onnx.parser
 
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.execute.data.inspection import inspect
-from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, ArraySource
+from onnxlint_q.execute.data.sources import ArraySource
 from onnxlint_q.execute.deployment.run import SAMPLES, run_as_deployed
 from onnxlint_q.execute.half.run import run_halved
+from onnxlint_q.execute.limits import DEFAULT_SAMPLES
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
 from onnxlint_q.graph.loading.build import build_model

@@ -18,10 +18,9 @@ from onnxlint_q.errors import ModelError, UsageError
 from onnxlint_q.execute.child import ChildEndedError, run_apart
 from onnxlint_q.execute.data.labels import read_labels
 from onnxlint_q.execute.data.source import Sample, Source
-from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES
 from onnxlint_q.execute.first_run import run_once
 from onnxlint_q.execute.half.run import HalfRun, run_halved
-from onnxlint_q.execute.limits import DEFAULT_LIMITS, USUAL, Asked, Limits
+from onnxlint_q.execute.limits import DEFAULT_LIMITS, DEFAULT_SAMPLES, USUAL, Asked, Limits
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.readout import fed
 from onnxlint_q.execute.session import TooLongError

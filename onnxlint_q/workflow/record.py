@@ -9,10 +9,9 @@ from pathlib import Path
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.source import Source
-from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, MOST_SAMPLES
 from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.half.run import HalfRun
-from onnxlint_q.execute.limits import PROVING, USUAL, Asked
+from onnxlint_q.execute.limits import DEFAULT_SAMPLES, MOST_SAMPLES, PROVING, USUAL, Asked
 from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.finding import Finding

@@ -13,8 +13,10 @@ import typer
 from onnxlint_q.analysis.half.tensors import FP16
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, SCHEMES, SEQUENCE_SCHEMES
+from onnxlint_q.cli.words.choices import fill_in
 from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, PRESETS
-from onnxlint_q.execute.data.sources import DATA, DEFAULT_SAMPLES
+from onnxlint_q.execute.data.sources import DATA
+from onnxlint_q.execute.limits import DEFAULT_SAMPLES
 from onnxlint_q.finding import Severity
 from onnxlint_q.judge.config import FAILING_VERDICTS, SEVERITIES
 from onnxlint_q.judge.verdict import Verdict
@@ -28,6 +30,7 @@ def helps(command: str) -> dict[str, str]:
     alone = typer.Typer()
     alone.command()(getattr(import_module(f"onnxlint_q.cli.{command}"), command))
     parameters: Iterable[Any] = typer.main.get_command(alone).params
+    fill_in(parameters)
     return {parameter.name: parameter.help for parameter in parameters}
 
 

@@ -1,49 +1,32 @@
-"""Options that several commands have, as types. What can be chosen is listed from where it is defined."""
+"""Options that several commands have, as types; module `choices` fills in their help."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from onnxlint_q.analysis.targets import TARGETS
 from onnxlint_q.cli.streams import DEBUG_VARIABLE
-from onnxlint_q.execute.data.preprocess import CHANNEL_ORDERS, DEFAULT_PRESET, LAYOUTS, PRESETS
-from onnxlint_q.execute.data.sources import DATA, MOST_SAMPLES
-from onnxlint_q.execute.limits import BYTES_PER_STORED, MOST_EARNED, USUAL_BYTES, USUAL_SECONDS
-from onnxlint_q.finding import Severity
-from onnxlint_q.judge.verdict import Verdict
-from onnxlint_q.report.formats import ReportFormat
+from onnxlint_q.execute.limits import BYTES_PER_STORED, MOST_EARNED, MOST_SAMPLES, USUAL_BYTES, USUAL_SECONDS
 
 CONFIGURED = "config"
 """What `--calibrate` can be instead of a path: the data that the configuration names for each model."""
-CONFIGURED_DATA = f"{DATA}; `{CONFIGURED}` for what the configuration names"
-
-
-def one_of(words: Iterable[str]) -> str:
-    """`a, b or c`."""
-    *others, last = words
-    return f"{', '.join(others)} or {last}" if others else last
-
 
 Labels = Annotated[
     Path | None,
     typer.Option(help="True classes of the samples: lines of `file name, class index`, or an .npy of integers."),
 ]
-Preprocess = Annotated[
-    str | None, typer.Option(help=f"Preprocessing of images: {one_of(PRESETS)}; {DEFAULT_PRESET} by default.")
-]
+Preprocess = Annotated[str | None, typer.Option(help="Preprocessing of images: {presets}.")]
 Mean = Annotated[str | None, typer.Option(help="Mean to subtract after scaling: one value, or one per channel.")]
 Std = Annotated[str | None, typer.Option(help="Standard deviation to divide by: one value, or one per channel.")]
 Scale = Annotated[float | None, typer.Option(help="Factor on the pixels 0–255, before the mean is subtracted.")]
-ChannelOrder = Annotated[str | None, typer.Option(help=f"{one_of(CHANNEL_ORDERS)}.")]
+ChannelOrder = Annotated[str | None, typer.Option(help="{channel_orders}.")]
 Resize = Annotated[
     str | None, typer.Option(help="Size before the centre crop: pixels of the short side, or HEIGHTxWIDTH.")
 ]
 Crop = Annotated[str | None, typer.Option(help="Centre crop: pixels, or HEIGHTxWIDTH.")]
-Layout = Annotated[str | None, typer.Option(help=f"{one_of(LAYOUTS)}; by default taken from the shape of the input.")]
+Layout = Annotated[str | None, typer.Option(help="{layouts}; by default taken from the shape of the input.")]
 InputShape = Annotated[
     list[str] | None,
     typer.Option(
@@ -54,7 +37,7 @@ Target = Annotated[
     str | None,
     typer.Option(
         metavar="NAME[,NAME]",
-        help=f"What the file has to run on, separated by commas: {', '.join(TARGETS)}. By default the `target` of the "
+        help="What the file has to run on, separated by commas: {targets}. By default the `target` of the "
         "configuration.",
     ),
 ]
@@ -63,16 +46,11 @@ ExtendSelect = Annotated[list[str] | None, typer.Option(help="Run these rules, t
 Ignore = Annotated[list[str] | None, typer.Option(help="Do not run these rules.")]
 FailOn = Annotated[
     str | None,
-    typer.Option(
-        help=f"Exit with 1 from this severity on: {one_of([*Severity, 'none'])}; {Severity.WARNING} by default."
-    ),
+    typer.Option(help="Exit with 1 from this severity on: {severities}."),
 ]
 FailOnVerdict = Annotated[
     str | None,
-    typer.Option(
-        help="Exit with 1 if a scheme gets this verdict or a worse one: "
-        f"{one_of([Verdict.BREAKS, Verdict.DEGRADES, 'none'])}; {Verdict.BREAKS} by default."
-    ),
+    typer.Option(help="Exit with 1 if a scheme gets this verdict or a worse one: {verdicts}."),
 ]
 ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 even if something was found.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="Use this configuration file.")]
@@ -111,7 +89,7 @@ Timeout = Annotated[
 Samples = Annotated[int, typer.Option(min=1, max=MOST_SAMPLES, help="Number of samples.")]
 OutputFormat = Annotated[
     list[str] | None,
-    typer.Option(help=f"{one_of(ReportFormat)}, with =FILE to write a file. Can be repeated."),
+    typer.Option(help="{formats}, with =FILE to write a file. Can be repeated."),
 ]
 ShowPaths = Annotated[
     bool,

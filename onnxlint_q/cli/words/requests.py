@@ -13,8 +13,8 @@ from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.images import ImageFolder
 from onnxlint_q.execute.data.preprocess import DEFAULT_PRESET, MOST_PIXELS, Preprocessing, preset
-from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, open_source
-from onnxlint_q.execute.limits import PROVING
+from onnxlint_q.execute.data.sources import open_source
+from onnxlint_q.execute.limits import DEFAULT_SAMPLES, PROVING
 from onnxlint_q.graph.loading.external import lost
 from onnxlint_q.graph.loading.save import model_files
 from onnxlint_q.judge.config import Config, Data, Overrides

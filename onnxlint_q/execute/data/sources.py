@@ -22,8 +22,6 @@ from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
 from onnxlint_q.graph import Value
 from onnxlint_q.graph.tensors import MOST_AXES
 
-DEFAULT_SAMPLES = 32
-MOST_SAMPLES = 1_000_000
 RANDOM = "random"
 DATA = f"an .npz, an .npy, a folder of images or of .npz, or `{RANDOM}`"
 """What `open_source` opens, in words."""

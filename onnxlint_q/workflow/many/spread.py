@@ -121,8 +121,8 @@ def _elsewhere(
     jobs: Sequence[Job], work: Work[Job, Outcome], shares: Callable[[int], list[list[int]]], address: str
 ) -> Generator[tuple[Sequence[int], Sequence[Outcome | Exception]], None, None]:
     try:
-        import distributed  # noqa: PLC0415
-        import joblib  # noqa: PLC0415
+        import distributed
+        import joblib
     except ImportError as error:
         raise UsageError(f"--jobs {DASK}:{address}: needs joblib and dask.distributed; {INSTALL}") from error
     try:
