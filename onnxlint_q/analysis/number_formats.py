@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from onnxlint_q.cores import on_all_cores, portions
 from onnxlint_q.graph.element_types import CODE_RANGES
 
 Float = npt.NDArray[np.float32]
@@ -27,6 +28,7 @@ _TINY = np.float32(np.finfo(np.float32).tiny)
 # Biases have codes of this type; the quantiser widens a weight scale with which they would not fit by as much more.
 _BIAS_CODES = np.iinfo(np.int32)
 _BIAS_MARGIN = 1.0001
+_BELOW_HALF = np.nextafter(np.float32(0.5), np.float32(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,22 @@ def weight_scale(matrix: Float, number: NumberFormat, sharing: Sharing, tied: in
     return symmetric_scale(largest, number)
 
 
+def weight_error(matrix: Float, number: NumberFormat, sharing: Sharing, tied: int = 1) -> Float:
+    """What `weight_round_trip` adds to a weight, in its layout in memory; channels are rounded on all cores."""
+    if sharing.runs or tied > 1 or not matrix.size:
+        return np.asarray(weight_round_trip(matrix, number, sharing, tied) - matrix, np.float32)
+    magnitude = float(sharing.largest(matrix)[0, 0]) if sharing == Sharing() else None
+    error = np.empty_like(matrix)
+
+    def fill(rows: slice) -> None:
+        part = matrix[rows]
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.subtract(weight_round_trip(part, number, sharing, magnitude=magnitude), part, out=error[rows])
+
+    on_all_cores(fill, list(portions(*matrix.shape)))
+    return error
+
+
 def block_round_trip(matrix: Float, number: NumberFormat, block_size: int) -> Float:
     """A weight as `[output channels, taps]` after block-wise quantisation and back, as MatMulNBits holds it.
 
@@ -231,12 +249,17 @@ def block_round_trip(matrix: Float, number: NumberFormat, block_size: int) -> Fl
     """
     channels, taps = matrix.shape
     count = -(-taps // block_size)
-    # Zeros behind the last value widen no block: zero is in the range of each. Channels come last, as in the weight of
-    # a MatMul: what many blocks hold at one place is worked on together.
-    blocks = np.zeros((count * block_size, channels), np.float32)
-    blocks[:taps] = matrix.T
-    blocks = blocks.reshape(count, block_size, channels)
-    low, high = blocks.min(axis=1, keepdims=True), blocks.max(axis=1, keepdims=True)
+    if count * block_size > taps:
+        # Zeros behind the last value widen no block: zero is in the range of each.
+        whole = np.zeros_like(matrix, shape=(channels, count * block_size))
+        whole[:, :taps] = matrix
+    else:
+        whole = matrix
+    # In the order in which the values lie in memory; the weight of a MatMul has its channels last.
+    by_channel = whole.strides[1] <= whole.strides[0]
+    blocks = whole.reshape(channels, count, block_size) if by_channel else whole.T.reshape(count, block_size, channels)
+    axis = 2 if by_channel else 1
+    low, high = blocks.min(axis=axis, keepdims=True), blocks.max(axis=axis, keepdims=True)
     levels, nothing = np.float32(2**number.bits), np.zeros_like(low)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if number.symmetric:
@@ -244,22 +267,23 @@ def block_round_trip(matrix: Float, number: NumberFormat, block_size: int) -> Fl
         else:
             low, high = np.minimum(low, 0), np.maximum(high, 0)
             scale = (high - low) / (levels - 1)
-            zero = np.where(scale != 0, _half_away(np.clip(-low / scale, 0, levels - 1)), nothing)
-        blocks *= np.where(scale != 0, 1 / scale, nothing)
-        blocks += zero
-        steps = _half_away(np.clip(blocks, 0, levels - 1, out=blocks))
+            zero = np.where(scale != 0, _half_up(np.clip(-low / scale, 0, levels - 1)), nothing)
+        steps = blocks * np.where(scale != 0, 1 / scale, nothing)
+        steps += zero
+        _half_up(np.clip(steps, 0, levels - 1, out=steps))
         steps -= zero
         steps *= scale
-    return np.asarray(steps.reshape(-1, channels)[:taps].T, np.float32)
+    made = steps.reshape(channels, -1) if by_channel else steps.reshape(-1, channels).T
+    return np.asarray(made[:, :taps], np.float32)
 
 
-def _half_away(values: Float) -> Float:
-    """The nearest whole numbers of finite values, halves away from zero."""
-    whole = np.trunc(values)
-    rest = values - whole
-    rest += rest
-    whole += np.trunc(rest, out=rest)
-    return whole
+def _half_up(values: Float) -> Float:
+    """The nearest whole numbers of values that are not negative, halves away from zero, in their place.
+
+    Not by adding a half: to the largest number below one half that would give 1.
+    """
+    values += _BELOW_HALF
+    return np.floor(values, out=values)
 
 
 def bias_round_trip(bias: Float, scale: npt.ArrayLike) -> Float:

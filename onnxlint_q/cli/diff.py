@@ -21,9 +21,7 @@ from onnxlint_q.cli.streams import (
     working,
 )
 from onnxlint_q.cli.words import options as shared
-from onnxlint_q.cli.words.options import CONFIGURED_DATA, one_of
-from onnxlint_q.execute.data.sources import DEFAULT_SAMPLES, MOST_SAMPLES
-from onnxlint_q.report.diff import FORMATS
+from onnxlint_q.execute.limits import DEFAULT_SAMPLES, MOST_SAMPLES
 
 
 def diff(
@@ -38,7 +36,7 @@ def diff(
             help="Exit with 1 if a scheme loses more than this at the worst output; with 2 if that cannot be told.",
         ),
     ] = None,
-    calibrate: Annotated[str | None, typer.Option(help=f"Run both models on this data: {CONFIGURED_DATA}.")] = None,
+    calibrate: Annotated[str | None, typer.Option(help="Run both models on this data: {configured_data}.")] = None,
     preprocess: shared.Preprocess = None,
     mean: shared.Mean = None,
     std: shared.Std = None,
@@ -61,7 +59,7 @@ def diff(
     exit_zero: shared.ExitZero = False,
     output_format: Annotated[
         list[str] | None,
-        typer.Option(help=f"{one_of(FORMATS)}, with =FILE to write a file; can be repeated."),
+        typer.Option(help="{diff_formats}, with =FILE to write a file; can be repeated."),
     ] = None,
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
@@ -86,7 +84,7 @@ def diff(
         )
         from onnxlint_q.errors import UsageError
         from onnxlint_q.execute.limits import Asked
-        from onnxlint_q.report.diff import render
+        from onnxlint_q.report.diff import FORMATS, render
         from onnxlint_q.workflow import diff as workflow
         from onnxlint_q.workflow.check import plan
         from onnxlint_q.workflow.record import CheckRequest

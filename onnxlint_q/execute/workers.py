@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -15,12 +14,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 # ONNX Runtime stops between two operators; one that is still busy after this is left behind.
 SECONDS_TO_STOP = 5.0
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable is not None else os.cpu_count() or 1
 
 
 class Together:

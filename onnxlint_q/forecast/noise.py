@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.forecast.operators.layers import frame_of, kernel_of
+from onnxlint_q.forecast.operators.layers import frame_of, kernel_of, product
 from onnxlint_q.forecast.population import IMAGES, Samples
 from onnxlint_q.forecast.transfer import ByImage, OutputCost
 from onnxlint_q.forecast.unmodelled import UnmodelledError
@@ -85,7 +85,7 @@ def _unpooled(rows: Samples, values: Samples, errors: Sequence[Error], images: i
 
 def _one_by_one(rows: Samples, values: Samples, errors: Sequence[Error], images: int) -> list[ByImage]:
     """`Σ r · E x` of each image, for each error."""
-    products = (np.einsum("sc,sc->s", rows, values @ error.T) for error in errors)
+    products = (np.einsum("sc,sc->s", rows, product(values, error.T)) for error in errors)
     return [product.reshape(images, -1).sum(axis=1, dtype=np.float64) for product in products]
 
 

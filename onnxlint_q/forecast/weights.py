@@ -12,7 +12,7 @@ from onnxlint_q.analysis.number_formats import (
     NumberFormat,
     Sharing,
     decibel,
-    weight_round_trip,
+    weight_error,
 )
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
@@ -76,10 +76,7 @@ def _shared_noise(
     for start in range(0, len(distinct), at_once):
         rounded = distinct[start : start + at_once]
         errors = [
-            {
-                name: weight_round_trip(matrix, *kind, first.layer.scale_sharing) - matrix
-                for name, matrix in matrices.items()
-            }
+            {name: weight_error(matrix, *kind, first.layer.scale_sharing) for name, matrix in matrices.items()}
             for kind in rounded
         ]
         for facts in layers:

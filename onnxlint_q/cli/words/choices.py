@@ -41,7 +41,7 @@ def _choices() -> Iterator[tuple[str, str]]:
     from onnxlint_q.finding import Severity
     from onnxlint_q.judge.config import FAILING_VERDICTS, SCHEME_NAMES, SEVERITIES
     from onnxlint_q.judge.verdict import Verdict
-    from onnxlint_q.report import ReportFormat, fix, inspect, quantize
+    from onnxlint_q.report import ReportFormat, diff, fix, inspect, quantize
     from onnxlint_q.workflow.reading.columns import COLUMNS
 
     yield "data", DATA
@@ -56,6 +56,7 @@ def _choices() -> Iterator[tuple[str, str]]:
     yield "severities", f"{one_of(SEVERITIES)}; {Severity.WARNING} by default"
     yield "verdicts", f"{one_of(FAILING_VERDICTS)}; {Verdict.BREAKS} by default"
     yield "formats", one_of(ReportFormat)
+    yield "diff_formats", one_of(diff.FORMATS)
     yield "fix_formats", one_of(fix.FORMATS)
     yield "quantize_formats", one_of(quantize.FORMATS)
     yield "inspect_formats", one_of(inspect.FORMATS)

@@ -25,6 +25,7 @@ from onnx import helper
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
 from onnxlint_q.analysis.sizes.usual import INNER_LENGTH, OPEN_SIDE
+from onnxlint_q.cores import cores
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, check_same
 from onnxlint_q.execute.batch.free_batch import Batch, batches, free_batch
@@ -36,7 +37,7 @@ from onnxlint_q.execute.session import NotRunnableError, Session, too_long
 from onnxlint_q.execute.stream.collector import Collector
 from onnxlint_q.execute.stream.reduction import Layout, Reduced, reduce_samples, subset_size
 from onnxlint_q.execute.stream.watched import rounded_tensors, watched
-from onnxlint_q.execute.workers import LateError, cores, in_order
+from onnxlint_q.execute.workers import LateError, in_order
 from onnxlint_q.graph import Model, Value
 
 Array = npt.NDArray[Any]

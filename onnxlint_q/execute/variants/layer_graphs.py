@@ -11,6 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
+from onnxlint_q.cores import cores
 from onnxlint_q.execute.batch.batch_tensors import MixesBatchError, Shapes, check_same, typed
 from onnxlint_q.execute.limits import Share
 from onnxlint_q.execute.session import Session, too_long
@@ -19,7 +20,7 @@ from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAcc
 from onnxlint_q.execute.variants.references import References
 from onnxlint_q.execute.variants.variant_runs import Samples
 from onnxlint_q.execute.variants.workbench import Workbench
-from onnxlint_q.execute.workers import LateError, cores, in_order
+from onnxlint_q.execute.workers import LateError, in_order
 from onnxlint_q.finding import Subject
 
 Array = npt.NDArray[Any]

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.image.inputs import reads_image, signal_of
+from onnxlint_q.cores import on_all_cores, portions
 from onnxlint_q.forecast.population import (
     IMAGE_CORRELATION,
     IMAGES,
@@ -30,6 +31,8 @@ Blocks = npt.NDArray[np.float32]
 _MANY_TAPS, _RUN = 64, 8
 # Multiplications a sample, and elements of the result, up to which a layer is applied to each place.
 _MULTIPLIED, _HELD = 1 << 20, 1 << 13
+# Multiplications from which a product gains by several threads.
+_LARGE = 1 << 28
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -244,6 +247,19 @@ def layer_rule(site: Site, layer: Layer) -> Step:
     return Step((result,), (Edge(layer.input, Taps(back)),))
 
 
+def product(rows: Samples, matrix: Blocks) -> Samples:
+    """`rows @ matrix`, a large one on all cores."""
+    if len(rows) * matrix.size < _LARGE:
+        return np.asarray(rows @ matrix, np.float32)
+    made = np.empty((len(rows), matrix.shape[1]), np.float32)
+
+    def fill(part: slice) -> None:
+        np.matmul(rows, matrix[:, part], out=made[:, part])
+
+    on_all_cores(fill, list(portions(matrix.shape[1], len(matrix), 1 << 20)))
+    return made
+
+
 def _push(matrix: Blocks, samples: Samples) -> Samples:
     """`[samples, all inputs]` times the transpose of `[group, outputs, inputs]`."""
     return _pull(matrix.transpose(0, 2, 1), samples)
@@ -253,7 +269,7 @@ def _pull(matrix: Blocks, rows: Samples) -> Samples:
     """`[samples, all outputs]` times `[group, outputs, inputs]`."""
     groups, outputs, inputs = matrix.shape
     if groups == 1:
-        return np.asarray(rows @ matrix[0], np.float32)
+        return product(rows, matrix[0])
     if outputs == inputs == 1:
         return np.asarray(rows * matrix[:, 0, 0], np.float32)
     grouped = np.ascontiguousarray(rows.reshape(-1, groups, outputs).transpose(1, 0, 2))

@@ -131,8 +131,6 @@ class OutlierGamma(Rule):
         for layer, norm in folds(facts):
             gains = compare_gains(norm)
             outliers = np.flatnonzero((gains.ratio >= self.gain_ratio) & ~gains.still)
-            before = layer.before.mean_channel_sqnr_db(_SCHEME)
-            after = layer.weight.mean_channel_sqnr_db(_SCHEME)
             if not outliers.size:
                 widest = float(gains.ratio[~gains.still].max(initial=0.0))
                 yield Silence(
@@ -141,6 +139,8 @@ class OutlierGamma(Rule):
                     f"{self.gain_ratio:g}×",
                 )
                 continue
+            before = layer.before.mean_channel_sqnr_db(_SCHEME)
+            after = layer.weight.mean_channel_sqnr_db(_SCHEME)
             if before is None or after is None or before - after < self.lost_db:
                 lost = f"costs {before - after:.1f} dB" if before is not None and after is not None else "has no figure"
                 yield Silence(

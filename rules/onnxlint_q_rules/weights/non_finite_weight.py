@@ -109,8 +109,8 @@ class NonFiniteWeight(Rule):
             yield self._report(facts, node, f"constant {key!r}", (nans, infinities), severity)
         for layer in facts.layers:
             norm = layer.folded.after or layer.folded.before
-            made = layer.weight.non_finite - layer.before.non_finite
-            if norm is not None and made > 0:
+            made = layer.weight.non_finite
+            if norm is not None and made and (made := made - layer.before.non_finite) > 0:
                 yield self._report(facts, norm.node, "weight with BatchNorm folded in", (made, 0), Severity.ERROR)
 
     def _report(self, facts: Facts, node: Node, what: str, broken: tuple[int, int], severity: Severity) -> Finding:
