@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.number_formats import INT8, NumberFormat, Sharing, decibel, weight_round_trip
+from onnxlint_q.analysis.number_formats import INT8, WeightRounding, channel_ends, decibel
 from onnxlint_q.analysis.schemes import Scheme
-from onnxlint_q.cores import on_all_cores, portions
+from onnxlint_q.cores import on_all_cores, tiles
 from onnxlint_q.graph import Model, Node
 
 Vector = npt.NDArray[np.float64]
@@ -199,68 +199,55 @@ def _measure(
 
 def weight_statistics(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme], tied: int = 1) -> WeightStatistics:
     """Statistics of a weight given as `[channels, taps]`, `tied` channels having one per-channel scale."""
-    low, high = _ends(matrix)
+    low, high = channel_ends(matrix)
     finite = np.isfinite(low) & np.isfinite(high)
-    non_finite = 0 if finite.all() else int(matrix.size - np.count_nonzero(np.isfinite(matrix)))
-    if non_finite:
+    non_finite = 0
+    if matrix.size and not finite.all():
+        non_finite = int(matrix.size - np.count_nonzero(np.isfinite(matrix)))
         matrix, tied, low, high = matrix[finite], 1, low[finite], high[finite]
     if not matrix.size:
         empty = np.zeros(0)
         return WeightStatistics(empty, empty, empty, empty, {s.name: empty for s in schemes}, empty, non_finite)
-    top = float(max(high.max(), -low.min()))
+    largest = np.maximum(high, -low)
     distinct = tuple(dict.fromkeys((scheme.weights, scheme.sharing) for scheme in schemes))
-    # Channels that share a scale may lie apart.
-    apart = tied == 1 and not any(sharing.runs for _, sharing in distinct)
-    rows = list(portions(*matrix.shape)) if apart else [slice(None)]
-    parts = on_all_cores(lambda rows: _part(matrix[rows], distinct, tied, top), rows)
-    power, mean, vanishing, *noise = (np.concatenate(column) for column in zip(*parts, strict=True))
+    roundings = [WeightRounding.of(largest, number, sharing, tied) for number, sharing in distinct]
+    places = tiles(matrix)
+    sums = np.zeros((4 + len(distinct), len(matrix)))
+    parts = on_all_cores(lambda place: _sums(matrix[place], place[0], largest[place[0]], roundings), places)
+    for (rows, _), part in zip(places, parts, strict=True):
+        sums[:, rows] += part
+    (power, mean, *noise), (living, kept) = sums[:-2] / matrix.shape[1], sums[-2:]
     by_kind = dict(zip(distinct, noise, strict=True))
     by_scheme = {scheme.name: by_kind[scheme.weights, scheme.sharing] for scheme in schemes}
-    return WeightStatistics(low, high, power, mean, by_scheme, vanishing, non_finite)
+    # A dead channel keeps all its zeros by this count and has nothing that could vanish.
+    vanishing = np.where(living > 0, 1 - kept / np.maximum(living, 1), 0.0)
+    return WeightStatistics(
+        low.astype(np.float64), high.astype(np.float64), power, mean, by_scheme, vanishing, non_finite
+    )
 
 
-def _ends(matrix: npt.NDArray[np.float32]) -> tuple[Vector, Vector]:
-    """Smallest and largest value of each channel; not a number where one of its values is none."""
-    if not matrix.size:
-        return np.zeros(len(matrix)), np.zeros(len(matrix))
-
-    def found(rows: slice) -> tuple[Vector, Vector]:
-        with np.errstate(invalid="ignore"):
-            return matrix[rows].min(axis=1).astype(np.float64), matrix[rows].max(axis=1).astype(np.float64)
-
-    low, high = zip(*on_all_cores(found, list(portions(*matrix.shape))), strict=True)
-    return np.concatenate(low), np.concatenate(high)
-
-
-def _part(
-    matrix: npt.NDArray[np.float32], kinds: Sequence[tuple[NumberFormat, Sharing]], tied: int, top: float
-) -> tuple[Vector, ...]:
-    """Power, mean, vanishing share, and noise of each kind of some channels; `top` is the tensor's magnitude."""
-    columns = [_mean_square(matrix), matrix.mean(axis=1, dtype=np.float64), _vanishing(matrix)]
-    for number, sharing in kinds:
-        error = weight_round_trip(matrix, number, sharing, tied, top)
-        error -= matrix
-        columns.append(_mean_square(error))
-    return tuple(columns)
+def _sums(
+    part: npt.NDArray[np.float32],
+    rows: slice,
+    largest: npt.NDArray[np.float32],
+    roundings: Sequence[WeightRounding],
+) -> npt.NDArray[np.float64]:
+    """Of the values of each channel in a tile: squares, values, squares of each error; how many live, and stay so."""
+    magnitude = np.abs(part)
+    counted = _counted(magnitude > 0), _counted(magnitude > largest[:, None] / _HALF_STEPS)
+    noise = (_squares(rounding.error(part, rows)) for rounding in roundings)
+    return np.stack([_squares(part), part.sum(axis=1, dtype=np.float64), *noise, *counted])
 
 
-def _mean_square(matrix: npt.NDArray[np.float32]) -> Vector:
-    """Of each channel; in float64 where a square may be too large or too small for float32."""
+def _squares(part: npt.NDArray[np.float32]) -> Vector:
+    """Their sum in each channel; in float64 where one may be too large or too small for float32."""
     with np.errstate(over="ignore", under="ignore"):
-        sums = np.asarray(np.einsum("ct,ct->c", matrix, matrix), np.float64)
+        sums = np.asarray(np.einsum("ct,ct->c", part, part), np.float64)
     poor = (sums < _LEAST) | ~np.isfinite(sums)
     if poor.any():
-        rows = matrix[poor].astype(np.float64)
+        rows = part[poor].astype(np.float64)
         sums[poor] = np.einsum("ct,ct->c", rows, rows)
-    return np.asarray(sums / matrix.shape[1], np.float64)
-
-
-def _vanishing(matrix: npt.NDArray[np.float32]) -> Vector:
-    magnitude = np.abs(matrix)
-    living = _counted(magnitude > 0)
-    kept = _counted(magnitude > magnitude.max(axis=1, keepdims=True) / _HALF_STEPS)
-    # A dead channel keeps all its zeros by this count and has nothing that could vanish.
-    return np.where(living > 0, 1 - kept / np.maximum(living, 1), 0.0)
+    return sums
 
 
 def _counted(truth: npt.NDArray[np.bool_]) -> Vector:
