@@ -24,7 +24,6 @@ from onnxlint_q.cli.streams import (
 from onnxlint_q.cli.words import options as shared
 from onnxlint_q.cli.words.choices import one_of
 from onnxlint_q.errors import UsageError
-from onnxlint_q.cli.words.choices import one_of
 from onnxlint_q.execute.limits import LEAST_PROVING_SECONDS, MOST_SAMPLES, PROVING, TIMES_PLAIN
 
 

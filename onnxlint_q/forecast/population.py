@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxlint_q.cores import portions
+
 Samples = npt.NDArray[np.float32]
 
 # More images give steadier figures and take longer, both in proportion. So many positions stand for the places of an
@@ -169,9 +171,15 @@ def read_apart(samples: Samples, together: Samples, apart: Samples, correlation:
     near, far = _mixture(correlation)
     centre = image_mean(samples)
     deviation = samples - centre
-    result = centre * together + deviation * (near * together)
-    for (order, _), weight in zip(neighbours(len(apart), positions_of(samples)), far * apart, strict=True):
-        result += deviation[order] * weight
+    result = np.asarray(centre * together + deviation * (near * together), np.float32)
+    orders = [order for order, _ in neighbours(len(apart), positions_of(samples))]
+    for part in portions(samples.shape[1], len(samples)):
+        mine, read = np.ascontiguousarray(deviation[:, part]), far * apart[:, part]
+        met = np.empty_like(mine)
+        for order, weight in zip(orders, read, strict=True):
+            np.take(mine, order, axis=0, out=met, mode="clip")  # no order is out of bounds; checking takes longer
+            met *= weight
+            result[:, part] += met
     return result
 
 
@@ -183,9 +191,15 @@ def write_apart(
     common = image_mean(rows)
     result = common * together + (rows - common) * (near * together)
     alone = image_power(rows * np.sqrt((apart**2).sum(axis=0)))
-    for (_, inverse), weight in zip(neighbours(len(apart), positions_of(rows)), far * apart, strict=True):
-        back = rows[inverse] * weight
-        result += back - image_mean(back)
+    deviation = rows - common
+    orders = [inverse for _, inverse in neighbours(len(apart), positions_of(rows))]
+    for part in portions(rows.shape[1], len(rows)):
+        mine, written = np.ascontiguousarray(deviation[:, part]), far * apart[:, part]
+        met = np.empty_like(mine)
+        for inverse, weight in zip(orders, written, strict=True):
+            np.take(mine, inverse, axis=0, out=met, mode="clip")
+            met *= weight
+            result[:, part] += met
     return result, ratio(alone, image_power(result))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -89,6 +89,16 @@ class Model:
     def graph(self) -> nx.DiGraph:
         """`flow` for the algorithms of networkx."""
         return nx.DiGraph({vertex: list(following) for vertex, following in self.flow.items()})
+
+    def ancestors(self, vertex: str | Node) -> Set[str | Node]:
+        """Everything that data flows from to a tensor or node."""
+        found: Set[str | Node] = nx.ancestors(self.graph, vertex)
+        return found
+
+    def descendants(self, vertex: str | Node) -> Set[str | Node]:
+        """Everything that data flows to from a tensor or node."""
+        found: Set[str | Node] = nx.descendants(self.graph, vertex)
+        return found
 
     # -- neighbours ----------------------------------------------------------------------------------------------
 

@@ -62,6 +62,8 @@ class Node:
         takes: attribute name to the tensors that the subgraph is given.
         order: position in the model's data order.
         notes: what the file says to this tool about the node: metadata under `pkg.onnxlint_q.`, by the rest of the key.
+        operator: its row in the operator table.
+        output: key of the first output that is present.
     """
 
     graph: str
@@ -77,6 +79,13 @@ class Node:
     takes: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     order: int = 0
     notes: Mapping[str, str] = field(default_factory=dict, repr=False)
+    operator: Operator = field(init=False, repr=False)
+    output: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """What is asked for most."""
+        object.__setattr__(self, "operator", lookup(self.op_type, self.domain))
+        object.__setattr__(self, "output", next(filter(None, self.outputs), ""))
 
     @property
     def is_standard(self) -> bool:
@@ -84,19 +93,9 @@ class Node:
         return self.domain in STANDARD_DOMAINS
 
     @property
-    def operator(self) -> Operator:
-        """Its row in the operator table."""
-        return lookup(self.op_type, self.domain)
-
-    @property
     def qualified_type(self) -> str:
         """Operator with its domain, where that is not the default one."""
         return self.op_type if self.is_standard else f"{self.domain}:{self.op_type}"
-
-    @property
-    def output(self) -> str:
-        """Key of the first output that is present."""
-        return next((name for name in self.outputs if name), "")
 
     @property
     def label(self) -> str:

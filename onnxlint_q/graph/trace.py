@@ -123,15 +123,14 @@ def channel_axis(model: Model, tensor: str) -> int | None:
     shape = model.shape(tensor)
     if shape is None or len(shape) < 2:
         return None
-    last = len(shape) - 1
-
-    def through(node: Node) -> tuple[str, ...]:
-        if node.operator.channels is not Channels.AS_INPUT:
-            return ()
-        return tuple(key for key in node.inputs if key and model.shape(key) == shape)[:1]
-
-    (end,) = trace_back(model, tensor, through).ends
-    node = model.producer(end)
+    last, node = len(shape) - 1, model.producer(tensor)
+    for _ in range(REACH - 1):
+        if node is None or node.operator.channels is not Channels.AS_INPUT:
+            break
+        alike = next((key for key in node.inputs if key and model.shape(key) == shape), None)
+        if alike is None:
+            break
+        node = model.producer(alike)
     channels = node.operator.channels if node is not None else Channels.AS_INPUT
     if channels is Channels.AS_INPUT:
         return last if last == 2 else 1

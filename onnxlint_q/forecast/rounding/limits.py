@@ -86,7 +86,8 @@ def _expected(model: Model, key: str, propagation: Propagation) -> tuple[Samples
             values = np.nan_to_num(function(grid))
         return np.asarray(values.min(axis=0), np.float32), np.asarray(values.max(axis=0), np.float32)
     lows, highs = _spread(model, key, propagation.unmasked(key))
-    lows, highs = np.clip(lows, *_bounds(model, key)), np.clip(highs, *_bounds(model, key))
+    bounds = _bounds(model, key)
+    lows, highs = np.clip(lows, *bounds), np.clip(highs, *bounds)
     filled = _filling(model, key)
     return np.minimum(lows, filled), np.maximum(highs, filled)
 
@@ -146,7 +147,10 @@ def _ends_of_runs(model: Model, key: str, propagation: Propagation) -> tuple[Sam
     """
     samples, shape = propagation.unmasked(key), model.shape(key) or ()
     if _is_picture(model, key, shape):
-        low, high = (ends.min() if at == 0 else ends.max() for at, ends in enumerate(_ends(samples, _PIXEL_REACH)))
+        low, high = (
+            ends.min() if at == 0 else ends.max()
+            for at, ends in enumerate(_ends(samples, samples.mean(axis=0), _PIXEL_REACH))
+        )
         return np.full(IMAGES, low, np.float32), np.full(IMAGES, high, np.float32)
     # Along these axes, behind the batch, the samples are alike.
     lengths = [length for length, known in zip(shape[1:], samples.shape[2:], strict=False) if known == 1]
@@ -154,7 +158,7 @@ def _ends_of_runs(model: Model, key: str, propagation: Propagation) -> tuple[Sam
     images = per_image(samples.reshape(len(samples), -1))
     centre = images.mean(axis=1)
     within = (images - centre[:, None]).reshape(len(samples), -1)
-    lows, highs = _ends(within, sqrt(2 * log(max(places, 2.0))))
+    lows, highs = _ends(within, within.mean(axis=0), sqrt(2 * log(max(places, 2.0))))
     power = np.square(within).mean(axis=0)
     loud = np.square(per_image(within)).mean(axis=(1, 2)) / max(float(power.mean()), 1e-30)
     loud = np.sqrt(loud)[:, None]
@@ -183,9 +187,9 @@ def _spread(model: Model, key: str, samples: Samples) -> tuple[Samples, Samples]
     else:
         places = float(np.prod([length or 1 for length in shape[2:]]))
         reach = sqrt(2 * log(max(places * _SAMPLES, 2.0)))
-    lows, highs = _ends(samples, reach)
-    # What is far out already among a few samples, as the loud moments of a signal, is met by calibration too.
     mean, least, most = samples.mean(axis=0), samples.min(axis=0), samples.max(axis=0)
+    lows, highs = _ends(samples, mean, reach)
+    # What is far out already among a few samples, as the loud moments of a signal, is met by calibration too.
     lows = np.where(mean - least > _FAR * (mean - lows), least, lows)
     highs = np.where(most - mean > _FAR * (highs - mean), most, highs)
     return lows, highs
@@ -199,11 +203,12 @@ def _alike(shape: Sequence[int | None], samples: Samples) -> int | None:
     return None if None in alike else prod(length or 1 for length in alike)
 
 
-def _ends(samples: Samples, reach: float) -> tuple[Samples, Samples]:
+def _ends(samples: Samples, mean: Samples, reach: float) -> tuple[Samples, Samples]:
     """So many deviations below and above the mean of each channel."""
-    mean = samples.mean(axis=0)
+    deviation = samples - mean
     # Each side by its own deviation: many activations are bounded below.
     below, above = (
-        np.sqrt(2 * (side**2).mean(axis=0)) for side in (np.minimum(samples - mean, 0), np.maximum(samples - mean, 0))
+        np.sqrt(2 * np.square(side, out=side).mean(axis=0))
+        for side in (np.minimum(deviation, 0), np.maximum(deviation, 0))
     )
     return np.asarray(mean - reach * below, np.float32), np.asarray(mean + reach * above, np.float32)

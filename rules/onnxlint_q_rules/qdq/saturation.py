@@ -26,7 +26,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import lazy_loader
 import numpy as np
 import numpy.typing as npt
 
@@ -34,8 +33,6 @@ from onnxlint_q import Confidence, Example, Facts, Finding, Rule, Severity, Sile
 from onnxlint_q_rules.batchnorm.rounded_parameters import ruined_norms
 from onnxlint_q_rules.qdq.pairs import Pairs, where
 from onnxlint_q_rules.qdq.usage import RECALIBRATE, Usage, spoiled, usages
-
-nx = lazy_loader.load("networkx")
 
 
 def _model(scale: str, zero_point: int = 128) -> str:
@@ -113,7 +110,7 @@ class Saturation(Rule):
         bad = spoiled(seen)
         # Behind a normalisation that multiplies by hundreds everything is clipped, and no other range would help.
         norms = ruined_norms(facts.model)
-        behind = set[object]().union(*(nx.descendants(facts.model.graph, node) for node in norms))
+        behind = set[object]().union(*(facts.model.descendants(node) for node in norms))
         for usage in seen.values():
             unmet = self._unmet(pairs, usage)
             if usage.pair.codes in behind:

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import lazy_loader
 import numpy as np
 
 from onnxlint_q import (
@@ -32,8 +31,6 @@ from onnxlint_q import (
     sqnr_db,
 )
 from onnxlint_q_rules.qdq.pairs import Pairs
-
-nx = lazy_loader.load("networkx")
 
 # Five bits of eight: below, an end is known to no better than a thirtieth of the span.
 RESOLVED_CODES = 32
@@ -212,7 +209,7 @@ def spoiled(found: Mapping[str, Usage]) -> Mapping[str, Usage]:
 def spoiled_by(model: Model, usage: Usage, spoiled: Mapping[str, Usage]) -> Usage | None:
     """The first of the pairs `spoiled` that the values of `usage` are computed from; None if none is."""
     others = [codes for codes in spoiled if codes != usage.pair.codes]
-    before = nx.ancestors(model.graph, usage.pair.unrounded or usage.pair.codes) if others else set()
+    before = model.ancestors(usage.pair.unrounded or usage.pair.codes) if others else set()
     return next((spoiled[codes] for codes in others if codes in before), None)
 
 
