@@ -58,7 +58,7 @@ def find(measured: Measured, _: Observations | None) -> Iterator[Parts | Refusal
 def _looked_at(model: Model, output: Output) -> Parts | Refusal:
     if output.name in {value.name for value in model.inputs} or model.consumers(output.name):
         return Refusal(output.name, "nodes of the model read it as well")
-    names = [name for number in range(len(output.parts)) if (name := f"{output.name}_{number}") not in model.graph]
+    names = [name for number in range(len(output.parts)) if (name := f"{output.name}_{number}") not in model.flow]
     bounds = (output.parts[0].start, *(part.stop for part in output.parts))
     if len(names) != len(output.parts):
         return Refusal(output.name, "names for its parts are taken")

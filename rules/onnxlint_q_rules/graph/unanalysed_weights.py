@@ -184,10 +184,10 @@ def _is_harmless(node: Node) -> bool:
 
 def _depends_on_input(model: Model) -> frozenset[Node]:
     """Nodes that data from an input of the model reaches."""
-    waiting = [value.name for value in model.inputs if value.name in model.graph]
+    waiting: list[Node | str] = [value.name for value in model.inputs if value.name in model.flow]
     reached: set[Node | str] = set(waiting)
     while waiting:
-        for vertex in model.graph.successors(waiting.pop()):
+        for vertex in model.flow[waiting.pop()]:
             if vertex not in reached:
                 reached.add(vertex)
                 waiting.append(vertex)
