@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from onnxlint_q.report.origin import UNTOLD, Origin
-from onnxlint_q.workflow.results import Run
+
+if TYPE_CHECKING:
+    from onnxlint_q.workflow.results import Run
 
 
 @dataclass(frozen=True, slots=True)

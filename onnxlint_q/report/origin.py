@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from onnxlint_q.report.words.names import file_name
-
 LIBRARIES = ("onnx", "onnxruntime", "numpy")
 """What figures depend on."""
 
@@ -64,6 +62,8 @@ def origin(
 
 def _without_folder(argument: str) -> str:
     """`--html=a/b.html` as `--html=b.html`; what has no folder stays."""
+    from onnxlint_q.report.words.names import file_name  # words know results, which is much to load for `--version`
+
     option, equals, value = argument.rpartition("=")
     return f"{option}{equals}{file_name(value)}" if "/" in value or "\\" in value else argument
 

@@ -5,29 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.errors import UsageError
-from onnxlint_q.execute.data.source import Source
-from onnxlint_q.execute.data.split import Split
-from onnxlint_q.execute.half.run import HalfRun
 from onnxlint_q.execute.limits import DEFAULT_SAMPLES, MOST_SAMPLES, PROVING, USUAL, Asked
-from onnxlint_q.execute.variants.experiment_runs import Errors
-from onnxlint_q.execute.variants.workbench import Workbench
 from onnxlint_q.finding import Finding
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import OwnFinding
 from onnxlint_q.judge.rule import Rule
 from onnxlint_q.proof.budget.spending import NO_BUDGET, Spending
-from onnxlint_q.proof.costs import Costs
-from onnxlint_q.proof.joint_remedy import JointTrial
-from onnxlint_q.proof.mending.transaction import Mended
-from onnxlint_q.proof.mending.trial import Mending
-from onnxlint_q.proof.probing.probe import Probe
-from onnxlint_q.proof.prove import Proof
-from onnxlint_q.proof.whole import Whole
-from onnxlint_q.workflow.results import TakenShape, Trials
+
+if TYPE_CHECKING:  # a static check fills none of these
+    from onnxlint_q.execute.data.source import Source
+    from onnxlint_q.execute.data.split import Split
+    from onnxlint_q.execute.half.run import HalfRun
+    from onnxlint_q.execute.variants.experiment_runs import Errors
+    from onnxlint_q.execute.variants.workbench import Workbench
+    from onnxlint_q.proof.costs import Costs
+    from onnxlint_q.proof.joint_remedy import JointTrial
+    from onnxlint_q.proof.mending.transaction import Mended
+    from onnxlint_q.proof.mending.trial import Mending
+    from onnxlint_q.proof.probing.probe import Probe
+    from onnxlint_q.proof.prove import Proof
+    from onnxlint_q.proof.whole import Whole
+    from onnxlint_q.workflow.results import TakenShape, Trials
 
 QUANTISED_ALREADY = "the model is quantised already"
 """Why a run that quantises a model does not happen to one."""

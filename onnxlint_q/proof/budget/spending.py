@@ -12,12 +12,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TYPE_CHECKING
 
-from onnxlint_q.execute.data.source import Sample
 from onnxlint_q.execute.limits import LEAST_PROVING_SECONDS, TIMES_PLAIN, Allowance
 from onnxlint_q.execute.session import Session
-from onnxlint_q.execute.variants.variant_runs import Samples
-from onnxlint_q.execute.variants.workbench import Workbench
+
+if TYPE_CHECKING:  # every check knows of a budget, few have samples
+    from onnxlint_q.execute.data.source import Sample
+    from onnxlint_q.execute.variants.variant_runs import Samples
+    from onnxlint_q.execute.variants.workbench import Workbench
 
 ENOUGH_SAMPLES = 32
 """What only looks for an answer runs on so many samples at most."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
 from onnxlint_q.execute.limits import TIMES_PLAIN
-from onnxlint_q.execute.variants.experiment_runs import Errors
 from onnxlint_q.finding import Finding
 from onnxlint_q.graph import Format, Value
 from onnxlint_q.graph.element_types import type_name
@@ -18,9 +18,6 @@ from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
 from onnxlint_q.proof.budget.spending import REST
-from onnxlint_q.proof.costs import refined
-from onnxlint_q.proof.prove import experiment_of
-from onnxlint_q.proof.sensitivity import layer_sqnr
 from onnxlint_q.workflow.assembly.fixing import with_fixing
 from onnxlint_q.workflow.assembly.half import half_results
 from onnxlint_q.workflow.assembly.joint_remedies import notes, remedies, with_advice
@@ -44,6 +41,9 @@ from onnxlint_q.workflow.results import (
     SchemeResult,
 )
 from onnxlint_q.workflow.sizes import notes_on
+
+if TYPE_CHECKING:
+    from onnxlint_q.execute.variants.experiment_runs import Errors
 
 _REMEDIES: Mapping[OwnFinding, str] = {
     RUN_FAILED: "Run the model in ONNX Runtime on the same inputs to see the whole message. Then fix what it names.",
@@ -129,6 +129,8 @@ def _importance(record: Record, finding: Finding) -> tuple[bool, int, float, str
     damage = finding.measured_db
     claim = finding.claim
     if damage is None and claim is not None and record.probe is not None:
+        from onnxlint_q.proof.prove import experiment_of
+
         probed = record.probe.errors.get(experiment_of(claim))
         damage = probed.sqnr_db if probed is not None else None
     if damage is None and claim is not None:
@@ -155,6 +157,8 @@ def _with_causes(record: Record, result: SchemeResult, measured: Errors) -> Sche
     facts = record.facts
     costs, forecast = facts.costs.get(result.scheme), facts.forecasts.get(result.scheme)
     if costs is not None and costs.tensors:
+        from onnxlint_q.proof.costs import refined
+
         costs = refined(costs, measured)
         note = "; ".join(filter(None, [result.note, *unexplained(costs)]))
         return replace(result, note=note, tensors=measured_rows(facts, costs), tensors_basis=Basis.MEASURED)
@@ -216,6 +220,10 @@ def _weighed(facts: Facts, layer: LayerFacts, errors: Errors) -> Sequence[Scheme
 
 def _rows(schemes: Sequence[Scheme], facts: Facts, layer: LayerFacts, errors: Errors) -> dict[str, LayerSqnr] | None:
     """The figures of one layer by scheme, None where there are none."""
+    if not (schemes and errors):
+        return None
+    from onnxlint_q.proof.sensitivity import layer_sqnr
+
     rows = {scheme.name: layer_sqnr(facts, scheme, layer, errors) for scheme in schemes}
     return {name: _figures(row) for name, row in rows.items() if row is not None} or None
 

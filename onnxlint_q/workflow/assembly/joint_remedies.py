@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.schemes import INT8_PER_CHANNEL, INT8_PER_TENSOR, PER_CHANNEL_OPSET, Scheme
@@ -14,9 +15,11 @@ from onnxlint_q.finding import Finding
 from onnxlint_q.judge.advice.quantizer_options import scheme_options
 from onnxlint_q.judge.verdict import Judge
 from onnxlint_q.proof.budget.spending import first
-from onnxlint_q.proof.joint_remedy import FEWEST, JointTrial, try_joint_remedy
 from onnxlint_q.workflow.record import Record
 from onnxlint_q.workflow.results import JointRemedy, Verdict
+
+if TYPE_CHECKING:
+    from onnxlint_q.proof.joint_remedy import JointTrial
 
 
 def failing(record: Record, judge: Judge) -> tuple[Scheme, ...]:
@@ -42,6 +45,8 @@ def try_joint_remedies(
         NotRunnableError: ONNX Runtime cannot run the folded model.
         DataError: a sample cannot be read.
     """
+    from onnxlint_q.proof.joint_remedy import FEWEST, try_joint_remedy
+
     bench, whole, split = record.bench, record.whole, record.split
     if not schemes:
         return {}

@@ -26,13 +26,10 @@ from onnxlint_q.proof.probing.probe import probe
 from onnxlint_q.proof.sensitivity import measure_sensitivity
 from onnxlint_q.proof.trials import run_trials
 from onnxlint_q.proof.whole import measure_schemes
-from onnxlint_q.workflow.judging import judge
-from onnxlint_q.workflow.overheard import unheard
 from onnxlint_q.workflow.record import NotRun, Record
-from onnxlint_q.workflow.stages.stage import data_of, split_of
+from onnxlint_q.workflow.stages.stage import NO_ACCURACY, data_of, split_of
 
 NO_CLASSES = "labels need exactly one output with class scores, and the model has no such output"
-NO_ACCURACY = "Accuracy was not measured"
 # Samples of a run as float16 where there is no data.
 _MADE_UP = 4
 
@@ -114,13 +111,6 @@ def fill_measure_schemes(record: Record, progress: Progress) -> Record:
         missing = NotRun(DATA_UNUSABLE, "--labels", NO_ACCURACY, whole.problem)
         record = replace(record, not_run=(*record.not_run, missing))
     return replace(record, whole=whole)
-
-
-def fill_judge(record: Record, _: Progress) -> Record:
-    """With the findings of all rules."""
-    lines: list[str] = []
-    judged = judge(record.facts, record.rules, record.config, lines.extend if record.request.debug else unheard)
-    return replace(record, judged=tuple(judged), debug=(*record.debug, *lines))
 
 
 def fill_trials(record: Record, progress: Progress) -> Record:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from onnxlint_q.errors import DataError, OnnxlintError, as_one_line
 from onnxlint_q.execute.child import MORE_MEMORY
-from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.progress import Progress
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, RUN_FAILED, OwnFinding
 from onnxlint_q.workflow.overheard import trace_of
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, DataRequest, NotRun, Record
+
+if TYPE_CHECKING:
+    from onnxlint_q.execute.data.split import Split
+
+NO_ACCURACY = "Accuracy was not measured"
+Fill = Callable[[Record, Progress], Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,7 @@ class Stage:
     name: str
     doing: str
     wanted: Callable[[Record], bool]
-    fill: Callable[[Record, Progress], Record]
+    fill: Fill
     option: str = ""
     missing: str = ""
     kind: OwnFinding = RUN_FAILED

@@ -2,20 +2,55 @@
 
 Probe, inspect and observe what runs show; quantise layer by layer, whole, as the file is where preparing it makes a
 difference, and tensor by tensor what the model does not survive; judge, prove the claims, try rewrites and other
-remedies, try other samples.
+remedies, try other samples. What a stage runs is imported when it is wanted: most checks want few.
 """
 
 from __future__ import annotations
 
-from onnxlint_q.execute.variants.unprepared import can_differ
+from dataclasses import replace
+from importlib import import_module
+
+from onnxlint_q.execute.progress import Progress
 from onnxlint_q.judge.own_findings import PROBE_FAILED
+from onnxlint_q.workflow.judging import judge
+from onnxlint_q.workflow.overheard import unheard
 from onnxlint_q.workflow.record import Record
-from onnxlint_q.workflow.stages import proving, running
-from onnxlint_q.workflow.stages.stage import Stage, data_of
+from onnxlint_q.workflow.stages.stage import NO_ACCURACY, Fill, Stage, data_of
+
+
+def _later(name: str) -> Fill:
+    """A function of a module beside this one, `module.function`; a static check wants none, and imports neither."""
+    module, _, function = name.partition(".")
+
+    def fill(record: Record, progress: Progress) -> Record:
+        made: Record = getattr(import_module(f"{__package__}.{module}"), function)(record, progress)
+        return made
+
+    fill.__qualname__ = name
+    return fill
 
 
 def _observed(record: Record) -> bool:
     return record.facts.observations is not None
+
+
+def _can_differ(record: Record) -> bool:
+    from onnxlint_q.execute.variants.unprepared import can_differ
+
+    return record.bench is not None and can_differ(record.bench)
+
+
+def _can_be_rewritten(record: Record) -> bool:
+    from onnxlint_q.workflow.stages.proving import planners
+
+    return any(planners(record))
+
+
+def _judge(record: Record, _: Progress) -> Record:
+    """With the findings of all rules."""
+    lines: list[str] = []
+    judged = judge(record.facts, record.rules, record.config, lines.extend if record.request.debug else unheard)
+    return replace(record, judged=tuple(judged), debug=(*record.debug, *lines))
 
 
 STAGES = (
@@ -23,13 +58,13 @@ STAGES = (
         "fold",
         "folding",
         wanted=lambda record: record.facts.is_float and (record.request.probe or record.request.data is not None),
-        fill=running.fill_fold,
+        fill=_later("running.fill_fold"),
     ),
     Stage(
         "probe",
         "probing",
         wanted=lambda record: record.request.probe,
-        fill=running.fill_probe,
+        fill=_later("running.fill_probe"),
         option="--probe",
         missing="The probe failed",
         kind=PROBE_FAILED,
@@ -39,7 +74,7 @@ STAGES = (
         "inspect",
         "inspecting the data",
         wanted=lambda record: record.request.data is not None,
-        fill=running.fill_inspect,
+        fill=_later("running.fill_inspect"),
         option="--calibrate",
         missing="The model was not run on the data",
     ),
@@ -47,7 +82,7 @@ STAGES = (
         "deploy",
         "running it with default options",
         wanted=lambda record: record.request.runs and not record.facts.is_float,
-        fill=running.fill_deploy,
+        fill=_later("running.fill_deploy"),
         option="--calibrate",
         missing="The file was not run with default options",
     ),
@@ -55,7 +90,7 @@ STAGES = (
         "observe",
         "running it on the data",
         wanted=lambda record: record.facts.data is not None,
-        fill=running.fill_observe,
+        fill=_later("running.fill_observe"),
         option="--calibrate",
         missing="The model was not run on the data",
     ),
@@ -67,7 +102,7 @@ STAGES = (
             and (record.split is not None or record.request.data is None)
             and record.bench is not None
         ),
-        fill=running.fill_as_half,
+        fill=_later("running.fill_as_half"),
         option="--calibrate",
         missing="It was not run as float16",
     ),
@@ -75,7 +110,7 @@ STAGES = (
         "layers",
         "quantising its layers",
         wanted=lambda record: _observed(record) and data_of(record).layers,
-        fill=running.fill_measure_layers,
+        fill=_later("running.fill_measure_layers"),
         option="--measure layers",
         missing="The layers were not quantised one by one",
         float_only=True,
@@ -84,16 +119,16 @@ STAGES = (
         "labels",
         "reading the labels",
         wanted=lambda record: _observed(record) and data_of(record).labels is not None,
-        fill=running.fill_labels,
+        fill=_later("running.fill_labels"),
         option="--labels",
-        missing=running.NO_ACCURACY,
+        missing=NO_ACCURACY,
         float_only=True,
     ),
     Stage(
         "schemes",
         "quantising it",
         wanted=lambda record: _observed(record) and record.facts.is_float,
-        fill=running.fill_measure_schemes,
+        fill=_later("running.fill_measure_schemes"),
         option="--calibrate",
         missing="No claim was tested and no scheme was measured",
     ),
@@ -101,32 +136,32 @@ STAGES = (
         "costs",
         "quantising its tensors one by one",
         wanted=lambda record: record.whole is not None,
-        fill=proving.fill_measure_costs,
+        fill=_later("proving.fill_measure_costs"),
         option="--calibrate",
         missing="The tensors were not quantised one by one",
     ),
     Stage(
         "unprepared",
         "quantising it as it is",
-        wanted=lambda record: record.whole is not None and record.bench is not None and can_differ(record.bench),
-        fill=proving.fill_unprepared,
+        wanted=lambda record: record.whole is not None and _can_differ(record),
+        fill=_later("proving.fill_unprepared"),
         option="--calibrate",
         missing="Quantising without quant_pre_process was not tried",
     ),
-    Stage("judge", "judging", wanted=lambda record: True, fill=running.fill_judge),
+    Stage("judge", "judging", wanted=lambda record: True, fill=_judge),
     Stage(
         "prove",
         "testing claims",
         wanted=lambda record: record.whole is not None,
-        fill=proving.fill_prove,
+        fill=_later("proving.fill_prove"),
         option="--calibrate",
         missing="No claim was tested",
     ),
     Stage(
         "rewrites",
         "trying rewrites",
-        wanted=lambda record: record.whole is not None and any(proving.planners(record)),
-        fill=proving.fill_rewrite,
+        wanted=lambda record: record.whole is not None and _can_be_rewritten(record),
+        fill=_later("proving.fill_rewrite"),
         option="--calibrate",
         missing="Rewrites were not tried",
     ),
@@ -134,7 +169,7 @@ STAGES = (
         "remedies",
         "trying remedies",
         wanted=lambda record: record.facts.is_float and (record.probe is not None or _observed(record)),
-        fill=proving.fill_try_remedies,
+        fill=_later("proving.fill_try_remedies"),
         option="--calibrate",
         missing="Remedies were not tried",
     ),
@@ -142,7 +177,7 @@ STAGES = (
         "joint remedy",
         "trying which nodes to leave in float",
         wanted=lambda record: record.whole is not None and not data_of(record).source.synthetic,
-        fill=proving.fill_leave_in_float,
+        fill=_later("proving.fill_leave_in_float"),
         option="--calibrate",
         missing="No list of nodes to leave in float was tried",
     ),
@@ -150,7 +185,7 @@ STAGES = (
         "fix preview",
         "trying what fix would do",
         wanted=lambda record: record.request.fix_preview and record.whole is not None,
-        fill=proving.fill_preview,
+        fill=_later("proving.fill_preview"),
         option="--fix-preview",
         missing="What fix would do was not tried",
     ),
@@ -158,7 +193,7 @@ STAGES = (
         "trials",
         "calibrating on other samples",
         wanted=lambda record: _observed(record) and data_of(record).trials > 0,
-        fill=running.fill_trials,
+        fill=_later("running.fill_trials"),
         option="--trials",
         missing="The trials did not run",
         float_only=True,
