@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 import ml_dtypes
@@ -17,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxlint_q.cores import on_all_cores, tiles
 from onnxlint_q.graph.element_types import CODE_RANGES
 
 Float = npt.NDArray[np.float32]
@@ -223,64 +221,6 @@ def weight_scale(matrix: Float, number: NumberFormat, sharing: Sharing, tied: in
     if tied > 1 and sharing == Sharing(0):
         largest = np.tile(largest.reshape(tied, -1).max(axis=0), tied)[:, None]
     return symmetric_scale(largest, number)
-
-
-@dataclass(frozen=True, slots=True)
-class WeightRounding:
-    """The rounding of one weight, tile by tile.
-
-    Attributes:
-        number: format of the codes.
-        sharing: which values of the weight share a scale.
-        scale: of the weight, or of each channel; blocks have their own.
-    """
-
-    number: NumberFormat
-    sharing: Sharing
-    scale: Float
-
-    @classmethod
-    def of(cls, largest: Float, number: NumberFormat, sharing: Sharing, tied: int = 1) -> WeightRounding:
-        """That of a weight with this largest magnitude in each channel; the rest as of `weight_round_trip`."""
-        return cls(number, sharing, weight_scale(largest[:, None], number, sharing, tied))
-
-    def error(self, part: Float, rows: slice) -> Float:
-        """What it adds to a tile of the weight, of which these are the channels."""
-        scale = self.scale[rows] if len(self.scale) > 1 else self.scale
-        made = weight_round_trip(part, self.number, self.sharing, scale=scale)
-        made -= part
-        return made
-
-
-def channel_ends(matrix: Float) -> tuple[Float, Float]:
-    """Smallest and largest value of each channel of `[channels, taps]`; NaN where one of its values is."""
-    low, high = np.full(len(matrix), np.inf, np.float32), np.full(len(matrix), -np.inf, np.float32)
-    places = tiles(matrix)
-    with np.errstate(invalid="ignore"):
-        for (rows, _), (least, most) in zip(places, on_all_cores(partial(_tile_ends, matrix), places), strict=True):
-            np.minimum(low[rows], least, out=low[rows])
-            np.maximum(high[rows], most, out=high[rows])
-    return low, high
-
-
-def _tile_ends(matrix: Float, place: tuple[slice, slice]) -> tuple[Float, Float]:
-    part = matrix[place]
-    with np.errstate(invalid="ignore"):
-        return part.min(axis=1), part.max(axis=1)
-
-
-def weight_error(matrix: Float, number: NumberFormat, sharing: Sharing, tied: int = 1) -> Float:
-    """What `weight_round_trip` adds to a weight, in its layout in memory."""
-    low, high = channel_ends(matrix)
-    rounding = WeightRounding.of(np.maximum(high, -low), number, sharing, tied)
-    error = np.empty_like(matrix)
-
-    def fill(place: tuple[slice, slice]) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            error[place] = rounding.error(matrix[place], place[0])
-
-    on_all_cores(fill, tiles(matrix))
-    return error
 
 
 def block_round_trip(matrix: Float, number: NumberFormat, block_size: int) -> Float:

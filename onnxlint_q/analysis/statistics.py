@@ -1,21 +1,29 @@
-"""Per-channel statistics of the folded weights, one layer in memory at a time."""
+"""Per-channel statistics of the folded weights and their errors: one layer at a time, tile by tile, on all cores."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.number_formats import INT8, WeightRounding, channel_ends, decibel
+from onnxlint_q.analysis.number_formats import (
+    INT8,
+    NumberFormat,
+    Sharing,
+    decibel,
+    weight_round_trip,
+    weight_scale,
+)
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.cores import on_all_cores, tiles
 from onnxlint_q.graph import Model, Node
 
 Vector = npt.NDArray[np.float64]
+Single = npt.NDArray[np.float32]
 # A sum of squares in float32 is as good as one in float64 from here on.
 _LEAST = 1e-24
 # Half steps from zero to the largest magnitude, under a scale for int8: what lies within the first becomes zero.
@@ -167,6 +175,64 @@ class LayerFacts:
         return self.folded.layer.depthwise
 
 
+@dataclass(frozen=True, slots=True)
+class WeightRounding:
+    """The rounding of one weight, tile by tile.
+
+    Attributes:
+        number: format of the codes.
+        sharing: which values of the weight share a scale.
+        scale: of the weight, or of each channel; blocks have their own.
+    """
+
+    number: NumberFormat
+    sharing: Sharing
+    scale: Single
+
+    @classmethod
+    def of(cls, largest: Single, number: NumberFormat, sharing: Sharing, tied: int = 1) -> WeightRounding:
+        """That of a weight with this largest magnitude in each channel; the rest as of `weight_round_trip`."""
+        return cls(number, sharing, weight_scale(largest[:, None], number, sharing, tied))
+
+    def error(self, part: Single, rows: slice) -> Single:
+        """What it adds to a tile of the weight, of which these are the channels."""
+        scale = self.scale[rows] if len(self.scale) > 1 else self.scale
+        made = weight_round_trip(part, self.number, self.sharing, scale=scale)
+        made -= part
+        return made
+
+
+def channel_ends(matrix: Single) -> tuple[Single, Single]:
+    """Smallest and largest value of each channel of `[channels, taps]`; NaN where one of its values is."""
+    low, high = np.full(len(matrix), np.inf, np.float32), np.full(len(matrix), -np.inf, np.float32)
+    places = tiles(matrix)
+    with np.errstate(invalid="ignore"):
+        for (rows, _), (least, most) in zip(places, on_all_cores(partial(_tile_ends, matrix), places), strict=True):
+            np.minimum(low[rows], least, out=low[rows])
+            np.maximum(high[rows], most, out=high[rows])
+    return low, high
+
+
+def _tile_ends(matrix: Single, place: tuple[slice, slice]) -> tuple[Single, Single]:
+    part = matrix[place]
+    with np.errstate(invalid="ignore"):
+        return part.min(axis=1), part.max(axis=1)
+
+
+def weight_error(matrix: Single, number: NumberFormat, sharing: Sharing, tied: int = 1) -> Single:
+    """What `weight_round_trip` adds to a weight, in its layout in memory."""
+    low, high = channel_ends(matrix)
+    rounding = WeightRounding.of(np.maximum(high, -low), number, sharing, tied)
+    error = np.empty_like(matrix)
+
+    def fill(place: tuple[slice, slice]) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            error[place] = rounding.error(matrix[place], place[0])
+
+    on_all_cores(fill, tiles(matrix))
+    return error
+
+
 def measure_layers(model: Model, layers: Sequence[FoldedLayer], schemes: Sequence[Scheme]) -> tuple[LayerFacts, ...]:
     """Statistics of every layer, weights read one after the other, and each once however many layers share it."""
     known: dict[Hashable, WeightStatistics] = {}
@@ -197,7 +263,7 @@ def _measure(
     return LayerFacts(folded, known[key], stored)
 
 
-def weight_statistics(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme], tied: int = 1) -> WeightStatistics:
+def weight_statistics(matrix: Single, schemes: Sequence[Scheme], tied: int = 1) -> WeightStatistics:
     """Statistics of a weight given as `[channels, taps]`, `tied` channels having one per-channel scale."""
     low, high = channel_ends(matrix)
     finite = np.isfinite(low) & np.isfinite(high)
@@ -227,9 +293,9 @@ def weight_statistics(matrix: npt.NDArray[np.float32], schemes: Sequence[Scheme]
 
 
 def _sums(
-    part: npt.NDArray[np.float32],
+    part: Single,
     rows: slice,
-    largest: npt.NDArray[np.float32],
+    largest: Single,
     roundings: Sequence[WeightRounding],
 ) -> npt.NDArray[np.float64]:
     """Of the values of each channel in a tile: squares, values, squares of each error; how many live, and stay so."""
@@ -239,7 +305,7 @@ def _sums(
     return np.stack([_squares(part), part.sum(axis=1, dtype=np.float64), *noise, *counted])
 
 
-def _squares(part: npt.NDArray[np.float32]) -> Vector:
+def _squares(part: Single) -> Vector:
     """Their sum in each channel; in float64 where one may be too large or too small for float32."""
     with np.errstate(over="ignore", under="ignore"):
         sums = np.asarray(np.einsum("ct,ct->c", part, part), np.float64)

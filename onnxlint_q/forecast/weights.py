@@ -12,10 +12,9 @@ from onnxlint_q.analysis.number_formats import (
     NumberFormat,
     Sharing,
     decibel,
-    weight_error,
 )
 from onnxlint_q.analysis.schemes import Scheme
-from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.analysis.statistics import LayerFacts, weight_error
 from onnxlint_q.forecast.ends import by_end, pooled
 from onnxlint_q.forecast.network import NoiseModel
 from onnxlint_q.forecast.noise import saturated, weight_noise

@@ -11,9 +11,9 @@ import pytest
 from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.analysis.measured import measure
-from onnxlint_q.analysis.number_formats import channel_ends, weight_error, weight_round_trip
+from onnxlint_q.analysis.number_formats import weight_round_trip
 from onnxlint_q.analysis.schemes import SCHEMES
-from onnxlint_q.analysis.statistics import weight_statistics
+from onnxlint_q.analysis.statistics import channel_ends, weight_error, weight_statistics
 from onnxlint_q.cores import DEEP, PORTION, on_all_cores, tiles
 from onnxlint_q.graph.tensors import TensorStore
 
