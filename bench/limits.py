@@ -82,7 +82,8 @@ def cost(command: Sequence[str], codes: set[int], checkout: Path = HERE) -> Cost
     Raises:
         SystemExit: it ended with another code than these.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(checkout), str(checkout / "rules")])}
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}  # as if installed
+    environment = {**kept, "PYTHONPATH": os.pathsep.join([str(checkout), str(checkout / "rules")])}
     start = time.monotonic()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)

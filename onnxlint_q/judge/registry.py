@@ -43,8 +43,9 @@ def load_rules(points: Iterable[EntryPoint] | None = None) -> tuple[RegisteredRu
     ordered = sorted(found, key=lambda point: (point.name != BUILTIN, point.name, point.value))
     taken: dict[str, RegisteredRule] = {}
     for point in ordered:
+        source = point.dist.name if point.dist else point.value  # reads the package's whole description
         for rule in _rules_of(point):
-            _register(taken, RegisteredRule(rule, point.dist.name if point.dist else point.value))
+            _register(taken, RegisteredRule(rule, source))
     rules = {entry.rule.code: entry for entry in taken.values()}
     if not rules:
         raise PluginError(
