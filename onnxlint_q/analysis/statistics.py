@@ -302,7 +302,14 @@ def _sums(
     magnitude = np.abs(part)
     counted = _counted(magnitude > 0), _counted(magnitude > largest[:, None] / _HALF_STEPS)
     noise = (_squares(rounding.error(part, rows)) for rounding in roundings)
-    return np.stack([_squares(part), part.sum(axis=1, dtype=np.float64), *noise, *counted])
+    return np.stack([_squares(part), _totals(part), *noise, *counted])
+
+
+def _totals(part: Single) -> Vector:
+    """Their sum in each channel; in float64 where that of a tile may be too large for float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = np.asarray(part.sum(axis=1), np.float64)
+    return sums if np.isfinite(sums).all() else np.asarray(part.sum(axis=1, dtype=np.float64), np.float64)
 
 
 def _squares(part: Single) -> Vector:

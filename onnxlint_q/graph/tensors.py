@@ -102,7 +102,9 @@ class TensorStore:
 
     def _external(self, tensor: onnx.TensorProto) -> Array:
         path, offset, length = self._locate(tensor)
-        raw: Array = np.memmap(path, np.uint8, "r", offset=offset, shape=(length,)) if length else np.empty(0, np.uint8)
+        raw: Array = np.empty(0, np.uint8)
+        if length:  # of no type of its own, which would tell Python of each part and each result
+            raw = np.asarray(np.memmap(path, np.uint8, "r", offset=offset, shape=(length,)))
         if tensor.data_type in _SUB_BYTE:
             inline = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=raw.tobytes())
             return numpy_helper.to_array(inline)

@@ -151,7 +151,10 @@ def test_external_weights_are_mapped_when_asked_for(models: Path) -> None:
     model = read_model(models / "external_data.onnx")
     assert not model.proto.graph.initializer[0].raw_data
     value = model.constants["block2_1_conv.weight"]
-    assert isinstance(value, np.memmap)
+    held: Any = value
+    while isinstance(held, np.ndarray) and not isinstance(held, np.memmap):
+        held = held.base
+    assert isinstance(held, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         value[0] = 0
 
