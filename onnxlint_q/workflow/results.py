@@ -80,6 +80,7 @@ class LayerRow:
     Attributes:
         output: the layer's key, its result tensor after folding.
         range: largest minus smallest folded weight.
+        stored_range: the same as stored, where folding changes it.
         average_precision: eq. 2 of the MobileNet paper, on the folded weight; in (0, 1].
         channel_sqnr_db: mean over channels of the weight's SQNR under one int8 scale for the tensor; None if dead.
         activation_low, activation_high: what calibration observed of the tensor that is rounded behind the layer, its
@@ -104,6 +105,7 @@ class LayerRow:
     measured: Mapping[str, LayerSqnr] | None = None
     operands: tuple[OperandRow, ...] = ()
     structure: str = ""
+    stored_range: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

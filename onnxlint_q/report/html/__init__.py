@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 from onnxlint_q import __version__
 from onnxlint_q.report import digest, tensors, words
 from onnxlint_q.report.formats import PLAIN, Look
+from onnxlint_q.report.html import charts
 from onnxlint_q.report.html.page import pages
 from onnxlint_q.report.html.published import published
 from onnxlint_q.report.html.table import ESTIMATE
@@ -78,6 +79,7 @@ def environment() -> Environment:
         decibel=words.decibel,
         significant=words.significant,
         count=words.count,
+        n=charts.coordinate,
     )
     made.globals.update(words=words, severity_mark=words.SEVERITY_MARK, verdict_mark=words.VERDICT_MARK)
     made.globals.update(tensors=tensors, estimate=ESTIMATE)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from onnxlint_q.finding import Finding
 from onnxlint_q.report import digest, words
+from onnxlint_q.report.html.depth import Flag, Spots
 from onnxlint_q.report.layers import of_claim, of_place
 from onnxlint_q.workflow.results import ModelResult
 
@@ -22,6 +23,8 @@ class Place:
     Attributes:
         evidence, claim: what stands behind it, in a few words and as sentences.
         metrics: its figures, but no forecast of what was run.
+        columns: of the chart, from 0, with what is there.
+        layer: its number in the table; None where it is about none.
     """
 
     finding: Finding
@@ -29,6 +32,8 @@ class Place:
     evidence: str
     claim: str
     metrics: Mapping[str, object]
+    columns: Mapping[int, str] = field(default_factory=dict)
+    layer: int | None = None
     same: tuple[Place, ...] = ()
 
 
@@ -57,12 +62,12 @@ class Anchors:
         return f"f-{finding.fingerprint}" + (f"-{repeat}" if repeat > 1 else "")
 
 
-def blocks(model: ModelResult, groups: Iterable[digest.Group], anchors: Anchors) -> tuple[RuleBlock, ...]:
+def blocks(model: ModelResult, groups: Iterable[digest.Group], anchors: Anchors, spots: Spots) -> tuple[RuleBlock, ...]:
     """A block for each group."""
-    return tuple(_block(model, group, anchors) for group in groups)
+    return tuple(_block(model, group, anchors, spots) for group in groups)
 
 
-def _block(model: ModelResult, group: digest.Group, anchors: Anchors) -> RuleBlock:
+def _block(model: ModelResult, group: digest.Group, anchors: Anchors, spots: Spots) -> RuleBlock:
     def shared(text: Callable[[Finding], str]) -> str:
         texts = {text(finding) for finding in group.findings}
         return texts.pop() if len(texts) == 1 else ""
@@ -71,7 +76,9 @@ def _block(model: ModelResult, group: digest.Group, anchors: Anchors) -> RuleBlo
         told = of_claim(model, finding)
         anchor, evidence, claim = anchors(finding), words.evidence(finding, told), words.claim(finding, told)
         metrics = words.metrics(finding, told or of_place(model, finding))
-        return Place(finding, anchor, evidence, claim, metrics, tuple(place(other) for other in others))
+        columns, layer = spots.of(finding), spots.layer(finding)
+        same = tuple(place(other) for other in others)
+        return Place(finding, anchor, evidence, claim, metrics, columns, layer, same)
 
     places = tuple(place(finding, group.same_as(index)) for index, finding in enumerate(group.findings))
     return RuleBlock(
@@ -82,3 +89,23 @@ def _block(model: ModelResult, group: digest.Group, anchors: Anchors) -> RuleBlo
         first=places[:OPEN],
         rest=places[OPEN:],
     )
+
+
+def flags_by_column(told: Iterable[RuleBlock]) -> Mapping[int, tuple[Flag, ...]]:
+    """Findings by column of the chart, each damage once."""
+    return _flags(told, lambda place: place.columns)
+
+
+def flags_by_layer(told: Iterable[RuleBlock]) -> Mapping[int, tuple[Flag, ...]]:
+    """Findings by number of the layer, each damage once."""
+    return _flags(told, lambda place: {} if place.layer is None else {place.layer: place.finding.location.label})
+
+
+def _flags(told: Iterable[RuleBlock], where: Callable[[Place], Mapping[int, str]]) -> Mapping[int, tuple[Flag, ...]]:
+    found: dict[int, tuple[Flag, ...]] = {}
+    for block in told:
+        for place in (*block.first, *block.rest):
+            for key, name in where(place).items():
+                flag = Flag(place.finding.code, place.anchor, place.finding.severity, name)
+                found[key] = (*found.get(key, ()), flag)
+    return found

@@ -1,9 +1,9 @@
-"""The layer table of the page: every figure of every layer, the worst cells marked."""
+"""The layer table of the page: every figure of every layer, those marked that spoil the output by themselves."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from onnxlint_q.report import words
@@ -12,10 +12,8 @@ from onnxlint_q.workflow.results import Basis, LayerSqnr, ModelResult, VerdictLe
 
 ESTIMATE = "≈"
 """Before a figure that was not measured, where others of its column were."""
-EXTREMES = 3
-"""Cells of a column that are marked as its worst."""
-SHARE = 5.0
-"""Percent of the output's noise below which a layer is not marked however small the others' shares are."""
+LOSSLESS_DB = 149.95
+"""A mean of channels from here on has none that loses anything: one that is exact counts as 150 dB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class Cell:
 
     Attributes:
         text: as shown.
-        sort: the value to sort by; empty where there is none.
+        sort: the value to sort by, where the text is no number that does.
         level: `bad`, `poor` or empty.
         why: what the mark means, for screen readers.
     """
@@ -48,15 +46,15 @@ class Column:
 def columns(model: ModelResult) -> Iterable[Column]:
     """Every column that has a figure, from left to right."""
     rows = model.layers
-    ranges = [row.range for row in rows]
-    yield Column("range", "folded weight", "largest minus smallest weight", _extreme(ranges, largest=True))
-    precision = [row.average_precision for row in rows]
-    yield Column("average precision", "folded weight", "mean channel range over tensor range", _extreme(precision))
+    over = "folded weight"
+    yield Column("range", over, "largest minus smallest weight", tuple(_cell(row.range) for row in rows))
+    precision = tuple(_cell(row.average_precision) for row in rows)
+    yield Column("average precision", over, "mean channel range over tensor range", precision)
     channels = [row.channel_sqnr_db for row in rows]
     # Weights that are codes already lose nothing to one more scale for codes.
     if not model.qparams and any(value is not None for value in channels):
         help_text = "mean over channels of the weight's SQNR under one int8 scale, dB"
-        yield Column("channels, dB", "folded weight", help_text, _extreme(channels, decimals=1))
+        yield Column("channels, dB", over, help_text, tuple(map(_channels, channels)))
     for result in model.schemes:
         yield from _scheme(model, result.scheme)
     if any(row.activation_low is not None for row in rows):
@@ -90,9 +88,8 @@ def _shares(model: ModelResult, scheme: str) -> Iterable[Column]:
     for heading, figure in figures:
         shares = [None if sqnr is None else figure(sqnr) for sqnr in said]
         if any(share is not None for share in shares):
-            percent = [None if share is None else 100 * share for share in shares]
             help_text = f"forecast: share of the output's noise power under {words.name(scheme, 40)}, all quantised"
-            cells = _extreme(percent, largest=True, decimals=1, least=SHARE)
+            cells = tuple(_cell(None if share is None else 100 * share, decimals=1) for share in shares)
             yield Column(heading, "noise forecast, %", help_text, cells)
 
 
@@ -113,28 +110,21 @@ def _sqnr_cell(
         return Cell("-", why=f"{words.NOT_MEASURED}: {words.CONTRADICTED}" if contradicted else "")
     estimate = mixed and known.basis is not Basis.MEASURED
     text = f"{ESTIMATE}{words.figure(value)}" if estimate else words.figure(value)
+    sort = "" if words.figure(value) == text and math.isfinite(value) else f"{value:.6g}"
     if value < levels.survives_db:
         level, under = ("bad", levels.breaks_db) if value < levels.breaks_db else ("poor", levels.survives_db)
-        return Cell(text, f"{value:.6g}", level, f"{known.basis.value}, under {under:g} dB")
-    return Cell(text, f"{value:.6g}", why=known.basis.value if estimate else "")
+        return Cell(text, sort, level, f"{known.basis.value}, under {under:g} dB")
+    return Cell(text, sort, why=known.basis.value if estimate else "")
 
 
-def _cell(value: float | None, level: str = "", why: str = "", *, decimals: int | None = None) -> Cell:
+def _channels(value: float | None) -> Cell:
+    return Cell("exact", "inf") if value is not None and value >= LOSSLESS_DB else _cell(value, decimals=1)
+
+
+def _cell(value: float | None, *, decimals: int | None = None) -> Cell:
     """A figure with three significant digits, or with so many decimals."""
     if value is None or math.isnan(value):
         return Cell("-")
-    text = words.significant(value) if decimals is None or math.isinf(value) else words.number(value, decimals)
-    return Cell(text, f"{value:.6g}", level, why)
-
-
-def _extreme(
-    values: Sequence[float | None], *, largest: bool = False, decimals: int | None = None, least: float = -math.inf
-) -> tuple[Cell, ...]:
-    """The column with its few worst cells marked, where there are enough layers for that to say anything."""
-    known = sorted({value for value in values if value is not None and math.isfinite(value)}, reverse=largest)
-    worst = {value for value in known[:EXTREMES] if value >= least} if len(known) > 3 * EXTREMES else set()
-    why = f"among the {EXTREMES} {'largest' if largest else 'smallest'}"
-    return tuple(
-        _cell(value, "poor", why, decimals=decimals) if value in worst else _cell(value, decimals=decimals)
-        for value in values
-    )
+    if math.isinf(value) or decimals is None:
+        return Cell(words.significant(value))
+    return Cell(words.number(value, decimals))

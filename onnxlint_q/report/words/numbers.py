@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from onnxlint_q.report.words.names import name
 from onnxlint_q.workflow.results import OVERFLOWN_DB
@@ -58,3 +59,13 @@ def metric(value: object) -> str:
     if isinstance(value, float):
         return significant(value, 6)
     return "-" if value is None else name(str(value))
+
+
+def metric_label(key: str) -> str:
+    """The key of a metric as words: `sqnr_after_folding_db` as `SQNR after folding, dB`."""
+    said, unit = key, ""
+    for ending, told in (("_db", ", dB"), ("_fraction", ", fraction"), ("_codes", ", codes")):
+        if key.endswith(ending):
+            said, unit = key.removesuffix(ending), told
+    text = f"{said.replace('_', ' ')}{unit}"
+    return re.sub(r"\bsqnr\b", "SQNR", name(text, 80))
