@@ -178,7 +178,10 @@ def check(
         made = [(ReportFormat.JSON, str(write_baseline))] if write_baseline is not None else []
         data = [calibrate, labels, *known_data(configs)]
         keep_apart([*reports, *made], [*(job.path for job in planned), *data, *read])
-        request = CheckRequest(shared, probe, fix_preview, shapes, debug=debug, asked=Asked(max_memory, timeout))
+        page = any(form is ReportFormat.HTML for form, _ in reports)
+        request = CheckRequest(
+            shared, probe, fix_preview, shapes, debug=debug, page=page, asked=Asked(max_memory, timeout)
+        )
         show_crashes(debug)
         look = report_look(verbose=verbose, paths=show_paths, dated=show_date)
         with working():

@@ -92,6 +92,7 @@ class CheckRequest:
         input_shapes: shapes that inputs are to have, by name.
         ended: how an earlier attempt to run the model ended its process, so that none is made again; empty without.
         debug: stay in this process, and keep why rules did not fire.
+        page: take what only a page shows: pictures of findings, and what the file is.
         fresh: this process is another program's, so the one apart must not be a copy of it.
         asked: what each model may take.
     """
@@ -102,6 +103,7 @@ class CheckRequest:
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ended: str = ""
     debug: bool = False
+    page: bool = False
     fresh: bool = False
     asked: Asked = USUAL
 

@@ -18,6 +18,7 @@ from onnxlint_q.judge.own_findings import NOT_RUN
 from onnxlint_q.judge.suppression import KnownModel
 from onnxlint_q.judge.verdict import Chances, Verdict, VerdictLevels
 from onnxlint_q.proof.trial_figures import TrialFigure, Trials
+from onnxlint_q.workflow.pictures.values import Channel, Gain, Merged, OnGrid, Picture, Seen, Sight
 from onnxlint_q.workflow.reading.values import ActivationRow, CalibrationSummary, QparamsRow
 from onnxlint_q.workflow.scheme_result import Basis, JointRemedy, Mended, OutputResult, SchemeResult, TensorRow
 
@@ -28,22 +29,29 @@ __all__ = [
     "Basis",
     "CalibrationSummary",
     "Chances",
+    "Channel",
     "ClassifierError",
     "ComparedRow",
     "Failure",
+    "Gain",
     "JointRemedy",
     "LayerRow",
     "LayerSqnr",
     "Mended",
+    "Merged",
     "ModelResult",
+    "OnGrid",
     "OperandRow",
     "OutputResult",
+    "Picture",
     "Port",
     "QparamsReading",
     "QparamsRow",
     "RuleText",
     "Run",
     "SchemeResult",
+    "Seen",
+    "Sight",
     "TensorRole",
     "TensorRow",
     "Top1",
@@ -139,6 +147,23 @@ class RuleText:
 
 
 @dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a file is, beside its graph.
+
+    Attributes:
+        size: bytes of all its files; 0 if unknown.
+        producer: what wrote it, with its version; empty if the file does not tell.
+        ir_version: of ONNX.
+        configuration: the file that rules were configured by; empty for the defaults.
+    """
+
+    size: int = 0
+    producer: str = ""
+    ir_version: int = 0
+    configuration: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TakenShape:
     """The shape that an input is taken to have where the file leaves it open.
 
@@ -210,6 +235,8 @@ class ModelResult:
         qparams: every scale and zero point of a quantised file, in data order.
         activations: what the samples showed of each tensor, in data order; empty where nothing ran on data.
         inputs: those that the file leaves open by more than a batch.
+        pictures: what a page draws of findings, by fingerprint; empty unless it was asked for.
+        file: what it is, beside its graph.
         preview: what `fix` would do; None unless it was asked for and tried.
         suppressed: findings that somebody knows of, each with its `suppression`; they fail no build.
         accepted: schemes whose verdict fails no build, because a baseline holds one that is no better.
@@ -242,6 +269,8 @@ class ModelResult:
     qparams: tuple[QparamsRow, ...] = ()
     activations: tuple[ActivationRow, ...] = ()
     preview: FixPreview | None = None
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    file: FileFacts = field(default_factory=FileFacts)
     accepted: tuple[str, ...] = ()
     known: KnownModel | None = None
     rule_pages: str = ""

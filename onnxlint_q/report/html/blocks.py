@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from onnxlint_q.finding import Finding
 from onnxlint_q.report import digest, words
 from onnxlint_q.report.html.depth import Flag, Spots
+from onnxlint_q.report.html.drawing import Drawn, Plot, drawn, plots
 from onnxlint_q.report.layers import of_claim, of_place
-from onnxlint_q.workflow.results import ModelResult
+from onnxlint_q.workflow.results import ModelResult, Picture
 
 OPEN = 6
 """Places of one rule that are shown before the rest is folded away."""
@@ -25,6 +26,7 @@ class Place:
         metrics: its figures, but no forecast of what was run.
         columns: of the chart, from 0, with what is there.
         layer: its number in the table; None where it is about none.
+        plots, graph: what can be drawn of it.
     """
 
     finding: Finding
@@ -34,6 +36,8 @@ class Place:
     metrics: Mapping[str, object]
     columns: Mapping[int, str] = field(default_factory=dict)
     layer: int | None = None
+    plots: tuple[Plot, ...] = ()
+    graph: Drawn | None = None
     same: tuple[Place, ...] = ()
 
 
@@ -68,6 +72,8 @@ def blocks(model: ModelResult, groups: Iterable[digest.Group], anchors: Anchors,
 
 
 def _block(model: ModelResult, group: digest.Group, anchors: Anchors, spots: Spots) -> RuleBlock:
+    flagged = _flagged(model)
+
     def shared(text: Callable[[Finding], str]) -> str:
         texts = {text(finding) for finding in group.findings}
         return texts.pop() if len(texts) == 1 else ""
@@ -78,7 +84,9 @@ def _block(model: ModelResult, group: digest.Group, anchors: Anchors, spots: Spo
         metrics = words.metrics(finding, told or of_place(model, finding))
         columns, layer = spots.of(finding), spots.layer(finding)
         same = tuple(place(other) for other in others)
-        return Place(finding, anchor, evidence, claim, metrics, columns, layer, same)
+        picture = model.pictures.get(finding.fingerprint, Picture())
+        graph = drawn(picture.sight, flagged) if picture.sight is not None else None
+        return Place(finding, anchor, evidence, claim, metrics, columns, layer, plots(picture), graph, same)
 
     places = tuple(place(finding, group.same_as(index)) for index, finding in enumerate(group.findings))
     return RuleBlock(
@@ -89,6 +97,12 @@ def _block(model: ModelResult, group: digest.Group, anchors: Anchors, spots: Spo
         first=places[:OPEN],
         rest=places[OPEN:],
     )
+
+
+def _flagged(model: ModelResult) -> frozenset[str]:
+    """Names of the nodes and tensors that findings are about."""
+    counted = (finding.location for finding in digest.counted(model.findings))
+    return frozenset(name for where in counted for name in (where.node, where.output) if name)
 
 
 def flags_by_column(told: Iterable[RuleBlock]) -> Mapping[int, tuple[Flag, ...]]:

@@ -14,6 +14,7 @@ from onnxlint_q.execute.limits import TIMES_PLAIN
 from onnxlint_q.finding import Finding
 from onnxlint_q.graph import Format, Value
 from onnxlint_q.graph.element_types import type_name
+from onnxlint_q.graph.loading.external import stored_bytes
 from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
@@ -27,12 +28,14 @@ from onnxlint_q.workflow.assembly.preview import preview
 from onnxlint_q.workflow.assembly.tensors import foreseen_rows, measured_rows, unexplained, with_shares
 from onnxlint_q.workflow.assembly.verdicts import finite, is_figure, judge_of, scheme_result
 from onnxlint_q.workflow.judging import documented
+from onnxlint_q.workflow.pictures.take import take
 from onnxlint_q.workflow.reading.activations import DEFAULT_SCHEME, Scales, activation_rows
 from onnxlint_q.workflow.reading.qparams import qparams_rows
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
 from onnxlint_q.workflow.results import (
     Basis,
     CalibrationSummary,
+    FileFacts,
     LayerRow,
     LayerSqnr,
     ModelResult,
@@ -101,12 +104,21 @@ def assemble(record: Record) -> ModelResult:
         ports_in=tuple(map(_port, facts.model.inputs)),
         ports_out=tuple(map(_port, facts.model.outputs)),
         preview=preview(record.mended, config.levels) if record.mended is not None else None,
+        pictures=take(facts, sorted_apart.kept) if record.request.page else {},
+        file=_file(record) if record.request.page else FileFacts(),
     )
     return with_known(result, sorted_apart, config, calibrated=facts.observations is not None)
 
 
 def _port(value: Value) -> Port:
     return Port(value.name, type_name(value.type.elem_type), value.shape_text)
+
+
+def _file(record: Record) -> FileFacts:
+    model, source = record.facts.model, record.config.source
+    producer = f"{model.proto.producer_name} {model.proto.producer_version}".strip()
+    size = stored_bytes(model.path)
+    return FileFacts(size, producer, model.proto.ir_version, str(source) if source is not None else "")
 
 
 def _scales(record: Record) -> Scales:

@@ -128,9 +128,9 @@ def _places(model: ModelResult) -> list[_Place]:
     depths = {row.tensor: row.depth for result in model.schemes for row in result.tensors if row.kind is Subject.WEIGHT}
     layers: list[_Place] = []
     depth = 0.0
-    for number, row in enumerate(model.layers, start=1):
-        depth = depths.get(row.output, depth)
-        layers.append(_Place(words.layer_label(row), depth, number, row, [row.output, row.node]))
+    for number, layer in enumerate(model.layers, start=1):
+        depth = depths.get(layer.output, depth)
+        layers.append(_Place(words.layer_label(layer), depth, number, layer, [layer.output, layer.node]))
     by_output = {place.names[0]: place for place in reversed(layers)}
     others: dict[str, _Place] = {}
     for result in model.schemes:
