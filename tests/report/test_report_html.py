@@ -197,7 +197,7 @@ def test_what_did_not_happen_is_said(name: str, rendered: dict[str, str]) -> Non
     expected = {
         "empty": "1 model could not be linted",
         "forecast_only": "Forecast from the file alone, nothing was run",
-        "quantised": "none, no measured figures",
+        "quantised": "none: no figure was measured",
         "nothing": "perfect match",
     }
     assert expected[name] in shown

@@ -13,6 +13,7 @@ from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.html import page
 from onnxlint_q.report.html.charts import Point, sqnr_chart
 from onnxlint_q.report.html.page import pages
+from onnxlint_q.report.html.provenance import Row, made, of_data, of_file
 from onnxlint_q.report.html.published import published_comparison
 from onnxlint_q.report.html.table import Cell
 from onnxlint_q.workflow.comparison import (
@@ -52,8 +53,19 @@ def render(comparison: Comparison, look: Look = PLAIN) -> str:
         phrases=phrases,
         chart=_chart(comparison),
         page=model,
+        origin=_origin(comparison, look),
         columns=COLUMNS,
         rows=[(row, _cells(row, comparison)) for row in comparison.rows],
+    )
+
+
+def _origin(comparison: Comparison, look: Look) -> tuple[Row, ...]:
+    ours, theirs = comparison.reference, comparison.quantized
+    return (
+        *of_file("Float model", ours.path, ours.sha256),
+        *of_file("Quantised model", theirs.path, theirs.sha256),
+        *of_data(comparison.calibration),
+        *made(look.origin),
     )
 
 

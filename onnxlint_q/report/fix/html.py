@@ -11,6 +11,7 @@ from onnxlint_q.report.fix.json import render_compact
 from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.html import page
 from onnxlint_q.report.html.decision import MADE_UP, Card, card, headline, worst
+from onnxlint_q.report.html.provenance import made, of_data, of_file
 from onnxlint_q.report.tables.layout import ROWS, Cell, Heading, Line, Table
 from onnxlint_q.workflow.mending.fixed import Fixed, Place, Verification
 from onnxlint_q.workflow.results import CalibrationSummary
@@ -28,6 +29,11 @@ def render(fixed: Fixed, look: Look = PLAIN) -> str:
         fixed=fixed,
         phrases=phrases,
         cards=cards,
+        origin=(
+            *of_file("Model", fixed.path, fixed.sha256),
+            *of_data(data_of(fixed.verification)),
+            *made(look.origin),
+        ),
         call=worst(cards),
         headline=headline(cards),
         tables=tuple(_tables(fixed)),

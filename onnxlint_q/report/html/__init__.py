@@ -32,7 +32,7 @@ def render(run: Run, look: Look = PLAIN) -> str:
         look,
         render_compact(run),
         title=", ".join(words.name(words.file_name(model.path), 60) for model in run.models[:3]) or "no model",
-        pages=pages(run),
+        pages=pages(run, look.origin),
         failures=run.failures,
         summary=digest.summary(run),
     )
@@ -49,7 +49,7 @@ def page(template: str, look: Look, data: str, *, title: str, **told: object) ->
         told: what else the template lays out.
     """
     made = environment().get_template(template)
-    text: str = made.render(title=title, version=__version__, origin=look.origin, data=embed(data), **told)
+    text: str = made.render(title=title, version=__version__, data=embed(data), **told)
     return text + "\n"
 
 
@@ -81,6 +81,7 @@ def environment() -> Environment:
         count=words.count,
         n=charts.coordinate,
     )
+    made.tests.update(costly=tensors.explains)
     made.globals.update(words=words, severity_mark=words.SEVERITY_MARK, verdict_mark=words.VERDICT_MARK)
     made.globals.update(tensors=tensors, estimate=ESTIMATE)
     return made

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from onnxlint_q.finding import Severity
 from onnxlint_q.report import digest, words
 from onnxlint_q.report.front import Action, Why, actions, reasons
-from onnxlint_q.report.html import decision
+from onnxlint_q.report.html import decision, provenance
 from onnxlint_q.report.html.blocks import Anchors, RuleBlock, blocks, flags_by_column, flags_by_layer
 from onnxlint_q.report.html.decision import Call, Card
 from onnxlint_q.report.html.depth import Depth, Flag, depth_chart, find_spots
+from onnxlint_q.report.html.provenance import Row
 from onnxlint_q.report.html.table import ESTIMATE, Column, columns
 from onnxlint_q.report.layers import known
+from onnxlint_q.report.origin import UNTOLD, Origin
 from onnxlint_q.report.tables import layout
 from onnxlint_q.report.tables.layout import Table
 from onnxlint_q.workflow.results import LayerRow, ModelResult, Run
@@ -34,6 +36,7 @@ class Page:
     Attributes:
         tables: scales and activations.
         parts: what each weight of a layer alone costs, by layer; empty where it has one.
+        origin: where it comes from.
         title: its file's name, with the beginning of its hash where others of the run have the same name.
         clean: nothing was found that counts, and nothing speaks against the model.
         call: the one that a release has to look at first.
@@ -63,6 +66,7 @@ class Page:
     columns: tuple[Column, ...]
     parts: tuple[str, ...]
     tables: tuple[Table, ...]
+    origin: tuple[Row, ...]
 
     @property
     def estimates(self) -> bool:
@@ -92,16 +96,17 @@ class Page:
         return frozenset(sum(spans[:place]) for place in range(len(spans)))
 
 
-def pages(run: Run) -> tuple[Page, ...]:
+def pages(run: Run, origin: Origin = UNTOLD) -> tuple[Page, ...]:
     """One page part a model; anchors are unique over all of them."""
     anchors = Anchors()
     names = Counter(model.path for model in run.models)
     return tuple(
-        _page(model, index, anchors, unique=names[model.path] == 1) for index, model in enumerate(run.models, start=1)
+        _page(model, index, anchors, origin, unique=names[model.path] == 1)
+        for index, model in enumerate(run.models, start=1)
     )
 
 
-def _page(model: ModelResult, index: int, anchors: Anchors, *, unique: bool) -> Page:
+def _page(model: ModelResult, index: int, anchors: Anchors, origin: Origin, *, unique: bool) -> Page:
     kept = digest.counted(model.findings)
     cards, to_do, spots, anchor = decision.cards(model), actions(model), find_spots(model), f"m-{index}"
     told = blocks(model, digest.group_by_damage(kept), anchors, spots)
@@ -126,6 +131,7 @@ def _page(model: ModelResult, index: int, anchors: Anchors, *, unique: bool) -> 
         columns=tuple(columns(model)),
         parts=tuple(_parts(model, row) for row in model.layers),
         tables=tuple(_tables(model)),
+        origin=provenance.of_model(model, origin),
     )
 
 

@@ -11,6 +11,7 @@ from onnxlint_q.report.fix.html import data_of, without_folders
 from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.html import page
 from onnxlint_q.report.html.decision import MADE_UP, Call, Card, card
+from onnxlint_q.report.html.provenance import made, of_data, of_file
 from onnxlint_q.report.quantize import phrases
 from onnxlint_q.report.quantize.json import render_compact
 from onnxlint_q.workflow.mending.quantized import Quantized
@@ -31,6 +32,12 @@ def render(found: Quantized, look: Look = PLAIN) -> str:
         phrases=phrases,
         fixing=fixing,
         cards=cards,
+        beside=phrases.beside(found),
+        origin=(
+            *of_file("Float model", found.path, found.sha256, found.before.bytes),
+            *of_data(replace(data_of(found.verification), observer=found.observer or "each run")),
+            *made(look.origin),
+        ),
         call=cards[0].call,
         attempts=phrases.attempts(found),
     )

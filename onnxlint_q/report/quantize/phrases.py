@@ -9,6 +9,7 @@ from onnxlint_q.report import words
 from onnxlint_q.report.fix import phrases as fixing
 from onnxlint_q.report.tables.layout import Cell, Heading, Line, Table
 from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
+from onnxlint_q.workflow.results import SchemeResult
 
 PLAIN = "Plain: what ONNX Runtime's quantiser makes of the model by default."
 SYNTHETIC = (
@@ -152,7 +153,56 @@ def _attempt(row: AttemptRow) -> Line:
 
 
 def _size(weight: Weight) -> str:
-    return f"{weight.bytes / 1e6:.1f} MB" if weight.bytes >= 1e6 else f"{weight.bytes / 1e3:.1f} KB"
+    return words.size(weight.bytes)
+
+
+def beside(found: Quantized) -> Table:
+    """The float model, what was written, and what ONNX Runtime makes by default, side by side, as far as measured."""
+    right = found.top1
+    lines = [_side("float", found.before, None, right.float_accuracy if right is not None else None)]
+    lines.append(
+        _side(recipe(found), found.after, found.result, right.quantised_accuracy if right is not None else None)
+    )
+    lines += [_side(f"plain {words.name(plain.scheme, 60)}", None, plain, None) for plain in found.plain]
+    return Table(
+        title="Float against int8",
+        subject="model",
+        kind="",
+        headings=(
+            Heading("size\nMB", "of all its files"),
+            Heading("latency\nms", "median of single runs on this machine"),
+            Heading("tenth to\nninetieth %", "of these runs, ms", numeric=False),
+            Heading("SQNR\ndB", "of the worst output"),
+            Heading("same top\nclass %", "samples with the top class of the float model"),
+            Heading("top-1\nright %", "samples whose top class is the label"),
+        ),
+        lines=tuple(lines),
+        hidden=0,
+        legend="What was not measured is left open",
+    )
+
+
+def _side(name: str, weight: Weight | None, result: SchemeResult | None, accuracy: float | None) -> Line:
+    latency = weight.latency if weight is not None else None
+    worst = result.worst if result is not None else None
+    sqnr_db = None if result is None else result.output_sqnr_db if worst is None else worst.sqnr_db
+    exact = result is not None and sqnr_db is None
+    return Line(
+        name,
+        "",
+        (
+            Cell(f"{weight.bytes / 1e6:.2f}" if weight is not None else "-"),
+            Cell(f"{latency.median:.3g}" if latency is not None else "-"),
+            Cell(f"{latency.low:.3g} to {latency.high:.3g}" if latency is not None else "-"),
+            Cell("exact", "inf") if exact else Cell(words.figure(sqnr_db)),
+            _share(result.agreement if result is not None else None),
+            _share(accuracy),
+        ),
+    )
+
+
+def _share(value: float | None) -> Cell:
+    return Cell("-") if value is None else Cell(words.percent(round(value, 3)).removesuffix(" %"))
 
 
 def _time(latency: Milliseconds) -> str:

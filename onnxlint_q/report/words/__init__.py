@@ -28,6 +28,7 @@ from onnxlint_q.report.words.numbers import (
     number,
     percent,
     significant,
+    size,
     unchanged,
 )
 from onnxlint_q.report.words.places import brief_place, further_places, layer_label, place
@@ -118,6 +119,7 @@ __all__ = [
     "shown",
     "shown_as",
     "significant",
+    "size",
     "suppressed",
     "time_spent",
     "trial_tables",

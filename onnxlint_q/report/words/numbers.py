@@ -69,3 +69,8 @@ def metric_label(key: str) -> str:
             said, unit = key.removesuffix(ending), told
     text = f"{said.replace('_', ' ')}{unit}"
     return re.sub(r"\bsqnr\b", "SQNR", name(text, 80))
+
+
+def size(amount: int) -> str:
+    """Bytes as `1.9 MB`, `572.7 KB`."""
+    return f"{amount / 1e6:.1f} MB" if amount >= 1e6 else f"{amount / 1e3:.1f} KB"

@@ -41,7 +41,7 @@
   // What the style sheet opens on paper, for browsers that cannot style the content of closed details.
   var opened = [];
   addEventListener("beforeprint", function () {
-    opened = document.querySelectorAll(".rule:not(.faded) .place > details:not([open]), .rest:not([open]), .aside:not([open])");
+    opened = document.querySelectorAll(".rule:not(.faded) > .places > .place:first-child > details:not([open]), .rest:not([open]), .aside:not(.metrics):not([open])");
     opened.forEach(function (details) { details.open = true; });
   });
   addEventListener("afterprint", function () {
