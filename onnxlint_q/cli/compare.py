@@ -74,6 +74,7 @@ def compare(
             parse_shapes,
         )
         from onnxlint_q.execute.limits import Asked
+        from onnxlint_q.report import ReportFormat
         from onnxlint_q.report.compare import render
         from onnxlint_q.workflow import compare as workflow
         from onnxlint_q.workflow.check import plan
@@ -98,8 +99,9 @@ def compare(
         data = data_of(job.config, job.path)
         assert data is not None  # --calibrate is required
         keep_apart(reports, [float_model, quantised, calibrate, labels, *known_data([job.config]), job.config.source])
+        page = any(form is ReportFormat.HTML for form, _ in reports)
         request = workflow.CompareRequest(
-            data.source, data.samples, data.labels, shapes, debug, asked=Asked(max_memory, timeout)
+            data.source, data.samples, data.labels, shapes, debug, asked=Asked(max_memory, timeout), page=page
         )
         show_crashes(debug)
         look = report_look(verbose=verbose, paths=show_paths, dated=show_date)

@@ -69,6 +69,7 @@ class CompareRequest:
         labels: the class of each sample, or the file that holds them; None without.
         input_shapes: shapes that inputs of the float model are to have, by name.
         debug: keep why rules did not fire.
+        page: take what only a page shows.
         fresh: this process is another program's, so the one apart must not be a copy of it.
         called: what to call a float model that is no file of the user's; empty for one that is.
         asked: what it may take.
@@ -82,6 +83,7 @@ class CompareRequest:
     fresh: bool = False
     called: str = ""
     asked: Asked = USUAL
+    page: bool = False
 
 
 def compare_apart(reference: Path, quantized: Job, request: CompareRequest, progress: Progress = silent) -> Comparison:
@@ -181,7 +183,7 @@ def compare(
     findings = with_advice(findings, None)
     clock.append(time.perf_counter())
     names = {value: held.tensors[0] for value, held in enumerate(pairing.quantized.values)}
-    record = Record(CheckRequest(), rules, config, facts, judged=findings, seconds=_stages(clock))
+    record = Record(CheckRequest(page=request.page), rules, config, facts, judged=findings, seconds=_stages(clock))
     told = sorted_out(record, findings, comparing=True)
     assembled = replace(assemble(record), schemes=(verdict,))
     return Comparison(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from markupsafe import Markup
 
@@ -52,7 +53,7 @@ def render(comparison: Comparison, look: Look = PLAIN) -> str:
         comparison=comparison,
         phrases=phrases,
         chart=_chart(comparison),
-        page=model,
+        page=replace(model, chart=None, tabled=False),
         origin=_origin(comparison, look),
         columns=COLUMNS,
         rows=[(row, _cells(row, comparison)) for row in comparison.rows],

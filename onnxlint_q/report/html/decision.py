@@ -94,7 +94,7 @@ def card(
     details = (costs, *words.outputs(result), words.note(result), _sentence(words.deciding(result)))
     right = _sentence(words.accuracy(result.top1)) if result.top1 is not None else ""
     return Card(
-        title=words.name(result.scheme, 60),
+        title=words.name(result.scheme, 60).strip() or "(no name)",
         call=call,
         style=_style(result, call),
         verdict=_verdict(result),

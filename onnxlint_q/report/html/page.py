@@ -37,6 +37,7 @@ class Page:
         tables: scales and activations.
         parts: what each weight of a layer alone costs, by layer; empty where it has one.
         origin: where it comes from.
+        tabled: whether the layer table stands on the page.
         title: its file's name, with the beginning of its hash where others of the run have the same name.
         clean: nothing was found that counts, and nothing speaks against the model.
         call: the one that a release has to look at first.
@@ -67,6 +68,7 @@ class Page:
     parts: tuple[str, ...]
     tables: tuple[Table, ...]
     origin: tuple[Row, ...]
+    tabled: bool = True
 
     @property
     def estimates(self) -> bool:
