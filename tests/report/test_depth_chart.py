@@ -103,7 +103,7 @@ def test_the_most_costly_finding_is_named_whatever_else_is_flagged() -> None:
     model = replace(model, schemes=(replace(model.schemes[0], tensors=tuple(costly)), model.schemes[1]))
     flags = {column: [Flag("QW001", f"f-{column}", Severity.WARNING, f"layer/{column}")] for column in range(60)}
     chart = depth_chart(model, find_spots(model), flags, "s", "l")
-    assert chart is not None and "20" in [label.text for label in chart.labels]
+    assert chart is not None and chart.columns[20] in [label.column for label in chart.labels]
 
 
 def test_chart_row_and_finding_link_to_each_other() -> None:

@@ -113,7 +113,7 @@ def depth_chart(
         _column(spot, LEFT + step * (index + 0.5), f"{anchor}{index + 1}", tuple(flags.get(index, ())), rows)
         for index, spot in enumerate(spots.columns)
     )
-    labels = tuple(_labels(columns))
+    labels = tuple(_labels(columns, spots.together))
     tiers = max((label.y for label in labels), default=0.0)
     drawn = lanes(model, spots.columns, tiers + 4)
     if not drawn:
@@ -131,13 +131,14 @@ def _importance(column: Column) -> tuple[bool, float]:
     return serious, max((sum(share) for share in column.spot.shares.values()), default=0.0)
 
 
-def _labels(columns: Sequence[Column]) -> Iterator[Label]:
-    """The flagged columns that cost most, as far as their names have room."""
+def _labels(columns: Sequence[Column], together: int) -> Iterator[Label]:
+    """The flagged columns that cost most, as far as their names have room; of several operators the flagged one."""
     flagged = sorted((column for column in columns if column.flags), key=_importance, reverse=True)[: 3 * LABELS]
-    shared = _shared_folder([column.flags[0].name for column in flagged]) if flagged else 0
+    named = [(one, one.spot.label if together == 1 else one.flags[0].name) for one in flagged]
+    shared = _shared_folder([name for _, name in named]) if named else 0
     stairs: tuple[_Stair, ...] = ()
-    for column in flagged:
-        text = words.visible(_end(column.flags[0].name[shared:]))
+    for column, name in named:
+        text = words.visible(_end(name[shared:]))
         more = tuple(_climbing((*((stair.column, stair.text) for stair in stairs), (column, text))))
         if len(more) <= LABELS and all(stair.tier <= TIERS for stair in more):
             stairs = more
