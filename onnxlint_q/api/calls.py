@@ -66,6 +66,7 @@ def lint(
     prove: str = PROVING[0],
     probe: bool = False,
     fix_preview: bool = False,
+    pictures: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     schemes: Words | None = None,
     targets: Words | None = None,
@@ -102,6 +103,7 @@ def lint(
         prove: how much to prove with the data, as `--prove`: `budget` or `all`.
         probe: without data, run the model on synthetic inputs.
         fix_preview: with data, try what `fix` would do; see `result.preview`.
+        pictures: take what the format `html` draws of findings.
         input_shapes: shapes of inputs whose axes the file leaves open, by name, as `--input-shape`.
         schemes: those to judge, by name, or `all`.
         targets: what the file has to run on, by name, as `--target`.
@@ -129,6 +131,7 @@ def lint(
         probe,
         fix_preview,
         given_shapes(input_shapes),
+        page=pictures,
         fresh=True,
     )
     overrides = overrides_of(config, select, extend_select, ignore, schemes, fail_on, fail_on_verdict, targets)

@@ -13,6 +13,7 @@ from onnxlint_q.report.compare.json import render_compact
 from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.html import page
 from onnxlint_q.report.html.charts import Point, sqnr_chart
+from onnxlint_q.report.html.decision import headline
 from onnxlint_q.report.html.page import pages
 from onnxlint_q.report.html.provenance import Row, made, of_data, of_file
 from onnxlint_q.report.html.published import published_comparison
@@ -45,6 +46,7 @@ def render(comparison: Comparison, look: Look = PLAIN) -> str:
     """The page; the json report is inside it as `<script type="application/json" id="data">`."""
     comparison = comparison if look.paths else published_comparison(comparison)
     (model,) = pages(Run((comparison.quantized,)))
+    cards = tuple(replace(card, title="the quantised file") for card in model.cards)
     return page(
         "compare.html",
         look,
@@ -53,7 +55,7 @@ def render(comparison: Comparison, look: Look = PLAIN) -> str:
         comparison=comparison,
         phrases=phrases,
         chart=_chart(comparison),
-        page=replace(model, chart=None, tabled=False),
+        page=replace(model, chart=None, tabled=False, cards=cards, headline=headline(cards)),
         origin=_origin(comparison, look),
         columns=COLUMNS,
         rows=[(row, _cells(row, comparison)) for row in comparison.rows],

@@ -53,6 +53,7 @@ def _model(model: ModelResult, paths: Sequence[str]) -> ModelResult:
         findings=tuple(_finding(finding, paths) for finding in model.findings),
         untested_because=_prose(model.untested_because, paths),
         notes=tuple(_prose(note, paths) for note in model.notes),
+        file=replace(model.file, configuration=file_name(model.file.configuration)),
     )
 
 

@@ -20,7 +20,7 @@ TALL, STEP = 40.0, 66.0
 MARGIN, MORE = 10.0, 16.0
 """Room around everything, and on the right for numbers of hidden neighbours."""
 SWEEPS = 8
-LETTERS = 24
+LETTERS = 22
 """Of a line of a box."""
 
 
