@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import samples
+import test_inspect_reports
 from samples import CHANNEL, TENSOR
 
 from onnxlint_q.finding import Severity, Subject
@@ -123,3 +124,16 @@ def test_what_was_measured_is_solid_and_a_forecast_is_hatched() -> None:
     text = render(Run((deep(6),)), ReportFormat.HTML)
     assert text.count('class="bar weight measured"') >= 6 and text.count('class="bar weight forecast"') >= 6
     assert ".bar.forecast { stroke-dasharray" in text
+
+
+def test_the_scales_of_a_quantised_file_are_drawn_where_they_are() -> None:
+    (model,) = samples.quantised().models
+    names = ("input", "conv_out", "sum")
+    rows = tuple(
+        replace(test_inspect_reports.pair(name), tensor=name, codes=f"{name}_q", largest_scale=scale)
+        for name, scale in zip(names, (0.01, 1.5, 0.02), strict=True)
+    )
+    spots = find_spots(replace(model, qparams=rows))
+    assert [(spot.label, spot.scale) for spot in spots.columns] == [("input", 0.01), ("conv", 1.5), ("sum", 0.02)]
+    chart = depth_chart(replace(model, qparams=rows), spots, {}, "s", "l")
+    assert chart is not None and "Scale of each activation" in [lane.title for lane in chart.lanes]

@@ -80,7 +80,7 @@ Make = Callable[[ModelResult, Sequence[Spot], float], Iterator[Lane]]
 def lanes(model: ModelResult, columns: Sequence[Spot], top: float) -> tuple[Lane, ...]:
     """Every row that something is known for, from `top` down."""
     found: list[Lane] = []
-    makers: tuple[Make, ...] = (_noise, _sqnr, _ranges, _precision, _activations)
+    makers: tuple[Make, ...] = (_noise, _sqnr, _scales, _ranges, _precision, _activations)
     for make in makers:
         for lane in make(model, columns, top):
             found.append(lane)
@@ -156,6 +156,31 @@ def _sqnr(model: ModelResult, columns: Sequence[Spot], top: float) -> Iterator[L
         levels=tuple((y(level), f"{level:g} dB") for level in (model.levels.breaks_db, model.levels.survives_db)),
         lines=tuple(lines),
         legend=tuple(legend),
+    )
+
+
+def _scales(model: ModelResult, columns: Sequence[Spot], top: float) -> Iterator[Lane]:
+    """The scale of each activation of a quantised file, on a logarithmic axis."""
+    told = [(column, spot, spot.scale) for column, spot in enumerate(columns)]
+    values = [scale for _, _, scale in told if scale is not None and 0 < scale < math.inf]
+    if not values:
+        return
+    low = math.floor(math.log10(min(values)))
+    high = max(math.ceil(math.log10(max(values))), low + 1)
+    y = _linear(low, high, top + TITLE, 84.0)
+    pairs = []
+    for column, spot, scale in told:
+        if scale is not None and 0 < scale < math.inf:
+            place = y(math.log10(scale))
+            said = f"{words.name(spot.label, 80)}: one step is {words.significant(scale)}"
+            pairs.append(Mark(column, place, place, _kind(spot), said))
+    yield Lane(
+        "Scale of each activation",
+        "one step of its codes, logarithmic",
+        top + TITLE,
+        84.0,
+        tuple((y(n), _power(n)) for n in range(low, high + 1, max(1, math.ceil((high - low) / 5)))),
+        pairs=tuple(pairs),
     )
 
 

@@ -43,6 +43,7 @@ class Spot:
         layers: those.
         shares: by scheme, what its weights and its results make of the noise; fractions.
         levels: by scheme.
+        scale: the largest of those of its activations, in a quantised file; None without.
     """
 
     label: str
@@ -50,6 +51,7 @@ class Spot:
     layers: tuple[LayerRow, ...] = ()
     shares: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     levels: Mapping[str, Level] = field(default_factory=dict)
+    scale: float | None = None
 
     @property
     def depthwise(self) -> bool:
@@ -105,6 +107,7 @@ class _Place:
     layer: LayerRow | None = None
     names: list[str] = field(default_factory=list)
     rows: dict[str, list[TensorRow]] = field(default_factory=dict)
+    scales: list[float] = field(default_factory=list)
 
 
 def find_spots(model: ModelResult) -> Spots:
@@ -137,8 +140,27 @@ def _places(model: ModelResult) -> list[_Place]:
         for place, row in _homes(result, by_output, others):
             place.rows.setdefault(result.scheme, []).append(row)
             place.names.append(row.tensor)
+    if not depths:
+        _place_scales(model, layers, by_output, others)
     # A layer comes before what its result goes through.
     return sorted((*layers, *others.values()), key=lambda place: (place.depth, place.layer is None, place.number))
+
+
+def _place_scales(
+    model: ModelResult, layers: Sequence[_Place], by_output: Mapping[str, _Place], others: dict[str, _Place]
+) -> None:
+    """The scales of activations of a quantised file, each at its layer or behind the one before it."""
+    for number, place in enumerate(layers, start=1):
+        place.depth = float(number)
+    depth = 0.0
+    for row in model.qparams:
+        if row.kind == Subject.ACTIVATION.value and row.largest_scale is not None:
+            home = by_output.get(row.tensor)
+            if home is None:
+                home = others.setdefault(row.tensor, _Place(row.tensor, depth, names=[row.tensor]))
+            depth = home.depth
+            home.names += [row.codes, row.node]
+            home.scales.append(row.largest_scale)
 
 
 def _homes(
@@ -173,6 +195,7 @@ def _spot(model: ModelResult, chunk: Sequence[_Place]) -> Spot:
         tuple(place.layer for place in chunk if place.layer is not None),
         shares,
         levels,
+        max((scale for place in chunk for scale in place.scales), default=None),
     )
 
 
