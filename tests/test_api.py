@@ -414,7 +414,7 @@ def test_reports_of_one_and_of_several(models: Path, known: ModelResult) -> None
     assert len(render(known, verbose=True)) > len(render(known))
     with pytest.raises(UsageError, match="a str among results of lint"):
         render(["a.onnx"])  # type: ignore[list-item]
-    with pytest.raises(UsageError, match=r"^report format 'pdf': choose from full, concise, json, html"):
+    with pytest.raises(UsageError, match=r"^report format 'pdf': choose from full, concise, json, json-lines, html"):
         render(known, "pdf")
 
 
