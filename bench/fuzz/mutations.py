@@ -221,11 +221,13 @@ def quantised_edge(model: onnx.ModelProto, random: Random) -> str:
     number, node = random.choice(nodes)
     index = random.randrange(len(node.input))
     stem = f"q{random.randrange(1 << 30)}"
-    shape = random.choice(((), (), (1,), (2,), (4,), (8,), (0,), (2, 2)))
+    loads = random.random() < 0.7  # as far as types and shapes go
+    shape = () if loads else random.choice(((1,), (2,), (4,), (8,), (0,), (2, 2)))
+    precision = np.float32 if loads else random.choice((np.float32, np.float16))
     with np.errstate(all="ignore"):
-        scale = np.full(shape, random.choice((*REAL, 0.01, 0.1, 1e3)), random.choice((np.float32, np.float16)))
-    kind = random.choice((np.uint8, np.int8, np.int16, np.uint16, np.int32))
-    zero = np.zeros(random.choice((shape, shape, (), (3,))), kind)
+        scale = np.full(shape, random.choice((*REAL, 0.01, 0.1, 1e3)), precision)
+    kind = random.choice((np.uint8, np.int8) if loads else (np.uint8, np.int8, np.int16, np.uint16, np.int32))
+    zero = np.zeros(shape if loads else random.choice((shape, (), (3,))), kind)
     stored = ((scale, f"{stem}s"), (zero, f"{stem}z"))
     model.graph.initializer.extend(numpy_helper.from_array(values, name) for values, name in stored)
     made = [
@@ -233,9 +235,9 @@ def quantised_edge(model: onnx.ModelProto, random: Random) -> str:
         helper.make_node("DequantizeLinear", [f"{stem}q", f"{stem}s", f"{stem}z"], [f"{stem}d"]),
     ]
     for one in made:
-        if random.random() < 0.4:
+        if not loads and random.random() < 0.6:
             one.attribute.append(helper.make_attribute("axis", random.choice((0, 1, -1, *WHOLE))))
-        if random.random() < 0.1:
+        if not loads and random.random() < 0.2:
             one.attribute.append(helper.make_attribute("block_size", random.choice((2, 16, *WHOLE))))
     node.input[index] = f"{stem}d"
     nodes_after = [_copy(one) for one in model.graph.node]
