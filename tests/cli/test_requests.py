@@ -11,7 +11,14 @@ import pytest
 from PIL import Image
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
-from onnxlint_q.cli.words.requests import ImageWords, keep_apart, parse_data, parse_inspected, parse_shapes
+from onnxlint_q.cli.words.requests import (
+    ImageWords,
+    keep_apart,
+    parse_data,
+    parse_inspected,
+    parse_preprocessing,
+    parse_shapes,
+)
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.images import ImageFolder
 from onnxlint_q.execute.data.preprocess import PRESETS, Preprocessing
@@ -144,3 +151,23 @@ def test_a_shape_that_is_none_is_told(word: str) -> None:
 def test_two_shapes_of_one_input_are_one_too_many() -> None:
     with pytest.raises(UsageError, match="--input-shape x: given twice"):
         parse_shapes(["x=1,3", "x=1,4"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--preprocess", "tf"),
+        ("--preprocess", "raw", "--mean", "103.53,116.28,123.675", "--channel-order", "bgr", "--resize", "240x320"),
+        ("--scale", "0.5", "--crop", "96x96", "--layout", "nhwc"),
+    ],
+)
+def test_a_preprocessing_knows_what_asks_for_it(options: tuple[str, ...]) -> None:
+    def parsed(words: tuple[str, ...]) -> Preprocessing:
+        said = {word[2:].replace("-", "_"): value for word, value in zip(words[::2], words[1::2], strict=True)}
+        scale = float(said["scale"]) if "scale" in said else None
+        names = ("mean", "std", "channel_order", "resize", "crop", "layout")
+        return parse_preprocessing(said.get("preprocess"), scale=scale, **{name: said.get(name) for name in names})
+
+    how = parsed(options)
+    assert parsed(how.options) == how and len(how.options) == len(options)

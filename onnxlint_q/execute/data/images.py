@@ -35,6 +35,7 @@ class ImageFolder(Source):
         self.files = files
         self.how = preprocessing
         self.preprocessing = preprocessing.describe()
+        self.options = preprocessing.options
         self._kept: dict[tuple[Path, _ImageInput], Array] = {}
 
     def available(self, inputs: Sequence[Value], enough: int = 0) -> int:

@@ -76,6 +76,19 @@ class Preprocessing:
             steps.append(f"centre crop {_size(self.crop)}")
         return ", ".join(steps)
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What asks for it on the command line; nothing for the default."""
+        base = PRESETS.get(self.name.partition(" ")[0], PRESETS[DEFAULT_PRESET])
+        said = ["--preprocess", base.name] if base.name != DEFAULT_PRESET else []
+        for name in ("mean", "std", "scale", "channel_order", "resize", "crop", "layout"):
+            value = getattr(self, name)
+            if value != getattr(base, name) and value is not None:
+                values = value if isinstance(value, tuple) else (value,)
+                between = "x" if name in {"resize", "crop"} else ","
+                said += [f"--{name.replace('_', '-')}", between.join(map(str, values))]
+        return tuple(said)
+
     def apply(self, image: Any, height: int, width: int, channels: int) -> npt.NDArray[np.float32]:
         """A PIL image of 8 bits a channel as float32 `[channels, height, width]`.
 

@@ -24,11 +24,13 @@ class Source(ABC):
     Attributes:
         name: what reports call it.
         preprocessing: what is done to each sample, in words.
+        options: what asks for that on the command line, beside the source.
         synthetic: values are made up.
     """
 
     name: str
     preprocessing: str = "arrays as they are"
+    options: tuple[str, ...] = ()
     synthetic: bool = False
 
     @abstractmethod

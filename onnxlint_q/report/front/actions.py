@@ -101,7 +101,7 @@ def _gain(meant: Sequence[Finding]) -> str:
 def _fix_call(model: ModelResult) -> str:
     file, seen = words.file_name(model.path), model.calibration
     call = f"onnxlint-q fix {shlex.quote(file)} -o {shlex.quote(f'fixed-{file}')}"
-    return call if seen is None else f"{call} --calibrate {shlex.quote(seen.source)}"
+    return call if seen is None else f"{call} {shlex.join(('--calibrate', seen.source, *seen.options))}"
 
 
 def _tried(model: ModelResult) -> Iterator[Action]:

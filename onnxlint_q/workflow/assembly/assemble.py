@@ -265,6 +265,7 @@ def _calibration(record: Record) -> CalibrationSummary | None:
         held_out=record.whole.held_out if record.whole is not None else 0,
         synthetic=seen.synthetic,
         observer=data.observer,
+        options=data.source.options,
     )
 
 

@@ -16,6 +16,7 @@ class CalibrationSummary:
         held_out: how many others the end-to-end verdict was measured on; 0 where it had to use the same ones.
         synthetic: random values instead of data.
         observer: how ranges were taken from the samples.
+        options: what asks for the preprocessing on the command line.
     """
 
     source: str
@@ -24,6 +25,7 @@ class CalibrationSummary:
     held_out: int
     synthetic: bool = False
     observer: str = "min-max"
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
