@@ -196,6 +196,17 @@ def test_a_last_block_may_be_short() -> None:
     assert split[2].tolist() == [6, 6, 6] and split[3].tolist() == [7, 8, 9]
 
 
+def test_blocks_of_a_negative_size_hold_nothing_that_is_told(models: Path, tmp_path: Path) -> None:
+    proto = onnx.load(models / "qdq_blocked.onnx")
+    for node in proto.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "block_size":
+                attribute.i = -(2**31)
+    onnx.save(proto, tmp_path / "negative.onnx")
+    rows = told(tmp_path / "negative.onnx").qparams
+    assert rows and all(row.observed is None for row in rows)
+
+
 def test_scales_that_are_known_at_run_time_only(models: Path) -> None:
     model = told(models / "dynamic.onnx")
     rows = [row for row in model.qparams if row.kind == "activation"]

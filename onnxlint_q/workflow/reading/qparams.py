@@ -157,6 +157,8 @@ def _extremes(
     """Smallest and largest code of each scale, with that scale and its zero point; nothing where they do not fit."""
     if scale is None or zero_point is None or not scale.size or zero_point.size not in {1, scale.size}:
         return
+    if pair.block_size < 0:
+        return
     zeros = np.broadcast_to(zero_point, scale.shape)
     if scale.size == 1:
         groups = held.reshape(1, -1)
