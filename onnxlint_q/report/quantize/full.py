@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import wrap
 
 from rich.console import RenderableType
 from rich.table import Table as Drawn
@@ -16,6 +17,11 @@ from onnxlint_q.report.full.screen import meanings
 from onnxlint_q.report.quantize import phrases
 from onnxlint_q.report.tables.layout import Table
 from onnxlint_q.workflow.mending.quantized import Quantized
+
+_NOTHING = {"-", "0"}
+_FIGURES = 64
+"""Columns that the table of attempts takes beside the schemes' names."""
+_LEAST_NAME = 18
 
 
 def render(found: Quantized, look: Look = PLAIN) -> str:
@@ -41,7 +47,7 @@ def _report(found: Quantized, look: Look) -> Iterator[RenderableType]:
     yield indented(table, 2)
     if look.verbose or not found.reached:
         yield Text()
-        yield from _attempts(phrases.attempts(found))
+        yield from _attempts(phrases.attempts(found), look.width)
     if look.verbose:
         yield Text()
         yield Text("The same with ONNX Runtime alone", "bold")
@@ -69,12 +75,15 @@ def _verdicts(found: Quantized) -> RenderableType:
     return indented(table, 2)
 
 
-def _attempts(table: Table) -> Iterator[RenderableType]:
+def _attempts(table: Table, width: int) -> Iterator[RenderableType]:
+    """Without columns that hold nothing in any row, so that 80 columns are enough."""
     yield Text(table.title, "bold")
+    told = [at for at in range(len(table.headings)) if any(line.cells[at].text not in _NOTHING for line in table.lines)]
     made = Drawn(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     made.add_column(table.subject, no_wrap=True)
-    for heading in table.headings:
+    for heading in (table.headings[at] for at in told):
         made.add_column(heading.text, justify="right" if heading.numeric else "left", no_wrap=True)
     for line in table.lines:
-        made.add_row(Text(words.name(line.name, 40)), *(Text(cell.text) for cell in line.cells))
+        name = "\n".join(wrap(words.name(line.name, 40), max(_LEAST_NAME, width - _FIGURES)))
+        made.add_row(Text(name), *(Text(line.cells[at].text) for at in told))
     yield indented(made, 2)
