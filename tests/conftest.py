@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,13 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before any test imports ONNX Runtim
 ROOT = Path(__file__).parents[1]
 # Public networks, photos and what was measured on them; beside a checkout or not there.
 SHARED = ROOT.parent / "shared"
+
+# Where no bytecode is to be written beside sources, each of the processes that tests start would compile all of them.
+if sys.dont_write_bytecode:
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(ROOT / ".pytest_cache" / "bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def _varied_files() -> Path:
