@@ -120,10 +120,15 @@ def run_each_apart(
             threads and locks of their own.
         budgets: what each may take; none for no limits.
         together: ends the child where another thread says so.
+
+    Raises:
+        OverError: another thread has said so.
     """
     done, bounded = 0, list(zip(tasks, budgets or [None] * len(tasks), strict=True))
+    together = together or Together()
     while done < len(tasks):
-        for outcome in _in_one_child(bounded[done:], progress, fresh, together or Together()):
+        together.go_on()
+        for outcome in _in_one_child(bounded[done:], progress, fresh, together):
             done += 1
             yield outcome
 

@@ -14,6 +14,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 # ONNX Runtime stops between two operators; one that is still busy after this is left behind.
 SECONDS_TO_STOP = 5.0
+# A signal may be delivered to another thread, which does not wake the one that is to act on it.
+_SECONDS_A_LOOK = 0.2
 
 
 class Together:
@@ -37,12 +39,25 @@ class Together:
             with self._lock:
                 self._ends.discard(end)
 
+    def go_on(self) -> None:
+        """Called before something begins.
+
+        Raises:
+            OverError: all is over.
+        """
+        if self.over:
+            raise OverError
+
     def end(self) -> None:
         """End what is there, and what begins later."""
         with self._lock:
             self.over = True
             for end in self._ends:
                 end()
+
+
+class OverError(Exception):
+    """Another thread has ended all."""
 
 
 class LateError(Exception):
@@ -107,12 +122,19 @@ def in_order(
         stop()
         deadline = time.monotonic() + SECONDS_TO_STOP
         for end in ended:
-            end.wait(max(0.0, deadline - time.monotonic()))
+            _wait(end, deadline)
 
 
 def _awaited(task: _Task[Item, Result], patience: float) -> Result:
-    if not task.done.wait(patience):
+    if not _wait(task.done, time.monotonic() + patience):
         raise LateError
     if task.error is not None:
         raise task.error
     return task.result
+
+
+def _wait(event: threading.Event, deadline: float) -> bool:
+    """Whether it came before so much is on the clock; signals are acted on meanwhile."""
+    while (left := deadline - time.monotonic()) > 0 and not event.wait(min(left, _SECONDS_A_LOOK)):
+        pass
+    return event.is_set()

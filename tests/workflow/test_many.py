@@ -10,14 +10,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from onnxlint_q.errors import UsageError
+from onnxlint_q.execute.child import run_each_apart
 from onnxlint_q.execute.data.sources import RandomSource
 from onnxlint_q.execute.progress import silent
-from onnxlint_q.execute.workers import Together
+from onnxlint_q.execute.workers import OverError, Together
 from onnxlint_q.judge.config import Overrides
 from onnxlint_q.report import ReportFormat, render
 from onnxlint_q.workflow.check import check, plan
@@ -112,18 +114,31 @@ def test_what_begins_after_the_end_is_ended_at_once() -> None:
         assert ended.is_set()
 
 
+def test_nothing_begins_after_the_end() -> None:
+    together = Together()
+    together.end()
+    with pytest.raises(OverError):
+        next(run_each_apart([partial(pytest.fail, "it began")], silent, together=together))
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals are told otherwise there")
 def test_an_interruption_is_one_line_and_leaves_no_process(folder: Path) -> None:
     for number in range(40):
         shutil.copy(folder / "healthy_resnet.onnx", folder / f"copy{number}.onnx")
     command = [sys.executable, "-m", "onnxlint_q", str(folder), "--jobs", "2", "--calibrate", "random"]
+    # A shell that runs the tests in its background has it ignored, and so would the command.
+    heeding = "import os, signal, sys; signal.signal(2, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", heeding, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     time.sleep(4)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and said == "onnxlint-q: interrupted\n"
+    assert (process.returncode, said) == (130, "onnxlint-q: interrupted\n")
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and _group_lives(process.pid):
         time.sleep(0.1)
