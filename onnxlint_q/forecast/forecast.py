@@ -223,7 +223,8 @@ def _forecast(
             operands={name: decibel(1.0, pooled(ends, one)) for name, one in operands.items() if name},
         )
     figures = [figure for row in rows.values() for figure in (row.weight_sqnr_db, row.sqnr_db) if figure is not None]
-    if propagation.overflown or min(figures, default=0.0) < OVERFLOWN_DB:
+    # What a tensor of next to nothing costs behind a weight near the largest float is no number.
+    if propagation.overflown or min(figures, default=0.0) < OVERFLOWN_DB or any(map(np.isnan, powers)):
         return Forecast(
             None, unknown=propagation.unknown, failures=network.failures, traits=network.traits, ran_away=True
         )

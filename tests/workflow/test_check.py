@@ -606,3 +606,17 @@ def test_a_configuration_that_cannot_be_used_costs_its_model_alone(models: Path,
     assert "fail-on" in failure.message and not run.trustworthy
     with pytest.raises(UsageError, match=r"onnxlint-q\.toml: .*fail-on"):
         workflow.plan(paths[:1], Overrides())
+
+
+def test_noise_that_is_no_number_is_not_foreseen(models: Path, tmp_path: Path) -> None:
+    """Behind a weight near the largest float, what a tensor costs is nothing times more than a double holds."""
+    proto = onnx.load(models / BROKEN)
+    (held,) = (one for one in proto.graph.initializer if one.name == "block2_depthwise_conv.weight")
+    weight = onnx.numpy_helper.to_array(held).copy()
+    weight[0] = 3e38
+    held.CopyFrom(onnx.numpy_helper.from_array(weight, held.name))
+    onnx.save(proto, tmp_path / "huge.onnx")
+    config = Config()
+    found = lint(tmp_path / "huge.onnx", config.build([entry.rule for entry in load_rules()]), config, NOISE)
+    assert any(result.tensors for result in found.schemes)
+    assert all(math.isfinite(row.share) for result in found.schemes for row in result.tensors)
