@@ -219,18 +219,21 @@ def _tile_ends(matrix: Single, place: tuple[slice, slice]) -> tuple[Single, Sing
         return part.min(axis=1), part.max(axis=1)
 
 
-def weight_error(matrix: Single, number: NumberFormat, sharing: Sharing, tied: int = 1) -> Single:
-    """What `weight_round_trip` adds to a weight, in its layout in memory."""
+def weight_errors(matrix: Single, kinds: Sequence[tuple[NumberFormat, Sharing]], tied: int = 1) -> list[Single]:
+    """What `weight_round_trip` adds to a weight under each format and sharing, in its layout in memory."""
     low, high = channel_ends(matrix)
-    rounding = WeightRounding.of(np.maximum(high, -low), number, sharing, tied)
-    error = np.empty_like(matrix)
+    largest = np.maximum(high, -low)
+    roundings = [WeightRounding.of(largest, number, sharing, tied) for number, sharing in kinds]
+    errors = [np.empty_like(matrix) for _ in kinds]
 
     def fill(place: tuple[slice, slice]) -> None:
+        part = matrix[place]
         with np.errstate(over="ignore", invalid="ignore"):
-            error[place] = rounding.error(matrix[place], place[0])
+            for rounding, error in zip(roundings, errors, strict=True):
+                error[place] = rounding.error(part, place[0])
 
     on_all_cores(fill, tiles(matrix))
-    return error
+    return errors
 
 
 def measure_layers(model: Model, layers: Sequence[FoldedLayer], schemes: Sequence[Scheme]) -> tuple[LayerFacts, ...]:

@@ -61,7 +61,8 @@ def weight_noise(
         shift = output_error.mean(axis=0)
         output_error -= shift
         alone = _averaged(output_error.reshape(len(share), -1, layer.channels), share)
-        powers = _powers(rows, shift[None], len(share)) + alone * _powers(rows, output_error, len(share))
+        varying = np.einsum("sc,sc->s", rows, output_error)
+        powers = _powers(rows @ shift, len(share)) + alone * _powers(varying, len(share))
         found.append(_spread(powers, step))
     return found
 
@@ -113,16 +114,17 @@ def _averaged(error: Samples, share: ByImage) -> ByImage:
     if (pooled >= 1).all():
         return np.ones_like(share)
     means = error.mean(axis=1)
-    within = float((error - means[:, None]).var() * places / max(places - 1, 1))
+    # The sum of squares about the means of the images.
+    squares = float(np.vdot(error, error)) - places * float(np.vdot(means, means))
+    within = max(squares, 0.0) / error.size * places / max(places - 1, 1)
     between = max(float(means.var()) - within / places, 0.0)
     left = between + within * pooled / places
     return np.asarray(np.where(pooled >= 1, 1.0, left / max(between + within / places, 1e-30)))
 
 
-def _powers(rows: Samples, error: Samples, images: int) -> ByImage:
-    """`(Σ r · e)²` of each image."""
-    products = np.einsum("sc,sc->s", rows, np.broadcast_to(error, rows.shape)).reshape(images, -1)
-    return np.asarray(np.square(products.sum(axis=1, dtype=np.float64)))
+def _powers(products: Samples, images: int) -> ByImage:
+    """`(Σ r · e)²` of each image, from the product of each sample."""
+    return np.asarray(np.square(products.reshape(images, -1).sum(axis=1, dtype=np.float64)))
 
 
 def saturated(noise: float, varying: float) -> float:

@@ -47,7 +47,9 @@ HUGE = np.float32(1e15)
 
 
 def finite(values: npt.NDArray[Any]) -> Samples:
-    """Samples in float32 without NaN and infinities."""
+    """Samples in float32 without NaN and infinities; themselves where they have none."""
+    if values.size and values.min() >= -HUGE and values.max() <= HUGE:  # neither is true of NaN
+        return np.asarray(values, np.float32)
     values = np.clip(values, -HUGE, HUGE)
     if not np.isfinite(values).all():
         values = np.nan_to_num(values, nan=0.0)
@@ -229,11 +231,17 @@ def field(draw: np.random.Generator, shape: tuple[int, ...], positions: int = PO
     return standardised(np.float32(sqrt(IMAGE_SHARE)) * between + np.float32(sqrt(1 - IMAGE_SHARE)) * within)
 
 
-def standardised(samples: Samples) -> Samples:
-    """Zero mean and unit variance over the population, element by element; what does not vary becomes noise."""
-    mean, deviation = samples.mean(axis=0), samples.std(axis=0)
+def standardised(samples: Samples, deviation: Samples | None = None) -> Samples:
+    """Zero mean and unit variance over the population, element by element; what does not vary becomes noise.
+
+    `deviation` is the standard deviation where it is known.
+    """
+    mean = samples.mean(axis=0)
+    if deviation is None:
+        deviation = samples.std(axis=0)
     still = deviation <= 1e-5 * np.abs(mean) + 1e-20
-    result = (samples - mean) / np.where(still, np.float32(1), deviation)
+    result = samples - mean
+    result /= np.where(still, np.float32(1), deviation)
     if still.any():
         noise = np.random.default_rng(_SEED).standard_normal(samples.shape, np.float32)
         result = np.where(still, noise, result)

@@ -14,7 +14,7 @@ from onnxlint_q.analysis.number_formats import (
     decibel,
 )
 from onnxlint_q.analysis.schemes import Scheme
-from onnxlint_q.analysis.statistics import LayerFacts, weight_error
+from onnxlint_q.analysis.statistics import LayerFacts, weight_errors
 from onnxlint_q.forecast.ends import by_end, pooled
 from onnxlint_q.forecast.network import NoiseModel
 from onnxlint_q.forecast.noise import saturated, weight_noise
@@ -74,10 +74,9 @@ def _shared_noise(
     at_once = max(_ERRORS // max(matrix.size for matrix in matrices.values()), 1)
     for start in range(0, len(distinct), at_once):
         rounded = distinct[start : start + at_once]
-        errors = [
-            {name: weight_error(matrix, *kind, first.layer.scale_sharing) for name, matrix in matrices.items()}
-            for kind in rounded
-        ]
+        tied = first.layer.scale_sharing
+        made = [weight_errors(matrix, rounded, tied) for matrix in matrices.values()]
+        errors = [dict(zip(matrices, each, strict=True)) for each in zip(*made, strict=True)]
         for facts in layers:
             noise[facts.output] |= zip(rounded, _noise(network, facts.folded, errors), strict=False)
     return {

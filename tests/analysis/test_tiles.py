@@ -13,7 +13,7 @@ from onnx_cases import as_model, onnx_text
 from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.number_formats import weight_round_trip
 from onnxlint_q.analysis.schemes import SCHEMES
-from onnxlint_q.analysis.statistics import channel_ends, weight_error, weight_statistics
+from onnxlint_q.analysis.statistics import channel_ends, weight_errors, weight_statistics
 from onnxlint_q.cores import DEEP, PORTION, on_all_cores, tiles
 from onnxlint_q.graph.tensors import TensorStore
 
@@ -42,7 +42,7 @@ def test_tiles_hold_every_value_once(shape: tuple[int, int], order: str) -> None
 def test_errors_are_those_of_the_whole(name: str, order: str) -> None:
     matrix, scheme = weight(SHAPES[0], order), SCHEMES[name]
     whole = weight_round_trip(matrix, scheme.weights, scheme.sharing) - matrix
-    error = weight_error(matrix, scheme.weights, scheme.sharing)
+    (error,) = weight_errors(matrix, [(scheme.weights, scheme.sharing)])
     np.testing.assert_array_equal(error, whole)
     assert error.strides == matrix.strides
     noise = weight_statistics(matrix, [scheme]).noise[name]

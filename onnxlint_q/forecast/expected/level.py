@@ -189,10 +189,11 @@ class Level:
         """The top-1 agreement that is as often exceeded as not; None if the output holds no class scores."""
         if self.classes is None:
             return None
-        low, high = 1 / self.classes, 1.0
+        low, high, strengths = 1 / self.classes, 1.0, self._strengths()
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            low, high = (middle, high) if self.below_agreement(middle) < 0.5 else (low, middle)
+            below = fmean(self._closer_than(self._most(middle, self.classes), *each) for each in strengths)
+            low, high = (middle, high) if below < 0.5 else (low, middle)
         return (low + high) / 2
 
     def quantile(self, chance: float) -> float:
@@ -209,13 +210,22 @@ class Level:
             return 0.0
         if level >= 1:
             return 1.0
-        # The agreement is below the level where `k r + (r / q)³` is above this.
-        most = -math.log((level - 1 / self.classes) / (1 - 1 / self.classes))
-        return fmean(self._closer_than(most, self.centre + self.spread * place) for place in _EQUALLY_LIKELY)
+        most = self._most(level, self.classes)
+        return fmean(self._closer_than(most, *each) for each in self._strengths())
 
-    def _closer_than(self, most: float, linear: float) -> float:
-        """The chance that so much is lost at one place of the distribution of the SQNR."""
-        close, wide = noise_strengths(linear + self.offset_db, self.bend)
+    @staticmethod
+    def _most(agreement: float, classes: int) -> float:
+        """The agreement is below a level where `k r + (r / q)³` is above this."""
+        return -math.log((agreement - 1 / classes) / (1 - 1 / classes))
+
+    def _strengths(self) -> list[tuple[float, float]]:
+        """`r` and `(r / q)³` at places of the distribution of the SQNR that are equally likely."""
+        return [
+            noise_strengths(self.centre + self.spread * place + self.offset_db, self.bend) for place in _EQUALLY_LIKELY
+        ]
+
+    def _closer_than(self, most: float, close: float, wide: float) -> float:
+        """The chance that so much is lost to noise of these strengths."""
         if wide >= most:
             return 1.0
         return _NORMAL.cdf((self.closeness - math.log10((most - wide) / close)) / self.closeness_spread)

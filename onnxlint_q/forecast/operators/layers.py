@@ -164,7 +164,7 @@ class Frame:
 
     def read(self, values: Samples, channels: int) -> Samples:
         """`[samples, *shape]` as vectors over the channels; one value stands for all channels where they are alike."""
-        values = np.moveaxis(values, axis_in(self.axis, values.ndim - 1) + 1, -1)
+        values = _turned(values, axis_in(self.axis, values.ndim - 1) + 1, -1)
         values = values.reshape(len(values), -1, values.shape[-1])
         if values.shape[-1] not in {1, channels}:
             raise UnmodelledError(f"it reads {channels} channels, its input has {values.shape[-1]}")
@@ -174,11 +174,11 @@ class Frame:
 
     def result(self, values: Samples) -> Samples:
         """Vectors over other channels as a tensor again."""
-        return np.moveaxis(values.reshape(len(values), *self._rest(), values.shape[-1]), -1, self._axis + 1)
+        return _turned(values.reshape(len(values), *self._rest(), values.shape[-1]), -1, self._axis + 1)
 
     def read_rows(self, rows: Samples, channels: int) -> Samples:
         """Rows of the result as vectors over its channels: an error is shared by places that are not told apart."""
-        rows = np.moveaxis(rows, self.axis % (rows.ndim - 1) + 1, -1)
+        rows = _turned(rows, self.axis % (rows.ndim - 1) + 1, -1)
         rows = rows.reshape(len(rows), -1, rows.shape[-1])
         if not self.apart and rows.shape[1] > 1:
             rows = rows.sum(axis=1, keepdims=True)
@@ -203,6 +203,11 @@ class Frame:
 
     def _rest(self) -> tuple[int, ...]:
         return tuple(n if self.apart else 1 for a, n in enumerate(self.shape) if a != self._axis)
+
+
+def _turned(values: Samples, source: int, target: int) -> Samples:
+    """`moveaxis`, at once where the axis stays: most layers of most networks have their channels last."""
+    return values if (source - target) % values.ndim == 0 else np.moveaxis(values, source, target)
 
 
 def frame_of(layer: Layer, shape: tuple[int, ...]) -> Frame:
@@ -232,16 +237,20 @@ def layer_rule(site: Site, layer: Layer) -> Step:
     kernel = kernel_of(site.model, layer, layer.by_channel(layer.read_weight(site.model)))
     values = frame.read(samples, kernel.inputs)
     places = values.shape[1]
-    output = kernel.push(values.reshape(-1, kernel.inputs)) * scale
+    output = kernel.push(values.reshape(-1, kernel.inputs))
+    if scale != 1:
+        output *= scale
     bias = site.constant(2) if layer.bias else None
     if bias is not None and bias.size in {1, layer.channels}:
-        output = output + bias.ravel() * np.float32(node.float("beta", 1.0) if is_gemm else 1.0)
+        output += bias.ravel() * np.float32(node.float("beta", 1.0) if is_gemm else 1.0)
 
     def back(rows: Samples) -> tuple[Samples, ByImage]:
         kernel = kernel_of(site.model, layer, layer.by_channel(layer.read_weight(site.model)))
         vectors = frame.read_rows(rows, layer.channels)
         inner, apart = kernel.pull(vectors.reshape(-1, layer.channels))
-        return frame.rows(inner.reshape(len(vectors), -1, kernel.inputs) * scale), apart
+        if scale != 1:
+            inner = inner * scale
+        return frame.rows(inner.reshape(len(vectors), -1, kernel.inputs)), apart
 
     result = frame.result(finite(output).reshape(-1, places, layer.channels))
     return Step((result,), (Edge(layer.input, Taps(back)),))

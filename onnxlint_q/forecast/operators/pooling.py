@@ -54,7 +54,10 @@ def batch_norm(site: Site) -> Step:
     broadcast(samples.shape[1:], *(p.shape[1:] for p in (gamma, beta, var)))
     gain = gamma / np.sqrt(np.maximum(var, 0) + site.node.float("epsilon", 1e-5))
     spread, recorded = samples.std(axis=0), np.sqrt(np.maximum(var, 0))
-    result = finite(standardised(samples) * gain * recorded + beta)
+    made = standardised(samples, spread)
+    made *= gain * recorded
+    made += beta
+    result = finite(made)
     slope = gain * np.minimum(recorded / np.maximum(spread, 1e-20), 1) ** _TAKEN_BACK
     edge = Edge(site.node.input(0), Diagonal(np.broadcast_to(slope, result.shape), result.shape[1:]))
     return Step((result,), (edge,))

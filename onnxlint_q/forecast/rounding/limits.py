@@ -207,8 +207,6 @@ def _ends(samples: Samples, mean: Samples, reach: float) -> tuple[Samples, Sampl
     """So many deviations below and above the mean of each channel."""
     deviation = samples - mean
     # Each side by its own deviation: many activations are bounded below.
-    below, above = (
-        np.sqrt(2 * np.square(side, out=side).mean(axis=0))
-        for side in (np.minimum(deviation, 0), np.maximum(deviation, 0))
-    )
+    sides = np.minimum(deviation, 0), np.maximum(deviation, 0, out=deviation)
+    below, above = (np.sqrt(np.add.reduce(np.square(side, out=side)) * np.float32(2 / len(side))) for side in sides)
     return np.asarray(mean - reach * below, np.float32), np.asarray(mean + reach * above, np.float32)

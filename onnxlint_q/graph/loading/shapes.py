@@ -83,12 +83,15 @@ def carries_lists(op_type: str) -> bool:
 def _let_short_lists_through(model: onnx.ModelProto) -> int:
     """Put those carriers to sleep that read a list which is long or of unknown length; how many others there are."""
     graphs = [graph for _, graph in walk_graphs(model.graph)]
-    lengths = _lengths(graphs)
     left, awake = _CARRIED, 0
-    for node in (node for graph in graphs for node in graph.node):
-        domain = node.domain.removeprefix(_ASLEEP)
-        if domain not in STANDARD_DOMAINS or not carries_lists(node.op_type):
-            continue
+    carriers = [
+        (node, domain)
+        for graph in graphs
+        for node in graph.node
+        if (domain := node.domain.removeprefix(_ASLEEP)) in STANDARD_DOMAINS and carries_lists(node.op_type)
+    ]
+    lengths = _lengths(graphs) if carriers else {}
+    for node, domain in carriers:
         parts = [1] if node.op_type in _SHAPE_READERS else [lengths.get(name) for name in node.input if name]
         known = [length for length in parts if length is not None]
         made = sum(known) if node.op_type == "Concat" else max(known, default=0)

@@ -222,7 +222,7 @@ class Operator:
 
     def has(self, traits: Trait) -> bool:
         """Whether it has any of these traits."""
-        return bool(self.traits.value & traits.value)  # of the flags themselves it takes five times as long
+        return bool(self.traits._value_ & traits._value_)  # of the flags themselves it takes ten times as long
 
     def data_of(self, inputs: Sequence[str]) -> tuple[str, ...]:
         """Those of a node's inputs whose values the result is made of; omitted ones are left out."""
