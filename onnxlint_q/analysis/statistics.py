@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
@@ -20,7 +20,7 @@ from onnxlint_q.analysis.number_formats import (
 )
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.cores import on_all_cores, tiles
-from onnxlint_q.graph import Model, Node
+from onnxlint_q.graph import Layer, Model, Node
 
 Vector = npt.NDArray[np.float64]
 Single = npt.NDArray[np.float32]
@@ -126,6 +126,34 @@ class WeightStatistics:
         return decibel(float(self.power.sum()), float(self.noise[scheme].sum()))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredWeight:
+    """The weight of a layer as the file holds it, measured as far as somebody asks.
+
+    Attributes:
+        model: that it belongs to.
+        layer: whose weight.
+        schemes: those that its statistics are about.
+    """
+
+    model: Model
+    layer: Layer
+    schemes: tuple[Scheme, ...]
+
+    def statistics(self) -> WeightStatistics:
+        """All there is to know."""
+        return weight_statistics(self._matrix(), self.schemes, self.layer.scale_sharing)
+
+    def range(self) -> float:
+        """Largest minus smallest weight, as in the statistics, in a fraction of the time."""
+        low, high = channel_ends(self._matrix())
+        finite = np.isfinite(low) & np.isfinite(high)
+        return float(high[finite].max()) - float(low[finite].min()) if finite.any() else 0.0
+
+    def _matrix(self) -> Single:
+        return self.layer.by_channel(self.layer.read_weight(self.model))
+
+
 @dataclass(frozen=True, eq=False)
 class LayerFacts:
     """A folded layer with the statistics of its weight.
@@ -135,19 +163,24 @@ class LayerFacts:
     Attributes:
         folded: the layer and what folds into it.
         weight: of the folded weight.
-        stored: measures the weight as it is stored, where folding changes it.
+        stored: the weight as it is stored, where folding changes it.
         others: the layer seen with each further weight.
     """
 
     folded: FoldedLayer
     weight: WeightStatistics
-    stored: Callable[[], WeightStatistics] | None = field(default=None, repr=False)
+    stored: StoredWeight | None = field(default=None, repr=False)
     others: tuple[LayerFacts, ...] = field(default=(), repr=False)
 
     @cached_property
     def before(self) -> WeightStatistics:
         """Statistics of the weight as stored; few rules ask for them."""
-        return self.weight if self.stored is None else self.stored()
+        return self.weight if self.stored is None else self.stored.statistics()
+
+    @property
+    def stored_range(self) -> float:
+        """Largest minus smallest weight as stored."""
+        return self.weight.range if self.stored is None else self.stored.range()
 
     @property
     def operands(self) -> tuple[LayerFacts, ...]:
@@ -257,13 +290,7 @@ def _measure(
     key = folded.made_of(model), own
     if key not in known:
         known[key] = weight_statistics(folded.matrix(model), own, layer.scale_sharing)
-    if not folded.is_folded:
-        return LayerFacts(folded, known[key])
-
-    def stored() -> WeightStatistics:
-        return weight_statistics(layer.by_channel(layer.read_weight(model)), own, layer.scale_sharing)
-
-    return LayerFacts(folded, known[key], stored)
+    return LayerFacts(folded, known[key], StoredWeight(model, layer, own) if folded.is_folded else None)
 
 
 def weight_statistics(matrix: Single, schemes: Sequence[Scheme], tied: int = 1) -> WeightStatistics:

@@ -17,7 +17,7 @@ Arrays are `[samples, *shape]`; `shape` has the rank of the tensor, and an axis 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import sqrt
 from typing import Any
@@ -44,6 +44,8 @@ LOUDNESS, LOUDNESS_SPREAD, TONE = 0.02, 0.5, np.float32(0.9)
 _SEED = 20211
 # Powers and exponentials can overflow float32 squares; beyond this a value carries no information.
 HUGE = np.float32(1e15)
+# Elements that are moved at a time: with what they are added to they stay in the cache.
+_AT_ONCE = 1 << 16
 
 
 def finite(values: npt.NDArray[Any]) -> Samples:
@@ -174,15 +176,21 @@ def read_apart(samples: Samples, together: Samples, apart: Samples, correlation:
     centre = image_mean(samples)
     deviation = samples - centre
     result = np.asarray(centre * together + deviation * (near * together), np.float32)
-    orders = [order for order, _ in neighbours(len(apart), positions_of(samples))]
-    for part in portions(samples.shape[1], len(samples)):
-        mine, read = np.ascontiguousarray(deviation[:, part]), far * apart[:, part]
-        met = np.empty_like(mine)
-        for order, weight in zip(orders, read, strict=True):
-            np.take(mine, order, axis=0, out=met, mode="clip")  # no order is out of bounds; checking takes longer
-            met *= weight
-            result[:, part] += met
+    _add_moved(result, deviation, [order for order, _ in neighbours(len(apart), positions_of(samples))], far * apart)
     return result
+
+
+def _add_moved(result: Samples, values: Samples, orders: Sequence[npt.NDArray[np.intp]], weights: Samples) -> None:
+    """Add to the result what values come to in each of some orders within their images, times weights by channel."""
+    positions = positions_of(values)
+    for images in portions(IMAGES, values[:positions].size, _AT_ONCE):
+        part = slice(images.start * positions, min(images.stop, IMAGES) * positions)
+        mine = result[part]
+        met = np.empty_like(mine)
+        for order, weight in zip(orders, weights, strict=True):
+            np.take(values, order[part], axis=0, out=met, mode="clip")  # none is out of bounds; checking takes longer
+            met *= weight
+            mine += met
 
 
 def write_apart(
@@ -193,15 +201,7 @@ def write_apart(
     common = image_mean(rows)
     result = common * together + (rows - common) * (near * together)
     alone = image_power(rows * np.sqrt((apart**2).sum(axis=0)))
-    deviation = rows - common
-    orders = [inverse for _, inverse in neighbours(len(apart), positions_of(rows))]
-    for part in portions(rows.shape[1], len(rows)):
-        mine, written = np.ascontiguousarray(deviation[:, part]), far * apart[:, part]
-        met = np.empty_like(mine)
-        for inverse, weight in zip(orders, written, strict=True):
-            np.take(mine, inverse, axis=0, out=met, mode="clip")
-            met *= weight
-            result[:, part] += met
+    _add_moved(result, rows - common, [back for _, back in neighbours(len(apart), positions_of(rows))], far * apart)
     return result, ratio(alone, image_power(result))
 
 

@@ -52,7 +52,7 @@ def compare_gains(norm: BatchNorm, epsilons: float = EPSILONS, share: float = SH
     gain, variance = np.abs(norm.gain), norm.variance
     still = variance < epsilons * norm.epsilon
     if not still.all():
-        still |= variance < share * np.median(variance[~still])
+        still |= variance < share * _median(variance[~still])
     with np.errstate(all="ignore"):  # parameters that are not finite are for a rule to report
         swing = gain * np.sqrt(np.maximum(variance, 0.0))
         return Gains(gain / _ordinary(gain, still), still, swing / _ordinary(swing, still))
@@ -62,5 +62,13 @@ def _ordinary(values: Vector, still: npt.NDArray[np.bool_]) -> float:
     """Median of the channels that vary and have a gain, else of those that have one; 1 where none has."""
     for chosen in (values[~still & (values > 0)], values[values > 0]):
         if chosen.size:
-            return float(np.median(chosen))
+            return _median(chosen)
     return 1.0
+
+
+def _median(values: Vector) -> float:
+    """That of some values, NaN where one is; numpy's takes three times as long for as few as there are channels."""
+    ordered, middle = np.sort(values), len(values) // 2
+    if np.isnan(ordered[-1]) or len(values) % 2:
+        return float(ordered[-1] if np.isnan(ordered[-1]) else ordered[middle])
+    return float((ordered[middle - 1] + ordered[middle]) / 2)

@@ -192,7 +192,8 @@ class Level:
         low, high, strengths = 1 / self.classes, 1.0, self._strengths()
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            below = fmean(self._closer_than(self._most(middle, self.classes), *each) for each in strengths)
+            most = self._most(middle, self.classes)
+            below = fmean([self._closer_than(most, *each) for each in strengths])
             low, high = (middle, high) if below < 0.5 else (low, middle)
         return (low + high) / 2
 
@@ -211,7 +212,7 @@ class Level:
         if level >= 1:
             return 1.0
         most = self._most(level, self.classes)
-        return fmean(self._closer_than(most, *each) for each in self._strengths())
+        return fmean([self._closer_than(most, *each) for each in self._strengths()])
 
     @staticmethod
     def _most(agreement: float, classes: int) -> float:

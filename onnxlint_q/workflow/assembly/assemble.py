@@ -210,7 +210,7 @@ def _row(record: Record, layer: LayerFacts, measured: Errors) -> LayerRow:
         measured=_rows(_weighed(facts, layer, measured), facts, layer, measured),
         operands=operands if layer.others else (),
         structure=facts.structure.of(facts.model.locate(source.node)),
-        stored_range=max(one.before.range for one in layer.operands) if layer.folded.is_folded else None,
+        stored_range=max(one.stored_range for one in layer.operands) if layer.folded.is_folded else None,
     )
 
 
