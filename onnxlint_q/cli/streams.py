@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,8 @@ def report_look(*, verbose: bool, paths: bool, dated: bool) -> Look:
     from onnxlint_q.report import terminal_look
     from onnxlint_q.report.origin import origin
 
-    return terminal_look(verbose=verbose, paths=paths, origin=origin(sys.argv[1:], paths=paths, dated=dated))
+    told = partial(origin, sys.argv[1:], paths=paths, dated=dated)
+    return terminal_look(verbose=verbose, paths=paths, origin=told)
 
 
 def say(text: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from onnxlint_q.report.origin import UNTOLD, Origin
+from onnxlint_q.report.origin import Origin
 
 if TYPE_CHECKING:
     from onnxlint_q.workflow.results import Run
@@ -22,14 +23,14 @@ class Look:
         colour: with ANSI colours, in `full`; without, the output is plain text.
         verbose: with every place, table and note, in `full`, not the first screen alone.
         paths: with paths as they were typed, in `html`, not their last parts.
-        origin: where the report comes from, in `html`.
+        origin: tells where the report comes from, in `html`.
     """
 
     width: int = 100
     colour: bool = False
     verbose: bool = False
     paths: bool = False
-    origin: Origin = UNTOLD
+    origin: Callable[[], Origin] = Origin
 
 
 PLAIN = Look()

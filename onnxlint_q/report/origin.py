@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 LIBRARIES = ("onnx", "onnxruntime", "numpy")
@@ -51,6 +48,9 @@ def origin(
         dated: tell when: `SOURCE_DATE_EPOCH` where that is set (reproducible-builds.org), else now.
         environment: of the process.
     """
+    import platform  # pages alone tell where they come from, and these take as long as the rest of `--version`
+    from importlib import metadata
+
     typed = shlex.join(argument if paths else _without_folder(argument) for argument in arguments)
     return Origin(
         f"onnxlint-q {typed}" if typed else "",
@@ -74,10 +74,14 @@ def _processor() -> str:
             key, _, value = line.partition(":")
             if key.strip() == "model name":
                 return " ".join(value.split())
+    import platform
+
     return platform.processor() or platform.machine()
 
 
 def _now(environment: Mapping[str, str]) -> str:
+    from datetime import UTC, datetime
+
     fixed = environment.get("SOURCE_DATE_EPOCH", "")
     when = datetime.fromtimestamp(int(fixed), UTC) if fixed.isdecimal() else datetime.now(UTC)
     return when.strftime("%Y-%m-%d %H:%M UTC")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from onnxlint_q.errors import UsageError
 from onnxlint_q.report.formats import PLAIN, Look
-from onnxlint_q.report.origin import UNTOLD, Origin
+from onnxlint_q.report.origin import Origin
 
 STDOUT = "-"
 MIN_WIDTH, MAX_WIDTH = 80, 120
@@ -88,7 +87,7 @@ def _said_of(destination: str | Path) -> Iterator[None]:
 
 def _beside(target: Path) -> Path:
     """A name in the same folder that nobody has."""
-    return target.with_name(f".onnxlint-q-{secrets.token_hex(8)}.tmp")
+    return target.with_name(f".onnxlint-q-{os.urandom(8).hex()}.tmp")
 
 
 def _replace(target: Path, data: bytes) -> None:
@@ -127,7 +126,7 @@ def terminal_look(
     *,
     verbose: bool = False,
     paths: bool = False,
-    origin: Origin = UNTOLD,
+    origin: Callable[[], Origin] = Origin,
 ) -> Look:
     """How `full` should look on `stream` (standard output if None).
 

@@ -29,7 +29,7 @@ def test_no_date_is_told_unless_it_is_asked_for_and_it_can_be_given() -> None:
 def test_a_page_says_where_it_comes_from_and_is_the_same_each_time() -> None:
     (model,) = samples.small().models
     run = Run((replace(model, file=FileFacts(1_900_000, "pytorch 2.3", 8, "somewhere/onnxlint-q.toml")),))
-    look = Look(origin=replace(origin(TYPED), processor="A <b>processor</b>"))
+    look = Look(origin=lambda: replace(origin(TYPED), processor="A <b>processor</b>"))
     text = render(run, ReportFormat.HTML, look)
     rows = dict(re.findall(r"<dt>([^<]*)</dt><dd>(?:<code>)?(.*?)(?:</code>)?</dd>", text[text.index("-origin") :]))
     assert rows["Size"] == "1.9 MB" and rows["Producer"] == "pytorch 2.3" and rows["SHA-256"] == model.sha256

@@ -68,7 +68,7 @@ def _origin(comparison: Comparison, look: Look) -> tuple[Row, ...]:
         *of_file("Float model", ours.path, ours.sha256),
         *of_file("Quantised model", theirs.path, theirs.sha256),
         *of_data(comparison.calibration),
-        *made(look.origin),
+        *made(look.origin()),
     )
 
 

@@ -32,7 +32,7 @@ def render(fixed: Fixed, look: Look = PLAIN) -> str:
         origin=(
             *of_file("Model", fixed.path, fixed.sha256),
             *of_data(data_of(fixed.verification)),
-            *made(look.origin),
+            *made(look.origin()),
         ),
         call=worst(cards),
         headline=headline(cards),

@@ -32,7 +32,7 @@ def render(run: Run, look: Look = PLAIN) -> str:
         look,
         render_compact(run),
         title=", ".join(words.name(words.file_name(model.path), 60) for model in run.models[:3]) or "no model",
-        pages=pages(run, look.origin),
+        pages=pages(run, look.origin()),
         failures=run.failures,
         summary=digest.summary(run),
     )

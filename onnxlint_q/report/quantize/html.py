@@ -36,7 +36,7 @@ def render(found: Quantized, look: Look = PLAIN) -> str:
         origin=(
             *of_file("Float model", found.path, found.sha256, found.before.bytes),
             *of_data(replace(data_of(found.verification), observer=found.observer or "each run")),
-            *made(look.origin),
+            *made(look.origin()),
         ),
         call=cards[0].call,
         attempts=phrases.attempts(found),
