@@ -49,8 +49,9 @@ class Subject(StrEnum):
     ACTIVATION = "activation"
 
 
-# Noise of 10 % of the signal's amplitude, the level at which practitioners start to exclude a layer.
 CONFIRM_BELOW_DB = 20.0
+"""A claim is confirmed under this SQNR (dB): noise of 10 % of the signal's amplitude, the level at which practitioners
+start to exclude a layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +319,7 @@ class Suppression:
 
 
 Metric = float | int | str | bool | None
+"""A figure of a finding, by its name in `metrics`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ INT4 = NumberFormat(_T.INT4)
 UINT4 = NumberFormat(_T.UINT4, symmetric=False)
 INT8 = NumberFormat(_T.INT8)
 UINT8 = NumberFormat(_T.UINT8, symmetric=False)
+"""What activations are rounded to: codes from 0 to 255 and a zero point."""
 UINT16 = NumberFormat(_T.UINT16, symmetric=False)
 FLOAT8 = NumberFormat(_T.FLOAT8E4M3FN)
 

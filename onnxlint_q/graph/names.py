@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import onnx
 
 ROOT = "main"
+"""How the graph of a model is called; subgraphs and functions have names of their own."""
 
 
 def tensor_key(name: str, graph: str) -> str:

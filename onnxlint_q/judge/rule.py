@@ -31,6 +31,7 @@ from onnxlint_q.judge.advice.quantizer_options import requantised
 from onnxlint_q.judge.facts import Facts
 
 Weights = Callable[[np.random.Generator], Mapping[str, npt.NDArray[Any]]]
+"""Makes the large initializers of an example, by name."""
 
 
 @dataclass(frozen=True, slots=True)

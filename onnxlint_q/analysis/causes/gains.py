@@ -10,10 +10,10 @@ import numpy.typing as npt
 from onnxlint_q.analysis.folding import BatchNorm
 
 Vector = npt.NDArray[np.float64]
-# Variance below ten epsilons: epsilon makes up a tenth of what the gain is divided by.
 EPSILONS = 10.0
-# A standard deviation of 3 % of an ordinary channel's.
+"""A variance below so many epsilons is near zero: epsilon makes up a tenth of what the gain is divided by."""
 SHARE_OF_MEDIAN = 1e-3
+"""So is one below this share of the median variance: a standard deviation of 3 % of an ordinary channel's."""
 # Half a step of an int8 activation whose 255 steps span eight standard deviations, four on either side: what varies
 # less than that is one code whatever the input.
 CONSTANT_SHARE = 1 / 64

@@ -72,6 +72,7 @@ ENCODINGS = (
         (1.0,) * 3,
     ),
 )
+"""The ways in which pixels are known to be prepared."""
 # Values may leave the range of their encoding by so much of it: rounding, and resizing that overshoots.
 _SLACK = 0.02
 # And must fill at least so much of it to be taken for that encoding.

@@ -20,7 +20,9 @@ def _blocks() -> Iterator[Scheme]:
 
 
 INT8_PER_TENSOR = Scheme("int8-per-tensor", PER_TENSOR)
+"""int8 weights and uint8 activations, one scale a tensor."""
 INT8_PER_CHANNEL = Scheme("int8-per-channel")
+"""int8 weights with one scale an output channel, uint8 activations."""
 INT8_PER_TENSOR_LAYERS = Scheme("int8-per-tensor-layers-only", PER_TENSOR, layers_only=True)
 INT8_PER_CHANNEL_LAYERS = Scheme("int8-per-channel-layers-only", layers_only=True)
 INT8_DYNAMIC = Scheme("int8-dynamic", PER_TENSOR, quantizer=Quantizer.DYNAMIC)
@@ -43,6 +45,7 @@ SCHEMES: dict[str, Scheme] = {
         *_blocks(),
     )
 }
+"""All schemes by name, in the order in which they are listed."""
 LAYERS_ONLY = {INT8_PER_TENSOR: INT8_PER_TENSOR_LAYERS, INT8_PER_CHANNEL: INT8_PER_CHANNEL_LAYERS}
 """By scheme, the same of which only layers are quantised."""
 INT4_BLOCKS = SCHEMES["int4-blocks"]

@@ -142,6 +142,7 @@ PRESETS: dict[str, Preprocessing] = {
     "unit": Preprocessing("unit", (0.0,), (1.0,), 1 / 255),
     "raw": Preprocessing("raw", (0.0,), (1.0,), 1.0),
 }
+"""What the words of `--preprocess` do to an image."""
 DEFAULT_PRESET = "imagenet"
 
 

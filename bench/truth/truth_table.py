@@ -1,6 +1,6 @@
 """The weight column of `--measure layers` against independent measurements of the same networks.
 
-    python bench/truth_table.py MODELS TRUTH IMAGES [--skip 24] [--only NAME ...]
+    python bench/truth/truth_table.py MODELS TRUTH IMAGES [--skip 24] [--only NAME ...]
 
 TRUTH holds one JSON file a model: `layers` with `output` and `weight_only_sqnr_db`, the SQNR at the model's output with
 that weight alone in int8 per tensor. The images are the first by name, as many as the file says (24, or 12 where the

@@ -1,6 +1,6 @@
 """Measured verdicts against independent measurements of the same networks, output by output.
 
-    python bench/truth_verdicts.py MODELS TRUTH IMAGES INPUTS [--only NAME ...]
+    python bench/truth/truth_verdicts.py MODELS TRUTH IMAGES INPUTS [--only NAME ...]
 
 TRUTH holds one JSON file a model with `end_to_end`: for each scheme `sqnr_db`, `sqnr_worst_db`, and `agreement` where
 an output holds class scores. A model with `INPUTS/NAME.npz` runs on those arrays: ranges from the last 48 samples, the

@@ -1,12 +1,13 @@
 """How often each rule is right about a layer's weight, and how many of the bad layers it finds, against measured truth.
 
-    python bench/rule_scores.py MODELS TRUTH [--markdown] [--bad-db 20 25] [--no-forecast]
+    python bench/truth/rule_scores.py MODELS TRUTH [--markdown] [--bad-db 20 25] [--no-forecast] [--json FILE]
 
 MODELS is a folder of .onnx files, TRUTH a folder of .json files of the same names with `layers` (`output`,
 `weight_only_sqnr_db`): the SQNR at the model's output with only this layer's folded weight in symmetric int8, one scale
 for the tensor. A layer is bad if that is below the level, and a rule flags it with a warning or an error whose claim
 is this very experiment; infos are counted apart. Every rule runs at its defaults, without calibration data, and alone:
-none leaves a layer to another one.
+none leaves a layer to another one. FILE gets the counts by network; docs/generate.py makes the table of rules from
+results/rule_scores.json.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, SCHEMES
 from onnxlint_q.analysis.statistics import LayerFacts
@@ -159,6 +161,35 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.2f}" if whole else "-"
 
 
+def by_network(truth: Truth, bad_db: Sequence[float]) -> dict[str, Any]:
+    """The counts behind the tables, by network and level, for a file."""
+
+    def counts(keys: frozenset[Key]) -> dict[str, Any]:
+        return {
+            network: {
+                "layers": len(own),
+                "bad": {f"{level:g}": sum(truth.measured[key] < level for key in own) for level in bad_db},
+            }
+            for network in sorted({network for network, _ in keys})
+            if (own := [key for key in keys if key[0] == network])
+        }
+
+    every = frozenset(truth.measured)
+    return {
+        "scheme": INT8_PER_TENSOR.name,
+        "networks": counts(every),
+        "rules": {
+            code: {
+                "about": ABOUT[code][0] if code in ABOUT else "every layer",
+                "layers": counts(truth.about.get(code, every)),
+                "flagged": counts(truth.flagged[code]),
+                "infos": counts(truth.noted[code]),
+            }
+            for code in sorted(truth.flagged)
+        },
+    }
+
+
 def show(rows: Sequence[tuple[str, ...]], *, markdown: bool) -> None:
     """Print the rows, the first of which is the header."""
     if markdown:
@@ -179,10 +210,13 @@ def main() -> None:
     parser.add_argument("--bad-db", type=float, nargs="+", default=[20.0, 25.0], help="levels, a table each")
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--no-forecast", action="store_true", help="judge as if nothing could be forecast")
+    parser.add_argument("--json", type=Path, help="write the counts by network to this file")
     asked = parser.parse_args()
     rules = Config().build([entry.rule for entry in load_rules()])
     names = {rule.code: rule.name for rule in rules}
     truth = collect(asked.models, asked.truths, rules, forecast=not asked.no_forecast)
+    if asked.json:
+        asked.json.write_text(json.dumps(by_network(truth, asked.bad_db), indent=1) + "\n", "utf-8")
     for bad_db in asked.bad_db:
         print(f"Bad: below {bad_db:g} dB at the output with this weight alone in {INT8_PER_TENSOR.name}.\n")
         show(list(table(truth, names, bad_db)), markdown=asked.markdown)

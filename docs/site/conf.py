@@ -1,0 +1,79 @@
+"""The site, made by Sphinx from the Markdown of the repository as it stands: `sphinx-build -W -c docs/site . .site`.
+
+Pages stay readable where code is hosted: what only the site has is added when a page is read, the tree of pages to the
+home page and the whole docstrings to the table of public names. A page that is missing, a link or an anchor that leads
+nowhere, a public name without docstring and a command without help are errors.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from pages.commands import commands  # noqa: E402
+from pages.names import groups, names  # noqa: E402
+from pages.navigation import HOME, RULES, SECTIONS  # noqa: E402
+
+import onnxlint_q  # noqa: E402
+
+project = "onnxlint-q"
+release = onnxlint_q.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+root_doc = HOME.removesuffix(".md")
+source_suffix = {".md": "markdown"}
+include_patterns = [HOME, "docs/rules/*.md", *(page for pages in SECTIONS.values() for page in pages)]
+exclude_patterns = [".*", "**/.*"]
+
+myst_heading_anchors = 4
+myst_linkify_fuzzy_links = False
+default_role = "literal"
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
+
+html_theme = "furo"
+html_title = f"{project} {release}"
+html_copy_source = False
+html_show_sphinx = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+
+
+def setup(app: Any) -> None:
+    """Sphinx calls this."""
+    commands(), names()  # they raise where something is not documented
+    app.connect("source-read", _complete)
+
+
+def _complete(_app: Any, page: str, source: list[str]) -> None:
+    """Add to a page what only the site has."""
+    if page == root_doc:
+        source[0] += "".join(_tree(title, pages) for title, pages in SECTIONS.items())
+    elif page == RULES.removesuffix(".md"):
+        source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\nQ*\n```\n"
+    elif page == "docs/reference/python":
+        source[0] += "\n".join(_docstrings())
+
+
+def _tree(title: str, pages: Any) -> str:
+    return f"\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "".join(f"/{page}\n" for page in pages) + "```\n"
+
+
+def _docstrings() -> Iterator[str]:
+    """The public names again, whole, in the order of the table."""
+    for title, members in groups().items():
+        yield f"\n## In full: {title[:1].lower()}{title[1:]}\n"
+        yield "````{eval-rst}"
+        yield ".. currentmodule:: onnxlint_q\n"
+        for name in members:
+            value = getattr(onnxlint_q, name)
+            kind = "class" if inspect.isclass(value) else "function" if inspect.isroutine(value) else ""
+            if kind:
+                yield f".. auto{kind}:: {name}\n" + ("   :members:\n" if kind == "class" else "")
+        yield "````"
