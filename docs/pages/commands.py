@@ -36,7 +36,7 @@ def commands() -> str:
         arguments = [one for one in command.params if one.param_type_name == "argument"]
         options = [one for one in command.params if one.param_type_name == "option"]
         words = " ".join(_argument(one) for one in arguments)
-        call = f"onnxlint-q {name} {words}".rstrip()
+        call = f"{name} {words}".rstrip()
         lines += ["", f"## {name}", "", f"`{call}`", "", _told(name, command.help)]
         if name == DEFAULT:
             lines += ["", f"The word `{name}` can be left out."]

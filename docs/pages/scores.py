@@ -78,7 +78,7 @@ def scores() -> str:
         "",
         _TRIED.format(networks=len(tried["networks"]), samples=tried["samples"]),
         *table(
-            ("rule", "warnings and errors confirmed", "precision", "infos confirmed", "where"),
+            ("rule", "warnings and errors confirmed", "precision", "infos confirmed", "warnings and errors, where"),
             (_tried(names[code], row) for code, row in sorted(said.items()) if code in names),
         ),
         "",
@@ -119,14 +119,15 @@ def _tried(name: str, row: Mapping[str, Counter[str]]) -> tuple[str, ...]:
     infos = every["info confirmed"] + every["info refuted"]
     return (
         *(name, _of(every["confirmed"], total), _share(every["confirmed"], total)),
-        *(_of(every["info confirmed"], infos), "; ".join(_places(row))),
+        *(_of(every["info confirmed"], infos), "; ".join(_places(row)) or "-"),
     )
 
 
 def _places(row: Mapping[str, Counter[str]]) -> Iterator[str]:
     for network, own in row.items():
         total = own["confirmed"] + own["refuted"]
-        yield f"{network} {own['confirmed']} of {total}" if total else f"{network}, info"
+        if total:
+            yield f"{network} {own['confirmed']} of {total}"
 
 
 def _layers(networks: Mapping[str, Any]) -> int:

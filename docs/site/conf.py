@@ -41,6 +41,8 @@ html_theme = "furo"
 html_title = f"{project} {release}"
 html_copy_source = False
 html_show_sphinx = False
+html_additional_pages = {"index": "home.html"}  # leads to the README
+templates_path = ["templates"]
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 

@@ -23,6 +23,7 @@ from onnxlint_q.cli.app import main
 
 HERE = Path(__file__).parent
 DATA = "fixtures/data/calibration.npz"
+MOBILENET = "fixtures/models/depthwise_spread.onnx"
 RUNS = {
     "depthwise_spread_static": ["fixtures/models/depthwise_spread.onnx"],
     "depthwise_spread_calibrated": ["fixtures/models/depthwise_spread.onnx", "--calibrate", DATA],
@@ -126,11 +127,28 @@ RUNS = {
     "fix": ["fix", "fixtures/models/near_zero_variance.onnx", "-o", "fixed.onnx", "--calibrate", DATA],
     "fix_diff": ["fix", "fixtures/models/outlier_gamma.onnx", "--diff", "--calibrate", DATA],
     "quantize": ["quantize", "fixtures/models/depthwise_spread.onnx", "-o", "int8.onnx", "--calibrate", DATA],
+    "tutorial_probe": [MOBILENET, "--probe"],
+    "tutorial_fix": ["fix", MOBILENET, "-o", "fixed.onnx", "--calibrate", DATA],
+    "tutorial_diff": ["diff", MOBILENET, "fixed.onnx", "--calibrate", DATA],
+    "tutorial_quantize": [
+        "quantize",
+        MOBILENET,
+        "-o",
+        "int8.onnx",
+        "--calibrate",
+        DATA,
+        "--scheme",
+        "int8-per-tensor",
+    ],
+    "tutorial_compare": ["compare", MOBILENET, "int8.onnx", "--calibrate", DATA],
+    "tutorial_int8": ["int8.onnx", "--calibrate", DATA, "--target", "ort-cpu"],
     "help_program": ["--help"],
     **{f"help_{command}": [command, "--help"] for command in ("compare", "diff", "inspect", "fix", "quantize")},
     "help": ["check", "--help"],
     "wrong_option": ["fixtures/models/healthy_resnet.onnx", "--select", "QW9"],
 }
+# What has to run first, in the same folder.
+AFTER = {"tutorial_diff": "tutorial_fix", "tutorial_compare": "tutorial_quantize", "tutorial_int8": "tutorial_quantize"}
 ANEW = "if users are to see this, ONNXLINT_Q_RECORD=1 pytest tests/acceptance records it again; then read git diff"
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 # What typer draws around the words of a help page changes with its version: frames, arguments' names, types.
@@ -139,17 +157,19 @@ _DRAWN = re.compile(r"\*\s+(?!-)\S+\s+\S+|[╭╮╰╯│─]+|<[^>]*>|\[[^\]]*
 
 @pytest.mark.parametrize("name", RUNS)
 def test_output(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    if "-o" in RUNS[name]:  # it writes files, and where it does so stands in what it prints
+    before = AFTER.get(name)
+    if "-o" in RUNS[before or name]:  # it writes files, and where it does so stands in what it prints
         (tmp_path / "fixtures").symlink_to(HOME / "fixtures")
         monkeypatch.chdir(tmp_path)
     else:
         monkeypatch.chdir(HOME)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr("sys.argv", ["onnxlint-q", *RUNS[name]])
-    with pytest.raises(SystemExit) as left:
-        main()
-    out, err = capfd.readouterr()
+    for asked in filter(None, (before, name)):
+        monkeypatch.setattr("sys.argv", ["onnxlint-q", *RUNS[asked]])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capfd.readouterr()
     text = f"$ onnxlint-q {' '.join(RUNS[name])}\n{_lasting(out)}{err}exit {left.value.code or 0}\n"
     expected = HERE / f"{name}.txt"
     if os.environ.get("ONNXLINT_Q_RECORD"):
@@ -173,7 +193,7 @@ def _slack(figure: re.Match[str], run: Sequence[str]) -> float:
     counted = not last_digit and (
         run[0] not in {"compare", "inspect"} or "concise" in run
     )  # the tables of these round to whole numbers
-    if DATA not in run or counted:
+    if not {DATA, "--probe"} & {*run} or counted:
         # A format for programs prints more digits than one rounding of the weights leaves alone.
         return max(1.01 * last_digit, 1e-3 if decimals > 3 else 0.0)
     if figure.string[figure.end() :].startswith(" %"):
