@@ -7,6 +7,18 @@ from collections.abc import Mapping, Sequence
 HOME = "README.md"
 RULES = "docs/rules/README.md"
 """The index, under which all pages of rules hang."""
+STUDY = "bench/study/README.md"
+BENEATH: Mapping[str, Sequence[str]] = {
+    RULES: ("docs/rules/Q*",),
+    STUDY: (
+        "bench/study/results/accuracy.md",
+        "bench/study/results/accuracy-seed-100.md",
+        "bench/study/results/ranges.md",
+        "bench/study/results/verdicts.md",
+        "bench/study/corpus/README.md",
+    ),
+}
+"""Pages that hang under another one; `Q*` stands for all of these letters."""
 SECTIONS: Mapping[str, Sequence[str]] = {
     "Start": ("docs/learn/tutorial.md", "docs/usage.md", "docs/ci.md", "docs/api.md"),
     "Commands": ("docs/measure.md", "docs/inspect.md", "docs/compare.md", "docs/rewrites.md"),
@@ -23,12 +35,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "docs/reference/rule-scores.md",
         "docs/field.md",
         "docs/speed.md",
-        "bench/study/README.md",
-        "bench/study/results/accuracy.md",
-        "bench/study/results/accuracy-seed-100.md",
-        "bench/study/results/ranges.md",
-        "bench/study/results/verdicts.md",
-        "bench/study/corpus/README.md",
+        STUDY,
         "docs/learn/other-tools.md",
     ),
     "The project": (

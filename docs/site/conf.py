@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from pages.commands import commands  # noqa: E402
 from pages.names import groups, names  # noqa: E402
-from pages.navigation import HOME, RULES, SECTIONS  # noqa: E402
+from pages.navigation import BENEATH, HOME, SECTIONS  # noqa: E402
 
 import onnxlint_q  # noqa: E402
 
@@ -27,12 +27,13 @@ release = onnxlint_q.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = HOME.removesuffix(".md")
 source_suffix = {".md": "markdown"}
-include_patterns = [HOME, "docs/rules/*.md", *(page for pages in SECTIONS.values() for page in pages)]
+include_patterns = [HOME, *(page for pages in [*SECTIONS.values(), *BENEATH.values()] for page in pages)]
 exclude_patterns = [".*", "**/.*"]
 
 myst_heading_anchors = 4
 myst_linkify_fuzzy_links = False
 default_role = "literal"
+smartquotes = False  # `--probe` has two dashes
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 88
@@ -57,14 +58,14 @@ def _complete(_app: Any, page: str, source: list[str]) -> None:
     """Add to a page what only the site has."""
     if page == root_doc:
         source[0] += "".join(_tree(title, pages) for title, pages in SECTIONS.items())
-    elif page == RULES.removesuffix(".md"):
-        source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\nQ*\n```\n"
-    elif page == "docs/reference/python":
+    source[0] += _tree("", BENEATH.get(f"{page}.md", ()))
+    if page == "docs/reference/python":
         source[0] += "\n".join(_docstrings())
 
 
-def _tree(title: str, pages: Any) -> str:
-    return f"\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "".join(f"/{page}\n" for page in pages) + "```\n"
+def _tree(title: str, pages: Sequence[str]) -> str:
+    head = ":hidden:\n:glob:\n" + (f":caption: {title}\n" if title else "")
+    return f"\n```{{toctree}}\n{head}\n" + "".join(f"/{page}\n" for page in pages) + "```\n" if pages else ""
 
 
 def _docstrings() -> Iterator[str]:
