@@ -6,25 +6,37 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from pages import names
+from pages import names, navigation
 from pages.commands import commands
-from pages.navigation import BENEATH, HOME, RULES, SECTIONS
 
 from onnxlint_q.cli.app import COMMANDS
 
-LISTED = [page for pages in [*SECTIONS.values(), *BENEATH.values()] for page in pages if "*" not in page]
-
 
 def test_every_page_is_listed_once() -> None:
-    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
-    pages |= {path.name for path in ROOT.glob("*.md")}
-    beneath = {page for page in pages if Path(page).parent == Path(RULES).parent and Path(page).name.startswith("Q")}
-    assert pages - beneath - {HOME} == {page for page in LISTED if not page.startswith(("bench", "fixtures"))}
-    assert len(set(LISTED)) == len(LISTED) and all((ROOT / page).is_file() for page in LISTED)
+    navigation.check(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda root: (root / "docs" / "lost.md").write_text("# Lost\n"), "docs/lost.md: has to be listed"),
+        (lambda root: (root / "docs" / "usage.md").unlink(), "docs/usage.md: listed .* not there"),
+    ],
+)
+def test_a_list_that_does_not_fit_stops_the_build(change: Callable[[Path], object], why: str, tmp_path: Path) -> None:
+    for page in [navigation.HOME, *navigation.listed()]:
+        if "*" not in page:
+            (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / page).touch()
+    navigation.check(tmp_path)
+    change(tmp_path)
+    with pytest.raises(ValueError, match=why):
+        navigation.check(tmp_path)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

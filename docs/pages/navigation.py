@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
 
 HOME = "README.md"
 RULES = "docs/rules/README.md"
@@ -46,3 +48,24 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "CHANGELOG.md",
     ),
 }
+
+
+def listed() -> list[str]:
+    """All pages and patterns of pages but the home page."""
+    return [page for pages in [*SECTIONS.values(), *BENEATH.values()] for page in pages]
+
+
+def check(root: Path) -> None:
+    """Hold the list against the pages that there are.
+
+    Raises:
+        ValueError: a page is not listed, is listed twice, or is not there.
+    """
+    found = [path.relative_to(root).as_posix() for path in [*root.glob("*.md"), *root.glob("docs/**/*.md")]]
+    wanted = [HOME, *listed()]
+    for page in found:
+        if sum(fnmatch(page, pattern) for pattern in wanted) != 1:
+            raise ValueError(f"{page}: has to be listed once in docs/pages/navigation.py")
+    for page in wanted:
+        if "*" not in page and not (root / page).is_file():
+            raise ValueError(f"{page}: listed in docs/pages/navigation.py, and not there")

@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from pages.commands import commands  # noqa: E402
 from pages.names import groups, names  # noqa: E402
-from pages.navigation import BENEATH, HOME, SECTIONS  # noqa: E402
+from pages.navigation import BENEATH, HOME, SECTIONS, check, listed  # noqa: E402
 
 import onnxlint_q  # noqa: E402
 
@@ -27,7 +27,7 @@ release = onnxlint_q.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = HOME.removesuffix(".md")
 source_suffix = {".md": "markdown"}
-include_patterns = [HOME, *(page for pages in [*SECTIONS.values(), *BENEATH.values()] for page in pages)]
+include_patterns = [HOME, *listed()]
 exclude_patterns = [".*", "**/.*"]
 
 myst_heading_anchors = 4
@@ -50,7 +50,10 @@ html_css_files = ["site.css"]
 
 def setup(app: Any) -> None:
     """Sphinx calls this."""
-    commands(), names()  # they raise where something is not documented
+    # They raise where something is not listed or not documented.
+    check(HERE.parents[1])
+    commands()
+    names()
     app.connect("source-read", _complete)
 
 
