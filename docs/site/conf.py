@@ -8,10 +8,13 @@ nowhere, a public name without docstring and a command without help are errors.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from docutils import nodes
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
@@ -36,6 +39,9 @@ default_role = "literal"
 smartquotes = False  # `--probe` has two dashes
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+# Unions are told by their names; the parameters say what they take.
+autodoc_type_aliases = {name: name for name in ("DataLike", "LabelsLike", "ModelLike", "Words")}
 python_maximum_signature_line_length = 88
 
 html_theme = "furo"
@@ -55,6 +61,8 @@ def setup(app: Any) -> None:
     commands()
     names()
     app.connect("source-read", _complete)
+    app.connect("autodoc-process-signature", _name_aliases)
+    app.connect("doctree-resolved", _set_dashes)
 
 
 def _complete(_app: Any, page: str, source: list[str]) -> None:
@@ -64,6 +72,18 @@ def _complete(_app: Any, page: str, source: list[str]) -> None:
     source[0] += _tree("", BENEATH.get(f"{page}.md", ()))
     if page == "docs/reference/python":
         source[0] += "\n".join(_docstrings())
+
+
+def _name_aliases(*event: Any) -> tuple[str | None, str | None]:
+    """A union with None shows how Sphinx holds a type alias; its name is enough."""
+    arguments, result = event[-2:]
+    return arguments and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", arguments), result
+
+
+def _set_dashes(_app: Any, tree: nodes.document, _page: str) -> None:
+    """Sphinx writes two hyphens between a parameter and its meaning, for typography that is off here."""
+    for text in [text for text in tree.findall(nodes.Text) if text == " -- "]:
+        text.parent.replace(text, nodes.Text(" – "))
 
 
 def _tree(title: str, pages: Sequence[str]) -> str:
