@@ -223,8 +223,7 @@ def _forecast(
             operands={name: decibel(1.0, pooled(ends, one)) for name, one in operands.items() if name},
         )
     figures = [figure for row in rows.values() for figure in (row.weight_sqnr_db, row.sqnr_db) if figure is not None]
-    # What a tensor of next to nothing costs behind a weight near the largest float is no number.
-    if propagation.overflown or min(figures, default=0.0) < OVERFLOWN_DB or any(map(np.isnan, powers)):
+    if propagation.overflown or min(figures, default=0.0) < OVERFLOWN_DB:
         return Forecast(
             None, unknown=propagation.unknown, failures=network.failures, traits=network.traits, ran_away=True
         )
@@ -246,7 +245,8 @@ def _forecast(
         traits=with_shares(network.traits, ends, noise),
         varying=network.varying,
         open_branches=propagation.open_branches,
-        tensors=_tensors(noise, ends, int(left.argmax())) if enough and ends else (),
+        # Behind a weight near the largest float, what a tensor costs may be no number, and no part of a sum.
+        tensors=_tensors(noise, ends, int(left.argmax())) if enough and ends and np.isfinite(total) else (),
         outputs=outputs,
     )
 
