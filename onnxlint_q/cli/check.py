@@ -125,15 +125,9 @@ def check(
     debug = debugging(debug)
     with errors_as_one_line(debug):
         from onnxlint_q.cli.words.data import data_by_model, data_of_jobs, known_data
-        from onnxlint_q.cli.words.requests import (
-            ImageWords,
-            find_models,
-            keep_apart,
-            parse_baselines,
-            parse_overrides,
-            parse_reports,
-            parse_shapes,
-        )
+        from onnxlint_q.cli.words.files import find_models, keep_apart, parse_baselines, parse_reports
+        from onnxlint_q.cli.words.images import ImageWords
+        from onnxlint_q.cli.words.requests import parse_overrides, parse_shapes
         from onnxlint_q.execute.limits import Asked
         from onnxlint_q.report import ReportFormat, render, write
         from onnxlint_q.workflow import check as workflow

@@ -66,13 +66,9 @@ def compare(
     debug = debugging(debug)
     with errors_as_one_line(debug):
         from onnxlint_q.cli.words.data import data_by_model, known_data
-        from onnxlint_q.cli.words.requests import (
-            ImageWords,
-            keep_apart,
-            parse_overrides,
-            parse_reports,
-            parse_shapes,
-        )
+        from onnxlint_q.cli.words.files import keep_apart, parse_reports
+        from onnxlint_q.cli.words.images import ImageWords
+        from onnxlint_q.cli.words.requests import parse_overrides, parse_shapes
         from onnxlint_q.execute.limits import Asked
         from onnxlint_q.report import ReportFormat
         from onnxlint_q.report.compare import render

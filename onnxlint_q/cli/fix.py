@@ -93,15 +93,9 @@ def fix(
     debug = debugging(debug)
     with errors_as_one_line(debug):
         from onnxlint_q.cli.words.data import data_by_model, known_data
-        from onnxlint_q.cli.words.requests import (
-            ImageWords,
-            keep_apart,
-            parse_overrides,
-            parse_reports,
-            parse_shapes,
-            parse_written,
-            split_words,
-        )
+        from onnxlint_q.cli.words.files import keep_apart, parse_reports, parse_written
+        from onnxlint_q.cli.words.images import ImageWords
+        from onnxlint_q.cli.words.requests import parse_overrides, parse_shapes, split_words
         from onnxlint_q.execute.limits import Asked
         from onnxlint_q.graph.loading.save import model_files
         from onnxlint_q.report.fix import FORMATS, render

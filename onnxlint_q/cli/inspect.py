@@ -101,19 +101,15 @@ def inspect(
     """
     debug = debugging(debug)
     with errors_as_one_line(debug):
-        from onnxlint_q.cli.words.requests import (
-            ImageWords,
-            keep_apart,
-            parse_data,
-            parse_inspected,
-            parse_reports,
-            parse_shapes,
-        )
+        from onnxlint_q.cli.words.data import parse_data
+        from onnxlint_q.cli.words.files import keep_apart, parse_inspected, parse_reports
+        from onnxlint_q.cli.words.images import ImageWords
+        from onnxlint_q.cli.words.requests import parse_shapes, parse_values
         from onnxlint_q.execute.limits import Asked
         from onnxlint_q.report.inspect import FORMATS, render
         from onnxlint_q.workflow import inspect as workflow
 
-        paths, numbers = parse_inspected(models, values)
+        paths = parse_inspected(models)
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
         data = parse_data(calibrate, images, samples=samples)
@@ -124,7 +120,7 @@ def inspect(
             top=top,
             by=by or "",
             tensor=tensor or "",
-            values=numbers,
+            values=parse_values(values),
             input_shapes=parse_shapes(input_shape or []),
             asked=Asked(max_memory, timeout),
         )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from onnxlint_q.cli.words.data import data_by_model
-from onnxlint_q.cli.words.requests import ImageWords
+from onnxlint_q.cli.words.images import ImageWords
 from onnxlint_q.errors import UsageError
 from onnxlint_q.judge.config import Config, Data
 

@@ -11,14 +11,10 @@ import pytest
 from PIL import Image
 
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
-from onnxlint_q.cli.words.requests import (
-    ImageWords,
-    keep_apart,
-    parse_data,
-    parse_inspected,
-    parse_preprocessing,
-    parse_shapes,
-)
+from onnxlint_q.cli.words.data import parse_data
+from onnxlint_q.cli.words.files import keep_apart, parse_inspected
+from onnxlint_q.cli.words.images import ImageWords, parse_preprocessing
+from onnxlint_q.cli.words.requests import parse_shapes, parse_values
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.images import ImageFolder
 from onnxlint_q.execute.data.preprocess import PRESETS, Preprocessing
@@ -130,12 +126,12 @@ def test_another_file_is_left_to_the_report(models: Path, pictures: Path, tmp_pa
 @pytest.mark.parametrize("word", ["", " ", "seven", "nan", "7,inf"])
 def test_a_value_is_a_finite_number(word: str) -> None:
     with pytest.raises(UsageError, match=r"^--values '.*': give numbers"):
-        parse_inspected(["a.onnx"], [word])
+        parse_values([word])
 
 
 def test_a_model_has_a_name() -> None:
     with pytest.raises(UsageError, match="a model name is empty"):
-        parse_inspected([""], None)
+        parse_inspected([""])
 
 
 def test_shapes_of_inputs_are_read_by_name() -> None:

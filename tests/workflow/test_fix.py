@@ -14,7 +14,7 @@ from onnx_cases import Array, run
 import onnxlint_q
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.cli.app import main
-from onnxlint_q.cli.words.requests import parse_written
+from onnxlint_q.cli.words.files import parse_written
 from onnxlint_q.errors import ModelError, UsageError
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.judge.config import Config

@@ -7,12 +7,80 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
+from onnxlint_q.cli.words.images import ImageWords, option_name, parse_preprocessing
 from onnxlint_q.cli.words.options import CONFIGURED
-from onnxlint_q.cli.words.requests import ImageWords, parse_data
+from onnxlint_q.cli.words.requests import split_words
 from onnxlint_q.errors import UsageError
+from onnxlint_q.execute.data.images import ImageFolder
+from onnxlint_q.execute.data.sources import open_source
+from onnxlint_q.execute.limits import DEFAULT_SAMPLES, PROVING
 from onnxlint_q.judge.config import Config, Data
 from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.record import DataRequest
+
+
+def parse_data(
+    calibrate: str | None,
+    images: ImageWords,
+    *,
+    samples: int | None = None,
+    observer: str | None = None,
+    trials: int | None = None,
+    measure: Sequence[str] | None = None,
+    labels: Path | None = None,
+    prove: str | None = None,
+    known: Data | None = None,
+) -> DataRequest | None:
+    """What to do with calibration data; None where none was named. `known` is what the configuration says of it.
+
+    Raises:
+        UsageError: a word is none of its option, an option that was given has nothing to act on, or there is no data
+            where it is said to be.
+    """
+    said = images if known is None else images.over(known)
+    how = parse_preprocessing(
+        said.preprocess,
+        mean=said.mean,
+        std=said.std,
+        scale=said.scale,
+        channel_order=said.channel_order,
+        resize=said.resize,
+        crop=said.crop,
+        layout=said.layout,
+    )
+    words = split_words(measure)
+    if any(word != "layers" for word in words):
+        raise UsageError(f"--measure {','.join(words)}: choose `layers`")
+    if calibrate is None:
+        given = {
+            "samples": samples,
+            "observer": observer,
+            "trials": trials,
+            "measure": measure or None,
+            "labels": labels,
+            "prove": prove,
+        }
+        useless = [*images.given, *(option_name(name) for name, value in given.items() if value is not None)]
+        if useless:
+            instead = ", or give --probe" if "--measure" in useless else ""
+            raise UsageError(f"{_have(useless)} no effect without data; give it with --calibrate{instead}")
+        return None
+    source = open_source(calibrate, how)
+    if images.given and not isinstance(source, ImageFolder):
+        raise UsageError(
+            f"{_have(images.given)} no effect on --calibrate {calibrate}, which is no folder of images; leave out the "
+            "options for images"
+        )
+    return DataRequest(
+        source,
+        samples or DEFAULT_SAMPLES,
+        observer or DEFAULT_OBSERVER,
+        bool(words),
+        trials or 0,
+        labels,
+        prove or PROVING[0],
+    )
 
 
 def data_by_model(
@@ -66,3 +134,9 @@ def data_of_jobs(
 def known_data(configs: Iterable[Config]) -> list[str | Path | None]:
     """The files with data that configurations name."""
     return [path for config in configs for path in (config.data.calibrate, config.data.labels)]
+
+
+def _have(options: Sequence[str]) -> str:
+    """`--mean has`, `--mean and --std have`."""
+    *others, last = options
+    return f"{', '.join(others)} and {last} have" if others else f"{last} has"
