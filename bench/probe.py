@@ -36,7 +36,7 @@ from onnxlint_q.judge.facts import Facts, foresee
 from onnxlint_q.judge.verdict import VerdictLevels
 from onnxlint_q.proof.probing.probe import Probe, probe
 from onnxlint_q.proof.sensitivity import layer_sqnr
-from onnxlint_q.workflow.assembly.verdicts import result_of_probe
+from onnxlint_q.workflow.assembly.outputs import result_of_probe
 from onnxlint_q.workflow.sizes import settled
 
 SCHEMES = {"per_tensor": INT8_PER_TENSOR, "per_channel": INT8_PER_CHANNEL}

@@ -32,7 +32,7 @@ from onnxlint_q.execute.variants.workbench import workbench
 from onnxlint_q.graph import Value, read_model
 from onnxlint_q.judge.facts import Facts, facts_of
 from onnxlint_q.judge.verdict import VerdictLevels
-from onnxlint_q.workflow.assembly.verdicts import result_of_run
+from onnxlint_q.workflow.assembly.outputs import result_of_run
 from onnxlint_q.workflow.results import Basis
 
 CALIBRATED = 48

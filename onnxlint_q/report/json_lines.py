@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnxlint_q.report.json import scheme_document, suppressed_document, told_document
-from onnxlint_q.report.json_values import Json, compact, text, tool
+from onnxlint_q.report.documents.findings import suppressed_document, told_document
+from onnxlint_q.report.documents.schemes import scheme_document
+from onnxlint_q.report.documents.values import Json, compact, text, tool
 from onnxlint_q.workflow.results import ModelResult, Run
 
 VERSION = 1

@@ -41,7 +41,8 @@ from onnxlint_q.workflow.assembly.assemble import assemble
 from onnxlint_q.workflow.assembly.half import half_result
 from onnxlint_q.workflow.assembly.joint_remedies import with_advice
 from onnxlint_q.workflow.assembly.known import sorted_out, with_known
-from onnxlint_q.workflow.assembly.verdicts import judge_by, result_of_run
+from onnxlint_q.workflow.assembly.outputs import result_of_run
+from onnxlint_q.workflow.assembly.verdicts import judge_by
 from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.comparison import (
     ComparedFile,

@@ -19,7 +19,7 @@ from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.rule import Example
 from onnxlint_q.judge.testing import example_facts, example_model
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels
-from onnxlint_q.workflow.assembly.verdicts import judge_output
+from onnxlint_q.workflow.assembly.outputs import judge_output
 from onnxlint_q.workflow.check import lint
 from onnxlint_q.workflow.record import CheckRequest, DataRequest
 from onnxlint_q.workflow.results import Basis, ModelResult

@@ -10,11 +10,10 @@ from html.parser import HTMLParser
 import pytest
 from samples import HOSTILE
 
-from onnxlint_q.report import ReportFormat
+from onnxlint_q.report import ReportFormat, layout
 from onnxlint_q.report.formats import Look
 from onnxlint_q.report.inspect import FORMATS, render
 from onnxlint_q.report.inspect.full import CHANNELS, MOST
-from onnxlint_q.report.tables import layout
 from onnxlint_q.workflow.reading.inspection import (
     InspectedModel,
     Inspection,

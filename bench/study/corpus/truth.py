@@ -28,7 +28,7 @@ from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import facts_of
 from onnxlint_q.judge.verdict import VerdictLevels
-from onnxlint_q.workflow.assembly.verdicts import result_of_run
+from onnxlint_q.workflow.assembly.outputs import result_of_run
 from onnxlint_q.workflow.results import Basis
 
 STATIC = tuple(SCHEMES[name] for name in ("int8-per-tensor", "int8-per-channel", "int4-weights", "int4-blocks"))

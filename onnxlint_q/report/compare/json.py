@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 
 from onnxlint_q.finding import Finding
-from onnxlint_q.report.json import finding_document, inputs_document, suppressed_document, told_document, top1_document
-from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
-from onnxlint_q.report.tables.documents import calibration_document, qparams_document
+from onnxlint_q.report.documents.findings import finding_document, suppressed_document, told_document
+from onnxlint_q.report.documents.interface import inputs_document
+from onnxlint_q.report.documents.schemes import top1_document
+from onnxlint_q.report.documents.tables import calibration_document, qparams_document
+from onnxlint_q.report.documents.values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.words import PERFECT, verdict
 from onnxlint_q.workflow.comparison import (
     ComparedFile,

@@ -6,8 +6,8 @@ import math
 
 from onnxlint_q.finding import Finding
 from onnxlint_q.report import words
-from onnxlint_q.report.json import told_document
-from onnxlint_q.report.json_values import Json, indented, number, text, tool
+from onnxlint_q.report.documents.findings import told_document
+from onnxlint_q.report.documents.values import Json, indented, number, text, tool
 from onnxlint_q.workflow.diff import Diff, LayerDiff, LayerLoss, PortDiff, SchemeDiff
 from onnxlint_q.workflow.results import LayerRow, ModelResult, Port, SchemeResult
 

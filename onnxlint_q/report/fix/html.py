@@ -12,7 +12,7 @@ from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.html import page
 from onnxlint_q.report.html.decision import MADE_UP, Card, card, headline, worst
 from onnxlint_q.report.html.provenance import made, of_data, of_file
-from onnxlint_q.report.tables.layout import ROWS, Cell, Heading, Line, Table
+from onnxlint_q.report.layout import ROWS, Cell, Heading, Line, Table
 from onnxlint_q.workflow.mending.fixed import Fixed, Place, Verification
 from onnxlint_q.workflow.results import CalibrationSummary
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnxlint_q.finding import Finding
-from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
+from onnxlint_q.report.documents.values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.words import verdict
 from onnxlint_q.workflow.mending.fixed import Fixed, Place, RewriteResult, Verification
 from onnxlint_q.workflow.results import SchemeResult

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from onnxlint_q.finding import Severity
-from onnxlint_q.report import digest, words
+from onnxlint_q.report import digest, layout, words
 from onnxlint_q.report.front import Action, Why, actions, reasons
 from onnxlint_q.report.html import decision, provenance
 from onnxlint_q.report.html.blocks import Anchors, RuleBlock, blocks, flags_by_column, flags_by_layer
@@ -16,9 +16,8 @@ from onnxlint_q.report.html.depth import Depth, Flag, depth_chart, find_spots
 from onnxlint_q.report.html.provenance import Row
 from onnxlint_q.report.html.table import ESTIMATE, Column, columns
 from onnxlint_q.report.layers import known
+from onnxlint_q.report.layout import Table
 from onnxlint_q.report.origin import UNTOLD, Origin
-from onnxlint_q.report.tables import layout
-from onnxlint_q.report.tables.layout import Table
 from onnxlint_q.workflow.results import LayerRow, ModelResult, Run
 
 WIDE = 20

@@ -12,7 +12,7 @@ from onnxlint_q.report import words
 from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.full.drawing import drawn, indented
 from onnxlint_q.report.inspect import phrases
-from onnxlint_q.report.tables.layout import Table
+from onnxlint_q.report.layout import Table
 from onnxlint_q.workflow.reading.inspection import (
     InspectedModel,
     Inspection,

@@ -10,7 +10,7 @@ from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.html import page
 from onnxlint_q.report.inspect import phrases
 from onnxlint_q.report.inspect.json import render_compact
-from onnxlint_q.report.tables.layout import ROWS, Table
+from onnxlint_q.report.layout import ROWS, Table
 from onnxlint_q.workflow.reading.inspection import (
     InspectedModel,
     Inspection,

@@ -5,14 +5,14 @@ Rows stand in data order, all of them, whatever was to be shown first.
 
 from __future__ import annotations
 
-from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
-from onnxlint_q.report.tables.documents import (
+from onnxlint_q.report.documents.tables import (
     activation_document,
     calibration_document,
     norm_document,
     qparams_document,
     weight_document,
 )
+from onnxlint_q.report.documents.values import Json, compact, indented, number, text, tool
 from onnxlint_q.workflow.reading.inspection import (
     InspectedModel,
     Inspection,

@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from onnxlint_q.report import words
-from onnxlint_q.report.tables import layout
-from onnxlint_q.report.tables.layout import Cell, Heading, Line, Table, brief
+from onnxlint_q.report import layout, words
+from onnxlint_q.report.layout import Cell, Heading, Line, Table, brief
 from onnxlint_q.workflow.reading.inspection import (
     InspectedModel,
     Inspection,

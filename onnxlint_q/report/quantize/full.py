@@ -14,8 +14,8 @@ from onnxlint_q.report.fix import phrases as fixing
 from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.full.drawing import VERDICT_STYLE, drawn, indented, typed
 from onnxlint_q.report.full.screen import meanings
+from onnxlint_q.report.layout import Table
 from onnxlint_q.report.quantize import phrases
-from onnxlint_q.report.tables.layout import Table
 from onnxlint_q.workflow.mending.quantized import Quantized
 
 _NOTHING = {"-", "0"}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from onnxlint_q.report.documents.schemes import top1_document
+from onnxlint_q.report.documents.values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.fix.json import document as fix_document
 from onnxlint_q.report.fix.json import scheme_document, verification_document
-from onnxlint_q.report.json import top1_document
-from onnxlint_q.report.json_values import Json, compact, indented, number, text, tool
 from onnxlint_q.report.quantize import phrases
 from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from onnxlint_q.report import words
 from onnxlint_q.report.fix import phrases as fixing
-from onnxlint_q.report.tables.layout import Cell, Heading, Line, Table
+from onnxlint_q.report.layout import Cell, Heading, Line, Table
 from onnxlint_q.workflow.mending.quantized import AttemptRow, Milliseconds, Quantized, Weight
 from onnxlint_q.workflow.results import SchemeResult
 

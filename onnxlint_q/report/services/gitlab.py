@@ -20,7 +20,7 @@ from onnxlint_q.report.digest import (
     path_from_here,
     verdict_sentences,
 )
-from onnxlint_q.report.json_values import Json, indented
+from onnxlint_q.report.documents.values import Json, indented
 from onnxlint_q.workflow.results import ModelResult, Run
 
 SEVERITY = {Severity.ERROR: "critical", Severity.WARNING: "major", Severity.INFO: "info"}

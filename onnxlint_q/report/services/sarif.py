@@ -28,8 +28,9 @@ from onnxlint_q.report.digest import (
     path_from_here,
     verdict_sentences,
 )
-from onnxlint_q.report.json import finding_document, probability_document
-from onnxlint_q.report.json_values import Json, indented, number, text, tool
+from onnxlint_q.report.documents.findings import finding_document
+from onnxlint_q.report.documents.schemes import probability_document
+from onnxlint_q.report.documents.values import Json, indented, number, text, tool
 from onnxlint_q.workflow.results import Failure, ModelResult, RuleText, Run, SchemeResult
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

@@ -24,9 +24,10 @@ from onnxlint_q.workflow.assembly.half import half_results
 from onnxlint_q.workflow.assembly.joint_remedies import notes, remedies, with_advice
 from onnxlint_q.workflow.assembly.known import sorted_out, with_known
 from onnxlint_q.workflow.assembly.mended import with_mended
+from onnxlint_q.workflow.assembly.outputs import is_figure
 from onnxlint_q.workflow.assembly.preview import preview
 from onnxlint_q.workflow.assembly.tensors import foreseen_rows, measured_rows, unexplained, with_shares
-from onnxlint_q.workflow.assembly.verdicts import finite, is_figure, judge_of, scheme_result
+from onnxlint_q.workflow.assembly.verdicts import finite, judge_of, scheme_result
 from onnxlint_q.workflow.judging import documented
 from onnxlint_q.workflow.pictures.take import take
 from onnxlint_q.workflow.reading.activations import DEFAULT_SCHEME, Scales, activation_rows

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onnxlint_q.analysis.half.tensors import FP16
 from onnxlint_q.judge.verdict import Verdict, VerdictLevels
-from onnxlint_q.workflow.assembly.verdicts import result_of_run
+from onnxlint_q.workflow.assembly.outputs import result_of_run
 from onnxlint_q.workflow.record import Record
 from onnxlint_q.workflow.results import Basis, SchemeResult
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onnxlint_q.judge.verdict import VerdictLevels
-from onnxlint_q.workflow.assembly.verdicts import result_of_run
+from onnxlint_q.workflow.assembly.outputs import result_of_run
 from onnxlint_q.workflow.results import Basis, FixPreview
 from onnxlint_q.workflow.scheme_result import SchemeResult
 

@@ -36,8 +36,8 @@ from onnxlint_q.judge.rule import Rule
 from onnxlint_q.proof.mending.transaction import Mended
 from onnxlint_q.proof.recipe.goal import Goal
 from onnxlint_q.proof.recipe.search import TRIED_OBSERVERS, Attempt, Found, search
+from onnxlint_q.workflow.assembly.outputs import result_of_run
 from onnxlint_q.workflow.assembly.preview import scheme_results
-from onnxlint_q.workflow.assembly.verdicts import result_of_run
 from onnxlint_q.workflow.mending.files import written_whole
 from onnxlint_q.workflow.mending.fix import float_model
 from onnxlint_q.workflow.mending.made import errors_of_file, left_in_float, shares_of, weights_of

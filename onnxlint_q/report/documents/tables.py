@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnxlint_q.report.json_values import Json, number, text
+from onnxlint_q.report.documents.values import Json, number, text
 from onnxlint_q.workflow.reading.values import (
     ActivationRow,
     CalibrationSummary,

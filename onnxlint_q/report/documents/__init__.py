@@ -1,0 +1,1 @@
+"""Results as values that the json module can write: keys that consumers depend on."""

@@ -1,1 +1,0 @@
-"""The rows of what was read, laid out once for every format: tables for people, documents for programs."""
