@@ -14,17 +14,18 @@ def rule(
     code: Annotated[
         str | None,
         typer.Argument(
-            help="Code or name of a rule, or the first letters of codes. Upper and lower case are the same."
+            help="Code or name of a rule, the first letters of codes, or a word such as SQNR. Upper and lower case are "
+            "the same."
         ),
     ] = None,
-    all_rules: Annotated[bool, typer.Option("--all", help="List all rules. So does no code at all.")] = False,
+    all_rules: Annotated[bool, typer.Option("--all", help="List all rules and words. So does no code at all.")] = False,
 ) -> None:
-    """Explain a rule, or list a family of rules, or all."""
+    """Explain a rule or a word, or list a family of rules, or all."""
     with errors_as_one_line():
-        from onnxlint_q.judge.explain import explain, listing
+        from onnxlint_q.judge.explain import everything, explain
         from onnxlint_q.judge.registry import load_rules
 
         rules = load_rules()
         if all_rules and code is not None:
             raise UsageError("name one rule, or pass --all")
-        say((listing(rules) if code is None else explain(rules, code)) + "\n")
+        say((everything(rules) if code is None else explain(rules, code)) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 from onnxlint_q.analysis.half.tensors import FP16
 from onnxlint_q.errors import UsageError, did_you_mean
 from onnxlint_q.execute.data.sources import RANDOM
-from onnxlint_q.glossary import used_in
+from onnxlint_q.glossary import GLOSSARY, found, used_in
 from onnxlint_q.judge.config import Config
 from onnxlint_q.judge.own_findings import OWN_FINDINGS, OwnFinding
 from onnxlint_q.judge.registry import RegisteredRule
@@ -29,10 +30,12 @@ def listing(rules: Sequence[RegisteredRule], prefix: str = "") -> str:
 
 
 def explain(rules: Sequence[RegisteredRule], wanted: str) -> str:
-    """The page of one rule, by its code or name in any case; for the first letters of codes, the list of those rules.
+    """The page of one rule, by its code or name in any case, or what a word of the glossary means.
+
+    For the first letters of codes, the list of those rules.
 
     Raises:
-        UsageError: there is no such rule.
+        UsageError: there is no such rule, and no such word.
     """
     pages: dict[str, Callable[[], str]] = {}
     for kind in OWN_FINDINGS:
@@ -42,9 +45,24 @@ def explain(rules: Sequence[RegisteredRule], wanted: str) -> str:
     page = {name.casefold(): page for name, page in pages.items()}.get(wanted.casefold())
     if page is None and wanted and (family := listing(rules, wanted.upper())):
         return family
+    if page is None and (word := found(wanted)) is not None:
+        return f"{word}\n\n{told(word)}"
     if page is None:
-        raise UsageError(f"there is no rule {wanted!r}{did_you_mean(wanted, pages)}; see `onnxlint-q rule --all`")
+        meant = did_you_mean(wanted, [*pages, *GLOSSARY])
+        raise UsageError(f"there is no rule {wanted!r}, and no such word{meant}; see `onnxlint-q rule --all`")
     return page()
+
+
+def everything(rules: Sequence[RegisteredRule]) -> str:
+    """The list of all rules, and of the words that can be asked for as rules can."""
+    words = textwrap.fill(", ".join(GLOSSARY), 100)
+    return f"{listing(rules)}\n\nWords that `onnxlint-q rule WORD` explains:\n{words}"
+
+
+def told(word: str) -> str:
+    """What a word of the glossary means, as a sentence."""
+    meaning = GLOSSARY[word]
+    return f"{meaning[:1].upper()}{meaning[1:]}."
 
 
 def _own_page(kind: OwnFinding) -> str:

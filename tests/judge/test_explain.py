@@ -9,7 +9,7 @@ import pytest
 from onnxlint_q.errors import UsageError
 from onnxlint_q.glossary import GLOSSARY, used_in
 from onnxlint_q.judge.config import Config, parse_config
-from onnxlint_q.judge.explain import explain, listing, settings
+from onnxlint_q.judge.explain import everything, explain, listing, settings
 from onnxlint_q.judge.own_findings import NOT_RUN, OWN_FINDINGS, OwnFinding
 from onnxlint_q.judge.registry import load_rules
 
@@ -20,7 +20,7 @@ def test_a_page_is_found_by_code_and_name_in_any_case() -> None:
     page = explain(RULES, "QB001")
     assert page.startswith("QB001 outlier-gamma\n") and "Options, in [rules.outlier-gamma]:" in page
     assert page == explain(RULES, "qb001") == explain(RULES, "Outlier-GAMMA")
-    with pytest.raises(UsageError, match="there is no rule 'outlier-gama' \\(did you mean 'outlier-gamma'\\?\\)"):
+    with pytest.raises(UsageError, match="there is no rule 'outlier-gama', and no such word \\(did you mean 'outlier-gamma'\\?\\)"):
         explain(RULES, "outlier-gama")
 
 
@@ -36,6 +36,23 @@ def test_a_page_explains_the_words_that_it_uses() -> None:
 def test_words_are_found_with_their_endings() -> None:
     assert [word for word, _ in used_in("Codes of folded weights, equalised.")] == ["code", "fold", "equalise"]
     assert list(used_in("Decoded, foldable, scalar.")) == []
+
+
+@pytest.mark.parametrize("word", [*GLOSSARY, "sqnr", "Folding", "average-precision", "QDQ", "zero-points"])
+def test_a_word_is_explained_as_a_rule_is(word: str) -> None:
+    title, _, meaning = explain(RULES, word).partition("\n\n")
+    assert title in GLOSSARY and meaning.casefold() == f"{GLOSSARY[title]}.".casefold()
+
+
+def test_a_mistyped_word_is_recognised() -> None:
+    with pytest.raises(UsageError, match="no such word \\(did you mean 'depthwise'\\?\\)"):
+        explain(RULES, "depthwize")
+
+
+def test_the_list_of_everything_ends_with_the_words() -> None:
+    rules, _, words = everything(RULES).partition("\n\n")
+    assert rules == listing(RULES)
+    assert " ".join(words.splitlines()[1:]).split(", ") == list(GLOSSARY)
 
 
 def test_the_first_letters_of_codes_list_a_family() -> None:

@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from onnxlint_q.finding import Severity
+from onnxlint_q.glossary import used_in
 from onnxlint_q.report.formats import Look
 from onnxlint_q.report.full.drawing import drawn, height
 
@@ -100,6 +101,18 @@ def meanings(said: str) -> str:
     return " ".join(meaning for word, meaning in MEANINGS if re.search(word, said))
 
 
+def explained(said: str, meant: str) -> str:
+    """How to ask what other words of a printed text mean; empty where there are none.
+
+    Args:
+        said: the text.
+        meant: what its `meanings` are.
+    """
+    defined = {word for word, _ in used_in(meant)}
+    others = [word for word, _ in used_in(said) if word not in defined]
+    return f"onnxlint-q rule WORD explains {', '.join(others)}." if others else ""
+
+
 def end(body: Sequence[RenderableType], summary: str, look: Look) -> Iterator[RenderableType]:
     """What the words of `body` mean, that there is more, and the totals."""
     yield from _end(body, drawn(body, look.width, colour=False), summary, look)
@@ -107,8 +120,8 @@ def end(body: Sequence[RenderableType], summary: str, look: Look) -> Iterator[Re
 
 def _end(body: Sequence[RenderableType], said: str, summary: str, look: Look) -> Iterator[RenderableType]:
     yield Text()
-    if meant := meanings(said):
-        yield Text(meant, "dim")
-    if body and not look.verbose:
-        yield Text(VERBOSE, "dim")
+    meant = meanings(said)
+    more = filter(None, ("" if look.verbose else VERBOSE, explained(said, meant)))
+    for line in filter(None, (meant, " ".join(more) if body else "")):
+        yield Text(line, "dim")
     yield Text(summary[:1].upper() + summary[1:], "bold")
