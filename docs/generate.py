@@ -15,6 +15,7 @@ from pages.rewrites import rewrites
 from pages.rules import rule_pages
 from pages.scores import scores
 from pages.targets import targets
+from pages.vocabulary import vocabulary
 
 from onnxlint_q.judge.config.schema import schema_text
 from onnxlint_q.judge.registry import load_rules
@@ -32,6 +33,7 @@ def made() -> Mapping[str, str]:
         "reference/python.md": names(),
         "reference/rule-scores.md": scores(),
         "reference/targets.md": targets(),
+        "../onnxlint_q/cli/words/vocabulary.json": vocabulary(),
     }
 
 

@@ -51,11 +51,20 @@ class _Commands(typer.core.TyperGroup):
         self.rich_markup_mode = "rich"
         super().format_help(ctx, formatter)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Options of the default command, too: its name can be left out."""
+        found = super().shell_complete(ctx, incomplete)
+        if not incomplete.startswith("-"):
+            return found
+        of_default = self.get_command(ctx, DEFAULT).shell_complete(ctx, incomplete)
+        return list({item.value: item for item in (*of_default, *found)}.values())
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = {"--help", "-h", "--version", "--install-completion", "--show-completion", *COMMANDS}
         if args and args[0] not in own:
-            with errors_as_one_line():
-                _check_is_no_command(args[0])
+            if not ctx.resilient_parsing:  # to complete a word, which may be wrong
+                with errors_as_one_line():
+                    _check_is_no_command(args[0])
             args = [DEFAULT, *args]
         if args and args[0] in COMMANDS:
             # None of its own is given, and typer would load pydantic to check what each is by default.

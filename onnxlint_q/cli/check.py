@@ -21,6 +21,7 @@ from onnxlint_q.cli.streams import (
     tell,
     working,
 )
+from onnxlint_q.cli.words import completion
 from onnxlint_q.cli.words import options as shared
 from onnxlint_q.cli.words.choices import one_of
 from onnxlint_q.errors import UsageError
@@ -53,7 +54,9 @@ def check(
     ] = None,
     observer: Annotated[
         str | None,
-        typer.Option(help="How to take activation ranges from the data: {observers}."),
+        typer.Option(
+            autocompletion=completion.one("observers"), help="How to take activation ranges from the data: {observers}."
+        ),
     ] = None,
     trials: Annotated[
         int | None,
@@ -66,8 +69,9 @@ def check(
     prove: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.one("proving"),
             help=f"How much to prove with the data: {one_of(PROVING)}. The budget for claims, remedies and rewrites is "
-            f"{TIMES_PLAIN} times plain inference of the samples, at least {LEAST_PROVING_SECONDS:g} s."
+            f"{TIMES_PLAIN} times plain inference of the samples, at least {LEAST_PROVING_SECONDS:g} s.",
         ),
     ] = None,
     probe: Annotated[
@@ -78,14 +82,18 @@ def check(
     ] = False,
     measure: Annotated[
         list[str] | None,
-        typer.Option(help="`layers`: with --calibrate, quantise each layer alone: its weight, its result, and both."),
+        typer.Option(
+            autocompletion=completion.one("measures"),
+            help="`layers`: with --calibrate, quantise each layer alone: its weight, its result, and both.",
+        ),
     ] = None,
     scheme: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.several("schemes"),
             help="Schemes to judge, separated by commas, or `all`: {schemes}. By default those of the "
             "configuration, else those people run on such a network: int8-per-tensor and int8-per-channel; for a "
-            "transformer or a recurrent network int8-dynamic and int4-blocks as well."
+            "transformer or a recurrent network int8-dynamic and int4-blocks as well.",
         ),
     ] = None,
     target: shared.Target = None,

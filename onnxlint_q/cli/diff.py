@@ -20,6 +20,7 @@ from onnxlint_q.cli.streams import (
     tell,
     working,
 )
+from onnxlint_q.cli.words import completion
 from onnxlint_q.cli.words import options as shared
 from onnxlint_q.execute.limits import DEFAULT_SAMPLES, MOST_SAMPLES
 
@@ -52,14 +53,19 @@ def diff(
     probe: Annotated[
         bool, typer.Option("--probe", help="Without data: run both on synthetic inputs and measure each layer.")
     ] = False,
-    scheme: Annotated[str | None, typer.Option(help="Schemes to judge, as of `check`.")] = None,
+    scheme: Annotated[
+        str | None, typer.Option(autocompletion=completion.several("schemes"), help="Schemes to judge, as of `check`.")
+    ] = None,
     select: shared.Select = None,
     extend_select: shared.ExtendSelect = None,
     ignore: shared.Ignore = None,
     exit_zero: shared.ExitZero = False,
     output_format: Annotated[
         list[str] | None,
-        typer.Option(help="{diff_formats}, with =FILE to write a file; can be repeated."),
+        typer.Option(
+            autocompletion=completion.one("diff_formats"),
+            help="{diff_formats}, with =FILE to write a file; can be repeated.",
+        ),
     ] = None,
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,

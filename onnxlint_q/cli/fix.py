@@ -17,6 +17,7 @@ from onnxlint_q.cli.streams import (
     show_crashes,
     working,
 )
+from onnxlint_q.cli.words import completion
 from onnxlint_q.cli.words import options as shared
 from onnxlint_q.execute.limits import MOST_SAMPLES
 
@@ -53,16 +54,32 @@ def fix(
     ] = None,
     observer: Annotated[
         str | None,
-        typer.Option(help="How to take activation ranges from the data: {observers}."),
+        typer.Option(
+            autocompletion=completion.one("observers"), help="How to take activation ranges from the data: {observers}."
+        ),
     ] = None,
     scheme: Annotated[
-        str | None, typer.Option(help="Schemes that have to gain, separated by commas: names as of `check --scheme`.")
+        str | None,
+        typer.Option(
+            autocompletion=completion.several("schemes"),
+            help="Schemes that have to gain, separated by commas: names as of `check --scheme`.",
+        ),
     ] = None,
     select: Annotated[
-        list[str] | None, typer.Option(metavar="NAMES", help="Only these rewrites, by name; can be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            autocompletion=completion.several("rewrites"),
+            help="Only these rewrites, by name; can be repeated.",
+        ),
     ] = None,
     ignore: Annotated[
-        list[str] | None, typer.Option(metavar="NAMES", help="Not these rewrites, by name; can be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            autocompletion=completion.several("rewrites"),
+            help="Not these rewrites, by name; can be repeated.",
+        ),
     ] = None,
     exact_only: Annotated[
         bool, typer.Option("--exact-only", help="Only what leaves the outputs the same for every input.")
@@ -71,7 +88,11 @@ def fix(
         bool, typer.Option("--unsafe", help="Also what changes the inputs or outputs of the model.")
     ] = False,
     output_format: Annotated[
-        list[str] | None, typer.Option(help="{fix_formats}, with =FILE to write a file; can be repeated.")
+        list[str] | None,
+        typer.Option(
+            autocompletion=completion.one("fix_formats"),
+            help="{fix_formats}, with =FILE to write a file; can be repeated.",
+        ),
     ] = None,
     html: shared.Html = None,
     show_paths: shared.ShowPaths = False,

@@ -17,7 +17,7 @@ from onnxlint_q.cli.streams import (
     show_crashes,
     working,
 )
-from onnxlint_q.cli.words import choices
+from onnxlint_q.cli.words import choices, completion
 from onnxlint_q.cli.words import options as shared
 
 
@@ -71,7 +71,10 @@ def inspect(
     top: Annotated[int, typer.Option(min=1, max=1000, help="Rows of each table, the worst first.")] = 5,
     by: Annotated[
         str | None,
-        typer.Option(help="Column to sort by: {columns}. A table without it, and every table by default, has its own."),
+        typer.Option(
+            autocompletion=completion.one("columns"),
+            help="Column to sort by: {columns}. A table without it, and every table by default, has its own.",
+        ),
     ] = None,
     tensor: Annotated[
         str | None, typer.Option(metavar="NAME", help="Tell everything about this tensor, or this operator, only.")
@@ -86,7 +89,10 @@ def inspect(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="All rows of every table.")] = False,
     output_format: Annotated[
         list[str] | None,
-        typer.Option(help="{inspect_formats}, with =FILE to write a file; can be repeated."),
+        typer.Option(
+            autocompletion=completion.one("inspect_formats"),
+            help="{inspect_formats}, with =FILE to write a file; can be repeated.",
+        ),
     ] = None,
     html: shared.Html = None,
     show_paths: shared.ShowPaths = False,

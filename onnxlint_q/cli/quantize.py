@@ -19,6 +19,7 @@ from onnxlint_q.cli.streams import (
     show_crashes,
     working,
 )
+from onnxlint_q.cli.words import completion
 from onnxlint_q.cli.words import options as shared
 from onnxlint_q.execute.limits import MOST_SAMPLES
 
@@ -58,8 +59,9 @@ def quantize(
     scheme: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.several("schemes"),
             help="Schemes that may be used, separated by commas: names as of `check --scheme`. int8-per-tensor is for "
-            "hardware that has one scale a tensor."
+            "hardware that has one scale a tensor.",
         ),
     ] = None,
     min_sqnr: Annotated[
@@ -87,16 +89,30 @@ def quantize(
         bool, typer.Option("--keep-float", help="Write the float model that is quantised, too: OUT.float.onnx.")
     ] = False,
     select: Annotated[
-        list[str] | None, typer.Option(metavar="NAMES", help="Only these rewrites of `fix`, by name; can be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            autocompletion=completion.several("rewrites"),
+            help="Only these rewrites of `fix`, by name; can be repeated.",
+        ),
     ] = None,
     ignore: Annotated[
-        list[str] | None, typer.Option(metavar="NAMES", help="Not these rewrites of `fix`, by name; can be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            autocompletion=completion.several("rewrites"),
+            help="Not these rewrites of `fix`, by name; can be repeated.",
+        ),
     ] = None,
     exact_only: Annotated[
         bool, typer.Option("--exact-only", help="Only rewrites that leave the outputs the same for every input.")
     ] = False,
     output_format: Annotated[
-        list[str] | None, typer.Option(help="{quantize_formats}, with =FILE to write a file; can be repeated.")
+        list[str] | None,
+        typer.Option(
+            autocompletion=completion.one("quantize_formats"),
+            help="{quantize_formats}, with =FILE to write a file; can be repeated.",
+        ),
     ] = None,
     html: shared.Html = None,
     show_paths: shared.ShowPaths = False,

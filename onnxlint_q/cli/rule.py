@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from onnxlint_q.cli.streams import errors_as_one_line, say
+from onnxlint_q.cli.words import completion
 from onnxlint_q.errors import UsageError
 
 
@@ -14,8 +15,9 @@ def rule(
     code: Annotated[
         str | None,
         typer.Argument(
+            autocompletion=completion.explained,
             help="Code or name of a rule, the first letters of codes, or a word such as SQNR. Upper and lower case are "
-            "the same."
+            "the same.",
         ),
     ] = None,
     all_rules: Annotated[bool, typer.Option("--all", help="List all rules and words. So does no code at all.")] = False,

@@ -20,7 +20,9 @@ def test_a_page_is_found_by_code_and_name_in_any_case() -> None:
     page = explain(RULES, "QB001")
     assert page.startswith("QB001 outlier-gamma\n") and "Options, in [rules.outlier-gamma]:" in page
     assert page == explain(RULES, "qb001") == explain(RULES, "Outlier-GAMMA")
-    with pytest.raises(UsageError, match="there is no rule 'outlier-gama', and no such word \\(did you mean 'outlier-gamma'\\?\\)"):
+    with pytest.raises(
+        UsageError, match="there is no rule 'outlier-gama', and no such word \\(did you mean 'outlier-gamma'\\?\\)"
+    ):
         explain(RULES, "outlier-gama")
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import typer.core
+
+_LISTED = re.compile(r"[:,;]? *(separated by commas: )?\{\w+\}.*", re.DOTALL)
+"""The part of a help text from the first choice on."""
 
 
 class Command(typer.core.TyperCommand):
@@ -15,6 +19,13 @@ class Command(typer.core.TyperCommand):
         """Fill in what the texts leave open, then write them."""
         fill_in(self.params)
         super().format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Names of options, with their help as far as it names no choices; completing a value offers those."""
+        found = super().shell_complete(ctx, incomplete)
+        for item in found:
+            item.help = _LISTED.sub("", item.help or "")
+        return found
 
 
 def fill_in(parameters: Iterable[Any]) -> None:

@@ -19,6 +19,9 @@ from onnxlint_q.judge.config import Config, Data
 from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.record import DataRequest
 
+MEASURES = ("layers",)
+"""What `--measure` can be."""
+
 
 def parse_data(
     calibrate: str | None,
@@ -50,8 +53,8 @@ def parse_data(
         layout=said.layout,
     )
     words = split_words(measure)
-    if any(word != "layers" for word in words):
-        raise UsageError(f"--measure {','.join(words)}: choose `layers`")
+    if not set(words) <= set(MEASURES):
+        raise UsageError(f"--measure {','.join(words)}: choose `{'`, `'.join(MEASURES)}`")
     if calibrate is None:
         given = {
             "samples": samples,

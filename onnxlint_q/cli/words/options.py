@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from onnxlint_q.cli.streams import DEBUG_VARIABLE
+from onnxlint_q.cli.words import completion
 from onnxlint_q.execute.limits import BYTES_PER_STORED, MOST_EARNED, MOST_SAMPLES, USUAL_BYTES, USUAL_SECONDS
 
 CONFIGURED = "config"
@@ -17,16 +18,25 @@ Labels = Annotated[
     Path | None,
     typer.Option(help="True classes of the samples: lines of `file name, class index`, or an .npy of integers."),
 ]
-Preprocess = Annotated[str | None, typer.Option(help="Preprocessing of images: {presets}.")]
+Preprocess = Annotated[
+    str | None, typer.Option(autocompletion=completion.one("presets"), help="Preprocessing of images: {presets}.")
+]
 Mean = Annotated[str | None, typer.Option(help="Mean to subtract after scaling: one value, or one per channel.")]
 Std = Annotated[str | None, typer.Option(help="Standard deviation to divide by: one value, or one per channel.")]
 Scale = Annotated[float | None, typer.Option(help="Factor on the pixels 0–255, before the mean is subtracted.")]
-ChannelOrder = Annotated[str | None, typer.Option(help="{channel_orders}.")]
+ChannelOrder = Annotated[
+    str | None, typer.Option(autocompletion=completion.one("channel_orders"), help="{channel_orders}.")
+]
 Resize = Annotated[
     str | None, typer.Option(help="Size before the centre crop: pixels of the short side, or HEIGHTxWIDTH.")
 ]
 Crop = Annotated[str | None, typer.Option(help="Centre crop: pixels, or HEIGHTxWIDTH.")]
-Layout = Annotated[str | None, typer.Option(help="{layouts}; by default taken from the shape of the input.")]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        autocompletion=completion.one("layouts"), help="{layouts}; by default taken from the shape of the input."
+    ),
+]
 InputShape = Annotated[
     list[str] | None,
     typer.Option(
@@ -37,20 +47,27 @@ Target = Annotated[
     str | None,
     typer.Option(
         metavar="NAME[,NAME]",
+        autocompletion=completion.several("targets"),
         help="What the file has to run on, separated by commas: {targets}. By default the `target` of the "
         "configuration.",
     ),
 ]
-Select = Annotated[list[str] | None, typer.Option(help="Run only these rules: codes, prefixes of codes, or names.")]
-ExtendSelect = Annotated[list[str] | None, typer.Option(help="Run these rules, too.")]
-Ignore = Annotated[list[str] | None, typer.Option(help="Do not run these rules.")]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(autocompletion=completion.rules, help="Run only these rules: codes, prefixes of codes, or names."),
+]
+ExtendSelect = Annotated[list[str] | None, typer.Option(autocompletion=completion.rules, help="Run these rules, too.")]
+Ignore = Annotated[list[str] | None, typer.Option(autocompletion=completion.rules, help="Do not run these rules.")]
 FailOn = Annotated[
     str | None,
-    typer.Option(help="Exit with 1 from this severity on: {severities}."),
+    typer.Option(autocompletion=completion.one("severities"), help="Exit with 1 from this severity on: {severities}."),
 ]
 FailOnVerdict = Annotated[
     str | None,
-    typer.Option(help="Exit with 1 if a scheme gets this verdict or a worse one: {verdicts}."),
+    typer.Option(
+        autocompletion=completion.one("verdicts"),
+        help="Exit with 1 if a scheme gets this verdict or a worse one: {verdicts}.",
+    ),
 ]
 ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 even if something was found.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="Use this configuration file.")]
@@ -89,7 +106,9 @@ Timeout = Annotated[
 Samples = Annotated[int, typer.Option(min=1, max=MOST_SAMPLES, help="Number of samples.")]
 OutputFormat = Annotated[
     list[str] | None,
-    typer.Option(help="{formats}, with =FILE to write a file. Can be repeated."),
+    typer.Option(
+        autocompletion=completion.one("formats"), help="{formats}, with =FILE to write a file. Can be repeated."
+    ),
 ]
 ShowPaths = Annotated[
     bool,
