@@ -118,6 +118,7 @@ def check(
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
     verbose: shared.Verbose = False,
+    quiet: shared.Quiet = False,
     max_memory: shared.MaxMemory = None,
     timeout: shared.Timeout = None,
     jobs: Annotated[
@@ -143,7 +144,7 @@ def check(
         from onnxlint_q.workflow.record import CheckRequest
 
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
-        reports = parse_reports(output_format or [], html, verbose=verbose)
+        reports = parse_reports(output_format or [], html, verbose=verbose, quiet=quiet)
         shapes = parse_shapes(input_shape or [])
         data_of = data_by_model(
             calibrate,
@@ -185,9 +186,9 @@ def check(
             shared, probe, fix_preview, shapes, debug=debug, page=page, asked=Asked(max_memory, timeout)
         )
         show_crashes(debug)
-        look = report_look(verbose=verbose, paths=show_paths, dated=show_date)
+        look = report_look(verbose=verbose, paths=show_paths, dated=show_date, quiet=quiet)
         with working():
-            with progress_line() as progress:
+            with progress_line(quiet=quiet) as progress:
                 run = workflow.check(planned, request, progress, places)
             for failure in run.failures:
                 complain(failure.message)
@@ -198,7 +199,8 @@ def check(
                 for file in written:
                     known = workflow.renewed(file, planned, run, prune=prune_baseline)
                     write(known.text(), file)
-                    tell(f"wrote {file}: {known.summary}")
+                    if not quiet:
+                        tell(f"wrote {file}: {known.summary}")
             told = [report for report in reports if run.models or not report[0].for_people]
             delivered = deliver(told, lambda form: render(run, form, look), debug)
     if not (run.trustworthy and delivered):

@@ -92,13 +92,13 @@ def confess(error: Exception, debug: bool) -> None:
         tell("".join(traceback.format_exception(error)))
 
 
-def report_look(*, verbose: bool, paths: bool, dated: bool) -> Look:
+def report_look(*, verbose: bool, paths: bool, dated: bool, quiet: bool = False) -> Look:
     """How reports of this invocation look, with what was typed."""
     from onnxlint_q.report import terminal_look
     from onnxlint_q.report.origin import origin
 
     told = partial(origin, sys.argv[1:], paths=paths, dated=dated)
-    return terminal_look(verbose=verbose, paths=paths, origin=told)
+    return terminal_look(verbose=verbose, paths=paths, origin=told, quiet=quiet)
 
 
 def say(text: str) -> None:
@@ -171,11 +171,11 @@ def _to_stderr(line: str) -> None:
 
 
 @contextmanager
-def progress_line() -> Iterator[Progress]:
+def progress_line(*, quiet: bool = False) -> Iterator[Progress]:
     """A progress line on stderr, only where a person sees it."""
     from onnxlint_q.execute.progress import silent
 
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         yield silent
         return
     from rich.console import Console

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from onnxlint_q.finding import Finding
 from onnxlint_q.report import words
@@ -29,6 +30,17 @@ def lines_of(model: ModelResult) -> Iterator[str]:
     yield f"{path}: {words.verdicts(model)}"
     for finding in (*counted(model.findings), *refuted(model.findings)):
         yield f"{path}:{_finding(model, finding)}"
+
+
+def failing(run: Run) -> Iterator[str]:
+    """The verdicts and the findings that fail a build, and nothing else."""
+    for model in run.models:
+        path = name(model.path, LONGEST_PATH)
+        failed = tuple(filter(model.fails_by_verdict, model.schemes))
+        if failed:
+            yield f"{path}: {words.verdicts(replace(model, schemes=failed))}"
+        for finding in filter(model.fails_by, model.findings):
+            yield f"{path}:{_finding(model, finding)}"
 
 
 def _finding(model: ModelResult, finding: Finding) -> str:

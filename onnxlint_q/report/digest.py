@@ -140,6 +140,11 @@ def tally(told: Iterable[Fault]) -> tuple[tuple[Severity, int], ...]:
     return tuple((severity, found[severity]) for severity in Severity if found[severity])
 
 
+def amount(severity: Severity, total: int) -> str:
+    """`3 warnings`, `2 info`."""
+    return count(total, severity.value, severity.value if severity is Severity.INFO else "")
+
+
 def counted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Those that count."""
     return tuple(finding for finding in findings if finding.counts)
@@ -232,7 +237,11 @@ def clean(model: ModelResult) -> bool:
 
 def summary(run: Run) -> str:
     """`totals`, and the verdicts that nobody may overlook."""
-    return "; ".join([totals(run), *_alarms(run)])
+    told, alarmed = totals(run), "; ".join(_alarms(run))
+    if not alarmed:
+        return told
+    nothing = not any(counted(model.findings) for model in run.models)
+    return f"{told}{', but ' if nothing else '; '}{alarmed}"
 
 
 def totals(run: Run) -> str:
@@ -243,10 +252,7 @@ def totals(run: Run) -> str:
     findings = [finding for model in run.models for finding in model.findings]
     kept = counted(findings)
     told = [fault for model in run.models for fault in faults(model.findings)]
-    parts = ", ".join(
-        count(total, severity.value, severity.value if severity is Severity.INFO else "")
-        for severity, total in tally(told)
-    )
+    parts = ", ".join(amount(severity, total) for severity, total in tally(told))
     confirmed = sum(fault.confirmed for fault in told)
     if confirmed:
         parts += f"; {confirmed} confirmed"
@@ -264,17 +270,20 @@ def totals(run: Run) -> str:
 
 
 def _alarms(run: Run) -> Iterator[str]:
-    """`breaks under int8-per-tensor (2)`, with the number of models."""
+    """`breaks under int8-per-tensor in 2`, where there are several models."""
     new = [result for model in run.models for result, _ in alarms(model)]
     known = [result for model in run.models for result, _ in known_alarms(model)]
     for results, verdict, word in (
         (new, Verdict.BREAKS, "breaks"),
         (known, Verdict.BREAKS, "known to break"),
         (new, Verdict.UNCERTAIN, "uncertain"),
-        (new, None, "unknown"),
+        (new, None, "no verdict"),
     ):
         schemes = Counter(result.scheme for result in results if result.verdict is verdict)
         if schemes:
             several = len(run.models) > 1
-            listed = (name(scheme, 40) + (f" ({models})" if several else "") for scheme, models in schemes.items())
+            listed = (
+                name(scheme, 40) + (f" ({count(models, 'model')})" if several else "")
+                for scheme, models in schemes.items()
+            )
             yield f"{word} under {', '.join(listed)}"

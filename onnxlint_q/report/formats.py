@@ -19,11 +19,13 @@ class Look:
     """How a report for people is laid out, and what it tells of its making.
 
     Attributes:
-        width: columns, in `full`.
+        width: columns of lines to be read, in `full`.
         colour: with ANSI colours, in `full`; without, the output is plain text.
         verbose: with every place, table and note, in `full`, not the first screen alone.
         paths: with paths as they were typed, in `html`, not their last parts.
         origin: tells where the report comes from, in `html`.
+        quiet: in `full` only what fails a build, a line each.
+        columns: of the table of models, in `full`, which may be wider than lines to be read; None for `width`.
     """
 
     width: int = 100
@@ -31,6 +33,8 @@ class Look:
     verbose: bool = False
     paths: bool = False
     origin: Callable[[], Origin] = Origin
+    quiet: bool = False
+    columns: int | None = None
 
 
 PLAIN = Look()

@@ -16,7 +16,7 @@ from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.origin import Origin
 
 STDOUT = "-"
-MIN_WIDTH, MAX_WIDTH = 80, 120
+MIN_WIDTH, MAX_WIDTH, MAX_COLUMNS = 60, 120, 200
 
 
 def write(text: str, destination: str | Path | None) -> None:
@@ -127,6 +127,7 @@ def terminal_look(
     verbose: bool = False,
     paths: bool = False,
     origin: Callable[[], Origin] = Origin,
+    quiet: bool = False,
 ) -> Look:
     """How `full` should look on `stream` (standard output if None).
 
@@ -139,5 +140,6 @@ def terminal_look(
     colour = (on_terminal and environment.get("TERM") != "dumb") or bool(environment.get("FORCE_COLOR"))
     if environment.get("NO_COLOR"):
         colour = False
-    width = shutil.get_terminal_size().columns if on_terminal else PLAIN.width
-    return Look(width=min(max(width, MIN_WIDTH), MAX_WIDTH), colour=colour, verbose=verbose, paths=paths, origin=origin)
+    columns = shutil.get_terminal_size().columns if on_terminal else PLAIN.width
+    columns = min(max(columns, MIN_WIDTH), MAX_COLUMNS)
+    return Look(min(columns, MAX_WIDTH), colour, verbose, paths, origin, quiet, columns)

@@ -36,6 +36,8 @@ RUNS = {
     "unknown_domain": ["fixtures/models/unknown_domain.onnx", "--calibrate", "random"],
     "newer_opset": ["fixtures/models/newer_opset.onnx"],
     "nan_weights": ["fixtures/models/nan_weights.onnx"],
+    "folder": ["fixtures/models/opset11.onnx", "fixtures/broken/empty.onnx", "fixtures/models/qdq_bad_bias_scale.onnx"],
+    "quiet": ["fixtures/models/opset11.onnx", "fixtures/models/qdq_bad_bias_scale.onnx", "--quiet"],
     "several": [
         "fixtures/models/opset11.onnx",
         "fixtures/broken/lfs_pointer.onnx",

@@ -62,7 +62,7 @@ Predicted, but not seen when measured (ignored): QW001 at 1 place.
 dB: SQNR, signal over int8 error at the output; more is better, 20 dB is an error of 10 %, 0 dB of
 100 %. Code: one of the values of int8, 256 for activations, 255 for weights. Top class: the one
 with the highest score.
---verbose shows every place, table and note.
+--verbose shows every place, table and note. onnxlint-q rule WORD explains scale, channel, equalise.
 2 findings (1 error, 1 warning; 1 confirmed) and 1 refuted in 1 model
 """
 
@@ -264,10 +264,10 @@ def test_nothing_is_green_unless_every_scheme_survives(verdict: Verdict | None) 
     green = [line for line in full(run, colour=True).splitlines() if "\x1b[32m" in line or "\x1b[1;32m" in line]
     assert all("✔" in line for line in green) and len(green) == (3 if healthy else 1)
     assert "✔" not in concise(run)
-    alarms = {Verdict.BREAKS: "breaks", Verdict.UNCERTAIN: "uncertain", None: "unknown"}
-    worded = {held: f"; {word} under int8-per-tensor\n" for held, word in alarms.items()}
-    assert full(run).endswith("No findings in 1 model\n")
-    assert whole(run).endswith(f"No findings in 1 model{worded.get(verdict, chr(10))}")
+    alarms = {Verdict.BREAKS: "breaks", Verdict.UNCERTAIN: "uncertain", None: "no verdict"}
+    worded = {held: f", but {word} under int8-per-tensor\n" for held, word in alarms.items()}
+    for text in (full(run), whole(run)):
+        assert text.endswith(f"No findings in 1 model{worded.get(verdict, chr(10))}")
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_concise_states_the_verdict_of_every_scheme_of_every_model() -> None:
     assert lines[0] == "model_int8.onnx: no scheme was judged: qdq model"
     assert lines[2] == "u.onnx: fp8 unknown (No)"
     assert lines[-2] == "a.onnx: fp8 survives (80 %, about 13.6 dB, top-1 about 94 %, forecast)"
-    assert lines[-1].endswith("in 3 models; unknown under fp8 (1)")
+    assert lines[-1].endswith("in 3 models; no verdict under fp8 (1 model)")
 
 
 def test_uncertain_says_what_is_likeliest_and_what_would_decide_and_is_never_green() -> None:

@@ -133,13 +133,15 @@ def parse_reports(
     known: Sequence[ReportFormat] = tuple(ReportFormat),
     *,
     verbose: bool = False,
+    quiet: bool = False,
 ) -> list[tuple[ReportFormat, str | None]]:
     """Formats and where each goes, None being standard output; `full` goes there if nothing else does.
 
     `known` are those that there are of this report.
 
     Raises:
-        UsageError: a format is unknown, two reports want standard output, or there is no full one to be `verbose`.
+        UsageError: a format is unknown, two reports want standard output, or there is no full one to be `verbose`
+            or `quiet`, or it is to be both.
     """
     reports: list[tuple[ReportFormat, str | None]] = []
     for word in [*wanted, *([f"html={html}"] if html is not None else [])]:
@@ -154,6 +156,10 @@ def parse_reports(
         raise UsageError("only one report can go to standard output; give the others a file: --output-format json=FILE")
     if not to_stdout:
         reports.append((ReportFormat.FULL, None))
+    if verbose and quiet:
+        raise UsageError("--quiet and --verbose contradict each other; leave one out")
+    if quiet and not any(form is ReportFormat.FULL for form, _ in reports):
+        raise UsageError("--quiet is for the full report; leave it out, or --output-format that replaces it")
     if verbose and not any(form is ReportFormat.FULL for form, _ in reports):
         raise UsageError("--verbose is for the full report; the others have everything already, so leave it out")
     return reports

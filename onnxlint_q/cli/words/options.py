@@ -75,6 +75,10 @@ NoConfig = Annotated[bool, typer.Option("--no-config", help="Use no configuratio
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show every place, table and note, not the first screen alone.")
 ]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print only what fails, a line each; nothing if nothing does. No progress."),
+]
 Debug = Annotated[
     bool,
     typer.Option(
