@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from onnxlint_q.cli.progress import progress_line
 from onnxlint_q.cli.streams import (
     CLEAN,
     FINDINGS,
@@ -14,7 +15,6 @@ from onnxlint_q.cli.streams import (
     debugging,
     deliver,
     errors_as_one_line,
-    progress_line,
     report_look,
     show_crashes,
     tell,

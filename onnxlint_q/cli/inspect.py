@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from onnxlint_q.cli.progress import progress_line
 from onnxlint_q.cli.streams import (
     NO_ANSWER,
     debugging,
     deliver,
     errors_as_one_line,
-    progress_line,
     report_look,
     show_crashes,
     working,

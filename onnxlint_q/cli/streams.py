@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,14 +20,12 @@ from onnxlint_q.cli.signals import ENDINGS, leave
 from onnxlint_q.errors import OnnxlintError, UsageError, as_one_line
 
 if TYPE_CHECKING:
-    from onnxlint_q.execute.progress import Progress
     from onnxlint_q.report import ReportFormat
     from onnxlint_q.report.formats import Look
 
 CLEAN, FINDINGS, NO_ANSWER = 0, 1, 2
 DEBUG_VARIABLE = "ONNXLINT_Q_DEBUG"
 """Environment variable that says the same as `--debug`, for every command."""
-_SECONDS_A_FRAME = 0.1
 
 
 class _EndedError(KeyboardInterrupt):
@@ -168,32 +165,3 @@ def _printable(line: str) -> str:
 def _to_stderr(line: str) -> None:
     with suppress(OSError):  # the exit code still tells
         typer.echo(line, err=True)
-
-
-@contextmanager
-def progress_line(*, quiet: bool = False) -> Iterator[Progress]:
-    """A progress line on stderr, only where a person sees it."""
-    from onnxlint_q.execute.progress import silent
-
-    if quiet or not sys.stderr.isatty():
-        yield silent
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    # Without a thread of its own: a process that has one cannot be forked.
-    with Bars(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bars:
-        task = bars.add_task("reading", total=None)
-        bars.refresh()
-        shown = time.monotonic()
-
-        def show(stage: str, done: int, total: int) -> None:
-            nonlocal shown
-            bars.update(task, description=stage, completed=done, total=total or None)
-            if time.monotonic() - shown >= _SECONDS_A_FRAME:
-                bars.refresh()
-                shown = time.monotonic()
-
-        yield show

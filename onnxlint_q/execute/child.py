@@ -38,6 +38,7 @@ Result = TypeVar("Result")
 Tasks = Sequence[tuple[Callable[[Progress], object], Budget | None]]
 MORE_MEMORY, MORE_TIME = "--max-memory allows more", "--timeout allows more"
 SHOWN = "a library or the system ended it, and --debug shows where"
+_SECONDS_A_BEAT = 0.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Before it, whatever the interpreter of this environment prints when it starts.
 _READY = b"onnxlint-q: ready\n"
@@ -70,11 +71,13 @@ class _Child:
 
     Attributes:
         told: waits for the next thing that it says.
+        speaks: whether it says something within so many seconds, as far as that can be known without reading it.
         ended: waits for its end, and gives the exit code.
         kill: ends it.
     """
 
     told: Callable[[], Any]
+    speaks: Callable[[float], bool]
     ended: Callable[[], int | None]
     kill: Callable[[], None]
 
@@ -147,11 +150,15 @@ def _in_one_child(
         together.holding(child.kill),
     ):
         for _, budget in tasks:
-            doing, ended = "starting", None
+            doing, done, total, ended = "starting", 0, 0, None
             with _ended_after(budget, child) as late:
                 try:
-                    while (told := child.told())[0] == "doing":
-                        _, doing, done, total = told
+                    while True:
+                        while not child.speaks(_SECONDS_A_BEAT):
+                            progress(doing, done, total)  # who shows it may show that time passes
+                        if (told := child.told())[0] != "doing":
+                            break
+                        doing, done, total = told[1] or doing, told[2], told[3]
                         progress(doing, done, total)
                 except (EOFError, ConnectionError, pickle.UnpicklingError):
                     how, advice = _ending(child.ended(), budget if late.is_set() else None)
@@ -207,7 +214,7 @@ def _fork(tasks: Tasks, scratch: str) -> Iterator[_Child]:
         with _signals_held(), warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             process.start()
         theirs.close()
-        yield _Child(ours.recv, ended, process.kill)
+        yield _Child(ours.recv, ours.poll, ended, process.kill)
     finally:
         if process.pid is not None:
             process.kill()
@@ -236,7 +243,7 @@ def _fresh(tasks: Tasks, scratch: str) -> Iterator[_Child]:
             asked.flush()
         while (line := answers.readline()) and not line.endswith(_READY):
             pass
-        yield _Child(lambda: pickle.load(answers), process.wait, process.kill)
+        yield _Child(lambda: pickle.load(answers), lambda _: True, process.wait, process.kill)
     finally:
         process.kill()
         process.wait()

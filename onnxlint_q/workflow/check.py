@@ -17,7 +17,7 @@ from onnxlint_q.analysis.measured import measure
 from onnxlint_q.errors import ModelError, OnnxlintError, UsageError, as_one_line
 from onnxlint_q.execute.child import MORE_MEMORY, MORE_TIME, ChildEndedError, run_each_apart
 from onnxlint_q.execute.first_run import run_once
-from onnxlint_q.execute.progress import Progress, silent
+from onnxlint_q.execute.progress import MODELS, Progress, silent
 from onnxlint_q.execute.session import TooLongError
 from onnxlint_q.execute.workers import Together
 from onnxlint_q.graph import read_model
@@ -116,8 +116,10 @@ def check(jobs: Sequence[Job], request: CheckRequest, progress: Progress = silen
     results: list[ModelResult] = []
     failures: list[Failure] = []
     sound = [job for job in jobs if not job.problem]
+    count = progress if len(jobs) > 1 and not places.several else silent
     with closing(_outcomes(sound, request, progress, places)) as outcomes:
-        for job in jobs:
+        for number, job in enumerate(jobs):
+            count(MODELS, number, len(jobs))
             outcome = ModelError(f"{job.name}: {job.problem}") if job.problem else next(outcomes)
             match outcome:
                 case ModelResult():

@@ -24,8 +24,9 @@ def folder() -> Run:
     return Run((*named, *samples.found_nothing(None).models), (Failure("release/pointer.onnx", "an LFS pointer"),))
 
 
-def full(run: Run, width: int, **said: bool) -> str:
-    return render(run, ReportFormat.FULL, Look(min(width, 120), columns=width, **said))
+def full(run: Run, width: int, *, verbose: bool = False, quiet: bool = False) -> str:
+    look = Look(min(width, 120), columns=width, verbose=verbose, quiet=quiet)
+    return render(run, ReportFormat.FULL, look)
 
 
 def words_of(text: str) -> set[str]:

@@ -46,10 +46,10 @@ def run_variants(
     errors: dict[Key, OutputError] = {}
     exact = Session(reference, limits=limits) if keys else None
     for done, chosen in enumerate(rounds):
-        progress("testing claims", done, len(rounds))
+        progress("", done, len(rounds))
         if exact is not None and allowance.left > 0:
             errors |= _one_round(bench, exact, chosen, variants, samples, allowance, len(rounds) - done, watch)
-    progress("testing claims", len(rounds), len(rounds))
+    progress("", len(rounds), len(rounds))
     return errors
 
 

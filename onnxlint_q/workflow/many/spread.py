@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from onnxlint_q.errors import ModelError, UsageError, as_one_line
-from onnxlint_q.execute.progress import Progress
+from onnxlint_q.execute.progress import MODELS, Progress
 from onnxlint_q.execute.workers import Together, in_order
 
 Job = TypeVar("Job")
@@ -86,7 +86,7 @@ def spread(
     with closing(run) as done:
         for share, outcomes in done:
             found.update(zip(share, outcomes, strict=True))
-            progress("linting", len(found), len(jobs))
+            progress(MODELS, len(found), len(jobs))
     return [found[number] for number in range(len(jobs))]
 
 
