@@ -67,6 +67,9 @@ def diff(
             help="{diff_formats}, with =FILE to write a file; can be repeated.",
         ),
     ] = None,
+    html: shared.Html = None,
+    show_paths: shared.ShowPaths = False,
+    show_date: shared.ShowDate = False,
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
     verbose: shared.Verbose = False,
@@ -86,6 +89,7 @@ def diff(
         from onnxlint_q.cli.words.requests import parse_overrides, parse_shapes
         from onnxlint_q.errors import UsageError
         from onnxlint_q.execute.limits import Asked
+        from onnxlint_q.report import ReportFormat
         from onnxlint_q.report.diff import FORMATS, render
         from onnxlint_q.workflow import diff as workflow
         from onnxlint_q.workflow.check import plan
@@ -95,7 +99,7 @@ def diff(
             if path.is_dir():
                 raise UsageError(f"{path}: is a folder; name the .onnx file in it")
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
-        reports = parse_reports(output_format or [], None, FORMATS, verbose=verbose)
+        reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
         shapes = parse_shapes(input_shape or [])
         data_of = data_by_model(calibrate, images, samples=samples)
         overrides = parse_overrides(
@@ -112,14 +116,15 @@ def diff(
         configs = [job.config for job in jobs]
         read = [known for one in configs for known in (one.source, one.baseline)]
         keep_apart(reports, [old, new, calibrate, *known_data(configs), *read])
-        request = CheckRequest(shared, probe, False, shapes, debug=debug, asked=Asked(max_memory, timeout))
+        page = any(form is ReportFormat.HTML for form, _ in reports)
+        request = CheckRequest(shared, probe, False, shapes, debug=debug, page=page, asked=Asked(max_memory, timeout))
         show_crashes(debug)
         with working():
             with progress_line() as progress:
                 changes = workflow.diff(jobs[0], jobs[1], request, max_loss, progress)
             for model in (changes.old, changes.new):
                 tell("\n".join(model.debug))
-            look = report_look(verbose=verbose, paths=True, dated=False)
+            look = report_look(verbose=verbose, paths=show_paths, dated=show_date)
             delivered = deliver(reports, lambda form: render(changes, form, look), debug)
     if not (delivered and changes.told):
         raise typer.Exit(NO_ANSWER)

@@ -42,7 +42,7 @@ class SchemeDiff:
     @property
     def loss_db(self) -> float | None:
         """How much lower the SQNR of the worst output is (dB), negative for higher; None where it cannot be told."""
-        old, new = _level(self.old), _level(self.new)
+        old, new = level_of(self.old), level_of(self.new)
         if old is None or new is None or self.old is None or self.new is None or self.old.basis is not self.new.basis:
             return None
         return _lost(old, new)
@@ -183,7 +183,7 @@ def compared(old: ModelResult, new: ModelResult, max_loss_db: float | None = Non
     )
 
 
-def _level(result: SchemeResult | None) -> float | None:
+def level_of(result: SchemeResult | None) -> float | None:
     """The SQNR of the worst output, infinite where it is perfect; None where it is unknown."""
     if result is None or result.verdict is None:
         return None

@@ -105,9 +105,7 @@ print(heard.count(("sleeping", 1, 2)))
 """
 
 
-@pytest.mark.skipif(
-    sys.platform in {"darwin", "win32"}, reason="only a fork can be asked whether it has something to say"
-)
+@pytest.mark.skipif(sys.platform in {"darwin", "win32"}, reason="only a fork can be asked whether it speaks")
 def test_while_a_child_works_who_listens_hears_that_time_passes() -> None:
     told = subprocess.run([sys.executable, "-c", SLEEPS], stdout=subprocess.PIPE, text=True, check=True)
     assert int(told.stdout) >= 2

@@ -13,12 +13,14 @@ import pytest
 import samples
 import test_compare_reports
 import test_depth_chart
+import test_diff_reports
 import test_drawing
 import test_inspect_reports
 import test_mending_reports
 
 from onnxlint_q.report import ReportFormat, render
 from onnxlint_q.report.compare import render as render_comparison
+from onnxlint_q.report.diff import render as render_diff
 from onnxlint_q.report.fix import render as render_fixed
 from onnxlint_q.report.inspect import render as render_inspection
 from onnxlint_q.report.quantize import render as render_quantized
@@ -46,9 +48,10 @@ PAGES: dict[str, Callable[[], str]] = {
     "compare": lambda: render_comparison(test_compare_reports.comparison(), ReportFormat.HTML),
     "fix": lambda: render_fixed(test_mending_reports.fixed(), ReportFormat.HTML),
     "quantize": lambda: render_quantized(test_mending_reports.quantized(), ReportFormat.HTML),
+    "diff": lambda: render_diff(test_diff_reports.changes(), ReportFormat.HTML),
     "inspect": lambda: render_inspection(test_inspect_reports.inspection(), ReportFormat.HTML),
 }
-KINDS = ("large", "drawn", "hostile", "quantised", "empty", "compare", "fix", "quantize", "inspect")
+KINDS = ("large", "drawn", "hostile", "quantised", "empty", "compare", "fix", "quantize", "inspect", "diff")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +118,7 @@ def test_a_page_never_scrolls_sideways(name: str, window: int, opened: Callable[
     assert width <= window
 
 
-@pytest.mark.parametrize("name", ["large", "contested", "drawn", "compare"])
+@pytest.mark.parametrize("name", ["large", "contested", "drawn", "compare", "diff"])
 def test_tables_fit_a_usual_window(name: str, opened: Callable[..., Opened]) -> None:
     one = opened(name, viewport={"width": 1280, "height": 900})
     boxes = one.page.evaluate("[...document.querySelectorAll('.tall')].map(box => [box.scrollWidth, box.clientWidth])")

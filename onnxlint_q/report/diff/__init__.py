@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnxlint_q.report.formats import PLAIN, Look, ReportFormat, rendered
 from onnxlint_q.workflow.diff import Diff
 
-FORMATS = (ReportFormat.FULL, ReportFormat.JSON)
+FORMATS = (ReportFormat.FULL, ReportFormat.JSON, ReportFormat.HTML)
 """Those that there are."""
 
 

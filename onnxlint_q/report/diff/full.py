@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
@@ -11,14 +10,13 @@ from rich.text import Text
 
 from onnxlint_q.finding import Finding
 from onnxlint_q.report import words
+from onnxlint_q.report.diff import phrases
 from onnxlint_q.report.digest import group_by_rule
 from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.full.drawing import SEVERITY_STYLE, VERDICT_STYLE, drawn, indented
-from onnxlint_q.workflow.diff import Diff, LayerDiff, PortDiff
+from onnxlint_q.workflow.diff import Diff, PortDiff
 from onnxlint_q.workflow.results import ModelResult, SchemeResult
 
-SHOWN_DB = 1.0
-"""Loss of a layer from which on it is listed; less is told with --verbose."""
 _ROWS, _ALL = 8, 400
 """Rows of a list, and with --verbose; the json report has all of them."""
 
@@ -42,7 +40,7 @@ def _report(changes: Diff, look: Look) -> Iterator[RenderableType]:
     yield from _findings("Gone findings", changes.gone, look)
     yield from _layers(changes, look)
     yield Text()
-    yield Text(_summary(changes), "bold")
+    yield Text(phrases.summary(changes), "bold")
 
 
 def _name(model: ModelResult) -> str:
@@ -58,7 +56,7 @@ def _schemes(changes: Diff) -> Iterator[RenderableType]:
             name = words.name(one.scheme, 80) if when == "old" else ""
             verdict = Text("not judged", "dim") if result is None else _verdict(result)
             figures = "" if result is None else words.brief_reason(result)
-            lost = _change(one.loss_db) if when == "new" else ""
+            lost = phrases.change(one.loss_db) if when == "new" else ""
             table.add_row(Text(name, "bold"), Text(when, "dim"), verdict, Text(figures), Text(lost))
     yield Text()
     yield indented(table, 2)
@@ -68,34 +66,13 @@ def _verdict(result: SchemeResult) -> Text:
     return Text(words.marked_verdict(result), VERDICT_STYLE[words.shown_as(result)])
 
 
-def _change(loss_db: float | None) -> str:
-    """`-3.2 dB`, as the new release has so much less."""
-    if loss_db is None:
-        return ""
-    if math.isinf(loss_db):
-        return "was perfect" if loss_db > 0 else "is perfect"
-    return "same" if abs(loss_db) < 0.05 else f"{-loss_db:+.1f} dB"
-
-
 def _interface(ports: Sequence[PortDiff]) -> Iterator[RenderableType]:
     if not ports:
         return
     yield Text()
     yield Text("Interface", "bold")
     for one in ports[:_ALL]:
-        yield indented(Text(f"{one.what} {words.name(one.name, 80) or '(no name)'}: {_moved(one)}", "yellow"), 2)
-
-
-def _moved(one: PortDiff) -> str:
-    old, new = (
-        f"{port.dtype or 'unknown type'} {words.shown(port.shape, 80)}" if port is not None else ""
-        for port in (one.old, one.new)
-    )
-    if one.moved:
-        return "stands elsewhere in the order"
-    if not old:
-        return f"new, {new}"
-    return f"{old} → {new}" if new else f"gone, {old}"
+        yield indented(Text(f"{one.what} {words.name(one.name, 80) or '(no name)'}: {phrases.moved(one)}", "yellow"), 2)
 
 
 def _findings(title: str, findings: Sequence[Finding], look: Look) -> Iterator[RenderableType]:
@@ -121,12 +98,7 @@ def _findings(title: str, findings: Sequence[Finding], look: Look) -> Iterator[R
 
 def _layers(changes: Diff, look: Look) -> Iterator[RenderableType]:
     """What got worse by layer, worst first, then layers of one release only."""
-    known = [(one, one.worst) for one in changes.layers]
-    least = 0.05 if look.verbose else SHOWN_DB
-    worse = sorted(
-        ((one, loss) for one, loss in known if loss is not None and loss.loss_db >= least),
-        key=lambda pair: -pair[1].loss_db,
-    )
+    worse = phrases.worse(changes, phrases.SAME_DB if look.verbose else phrases.SHOWN_DB)
     limit = _ALL if look.verbose else _ROWS
     if worse:
         yield Text()
@@ -134,7 +106,7 @@ def _layers(changes: Diff, look: Look) -> Iterator[RenderableType]:
         table = Table.grid(padding=(0, 2))
         for one, loss in worse[:limit]:
             table.add_row(
-                Text(_layer(one)),
+                Text(phrases.layer(one)),
                 Text(words.name(loss.scheme, 40), "dim"),
                 Text(f"{words.decibel(loss.old_db)} → {words.decibel(loss.new_db)}"),
                 Text(loss.basis.value, "dim"),
@@ -147,30 +119,7 @@ def _layers(changes: Diff, look: Look) -> Iterator[RenderableType]:
         ("Gone layers", [one for one in changes.layers if one.new is None]),
     ):
         if found:
-            names = ", ".join(_layer(one) for one in found[:limit])
+            names = ", ".join(phrases.layer(one) for one in found[:limit])
             more = f" and {len(found) - limit} more" if len(found) > limit else ""
             yield Text()
             yield Text(f"{title}: {names}{more}")
-
-
-def _layer(one: LayerDiff) -> str:
-    old, new = (words.name(words.layer_label(row), 56) if row is not None else "" for row in (one.old, one.new))
-    kind = words.name(one.row.op_type, 20)
-    return f"{old} → {new} ({kind})" if old and new and old != new else f"{new or old} ({kind})"
-
-
-def _summary(changes: Diff) -> str:
-    loss, limit = changes.loss_db, changes.max_loss_db
-    parts = [words.count(len(changes.appeared), "new finding"), f"{len(changes.gone)} gone"]
-    if changes.ports:
-        parts.append(words.count(len(changes.ports), "change") + " of the interface")
-    told = f"{', '.join(parts)}; "
-    if loss is None:
-        told += "no scheme has a figure in both releases that rests on the same"
-    elif math.isinf(loss):
-        told += "a scheme that was perfect is not" if loss > 0 else "every scheme is perfect now"
-    else:
-        told += f"the most that a scheme lost is {max(loss, 0.0):.1f} dB"
-    if limit is not None:
-        told += f", {'over' if changes.fails else 'within'} --max-loss {limit:g}" if loss is not None else ""
-    return told

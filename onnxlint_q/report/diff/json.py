@@ -7,7 +7,7 @@ import math
 from onnxlint_q.finding import Finding
 from onnxlint_q.report import words
 from onnxlint_q.report.documents.findings import told_document
-from onnxlint_q.report.documents.values import Json, indented, number, text, tool
+from onnxlint_q.report.documents.values import Json, compact, indented, number, text, tool
 from onnxlint_q.workflow.diff import Diff, LayerDiff, LayerLoss, PortDiff, SchemeDiff
 from onnxlint_q.workflow.results import LayerRow, ModelResult, Port, SchemeResult
 
@@ -17,6 +17,11 @@ VERSION = 1
 def render(changes: Diff) -> str:
     """The report, indented by one space so that it reads and diffs line by line."""
     return indented(document(changes))
+
+
+def render_compact(changes: Diff) -> str:
+    """The same report without white space, to embed."""
+    return compact(document(changes))
 
 
 def document(changes: Diff) -> dict[str, Json]:

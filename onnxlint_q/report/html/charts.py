@@ -59,13 +59,14 @@ def sqnr_chart(
     levels: Sequence[float],
     marks: Mapping[int, str] | None = None,
     axis: str = "layer",
+    before: Sequence[Point] = (),
 ) -> Markup:
     """A line over depth in dB with the levels where verdicts change, broken where a point has no figure.
 
     What lies above the axis is drawn at its end. `marks` are places, counted from 0, that a vertical line and a word
-    point out. `axis` is what the points are.
+    point out. `axis` is what the points are. `before` are those of another time, a line behind them.
     """
-    values = [point.value for point in points if point.value is not None and point.finite]
+    values = [point.value for point in (*points, *before) if point.value is not None and point.finite]
     if not values:
         return Markup("")
     bottom = min(0.0, math.floor(min(values) / 10) * 10)
@@ -76,7 +77,15 @@ def sqnr_chart(
     body += [_level(y(level), f"{level:g} dB") for level in levels if bottom <= level <= top]
     x = _positions(len(points))
     body += [_mark(x(place), said) for place, said in (marks or {}).items()]
-    return _svg(title, [*body, _line(points, x, y), _depth_axis(len(points), axis)])
+    return _svg(
+        title,
+        [
+            *body,
+            *([_line(before, x, y, "before")] if before else []),
+            _line(points, x, y),
+            _depth_axis(len(points), axis),
+        ],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +190,7 @@ def _depth_axis(count: int, axis: str = "layer") -> str:
     return f'{labels}<text class="x" x="{WIDTH - RIGHT + 34}" y="{HEIGHT - 10}">{axis}</text>'
 
 
-def _line(points: Sequence[Point], x: Callable[[int], float], y: Scale) -> str:
+def _line(points: Sequence[Point], x: Callable[[int], float], y: Scale, when: str = "") -> str:
     path, pen_down = "", False
     marks = []
     for index, point in enumerate(points):
@@ -193,7 +202,7 @@ def _line(points: Sequence[Point], x: Callable[[int], float], y: Scale) -> str:
         pen_down = True
         said = f"{point.label}: {words.decibel(point.value)}, {point.style}"
         marks.append(f'<g class="{point.style}"><title>{escape(said)}</title>{_dot(*place, point.style)}</g>')
-    return f'<g class="line"><path d="{path}"/>{"".join(marks)}</g>'
+    return f'<g class="line{f" {when}" if when else ""}"><path d="{path}"/>{"".join(marks)}</g>'
 
 
 def _dot(x: float, y: float, style: str) -> str:

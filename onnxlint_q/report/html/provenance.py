@@ -15,7 +15,12 @@ Row = tuple[str, str]
 
 def of_model(model: ModelResult, origin: Origin) -> tuple[Row, ...]:
     """Of a model that was linted."""
-    return tuple(_told((*_file(model), *of_data(model.calibration), *made(origin))))
+    return tuple(_told((*_file("Model", model), *of_data(model.calibration), *made(origin))))
+
+
+def of_model_file(name: str, model: ModelResult) -> tuple[Row, ...]:
+    """The file of a model that was linted; `name` is what it is, as `Old release`."""
+    return tuple(_told(_file(name, model)))
 
 
 def of_file(name: str, path: str, sha256: str, size: int = 0) -> tuple[Row, ...]:
@@ -54,9 +59,9 @@ def made(origin: Origin) -> tuple[Row, ...]:
     )
 
 
-def _file(model: ModelResult) -> Iterator[Row]:
+def _file(name: str, model: ModelResult) -> Iterator[Row]:
     file = model.file
-    yield from of_file("Model", model.path or "(no name)", model.sha256, file.size)
+    yield from of_file(name, model.path or "(no name)", model.sha256, file.size)
     yield (
         "Format",
         f"{words.name(model.format, 40)}, opset {model.opset}"

@@ -45,12 +45,19 @@ def published_comparison(comparison: Comparison) -> Comparison:
     )
 
 
+def published_releases(old: ModelResult, new: ModelResult) -> tuple[ModelResult, ModelResult]:
+    """Two releases with the last part of every path that was typed."""
+    before, after = published(Run((old, new))).models
+    return before, after
+
+
 def _model(model: ModelResult, paths: Sequence[str]) -> ModelResult:
     return replace(
         model,
         path=file_name(model.path),
         calibration=_calibration(model.calibration) if model.calibration is not None else None,
         findings=tuple(_finding(finding, paths) for finding in model.findings),
+        suppressed=tuple(_finding(finding, paths) for finding in model.suppressed),
         untested_because=_prose(model.untested_because, paths),
         notes=tuple(_prose(note, paths) for note in model.notes),
         file=replace(model.file, configuration=file_name(model.file.configuration)),
