@@ -76,6 +76,7 @@ def lint(
     fail_on: str | None = None,
     fail_on_verdict: str | None = None,
     config: str | os.PathLike[str] | None = None,
+    baseline: str | os.PathLike[str] | None = None,
     progress: Callable[[str, int, int], None] = silent,
 ) -> ModelResult:
     """Say whether a model survives INT8, where it breaks, why, and what to do.
@@ -113,6 +114,9 @@ def lint(
         fail_on: lowest severity for which `result.fails`: `error`, `warning`, `info` or `none`.
         fail_on_verdict: best verdict for which `result.fails`: `breaks`, `degrades` or `none`.
         config: a configuration file. None is looked for: a program says what it wants, and gets the same everywhere.
+        baseline: a file of `--write-baseline`: what it knows of this model is in `result.suppressed` and
+            `result.accepted`, and fails nothing. It wins over that of the configuration. A model that is no path is
+            not known to it.
         progress: told what is done, and how many of how many samples; in the thread of the caller.
 
     Returns:
@@ -134,7 +138,9 @@ def lint(
         page=pictures,
         fresh=True,
     )
-    overrides = overrides_of(config, select, extend_select, ignore, schemes, fail_on, fail_on_verdict, targets)
+    overrides = overrides_of(
+        config, select, extend_select, ignore, schemes, fail_on, fail_on_verdict, targets, baseline
+    )
     with model_file(model, "<model>") as (path, called):
         return check_one(job_of(path, called, overrides), request, progress)
 

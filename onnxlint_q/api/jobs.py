@@ -30,6 +30,7 @@ def overrides_of(
     fail_on: str | None,
     fail_on_verdict: str | None,
     targets: Words | None = None,
+    baseline: str | os.PathLike[str] | None = None,
 ) -> Overrides:
     """What a program says of the configuration; none is looked for."""
     return Overrides(
@@ -42,6 +43,7 @@ def overrides_of(
         target=None if targets is None else words_of(targets),
         fail_on=fail_on,
         fail_on_verdict=fail_on_verdict,
+        baseline=None if baseline is None else Path(baseline),
         prefix="",
     )
 

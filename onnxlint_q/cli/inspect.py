@@ -55,7 +55,9 @@ def inspect(
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL", help="The model, and if wanted another to show beside it.")
     ],
-    calibrate: Annotated[str | None, typer.Option(help="Run samples and tell what each tensor holds: {data}.")] = None,
+    calibrate: Annotated[
+        str | None, typer.Option(help="Run samples and tell what each tensor holds: {configured_data}.")
+    ] = None,
     preprocess: shared.Preprocess = None,
     mean: shared.Mean = None,
     std: shared.Std = None,
@@ -97,6 +99,8 @@ def inspect(
     html: shared.Html = None,
     show_paths: shared.ShowPaths = False,
     show_date: shared.ShowDate = False,
+    config: shared.ConfigFile = None,
+    no_config: shared.NoConfig = False,
     max_memory: shared.MaxMemory = None,
     timeout: shared.Timeout = None,
     debug: shared.Debug = False,
@@ -107,19 +111,22 @@ def inspect(
     """
     debug = debugging(debug)
     with errors_as_one_line(debug):
-        from onnxlint_q.cli.words.data import parse_data
+        from onnxlint_q.cli.words.data import data_for_all, known_data
         from onnxlint_q.cli.words.files import keep_apart, parse_inspected, parse_reports
         from onnxlint_q.cli.words.images import ImageWords
-        from onnxlint_q.cli.words.requests import parse_shapes, parse_values
+        from onnxlint_q.cli.words.requests import check_config, parse_shapes, parse_values
         from onnxlint_q.execute.limits import Asked
+        from onnxlint_q.judge.config import Overrides
         from onnxlint_q.report.inspect import FORMATS, render
         from onnxlint_q.workflow import inspect as workflow
 
         paths = parse_inspected(models)
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
         reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
-        data = parse_data(calibrate, images, samples=samples)
-        keep_apart(reports, [*paths, calibrate])
+        overrides = Overrides(file=check_config(config, no_config=no_config), search=not no_config)
+        data, configs = data_for_all(paths, overrides, calibrate, images, samples=samples)
+        sources = [one.source for one in configs]
+        keep_apart(reports, [*paths, calibrate, *known_data(configs), *sources])
         request = workflow.InspectRequest(
             source=data.source if data is not None else None,
             samples=data.samples if data is not None else 0,
@@ -129,6 +136,7 @@ def inspect(
             values=parse_values(values),
             input_shapes=parse_shapes(input_shape or []),
             asked=Asked(max_memory, timeout),
+            configuration=next(filter(None, sources), None),
         )
         show_crashes(debug)
         look = report_look(verbose=verbose, paths=show_paths, dated=show_date)

@@ -30,6 +30,7 @@ from onnxlint_q.graph.loading.external import stored_bytes
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.workflow.reading.activations import DEFAULT_SCHEME, Scales, activation_rows
 from onnxlint_q.workflow.reading.columns import COLUMNS, columns_of, worst_first
+from onnxlint_q.workflow.reading.file import file_facts
 from onnxlint_q.workflow.reading.inspection import (
     InspectedModel,
     Inspection,
@@ -65,6 +66,7 @@ class InspectRequest:
         values: values to round at the scale and zero point of that tensor, or of the worst one.
         input_shapes: shapes that inputs are to have, by name; of two files, each takes those of its inputs.
         asked: what it may take.
+        configuration: the file that said something of the data; None for none.
     """
 
     source: Source | None = None
@@ -76,6 +78,7 @@ class InspectRequest:
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     fresh: bool = False
     asked: Asked = USUAL
+    configuration: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +178,7 @@ def _file(measured: Measured, inputs: Sequence[TakenShape], request: InspectRequ
         weights=weight_rows(measured) if measured.is_float else (),
         norms=norm_rows(measured),
         calibration=_calibration(measured, seen, request.source),
+        file=file_facts(model, request.configuration),
     )
     return _File(measured, seen, scales, replace(told, notes=(*notes_on(inputs), *_notes(measured, told, seen))))
 

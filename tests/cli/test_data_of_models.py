@@ -79,3 +79,25 @@ def test_each_model_runs_on_its_own_data(models: Path, calibration: Path, tmp_pa
         "a.onnx": (True, 2),
         "b.onnx": (False, 2),
     }
+
+
+def inspected(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "onnxlint_q", "inspect", *words, "--output-format", "json"]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False, timeout=120)
+
+
+def test_inspect_takes_the_data_of_the_configuration(models: Path, calibration: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copy(models / "healthy_resnet.onnx", tmp_path / f"{name}.onnx")
+    shutil.copy(calibration, tmp_path / "data.npz")
+    (tmp_path / "onnxlint-q.toml").write_text(
+        '[data]\ncalibrate = "data.npz"\n[models."b.*".data]\ncalibrate = "random"\n'
+    )
+    told = json.loads(inspected(tmp_path, "a.onnx", "--calibrate", "config").stdout)["models"][0]
+    assert told["calibration"]["source"].endswith("data.npz") and not told["calibration"]["synthetic"]
+    alone = json.loads(inspected(tmp_path, "a.onnx").stdout)["models"][0]
+    assert alone["calibration"] is None
+    two = inspected(tmp_path, "a.onnx", "b.onnx", "--calibrate", "config")
+    assert two.returncode == 2 and "names other data for b.onnx than for a.onnx" in two.stderr
+    without = inspected(tmp_path, "a.onnx", "--calibrate", "config", "--no-config")
+    assert without.returncode == 2 and "the configuration names no data for it" in without.stderr

@@ -10,10 +10,12 @@ from html.parser import HTMLParser
 import pytest
 from samples import HOSTILE
 
+from onnxlint_q import __version__
 from onnxlint_q.report import ReportFormat, layout
 from onnxlint_q.report.formats import Look
 from onnxlint_q.report.inspect import FORMATS, render
 from onnxlint_q.report.inspect.full import CHANNELS, MOST
+from onnxlint_q.report.origin import Origin
 from onnxlint_q.workflow.reading.inspection import (
     InspectedModel,
     Inspection,
@@ -34,6 +36,7 @@ from onnxlint_q.workflow.reading.values import (
     WeightFigures,
     WeightRow,
 )
+from onnxlint_q.workflow.results import FileFacts
 
 
 def activation(name: str, high: float = 4.0) -> ActivationRow:
@@ -270,3 +273,19 @@ def test_json_has_all_rows_and_every_figure_is_finite() -> None:
     keys = {"tensor", "node", "low", "high", "mean", "std", "zeros"}
     assert keys <= model["activations"][0].keys()
     assert told["side_by_side"]["tensors"][0]["ratio"] == 1.5
+
+
+def test_every_format_tells_which_file_it_is() -> None:
+    read = inspection()
+    file = FileFacts(1_900_000, "tf2onnx \x1b[31m 1.9", 7, "team/onnxlint-q.toml")
+    first = replace(read.models[0], file=file)
+    read = replace(read, models=(first, *read.models[1:]))
+    said = " ".join(text(read).split())
+    assert f"1.9 MB, IR version 7, by tf2onnx \\x1b[31m 1.9; sha256 {first.sha256}" in said
+    told = json.loads(render(read, ReportFormat.JSON))["models"][0]
+    assert (told["size"], told["ir_version"], told["sha256"]) == (1_900_000, 7, first.sha256)
+    assert told["producer"].startswith("tf2onnx") and json.loads(render(read, ReportFormat.JSON))["tool"]["version"]
+    page = render(read, ReportFormat.HTML)
+    assert "Provenance" in page and first.sha256 in page and "onnxlint-q.toml" in page and "team/" not in page
+    versions = Look(verbose=True, origin=Origin(versions=(("onnx", "1.17.0"),)))
+    assert f"read with onnxlint-q {__version__}, onnx 1.17.0" in render(read, ReportFormat.FULL, versions)

@@ -12,6 +12,8 @@ import onnx
 import pytest
 from known_cases import renamed
 
+from onnxlint_q import UsageError
+from onnxlint_q import lint as api_lint
 from onnxlint_q.finding import Suppressor
 from onnxlint_q.judge.config import Overrides
 from onnxlint_q.workflow.check import check, plan
@@ -185,3 +187,15 @@ def test_baselines_that_cannot_be_written(repository: Path, arguments: list[str]
     done = lint(repository, *arguments)
     assert done.returncode == 2 and message in done.stderr
     assert not (repository / "b.json").exists()
+
+
+def test_a_program_can_name_a_baseline(repository: Path) -> None:
+    path = repository / "models" / "a.onnx"
+    before = api_lint(path)
+    assert before.fails and before.findings
+    assert lint(repository, "--write-baseline", "known.json").returncode == 0
+    known = api_lint(path, baseline=repository / "known.json")
+    assert not known.fails and known.accepted == ("int8-per-tensor",)
+    assert {finding.code for finding in known.suppressed} == {finding.code for finding in before.findings}
+    with pytest.raises(UsageError, match=r"gone.json: there is no such file"):
+        api_lint(path, baseline=repository / "gone.json")

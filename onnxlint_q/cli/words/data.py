@@ -15,7 +15,7 @@ from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.data.images import ImageFolder
 from onnxlint_q.execute.data.sources import open_source
 from onnxlint_q.execute.limits import DEFAULT_SAMPLES, PROVING
-from onnxlint_q.judge.config import Config, Data
+from onnxlint_q.judge.config import Config, Data, Overrides
 from onnxlint_q.workflow.check import Job
 from onnxlint_q.workflow.record import DataRequest
 
@@ -132,6 +132,28 @@ def data_of_jobs(
     if all(data is asked[0] for data in asked):
         return (asked[0] if asked else None), list(jobs)
     return None, [replace(job, data=data) for job, data in zip(jobs, found, strict=True)]
+
+
+def data_for_all(
+    models: Sequence[Path], overrides: Overrides, calibrate: str | None, images: ImageWords, **words: Any
+) -> tuple[DataRequest | None, tuple[Config, ...]]:
+    """The data that all models are run on, None where none was named, and the configurations that say something of it.
+
+    Without `--calibrate` no configuration is read.
+
+    Raises:
+        UsageError: as `data_by_model`; a configuration cannot be used, or says different things of the models.
+    """
+    data_of = data_by_model(calibrate, images, **words)
+    if calibrate is None:
+        return None, ()
+    configs = tuple(overrides.config_for(model) for model in models)
+    if len({config.data for config in configs}) > 1:
+        raise UsageError(
+            f"the configuration names other data for {models[1]} than for {models[0]}, and both are run on the same; "
+            "inspect one at a time, or pass --no-config and what --calibrate needs"
+        )
+    return data_of(configs[0], models[0]), configs
 
 
 def known_data(configs: Iterable[Config]) -> list[str | Path | None]:

@@ -61,10 +61,8 @@ def parse_overrides(
     Raises:
         UsageError: two options contradict each other.
     """
-    if config is not None and no_config:
-        raise UsageError("--config and --no-config contradict each other; leave one out")
     return Overrides(
-        file=config,
+        file=check_config(config, no_config=no_config),
         search=not no_config,
         select=split_words(select),
         extend_select=split_words(extend_select),
@@ -76,6 +74,17 @@ def parse_overrides(
         baseline=baseline,
         anew=write_baseline is not None,
     )
+
+
+def check_config(config: Path | None, *, no_config: bool) -> Path | None:
+    """The configuration file that was named.
+
+    Raises:
+        UsageError: none is to be used, either.
+    """
+    if config is not None and no_config:
+        raise UsageError("--config and --no-config contradict each other; leave one out")
+    return config
 
 
 def split_words(options: Sequence[str] | None) -> tuple[str, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from onnxlint_q import __version__
 from onnxlint_q.report import words
 from onnxlint_q.report.origin import Origin
+from onnxlint_q.workflow.reading.inspection import InspectedModel
 from onnxlint_q.workflow.results import CalibrationSummary, ModelResult
 
 Row = tuple[str, str]
@@ -18,8 +18,8 @@ def of_model(model: ModelResult, origin: Origin) -> tuple[Row, ...]:
     return tuple(_told((*_file("Model", model), *of_data(model.calibration), *made(origin))))
 
 
-def of_model_file(name: str, model: ModelResult) -> tuple[Row, ...]:
-    """The file of a model that was linted; `name` is what it is, as `Old release`."""
+def of_model_file(name: str, model: ModelResult | InspectedModel) -> tuple[Row, ...]:
+    """The file of a model that was linted or read; `name` is what it is, as `Old release`."""
     return tuple(_told(_file(name, model)))
 
 
@@ -46,12 +46,11 @@ def of_data(seen: CalibrationSummary | None) -> tuple[Row, ...]:
 
 def made(origin: Origin) -> tuple[Row, ...]:
     """What made the page."""
-    libraries = ", ".join(f"{name} {version}" for name, version in origin.versions)
     return tuple(
         _told(
             (
                 ("Command", words.shown(origin.command)),
-                ("Tool", f"onnxlint-q {__version__}{', ' if libraries else ''}{libraries}"),
+                ("Tool", words.versions(origin.versions)),
                 ("Processor", words.shown(origin.processor, 200)),
                 ("Made", origin.made),
             )
@@ -59,7 +58,7 @@ def made(origin: Origin) -> tuple[Row, ...]:
     )
 
 
-def _file(name: str, model: ModelResult) -> Iterator[Row]:
+def _file(name: str, model: ModelResult | InspectedModel) -> Iterator[Row]:
     file = model.file
     yield from of_file(name, model.path or "(no name)", model.sha256, file.size)
     yield (

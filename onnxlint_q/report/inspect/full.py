@@ -46,6 +46,8 @@ def _report(inspection: Inspection, look: Look) -> Iterator[RenderableType]:
         yield from _spaced(_model(model, inspection, look))
         yield Text()
     yield from _sides(inspection, look)
+    if look.verbose and (made := words.versions(look.origin.versions)):
+        yield Text(f"read with {made}", "dim")
     yield Text(words.time_spent(inspection.seconds), "dim")
 
 
@@ -93,6 +95,7 @@ def _sides(inspection: Inspection, look: Look) -> Iterator[RenderableType]:
 def _head(model: InspectedModel) -> Iterator[RenderableType]:
     yield Text(words.name(model.path) or "(no name)", "bold underline")
     yield Text(phrases.headline(model), "dim")
+    yield Text(phrases.origin(model), "dim")
     if said := phrases.calibration(model):
         yield Text(said, "dim")
     for note in model.notes:

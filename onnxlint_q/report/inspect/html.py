@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from onnxlint_q.report import words
 from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.html import page
+from onnxlint_q.report.html.provenance import Row, made, of_data, of_model_file
 from onnxlint_q.report.inspect import phrases
 from onnxlint_q.report.inspect.json import render_compact
 from onnxlint_q.report.layout import ROWS, Table
@@ -41,6 +42,7 @@ def render(inspection: Inspection, look: Look = PLAIN) -> str:
         inspection=inspection,
         phrases=phrases,
         parts=tuple(_parts(inspection)),
+        origin=_origin(inspection, look),
         sides=tuple(phrases.side_tables(inspection, side, ROWS)) if side is not None else (),
     )
 
@@ -60,12 +62,24 @@ def _parts(inspection: Inspection) -> Iterator[_Part]:
         yield _Part(model, tuple(tables), sentences)
 
 
+def _origin(inspection: Inspection, look: Look) -> tuple[Row, ...]:
+    """The files, what they were fed, and what made the page."""
+    files = (row for model in inspection.models for row in of_model_file("Model", model))
+    seen = inspection.models[0].calibration if inspection.models else None
+    return (*files, *(of_data(seen) if seen is not None else ()), *made(look.origin))
+
+
 def _published(inspection: Inspection) -> Inspection:
     """Names of files without the folders that they lie in."""
     return replace(
         inspection,
         models=tuple(
-            replace(model, path=words.file_name(model.path), calibration=_source(model.calibration))
+            replace(
+                model,
+                path=words.file_name(model.path),
+                calibration=_source(model.calibration),
+                file=replace(model.file, configuration=words.file_name(model.file.configuration)),
+            )
             for model in inspection.models
         ),
     )

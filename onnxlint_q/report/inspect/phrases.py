@@ -28,6 +28,17 @@ def headline(model: InspectedModel) -> str:
     return f"{words.visible(model.format)} model, opset {model.opset}, {words.count(model.layers, 'layer')}"
 
 
+def origin(model: InspectedModel) -> str:
+    """Which file it is: `1.9 MB, IR version 7, by tf2onnx 1.9; sha256 0fb1…`."""
+    file = model.file
+    said = (
+        words.size(file.size) if file.size else "",
+        f"IR version {file.ir_version}" if file.ir_version else "",
+        f"by {words.name(file.producer, 80)}" if file.producer else "",
+    )
+    return "; ".join(filter(None, (", ".join(filter(None, said)), f"sha256 {model.sha256}")))
+
+
 def calibration(model: InspectedModel) -> str:
     """What the run was fed; empty where nothing ran."""
     return f"samples {words.calibration_words(model.calibration)}" if model.calibration is not None else ""

@@ -16,7 +16,15 @@ from onnxlint_q.report.words.evidence import (
     worst_figure,
 )
 from onnxlint_q.report.words.markdown import markdown, markdown_block, markdown_code
-from onnxlint_q.report.words.models import calibration_words, data, headline, nothing_found, time_spent, warnings
+from onnxlint_q.report.words.models import (
+    calibration_words,
+    data,
+    headline,
+    nothing_found,
+    time_spent,
+    versions,
+    warnings,
+)
 from onnxlint_q.report.words.names import elide, file_name, name, opening, shorten, shown, visible
 from onnxlint_q.report.words.numbers import (
     PERFECT,
@@ -127,6 +135,7 @@ __all__ = [
     "unchanged",
     "verdict",
     "verdicts",
+    "versions",
     "visible",
     "warnings",
     "weakness",

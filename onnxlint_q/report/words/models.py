@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from onnxlint_q import __version__
 from onnxlint_q.report.words.names import name, shown, visible
 from onnxlint_q.report.words.numbers import count, number
 from onnxlint_q.workflow.results import CalibrationSummary, ModelResult, Verdict
@@ -54,6 +55,11 @@ def nothing_found(model: ModelResult) -> str:
 def headline(model: ModelResult) -> str:
     """`float model, opset 13, 53 layers`."""
     return f"{visible(model.format)} model, opset {model.opset}, {count(len(model.layers), 'layer')}"
+
+
+def versions(libraries: Iterable[tuple[str, str]]) -> str:
+    """`onnxlint-q 0.1.0, python 3.11.2, onnx 1.17.0`: the tool and what its figures depend on."""
+    return ", ".join((f"onnxlint-q {__version__}", *(f"{library} {version}" for library, version in libraries)))
 
 
 def time_spent(seconds: Mapping[str, float]) -> str:

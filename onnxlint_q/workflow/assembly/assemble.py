@@ -14,7 +14,6 @@ from onnxlint_q.execute.limits import TIMES_PLAIN
 from onnxlint_q.finding import Finding
 from onnxlint_q.graph import Format, Value
 from onnxlint_q.graph.element_types import type_name
-from onnxlint_q.graph.loading.external import stored_bytes
 from onnxlint_q.graph.names import local_name
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.own_findings import DATA_UNUSABLE, PROBE_FAILED, RULE_CRASHED, RUN_FAILED, OwnFinding
@@ -31,6 +30,7 @@ from onnxlint_q.workflow.assembly.verdicts import finite, judge_of, scheme_resul
 from onnxlint_q.workflow.judging import documented
 from onnxlint_q.workflow.pictures.take import take
 from onnxlint_q.workflow.reading.activations import DEFAULT_SCHEME, Scales, activation_rows
+from onnxlint_q.workflow.reading.file import file_facts
 from onnxlint_q.workflow.reading.qparams import qparams_rows
 from onnxlint_q.workflow.record import QUANTISED_ALREADY, NotRun, Record
 from onnxlint_q.workflow.results import (
@@ -106,20 +106,13 @@ def assemble(record: Record) -> ModelResult:
         ports_out=tuple(map(_port, facts.model.outputs)),
         preview=preview(record.mended, config.levels) if record.mended is not None else None,
         pictures=take(facts, sorted_apart.kept) if record.request.page else {},
-        file=_file(record) if record.request.page else FileFacts(),
+        file=file_facts(facts.model, config.source) if record.request.page else FileFacts(),
     )
     return with_known(result, sorted_apart, config, calibrated=facts.observations is not None)
 
 
 def _port(value: Value) -> Port:
     return Port(value.name, type_name(value.type.elem_type), value.shape_text)
-
-
-def _file(record: Record) -> FileFacts:
-    model, source = record.facts.model, record.config.source
-    producer = f"{model.proto.producer_name} {model.proto.producer_version}".strip()
-    size = stored_bytes(model.path)
-    return FileFacts(size, producer, model.proto.ir_version, str(source) if source is not None else "")
 
 
 def _scales(record: Record) -> Scales:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from onnxlint_q.workflow.reading.values import ActivationRow, CalibrationSummary, NormRow, QparamsRow, WeightRow
+from onnxlint_q.workflow.results import FileFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class InspectedModel:
         calibration: None where nothing was run.
         notes: what is not told and why.
         sheet: of the tensor that was named; None where none was, or the file has none of this name.
+        file: what it is, beside its graph.
         rounded: what the values that were given become; None where none were, or the file has no scale for them.
     """
 
@@ -89,6 +91,7 @@ class InspectedModel:
     notes: tuple[str, ...] = ()
     sheet: TensorSheet | None = None
     rounded: RoundedValues | None = None
+    file: FileFacts = field(default_factory=FileFacts)
 
 
 @dataclass(frozen=True, slots=True)
