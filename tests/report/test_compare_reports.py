@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -204,3 +205,32 @@ def test_what_is_suppressed_is_told_with_its_reason() -> None:
     assert render(comparison, ReportFormat.CONCISE).splitlines()[-1] == "1 suppressed"
     (told,) = json.loads(render(comparison, ReportFormat.JSON))["suppressed"]
     assert told["suppression"] == {"by": "configuration", "where": why.where, "reason": why.reason}
+
+
+def test_chart_row_and_finding_link_to_each_other() -> None:
+    page = render(BROKEN, ReportFormat.HTML)
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids)) and set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
+    (finding,) = (one for one in ids if one.startswith("f-"))
+    place = page[page.index(f'id="{finding}"') :].partition("</li>")[0]
+    assert 'href="#m-1-l-1"' in place and 'href="#m-1-p-1"' in place
+    row = page[page.index('<tr id="m-1-l-1"') :].partition("</tr>")[0]
+    assert f'href="#{finding}"' in row and 'href="#m-1-p-1"' in row
+    mark = page[page.index('id="m-1-p-1"') :].partition("</a>")[0]
+    assert 'href="#m-1-l-1"' in mark
+    assert 'role="group" aria-label="SQNR along the network"' in page
+
+
+def test_a_row_without_a_figure_links_to_no_mark() -> None:
+    perfect = replace(LAYER, sqnr_db=math.inf)
+    page = render(comparison(INPUT, perfect, findings=(JUMP,)), ReportFormat.HTML)
+    assert 'href="#m-1-p-1"' in page and "m-1-p-2" not in page
+    ids = set(re.findall(r' id="([^"]+)"', page))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= ids
+
+
+def test_the_page_tells_where_it_is_suppressed_without_folders() -> None:
+    why = Suppression(Suppressor.CONFIGURATION, "[[suppress]] 1 of team/secret/onnxlint-q.toml", "known since 1.0 <b>")
+    model = replace(comparison(INPUT).quantized, suppressed=(replace(JUMP, suppression=why),))
+    page = render(replace(comparison(INPUT), quantized=model), ReportFormat.HTML)
+    assert "known since 1.0 &lt;b&gt; ([[suppress]] 1 of onnxlint-q.toml)" in page and "team/secret" not in page

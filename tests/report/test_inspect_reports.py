@@ -281,7 +281,7 @@ def test_every_format_tells_which_file_it_is() -> None:
     first = replace(read.models[0], file=file)
     read = replace(read, models=(first, *read.models[1:]))
     said = " ".join(text(read).split())
-    assert f"1.9 MB, IR version 7, by tf2onnx \\x1b[31m 1.9; sha256 {first.sha256}" in said
+    assert f"1.9 MB, IR version 7, by tf2onnx \\x1b[31m 1.9 sha256 {first.sha256}" in said
     told = json.loads(render(read, ReportFormat.JSON))["models"][0]
     assert (told["size"], told["ir_version"], told["sha256"]) == (1_900_000, 7, first.sha256)
     assert told["producer"].startswith("tf2onnx") and json.loads(render(read, ReportFormat.JSON))["tool"]["version"]

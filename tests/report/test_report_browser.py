@@ -18,6 +18,7 @@ import test_drawing
 import test_inspect_reports
 import test_mending_reports
 
+from onnxlint_q.finding import Suppression, Suppressor
 from onnxlint_q.report import ReportFormat, render
 from onnxlint_q.report.compare import render as render_comparison
 from onnxlint_q.report.diff import render as render_diff
@@ -40,18 +41,41 @@ def drawn() -> Run:
     return Run((replace(model, pictures={model.findings[0].fingerprint: test_drawing.picture()}),))
 
 
+def known() -> Run:
+    """A model with a finding that somebody knows of."""
+    (model,) = samples.small().models
+    why = Suppression(Suppressor.CONFIGURATION, "[[suppress]] 1 of onnxlint-q.toml", "accepted until 2.1")
+    return Run((replace(model, suppressed=(replace(model.findings[0], suppression=why),)),))
+
+
+OTHERS = ("compare", "compared", "fix", "quantize", "inspect", "diff")
+MADE = {**samples.ALL, "drawn": drawn, "known": known}
 PAGES: dict[str, Callable[[], str]] = {
     **{
         name: lambda make=make: render(make(), ReportFormat.HTML)  # type: ignore[misc]
-        for name, make in {**samples.ALL, "drawn": drawn}.items()
+        for name, make in MADE.items()
     },
     "compare": lambda: render_comparison(test_compare_reports.comparison(), ReportFormat.HTML),
+    "compared": lambda: render_comparison(test_compare_reports.BROKEN, ReportFormat.HTML),
     "fix": lambda: render_fixed(test_mending_reports.fixed(), ReportFormat.HTML),
     "quantize": lambda: render_quantized(test_mending_reports.quantized(), ReportFormat.HTML),
     "diff": lambda: render_diff(test_diff_reports.changes(), ReportFormat.HTML),
     "inspect": lambda: render_inspection(test_inspect_reports.inspection(), ReportFormat.HTML),
 }
-KINDS = ("large", "drawn", "hostile", "quantised", "empty", "compare", "fix", "quantize", "inspect", "diff")
+KINDS = (
+    "large",
+    "known",
+    "compared",
+    "drawn",
+    "hostile",
+    "quantised",
+    "empty",
+    "compare",
+    "fix",
+    "quantize",
+    "inspect",
+    "diff",
+)
 
 
 @pytest.fixture(scope="module")

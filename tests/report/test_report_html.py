@@ -9,7 +9,7 @@ from importlib.resources import files
 import pytest
 import samples
 
-from onnxlint_q.finding import Severity
+from onnxlint_q.finding import Severity, Suppression, Suppressor
 from onnxlint_q.report import ReportFormat, render
 from onnxlint_q.report.formats import Look
 from onnxlint_q.report.html import charts, environment
@@ -428,3 +428,17 @@ def test_paths_are_told_where_that_is_asked_for() -> None:
     shown = "".join(Page(text).text)
     assert all(f"{folder}net.onnx" in shown for folder in FOLDERS[:3])
     assert re.findall(r"<h1[^>]*>([^<]*)</h1>", text) == ["net.onnx"] * 3
+
+
+def test_suppressed_findings_carry_their_reason() -> None:
+    (model,) = samples.small().models
+    known = replace(
+        model.findings[0],
+        suppression=Suppression(
+            Suppressor.CONFIGURATION, "[[suppress]] 2 of a/b/onnxlint-q.toml", "accepted until 2.1"
+        ),
+    )
+    own = replace(model.findings[1], suppression=Suppression(Suppressor.MODEL, "the metadata of 'a/b'", "by design"))
+    page = render(Run((replace(model, findings=model.findings[2:], suppressed=(known, own)),)), ReportFormat.HTML)
+    assert "accepted until 2.1 ([[suppress]] 2 of onnxlint-q.toml)" in page and "a/b/onnxlint" not in page
+    assert "by design (the metadata of &#39;a/b&#39;)" in page

@@ -10,11 +10,13 @@ from markupsafe import Markup
 from onnxlint_q.report import words
 from onnxlint_q.report.compare import phrases
 from onnxlint_q.report.compare.json import render_compact
+from onnxlint_q.report.compare.links import linked
 from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.html import page
+from onnxlint_q.report.html.blocks import flags_by_layer
 from onnxlint_q.report.html.charts import Point, sqnr_chart
 from onnxlint_q.report.html.decision import headline
-from onnxlint_q.report.html.page import pages
+from onnxlint_q.report.html.page import Page, pages
 from onnxlint_q.report.html.provenance import Row, made, of_data, of_file
 from onnxlint_q.report.html.published import published_comparison
 from onnxlint_q.report.html.table import Cell
@@ -46,6 +48,8 @@ def render(comparison: Comparison, look: Look = PLAIN) -> str:
     """The page; the json report is inside it as `<script type="application/json" id="data">`."""
     comparison = comparison if look.paths else published_comparison(comparison)
     (model,) = pages(Run((comparison.quantized,)))
+    told = linked(model, comparison.rows, charted=_charted(comparison))
+    flags = flags_by_layer(told.blocks)
     cards = tuple(replace(card, title="the quantised file") for card in model.cards)
     return page(
         "compare.html",
@@ -54,11 +58,13 @@ def render(comparison: Comparison, look: Look = PLAIN) -> str:
         title=words.name(words.file_name(comparison.quantized.path), 60),
         comparison=comparison,
         phrases=phrases,
-        chart=_chart(comparison),
-        page=replace(model, chart=None, tabled=False, cards=cards, headline=headline(cards)),
+        chart=_chart(comparison, told),
+        page=replace(told, cards=cards, headline=headline(cards)),
         origin=_origin(comparison, look),
         columns=COLUMNS,
-        rows=[(row, _cells(row, comparison)) for row in comparison.rows],
+        rows=[
+            (row, _cells(row, comparison), flags.get(number, ())) for number, row in enumerate(comparison.rows, start=1)
+        ],
     )
 
 
@@ -72,9 +78,21 @@ def _origin(comparison: Comparison, look: Look) -> tuple[Row, ...]:
     )
 
 
-def _chart(comparison: Comparison) -> Markup:
+def _charted(comparison: Comparison) -> list[int]:
+    """Numbers of the rows that have a figure to draw."""
+    told = enumerate(comparison.rows, start=1)
+    return [number for number, row in told if row.sqnr_db is not None and math.isfinite(row.sqnr_db)]
+
+
+def _chart(comparison: Comparison, page: Page) -> Markup:
+    """SQNR along the network; each mark links to its row."""
     points = tuple(
-        Point(f"{number} {words.name(row.node, 80)}", row.sqnr_db)
+        Point(
+            f"{number} {words.name(row.node, 80)}",
+            row.sqnr_db,
+            anchor=f"{page.point}{number}",
+            href=f"{page.anchor}-l-{number}",
+        )
         for number, row in enumerate(comparison.rows, start=1)
     )
     jumps = [place for place, row in enumerate(comparison.rows) if comparison.faults(row)]

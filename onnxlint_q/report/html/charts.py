@@ -39,6 +39,7 @@ class Point:
         depthwise: drawn differently.
         low: the other end of a bar that does not start at the axis.
         style: CSS class of the mark on a line: what the value rests on.
+        anchor, href: of the mark on a line, and of what it links to; empty for none.
     """
 
     label: str
@@ -46,6 +47,8 @@ class Point:
     depthwise: bool = False
     low: float | None = None
     style: str = "measured"
+    anchor: str = ""
+    href: str = ""
 
     @property
     def finite(self) -> bool:
@@ -77,6 +80,7 @@ def sqnr_chart(
     body += [_level(y(level), f"{level:g} dB") for level in levels if bottom <= level <= top]
     x = _positions(len(points))
     body += [_mark(x(place), said) for place, said in (marks or {}).items()]
+    linked = any(point.href for point in points)
     return _svg(
         title,
         [
@@ -85,6 +89,7 @@ def sqnr_chart(
             _line(points, x, y),
             _depth_axis(len(points), axis),
         ],
+        "group" if linked else "img",
     )
 
 
@@ -201,8 +206,16 @@ def _line(points: Sequence[Point], x: Callable[[int], float], y: Scale, when: st
         path += f"{'L' if pen_down else 'M'}{coordinate(place[0])} {coordinate(place[1])}"
         pen_down = True
         said = f"{point.label}: {words.decibel(point.value)}, {point.style}"
-        marks.append(f'<g class="{point.style}"><title>{escape(said)}</title>{_dot(*place, point.style)}</g>')
+        mark = f'<g class="{point.style}"><title>{escape(said)}</title>{_dot(*place, point.style)}</g>'
+        marks.append(_linked(mark, point))
     return f'<g class="line{f" {when}" if when else ""}"><path d="{path}"/>{"".join(marks)}</g>'
+
+
+def _linked(mark: str, point: Point) -> str:
+    """The mark as a link; it is not one of the stops of a keyboard, as what it links to is a link back."""
+    if not point.href:
+        return mark
+    return f'<a class="spot-link" id="{escape(point.anchor)}" href="#{escape(point.href)}" tabindex="-1">{mark}</a>'
 
 
 def _dot(x: float, y: float, style: str) -> str:
@@ -212,8 +225,8 @@ def _dot(x: float, y: float, style: str) -> str:
     return f'<circle class="dot" cx="{coordinate(x)}" cy="{coordinate(y)}" r="3"/>'
 
 
-def _svg(title: str, body: Iterable[str]) -> Markup:
+def _svg(title: str, body: Iterable[str], role: str = "img") -> Markup:
     return Markup(
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="{role}" aria-label="{escape(title)}">'
         f"{''.join(body)}</svg>"
     )

@@ -37,6 +37,9 @@ class Page:
         parts: what each weight of a layer alone costs, by layer; empty where it has one.
         origin: where it comes from.
         tabled: whether the layer table stands on the page.
+        table: what its rows are.
+        point: how anchors begin in a chart of points, one for each row that is `pointed`.
+        pointed: numbers of those rows.
         title: its file's name, with the beginning of its hash where others of the run have the same name.
         clean: nothing was found that counts, and nothing speaks against the model.
         call: the one that a release has to look at first.
@@ -68,6 +71,9 @@ class Page:
     tables: tuple[Table, ...]
     origin: tuple[Row, ...]
     tabled: bool = True
+    table: str = "layer"
+    point: str = ""
+    pointed: frozenset[int] = frozenset()
 
     @property
     def estimates(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from onnxlint_q.finding import Finding
+from onnxlint_q.finding import Finding, Suppression, Suppressor
 from onnxlint_q.report.words import file_name
 from onnxlint_q.workflow.comparison import (
     Comparison,
@@ -65,7 +65,17 @@ def _model(model: ModelResult, paths: Sequence[str]) -> ModelResult:
 
 
 def _finding(finding: Finding, paths: Iterable[str]) -> Finding:
-    return replace(finding, message=_prose(finding.message, paths))
+    why = finding.suppression
+    known = None if why is None else replace(why, where=_place(why))
+    return replace(finding, message=_prose(finding.message, paths), suppression=known)
+
+
+def _place(why: Suppression) -> str:
+    """Where a suppression stands, as `[[suppress]] 1 of onnxlint-q.toml`; what a model says of itself stays."""
+    if why.by is Suppressor.MODEL:
+        return why.where
+    entry, of, path = why.where.rpartition(" of ")
+    return f"{entry}{of}{file_name(path)}"
 
 
 def _failure(failure: Failure, paths: Iterable[str]) -> Failure:

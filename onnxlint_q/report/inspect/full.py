@@ -95,7 +95,8 @@ def _sides(inspection: Inspection, look: Look) -> Iterator[RenderableType]:
 def _head(model: InspectedModel) -> Iterator[RenderableType]:
     yield Text(words.name(model.path) or "(no name)", "bold underline")
     yield Text(phrases.headline(model), "dim")
-    yield Text(phrases.origin(model), "dim")
+    for line in filter(None, (phrases.origin(model), f"sha256 {model.sha256}")):
+        yield Text(line, "dim")
     if said := phrases.calibration(model):
         yield Text(said, "dim")
     for note in model.notes:

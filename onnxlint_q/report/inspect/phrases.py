@@ -29,14 +29,14 @@ def headline(model: InspectedModel) -> str:
 
 
 def origin(model: InspectedModel) -> str:
-    """Which file it is: `1.9 MB, IR version 7, by tf2onnx 1.9; sha256 0fb1…`."""
+    """Which file it is: `1.9 MB, IR version 7, by tf2onnx 1.9`."""
     file = model.file
     said = (
         words.size(file.size) if file.size else "",
         f"IR version {file.ir_version}" if file.ir_version else "",
         f"by {words.name(file.producer, 80)}" if file.producer else "",
     )
-    return "; ".join(filter(None, (", ".join(filter(None, said)), f"sha256 {model.sha256}")))
+    return ", ".join(filter(None, said))
 
 
 def calibration(model: InspectedModel) -> str:
