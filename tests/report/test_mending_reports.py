@@ -157,11 +157,11 @@ data photos/block1/conv (imagenet, RGB): 16 samples for ranges, 12 others for th
                      interval: -17 to 31 %)
 
 Tried, on the samples of the search
-                               nodes in  activations  weights   biases   SQNR  same top
-  scheme            ranges by     float   of 16 bits  rounded  shifted     dB   class %  reached
-  int8-per-tensor   min-max           0            0        0        0   -9.2       6.2  no
-  int8-per-channel  mse               2            3        0       12   28.4      93.8  yes
-  int8-dynamic      -                 0            0        0        0  exact         -  no
+                               nodes in  activations   biases   SQNR  same top
+  scheme            ranges by     float   of 16 bits  shifted     dB   class %  reached
+  int8-per-tensor   min-max           0            0        0   -9.2       6.2  no
+  int8-per-channel  mse               2            3       12   28.4      93.8  yes
+  int8-dynamic      -                 0            0        0  exact         -  no
 
 Plain: what ONNX Runtime's quantiser makes of the model by default. dB: SQNR, signal over int8 error
 at the output; more is better, 20 dB is an error of 10 %, 0 dB of 100 %. Top class: the one with the

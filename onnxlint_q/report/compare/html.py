@@ -98,7 +98,7 @@ def _chart(comparison: Comparison, page: Page) -> Markup:
     jumps = [place for place, row in enumerate(comparison.rows) if comparison.faults(row)]
     marks = {place: "first jump" if place == jumps[0] else "" for place in jumps}
     levels = [comparison.levels[name] for name in ("broken_db", "bad_db") if name in comparison.levels]
-    return sqnr_chart(points, "SQNR along the network", levels, marks)
+    return sqnr_chart(points, "SQNR along the network", levels, marks, "tensor")
 
 
 def _cells(row: ComparedRow, comparison: Comparison) -> tuple[Cell, ...]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from onnxlint_q.finding import Evidence, Severity
@@ -56,6 +58,33 @@ def height(content: Iterable[RenderableType], width: int) -> int:
 def indented(content: RenderableType, columns: int) -> RenderableType:
     """`content` so many columns to the right."""
     return Padding(content, (0, 0, 0, columns))
+
+
+def fits(table: Table, width: int) -> bool:
+    """Whether every cell of a table stays whole in so many columns; one that may be folded needs its least width."""
+    gap = table.padding[1]
+    needed = 0
+    for column in table.columns:
+        cells = [text for text in (column.header, *column.cells) if isinstance(text, (str, Text))]
+        longest = max((cell_len(line) for text in cells for line in str(text).split("\n")), default=0)
+        needed += (longest if column.no_wrap else column.min_width or longest) + gap
+    return needed <= width
+
+
+def stacked(table: Table, main: int = 0) -> Iterator[RenderableType]:
+    """The rows of a table that is too wide, a paragraph each: the cell of column `main`, and below it the others."""
+    heads = [str(column.header).replace("\n", " ") for column in table.columns]
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        texts = [cell if isinstance(cell, Text) else Text(str(cell)) for cell in cells]
+        marks = [text for text, head in zip(texts[:main], heads, strict=False) if text.plain and not head]
+        yield Text(" ").join([*marks, texts[main]])
+        said = [
+            Text.assemble((f"{head} " if head else "", "dim"), text)
+            for at, (head, text) in enumerate(zip(heads, texts, strict=True))
+            if text.plain not in {"", "-"} and at != main and not (at < main and not head)
+        ]
+        if said:
+            yield indented(Text(", ").join(said), 2)
 
 
 def typed(snippet: str, columns: int = 4) -> Iterator[Text]:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from onnxlint_q.report import words
 from onnxlint_q.report.formats import PLAIN, Look
-from onnxlint_q.report.full.drawing import drawn, indented
+from onnxlint_q.report.full.drawing import drawn, fits, indented, stacked
 from onnxlint_q.report.inspect import phrases
 from onnxlint_q.report.layout import Table
 from onnxlint_q.workflow.reading.inspection import (
@@ -119,7 +119,7 @@ def _table(table: Table, look: Look, under: str = "") -> Iterator[RenderableType
     if under:
         yield indented(Text(under, "dim"), _INDENT)
     gap = _WIDE if _longest_name(table, look.width, _WIDE) >= _ROOMY else 1
-    longest = _longest_name(table, look.width, gap)
+    longest = max(_longest_name(table, look.width, gap), _LEAST_NAME)
     made = Drawn(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
     made.add_column(table.subject, no_wrap=True)
     if table.kind:
@@ -136,7 +136,10 @@ def _table(table: Table, look: Look, under: str = "") -> Iterator[RenderableType
     for line, name, *cells in zip(table.lines, names, *columns, strict=True):
         kind = [words.shown(line.kind, _KIND)] if table.kind else []
         made.add_row(*(Text(cell) for cell in (name or "(no name)", *kind, *cells)))
-    yield indented(made, _INDENT)
+    if fits(made, look.width - _INDENT):
+        yield indented(made, _INDENT)
+    else:
+        yield from (indented(part, _INDENT) for part in stacked(made))
     if said := phrases.more(table, verbose=look.verbose):
         yield indented(Text(said, "dim"), _INDENT)
     if table.legend:

@@ -12,7 +12,7 @@ from rich.text import Text
 from onnxlint_q.report import words
 from onnxlint_q.report.fix import phrases as fixing
 from onnxlint_q.report.formats import PLAIN, Look
-from onnxlint_q.report.full.drawing import VERDICT_STYLE, drawn, indented, typed
+from onnxlint_q.report.full.drawing import VERDICT_STYLE, drawn, fits, indented, stacked, typed
 from onnxlint_q.report.full.screen import meanings
 from onnxlint_q.report.layout import Table
 from onnxlint_q.report.quantize import phrases
@@ -86,4 +86,7 @@ def _attempts(table: Table, width: int) -> Iterator[RenderableType]:
     for line in table.lines:
         name = "\n".join(wrap(words.name(line.name, 40), max(_LEAST_NAME, width - _FIGURES)))
         made.add_row(Text(name), *(Text(line.cells[at].text) for at in told))
-    yield indented(made, 2)
+    if fits(made, width - 2):
+        yield indented(made, 2)
+    else:
+        yield from (indented(part, 2) for part in stacked(made))

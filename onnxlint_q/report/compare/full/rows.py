@@ -10,7 +10,7 @@ from rich.text import Text
 
 from onnxlint_q.report import words
 from onnxlint_q.report.compare import phrases
-from onnxlint_q.report.full.drawing import indented
+from onnxlint_q.report.full.drawing import fits, indented, stacked
 from onnxlint_q.workflow.comparison import (
     Comparison,
 )
@@ -41,7 +41,10 @@ def table(comparison: Comparison, width: int) -> Iterator[RenderableType]:
         ]
         name = words.name(row.node, max(24, width - 62))
         drawn.add_row(*(Text(cell, style) for cell in (mark, name, words.name(row.op_type, 12), *cells)))
-    yield indented(drawn, 2)
+    if fits(drawn, width - 2):
+        yield indented(drawn, 2)
+    else:
+        yield from (indented(part, 2) for part in stacked(drawn, main=1))
     if len(comparison.rows) > ROWS:
         yield indented(Text(f"and {len(comparison.rows) - ROWS} more in the json and html reports", "dim"), 2)
     yield indented(Text(phrases.LEGEND, "dim"), 2)
