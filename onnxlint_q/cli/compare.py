@@ -55,6 +55,7 @@ def compare(
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
     verbose: shared.Verbose = False,
+    quiet: shared.Quiet = False,
     max_memory: shared.MaxMemory = None,
     timeout: shared.Timeout = None,
     debug: shared.Debug = False,
@@ -77,7 +78,7 @@ def compare(
 
         workflow.check_differ(float_model, quantised)
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
-        reports = parse_reports(output_format or [], html, verbose=verbose)
+        reports = parse_reports(output_format or [], html, verbose=verbose, quiet=quiet)
         shapes = parse_shapes(input_shape or [])
         data_of = data_by_model(calibrate, images, samples=samples, labels=labels)
         overrides = parse_overrides(
@@ -100,9 +101,9 @@ def compare(
             data.source, data.samples, data.labels, shapes, debug, asked=Asked(max_memory, timeout), page=page
         )
         show_crashes(debug)
-        look = report_look(verbose=verbose, paths=show_paths, dated=show_date)
+        look = report_look(verbose=verbose, paths=show_paths, dated=show_date, quiet=quiet)
         with working():
-            with progress_line() as progress:
+            with progress_line(quiet=quiet) as progress:
                 compare_files = workflow.compare if debug else workflow.compare_apart
                 comparison = compare_files(float_model, job, request, progress)
             tell("\n".join(comparison.quantized.debug))

@@ -234,3 +234,10 @@ def test_the_page_tells_where_it_is_suppressed_without_folders() -> None:
     model = replace(comparison(INPUT).quantized, suppressed=(replace(JUMP, suppression=why),))
     page = render(replace(comparison(INPUT), quantized=model), ReportFormat.HTML)
     assert "known since 1.0 &lt;b&gt; ([[suppress]] 1 of onnxlint-q.toml)" in page and "team/secret" not in page
+
+
+def test_quiet_tells_what_fails_alone() -> None:
+    lines = render(BROKEN, ReportFormat.FULL, Look(quiet=True)).splitlines()
+    assert len(lines) == 2 and "qdq breaks" in lines[0] and "QC001" in lines[1]
+    sound = comparison(INPUT, verdict=Verdict.SURVIVES)
+    assert render(sound, ReportFormat.FULL, Look(quiet=True)) == ""

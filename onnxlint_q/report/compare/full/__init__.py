@@ -11,6 +11,7 @@ from rich.text import Text
 from onnxlint_q.report import digest, words
 from onnxlint_q.report.compare import phrases
 from onnxlint_q.report.compare.full.rows import table
+from onnxlint_q.report.concise import failing
 from onnxlint_q.report.formats import PLAIN, Look
 from onnxlint_q.report.front import actions
 from onnxlint_q.report.full import front, groups, screen, verdicts
@@ -26,6 +27,8 @@ from onnxlint_q.workflow.results import (
 
 def render(comparison: Comparison, look: Look = PLAIN) -> str:
     """The report as text, `look.width` columns wide."""
+    if look.quiet:
+        return "".join(f"{line}\n" for line in failing(Run((comparison.quantized,))))
     return drawn(_report(comparison, look), look.width, look.colour)
 
 
