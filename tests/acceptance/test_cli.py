@@ -385,7 +385,9 @@ def test_debug_says_where_a_rule_did_not_fire_and_why(models: Path) -> None:
 
 def test_rules_are_listed_by_family_and_all_of_them_without_a_word() -> None:
     everything = lint("rule").stdout
-    assert everything == lint("rule", "--all").stdout and everything == lint("rule", "q").stdout
+    listed, _, words = everything.partition("\n\n")
+    assert everything == lint("rule", "--all").stdout and f"{listed}\n" == lint("rule", "q").stdout
+    assert words.startswith("Words that `onnxlint-q rule WORD` explains:")
     family = [line for line in everything.splitlines() if line.startswith("QB")]
     assert [line.split() for line in lint("rule", "qb").stdout.splitlines()] == [line.split() for line in family]
     assert lint("rule", "qb001").stdout == lint("rule", "outlier-gamma").stdout

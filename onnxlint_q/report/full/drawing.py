@@ -68,7 +68,7 @@ def fits(table: Table, width: int) -> bool:
         cells = [text for text in (column.header, *column.cells) if isinstance(text, (str, Text))]
         longest = max((cell_len(line) for text in cells for line in str(text).split("\n")), default=0)
         needed += (longest if column.no_wrap else column.min_width or longest) + gap
-    return needed <= width
+    return needed - gap <= width
 
 
 def stacked(table: Table, main: int = 0) -> Iterator[RenderableType]:

@@ -128,7 +128,7 @@ def test_what_is_known_is_counted_and_no_annotation() -> None:
     (model,) = samples.small().models
     known = replace(model, findings=(), suppressed=model.findings[:2], accepted=(TENSOR, CHANNEL))
     found, others = read(Run((known,)))
-    assert found == [] and others == ["no findings in 1 model, 2 suppressed; known to break under int8-per-tensor"]
+    assert found == [] and others == ["no findings in 1 model, 2 suppressed, but known to break under int8-per-tensor"]
 
 
 def test_a_model_that_survives_is_a_line_and_no_annotation() -> None:
