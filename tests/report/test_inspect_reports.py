@@ -287,5 +287,5 @@ def test_every_format_tells_which_file_it_is() -> None:
     assert told["producer"].startswith("tf2onnx") and json.loads(render(read, ReportFormat.JSON))["tool"]["version"]
     page = render(read, ReportFormat.HTML)
     assert "Provenance" in page and first.sha256 in page and "onnxlint-q.toml" in page and "team/" not in page
-    versions = Look(verbose=True, origin=Origin(versions=(("onnx", "1.17.0"),)))
+    versions = Look(verbose=True, origin=lambda: Origin(versions=(("onnx", "1.17.0"),)))
     assert f"read with onnxlint-q {__version__}, onnx 1.17.0" in render(read, ReportFormat.FULL, versions)

@@ -174,5 +174,5 @@ def _origin(changes: Diff, look: Look) -> tuple[Row, ...]:
         *of_model_file("Old release", changes.old),
         *of_model_file("New release", changes.new),
         *of_data(changes.new.calibration),
-        *made(look.origin),
+        *made(look.origin()),
     )

@@ -46,7 +46,7 @@ def _report(inspection: Inspection, look: Look) -> Iterator[RenderableType]:
         yield from _spaced(_model(model, inspection, look))
         yield Text()
     yield from _sides(inspection, look)
-    if look.verbose and (made := words.versions(look.origin.versions)):
+    if look.verbose and (made := words.versions(look.origin().versions)):
         yield Text(f"read with {made}", "dim")
     yield Text(words.time_spent(inspection.seconds), "dim")
 

@@ -66,7 +66,7 @@ def _origin(inspection: Inspection, look: Look) -> tuple[Row, ...]:
     """The files, what they were fed, and what made the page."""
     files = (row for model in inspection.models for row in of_model_file("Model", model))
     seen = inspection.models[0].calibration if inspection.models else None
-    return (*files, *(of_data(seen) if seen is not None else ()), *made(look.origin))
+    return (*files, *(of_data(seen) if seen is not None else ()), *made(look.origin()))
 
 
 def _published(inspection: Inspection) -> Inspection:
