@@ -19,7 +19,7 @@ from onnxlint_q.judge.suppression import KnownModel
 from onnxlint_q.judge.verdict import Chances, Verdict, VerdictLevels
 from onnxlint_q.proof.trial_figures import TrialFigure, Trials
 from onnxlint_q.workflow.pictures.values import Channel, Gain, Merged, OnGrid, Picture, Seen, Sight
-from onnxlint_q.workflow.reading.values import ActivationRow, CalibrationSummary, QparamsRow
+from onnxlint_q.workflow.reading.values import ActivationRow, CalibrationSummary, FileFacts, QparamsRow
 from onnxlint_q.workflow.scheme_result import Basis, JointRemedy, Mended, OutputResult, SchemeResult, TensorRow
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "ClassifierError",
     "ComparedRow",
     "Failure",
+    "FileFacts",
     "Gain",
     "JointRemedy",
     "LayerRow",
@@ -144,23 +145,6 @@ class RuleText:
         paragraphs = self.text.split("\n\n")[1:2] or [self.summary]
         lines = paragraphs[0].splitlines()
         return " ".join(line.strip() for line in lines if not line.startswith("#")) or self.summary
-
-
-@dataclass(frozen=True, slots=True)
-class FileFacts:
-    """What a file is, beside its graph.
-
-    Attributes:
-        size: bytes of all its files; 0 if unknown.
-        producer: what wrote it, with its version; empty if the file does not tell.
-        ir_version: of ONNX.
-        configuration: the file that rules were configured by; empty for the defaults.
-    """
-
-    size: int = 0
-    producer: str = ""
-    ir_version: int = 0
-    configuration: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from onnxlint_q.graph import Model
 from onnxlint_q.graph.loading.external import stored_bytes
-from onnxlint_q.workflow.results import FileFacts
+from onnxlint_q.workflow.reading.values import FileFacts
 
 
 def file_facts(model: Model, configuration: Path | None = None) -> FileFacts:

@@ -6,8 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from onnxlint_q.workflow.reading.values import ActivationRow, CalibrationSummary, NormRow, QparamsRow, WeightRow
-from onnxlint_q.workflow.results import FileFacts
+from onnxlint_q.workflow.reading.values import (
+    ActivationRow,
+    CalibrationSummary,
+    FileFacts,
+    NormRow,
+    QparamsRow,
+    WeightRow,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,3 +225,20 @@ class NormRow:
 
 OUTLIER = 8.0
 """Gain over the median gain from which on a channel is listed: three of eight bits are lost to the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a file is, beside its graph.
+
+    Attributes:
+        size: bytes of all its files; 0 if unknown.
+        producer: what wrote it, with its version; empty if the file does not tell.
+        ir_version: of ONNX.
+        configuration: the file that rules were configured by; empty for the defaults.
+    """
+
+    size: int = 0
+    producer: str = ""
+    ir_version: int = 0
+    configuration: str = ""
