@@ -168,7 +168,10 @@ class FoldedLayer:
             return bias.astype(np.float32)
 
     def real_bias(self, model: Model) -> npt.NDArray[np.float64] | None:
-        """The bias in real values, also of a layer that holds it as codes; None where its values or scales are open."""
+        """The bias in real values, also of a layer that holds it as codes.
+
+        None where its values or scales are open, or do not fit each other.
+        """
         part = self.layer
         if part.is_float:
             bias = self.bias(model)
@@ -177,12 +180,14 @@ class FoldedLayer:
         if stored is not None and stored.dtype.kind == "f":
             bias = self.bias(model)
             return None if bias is None else bias.astype(np.float64)
-        scales = [model.constant(key) for key in (part.node.input(1), part.scale)]
-        if stored is None or scales[0] is None or scales[1] is None or not np.issubdtype(stored.dtype, np.integer):
+        read, own = (model.constant(key) for key in (part.node.input(1), part.scale))
+        if stored is None or read is None or own is None or not np.issubdtype(stored.dtype, np.integer):
+            return None
+        if not read.size or own.size not in {1, stored.size}:
             return None
         # QGemm reads codes of the scale alpha * a_scale * b_scale (ONNX Runtime, ContribOperators.md).
-        step = part.factor * float(np.ravel(scales[0])[0]) * np.ravel(scales[1]).astype(np.float64)
-        return np.ravel(stored).astype(np.float64) * step
+        step: npt.NDArray[np.float64] = part.factor * float(read.flat[0]) * own.ravel().astype(np.float64)
+        return stored.ravel().astype(np.float64) * step
 
 
 @dataclass(frozen=True, slots=True, eq=False)

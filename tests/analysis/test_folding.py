@@ -405,3 +405,15 @@ def test_folded_values_are_to_the_bit_those_that_onnxruntime_prepares(tmp_path: 
     assert len(held) == 2
     for expected, own in zip(sorted(held, key=np.size), (layer.bias(model), layer.weight(model)), strict=True):
         np.testing.assert_array_equal(own, expected)
+
+
+def test_codes_of_a_bias_that_do_not_fit_their_scales_are_open(models: Path) -> None:
+    proto = onnx.load(models / "qoperator.onnx")
+    node = next(node for node in proto.graph.node if node.op_type == "QLinearConv")
+    fitting = FoldedLayer(next(iter(find_layers(read_model(models / "qoperator.onnx")))))
+    assert fitting.real_bias(read_model(models / "qoperator.onnx")) is not None
+    bias = next(one for one in proto.graph.initializer if one.name == node.input[8])
+    codes = numpy_helper.to_array(bias)
+    bias.CopyFrom(numpy_helper.from_array(np.concatenate([codes, codes[:1]]), bias.name))
+    model = as_model(proto)
+    assert FoldedLayer(next(iter(find_layers(model)))).real_bias(model) is None
