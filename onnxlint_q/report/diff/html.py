@@ -77,7 +77,8 @@ def _cells(result: SchemeResult | None) -> tuple[Cell, Cell]:
 
 
 def _verdict(result: SchemeResult) -> str:
-    return f"{words.judged(result)}, {words.brief_reason(result).rstrip('.')}"
+    reason = words.brief_reason(result).rstrip(".")
+    return reason if words.likeliest(result) else f"{words.judged(result)}, {reason}"
 
 
 def _verdicts(changes: Diff) -> Table:
