@@ -95,7 +95,7 @@ def _gain(meant: Sequence[Finding]) -> str:
     where = words.name(finding.location.label, 60)
     change = f"{words.figure(before)} → {words.PERFECT if after is None else words.decibel(after)}"
     more = f", and {words.count(len(meant) - 1, 'more place')}" if len(meant) > 1 else ""
-    return f"at {where} ({change}, tried){more}"
+    return f"at {where} (that alone: {change}, tried){more}"
 
 
 def _fix_call(model: ModelResult) -> str:

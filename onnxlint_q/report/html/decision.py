@@ -42,7 +42,7 @@ class Card:
         verdict: the verdict with its probability, or that it is measured.
         figures: what decides it.
         basis: what it rests on.
-        but: why the call is not what the verdict alone would make it; empty where it is.
+        but: why the call is not what the verdict alone would make it, and what makes the verdict less sure.
         mended: what becomes of it once it is mended.
         details: what else is to be known, a sentence each.
     """
@@ -61,6 +61,8 @@ class Card:
     @property
     def mark(self) -> str:
         """A sign beside the word, so that colour is not all there is."""
+        if self.style == Verdict.DEGRADES:
+            return "▲"
         return {Call.SHIP: "✔", Call.HOLD: "✖", Call.UNSURE: "?"}[self.call]
 
 
@@ -91,7 +93,7 @@ def card(
         costs: the tensor or layer that costs most, as a sentence.
     """
     call, but = _call(result, doubt)
-    details = (costs, *words.outputs(result), words.note(result), _sentence(words.deciding(result)))
+    details = (costs, *words.outputs(result), _sentence(words.deciding(result)))
     right = _sentence(words.accuracy(result.top1)) if result.top1 is not None else ""
     return Card(
         title=words.name(result.scheme, 60).strip() or "(no name)",
@@ -101,7 +103,7 @@ def card(
         figures=_sentence(words.brief_reason(result)),
         basis=_sentence(words.basis(result, calibration)),
         gauge=gauge(result, levels) if levels is not None else None,
-        but=but,
+        but=" ".join(filter(None, (but, _sentence(words.note(result))))),
         mended=_sentence(words.mended(result)),
         details=tuple(filter(None, (right, *details))),
     )

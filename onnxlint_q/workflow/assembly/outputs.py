@@ -171,8 +171,8 @@ def _undecided(agreement: float, rows: float, levels: Sequence[float]) -> str:
     crossed = " and ".join(f"{100 * level:g} %" for level in levels)
     needed = [samples_to_decide(agreement * rows, rows, level) for level in levels]
     known = [number for number in needed if number is not None]
-    more = f"; about {max(known)} would do" if known and len(known) == len(needed) else ""
-    return f"too few samples to be sure of the {crossed} limit{'s' * (len(levels) > 1)}{more}"
+    more = f"; about {max(known)} samples would" if known and len(known) == len(needed) else ""
+    return f"too few samples to tell it from {crossed}{more}"
 
 
 def _not_judged(figures: OutputFigures) -> str:
