@@ -10,12 +10,13 @@ import pytest
 import samples
 
 from onnxlint_q.finding import Severity, Suppression, Suppressor
+from onnxlint_q.judge.verdict import Chances
 from onnxlint_q.report import ReportFormat, render
 from onnxlint_q.report.formats import Look
 from onnxlint_q.report.html import charts, environment
 from onnxlint_q.report.html.charts import Point
 from onnxlint_q.report.html.published import published
-from onnxlint_q.workflow.results import CalibrationSummary, Failure, Run, Verdict, VerdictLevels
+from onnxlint_q.workflow.results import Basis, CalibrationSummary, Failure, Run, Verdict, VerdictLevels
 
 VOID = {"meta", "input", "br", "wbr", "img", "link", "hr"}
 RAW = {"script", "style"}
@@ -388,6 +389,22 @@ def test_a_verdict_is_a_word_for_the_release(verdict: Verdict | None, word: str)
     (nothing,) = re.findall(r'<p class="nothing.*?</p>', text)
     assert ("No findings" in nothing) is (word != "Unsure")
     assert ("does not show that the model survives" in nothing) is (word == "Unsure")
+
+
+@pytest.mark.parametrize(("chance", "word"), [(0.84, "Unsure"), (0.85, "Ship")])
+def test_a_forecast_has_to_be_sure_to_be_shipped(chance: float, word: str) -> None:
+    (model,) = samples.found_nothing(Verdict.SURVIVES).models
+    foreseen = replace(model.schemes[0], basis=Basis.FORECAST, chances=Chances(chance, 1 - chance, 0.0))
+    shown = card(render_html(Run((replace(model, schemes=(foreseen,)),))))
+    assert shown.split()[2] == word
+    assert ("Under 85 % is not enough to ship on" in shown) is (word == "Unsure")
+
+
+def test_a_figure_that_too_few_samples_tell_says_so_on_its_card() -> None:
+    (model,) = samples.found_nothing(Verdict.DEGRADES).models
+    open_ = replace(model.schemes[0], outputs=(), note="too few samples to tell it from 60 %; about 66 samples would")
+    shown = card(render_html(Run((replace(model, schemes=(open_,)),))))
+    assert "▲ Hold" in shown and "Too few samples to tell it from 60 %; about 66 samples would." in shown
 
 
 def test_a_good_verdict_on_made_up_samples_is_not_to_be_shipped() -> None:

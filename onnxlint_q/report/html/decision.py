@@ -17,6 +17,9 @@ from onnxlint_q.report.layers import worst_layers
 from onnxlint_q.workflow.results import Basis, CalibrationSummary, ModelResult, SchemeResult, Verdict, VerdictLevels
 
 AS_IT_IS = "the file as it is"
+ENOUGH = 0.85
+"""Chance from which a verdict that nobody measured is enough to ship: of these 98 % were right (bench.level)."""
+RUN_IT = f"Under {100 * ENOUGH:g} % is not enough to ship on: run it on data with --calibrate."
 MADE_UP = "Made-up samples decide nothing."
 NOT_COMPARED = "Nothing was found in its scales. What accuracy it kept is not known from the file alone."
 FAULTY = "The file itself has an error."
@@ -130,7 +133,9 @@ def gauge(result: SchemeResult, levels: VerdictLevels) -> Markup | None:
     agreement = result.agreement if end is None else end.agreement
     value = result.output_sqnr_db if end is None else end.sqnr_db
     if agreement is not None:
-        return charts.gauge(100 * agreement, charts.agreement_scale(levels))
+        known = result.interval if end is None else end.interval
+        band = None if known is None else (100 * known[0], 100 * known[1])
+        return charts.gauge(100 * agreement, charts.agreement_scale(levels), band)
     if value is None or not math.isfinite(value):
         return None
     return charts.gauge(value, charts.decibel_scale(levels), result.interval_db if end is None else end.interval_db)
@@ -144,7 +149,10 @@ def _call(result: SchemeResult, doubt: str) -> tuple[Call, str]:
         return Call.UNSURE, ""
     if result.loads_from is not None:
         return Call.HOLD, f"The quantised file does not load: export the model at opset {result.loads_from}."
-    return (Call.UNSURE, doubt) if doubt else (Call.SHIP, "")
+    if doubt:
+        return Call.UNSURE, doubt
+    unseen = result.chances is not None and result.basis is not Basis.MEASURED and result.chances.survives < ENOUGH
+    return (Call.UNSURE, RUN_IT) if unseen else (Call.SHIP, "")
 
 
 def _style(result: SchemeResult, call: Call) -> str:

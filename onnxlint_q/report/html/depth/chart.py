@@ -83,6 +83,8 @@ class Depth:
     def legend(self) -> tuple[tuple[str, str], ...]:
         """Style and name of each sort of mark, once."""
         marked = [("dw-key", "depthwise")] if any(column.spot.depthwise for column in self.columns) else []
+        if any(column.flags for column in self.columns):
+            marked.append(("flagged", "has a finding"))
         return tuple(dict.fromkeys([*(entry for lane in self.lanes for entry in lane.legend), *marked]))
 
     @property
