@@ -16,7 +16,7 @@ import typer
 import typer.core
 
 from onnxlint_q import __version__
-from onnxlint_q.cli.streams import (
+from onnxlint_q.cli.terminal.streams import (
     NO_ANSWER,
     complain,
     drop_output,

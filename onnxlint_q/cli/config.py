@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onnxlint_q.cli.streams import errors_as_one_line, say
+from onnxlint_q.cli.terminal.streams import errors_as_one_line, say
 
 
 def config(

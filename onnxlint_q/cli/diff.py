@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from onnxlint_q.cli.progress import progress_line
-from onnxlint_q.cli.streams import (
+from onnxlint_q.cli.terminal.progress import progress_line
+from onnxlint_q.cli.terminal.streams import (
     CLEAN,
     FINDINGS,
     NO_ANSWER,

@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 
-from onnxlint_q.cli.signals import leave
+from onnxlint_q.cli.terminal.signals import leave
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from onnxlint_q.cli.streams import errors_as_one_line, say
+from onnxlint_q.cli.terminal.streams import errors_as_one_line, say
 from onnxlint_q.cli.words import completion
 from onnxlint_q.errors import UsageError
 

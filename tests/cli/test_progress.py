@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from onnxlint_q.cli.progress import Course, progress_line
+from onnxlint_q.cli.terminal.progress import Course, progress_line
 from onnxlint_q.execute.progress import MODELS, silent
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onnxlint_q.cli.streams import DEBUG_VARIABLE
+from onnxlint_q.cli.terminal.streams import DEBUG_VARIABLE
 from onnxlint_q.cli.words import completion
 from onnxlint_q.execute.limits import BYTES_PER_STORED, MOST_EARNED, MOST_SAMPLES, USUAL_BYTES, USUAL_SECONDS
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from onnxlint_q.cli.signals import ENDINGS, leave
+from onnxlint_q.cli.terminal.signals import ENDINGS, leave
 from onnxlint_q.errors import OnnxlintError, UsageError, as_one_line
 
 if TYPE_CHECKING:
