@@ -155,7 +155,6 @@ ANEW = "if users are to see this, ONNXLINT_Q_RECORD=1 pytest tests/acceptance re
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 # A hash is a word, though it may look like a number with an exponent.
 _HASH = re.compile(r"\b[0-9a-f]{64}\b")
-_LETTERS = str.maketrans("0123456789", "ghijklmnop")
 # What typer draws around the words of a help page changes with its version: frames, arguments' names, types.
 _DRAWN = re.compile(r"\*\s+(?!-)\S+\s+\S+|[╭╮╰╯│─]+|<[^>]*>|\[[^\]]*<=[^\]]*\]|\b[A-Z]{3,}\b|\{\w+\}|\.\.\.")
 
@@ -180,7 +179,8 @@ def test_output(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capf
     if os.environ.get("ONNXLINT_Q_RECORD"):
         expected.write_text(text, "utf-8")
     told = expected.read_text("utf-8")
-    text, told = (_HASH.sub(lambda one: one[0].translate(_LETTERS), said) for said in (text, told))
+    # Of a file whose weights are varied it is another one.
+    text, told = (_HASH.sub("HASH", said) for said in (text, told))
     if "--help" in RUNS[name]:
         text, told = _DRAWN.sub(" ", text), _DRAWN.sub(" ", told)
     elif _NUMBER.findall(text) == _NUMBER.findall(told) and "VERSION" not in told:
@@ -189,6 +189,10 @@ def test_output(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capf
     assert text.splitlines()[-1] == told.splitlines()[-1], f"the exit code; {ANEW}"
     for figure, recorded in zip(_NUMBER.finditer(text), _NUMBER.finditer(told), strict=True):
         assert abs(float(figure[0]) - float(recorded[0])) <= _slack(recorded, RUNS[name]), f"{figure}; {ANEW}"
+
+
+# Of factors and shifts that are about as good, other kernels choose others (dB).
+_BETWEEN_REWRITES = 2.0
 
 
 def _slack(figure: re.Match[str], run: Sequence[str]) -> float:
@@ -206,6 +210,8 @@ def _slack(figure: re.Match[str], run: Sequence[str]) -> float:
         samples = int(run[run.index("--samples") + 1]) if "--samples" in run else 16
         return 100 / samples  # one of them may be another class
     change = ties.decibels(20.0, ties.NETWORK)
+    if run[0] == "fix" or "fixed.onnx" in run:
+        change += _BETWEEN_REWRITES
     # Decibels have one decimal; what has more digits is a power or the like.
     return change + last_digit if decimals == 1 else (10 ** (change / 10) - 1) * abs(float(figure[0])) + last_digit
 
