@@ -73,8 +73,11 @@ def told(name: str, file: Path) -> str:
     for node, behind in zip(body, [*body[1:], None], strict=True):
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            is_text = isinstance(behind, ast.Expr) and isinstance(behind.value, ast.Constant)
-            return str(behind.value.value) if is_text else ""  # type: ignore[union-attr]  # `is_text` says what it is
+            match behind:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    return text
+                case _:
+                    return ""
         if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
             folder = _PACKAGE if not node.level else file.parents[node.level - 1]
             return told(name, _file(folder, (node.module or "").removeprefix("onnxlint_q").lstrip(".")))
