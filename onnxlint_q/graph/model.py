@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import lazy_loader
 import onnx
 
 from onnxlint_q.finding import Location
@@ -19,8 +18,6 @@ from onnxlint_q.graph.tensors import Array
 
 if TYPE_CHECKING:
     import networkx as nx
-else:
-    nx = lazy_loader.load("networkx")
 
 __all__ = ["ROOT", "Model", "Node", "TensorType", "Value"]
 
@@ -88,15 +85,21 @@ class Model:
     @cached_property
     def graph(self) -> nx.DiGraph:
         """`flow` for the algorithms of networkx."""
+        import networkx as nx  # noqa: PLC0415 - only who asks for its algorithms waits for it
+
         return nx.DiGraph({vertex: list(following) for vertex, following in self.flow.items()})
 
     def ancestors(self, vertex: str | Node) -> Set[str | Node]:
         """Everything that data flows from to a tensor or node."""
+        import networkx as nx  # noqa: PLC0415 - only who asks for its algorithms waits for it
+
         found: Set[str | Node] = nx.ancestors(self.graph, vertex)
         return found
 
     def descendants(self, vertex: str | Node) -> Set[str | Node]:
         """Everything that data flows to from a tensor or node."""
+        import networkx as nx  # noqa: PLC0415 - only who asks for its algorithms waits for it
+
         found: Set[str | Node] = nx.descendants(self.graph, vertex)
         return found
 

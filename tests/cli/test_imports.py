@@ -22,7 +22,7 @@ try:
 except SystemExit as ended:
     print(json.dumps([ended.code, sorted(sys.modules)]), file=sys.__stdout__)
 """
-_RUNS = {"onnxruntime", "PIL", "networkx.classes", "onnxlint_q.execute.variants.workbench", "onnxlint_q.proof.prove"}
+_RUNS = {"onnxruntime", "PIL", "networkx", "onnxlint_q.execute.variants.workbench", "onnxlint_q.proof.prove"}
 _READS = {"numpy", "onnx", "pydantic", "rich.console", "onnxlint_q.graph", "onnxlint_q.judge.registry"}
 
 

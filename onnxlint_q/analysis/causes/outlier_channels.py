@@ -12,12 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import lazy_loader
 import numpy as np
 
 from onnxlint_q.analysis.observed.observations import ChannelObservation
-
-nx = lazy_loader.load("networkx")
 
 # With fewer channels the median says little; where more than this share is wide, the width is no outlier.
 _FEWEST = 8
@@ -76,6 +73,8 @@ def sharing(found: Mapping[str, Outliers]) -> Iterator[tuple[str, ...]]:
     """
     if not found:
         return
+    import networkx as nx  # noqa: PLC0415 - only who asks for its algorithms waits for it
+
     joined = nx.Graph()
     joined.add_nodes_from(found)
     widest: dict[tuple[int, int], list[str]] = {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import lazy_loader
 import numpy as np
 import onnx
 from onnx import helper
@@ -18,8 +17,6 @@ from onnxlint_q.analysis.number_formats import NumberFormat
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.execute.executable import PREFIX, Array, Executable
 from onnxlint_q.graph.operators import MICROSOFT
-
-nx = lazy_loader.load("networkx")
 
 # Round, which float8 activations are simulated with, and DynamicQuantizeLinear exist from here on.
 _ROUND_OPSET = 11
@@ -222,6 +219,8 @@ def _reroute(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
 
 def _sort(graph: onnx.GraphProto) -> None:
     """Put the nodes back into data order; ONNX Runtime asks for it."""
+    import networkx as nx  # noqa: PLC0415 - only who asks for its algorithms waits for it
+
     nodes = list(graph.node)
     producer = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     flow = nx.DiGraph()
