@@ -10,6 +10,7 @@ asked removes: a child that is ended removes nothing.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import multiprocessing
 import os
 import pickle
@@ -211,7 +212,7 @@ def _fork(tasks: Tasks, scratch: str) -> Iterator[_Child]:
 
     try:
         # From Python 3.12 on a fork warns of any thread; those of the BLAS end before it and start again after it.
-        with _signals_held(), warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        with _signals_held(), _kept(), warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             process.start()
         theirs.close()
         yield _Child(ours.recv, ours.poll, ended, process.kill)
@@ -220,6 +221,18 @@ def _fork(tasks: Tasks, scratch: str) -> Iterator[_Child]:
             process.kill()
             process.join()
         ours.close()
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """A copy that begins inside collects nothing from before: destructors may wait for threads that it has not got."""
+    frozen_already = gc.get_freeze_count() > 0
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if not frozen_already:
+            gc.unfreeze()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -106,6 +107,32 @@ def test_of_many_tasks_one_that_ends_its_process_costs_itself_only() -> None:
     assert first == second != fifth, "one process as long as it lasts"
     assert isinstance(third, ChildEndedError) and isinstance(fourth, ModelError)
     assert isinstance(fifth, int)
+
+
+class WaitsForAThread:
+    """As a session of ONNX Runtime does in its destructor; in a copy of the process that thread is not there."""
+
+    def __init__(self) -> None:
+        self.itself, self.home = self, os.getpid()
+
+    def __del__(self) -> None:
+        if os.getpid() != self.home:
+            time.sleep(60)
+
+
+def collects(_: Progress) -> int:
+    return gc.collect()
+
+
+def test_what_was_left_behind_before_is_not_collected_in_another_process() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        WaitsForAThread()
+        run_apart(collects, silent, budget=Budget(1 << 40, 20))
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.enable()
 
 
 def test_who_is_told_of_an_end_may_fork_at_once() -> None:
