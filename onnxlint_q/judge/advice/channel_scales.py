@@ -21,9 +21,9 @@ def finer_scale(facts: Facts, layer: LayerFacts) -> Remedy:
         return left
     if facts.model.opset < PER_CHANNEL_OPSET:
         text = (
-            f"Export the model at opset {PER_CHANNEL_OPSET} or higher, then give every output channel its own scale. "
-            f"If you must stay at opset {facts.model.opset}, equalise the layer with its neighbours or keep it in "
-            "float."
+            f"Export the float model again from its framework at opset {PER_CHANNEL_OPSET} or higher. "
+            f"Then give every output channel its own scale; at opset {facts.model.opset}, equalise the layer with its "
+            "neighbours or keep it in float."
         )
         return Remedy(text, _KEEP, Requantisation(per_channel=True, possible=False))
     per_channel = linear_db(facts, layer, INT8_PER_CHANNEL.name)
