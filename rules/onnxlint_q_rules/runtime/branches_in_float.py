@@ -103,9 +103,8 @@ class BranchesInFloat(Rule):
             yield Silence(whole_model(facts), "the targets are other runtimes")
             return
         model, pairs = facts.model, Pairs(facts)
-        several = {codes for codes, pair in pairs.by_codes.items() if pair.elem_type == TensorProto.INT8} & {
-            pair.codes for pair in pairs.unique() if not pair.dynamic and _readers(model, pair.codes) > 1
-        }
+        int8 = [pair for pair in pairs.unique() if pair.elem_type == TensorProto.INT8 and not pair.dynamic]
+        several = {pair.codes for pair in int8 if _readers(model, pair.codes) > 1}
         with_kernel = [node for node in model.nodes if node.op_type in _LAYERS | _OTHERS] if pairs.activations else []
         in_float = [node for node in with_kernel if len(_kinds(model, pairs, several, node)) > 1]
         if not in_float:
