@@ -294,6 +294,19 @@ def test_a_short_time_is_shared_by_all_layers(models: Path) -> None:
     assert allowance.estimate is not None and allowance.estimate > 8 * len(experiments)
 
 
+def test_tokens_at_random_are_said_to_be_no_text() -> None:
+    proto = onnx_text(
+        "agraph (int64[1, 8] tokens) => (y) { e = Gather(table, tokens)\n y = MatMul(e, w) }",
+        table=np.random.default_rng(0).standard_normal((64, 16)).astype(np.float32),
+        w=np.random.default_rng(1).standard_normal((16, 16)).astype(np.float32),
+    )
+    found = probe(workbench(facts_of(as_model(proto), SCHEME_LIST)))
+    assert [note.partition(":")[0] for note in found.notes] == [
+        "input 'tokens' taken for tokens",
+        "tokens at random make no text",
+    ]
+
+
 def test_where_the_scores_are_empty_the_layers_are_compared_before_them() -> None:
     proto = onnx_text(
         "agraph (float[1, 3, 8, 8] x) => (y) { g = Conv(x, u)\n h = Conv(g, v, b)\n y = Sigmoid(h) }",
