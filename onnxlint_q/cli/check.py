@@ -124,10 +124,11 @@ def check(
     jobs: Annotated[
         str,
         typer.Option(
-            metavar="N|dask:ADDRESS",
-            help="Models to lint at once: processes on this machine, or the workers of a dask scheduler; 1 by default.",
+            metavar="auto|N|dask:ADDRESS",
+            help="Models to lint at once: processes on this machine, or the workers of a dask scheduler. By default as "
+            "many processes as pay where nothing is run, else one.",
         ),
-    ] = "1",
+    ] = "auto",
     debug: shared.Debug = False,
 ) -> None:
     """Lint models. Exits with 1 if a finding or a verdict fails a model, with 2 if there is no trustworthy answer."""
@@ -173,7 +174,6 @@ def check(
             baseline=baseline,
             write_baseline=write_baseline,
         )
-        places = Places.named(jobs)
         shared, planned = data_of_jobs(workflow.plan(find_models(models), overrides), data_of)
         configs = [job.config for job in planned]
         written = parse_baselines(configs, baseline, write_baseline, prune=prune_baseline)
@@ -185,6 +185,8 @@ def check(
         request = CheckRequest(
             shared, probe, fix_preview, shapes, debug=debug, page=page, asked=Asked(max_memory, timeout)
         )
+        running = any(job.asked(request).runs for job in planned)
+        places = Places.named(jobs, len(planned), running=running)
         show_crashes(debug)
         look = report_look(verbose=verbose, paths=show_paths, dated=show_date, quiet=quiet)
         with working():

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from onnxlint_q.cores import cores
 from onnxlint_q.errors import UsageError
 from onnxlint_q.execute.child import run_each_apart
 from onnxlint_q.execute.data.sources import RandomSource
@@ -63,13 +64,20 @@ def test_runs_on_data_are_the_same(folder: Path) -> None:
     ("word", "places"), [("1", HERE), ("7", Places(7)), ("dask:tcp://a:8786", Places(dask="tcp://a:8786"))]
 )
 def test_words_name_places(word: str, places: Places) -> None:
-    assert Places.named(word) == places and places.several == (word != "1")
+    assert Places.named(word, 40, running=True) == places and places.several == (word != "1")
+
+
+def test_by_default_there_are_as_many_processes_as_pay() -> None:
+    found = {models: Places.named("auto", models, running=False).processes for models in (0, 1, 7, 8, 20, 1000)}
+    most = min(cores(), 8)
+    assert found == {0: 1, 1: 1, 7: 1, 8: min(2, most), 20: min(5, most), 1000: most}
+    assert Places.named("auto", 1000, running=True) == HERE
 
 
 @pytest.mark.parametrize("word", ["0", "-1", "two", "", "dask:", "ray:1", str(MOST_JOBS + 1), "1.5"])
 def test_other_words_are_told_what_to_give(word: str) -> None:
-    with pytest.raises(UsageError, match="give a number from 1 to"):
-        Places.named(word)
+    with pytest.raises(UsageError, match="give auto, a number from 1 to"):
+        Places.named(word, 4, running=False)
 
 
 def test_an_error_in_one_share_ends_the_others() -> None:

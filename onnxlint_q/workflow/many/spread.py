@@ -15,15 +15,18 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
+from onnxlint_q.cores import cores
 from onnxlint_q.errors import ModelError, UsageError, as_one_line
 from onnxlint_q.execute.progress import MODELS, Progress
 from onnxlint_q.execute.workers import Together, in_order
 
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
-DASK = "dask"
+AUTO, DASK = "auto", "dask"
 INSTALL = "pip install 'onnxlint-q[dask]'"
 MOST_JOBS = 256
+# A process takes as long to start as three small models take, and 100 MB or more.
+_FEWEST_EACH, _MOST_UNASKED = 4, 8
 # So many jobs a process are a long list, and so many shares are made of it.
 _LONG, _SHARES_OF_LONG = 64, 4
 _SECONDS_TO_ANSWER = 10
@@ -51,18 +54,27 @@ class Places:
         return self.processes > 1 or bool(self.dask)
 
     @classmethod
-    def named(cls, word: str) -> Places:
-        """From `4`, or `dask:tcp://10.0.0.1:8786`.
+    def named(cls, word: str, models: int, *, running: bool) -> Places:
+        """From `auto`, `4`, or `dask:tcp://10.0.0.1:8786`.
+
+        Args:
+            word: that. `auto` is as many processes as pay for their start; a run uses all processors as it is.
+            models: how many there are.
+            running: whether any of them is run.
 
         Raises:
             UsageError: it is neither.
         """
+        if word == AUTO:
+            return cls(1 if running else max(min(cores(), models // _FEWEST_EACH, _MOST_UNASKED), 1))
         kind, colon, address = word.partition(":")
         if kind == DASK and colon and address:
             return cls(dask=address)
         if word.isdecimal() and len(word) < 5 and 0 < int(word) <= MOST_JOBS:
             return cls(int(word))
-        raise UsageError(f"--jobs {word!r}: give a number from 1 to {MOST_JOBS}, or {DASK}:ADDRESS of a scheduler")
+        raise UsageError(
+            f"--jobs {word!r}: give {AUTO}, a number from 1 to {MOST_JOBS}, or {DASK}:ADDRESS of a scheduler"
+        )
 
 
 HERE = Places()
