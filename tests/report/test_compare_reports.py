@@ -128,7 +128,10 @@ def test_the_page_marks_the_jump_and_carries_its_data() -> None:
 def test_the_first_screen_says_where_the_error_comes_from() -> None:
     def said(found: Comparison) -> str:
         paragraph = render(found, ReportFormat.FULL).split("Where the error comes from: ")[1].split("\n\n")[0]
-        return " ".join(paragraph.split())
+        told = " ".join(paragraph.split())
+        page = render(found, ReportFormat.HTML)
+        assert f"<strong>Where the error comes from.</strong> {told}" in page and "No rule explains it" not in page
+        return told
 
     assert said(comparison(LAYER, verdict=Verdict.SURVIVES)) == "Nothing jumps; the output survives."
     falls = replace(LAYER, drop_db=5.0)

@@ -16,7 +16,7 @@ from onnxlint_q.report.html import page
 from onnxlint_q.report.html.blocks import flags_by_layer
 from onnxlint_q.report.html.charts import Point, sqnr_chart
 from onnxlint_q.report.html.decision import headline
-from onnxlint_q.report.html.page import Page, pages
+from onnxlint_q.report.html.page import Page, Reason, pages
 from onnxlint_q.report.html.provenance import Row, made, of_data, of_file
 from onnxlint_q.report.html.published import published_comparison
 from onnxlint_q.report.html.table import Cell
@@ -51,6 +51,8 @@ def render(comparison: Comparison, look: Look = PLAIN) -> str:
     told = linked(model, comparison.rows, charted=_charted(comparison))
     flags = flags_by_layer(told.blocks)
     cards = tuple(replace(card, title="the quantised file") for card in model.cards)
+    # What makes the noise of the output follows from where the files part, which no forecast knows.
+    why = (*(reason for reason in told.why if reason.overall), Reason(phrases.CAUSE, phrases.cause(comparison)))
     return page(
         "compare.html",
         look,
@@ -59,7 +61,7 @@ def render(comparison: Comparison, look: Look = PLAIN) -> str:
         comparison=comparison,
         phrases=phrases,
         chart=_chart(comparison, told),
-        page=replace(told, cards=cards, headline=headline(cards)),
+        page=replace(told, cards=cards, headline=headline(cards), why=why),
         origin=_origin(comparison, look),
         columns=COLUMNS,
         rows=[

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from onnxlint_q.finding import Severity
 from onnxlint_q.report import digest, layout, words
-from onnxlint_q.report.front import Action, Why, actions, reasons
+from onnxlint_q.report.front import Action, actions, reasons
 from onnxlint_q.report.html import decision, provenance
 from onnxlint_q.report.html.blocks import Anchors, RuleBlock, blocks, flags_by_column, flags_by_layer
 from onnxlint_q.report.html.decision import Call, Card
@@ -26,6 +26,19 @@ FIRST = 3
 """Things to do that stand on the first screen."""
 SENTENCES = 3
 """Of a cause on the first screen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something is as it is: what is explained, and the sentences.
+
+    Attributes:
+        overall: it is about the file as a whole, not about a verdict.
+    """
+
+    title: str
+    sentences: tuple[str, ...]
+    overall: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +70,7 @@ class Page:
     call: Call | None
     headline: str
     cards: tuple[Card, ...]
-    why: tuple[Why, ...]
+    why: tuple[Reason, ...]
     first: tuple[Action, ...]
     more: tuple[Action, ...]
     tally: tuple[tuple[Severity, int], ...]
@@ -126,7 +139,7 @@ def _page(model: ModelResult, index: int, anchors: Anchors, origin: Origin, *, u
         call=decision.worst(cards),
         headline=decision.headline(cards),
         cards=cards,
-        why=tuple(entry.opening(SENTENCES) for entry in reasons(model)),
+        why=tuple(Reason(why.title, why.opening(SENTENCES).sentences, not why.schemes) for why in reasons(model)),
         first=to_do[:FIRST],
         more=to_do[FIRST:],
         tally=digest.tally(digest.faults(kept)),
