@@ -171,8 +171,14 @@ def _undecided(agreement: float, rows: float, levels: Sequence[float]) -> str:
     crossed = " and ".join(f"{100 * level:g} %" for level in levels)
     needed = [samples_to_decide(agreement * rows, rows, level) for level in levels]
     known = [number for number in needed if number is not None]
-    more = f"; about {max(known)} samples would" if known and len(known) == len(needed) else ""
+    more = f"; about {_in_two_digits(max(known))} samples would" if known and len(known) == len(needed) else ""
     return f"too few samples to tell it from {crossed}{more}"
+
+
+def _in_two_digits(number: int) -> int:
+    """The next number above, or itself, that has two digits but for zeros."""
+    step = 10 ** max(len(str(number)) - 2, 0)
+    return math.ceil(number / step) * step
 
 
 def _not_judged(figures: OutputFigures) -> str:
