@@ -177,7 +177,7 @@ def _undecided(agreement: float, rows: float, levels: Sequence[float]) -> str:
 
 def _in_two_digits(number: int) -> int:
     """The next number above, or itself, that has two digits but for zeros."""
-    step = 10 ** max(len(str(number)) - 2, 0)
+    step: int = 10 ** max(len(str(number)) - 2, 0)
     return math.ceil(number / step) * step
 
 
