@@ -34,6 +34,7 @@ class Blocker(StrEnum):
     CHANNELS = "its channels are not the layer's output channels"
     FACTORS = "the Gemm beside it multiplies by alpha or beta"
     NO_LAYER = "no layer with a constant weight stands before it"
+    READER = "no layer stands before it, and nothing folds into what reads it"
     ACTIVATION = "an activation stands between it and the layer"
     OTHER_NODE = "another operator stands between it and the layer"
     CONSUMERS = "the layer's result has other readers"
@@ -301,7 +302,7 @@ class _Folder:
         if reader is None or layer is None or layer.input != node.output:
             return Blocked(node, Blocker.NO_LAYER)
         if not layer.is_float or layer.inputs.product is Product.TRANSPOSED or layer.weight_left:
-            return Blocked(node, Blocker.NO_LAYER, reader)
+            return Blocked(node, Blocker.READER, reader)
         if layer.node.graph != node.graph:
             return Blocked(node, Blocker.SUBGRAPH, reader)
         inputs = _input_channels(layer)

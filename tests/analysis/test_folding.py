@@ -274,6 +274,7 @@ BLOCKED: dict[Blocker, tuple[str, str]] = {
     Blocker.CHANNELS: (ROW, "c = Gemm(x, d, column) " + AFTER),
     Blocker.FACTORS: (ROW, "c = Gemm<alpha = 0.5>(x, d) " + AFTER),
     Blocker.NO_LAYER: (IMAGE, f"c = Abs(x) n = {BN}(c, g3, g3, g3, g3) y = Relu(n)"),
+    Blocker.READER: (IMAGE, f"n = {BN}(x, g3, g3, g3, g3) y = ConvTranspose(n, u)"),
     Blocker.ACTIVATION: (IMAGE, "a = Conv(x, w) c = Relu(a) " + AFTER),
     Blocker.OTHER_NODE: (IMAGE, "a = Conv(x, w) c = MaxPool<kernel_shape = [2, 2]>(a) " + AFTER),
     Blocker.CONSUMERS: (IMAGE, f"c = Conv(x, w) n = {BN}(c, g, b, m, v) y = Add(c, n)"),
@@ -297,6 +298,7 @@ def blocked_model(inputs: str, body: str) -> onnx.ModelProto:
     return onnx_text(
         f"g ({inputs}) => (float y) {{ {body} }}",
         w=normal(rng, 4, 3, 3, 3),
+        u=normal(rng, 3, 4, 3, 3),
         d=normal(rng, 5, 4),
         column=normal(rng, 4, 1),
         g3=np.ones(3, np.float32),

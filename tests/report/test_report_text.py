@@ -466,6 +466,9 @@ def test_invisible_characters_are_made_visible(text: str, expected: str) -> None
     assert words.visible(text) == expected
 
 
+OUTPUT = "/attention/output/dense/MatMul"
+
+
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
@@ -475,6 +478,12 @@ def test_invisible_characters_are_made_visible(text: str, expected: str) -> None
         (lambda: words.percent(0.0521), "5.2 %"),
         (lambda: words.percent(1.0), "100 %"),
         (lambda: words.elide("abcdefghijkl", 8), "a…ghijkl"),
+        (lambda: words.elide("/bert/encoder/layer.10/attention/output/dense/MatMul", 40), f"…/layer.10{OUTPUT}"),
+        (lambda: words.elide("/bert/encoder/layer.10/attention/output/dense/MatMul", 30), "…/layer.10/…/dense/MatMul"),
+        (lambda: words.elide("/bert/encoder/layer.10/attention/output/dense/MatMul", 20), "…/layer.10/…/MatMul"),
+        (lambda: words.elide("/bert/layer.10/Normalisation", 17), "…/Normalisation"),
+        (lambda: words.elide("/bert/layer.10/Normalisation", 9), "/b…sation"),
+        (lambda: words.elide("/".join("a" * 100), 9), "a/…/a/a/a"),
         (lambda: words.count(1, "layer"), "1 layer"),
         (lambda: words.file_name("/a/b c/net.onnx"), "net.onnx"),
         (lambda: words.file_name("C:\\data\\photos\\"), "photos"),

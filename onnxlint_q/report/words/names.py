@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Container, Sequence
 from pathlib import PureWindowsPath
 
 LONGEST = 600
 """Characters of a message that are shown; the model is untrusted and its names may be megabytes long."""
 
+# Parts of a path that are weighed against each other; a name of more is cut where it is.
+_PARTS = 32
 # A full stop within a name or a number has no space and capital behind it.
 _SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
@@ -29,11 +32,38 @@ def _escape(char: str) -> str:
 
 
 def elide(text: str, limit: int) -> str:
-    """`text`, or its beginning and end around `…` in `limit` characters; the end tells nodes apart."""
+    """`text`, or what tells it apart with `…` for the rest, in `limit` characters.
+
+    Of a path that is its last part, the parts with a number, as layers that repeat have one, and what stands before the
+    end: `…/layer.10/…/dense/MatMul`. Of anything else it is the beginning and, three times as long, the end.
+    """
     if len(text) <= limit:
         return text
     head = (limit - 1) // 4
-    return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+    return _elided_path(text, limit) or f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+
+
+def _elided_path(text: str, limit: int) -> str:
+    """Empty where it is no path, or its last part alone is too long."""
+    parts = text.split("/", _PARTS)
+    if not 1 < len(parts) <= _PARTS:
+        return ""
+    told = ""
+    kept: set[int] = set()
+    numbered = [any(map(str.isdigit, part)) for part in parts]
+    for place in sorted(range(len(parts)), key=lambda place: (place < len(parts) - 1, not numbered[place], -place)):
+        tried = _with_gaps(parts, kept | {place})
+        if len(tried) <= limit:
+            kept.add(place)
+            told = tried
+        elif not numbered[place] or not kept:
+            break
+    return told
+
+
+def _with_gaps(parts: Sequence[str], kept: Container[int]) -> str:
+    shown = [part if place in kept else "…" for place, part in enumerate(parts)]
+    return "/".join(part for place, part in enumerate(shown) if not place or (part, shown[place - 1]) != ("…", "…"))
 
 
 def shorten(text: str, limit: int) -> str:

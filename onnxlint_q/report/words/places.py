@@ -28,6 +28,9 @@ def place(location: Location, limit: int = 60) -> str:
 def brief_place(location: Location, limit: int) -> str:
     """Node and operator in about `limit` characters, for lists."""
     op_type = f" ({name(location.op_type, 20)})" if location.op_type else ""
+    said = op_type and location.label.rpartition("/")[2].startswith(location.op_type)
+    if said and len(location.label) + len(op_type) > limit:
+        op_type = ""  # the name ends with it, and has no room to spare
     return f"{name(location.label, max(limit - len(op_type), 24)) or 'the model'}{op_type}"
 
 

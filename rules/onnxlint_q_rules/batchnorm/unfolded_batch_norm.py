@@ -32,6 +32,7 @@ _REMEDIES: Mapping[Blocker, str] = {
     Blocker.CHANNELS: "Move the normalisation to the layer's output channels, or keep it in float.",
     Blocker.FACTORS: "Multiply the Gemm's alpha and beta into its weight and bias and leave them at 1.",
     Blocker.NO_LAYER: "Keep it in float. If only one layer reads it, and that layer does not pad, it can fold forward.",
+    Blocker.READER: "Keep it in float, or export the model with the normalisation behind a convolution.",
     Blocker.ACTIVATION: "Keep it in float, or swap the activation and the normalisation and fine-tune.",
     Blocker.OTHER_NODE: "Keep it in float, or move the other operator behind the normalisation where that is exact.",
     Blocker.CONSUMERS: "Give the other reader its own copy of the layer, or let it read the normalised result.",
