@@ -66,13 +66,14 @@ from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAcc
 from onnxlint_q.execute.variants.references import References
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.graph import read_model
-from onnxlint_q.judge.facts import facts_of
+from onnxlint_q.judge.facts import Facts, facts_of
 
 ort.set_default_logger_severity(4)  # it warns of each weight that is listed as an input
 logging.disable(logging.CRITICAL)  # its tools tell of each node
 OURS, PLAIN, FUSED = "ours", "as it stands", "fused"
 TIES = tuple(f"{OURS}, last bit {number}" for number in range(1, 5))
 LEVELS = (0.5, 1.0)
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "ConvInteger", "MatMulInteger"})
 COMPARED = (*SEQUENCE_SCHEMES, SCHEMES["int8-dynamic-per-channel"])
 Run = Callable[[Sample], Sequence[Array]]
 
@@ -157,14 +158,24 @@ def made_by_quantizer(path: Path, samples: Iterator[Sample], scheme: Scheme) -> 
         return Executable(onnx.load(made), {}, {})
 
 
-def unstored(theirs: Executable, bench: Workbench) -> int:
-    """Layers of ours whose weight the file does not store in codes."""
-    made = {output for node in theirs.proto.graph.node for output in node.output}
-    dequantize = (node for node in theirs.proto.graph.node if node.op_type == "DequantizeLinear")
-    stored = {node.output[0] for node in dequantize if node.input[0] not in made}
-    layers = {layer.node.op_type for layer in bench.measured.layers}
-    readers = (node for node in theirs.proto.graph.node if node.op_type in layers)
-    return len(bench.measured.layers) - sum(stored.intersection(node.input[:2]) != set() for node in readers)
+def unstored(theirs: Executable) -> int:
+    """Products of the file whose two operands are both made while it runs, so that no weight of theirs is stored."""
+    nodes = theirs.proto.graph.node
+    made = {output: node for node in nodes for output in node.output}
+    products = (node for node in nodes if node.op_type in PRODUCTS)
+    return sum(all(not _is_stored(name, made) for name in node.input[:2]) for node in products)
+
+
+def without_weight(facts: Facts) -> int:
+    """Products of two activations in the float model."""
+    layers = sum(layer.folded.layer.node.op_type in PRODUCTS for layer in facts.layers)
+    return sum(node.op_type in PRODUCTS for node in facts.model.nodes) - layers
+
+
+def _is_stored(name: str, made: Mapping[str, onnx.NodeProto]) -> bool:
+    """Whether a tensor, or the codes that it is dequantised from, lie in the file."""
+    node = made.get(name)
+    return node is None or (node.op_type == "DequantizeLinear" and node.input[0] not in made)
 
 
 def in_blocks(path: Path, scheme: Scheme) -> Executable:
@@ -279,7 +290,7 @@ def pairs(path: Path, source: Source, count: int, schemes: Sequence[Scheme] = CO
         missing, behind = "", 0
         try:
             theirs = made_by_quantizer(path, take(), scheme)
-            behind = unstored(theirs, bench) if scheme.quantizer is Quantizer.STATIC else 0
+            behind = max(unstored(theirs) - without_weight(facts), 0)
             runs |= {PLAIN: loaded(theirs, fused=False), FUSED: loaded(theirs, fused=True)}
         except NotRunnableError as error:
             old = scheme.needs_opset(facts.model.opset)
