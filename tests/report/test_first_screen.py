@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from onnxlint_q.execute.data.preprocess import preset
 from onnxlint_q.execute.data.sources import open_source
 from onnxlint_q.finding import Claim, Evidence, Finding, Requantisation, Severity, Subject
 from onnxlint_q.judge.config import Overrides
+from onnxlint_q.judge.verdict import Chances
 from onnxlint_q.report import ReportFormat, digest, render, words
 from onnxlint_q.report.formats import Look
 from onnxlint_q.report.front import actions, reasons
@@ -62,6 +64,25 @@ def test_a_calibrated_model_takes_one_screen(name: str) -> None:
 def test_whatever_is_in_a_run_takes_one_screen(name: str) -> None:
     for model in samples.ALL[name]().models:
         assert full(model).count("\n") <= LINES
+
+
+@pytest.mark.parametrize("width", [60, 100])
+@pytest.mark.parametrize("name", samples.ALL)
+def test_the_decision_stands_on_top_in_the_words_of_the_page(name: str, width: int) -> None:
+    for model in samples.ALL[name]().models:
+        for verbose in (False, True):
+            _, _, told = full(model, verbose=verbose, width=width).partition("\n\n")
+            said, _, _ = told.partition("\n\n")
+            assert max(map(len, said.splitlines())) <= width
+            (headline,) = re.findall(r'class="headline".*?>(.*?)</h2>', render(Run((model,)), ReportFormat.HTML))
+            assert " ".join(said.split()).startswith(html.unescape(headline))
+
+
+def test_why_a_good_verdict_is_not_to_be_shipped_stands_beside_the_call() -> None:
+    (model,) = samples.found_nothing(Verdict.SURVIVES).models
+    unlikely = replace(model.schemes[0], basis=Basis.FORECAST, chances=Chances(0.8, 0.2, 0.0))
+    told = " ".join(full(replace(model, schemes=(unlikely,))).split())
+    assert f"Unsure about {unlikely.scheme}. Under 85 % is not enough to ship on: run it on data" in told
 
 
 def test_more_than_fits_takes_one_screen_and_no_sentence_is_cut() -> None:

@@ -36,6 +36,8 @@ FULL = """\
 small.onnx
 float model, opset 13, 4 layers; data photos (imagenet preprocessing)
 
+Hold int8-per-tensor and int8-per-channel.
+
   int8-per-tensor   ✖ breaks    -4.0 dB; same top class as float: 5 %
   int8-per-channel  ▲ degrades  13.2 dB; same top class as float: 75 %
   Measured on 16 held-out samples; the ranges come from 32 others.
@@ -379,7 +381,10 @@ def test_a_claim_is_told_with_the_best_figure_and_the_forecast_of_its_cure() -> 
 
 def test_full_of_a_quantised_model_has_no_verdict_and_no_layers() -> None:
     text = full(samples.quantised())
-    assert text.startswith("model_int8.onnx\nqdq model, opset 13, 1 layer\n\nWhat is wrong: The scale 0.83 is 41 times")
+    head, decision, wrong = text.split("\n\n")[:3]
+    assert head == "model_int8.onnx\nqdq model, opset 13, 1 layer"
+    assert decision.startswith("Unsure about the file as it is (qdq). Its scales have faults.")
+    assert wrong.startswith("What is wrong: The scale 0.83 is 41 times")
     assert "Layers that cost" not in whole(samples.quantised())
 
 

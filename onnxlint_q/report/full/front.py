@@ -1,4 +1,4 @@
-"""Why a model fails and what to do, as the first screen and the whole report have it."""
+"""Whether to ship a model, why it fails and what to do, as the first screen and the whole report have it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxlint_q.report import words
-from onnxlint_q.report.front import Action, Why
+from onnxlint_q.report.front import Action, Why, because, decisions, headline
 from onnxlint_q.report.full.drawing import indented, typed
 from onnxlint_q.report.full.screen import Detail
+from onnxlint_q.workflow.results import ModelResult
 
 FIRST = 3
 """Things to do on the first screen."""
+
+
+def decision(model: ModelResult) -> Text:
+    """The calls on all schemes in a sentence or two, and what they rest on that no verdict tells."""
+    found = decisions(model)
+    return Text(" ").join([Text(headline(found), "bold"), Text(because(model, found))])
 
 
 def why(told: Sequence[Why]) -> Iterator[RenderableType]:
