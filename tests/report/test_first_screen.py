@@ -85,6 +85,18 @@ def test_why_a_good_verdict_is_not_to_be_shipped_stands_beside_the_call() -> Non
     assert f"Unsure about {unlikely.scheme}. Under 85 % is not enough to ship on: run it on data" in told
 
 
+def test_advice_that_points_at_layers_names_them_and_a_call_that_names_nodes_does_not_again() -> None:
+    (model,) = samples.large().models
+    others = [one for one in model.findings if one.code == "QW001"]
+    one, *more = (replace(finding, remedy="Equalise the layer with its neighbours.") for finding in others[:5])
+    names = list(dict.fromkeys(words.name(finding.location.label, 60) for finding in (one, *more)))
+    told = " ".join(full(replace(model, findings=(one, *more))).split())
+    assert f"This is about {', '.join(names[:3])} and {len(names) - 3} more. (QW001)" in told
+    assert f"This is about {names[0]}. (QW001)" in " ".join(full(replace(model, findings=(one,))).split())
+    named = replace(one, nodes_to_exclude=("conv",), snippet="quantize_static(..., nodes_to_exclude=['conv'])")
+    assert "This is about" not in full(replace(model, findings=(named,)))
+
+
 def test_more_than_fits_takes_one_screen_and_no_sentence_is_cut() -> None:
     (model,) = samples.large().models
     long = "One sentence that says what is wrong with this layer and goes on for more than a line of a terminal. "

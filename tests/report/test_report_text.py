@@ -37,7 +37,6 @@ small.onnx
 float model, opset 13, 4 layers; data photos (imagenet preprocessing)
 
 Hold int8-per-tensor and int8-per-channel.
-
   int8-per-tensor   ✖ breaks    -4.0 dB; same top class as float: 5 %
   int8-per-channel  ▲ degrades  13.2 dB; same top class as float: 75 %
   Measured on 16 held-out samples; the ranges come from 32 others.
@@ -48,7 +47,7 @@ leaves 27 of 96 fewer than 4 codes. (QW001)
 Why int8-per-channel degrades: No rule explains it.
 
 Do this
-  1. Quantise weights per channel, or equalise the two layers before. (QW001)
+  1. Quantise weights per channel, or equalise the two layers before. This is about dw1. (QW001)
      quantize_static(
          ...,
          per_channel=True,

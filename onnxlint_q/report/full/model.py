@@ -20,9 +20,8 @@ def brief(model: ModelResult, detail: Detail) -> Iterator[RenderableType]:
     """Ship it or not, the verdicts, why, what to do first, and the findings by rule."""
     yield from _head(model, words.data)
     yield Text()
-    yield front.decision(model)
+    yield front.decision(model, why=detail.doubts)
     if model.schemes:
-        yield Text()
         yield from verdicts.brief(model)
     why = [entry.opening(detail.sayings) for entry in reasons(model)[: detail.reasons]]
     yield from front.why(why)
@@ -39,7 +38,6 @@ def everything(model: ModelResult) -> Iterator[RenderableType]:
     yield Text()
     yield front.decision(model)
     if model.schemes:
-        yield Text()
         yield from verdicts.everything(model)
     yield from front.why(reasons(model))
     yield from front.to_do(actions(model))
