@@ -97,6 +97,18 @@ def test_advice_that_points_at_layers_names_them_and_a_call_that_names_nodes_doe
     assert "This is about" not in full(replace(model, findings=(named,)))
 
 
+def test_a_quantised_file_is_compared_before_remarks_on_it_are_followed_and_after_faults() -> None:
+    (model,) = samples.quantised().models
+    fault = replace(samples.static("conv"), code="QP004", severity=Severity.WARNING, remedy="Store the bias again.")
+    remark = replace(samples.static("conv"), code="QR004", severity=Severity.INFO, remedy="Quantise again with uint8.")
+
+    def told(*findings: Finding) -> list[str]:
+        return [action.text.split()[0] for action in actions(replace(model, findings=findings))]
+
+    assert told(remark) == ["Compare", "Quantise"]
+    assert told(fault, remark) == ["Store", "Compare", "Quantise"]
+
+
 def test_more_than_fits_takes_one_screen_and_no_sentence_is_cut() -> None:
     (model,) = samples.large().models
     long = "One sentence that says what is wrong with this layer and goes on for more than a line of a terminal. "

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from onnxlint_q.calls import exclude_option, quantize_static_call
-from onnxlint_q.finding import Finding, Requantisation
+from onnxlint_q.finding import Finding, Requantisation, Severity
 from onnxlint_q.report import digest, words
 from onnxlint_q.report.front.cause import undermines
 from onnxlint_q.workflow.results import JointRemedy, ModelResult, Verdict
@@ -64,14 +64,17 @@ def actions(model: ModelResult) -> tuple[Action, ...]:
     first = [entry for entry in told if undermines(entry[0])]
     others = sorted((entry for entry in told if not undermines(entry[0])), key=lambda entry: _fix_does_it(entry[0]))
     applies, tries = (list(_part_of_fix(model, found=found)) for found in (True, False))
-    found = [*_of(first), *_fix(model), *applies, *_tried(model), *_other_scheme(model, advised), *_of(others)]
+    remarks = [entry for entry in others if entry[0].severity is Severity.INFO] if _can_be_compared(model) else []
+    faults = [entry for entry in others if entry not in remarks]
+    found = [*_of(first), *_fix(model), *applies, *_tried(model), *_other_scheme(model, advised), *_of(faults)]
     found += tries if not applies else ()
     file = shlex.quote(words.file_name(model.path))
     if _can_be_measured(model):
         found.append(Action(MEASURE, command=f"onnxlint-q {file} --calibrate PATH"))
     if _can_be_compared(model):
+        # What it lost decides what remarks are worth.
         found.append(Action(COMPARE, command=f"onnxlint-q compare FLOAT.onnx {file} --calibrate PATH"))
-    return tuple(_once(found))
+    return tuple(_once([*found, *_of(remarks)]))
 
 
 def _fix(model: ModelResult) -> Iterator[Action]:
