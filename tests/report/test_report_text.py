@@ -13,7 +13,7 @@ from samples import TENSOR
 
 from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, SCHEMES
-from onnxlint_q.finding import Cure, Evidence, Severity
+from onnxlint_q.finding import Cure, Evidence, Metric, Severity
 from onnxlint_q.report import ReportFormat, render, tensors, terminal_look, words
 from onnxlint_q.report.digest import clean, group_by_damage, summary
 from onnxlint_q.report.formats import Look
@@ -376,6 +376,19 @@ def test_a_claim_is_told_with_the_best_figure_and_the_forecast_of_its_cure() -> 
     tested = finding.tested(Evidence.CONFIRMED, 4.71)
     assert words.claim(tested, probed).endswith("falls below 10.0 dB. Measured: 4.7 dB.")
     assert words.metrics(tested) == {"channels": 3}
+
+
+def test_a_first_look_at_what_a_tensor_costs_is_told_until_its_claim_is_tested() -> None:
+    looked: dict[str, Metric] = {
+        "sqnr_db": 15.7,
+        "noise_share": 0.32,
+        "samples": 4,
+        "samples_given": 32,
+        "schemes": samples.TENSOR,
+    }
+    finding = replace(samples.spread("dw", None, Evidence.UNTESTED), code="QW006", metrics=looked)
+    assert words.metrics(finding) == looked
+    assert words.metrics(finding.tested(Evidence.CONFIRMED, 16.3)) == {"schemes": samples.TENSOR}
 
 
 def test_full_of_a_quantised_model_has_no_verdict_and_no_layers() -> None:
