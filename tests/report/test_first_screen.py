@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +20,7 @@ from onnxlint_q.judge.verdict import Chances
 from onnxlint_q.report import ReportFormat, digest, render, words
 from onnxlint_q.report.formats import Look
 from onnxlint_q.report.front import actions, reasons
+from onnxlint_q.report.html.page import pages
 from onnxlint_q.workflow import check as workflow
 from onnxlint_q.workflow.record import CheckRequest, DataRequest
 from onnxlint_q.workflow.results import Basis, ModelResult, Run, SchemeResult, TensorRole, TensorRow, Verdict
@@ -69,13 +69,13 @@ def test_whatever_is_in_a_run_takes_one_screen(name: str) -> None:
 @pytest.mark.parametrize("width", [60, 100])
 @pytest.mark.parametrize("name", samples.ALL)
 def test_the_decision_stands_on_top_in_the_words_of_the_page(name: str, width: int) -> None:
-    for model in samples.ALL[name]().models:
+    run = samples.ALL[name]()
+    for model, page in zip(run.models, pages(run), strict=True):
         for verbose in (False, True):
             _, _, told = full(model, verbose=verbose, width=width).partition("\n\n")
-            said, _, _ = told.partition("\n\n")
+            said, _, _ = told.partition("\n  ")
             assert max(map(len, said.splitlines())) <= width
-            (headline,) = re.findall(r'class="headline".*?>(.*?)</h2>', render(Run((model,)), ReportFormat.HTML))
-            assert " ".join(said.split()).startswith(html.unescape(headline))
+            assert " ".join(said.split()).startswith(page.headline)
 
 
 def test_why_a_good_verdict_is_not_to_be_shipped_stands_beside_the_call() -> None:
