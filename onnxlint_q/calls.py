@@ -9,8 +9,14 @@ _INLINE, _WIDTH = 28, 88
 
 
 def quantize_static_call(*options: str) -> str:
-    """The call with these options; empty if one of them is, because there is then no way to say it."""
-    return f"quantize_static(..., {', '.join(options)})" if all(options) else ""
+    """The call with these options; empty if one of them is, because there is then no way to say it.
+
+    Activations are of uint8 where no option says otherwise: the quantiser's own default is int8, which x86 computes in
+    float wherever a tensor has several readers (QR004).
+    """
+    typed = any(option.startswith("activation_type=") for option in options)
+    said = options if typed else ("activation_type=QuantType.QUInt8", *options)
+    return f"quantize_static(..., {', '.join(said)})" if all(options) else ""
 
 
 def exclude_option(names: Sequence[str]) -> str:

@@ -73,6 +73,7 @@ def diff(
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
     verbose: shared.Verbose = False,
+    quiet: shared.Quiet = False,
     max_memory: shared.MaxMemory = None,
     timeout: shared.Timeout = None,
     debug: shared.Debug = False,
@@ -99,7 +100,7 @@ def diff(
             if path.is_dir():
                 raise UsageError(f"{path}: is a folder; name the .onnx file in it")
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
-        reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
+        reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose, quiet=quiet)
         shapes = parse_shapes(input_shape or [])
         data_of = data_by_model(calibrate, images, samples=samples)
         overrides = parse_overrides(
@@ -120,11 +121,11 @@ def diff(
         request = CheckRequest(shared, probe, False, shapes, debug=debug, page=page, asked=Asked(max_memory, timeout))
         show_crashes(debug)
         with working():
-            with progress_line() as progress:
+            with progress_line(quiet=quiet) as progress:
                 changes = workflow.diff(jobs[0], jobs[1], request, max_loss, progress)
             for model in (changes.old, changes.new):
                 tell("\n".join(model.debug))
-            look = report_look(verbose=verbose, paths=show_paths, dated=show_date)
+            look = report_look(verbose=verbose, paths=show_paths, dated=show_date, quiet=quiet)
             delivered = deliver(reports, lambda form: render(changes, form, look), debug)
     if not (delivered and changes.told):
         raise typer.Exit(NO_ANSWER)

@@ -100,6 +100,7 @@ def fix(
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
     verbose: shared.Verbose = False,
+    quiet: shared.Quiet = False,
     max_memory: shared.MaxMemory = None,
     timeout: shared.Timeout = None,
     debug: shared.Debug = False,
@@ -125,7 +126,7 @@ def fix(
         from onnxlint_q.workflow.mending.mend import Selection
 
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
-        reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
+        reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose, quiet=quiet)
         data_of = data_by_model(calibrate, images, samples=samples, observer=observer)
         overrides = parse_overrides(
             config,
@@ -140,7 +141,7 @@ def fix(
         (job,) = linting.plan([Path(model)], overrides)
         data = data_of(job.config, job.path)
         read = [calibrate, *known_data([job.config]), job.config.source]
-        path, out = parse_written(model, output, in_place=in_place, diff=diff, read=read)
+        path, out = parse_written(model, output, in_place=in_place, diff=diff, quiet=quiet, read=read)
         keep_apart(reports, [path, *read, *(model_files(out) if out is not None else ())])
         request = workflow.FixRequest(
             out=out,
@@ -150,9 +151,9 @@ def fix(
             asked=Asked(max_memory, timeout),
         )
         show_crashes(debug)
-        look = report_look(verbose=verbose, paths=show_paths, dated=show_date)
+        look = report_look(verbose=verbose, paths=show_paths, dated=show_date, quiet=quiet)
         with working():
-            with progress_line() as progress:
+            with progress_line(quiet=quiet) as progress:
                 fixed = workflow.fix(path, job.rules, job.config, request, progress, apart=not debug)
             delivered = deliver(reports, lambda form: render(fixed, form, look), debug)
     if not delivered:

@@ -120,6 +120,7 @@ def quantize(
     config: shared.ConfigFile = None,
     no_config: shared.NoConfig = False,
     verbose: shared.Verbose = False,
+    quiet: shared.Quiet = False,
     max_memory: shared.MaxMemory = None,
     timeout: shared.Timeout = None,
     debug: shared.Debug = False,
@@ -153,7 +154,7 @@ def quantize(
 
         written = asked.written_beside(output, keep_float=keep_float)
         images = ImageWords(preprocess, mean, std, scale, channel_order, resize, crop, layout)
-        reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose)
+        reports = parse_reports(output_format or [], html, FORMATS, verbose=verbose, quiet=quiet)
         data_of = data_by_model(calibrate, images, samples=samples, labels=labels)
         overrides = parse_overrides(
             config,
@@ -183,9 +184,9 @@ def quantize(
             asked=Asked(max_memory, timeout),
         )
         show_crashes(debug)
-        look = report_look(verbose=verbose, paths=show_paths, dated=show_date)
+        look = report_look(verbose=verbose, paths=show_paths, dated=show_date, quiet=quiet)
         with working():
-            with progress_line() as progress:
+            with progress_line(quiet=quiet) as progress:
                 made = workflow.quantize(path, job.rules, job.config, request, progress, apart=not debug)
             delivered = deliver(reports, lambda form: render(made, form, look), debug)
     if not delivered:

@@ -183,6 +183,7 @@ class Allowance:
 
     Attributes:
         fewest: samples that a part runs on whatever its share, as long as there is any time.
+        samples: how many each part would like to run on; None where that is not known.
         estimate: seconds that all parts would take on every sample, as the first sample of the first part has it; None
             before that, and where it is not known how many samples there are.
         least: seconds that it took to prepare the last part, which nothing can stop; the next one should have as much.
@@ -201,7 +202,7 @@ class Allowance:
 
         Args:
             seconds: until all is over.
-            samples: how many each part would like to run on.
+            samples: how many each part would like to run on; only what is told of the time depends on it.
             fewest: how many it runs on whatever its share, as long as there is any time.
             aim: seconds that the parts share; what is beyond is there for the fewest samples alone.
             clock: tells the time.
@@ -211,7 +212,7 @@ class Allowance:
         self.now = clock
         self._end = start + seconds
         self._aim = start + min(seconds, aim)
-        self._samples = samples
+        self.samples = samples
         self._patience = patience
         self.fewest = fewest
         self.estimate: float | None = None
@@ -238,13 +239,13 @@ class Allowance:
 
     def part(self, seconds: float, samples: int | None = None, aim: float = math.inf) -> Allowance:
         """One that is over after so many seconds, or when this one is; for `samples` and `aim` see above."""
-        count = self._samples if samples is None else samples
+        count = self.samples if samples is None else samples
         return Allowance(min(seconds, self.left), count, self.fewest, aim, self.now, self._patience)
 
     def learn(self, seconds: float, parts: int) -> None:
         """The first sample of one of so many parts took so long."""
-        if self.estimate is None and self._samples is not None:
-            self.estimate = seconds * self._samples * parts
+        if self.estimate is None and self.samples is not None:
+            self.estimate = seconds * self.samples * parts
 
 
 class Share:
@@ -266,6 +267,14 @@ class Share:
         """All is prepared, the first sample is next."""
         self._first = self._allowance.now()
         self._allowance.least = self._first - self._start
+
+    def fraction(self, done: int) -> float:
+        """How much of the part is over once `done` samples were run; 0 where nobody knows how many there are."""
+        if self._allowance.samples is None:
+            return 0.0
+        now = self._allowance.now()
+        of_samples = done / max(self._allowance.samples, done)
+        return max(of_samples, min((now - self._start) / self._own, 1.0) if self._own > 0 else 1.0)
 
     def fits(self, done: int) -> bool:
         """Whether one more sample fits, `done` of them having been run."""

@@ -9,18 +9,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from onnxlint_q.errors import PluginError
+from onnxlint_q.judge.plugins import BUILTIN, CODE, GROUP, NAME
 from onnxlint_q.judge.rule import Rule
-
-GROUP = "onnxlint_q.rules"
-BUILTIN = "builtin"
-_CODE = re.compile(r"[A-Z]{1,3}\d{3}")
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +74,7 @@ def _register(taken: dict[str, RegisteredRule], entry: RegisteredRule) -> None:
     missing = [field for field in ("code", "name", "severity", "good", "bad") if not hasattr(rule, field)]
     if missing:
         raise PluginError(f"rule {rule.__qualname__} of {entry.source} has no {', '.join(missing)}")
-    if not _CODE.fullmatch(rule.code) or not _NAME.fullmatch(rule.name):
+    if not CODE.fullmatch(rule.code) or not NAME.fullmatch(rule.name):
         raise PluginError(
             f"rule {rule.__qualname__} of {entry.source}: code {rule.code!r} or name {rule.name!r} is not valid"
         )

@@ -78,7 +78,7 @@ def prove(
         DataError: a sample cannot be read.
     """
     early = count is not None and spending.is_bounded
-    allowance = spending.part(CLAIMS_SHARE, fewest=FEWEST)
+    allowance = spending.part(CLAIMS_SHARE, fewest=FEWEST, samples=count)
     levels = _levels(findings)
     errors = {experiment: known[experiment] for experiment in levels if known and experiment in known}
     able = [experiment for experiment in levels if experiment in errors or bench.can_run(experiment)]
@@ -88,13 +88,17 @@ def prove(
 
     for look in looks(count) if early and count is not None else (count,):
         wanted = [one for one in unanswered() if one not in errors or look is None or errors[one].samples < look]
-        for one, error in run_experiments(bench, wanted, partial(first, samples, look), progress, allowance).items():
+        own = allowance.part(allowance.left, look)
+        for one, error in run_experiments(bench, wanted, partial(first, samples, look), progress, own).items():
             if one not in errors or error.samples > errors[one].samples:
                 errors[one] = error
     unclear = frozenset(unanswered())
     cures = cure_runs(bench.measured, findings)
-    few = partial(first, samples, None if count is None else spending.few(count))
-    tried = run_variants(bench, cures.variants, few, progress, spending.part(CLAIMS_SHARE))
+    few = None if count is None else spending.few(count)
+    own = spending.part(CLAIMS_SHARE, samples=few)
+    if cures.variants:
+        progress("trying cures", 0, 0)
+    tried = run_variants(bench, cures.variants, partial(first, samples, few), progress, own)
     tested = (_tested(finding, errors, unclear, count) for finding in findings)
     return Proof(tuple(cure_tried(finding, cures, tried) for finding in tested), errors, len(unclear))
 

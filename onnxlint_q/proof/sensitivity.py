@@ -9,6 +9,7 @@ from onnxlint_q.analysis.experiment import Experiment, LayerSqnr
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.analysis.statistics import LayerFacts
+from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
 from onnxlint_q.execute.variants.output_error import OutputError
@@ -41,7 +42,8 @@ def measure_sensitivity(bench: Workbench, samples: Samples, progress: Progress =
         NotRunnableError: ONNX Runtime cannot run the folded model.
         DataError: a sample cannot be read.
     """
-    return run_experiments(bench, layer_experiments(bench), samples, progress)
+    count = bench.observations.samples if bench.observations is not None else None
+    return run_experiments(bench, layer_experiments(bench), samples, progress, Allowance(samples=count))
 
 
 def layer_sqnr(measured: Measured, scheme: Scheme, layer: LayerFacts, errors: Errors) -> LayerSqnr | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from onnxlint_q.analysis.experiment import Experiment
 from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.execute.data.split import Split
+from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.variants.accuracy import Accuracy, scored_output
 from onnxlint_q.execute.variants.experiment_runs import Errors, run_experiments
@@ -49,7 +50,7 @@ def measure_schemes(
     whole = [Experiment(scheme) for scheme in bench.measured.schemes if bench.can_run(Experiment(scheme))]
     scored = scored_output(bench.outputs)
     counts = Accuracy(labels, split.first_of_verdict, scored) if labels and scored is not None else None
-    errors = run_experiments(bench, whole, split.for_verdict, progress, watch=counts)
+    errors = run_experiments(bench, whole, split.for_verdict, progress, Allowance(samples=split.judged), counts)
     right = counts.found if counts is not None else {}
     return Whole(
         errors,

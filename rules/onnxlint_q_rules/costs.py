@@ -80,8 +80,8 @@ class Costly(Rule):
         named = " and ".join(schemes) if len(schemes) < 3 else f"{schemes[0]} and {len(schemes) - 1} more schemes"
         return self.finding(
             where,
-            f"Rounding only {self.what(facts, cost, where)} to {self.form(scheme)} leaves {_left(cost)} at the "
-            f"output under {named}.",
+            # Without the figure of this look at some of the samples: the test of the claim has that of more.
+            f"Rounding only {self.what(facts, cost, where)} to {self.form(scheme)} spoils the output under {named}.",
             metrics={
                 "sqnr_db": cost.sqnr_db,
                 "noise_share": costs.share(cost),

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from test_imports import _LISTED, _READS, _RUNS
@@ -76,6 +77,46 @@ def test_every_rule_and_word_is_offered(offered: Offered) -> None:
     assert words >= {word.replace(" ", "-") for word in GLOSSARY}
 
 
+RULE = """
+from onnxlint_q import Rule
+{broken}
+class Slow(Rule):
+    code: ClassVar[str] = "ZZ001"
+    name = "too-slow"
+
+
+class Abstract(Rule):
+    name = "no-code"
+
+
+class Odd(Rule):
+    code, name = "ZZ002", "in-pairs"
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package with rules that is on the path, installed as far as entry points tell; none of it can be imported."""
+    package, known = tmp_path / "zz_rules", tmp_path / "zz_rules-1.dist-info"
+    (package / "inner").mkdir(parents=True)
+    known.mkdir()
+    (known / "METADATA").write_text("Metadata-Version: 2.1\nName: zz-rules\nVersion: 1\n")
+    (known / "entry_points.txt").write_text("[onnxlint_q.rules]\nzz = zz_rules\ngone = not_there.at_all\n")
+    (package / "__init__.py").write_text("raise SystemExit('imported')")
+    (package / "inner" / "slow.py").write_text(RULE.format(broken="raise SystemExit('imported')"))
+    (package / "broken.py").write_text(RULE.format(broken="class ("))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return package
+
+
+def test_rules_of_plugins_are_offered_without_running_them(offered: Offered, plugin: Path) -> None:
+    assert plugin.exists()
+    assert offered("onnxlint-q m.onnx --select ZZ") == ["ZZ001"]
+    assert offered("onnxlint-q m.onnx --ignore QB001,too-s") == ["QB001,too-slow"]
+    assert offered("onnxlint-q rule zz") == ["zz001"]
+    assert not any(name.startswith("zz_rules") for name in sys.modules)
+
+
 def test_without_the_word_check_its_options_are_offered_once(offered: Offered) -> None:
     options = offered("onnxlint-q --")
     assert {"--calibrate", "--version", "--help"} <= set(options) and len(options) == len(set(options))
@@ -91,8 +132,9 @@ def test_other_shells_tell_what_an_option_does_without_its_choices() -> None:
     assert told.stdout.split("\n")[0] == "--preprocess\tPreprocessing of images"
 
 
-def test_completing_loads_nothing_that_reads_a_model() -> None:
-    asked = os.environ | bash("onnxlint-q m.onnx --scheme int8")
+@pytest.mark.parametrize("line", ["onnxlint-q m.onnx --scheme int8", "onnxlint-q m.onnx --select Q"])
+def test_completing_loads_nothing_that_reads_a_model(line: str) -> None:
+    asked = os.environ | bash(line)
     told = subprocess.run([sys.executable, "-c", _LISTED], env=asked, stdout=subprocess.PIPE, text=True, check=True)
     _, modules = json.loads(told.stdout)
     assert "onnxlint_q.cli.check" in modules

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from onnxlint_q.errors import PluginError
-from onnxlint_q.judge.registry import GROUP, load_rules
+from onnxlint_q.judge.plugins import GROUP
+from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.select import Selection
 
 GOOD = '''

@@ -61,7 +61,7 @@ def fan(facts: Facts) -> tuple[Session, dict[str, list[str]]]:
 def same_as_alone(facts: Facts, scheme: Scheme, samples: Samples) -> None:
     """That all layers in one graph give what each gives in a model of its own."""
     bench, experiments = workbench(facts), weights_of(facts, scheme)
-    together = run_together(bench, experiments, samples, Allowance().share(1), lambda: None)
+    together = run_together(bench, experiments, samples, Allowance().share(1), lambda _: None)
     alone = {experiment: partial(bench.executable, experiment) for experiment in experiments}
     apart = run_variants(bench, alone, samples)
     ties.assert_alike(decibels_of(apart), {key: together[key].sqnr_db for key in apart})

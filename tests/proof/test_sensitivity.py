@@ -57,7 +57,7 @@ def together(facts: Facts, source: Source, count: int = 2) -> Errors:
     experiments = layer_experiments(bench)
     essences = list(dict.fromkeys(experiment.essence for experiment in experiments))
     share = Allowance().share(1)
-    errors = run_together(bench, essences, samples_of(facts, source, count), share, lambda: None)
+    errors = run_together(bench, essences, samples_of(facts, source, count), share, lambda _: None)
     return {experiment: errors[experiment.essence] for experiment in experiments}
 
 
@@ -172,7 +172,7 @@ def test_any_activation_in_one_graph_gives_what_it_gives_alone(body: str) -> Non
     experiments = [Experiment.on_activation(INT8_PER_TENSOR, tensor).essence for tensor in tensors]
     experiments += [Experiment.on_weight(INT8_PER_TENSOR, layer.output).essence for layer in facts.layers]
     assert "x" in tensors and all(bench.starts_at(experiment) is not None for experiment in experiments)
-    found = run_together(bench, experiments, samples, Allowance().share(1), lambda: None, {"x": (1, 4, 6, 6)})
+    found = run_together(bench, experiments, samples, Allowance().share(1), lambda _: None, {"x": (1, 4, 6, 6)})
     variants = {experiment: partial(bench.executable, experiment) for experiment in experiments}
     same(facts, found, run_variants(bench, variants, samples))
 
@@ -230,6 +230,19 @@ def test_what_schemes_have_in_common_is_run_once(models: Path, calibration: Path
     assert len(experiments) == 6 * len(facts.layers)
     # The weights are the same, the activations and with them the layers as a whole are not.
     assert len({experiment.essence for experiment in experiments}) == 5 * len(facts.layers)
+
+
+def test_what_runs_side_by_side_is_told_sample_by_sample(models: Path, calibration: Path) -> None:
+    facts = facts_of(read_model(models / "depthwise_spread.onnx"), DEFAULT_SCHEMES)
+    bench = bench_of(facts, ArraySource("s", {"images": np.load(calibration)["images"][:8]}), 8)
+    samples, heard = samples_of(facts, ArraySource("s", {"images": np.load(calibration)["images"][:8]}), 8), []
+    together, apart = layer_experiments(bench)[:8], [Experiment(scheme) for scheme in DEFAULT_SCHEMES]
+    for experiments in (together, apart):
+        run_experiments(bench, experiments, samples, lambda *told: heard.append(told), Allowance(samples=8))
+    layers = [done for stage, done, total in heard if stage == "tensor by tensor" and total == len(together)]
+    runs = [done for stage, done, total in heard if total == 8 * len(apart)]
+    assert layers == sorted(layers) and len(set(layers)) > 4
+    assert runs == sorted(runs) and len(set(runs)) > 8
 
 
 def test_little_memory_makes_more_graphs_and_the_same_figures(models: Path, calibration: Path) -> None:

@@ -95,6 +95,16 @@ def test_names_of_flagged_columns_never_meet_and_no_leader_goes_through_one(coun
                 assert not (other.y < label.y and low < other.column.x < high)
 
 
+@pytest.mark.parametrize("name", ["large", "costly"])
+def test_leaders_of_names_end_above_the_title_of_the_first_row(name: str) -> None:
+    text = render(samples.ALL[name](), ReportFormat.HTML)
+    (chart,) = re.findall(r'<svg class="chart".*?</svg>', text, re.DOTALL)
+    title = min(float(y) for y in re.findall(r'class="lane-title" x="0" y="([\d.]+)"', chart))
+    ends = [float(y) for y in re.findall(r'class="leader" d="M[\d.]+ [\d.]+V([\d.]+)"', chart)]
+    names = [float(y) for y in re.findall(r'class="flag" .*?y="([\d.]+)"', chart)]
+    assert ends and all(max(names) < end <= title - 12 for end in ends)
+
+
 def test_the_most_costly_finding_is_named_whatever_else_is_flagged() -> None:
     model = deep(60)
     costly = [

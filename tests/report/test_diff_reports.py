@@ -70,6 +70,20 @@ def test_hostile_names_are_shown_safely() -> None:
         assert all(char.isprintable() or char == "\n" for char in text) and max(map(len, text.splitlines())) <= 100
 
 
+def quietly(changes: Diff) -> str:
+    return render(changes, ReportFormat.FULL, Look(quiet=True))
+
+
+def test_quiet_tells_the_schemes_that_lost_too_much_and_nothing_else() -> None:
+    (old,) = models("small")
+    worse = replace(old.schemes[0], output_sqnr_db=(old.schemes[0].output_sqnr_db or 0.0) - 3.2, outputs=())
+    found = compared(old, replace(old, path="new.onnx", schemes=(worse, *old.schemes[1:])), 3.0)
+    assert quietly(found) == f"new.onnx: {worse.scheme} -3.2 dB, over --max-loss 3\n"
+    assert quietly(replace(found, max_loss_db=3.3)) == quietly(replace(found, max_loss_db=None)) == ""
+    unknown = quietly(replace(found, schemes=()))
+    assert unknown == "new.onnx: no scheme has a figure in both releases that rests on the same\n"
+
+
 def test_the_same_file_is_said_to_be_the_same() -> None:
     (model,) = models("small")
     text = render(compared(model, model), ReportFormat.FULL)

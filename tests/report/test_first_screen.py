@@ -16,9 +16,11 @@ from onnxlint_q.execute.data.preprocess import preset
 from onnxlint_q.execute.data.sources import open_source
 from onnxlint_q.finding import Claim, Evidence, Finding, Requantisation, Severity, Subject
 from onnxlint_q.judge.config import Overrides
+from onnxlint_q.judge.verdict import Chances
 from onnxlint_q.report import ReportFormat, digest, render, words
 from onnxlint_q.report.formats import Look
 from onnxlint_q.report.front import actions, reasons
+from onnxlint_q.report.html.page import pages
 from onnxlint_q.workflow import check as workflow
 from onnxlint_q.workflow.record import CheckRequest, DataRequest
 from onnxlint_q.workflow.results import Basis, ModelResult, Run, SchemeResult, TensorRole, TensorRow, Verdict
@@ -62,6 +64,49 @@ def test_a_calibrated_model_takes_one_screen(name: str) -> None:
 def test_whatever_is_in_a_run_takes_one_screen(name: str) -> None:
     for model in samples.ALL[name]().models:
         assert full(model).count("\n") <= LINES
+
+
+@pytest.mark.parametrize("width", [60, 100])
+@pytest.mark.parametrize("name", samples.ALL)
+def test_the_decision_stands_on_top_in_the_words_of_the_page(name: str, width: int) -> None:
+    run = samples.ALL[name]()
+    for model, page in zip(run.models, pages(run), strict=True):
+        for verbose in (False, True):
+            _, _, told = full(model, verbose=verbose, width=width).partition("\n\n")
+            said, _, _ = told.partition("\n  ")
+            assert max(map(len, said.splitlines())) <= width
+            assert " ".join(said.split()).startswith(page.headline)
+
+
+def test_why_a_good_verdict_is_not_to_be_shipped_stands_beside_the_call() -> None:
+    (model,) = samples.found_nothing(Verdict.SURVIVES).models
+    unlikely = replace(model.schemes[0], basis=Basis.FORECAST, chances=Chances(0.8, 0.2, 0.0))
+    told = " ".join(full(replace(model, schemes=(unlikely,))).split())
+    assert f"Unsure about {unlikely.scheme}. Under 85 % is not enough to ship on: run it on data" in told
+
+
+def test_advice_that_points_at_layers_names_them_and_a_call_that_names_nodes_does_not_again() -> None:
+    (model,) = samples.large().models
+    others = [one for one in model.findings if one.code == "QW001"]
+    one, *more = (replace(finding, remedy="Equalise the layer with its neighbours.") for finding in others[:5])
+    names = list(dict.fromkeys(words.name(finding.location.label, 60) for finding in (one, *more)))
+    told = " ".join(full(replace(model, findings=(one, *more))).split())
+    assert f"This is about {', '.join(names[:3])} and {len(names) - 3} more. (QW001)" in told
+    assert f"This is about {names[0]}. (QW001)" in " ".join(full(replace(model, findings=(one,))).split())
+    named = replace(one, nodes_to_exclude=("conv",), snippet="quantize_static(..., nodes_to_exclude=['conv'])")
+    assert "This is about" not in full(replace(model, findings=(named,)))
+
+
+def test_a_quantised_file_is_compared_before_remarks_on_it_are_followed_and_after_faults() -> None:
+    (model,) = samples.quantised().models
+    fault = replace(samples.static("conv"), code="QP004", severity=Severity.WARNING, remedy="Store the bias again.")
+    remark = replace(samples.static("conv"), code="QR004", severity=Severity.INFO, remedy="Quantise again with uint8.")
+
+    def told(*findings: Finding) -> list[str]:
+        return [action.text.split()[0] for action in actions(replace(model, findings=findings))]
+
+    assert told(remark) == ["Compare", "Quantise"]
+    assert told(fault, remark) == ["Store", "Compare", "Quantise"]
 
 
 def test_more_than_fits_takes_one_screen_and_no_sentence_is_cut() -> None:

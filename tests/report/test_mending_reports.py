@@ -193,6 +193,13 @@ def test_lines_fit(name: str, verbose: bool, width: int) -> None:
             assert len(line) <= width or f"'{name}'" in line or name in line
 
 
+def test_quiet_tells_a_goal_that_was_missed_and_nothing_else() -> None:
+    quiet = Look(quiet=True)
+    assert rendered(fixed(), ReportFormat.FULL, quiet) == rendered(quantized(), ReportFormat.FULL, quiet) == ""
+    (line,) = rendered(quantized(reached=False), ReportFormat.FULL, quiet).splitlines()
+    assert ": Not reached: " in line
+
+
 def test_verbose_tells_every_place_and_each_reason_with_its_name() -> None:
     text = rendered(fixed(), ReportFormat.FULL, Look(120, verbose=True))
     assert "constant-channels: constant channels made by the bias" in text

@@ -400,6 +400,14 @@ def test_a_forecast_has_to_be_sure_to_be_shipped(chance: float, word: str) -> No
     assert ("Under 85 % is not enough to ship on" in shown) is (word == "Unsure")
 
 
+def test_no_line_ends_within_an_option() -> None:
+    prose = environment().filters["prose"]
+    assert prose("run it with --calibrate <b>, `--probe`") == (
+        'run it with <span class="option">--calibrate</span> &lt;b&gt;, <code>--probe</code>'
+    )
+    assert prose("well--known -- and ---") == "well--known -- and ---"
+
+
 def test_a_figure_that_too_few_samples_tell_says_so_on_its_card() -> None:
     (model,) = samples.found_nothing(Verdict.DEGRADES).models
     open_ = replace(model.schemes[0], outputs=(), note="too few samples to tell it from 60 %; about 66 samples would")

@@ -13,7 +13,7 @@ from samples import TENSOR
 
 from onnxlint_q.analysis.observed.top1 import Top1
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR, SCHEMES
-from onnxlint_q.finding import Cure, Evidence, Severity
+from onnxlint_q.finding import Cure, Evidence, Metric, Severity
 from onnxlint_q.report import ReportFormat, render, tensors, terminal_look, words
 from onnxlint_q.report.digest import clean, group_by_damage, summary
 from onnxlint_q.report.formats import Look
@@ -36,6 +36,7 @@ FULL = """\
 small.onnx
 float model, opset 13, 4 layers; data photos (imagenet preprocessing)
 
+Hold int8-per-tensor and int8-per-channel.
   int8-per-tensor   ✖ breaks    -4.0 dB; same top class as float: 5 %
   int8-per-channel  ▲ degrades  13.2 dB; same top class as float: 75 %
   Measured on 16 held-out samples; the ranges come from 32 others.
@@ -46,7 +47,7 @@ leaves 27 of 96 fewer than 4 codes. (QW001)
 Why int8-per-channel degrades: No rule explains it.
 
 Do this
-  1. Quantise weights per channel, or equalise the two layers before. (QW001)
+  1. Quantise weights per channel, or equalise the two layers before. This is about dw1. (QW001)
      quantize_static(
          ...,
          per_channel=True,
@@ -377,9 +378,25 @@ def test_a_claim_is_told_with_the_best_figure_and_the_forecast_of_its_cure() -> 
     assert words.metrics(tested) == {"channels": 3}
 
 
+def test_a_first_look_at_what_a_tensor_costs_is_told_until_its_claim_is_tested() -> None:
+    looked: dict[str, Metric] = {
+        "sqnr_db": 15.7,
+        "noise_share": 0.32,
+        "samples": 4,
+        "samples_given": 32,
+        "schemes": samples.TENSOR,
+    }
+    finding = replace(samples.spread("dw", None, Evidence.UNTESTED), code="QW006", metrics=looked)
+    assert words.metrics(finding) == looked
+    assert words.metrics(finding.tested(Evidence.CONFIRMED, 16.3)) == {"schemes": samples.TENSOR}
+
+
 def test_full_of_a_quantised_model_has_no_verdict_and_no_layers() -> None:
     text = full(samples.quantised())
-    assert text.startswith("model_int8.onnx\nqdq model, opset 13, 1 layer\n\nWhat is wrong: The scale 0.83 is 41 times")
+    head, decision, wrong = text.split("\n\n")[:3]
+    assert head == "model_int8.onnx\nqdq model, opset 13, 1 layer"
+    assert decision.startswith("Unsure about the file as it is (qdq). Its scales have faults.")
+    assert wrong.startswith("What is wrong: The scale 0.83 is 41 times")
     assert "Layers that cost" not in whole(samples.quantised())
 
 

@@ -44,7 +44,7 @@ def test_a_run_over_several_models_ends_with_a_row_each() -> None:
     told = table(run, 200)
     assert len(told) == 2 + len(run.models) + 1
     first = next(line for line in told if "model_0.onnx" in line)
-    assert "✖ breaks" in first and "▲ degrades" in first
+    assert "✖ hold: breaks" in first and "▲ hold: degrades" in first
     assert "1 error, 1 warning" in first and "QW001 unequal-channel-ranges at dw1" in first
     assert "not linted" in told[-1] and "pointer.onnx" in told[-1]
     assert "of the noise from" in next(line for line in told if "model_3.onnx" in line)
@@ -70,9 +70,9 @@ def test_no_word_is_cut(name: str, width: int) -> None:
     (model,) = samples.ALL[name]().models or samples.small().models
     run = Run((model, replace(model, path="again.onnx")))
     whole = full(run, 1000) + full(run, 1000, verbose=True)
-    said = {"verdict", "call", "--verbose."}  # where there is less room
-    assert {word.strip(",;") for word in full(run, width).split()} <= {
-        word.strip(",;") for word in whole.split()
+    said = {"verdict", "call", "--verbose"}  # where there is less room
+    assert {word.strip(",;.") for word in full(run, width).split()} <= {
+        word.strip(",;.") for word in whole.split()
     } | said
 
 
@@ -91,7 +91,13 @@ def test_paths_that_have_no_folder_in_common_stay() -> None:
 def test_a_verdict_that_a_baseline_accepts_is_marked() -> None:
     (model,) = samples.small().models
     accepted = replace(model, accepted=("int8-per-tensor",))
-    assert any("✖ breaks, known" in line for line in table(Run((accepted, model)), 200))
+    assert any("✖ hold: breaks, known" in line for line in table(Run((accepted, model)), 200))
+
+
+def test_what_to_do_with_a_release_stands_in_the_row_of_its_model() -> None:
+    rows = {line.split()[0].rsplit("/")[-1]: line for line in table(folder(), 200)[2:]}
+    assert "✔ ship: survives" in rows["model_2.onnx"]
+    assert "as it is" in table(folder(), 200)[1] and "? unsure" in rows["model_1.onnx"]
 
 
 def test_the_totals_do_not_tell_of_nothing_found_without_a_but() -> None:

@@ -14,6 +14,7 @@ from onnxlint_q.analysis.observed.costs import SchemeCosts
 from onnxlint_q.analysis.observed.data_summary import DataSummary
 from onnxlint_q.analysis.observed.observations import Observations, TensorObservation
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
+from onnxlint_q.calls import quantize_static_call
 from onnxlint_q.execute.data.inspection import inspect
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.sources import ArraySource, open_source
@@ -134,7 +135,7 @@ def test_few_codes_are_told_with_the_range_in_front_of_the_rounding() -> None:
     assert (finding.metrics["observed_low"], finding.metrics["observed_high"]) == pytest.approx((-8.35, 0.65))
     assert finding.metrics["rounding_sqnr_db"] == pytest.approx(20 * np.log10(real.std() * np.sqrt(12) / 0.3), rel=0.01)
     assert finding.snippet == (
-        "quantize_static(..., extra_options={'TensorQuantOverrides': "
+        "quantize_static(..., activation_type=QuantType.QUInt8, extra_options={'TensorQuantOverrides': "
         "{'n': [{'rmin': np.float32(-8.35), 'rmax': np.float32(0.65)}]}})"
     )
 
@@ -201,7 +202,7 @@ def test_two_codes_far_apart_are_two_codes() -> None:
     (finding,) = findings(LargeScale(), observed(facts, {"q": observation(codes, (0, 255)), "m": observation(real)}))
     assert alone.severity is finding.severity is Severity.ERROR and alone.evidence is Evidence.STATIC
     assert finding.evidence is Evidence.CONFIRMED and finding.metrics["used_codes"] == 2
-    assert finding.snippet == alone.snippet == "quantize_static(..., nodes_to_exclude=['masked', 'softmax'])"
+    assert finding.snippet == alone.snippet == quantize_static_call("nodes_to_exclude=['masked', 'softmax']")
 
 
 def test_ranges_behind_a_spoiled_tensor_are_not_believed() -> None:

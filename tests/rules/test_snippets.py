@@ -13,13 +13,15 @@ import numpy as np
 import onnx
 import pytest
 from conftest import FIXTURES, ROOT
+from onnxruntime.quantization import QuantType
 from printed import CALL, as_float, command, photos, quantised, shape, written
 
+from onnxlint_q.analysis.schemes import SCHEMES
 from onnxlint_q.calls import exclude_option, quantize_static_call
 from onnxlint_q.execute.data.preprocess import PRESETS
 from onnxlint_q.execute.data.sources import open_source
 from onnxlint_q.finding import Finding, Requantisation, TensorRange
-from onnxlint_q.judge.advice.quantizer_options import overrides, requantised
+from onnxlint_q.judge.advice.quantizer_options import overrides, requantised, scheme_options
 from onnxlint_q.judge.config import Config, Overrides
 from onnxlint_q.judge.registry import load_rules
 from onnxlint_q.judge.rule import Example, Rule
@@ -142,9 +144,17 @@ def test_what_cannot_be_said_is_not_printed_in_part() -> None:
     assert quantize_static_call("per_channel=True", "") == ""
 
 
+def test_a_call_says_the_type_of_activations_once() -> None:
+    unsigned = "quantize_static(..., activation_type=QuantType.QUInt8, per_channel=True)"
+    assert quantize_static_call("per_channel=True") == unsigned == requantised(Requantisation(per_channel=True))
+    signed = scheme_options(SCHEMES["int8-symmetric"])
+    assert signed is not None and quantize_static_call(*signed).count("activation_type=") == 1
+
+
 def test_a_change_is_one_call() -> None:
     change = Requantisation(True, (TensorRange("t", 0, 1), TensorRange("u", -1, 1)), ("op_types_to_quantize=['Conv']",))
     seen: dict[str, Any] = {}
-    exec(requantised(change), {"np": np, "quantize_static": lambda _, **options: seen.update(options)})
+    known = {"np": np, "QuantType": QuantType, "quantize_static": lambda _, **options: seen.update(options)}
+    exec(requantised(change), known)
     assert seen["per_channel"] is True and seen["op_types_to_quantize"] == ["Conv"]
     assert list(seen["extra_options"]["TensorQuantOverrides"]) == ["t", "u"]

@@ -126,6 +126,8 @@ def test_where_the_model_goes_has_to_be_said_once_and_replaces_nothing(tmp_path:
     assert refusal(data).endswith(f"{data}; name another file with -o")
     assert "it is a folder" in refusal(tmp_path)
     assert parse_written(str(given), None, in_place=True, diff=False) == (given, given)
+    with pytest.raises(UsageError, match=r"^--diff and --quiet contradict each other; leave one out$"):
+        parse_written(str(given), None, in_place=False, diff=True, quiet=True)
 
 
 def test_a_wrong_name_of_a_rewrite_is_told_with_the_right_ones(

@@ -47,19 +47,29 @@ def several(kind: str) -> Completer:
 
 
 def rules(incomplete: str) -> list[tuple[str, str]]:
-    """Codes and names of built-in rules, with commas between."""
+    """Codes and names of rules, with commas between."""
     before, comma, last = incomplete.rpartition(",")
-    return [(f"{before}{comma}{word}", said) for word, said in _beginning(last, _rules("rules"))]
+    return [(f"{before}{comma}{word}", said) for word, said in _beginning(last, (*_rules("rules"), *_of_plugins()))]
 
 
 def explained(incomplete: str) -> list[tuple[str, str]]:
     """What the command `rule` explains: rules, the linter's own findings, and words."""
     words = ((word.replace(" ", "-"), meaning) for word, meaning in GLOSSARY.items())
-    return _beginning(incomplete, (*_rules("rules"), *_rules("own_findings"), *words))
+    return _beginning(incomplete, (*_rules("rules"), *_of_plugins(), *_rules("own_findings"), *words))
 
 
 def _rules(kind: str) -> Iterator[tuple[str, str]]:
-    for code, name in vocabulary()[kind].items():
+    return _both_ways(vocabulary()[kind])
+
+
+def _of_plugins() -> Iterator[tuple[str, str]]:
+    from onnxlint_q.judge.plugins import written_rules
+
+    return _both_ways(written_rules())
+
+
+def _both_ways(rules: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for code, name in rules.items():
         yield code, name
         yield name, code
 

@@ -48,7 +48,13 @@ def parse_inspected(words: Sequence[str]) -> tuple[Path, ...]:
 
 
 def parse_written(
-    model: str, out: Path | None, *, in_place: bool, diff: bool, read: Sequence[str | Path | None] = ()
+    model: str,
+    out: Path | None,
+    *,
+    in_place: bool,
+    diff: bool,
+    quiet: bool = False,
+    read: Sequence[str | Path | None] = (),
 ) -> tuple[Path, Path | None]:
     """The model to change, and the file to write it to; None where nothing is to be written.
 
@@ -57,6 +63,7 @@ def parse_written(
         out: of `-o`.
         in_place: the file is the model itself.
         diff: nothing is written.
+        quiet: nothing is told of what changes.
         read: other files and folders of this run.
 
     Raises:
@@ -65,6 +72,8 @@ def parse_written(
     given = [name for name, said in (("-o", out is not None), ("--in-place", in_place), ("--diff", diff)) if said]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} contradict each other; leave one out")
+    if diff and quiet:
+        raise UsageError("--diff and --quiet contradict each other; leave one out")
     if not given:
         raise UsageError("say where the changed model goes: -o OUT, --in-place, or --diff to write nothing")
     if out is None:

@@ -50,6 +50,11 @@ class Split:
         """A fresh pass over the samples that a search fits anything to but ranges."""
         return self.source.take(self.inputs, self.calibrating if self.fitted is None else self.fitted)
 
+    @property
+    def searched(self) -> int:
+        """How many samples a search compares its attempts on."""
+        return self.searching or (self.calibrating if self.fitted is None else self.fitted)
+
     def for_search(self) -> Iterator[Sample]:
         """A fresh pass over the samples that a search compares its attempts on."""
         if self.searching:
@@ -81,7 +86,12 @@ class Split:
 
     def for_verdict(self) -> Iterator[Sample]:
         """A fresh pass over the samples that the verdict is measured on."""
-        return self.source.take(self.inputs, self.held_out or self.calibrating, self.first_of_verdict)
+        return self.source.take(self.inputs, self.judged, self.first_of_verdict)
+
+    @property
+    def judged(self) -> int:
+        """How many they are."""
+        return self.held_out or self.calibrating
 
     @property
     def first_of_verdict(self) -> int:

@@ -36,7 +36,8 @@ def run_experiments(
         experiments: what to run.
         samples: starts a fresh pass over the same samples each time it is called.
         progress: told how many experiments are done.
-        allowance: of time; without it every experiment runs on every sample.
+        allowance: of time; without it every experiment runs on every sample. One that knows how many samples there are
+            lets progress be told between two experiments.
         watch: told of each run of a model of its own, by the essence of the experiment.
 
     Raises:
@@ -52,8 +53,8 @@ def run_experiments(
     shapes = _shapes(samples) if single else {}
     parts = list(groups(bench, single, shapes))
     for number, group in enumerate(parts):
-        tick = partial(progress, "tensor by tensor", len(errors), len(distinct))
-        tick()
+        tick = partial(_tell, progress, len(errors), len(group), len(distinct))
+        tick(0.0)
         if allowance.left <= allowance.least:
             break
         try:
@@ -64,6 +65,11 @@ def run_experiments(
     variants = {experiment: partial(bench.executable, experiment) for experiment in alone}
     errors |= run_variants(bench, variants, samples, progress, allowance, watch)
     return {experiment: errors[essence] for experiment, essence in essences.items() if essence in errors}
+
+
+def _tell(progress: Progress, done: int, now: int, total: int, fraction: float) -> None:
+    """That so much of what runs now is done: all of it runs side by side, sample after sample."""
+    progress("tensor by tensor", done + int(fraction * now), total)
 
 
 def _shapes(samples: Samples) -> Shapes:

@@ -61,13 +61,13 @@ def run_together(
     experiments: Sequence[Experiment],
     samples: Samples,
     share: Share,
-    tick: Callable[[], None],
+    tick: Callable[[float], None],
     shapes: Shapes | None = None,
 ) -> dict[Experiment, OutputError]:
     """Error of each experiment, from one graph that holds all of them, on the samples that fit the share of time.
 
-    There is none where the time was over before the first sample was. `tick` is called after each. A graph that
-    computes shapes is made for inputs of `shapes` alone.
+    There is none where the time was over before the first sample was. `tick` is told after each how
+    much of them is done. A graph that computes shapes is made for inputs of `shapes` alone.
 
     Raises:
         MixesBatchError: the network does not keep the elements of a batch apart, or it is not known to.
@@ -102,7 +102,7 @@ def run_together(
                 reference = references.of(sample, float_parts)
                 for experiment, accumulator in sums.items():
                     accumulator.add(reference, [own.get(experiment, part) for part, own in parts])
-                tick()
+                tick(share.fraction(done))
                 if not share.fits(done):
                     break
         except LateError as error:

@@ -18,6 +18,7 @@ from onnxlint_q.analysis.preparation import preparation
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES, Scheme
 from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.executable import Executable, as_stored
+from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.quantiser import quantised
 from onnxlint_q.execute.session import NotRunnableError
@@ -57,7 +58,8 @@ def measure_unprepared(
         fewer = few.held_out or few.calibrating
         seen = observe(bench.measured, split.source, few.calibrating, progress, limits=bench.limits)
         bench, split = bench.calibrated(seen, bench.observer), few
-        prepared = run_experiments(bench, map(Experiment, schemes), split.for_verdict, progress)
+        known = Allowance(samples=split.judged)
+        prepared = run_experiments(bench, map(Experiment, schemes), split.for_verdict, progress, known)
     found = []
     with TemporaryDirectory() as folder:
         for done, scheme in enumerate(schemes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy.typing as npt
@@ -32,7 +33,8 @@ def run_variants(
     """Error of each variant of a network against its float model, by the variant's key.
 
     `samples` starts a fresh pass over the same samples each time it is called. A variant is built when its turn
-    comes and dropped after it. When the time is over, variants that were not reached are left out.
+    comes and dropped after it. When the time is over, variants that were not reached are left out. What is told of
+    progress are runs, where the allowance knows how many samples there are; else variants.
 
     Raises:
         NotRunnableError: ONNX Runtime cannot load or run one of them.
@@ -45,12 +47,19 @@ def run_variants(
     rounds = [keys[start : start + size] for start in range(0, len(keys), size)]
     errors: dict[Key, OutputError] = {}
     exact = Session(reference, limits=limits) if keys else None
+    each = allowance.samples or 1
     for done, chosen in enumerate(rounds):
-        progress("", done, len(rounds))
+        tick = partial(_tell, progress, done * size * each, len(chosen) * each, len(keys) * each)
+        tick(0.0)
         if exact is not None and allowance.left > 0:
-            errors |= _one_round(bench, exact, chosen, variants, samples, allowance, len(rounds) - done, watch)
-    progress("", len(rounds), len(rounds))
+            errors |= _one_round(bench, exact, chosen, variants, samples, allowance, len(rounds) - done, watch, tick)
+    progress("", len(keys) * each, len(keys) * each)
     return errors
+
+
+def _tell(progress: Progress, done: int, now: int, total: int, fraction: float) -> None:
+    """That so much of what runs now is done."""
+    progress("", done + int(fraction * now), total)
 
 
 def _one_round(
@@ -62,6 +71,7 @@ def _one_round(
     allowance: Allowance,
     rounds: int,
     watch: Watch | None,
+    tick: Callable[[float], None],
 ) -> dict[Key, OutputError]:
     share = allowance.share(rounds)
     sessions = {key: Session(variants[key](), limits=bench.limits) for key in keys}
@@ -78,6 +88,7 @@ def _one_round(
             sums[key].add(outputs, found)
             if watch is not None:
                 watch(key, done - 1, values, found)
+        tick(share.fraction(done))
         if not share.fits(done):
             break
     return {key: accumulator.result() for key, accumulator in sums.items() if accumulator.samples}

@@ -47,10 +47,10 @@ class Spending:
     pass_seconds: float = 0.0
     most_samples: int | None = None
 
-    def part(self, share: float, reserved: float = 0.0, fewest: int = 1) -> Allowance:
-        """A share of what is left when so many seconds are kept for later; for `fewest` see `Allowance`."""
+    def part(self, share: float, reserved: float = 0.0, fewest: int = 1, samples: int | None = None) -> Allowance:
+        """A share of what is left when so many seconds are kept for later; the rest is as of `Allowance`."""
         return Allowance(
-            max(self.left.left - reserved, 0.0) * share, fewest=fewest, clock=self.left.now, patience=math.inf
+            max(self.left.left - reserved, 0.0) * share, samples, fewest, clock=self.left.now, patience=math.inf
         )
 
     @property

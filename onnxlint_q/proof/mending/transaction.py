@@ -21,6 +21,7 @@ from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.errors import ModelError
 from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.executable import Executable
+from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.stream.observe import observe
@@ -124,7 +125,8 @@ class Mender:
     @cached_property
     def first(self) -> Errors:
         """The error of whole schemes on the model that was given."""
-        return self._errors(self.given)
+        self.progress("quantising it", 0, 0)
+        return self._errors(self.given, self.progress)
 
     def through(self, rewrites: Sequence[Rewrite]) -> Mended:
         """Apply rewrites in their order, each on the model that those before it left.
@@ -236,10 +238,10 @@ class Mender:
         bench = replace(bench.calibrated(seen, self.given.observer), alike=self.given.alike)
         return bench, self._errors(bench) if rewrite.moves_values else mended.errors
 
-    def _errors(self, bench: Workbench) -> Errors:
+    def _errors(self, bench: Workbench, progress: Progress = silent) -> Errors:
         """Of every scheme, with everything quantised."""
         wanted = [Experiment(scheme) for scheme in bench.measured.schemes if bench.can_run(Experiment(scheme))]
-        return run_experiments(bench, wanted, self.split.for_verdict)
+        return run_experiments(bench, wanted, self.split.for_verdict, progress, Allowance(samples=self.split.judged))
 
 
 def restored(made: Executable, done: Iterable[tuple[Rewrite, Sequence[Candidate]]]) -> Executable:

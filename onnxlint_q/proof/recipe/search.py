@@ -18,6 +18,7 @@ from onnxlint_q.analysis.measured import measure
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER
 from onnxlint_q.analysis.schemes import Quantizer, Scheme
 from onnxlint_q.execute.data.split import Split
+from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.variants.experiment_runs import Errors
@@ -253,7 +254,8 @@ class _Search:
         runs = {one: bench for one, bench in benches.items() if bench.can_run(one.experiment)}
         self.progress("searching for a recipe", 0, 0)
         variants = {one: (lambda one=one, bench=bench: bench.executable(one.experiment)) for one, bench in runs.items()}
-        errors = run_variants(self.given, variants, self.split.for_search, self.progress)
+        counted = Allowance(samples=self.split.searched)
+        errors = run_variants(self.given, variants, self.split.for_search, self.progress, counted)
         made = [replace(one, error=error) for one, error in errors.items()]
         self.attempts += made
         return [*again, *made]

@@ -12,10 +12,10 @@ from onnxlint_q.report.compare import phrases
 from onnxlint_q.report.compare.json import render_compact
 from onnxlint_q.report.compare.links import linked
 from onnxlint_q.report.formats import PLAIN, Look
+from onnxlint_q.report.front import headline
 from onnxlint_q.report.html import page
 from onnxlint_q.report.html.blocks import flags_by_layer
 from onnxlint_q.report.html.charts import Point, sqnr_chart
-from onnxlint_q.report.html.decision import headline
 from onnxlint_q.report.html.page import Page, Reason, pages
 from onnxlint_q.report.html.provenance import Row, made, of_data, of_file
 from onnxlint_q.report.html.published import published_comparison
@@ -50,7 +50,7 @@ def render(comparison: Comparison, look: Look = PLAIN) -> str:
     (model,) = pages(Run((comparison.quantized,)))
     told = linked(model, comparison.rows, charted=_charted(comparison))
     flags = flags_by_layer(told.blocks)
-    cards = tuple(replace(card, title="the quantised file") for card in model.cards)
+    cards = tuple(card.titled("the quantised file") for card in model.cards)
     # What makes the noise of the output follows from where the files part, which no forecast knows.
     why = (*(reason for reason in told.why if reason.overall), Reason(phrases.CAUSE, phrases.cause(comparison)))
     return page(
@@ -61,7 +61,7 @@ def render(comparison: Comparison, look: Look = PLAIN) -> str:
         comparison=comparison,
         phrases=phrases,
         chart=_chart(comparison, told),
-        page=replace(told, cards=cards, headline=headline(cards), why=why),
+        page=replace(told, cards=cards, headline=headline(card.decision for card in cards), why=why),
         origin=_origin(comparison, look),
         columns=COLUMNS,
         rows=[

@@ -23,6 +23,8 @@ _ROWS, _ALL = 8, 400
 
 def render(changes: Diff, look: Look = PLAIN) -> str:
     """The report as text, `look.width` columns wide."""
+    if look.quiet:
+        return "".join(f"{words.name(changes.new.path, 4096)}: {line}\n" for line in phrases.failing(changes))
     return drawn(_report(changes, look), look.width, look.colour)
 
 

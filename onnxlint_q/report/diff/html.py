@@ -12,9 +12,10 @@ from onnxlint_q.report import words
 from onnxlint_q.report.diff import phrases
 from onnxlint_q.report.diff.json import render_compact
 from onnxlint_q.report.formats import PLAIN, Look
+from onnxlint_q.report.front import headline
 from onnxlint_q.report.html import page
 from onnxlint_q.report.html.charts import Point, levels_db, sqnr_chart
-from onnxlint_q.report.html.decision import Card, cards, headline
+from onnxlint_q.report.html.decision import Card, cards
 from onnxlint_q.report.html.page import pages
 from onnxlint_q.report.html.provenance import Row, made, of_data, of_model_file
 from onnxlint_q.report.html.published import published_releases
@@ -40,7 +41,7 @@ def render(changes: Diff, look: Look = PLAIN) -> str:
         warnings=tuple(dict.fromkeys((*words.warnings(changes.old), *words.warnings(changes.new)))),
         same=changes.old.sha256 == changes.new.sha256,
         cards=told,
-        headline=headline(told),
+        headline=headline(card.decision for card in told),
         verdicts=_verdicts(changes),
         charted=charted,
         chart=chart,

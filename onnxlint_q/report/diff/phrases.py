@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from onnxlint_q.report import words
 from onnxlint_q.workflow.diff import Diff, LayerDiff, LayerLoss, PortDiff
@@ -11,6 +12,7 @@ SHOWN_DB = 1.0
 """Loss of a layer from which on it is listed; less is told with --verbose."""
 SAME_DB = 0.05
 """Less is no difference."""
+NOT_COMPARABLE = "no scheme has a figure in both releases that rests on the same"
 
 
 def change(loss_db: float | None) -> str:
@@ -54,7 +56,7 @@ def summary(changes: Diff) -> str:
         parts.append(words.count(len(changes.ports), "change") + " of the interface")
     told = f"{', '.join(parts)}; "
     if loss is None:
-        told += "no scheme has a figure in both releases that rests on the same"
+        told += NOT_COMPARABLE
     elif math.isinf(loss):
         told += "a scheme that was perfect is not" if loss > 0 else "every scheme is perfect now"
     else:
@@ -62,6 +64,16 @@ def summary(changes: Diff) -> str:
     if limit is not None:
         told += f", {'over' if changes.fails else 'within'} --max-loss {limit:g}" if loss is not None else ""
     return told
+
+
+def failing(changes: Diff) -> Iterator[str]:
+    """The schemes that lost more than they may, or why that cannot be told."""
+    limit = changes.max_loss_db
+    if not changes.told:
+        yield "a rule crashed" if changes.old.rule_crashed or changes.new.rule_crashed else NOT_COMPARABLE
+    for one in changes.schemes:
+        if limit is not None and one.loss_db is not None and one.loss_db > limit:
+            yield f"{words.name(one.scheme, 40)} {change(one.loss_db)}, over --max-loss {limit:g}"
 
 
 def worse(changes: Diff, least_db: float) -> list[tuple[LayerDiff, LayerLoss]]:

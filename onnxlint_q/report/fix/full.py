@@ -20,7 +20,9 @@ _PLACES = 200
 
 
 def render(fixed: Fixed, look: Look = PLAIN) -> str:
-    """The report as text, `look.width` columns wide."""
+    """The report as text, `look.width` columns wide; nothing where only what fails is wanted: nothing does."""
+    if look.quiet:
+        return ""
     return drawn(_report(fixed, look), look.width, look.colour)
 
 

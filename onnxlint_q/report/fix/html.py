@@ -9,8 +9,9 @@ from onnxlint_q.report import words
 from onnxlint_q.report.fix import phrases
 from onnxlint_q.report.fix.json import render_compact
 from onnxlint_q.report.formats import PLAIN, Look
+from onnxlint_q.report.front import MADE_UP, decide, headline, worst
 from onnxlint_q.report.html import page
-from onnxlint_q.report.html.decision import MADE_UP, Card, card, headline, worst
+from onnxlint_q.report.html.decision import Card, card
 from onnxlint_q.report.html.provenance import made, of_data, of_file
 from onnxlint_q.report.layout import ROWS, Cell, Heading, Line, Table
 from onnxlint_q.workflow.mending.fixed import Fixed, Place, Verification
@@ -21,6 +22,7 @@ def render(fixed: Fixed, look: Look = PLAIN) -> str:
     """The page; of every path it tells the last part only, unless it is to tell them."""
     fixed = fixed if look.paths else without_folders(fixed)
     cards = tuple(_cards(fixed))
+    decided = [card.decision for card in cards]
     return page(
         "fix.html",
         look,
@@ -34,8 +36,8 @@ def render(fixed: Fixed, look: Look = PLAIN) -> str:
             *of_data(data_of(fixed.verification)),
             *made(look.origin()),
         ),
-        call=worst(cards),
-        headline=headline(cards),
+        call=worst(decided),
+        headline=headline(decided),
         tables=tuple(_tables(fixed)),
     )
 
@@ -59,7 +61,7 @@ def _cards(fixed: Fixed) -> Iterator[Card]:
     """Each scheme after the changes, with what it was before."""
     for before, after in phrases.pairs(fixed):
         doubt = MADE_UP if fixed.verification.synthetic else ""
-        told = card(after, data_of(fixed.verification), doubt=doubt)
+        told = card(decide(after, data_of(fixed.verification), doubt), after)
         yield replace(told, mended=f"Before: {words.verdict(before.verdict)}, {phrases.figures(before)}.")
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from onnxlint_q.calls import exclude_option, quantize_static_call
-from onnxlint_q.finding import Finding, Requantisation
+from onnxlint_q.finding import Finding, Requantisation, Severity
 from onnxlint_q.report import digest, words
 from onnxlint_q.report.front.cause import undermines
 from onnxlint_q.workflow.results import JointRemedy, ModelResult, Verdict
 
 MEASURE = "Run it on your data (--calibrate PATH). This tests every finding and tries remedies."
 COMPARE = "Compare it with its float model on your data. This measures what it lost, layer by layer."
+
+_POINTS = re.compile(r"\b(the|this|these|its) (layer|tensor|node)s?\b|\bequalise\b", re.IGNORECASE)
+"""Words of an advice that point at places without naming them."""
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +31,25 @@ class Action:
         snippet: what is to be typed; empty where there is nothing.
         codes: the rules that advise it.
         command: what does it or explains it, where there is no snippet.
+        places: names of the layers and nodes that it is about, those first that cost most; empty where it names them
+            itself.
     """
 
     text: str
     snippet: str = ""
     codes: tuple[str, ...] = ()
     command: str = ""
+    places: tuple[str, ...] = ()
+
+    def told(self, limit: int | None = None) -> str:
+        """The text, as many whole sentences as fit in `limit` characters, and which places it points at."""
+        text = self.text if limit is None else words.opening(self.text, limit)
+        if not self.places or not _POINTS.search(text):
+            return text
+        named = [words.name(place, 60) for place in self.places[:_NAMED]]
+        hidden = len(self.places) - len(named)
+        *others, last = (*named, f"{hidden} more") if hidden else named
+        return f"{text} This is about {', '.join(others)}{' and ' if others else ''}{last}."
 
 
 def actions(model: ModelResult) -> tuple[Action, ...]:
@@ -41,17 +59,22 @@ def actions(model: ModelResult) -> tuple[Action, ...]:
     """
     groups = digest.group_by_damage(digest.counted(model.findings))
     advised = [common_advice(group.findings) for group in groups]
-    first = [finding for finding in advised if undermines(finding)]
-    others = sorted((finding for finding in advised if not undermines(finding)), key=_fix_does_it)
+    about = [_places(model, group.findings, advice) for group, advice in zip(groups, advised, strict=True)]
+    told = list(zip(advised, about, strict=True))
+    first = [entry for entry in told if undermines(entry[0])]
+    others = sorted((entry for entry in told if not undermines(entry[0])), key=lambda entry: _fix_does_it(entry[0]))
     applies, tries = (list(_part_of_fix(model, found=found)) for found in (True, False))
-    found = [*_of(first), *_fix(model), *applies, *_tried(model), *_other_scheme(model, advised), *_of(others)]
+    remarks = [entry for entry in others if entry[0].severity is Severity.INFO] if _can_be_compared(model) else []
+    faults = [entry for entry in others if entry not in remarks]
+    found = [*_of(first), *_fix(model), *applies, *_tried(model), *_other_scheme(model, advised), *_of(faults)]
     found += tries if not applies else ()
     file = shlex.quote(words.file_name(model.path))
     if _can_be_measured(model):
         found.append(Action(MEASURE, command=f"onnxlint-q {file} --calibrate PATH"))
     if _can_be_compared(model):
+        # What it lost decides what remarks are worth.
         found.append(Action(COMPARE, command=f"onnxlint-q compare FLOAT.onnx {file} --calibrate PATH"))
-    return tuple(_once(found))
+    return tuple(_once([*found, *_of(remarks)]))
 
 
 def _fix(model: ModelResult) -> Iterator[Action]:
@@ -134,11 +157,26 @@ def common_call(findings: Sequence[Finding]) -> str:
     return quantize_static_call(exclude_option(tuple(nodes)))
 
 
-def _of(findings: Iterable[Finding]) -> Iterator[Action]:
-    for finding in findings:
+def _of(told: Iterable[tuple[Finding, tuple[str, ...]]]) -> Iterator[Action]:
+    for finding, places in told:
         if finding.own_advice:
             code = words.shown(finding.code, 20)
-            yield Action(words.shown(finding.own_advice), finding.snippet, (code,), f"onnxlint-q rule {code}")
+            yield Action(words.shown(finding.own_advice), finding.snippet, (code,), f"onnxlint-q rule {code}", places)
+
+
+def _places(model: ModelResult, findings: Iterable[Finding], advice: Finding) -> tuple[str, ...]:
+    """Where an advice holds, layers by their own name where findings make claims about them; none that a call names."""
+    if advice.nodes_to_exclude:
+        return ()
+    layers = {row.output: words.layer_label(row) for row in model.layers}
+    alike = [finding for finding in findings if finding.own_advice == advice.own_advice]
+    found = (
+        layers.get(finding.claim.tensor if finding.claim is not None else place.output, place.label)
+        for finding in alike
+        for place in (finding.location, *finding.places)
+        if place.op_type
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def _other_scheme(model: ModelResult, advised: Iterable[Finding]) -> Iterator[Action]:
@@ -177,7 +215,8 @@ def _once(found: Iterable[Action]) -> Iterator[Action]:
             kept.append(action)
         else:
             codes = dict.fromkeys((*kept[same].codes, *action.codes))
-            kept[same] = replace(kept[same], codes=tuple(codes))
+            places = dict.fromkeys((*kept[same].places, *action.places))
+            kept[same] = replace(kept[same], codes=tuple(codes), places=tuple(places))
     yield from kept
 
 

@@ -17,10 +17,11 @@ from onnxlint_q.workflow.results import CalibrationSummary, ModelResult
 
 
 def brief(model: ModelResult, detail: Detail) -> Iterator[RenderableType]:
-    """Verdicts, why, what to do first, and the findings by rule."""
+    """Ship it or not, the verdicts, why, what to do first, and the findings by rule."""
     yield from _head(model, words.data)
+    yield Text()
+    yield front.decision(model, why=detail.doubts)
     if model.schemes:
-        yield Text()
         yield from verdicts.brief(model)
     why = [entry.opening(detail.sayings) for entry in reasons(model)[: detail.reasons]]
     yield from front.why(why)
@@ -34,8 +35,9 @@ def brief(model: ModelResult, detail: Detail) -> Iterator[RenderableType]:
 def everything(model: ModelResult) -> Iterator[RenderableType]:
     """The same with every place, table and note."""
     yield from _head(model, words.calibration_words)
+    yield Text()
+    yield front.decision(model)
     if model.schemes:
-        yield Text()
         yield from verdicts.everything(model)
     yield from front.why(reasons(model))
     yield from front.to_do(actions(model))

@@ -42,6 +42,8 @@ class Detail:
         advice: characters of an advice, in whole sentences, at least one.
         notes, groups, reasons: that are shown.
         sayings: sentences of a reason.
+        steps: things to do.
+        doubts: whether it says why a good verdict is not enough to ship on.
     """
 
     places: int = 3
@@ -52,6 +54,8 @@ class Detail:
     groups: int = 20
     reasons: int = 3
     sayings: int = 4
+    doubts: bool = True
+    steps: int = 3
 
 
 def _ladder() -> Iterator[Detail]:
@@ -75,9 +79,11 @@ def _ladder() -> Iterator[Detail]:
         {"sayings": 1},
         {"groups": 8},
         {"call": 1},
+        {"doubts": False},
         {"reasons": 1},
         {"groups": 4},
         {"call": 0},
+        {"steps": 2},
     )
     detail = Detail()
     for change in given_up:

@@ -1,4 +1,4 @@
-"""The models of a run side by side: verdicts, findings, and the worst of each."""
+"""The models of a run side by side: what to ship, findings, and the worst of each."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxlint_q.report import digest, tensors, words
+from onnxlint_q.report.front import Decision, decisions
 from onnxlint_q.report.full.drawing import SEVERITY_STYLE, VERDICT_STYLE, indented
 from onnxlint_q.workflow.results import ModelResult, Run, SchemeResult, Verdict
 
 LEAST_WORST = 20
 """Columns below which the worst of a model is not readable beside the rest of its row."""
+AS_IT_IS = "as it is"
+"""Heads the decisions on files that no scheme is judged on."""
 _GAP = 2
 _NONE = Text("-", "dim")
 
@@ -25,7 +28,7 @@ class _Row:
     """One model.
 
     Attributes:
-        verdicts: by scheme.
+        verdicts: with the decision, by scheme; of a file without schemes the decision on it as it is.
         worst: what is worst about it, in a few words.
     """
 
@@ -63,12 +66,11 @@ def _named(paths: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _row(name: str, model: ModelResult) -> _Row:
-    verdicts = {}
-    for result in model.schemes:
+    decided = decisions(model)
+    verdicts = {} if model.schemes else {AS_IT_IS: _decision(decided[0])}
+    for result, one in zip(model.schemes, decided, strict=False):
         known = ", known" if result.scheme in model.accepted else ""
-        held = words.shown_as(result)
-        told = f"{words.VERDICT_MARK[held]} {words.verdict(result.verdict)}{known}"
-        verdicts[result.scheme] = Text(told, VERDICT_STYLE[held])
+        verdicts[result.scheme] = _decision(one).append(f": {words.verdict(result.verdict)}{known}")
     counts = [
         Text(digest.amount(severity, total), SEVERITY_STYLE[severity])
         for severity, total in digest.tally(digest.faults(model.findings))
@@ -76,6 +78,10 @@ def _row(name: str, model: ModelResult) -> _Row:
     if model.rule_crashed:
         counts.append(Text("a rule crashed", "bold red"))
     return _Row(name, verdicts, counts or [Text("no findings", "dim")], _worst(model))
+
+
+def _decision(one: Decision) -> Text:
+    return Text(f"{one.mark} {one.call}", VERDICT_STYLE[one.held])
 
 
 def _worst(model: ModelResult) -> str:

@@ -19,6 +19,7 @@ from onnxlint_q.report.json import render_compact
 from onnxlint_q.workflow.results import Run
 
 _CODE = Markup("<code>{}</code>")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 
 
 def render(run: Run, look: Look = PLAIN) -> str:
@@ -98,9 +99,13 @@ def _breakable(text: str, limit: int = 160) -> Markup:
 
 
 def _prose(text: str) -> Markup:
-    """Sentences in which what stands between backticks is code."""
-    parts = (_CODE.format(words.visible(part)) if n % 2 else escape(words.visible(part)) for n, part in _between(text))
+    """Sentences in which what stands between backticks is code, and no line ends within the name of an option."""
+    parts = (_CODE.format(words.visible(part)) if n % 2 else _options_whole(part) for n, part in _between(text))
     return Markup("").join(parts)
+
+
+def _options_whole(text: str) -> Markup:
+    return Markup(_OPTION.sub(r'<span class="option">\g<0></span>', str(escape(words.visible(text)))))
 
 
 def _between(text: str) -> Iterable[tuple[int, str]]:

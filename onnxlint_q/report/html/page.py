@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from onnxlint_q.finding import Severity
 from onnxlint_q.report import digest, layout, words
-from onnxlint_q.report.front import Action, actions, reasons
-from onnxlint_q.report.html import decision, provenance
+from onnxlint_q.report.front import Action, Call, actions, headline, reasons, worst
+from onnxlint_q.report.html import provenance
 from onnxlint_q.report.html.blocks import Anchors, RuleBlock, blocks, flags_by_column, flags_by_layer
-from onnxlint_q.report.html.decision import Call, Card
+from onnxlint_q.report.html.decision import Card, cards
 from onnxlint_q.report.html.depth import Depth, Flag, depth_chart, find_spots
 from onnxlint_q.report.html.provenance import Row
 from onnxlint_q.report.html.table import ESTIMATE, Column, columns
@@ -128,7 +128,8 @@ def pages(run: Run, origin: Origin = UNTOLD) -> tuple[Page, ...]:
 
 def _page(model: ModelResult, index: int, anchors: Anchors, origin: Origin, *, unique: bool) -> Page:
     kept = digest.counted(model.findings)
-    cards, to_do, spots, anchor = decision.cards(model), actions(model), find_spots(model), f"m-{index}"
+    shown, to_do, spots, anchor = cards(model), actions(model), find_spots(model), f"m-{index}"
+    decided = [one.decision for one in shown]
     told = blocks(model, digest.group_by_damage(kept), anchors, spots)
     return Page(
         result=model,
@@ -136,9 +137,9 @@ def _page(model: ModelResult, index: int, anchors: Anchors, origin: Origin, *, u
         title=(words.file_name(model.path) or "(no name)") + ("" if unique else f" ({model.sha256[:8]})"),
         clean=digest.clean(model),
         warnings=words.warnings(model),
-        call=decision.worst(cards),
-        headline=decision.headline(cards),
-        cards=cards,
+        call=worst(decided),
+        headline=headline(decided),
+        cards=shown,
         why=tuple(Reason(why.title, why.opening(SENTENCES).sentences, not why.schemes) for why in reasons(model)),
         first=to_do[:FIRST],
         more=to_do[FIRST:],

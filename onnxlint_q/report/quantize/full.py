@@ -26,6 +26,8 @@ _LEAST_NAME = 18
 
 def render(found: Quantized, look: Look = PLAIN) -> str:
     """The report as text, `look.width` columns wide."""
+    if look.quiet:
+        return "" if found.reached else f"{words.name(found.path, 4096)}: {phrases.headline(found)}\n"
     return drawn(_report(found, look), look.width, look.colour)
 
 

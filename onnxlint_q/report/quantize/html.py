@@ -9,12 +9,14 @@ from onnxlint_q.report import words
 from onnxlint_q.report.fix import phrases as fixing
 from onnxlint_q.report.fix.html import data_of, without_folders
 from onnxlint_q.report.formats import PLAIN, Look
+from onnxlint_q.report.front import MADE_UP, Call, decide
 from onnxlint_q.report.html import page
-from onnxlint_q.report.html.decision import MADE_UP, Call, Card, card
+from onnxlint_q.report.html.decision import Card, card
 from onnxlint_q.report.html.provenance import made, of_data, of_file
 from onnxlint_q.report.quantize import phrases
 from onnxlint_q.report.quantize.json import render_compact
 from onnxlint_q.workflow.mending.quantized import Quantized
+from onnxlint_q.workflow.results import Verdict
 
 MISSED = "It does not reach what was asked for."
 
@@ -38,7 +40,7 @@ def render(found: Quantized, look: Look = PLAIN) -> str:
             *of_data(replace(data_of(found.verification), observer=found.observer or "each run")),
             *made(look.origin()),
         ),
-        call=cards[0].call,
+        call=cards[0].decision.call,
         attempts=phrases.attempts(found),
     )
 
@@ -47,12 +49,12 @@ def _cards(found: Quantized) -> Iterator[Card]:
     """The file that was written, then what ONNX Runtime makes by default."""
     seen = data_of(found.verification)
     doubt = MADE_UP if found.verification.synthetic else ""
-    written = replace(card(found.result, seen, doubt=doubt), title=phrases.recipe(found))
-    if not found.reached and written.call is Call.SHIP:
-        written = replace(written, call=Call.HOLD, style="degrades", but=MISSED)
-    yield written
+    decision = decide(found.result, seen, doubt)
+    if not found.reached and decision.call is Call.SHIP:
+        decision = replace(decision, call=Call.HOLD, held=Verdict.DEGRADES, but=MISSED)
+    yield card(decision, found.result).titled(phrases.recipe(found))
     for result in found.plain:
-        yield replace(card(result, seen, doubt=doubt), title=f"plain {words.name(result.scheme, 60)}")
+        yield card(decide(result, seen, doubt), result).titled(f"plain {words.name(result.scheme, 60)}")
 
 
 def _published(found: Quantized) -> Quantized:

@@ -78,7 +78,7 @@ def _verdict(model: ModelResult, result: SchemeResult) -> Sequence[str]:
 def _to_do(model: ModelResult) -> Iterator[str]:
     for number, action in enumerate(actions(model)[:_FIRST], start=1):
         codes = f" ({', '.join(action.codes)})" if action.codes else ""
-        yield f"{number}. {markdown(words.opening(action.text, 240) + codes)}"
+        yield f"{number}. {markdown(action.told(240) + codes)}"
         if action.snippet and len(action.snippet) <= _LONGEST_CALL:
             yield markdown_block("\n".join(map(words.visible, action.snippet.splitlines())), "   ")
     yield ""

@@ -25,7 +25,7 @@ from onnxlint_q.report.words.models import (
     versions,
     warnings,
 )
-from onnxlint_q.report.words.names import elide, file_name, name, opening, shorten, shown, visible
+from onnxlint_q.report.words.names import elide, file_name, name, opening, sentence, shorten, shown, visible
 from onnxlint_q.report.words.numbers import (
     PERFECT,
     count,
@@ -123,6 +123,7 @@ __all__ = [
     "place",
     "reason",
     "same_damage",
+    "sentence",
     "shorten",
     "shown",
     "shown_as",

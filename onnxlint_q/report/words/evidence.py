@@ -15,6 +15,8 @@ BASIS_WORDS = {Basis.MEASURED: "Measured", Basis.PROBE: "Probed", Basis.FORECAST
 FORECAST = "forecast_db"
 """How the keys of metrics end that are forecasts of the output."""
 CURED_FORECAST = f"cure_{FORECAST}"
+_FIRST_LOOK = frozenset({"sqnr_db", "noise_share", "samples", "samples_given"})
+"""Metrics of what a tensor alone costs (QA004, QW006), from the samples that there was time for before any claim."""
 REFUTED = "Predicted, but not seen when measured (ignored)"
 NOT_MEASURED = "not measured"
 CONTRADICTED = "the forecast lies below what the run left at the output with everything quantised, so it is wrong here"
@@ -98,14 +100,17 @@ def claim(finding: Finding, known: Known | None = None) -> str:
 
 
 def metrics(finding: Finding, known: Known | None = None) -> Mapping[str, object]:
-    """The metrics to show: a forecast only as long as no run has given a figure.
+    """The metrics to show: a forecast as long as no run has given a figure, a first look until the claim is tested.
 
     `known` is what is known of the layer that the finding is about.
     """
-    ran = known is not None and known.basis is not Basis.FORECAST
-    if finding.measured_db is None and not ran:
-        return finding.metrics
-    return {key: value for key, value in finding.metrics.items() if not key.endswith(FORECAST)}
+    tested = finding.claim is not None and finding.measured_db is not None
+    ran = finding.measured_db is not None or (known is not None and known.basis is not Basis.FORECAST)
+    return {
+        key: value
+        for key, value in finding.metrics.items()
+        if not (ran and key.endswith(FORECAST)) and not (tested and key in _FIRST_LOOK)
+    }
 
 
 def same_damage(finding: Finding, others: Iterable[Finding]) -> str:

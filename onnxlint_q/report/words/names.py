@@ -99,3 +99,8 @@ def name(text: str, limit: int = 160) -> str:
 def file_name(path: str) -> str:
     """The last part of a path of any system, as typed; the path itself where it has no name, as `..` or `/`."""
     return PureWindowsPath(path).name or path
+
+
+def sentence(text: str) -> str:
+    """Half a sentence as a whole one; empty stays empty."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""

@@ -52,11 +52,12 @@ def try_joint_remedies(
         return {}
     assert bench is not None and whole is not None and split is not None
     costs, spending = record.costs.errors if record.costs is not None else {}, record.spending
-    searched = partial(first, split.for_ranges, spending.few(split.calibrating))
+    few = spending.few(split.calibrating)
+    searched = partial(first, split.for_ranges, few)
     found: dict[str, JointTrial] = {}
     for done, scheme in enumerate(schemes):
         left = len(schemes) - done
-        bounded = spending.part(1 / left, reserved=left * spending.pass_seconds, fewest=FEWEST)
+        bounded = spending.part(1 / left, reserved=left * spending.pass_seconds, fewest=FEWEST, samples=few)
         found[scheme.name] = try_joint_remedy(
             bench,
             scheme,

@@ -14,7 +14,8 @@ from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.execute.data.split import Split
 from onnxlint_q.execute.executable import as_stored, ending_at
 from onnxlint_q.execute.latency import Latency, measure_latency
-from onnxlint_q.execute.limits import Limits
+from onnxlint_q.execute.limits import Allowance, Limits
+from onnxlint_q.execute.progress import Progress
 from onnxlint_q.execute.session import NotRunnableError
 from onnxlint_q.execute.variants.accuracy import Accuracy, scored_output
 from onnxlint_q.execute.variants.output_error import OutputError
@@ -30,7 +31,7 @@ _FILE = "file"
 
 
 def errors_of_file(
-    bench: Workbench, divided: Split, out: Path, labels: Sequence[int] | None
+    bench: Workbench, divided: Split, out: Path, labels: Sequence[int] | None, progress: Progress
 ) -> tuple[OutputError, Top1 | None]:
     """What the written file leaves of the float outputs, on samples that nothing was chosen on.
 
@@ -39,13 +40,15 @@ def errors_of_file(
         divided: its samples.
         out: the written file.
         labels: classes of the samples, which are counted where an output holds scores.
+        progress: told how many samples are done.
     """
     file = as_stored(read_model(out))
     if bench.measured.fronts:
         file = ending_at(file, [output.name for output in bench.measured.compared_outputs])
     scored = scored_output(bench.outputs)
     counts = Accuracy(labels, divided.first_of_verdict, scored) if labels and scored is not None else None
-    errors = run_variants(bench, {_FILE: lambda: file}, divided.for_verdict, watch=counts)
+    known = Allowance(samples=divided.judged)
+    errors = run_variants(bench, {_FILE: lambda: file}, divided.for_verdict, progress, known, counts)
     return errors[_FILE], counts.found.get(_FILE) if counts is not None else None
 
 

@@ -169,7 +169,7 @@ class _Making:
         self._write_beside(ready, recipe, chosen)
         clock["write"] = time.perf_counter()
         progress("running what was written", 0, 0)
-        error, counts = errors_of_file(bench, divided, out, labels)
+        error, counts = errors_of_file(bench, divided, out, labels, progress)
         weights = weights_of(self.measured.model, out, divided, bench.limits)
         clock["measure"] = time.perf_counter()
         reached = self.goal.reached(error)

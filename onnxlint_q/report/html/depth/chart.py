@@ -8,7 +8,7 @@ from functools import cached_property
 
 from onnxlint_q.finding import Severity
 from onnxlint_q.report import words
-from onnxlint_q.report.html.depth.lanes import LEFT, RIGHT, WIDTH, Lane, lanes
+from onnxlint_q.report.html.depth.lanes import LEFT, RIGHT, TITLE, WIDTH, Lane, lanes
 from onnxlint_q.report.html.depth.spots import Flag, Spot, Spots
 from onnxlint_q.workflow.results import ModelResult
 
@@ -91,6 +91,11 @@ class Depth:
     def top(self) -> float:
         """Where the first row begins."""
         return self.lanes[0].top
+
+    @property
+    def head(self) -> float:
+        """Where flagged columns begin and leaders of their names end: above the title of the first row."""
+        return self.top - TITLE + 10
 
     @property
     def bottom(self) -> float:
