@@ -16,7 +16,9 @@ from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
 from onnxlint_q.finding import Finding, Severity
 from onnxlint_q.graph import read_model
 from onnxlint_q.judge.facts import facts_of
-from onnxlint_q.judge.rule import Rule
+from onnxlint_q.judge.rule import Example, Rule
+from onnxlint_q.judge.testing import example_facts
+from onnxlint_q_rules.qdq.resolution.long_softmax import LongSoftmax
 from onnxlint_q_rules.qdq.resolution.symmetric_half_range import SymmetricHalfRange
 
 
@@ -70,3 +72,54 @@ def test_a_symmetric_file_is_told_which_tensors_stay_above_zero(models: Path, tm
     assert finding.severity is Severity.INFO and finding.metrics["tensors"] == len(named) > 1
     assert above <= named and all(seen[tensor] >= -SymmetricHalfRange().dip for tensor in named if tensor)
     assert not findings(SymmetricHalfRange(), written[False])
+
+
+ATTENTION = """
+<ir_version: 8, opset_import: ["" : 17]>
+attention (float[1, 4, 1024] scores, float[1, 1024, 8] values) => (float[1, 4, 8] y)
+<float s = {0.003921569}, uint8 z = {0}> {
+  p = Softmax <axis = -1> (scores)
+  qp = QuantizeLinear(p, s, z)
+  dp = DequantizeLinear(qp, s, z)
+  y = MatMul(dp, values)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("spread", "severity"),
+    [(0.5, Severity.ERROR), (1.8, Severity.WARNING), (8.0, None)],
+    ids=["even", "uneven", "sharp"],
+)
+def test_data_tells_how_much_attention_the_codes_keep(spread: float, severity: Severity | None) -> None:
+    random = np.random.default_rng(3)
+    scores = random.normal(scale=spread, size=(4, 1, 4, 1024)).astype(np.float32)
+    values = random.normal(size=(4, 1, 1024, 8)).astype(np.float32)
+    shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    shares /= shares.sum(axis=-1, keepdims=True)
+    kept = float((np.rint(shares * 255) / 255).sum(axis=-1).mean())
+    facts = example_facts(Example(ATTENTION, samples=lambda _: {"scores": scores, "values": values}))
+    told = list(LongSoftmax().findings(facts))
+    assert [finding.severity for finding in told] == ([severity] if severity else [])
+    assert all(finding.metrics["kept_share"] == pytest.approx(kept, abs=0.01) for finding in told)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "read"),
+    [
+        ("float[1, 4, 1024] scores", -1, "ArgMax(dp)"),  # scores of classes: small ones are not missed
+        ("float[1, 4, N] scores", -1, "MatMul(dp, values)"),
+        ("float[1, 1024, 4] scores", 2, "MatMul(dp, values)"),
+    ],
+    ids=["classes", "unknown length", "a short axis"],
+)
+def test_other_softmaxes_are_let_pass(shape: str, axis: int, read: str) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    other ({shape}, float values) => (float y) <float s = {{0.003921569}}, uint8 z = {{0}}> {{
+      p = Softmax <axis = {axis}> (scores)
+      qp = QuantizeLinear(p, s, z)
+      dp = DequantizeLinear(qp, s, z)
+      t = {read}
+      y = Cast <to = 1> (t)
+    }}"""
+    assert not list(LongSoftmax().findings(example_facts(Example(text))))

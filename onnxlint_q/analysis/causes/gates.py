@@ -68,7 +68,8 @@ def _factor(model: Model, key: str, value: str) -> float:
 
 def _number(model: Model, key: str) -> float | None:
     constant = model.constant(key) if key else None
-    return float(constant.reshape(-1)[0]) if constant is not None and constant.size == 1 else None
+    is_number = constant is not None and constant.size == 1 and constant.dtype.kind in "fiu"
+    return float(constant.reshape(-1)[0]) if constant is not None and is_number else None
 
 
 def _made(model: Model, key: str) -> str:
