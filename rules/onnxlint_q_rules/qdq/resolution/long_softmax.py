@@ -131,7 +131,9 @@ class LongSoftmax(Rule):
         model, pairs = facts.model, Pairs(facts)
         used, seen = usages(facts, pairs), False
         for node in model.nodes if pairs.activations else ():
-            pair = pairs.destination(node.output) if node.operator.form == "Softmax" else None
+            if node.operator.form != "Softmax":
+                continue
+            pair = pairs.destination(node.output)
             held = grid(model, pair) if pair is not None else None
             product = next(followed_by(model, node.output, _is_product, _ON), None)
             if pair is None or held is None or product is None:
