@@ -122,9 +122,12 @@ class Measured:
         """Every layer seen with each of its weights, in data order."""
         return (operand for layer in self.layers for operand in layer.operands)
 
-    def kept_codes(self) -> Iterator[CodesKept]:
-        """What the codes of every weight that is stored in integers hold; each is read when its turn is."""
-        return kept_codes(self.model, (part.folded.layer for part in self.weights), self.quantized)
+    def kept_codes(self, products: int = 0) -> Iterator[CodesKept]:
+        """What the codes of every weight that is stored in integers hold; each is read when its turn is.
+
+        Weights of which fewer `products` make an output are left out.
+        """
+        return kept_codes(self.model, (part.folded.layer for part in self.weights), self.quantized, products)
 
     @property
     def is_float(self) -> bool:

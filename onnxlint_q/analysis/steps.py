@@ -27,6 +27,7 @@ class CodesKept:
         layer: the layer that reads it, seen with this weight.
         pair: its scale and zero point.
         largest: the largest magnitude of each output channel, in steps.
+        above, below: what the positive and what the negative steps of each output channel add up to, both positive.
         small: fraction of all codes that are at most one step from zero.
         one_scale: whether channels share a scale.
     """
@@ -34,17 +35,22 @@ class CodesKept:
     layer: Layer
     pair: QuantizedTensor
     largest: Vector
+    above: Vector
+    below: Vector
     small: float
     one_scale: bool
 
 
-def kept_codes(model: Model, layers: Iterable[Layer], pairs: Iterable[QuantizedTensor]) -> Iterator[CodesKept]:
+def kept_codes(
+    model: Model, layers: Iterable[Layer], pairs: Iterable[QuantizedTensor], products: int = 0
+) -> Iterator[CodesKept]:
     """What the codes of every weight that is stored in integers hold, one weight in memory at a time.
 
     Args:
         model: the graph.
         layers: each seen with each of its weights.
         pairs: of the file.
+        products: fewest products that an output is the sum of; others are left out, and not read.
 
     Raises:
         ModelError: a weight cannot be read.
@@ -52,7 +58,7 @@ def kept_codes(model: Model, layers: Iterable[Layer], pairs: Iterable[QuantizedT
     weights = [pair for pair in pairs if pair.role is Role.WEIGHT and pair.code_range is not None]
     by_tensor = {key: pair for pair in reversed(weights) for key in (pair.tensor, pair.codes)}
     for layer in layers:
-        pair = _pair_of(model, layer, by_tensor)
+        pair = _pair_of(model, layer, by_tensor) if layer.products >= products else None
         found = _kept(model, layer, pair) if pair is not None else None
         if found is not None:
             yield found
@@ -72,11 +78,15 @@ def _kept(model: Model, layer: Layer, pair: QuantizedTensor) -> CodesKept | None
         return None
     weight = layer.by_channel(layer.read_weight(model))
     with np.errstate(all="ignore"):
-        steps = np.abs(np.rint(weight / step))
+        steps = np.rint(weight / step)
     if not steps.size or not np.isfinite(steps).all():
         return None
-    largest = np.asarray(steps.max(axis=1), np.float64)
-    return CodesKept(layer, pair, largest, float(np.count_nonzero(steps <= 1) / steps.size), one_scale)
+    difference = steps.sum(axis=1, dtype=np.float64)
+    np.abs(steps, out=steps)
+    largest, total = np.asarray(steps.max(axis=1), np.float64), steps.sum(axis=1, dtype=np.float64)
+    above, below = (total + difference) / 2, (total - difference) / 2
+    small = float(np.count_nonzero(steps <= 1) / steps.size)
+    return CodesKept(layer, pair, largest, above, below, small, one_scale)
 
 
 def _step(model: Model, layer: Layer, pair: QuantizedTensor) -> tuple[npt.NDArray[np.float32] | None, bool]:

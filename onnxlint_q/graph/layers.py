@@ -97,6 +97,11 @@ class Layer:
         return math.prod(self.weight_shape[2:]) if self.inputs.convolves else 1
 
     @property
+    def products(self) -> int:
+        """Products of an input and a weight that one output is the sum of; of stacked matrices those of all."""
+        return math.prod(self.weight_shape) // max(self.channels, 1)
+
+    @property
     def factor(self) -> float:
         """What the product of input and weight is multiplied by: alpha of a Gemm, else 1."""
         return self.node.float("alpha", 1.0) if self.inputs.product is Product.GEMM else 1.0

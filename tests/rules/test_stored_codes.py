@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx_cases import Array, versioned_text
 
@@ -170,3 +171,45 @@ def test_what_training_tools_round_with_is_told_once() -> None:
     result = lint(versioned_text(17, "qonnx.custom_op.general", text, b=np.float32(3), **held))
     (finding,) = result.findings
     assert finding.code == "QG010" and "export to QDQ" in finding.message and finding.metrics["types"] == "int3"
+
+
+# -- sums of products that an int32 does not hold --------------------------------------------------------------------
+
+
+def summed(inputs: int, zero: int, codes: Array) -> onnx.ModelProto:
+    text = f"""g (float[1, {inputs}] x) => (float[1, 2] y) <float s = {{0.01}}, float sw = {{0.01}}, int8 zw = {{0}}> {{
+      q = QuantizeLinear(x, s, z)
+      d = DequantizeLinear(q, s, z)
+      dw = DequantizeLinear(w, sw, zw)
+      [total] y = MatMul(d, dw)
+    }}"""
+    return versioned_text(17, "", text, w=codes, z=np.uint8(zero))
+
+
+def run(proto: onnx.ModelProto, sample: Array, level: ort.GraphOptimizationLevel) -> Array:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = level
+    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {"x": sample})[0])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "zero", "severity"),
+    [(66_000, 0, None), (67_000, 0, Severity.WARNING), (67_000, 128, None), (135_000, 128, Severity.WARNING)],
+)
+def test_a_warning_of_overflow_is_a_sum_with_the_wrong_sign(inputs: int, zero: int, severity: Severity | None) -> None:
+    proto = summed(inputs, zero, np.full((inputs, 2), 127, np.int8))
+    # The end of the range that is further from the zero point.
+    sample = np.full((1, inputs), 0.01 * (255 if zero < 128 else -zero), np.float32)
+    level = ort.GraphOptimizationLevel
+    kernels, plain = run(proto, sample, level.ORT_ENABLE_ALL), run(proto, sample, level.ORT_DISABLE_ALL)
+    assert [finding.severity for finding in found(proto, "QW008")] == ([severity] if severity else [])
+    assert (np.sign(kernels) == np.sign(plain)).all() == (severity is None)
+
+
+def test_weights_of_both_signs_overflow_on_the_worst_input_only() -> None:
+    codes = np.full((140_000, 2), 127, np.int8)
+    codes[::2] = -127
+    (finding,) = found(summed(140_000, 0, codes), "QW008")
+    assert finding.severity is Severity.INFO and finding.metrics["end_of_range_sum"] == 0
+    assert not found(summed(120_000, 0, codes[:120_000]), "QW008")

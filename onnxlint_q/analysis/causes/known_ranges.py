@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from onnxlint_q.analysis.causes.gates import gated_low
 from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.operators import Trait
 
@@ -83,7 +84,8 @@ class KnownRanges:
         if operator.has(_BETWEEN) and node.text("mode", "") != "cubic":
             return _hull([together, (0.0, 0.0)])
         if node.is_standard and len(inputs) == 2 and operator.has(Trait.ADDS | Trait.SCALES):
-            return _combined(node.op_type, *inputs)
+            low, high = _combined(node.op_type, *inputs)
+            return max(low, gated_low(self.model, node)), high
         return UNKNOWN
 
     def _clip(self, node: Node) -> Range:

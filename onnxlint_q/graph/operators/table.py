@@ -49,6 +49,8 @@ def operators() -> Sequence[Operator]:
 
 _T = Trait
 _SCORE, _SYMMETRIC, _POSITIVE, _NEGATIVE = (0.0, 1.0), (-1.0, 1.0), (0.0, inf), (-inf, 0.0)
+# How deep they dip below zero.
+_GELU, _HARD_SWISH, _MISH = (-0.17005, inf), (-0.375, inf), (-0.30885, inf)
 _STATIC = StaticScale
 
 
@@ -164,9 +166,9 @@ _ACTIVATIONS = (
     _function("Elu", _T.ACTIVATION | _T.RECTIFIES | _T.INCREASING),
     _function("Selu", _T.ACTIVATION | _T.RECTIFIES | _T.INCREASING),
     _function("Celu", _T.ACTIVATION | _T.RECTIFIES | _T.INCREASING),
-    _function("Gelu", _T.ACTIVATION | _T.RECTIFIES),
-    _function("HardSwish", _T.ACTIVATION | _T.RECTIFIES),
-    _function("Mish", _T.ACTIVATION | _T.RECTIFIES),
+    _function("Gelu", _T.ACTIVATION | _T.RECTIFIES, _GELU),
+    _function("HardSwish", _T.ACTIVATION | _T.RECTIFIES, _HARD_SWISH),
+    _function("Mish", _T.ACTIVATION | _T.RECTIFIES, _MISH),
     _function("Swish", _T.ACTIVATION | _T.RECTIFIES),
     _function("Softplus", _T.ACTIVATION | _T.RECTIFIES | _T.INCREASING, _POSITIVE),
     _function("ThresholdedRelu", _T.ACTIVATION | _T.RECTIFIES | _T.INCREASING),
@@ -385,11 +387,11 @@ _ON_CODES = (
 )
 
 _MICROSOFT = (
-    _function("Gelu", _T.ACTIVATION | _T.RECTIFIES, domain=MICROSOFT),
+    _function("Gelu", _T.ACTIVATION | _T.RECTIFIES, _GELU, MICROSOFT),
     _function("QuickGelu", _T.ACTIVATION | _T.RECTIFIES, domain=MICROSOFT),
     # With a bias, which is added before the function is applied.
-    _function("FastGelu", _T.ACTIVATION | _T.RECTIFIES, domain=MICROSOFT),
-    _function("BiasGelu", _T.ACTIVATION | _T.RECTIFIES, domain=MICROSOFT),
+    _function("FastGelu", _T.ACTIVATION | _T.RECTIFIES, _GELU, MICROSOFT),
+    _function("BiasGelu", _T.ACTIVATION | _T.RECTIFIES, _GELU, MICROSOFT),
     Operator("SkipLayerNormalization", _T.NORMALISES, domain=MICROSOFT, data=(0, 1), channels=Channels.LAST),
     Operator("SkipSimplifiedLayerNormalization", _T.NORMALISES, domain=MICROSOFT, data=(0, 1), channels=Channels.LAST),
     *_plain("GroupNorm SkipGroupNorm", _T.NORMALISES, MICROSOFT),

@@ -91,7 +91,7 @@ class LossyActivationQparams(JumpRule):
 
     code: ClassVar[str] = "QC001"
     name: ClassVar[str] = "lossy-activation-qparams"
-    supersedes: ClassVar[tuple[str, ...]] = ("QP001", "QP002")
+    supersedes: ClassVar[tuple[str, ...]] = ("QP001", "QP002", "QP018")
 
     good: ClassVar[tuple[Example, ...]] = (
         Example(_quantised("0.06"), reference=_FLOAT, samples=_normal, why="The step fits the values."),
