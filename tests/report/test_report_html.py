@@ -392,12 +392,14 @@ def test_a_verdict_is_a_word_for_the_release(verdict: Verdict | None, word: str)
 
 
 @pytest.mark.parametrize(("chance", "word"), [(0.84, "Unsure"), (0.85, "Ship")])
-def test_a_forecast_has_to_be_sure_to_be_shipped(chance: float, word: str) -> None:
+@pytest.mark.parametrize(("basis", "then"), [(Basis.FORECAST, "with --calibrate"), (Basis.MEASURED, "on more samples")])
+def test_a_verdict_has_to_be_sure_to_be_shipped(chance: float, word: str, basis: Basis, then: str) -> None:
     (model,) = samples.found_nothing(Verdict.SURVIVES).models
-    foreseen = replace(model.schemes[0], basis=Basis.FORECAST, chances=Chances(chance, 1 - chance, 0.0))
-    shown = card(render_html(Run((replace(model, schemes=(foreseen,)),))))
+    likely = replace(model.schemes[0], basis=basis, chances=Chances(chance, 1 - chance, 0.0))
+    shown = card(render_html(Run((replace(model, schemes=(likely,)),))))
     assert shown.split()[2] == word
     assert ("Under 85 % is not enough to ship on" in shown) is (word == "Unsure")
+    assert (then in shown) is (word == "Unsure")
 
 
 def test_no_line_ends_within_an_option() -> None:

@@ -13,8 +13,9 @@ from onnxlint_q.workflow.results import Basis, CalibrationSummary, ModelResult, 
 
 AS_IT_IS = "the file as it is"
 ENOUGH = 0.85
-"""Chance from which a verdict that nobody measured is enough to ship: of these 98 % were right (bench.level)."""
+"""Chance from which a verdict is enough to ship: of those that nobody measured 98 % were right (bench.level)."""
 RUN_IT = f"Under {100 * ENOUGH:g} % is not enough to ship on: run it on data with --calibrate."
+MORE = f"Under {100 * ENOUGH:g} % is not enough to ship on: measure on more samples."
 MADE_UP = "Made-up samples decide nothing."
 NOT_COMPARED = "Nothing was found in its scales. What accuracy it kept is not known from the file alone."
 FAULTY = "The file itself has an error."
@@ -115,8 +116,9 @@ def _call(result: SchemeResult, doubt: str) -> tuple[Call, str]:
         return Call.HOLD, f"The quantised file does not load: export the model at opset {result.loads_from}."
     if doubt:
         return Call.UNSURE, doubt
-    unseen = result.chances is not None and result.basis is not Basis.MEASURED and result.chances.survives < ENOUGH
-    return (Call.UNSURE, RUN_IT) if unseen else (Call.SHIP, "")
+    if result.chances is not None and result.chances.survives < ENOUGH:
+        return Call.UNSURE, MORE if result.basis is Basis.MEASURED else RUN_IT
+    return Call.SHIP, ""
 
 
 def _verdict(result: SchemeResult) -> str:
