@@ -98,8 +98,13 @@ class Layer:
 
     @property
     def products(self) -> int:
-        """Products of an input and a weight that one output is the sum of; of stacked matrices those of all."""
-        return math.prod(self.weight_shape) // max(self.channels, 1)
+        """Products of an input and a weight that one output is the sum of."""
+        return math.prod(self.weight_shape) // max(self.channels * self.stacked, 1)
+
+    @property
+    def stacked(self) -> int:
+        """Matrices that the weight of a MatMul is a stack of, each for other inputs; 1 of anything else."""
+        return math.prod(self.weight_shape[:-2]) if self.inputs.product is Product.MATMUL else 1
 
     @property
     def factor(self) -> float:

@@ -77,10 +77,10 @@ def _said_of(destination: str | Path) -> Iterator[None]:
     try:
         yield
     except IsADirectoryError as error:
-        raise UsageError(f"cannot write the report {destination}: it is a folder; name a file inside it") from error
+        raise UsageError(f"cannot write {destination}: it is a folder; name a file inside it") from error
     except OSError as error:
         raise UsageError(
-            f"cannot write the report {destination}: {error.strerror or error}; name a file in a folder that exists "
+            f"cannot write {destination}: {error.strerror or error}; name a file in a folder that exists "
             "and can be written"
         ) from error
 

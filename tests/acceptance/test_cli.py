@@ -190,7 +190,7 @@ def test_wrong_options_say_what_would_be_right(models: Path, arguments: list[str
 def test_a_report_that_cannot_be_written_is_said_before_anything_runs(models: Path, tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     done = lint(models / HEALTHY, "--html", tmp_path / place)
-    assert (done.returncode, done.stdout) == (2, "") and "cannot write the report" in done.stderr
+    assert (done.returncode, done.stdout) == (2, "") and "cannot write" in done.stderr
     assert done.stderr.count("\n") == 1 and [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -210,7 +210,7 @@ def test_a_report_that_fails_in_the_end_is_still_seen(
         options = [word for name in files for word in ("--output-format", name)]
         done = CliRunner().invoke(cli.app, [str(models / HEALTHY), *options, *wanted])
         assert done.exit_code == 2 and done.stdout.startswith(first)
-        assert done.stderr.count("cannot write the report") == 2 == done.stderr.count("\n")
+        assert done.stderr.count("cannot write") == 2 == done.stderr.count("\n")
     assert not list(tmp_path.iterdir())
 
 

@@ -105,6 +105,17 @@ def test_data_tells_how_much_attention_the_codes_keep(spread: float, severity: S
 
 
 @pytest.mark.parametrize(
+    ("places", "scale", "told"),
+    [(511, 1 / 256, False), (512, 1 / 256, True), (509, 1 / 255, False), (511, 1 / 255, True), (300, 1 / 127, True)],
+)
+def test_half_a_step_is_rounded_to_zero_too(places: int, scale: float, told: bool) -> None:
+    text = ATTENTION.replace("1024", str(places)).replace("0.003921569", f"{scale:.9g}")
+    even = np.full(places, 1 / places, np.float32)
+    assert (np.rint(even / np.float32(scale)) == 0).all() == told
+    assert bool(list(LongSoftmax().findings(example_facts(Example(text))))) == told
+
+
+@pytest.mark.parametrize(
     ("shape", "axis", "read"),
     [
         ("float[1, 4, 1024] scores", -1, "ArgMax(dp)"),  # scores of classes: small ones are not missed

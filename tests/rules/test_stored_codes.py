@@ -204,3 +204,17 @@ def test_weights_of_both_signs_overflow_on_the_worst_input_only() -> None:
     (finding,) = found(summed(140_000, 0, codes), "QW008")
     assert finding.severity is Severity.INFO and finding.metrics["end_of_range_sum"] == 0
     assert not found(summed(120_000, 0, codes[:120_000]), "QW008")
+
+
+@pytest.mark.parametrize(("matrices", "inputs"), [(8, 20_000), (2, 70_000)])
+def test_matrices_of_a_stack_are_no_one_sum(matrices: int, inputs: int) -> None:
+    text = f"g (float[{matrices}, 1, {inputs}] x) => (float[{matrices}, 1, 3] y) {{ y = MatMul(x, w) }}"
+    assert not found(versioned_text(17, "", text, w=np.ones((matrices, inputs, 3), np.float32)), "QW008")
+
+
+def test_a_weight_that_has_no_scale_has_no_sum() -> None:
+    text = "g (float[1, 70000] x) => (float[1, 2] y) { y = MatMul(x, w) }"
+    weight = np.ones((70_000, 2), np.float32)
+    assert found(versioned_text(17, "", text, w=weight), "QW008")
+    weight[7, 1] = np.nan
+    assert not found(versioned_text(17, "", text, w=weight), "QW008")

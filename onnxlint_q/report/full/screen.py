@@ -79,11 +79,11 @@ def _ladder() -> Iterator[Detail]:
         {"sayings": 1},
         {"groups": 8},
         {"call": 1},
-        {"doubts": False},
         {"reasons": 1},
         {"groups": 4},
-        {"call": 0},
         {"steps": 2},
+        {"call": 0},
+        {"doubts": False},
     )
     detail = Detail()
     for change in given_up:

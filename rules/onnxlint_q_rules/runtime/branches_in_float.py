@@ -110,10 +110,11 @@ class BranchesInFloat(Rule):
         if not in_float:
             yield Silence(whole_model(facts), "no operator stands between pairs that stay int8 and pairs that do not")
             return
+        held = "tensor of int8 codes has" if len(several) == 1 else "tensors of int8 codes have"
         yield self.finding(
             model.locate(in_float[0]),
             f"On x86, ONNX Runtime computes {len(in_float)} of {len(with_kernel)} operators in float: "
-            f"{len(several)} tensors of int8 codes have several readers.",
+            f"{len(several)} {held} several readers.",
             metrics={"operators_in_float": len(in_float), "operators": len(with_kernel), "tensors": len(several)},
             remedy=Remedy(
                 "Quantise again with activations of uint8; results stay as good, and integer kernels run.",

@@ -91,7 +91,7 @@ class AccumulatorOverflow(Rule):
     ## What it does
     Adds up the codes of each output channel of layers with more than 65,000 products for one output. It is a warning if
     an input that is at the end of its range everywhere overflows, and an info if only the worst possible input does.
-    Of a float model the codes are those of int8 with one scale a channel.
+    Of a float model the codes are those of int8 with one scale a channel. Stacks of matrices are not looked at.
 
     ## Why it breaks INT8
     The sum comes back with the other sign. Nothing tells of it, and it happens on some inputs only.
@@ -155,7 +155,7 @@ class AccumulatorOverflow(Rule):
 def _stored_codes(facts: Facts) -> Iterator[tuple[Layer, Vector, Vector]]:
     """What the positive and the negative codes of each output channel add up to."""
     for kept in facts.kept_codes(_FEWEST):
-        if kept.layer.inputs.product in _INTEGER:
+        if _is_one_sum(kept.layer):
             yield kept.layer, kept.above, kept.below
 
 
@@ -164,7 +164,7 @@ def _float_codes(facts: Facts) -> Iterator[tuple[Layer, Vector, Vector]]:
     schemes = [scheme for scheme in facts.schemes if scheme.activations is not None and scheme.activations.bits == 8]
     for part in facts.weights:
         layer = part.folded.layer
-        wanted = layer.products >= _FEWEST and layer.inputs.product in _INTEGER
+        wanted = layer.products >= _FEWEST and _is_one_sum(layer) and not part.weight.non_finite
         if not wanted or not any(scheme.quantises(layer) and scheme.weights.bits == 8 for scheme in schemes):
             continue
         weight = layer.by_channel(layer.read_weight(facts.model)).astype(np.float64)
@@ -172,6 +172,11 @@ def _float_codes(facts: Facts) -> Iterator[tuple[Layer, Vector, Vector]]:
         with np.errstate(all="ignore"):
             codes = np.rint(np.nan_to_num(weight / largest, posinf=0.0, neginf=0.0) * _INT8)
         yield layer, np.maximum(codes, 0).sum(axis=1), -np.minimum(codes, 0).sum(axis=1)
+
+
+def _is_one_sum(layer: Layer) -> bool:
+    """Whether the codes of a channel are those of one sum."""
+    return layer.inputs.product in _INTEGER and layer.stacked == 1
 
 
 def _ends(facts: Facts, pairs: Pairs, layer: Layer) -> tuple[int, int] | None:

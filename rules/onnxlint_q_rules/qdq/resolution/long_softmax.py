@@ -1,9 +1,10 @@
 """Attention over so many places that an even share of it is under half a step.
 
 The results of a Softmax over `N` places are positive and add up to 1, so a place has `1/N` on average. ONNX Runtime's
-quantiser gives them the range 0 … 1 on any data: a step `s` of 1/255. What is under half a step becomes 0:
+quantiser gives them the range 0 … 1 on any data: a step `s` of 1/255. What is under half a step becomes 0, and so is half a step, which is rounded to the even
+code:
 
-    1/N < s / 2,        that is N > 510 in eight bits,
+    1/N <= s / 2,        that is N >= 510 in eight bits,
 
 and a product behind it sums what is left. How much that is depends on how evenly attention is spread, which data tells:
 the codes of a row would add up to 1, and do so to
@@ -87,11 +88,11 @@ def _scores(spread: float, length: int = 1024) -> Any:
 
 @dataclass(frozen=True)
 class LongSoftmax(Rule):
-    """Attention over more than 510 places is quantised so that an even share of it becomes 0.
+    """Attention over so many places is quantised in 8 bits that an even share of it becomes 0.
 
     ## What it does
     Finds results of Softmax that a matrix product reads and that have a scale. Compares an even share, 1 over the
-    number of places, with half a step. With calibration data it adds up what the codes keep: it is a warning if a tenth
+    number of places, with half a step: with a scale of 1/255 from 510 places on, with 1/127 from 254. With calibration data it adds up what the codes keep: it is a warning if a tenth
     of the attention is lost, and silent if less is.
 
     ## Why it breaks INT8
@@ -140,7 +141,7 @@ class LongSoftmax(Rule):
                 continue
             seen = True
             places = _places(model, node)
-            if not places or places * held.scale <= 2:
+            if not places or places * held.scale < 2:
                 yield Silence(model.locate(node), f"an even share of {places or 'unknown'} places is over half a step")
                 continue
             names = (node.name, product.name)
