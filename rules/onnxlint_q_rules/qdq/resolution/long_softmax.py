@@ -1,8 +1,8 @@
 """Attention over so many places that an even share of it is under half a step.
 
 The results of a Softmax over `N` places are positive and add up to 1, so a place has `1/N` on average. ONNX Runtime's
-quantiser gives them the range 0 … 1 on any data: a step `s` of 1/255. What is under half a step becomes 0, and so is half a step, which is rounded to the even
-code:
+quantiser gives them the range 0 … 1 on any data: a step `s` of 1/255. What is under half a step becomes 0, and so does
+half a step, which is rounded to the even code:
 
     1/N <= s / 2,        that is N >= 510 in eight bits,
 
@@ -92,8 +92,8 @@ class LongSoftmax(Rule):
 
     ## What it does
     Finds results of Softmax that a matrix product reads and that have a scale. Compares an even share, 1 over the
-    number of places, with half a step: with a scale of 1/255 from 510 places on, with 1/127 from 254. With calibration data it adds up what the codes keep: it is a warning if a tenth
-    of the attention is lost, and silent if less is.
+    number of places, with half a step: 510 places at a scale of 1/255, 254 at 1/127. With calibration data it adds up
+    what the codes keep: it is a warning if a tenth of the attention is lost, and silent if less is.
 
     ## Why it breaks INT8
     Small shares become 0, and together they may be most of the attention.

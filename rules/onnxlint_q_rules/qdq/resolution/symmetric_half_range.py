@@ -133,7 +133,7 @@ class SymmetricHalfRange(Rule):
         first, *others = (where(model, pair) for pair in half)
         yield self.finding(
             first,
-            f"Half of the codes are for values below zero, which do not occur, in {len(half)} of {len(own)} activations",
+            f"In {len(half)} of {len(own)} activations half of the codes are for values below zero, which do not occur",
             metrics={"tensors": len(half), "activations": len(own), "unused_codes": _HALF, "lost_db": 20 * log10(2)},
             remedy=Remedy(
                 "Quantise the activations asymmetrically: a step is half as long then. "
