@@ -186,7 +186,7 @@ def check(
             shared, probe, fix_preview, shapes, debug=debug, page=page, asked=Asked(max_memory, timeout)
         )
         running = any(job.asked(request).runs for job in planned)
-        places = Places.named(jobs, len(planned), running=running)
+        places = Places.named(jobs, workflow.foreseen_seconds(planned), running=running)
         show_crashes(debug)
         look = report_look(verbose=verbose, paths=show_paths, dated=show_date, quiet=quiet)
         with working():

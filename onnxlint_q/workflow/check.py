@@ -36,7 +36,7 @@ from onnxlint_q.workflow.sizes import settled
 from onnxlint_q.workflow.stages.stage import through
 from onnxlint_q.workflow.stages.table import STAGES
 
-_SMALL_BYTES = 1 << 20
+_SMALL_BYTES, _BYTES_A_SECOND = 1 << 20, 14e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +174,11 @@ def _spread(
     jobs: Sequence[Job], request: CheckRequest, progress: Progress, places: Places
 ) -> Generator[ModelResult | Exception, None, None]:
     yield from spread(jobs, partial(_of_share, request), _weight, places, progress)
+
+
+def foreseen_seconds(jobs: Sequence[Job]) -> float:
+    """About what a static check of all takes on one processor, too little rather than too much."""
+    return sum(map(_weight, jobs)) / _BYTES_A_SECOND
 
 
 def _weight(job: Job) -> float:

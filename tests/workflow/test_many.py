@@ -23,7 +23,7 @@ from onnxlint_q.execute.progress import silent
 from onnxlint_q.execute.workers import OverError, Together
 from onnxlint_q.judge.config import Overrides
 from onnxlint_q.report import ReportFormat, render
-from onnxlint_q.workflow.check import check, plan
+from onnxlint_q.workflow.check import check, foreseen_seconds, plan
 from onnxlint_q.workflow.many.spread import HERE, MOST_JOBS, Places, spread
 from onnxlint_q.workflow.record import CheckRequest, DataRequest
 
@@ -64,20 +64,30 @@ def test_runs_on_data_are_the_same(folder: Path) -> None:
     ("word", "places"), [("1", HERE), ("7", Places(7)), ("dask:tcp://a:8786", Places(dask="tcp://a:8786"))]
 )
 def test_words_name_places(word: str, places: Places) -> None:
-    assert Places.named(word, 40, running=True) == places and places.several == (word != "1")
+    assert Places.named(word, 40.0, running=True) == places and places.several == (word != "1")
 
 
 def test_by_default_there_are_as_many_processes_as_pay() -> None:
-    found = {models: Places.named("auto", models, running=False).processes for models in (0, 1, 7, 8, 20, 1000)}
+    found = {seconds: Places.named("auto", seconds, running=False).processes for seconds in (0, 0.9, 1.9, 2.1, 1000)}
     most = min(cores(), 8)
-    assert found == {0: 1, 1: 1, 7: 1, 8: min(2, most), 20: min(5, most), 1000: most}
+    assert found == {0: 1, 0.9: 1, 1.9: 1, 2.1: min(2, most), 1000: most}
     assert Places.named("auto", 1000, running=True) == HERE
+
+
+def test_what_a_check_takes_is_foreseen_by_the_size_of_the_files(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "large.onnx").write_bytes(bytes(28_000_000))
+    small, large = (
+        plan([path], Overrides(search=False)) for path in (models / "qdq_good.onnx", tmp_path / "large.onnx")
+    )
+    assert foreseen_seconds(()) == 0
+    assert 0.05 < foreseen_seconds(small) < 0.2 and foreseen_seconds(large) > 2
+    assert foreseen_seconds(20 * small) == pytest.approx(20 * foreseen_seconds(small))
 
 
 @pytest.mark.parametrize("word", ["0", "-1", "two", "", "dask:", "ray:1", str(MOST_JOBS + 1), "1.5"])
 def test_other_words_are_told_what_to_give(word: str) -> None:
     with pytest.raises(UsageError, match="give auto, a number from 1 to"):
-        Places.named(word, 4, running=False)
+        Places.named(word, 4.0, running=False)
 
 
 def test_an_error_in_one_share_ends_the_others() -> None:

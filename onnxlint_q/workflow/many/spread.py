@@ -25,8 +25,8 @@ Outcome = TypeVar("Outcome")
 AUTO, DASK = "auto", "dask"
 INSTALL = "pip install 'onnxlint-q[dask]'"
 MOST_JOBS = 256
-# A process takes as long to start as three small models take, and 100 MB or more.
-_FEWEST_EACH, _MOST_UNASKED = 4, 8
+# A process takes more than half a second to start, and 100 MB or more.
+_SECONDS_EACH, _MOST_UNASKED = 1.0, 8
 # So many jobs a process are a long list, and so many shares are made of it.
 _LONG, _SHARES_OF_LONG = 64, 4
 _SECONDS_TO_ANSWER = 10
@@ -54,19 +54,19 @@ class Places:
         return self.processes > 1 or bool(self.dask)
 
     @classmethod
-    def named(cls, word: str, models: int, *, running: bool) -> Places:
+    def named(cls, word: str, seconds: float, *, running: bool) -> Places:
         """From `auto`, `4`, or `dask:tcp://10.0.0.1:8786`.
 
         Args:
             word: that. `auto` is as many processes as pay for their start; a run uses all processors as it is.
-            models: how many there are.
+            seconds: that all models take in one process, as foreseen.
             running: whether any of them is run.
 
         Raises:
             UsageError: it is neither.
         """
         if word == AUTO:
-            return cls(1 if running else max(min(cores(), models // _FEWEST_EACH, _MOST_UNASKED), 1))
+            return cls(1 if running else max(min(cores(), int(seconds / _SECONDS_EACH), _MOST_UNASKED), 1))
         kind, colon, address = word.partition(":")
         if kind == DASK and colon and address:
             return cls(dask=address)
