@@ -22,7 +22,7 @@ from onnxlint_q_rules.qdq.resolution.long_softmax import LongSoftmax
 from onnxlint_q_rules.qdq.resolution.symmetric_half_range import SymmetricHalfRange
 
 
-class Samples(CalibrationDataReader):  # type: ignore[misc]
+class Samples(CalibrationDataReader):  # type: ignore[misc]  # the base class has no types
     """Samples for the only input of a model."""
 
     def __init__(self, name: str, samples: list[npt.NDArray[np.float32]]) -> None:
