@@ -85,10 +85,10 @@ def undermines(finding: Finding) -> bool:
 
 
 def _fact(group: digest.Group) -> str:
-    return f"{sentence(group.findings[0].message)} ({words.shown(group.code, 20)})"
+    return f"{_ended(group.findings[0].message)} ({words.shown(group.code, 20)})"
 
 
-def sentence(text: str) -> str:
+def _ended(text: str) -> str:
     """A message as a sentence that others follow."""
     shown = words.shown(text)
     return shown if shown.endswith((".", "!", "?")) else f"{shown}."
@@ -125,7 +125,7 @@ def _reasons(result: SchemeResult, groups: Sequence[digest.Group]) -> Iterator[_
             _told(entry, "" if said else lead), (entry.group.code, entry.worst.fingerprint, _tenths(entry.share))
         )
         if not said and (effect := _effect(entry.worst)):
-            yield _Reason(sentence(effect), None)
+            yield _Reason(_ended(effect), None)
         said += entry.share
         keys |= entry.keys
     if said:
@@ -182,7 +182,7 @@ def _told(entry: _Explained, lead: str) -> str:
     where = words.name(entry.where, 60)
     several = entry.places > 1
     made = f"at {entry.places} places makes {share} of the noise, most at {where}" if several else ""
-    return f"{lead}{rule} {made or f'at {where} makes {share} of the noise'}. {sentence(entry.worst.message)}"
+    return f"{lead}{rule} {made or f'at {where} makes {share} of the noise'}. {_ended(entry.worst.message)}"
 
 
 def _place(finding: Finding) -> str:
