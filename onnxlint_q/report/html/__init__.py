@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -61,8 +62,12 @@ def embed(json_text: str) -> Markup:
     return Markup(json_text)
 
 
+@cache
 def environment() -> Environment:
-    """Autoescape is on whatever a file is called; `finalize` makes invisible characters visible."""
+    """Autoescape is on whatever a file is called; `finalize` makes invisible characters visible.
+
+    One for all pages of a process: it keeps what it has compiled of its templates, which takes as long as many pages.
+    """
     made = Environment(
         loader=PackageLoader("onnxlint_q.report.html"),
         autoescape=True,

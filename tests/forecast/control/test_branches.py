@@ -90,3 +90,16 @@ def test_a_condition_on_a_rank_is_decided_from_the_samples() -> None:
         two=np.asarray(2),
     )
     assert figure(made, "e") is not None and not made.open_branches
+
+
+def test_a_branch_that_returns_more_than_the_node_has_is_named() -> None:
+    made = told(
+        """
+        g (float[N, 8] x, bool c) => (float[N, 4] y) {
+          h = MatMul(x, first)
+          y = If(c) <then_branch = a () => (float[N, 4] t, float[N, 4] more) { t = MatMul(h, wide) more = Relu(t) },
+                     else_branch = b () => (float[N, 4] e, float[N, 4] other) { e = MatMul(h, narrow) other = Relu(e) }>
+        }
+        """
+    )
+    assert made.unknown["If"] == "its branch does not fit its outputs"

@@ -87,6 +87,8 @@ def if_rule(site: Site, taken: str) -> Step:
         UnmodelledError: nothing is known of it.
     """
     results = site.node.returns[taken]
+    if len(results) != len(site.node.outputs):
+        raise UnmodelledError("its branch does not fit its outputs")
     outputs = tuple(samples_of(site, key) for key in results)
     if not any(made.size for made in outputs):
         raise UnmodelledError("nothing is known of what its branch makes")
