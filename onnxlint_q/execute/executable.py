@@ -114,6 +114,15 @@ def declare_external(name: str, elem_type: int, shape: tuple[int, ...]) -> onnx.
     return tensor
 
 
+def without_unread(executable: Executable) -> Executable:
+    """The same graph without weights that nothing in it reads."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(executable.proto)
+    _drop_unread_initializers(proto)
+    kept = {tensor.name for tensor in proto.graph.initializer}
+    return replace(executable, proto=proto, weights={n: value for n, value in executable.weights.items() if n in kept})
+
+
 def _drop_unread_initializers(proto: onnx.ModelProto) -> None:
     """Take what nobody reads out of the main graph: ONNX Runtime fails on a value that is handed over for nothing."""
     graphs = [graph for _, graph in walk_graphs(proto.graph)]

@@ -162,45 +162,65 @@ def test_a_tensor_alone_is_the_same_in_a_shared_graph() -> None:
     assert bench.starts_at(Experiment.on_layer(INT8_DYNAMIC, "c", "x")) is None
 
 
-@pytest.mark.parametrize("per_channel", [False, True])
-def test_an_lstm_is_quantised_and_what_it_feeds_back_is_nearly_nothing(per_channel: bool, tmp_path: Path) -> None:
-    """DynamicQuantizeLSTM also rounds the state in front of R, which no run here does."""
-    random, scheme = np.random.default_rng(1), PER_CHANNEL if per_channel else INT8_DYNAMIC
-    proto = onnx_text(
-        "g (float[20, 3, 8] x) => (float[20, 1, 3, 16] y) { [l] y, h = LSTM <hidden_size = 16> (x, w, r, b) }",
-        w=0.3 * random.standard_normal((1, 64, 8)).astype(np.float32),
-        r=0.3 * random.standard_normal((1, 64, 16)).astype(np.float32),
-        b=0.1 * random.standard_normal((1, 128)).astype(np.float32),
+LSTMS = {
+    "plain": ("hidden_size = 16", "x, w, r, b", 1),
+    "without bias, both ways": ('hidden_size = 16, direction = "bidirectional"', "x, w, r", 2),
+    "all inputs": ('hidden_size = 16, direction = "reverse", clip = 2.0', "x, w, r, b, n, h, c, p", 1),
+    "its last state": ("hidden_size = 16", "x, w, r, b, n", 1),
+}
+
+
+def lstm(case: str) -> onnx.ModelProto:
+    """The directions differ in size, so that one scale for both would show."""
+    attributes, inputs, directions = LSTMS[case]
+    random, size = np.random.default_rng(1), np.array([0.3, 0.03], np.float32)[:directions, None, None]
+    shapes = {"w": (64, 8), "r": (64, 16), "b": (128,), "h": (3, 16), "c": (3, 16), "p": (48,)}
+    draws = {
+        name: size.reshape(-1, *(1,) * len(shape)) * random.standard_normal((directions, *shape))
+        for name, shape in shapes.items()
+        if name in inputs.split(", ")
+    }
+    held = {name: value.astype(np.float32) for name, value in draws.items()}
+    if "n" in inputs.split(", "):
+        held["n"] = np.array([20, 7, 13], np.int32)
+    result, shape = ("z, y", "1, 3, 16") if case == "its last state" else ("y", f"20, {directions}, 3, 16")
+    return onnx_text(
+        f"g (float[20, 3, 8] x) => (float[{shape}] y) {{ [l] {result} = LSTM <{attributes}> ({inputs}) }}", **held
     )
+
+
+@pytest.mark.parametrize("case", LSTMS)
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_an_lstm_is_what_quantize_dynamic_makes_of_it(case: str, per_channel: bool, tmp_path: Path) -> None:
+    """The state that it feeds back is rounded, too."""
+    scheme, proto = PER_CHANNEL if per_channel else INT8_DYNAMIC, lstm(case)
     bench = workbench(facts_of(as_model(proto), [scheme]))
     theirs = by_onnx_runtime(proto, tmp_path, per_channel=per_channel)
     assert [node.op_type for node in theirs.graph.node] == ["DynamicQuantizeLSTM"]
-    sample = {"x": random.standard_normal((20, 3, 8)).astype(np.float32)}
+    sample = {"x": RANDOM.standard_normal((20, 3, 8)).astype(np.float32)}
     (exact,), (made,) = run(proto, sample), run(theirs, sample)
     (ours,) = Session(bench.executable(Experiment(scheme))).run(sample)
-    assert np.square(ours - made).sum() < 1e-5 * np.square(exact).sum() < np.square(made - exact).sum()
-    # Another node with several results and weights has no place in a shared graph.
-    for one in (Experiment.on_weight(scheme, "y"), Experiment.on_layer(scheme, "y", "x")):
+    assert np.square(ours - made).sum() < 1e-8 * np.square(exact).sum() < np.square(made - exact).sum()
+
+
+def test_a_part_of_an_lstm_is_rounded_and_its_kernel_stays() -> None:
+    bench = workbench(facts_of(as_model(lstm("plain")), [INT8_DYNAMIC]))
+    weight, layer = Experiment.on_weight(INT8_DYNAMIC, "y"), Experiment.on_layer(INT8_DYNAMIC, "y", "x")
+    # A node with several results and weights has no place in a shared graph.
+    for one in (weight, layer):
         assert bench.can_run(one) and bench.starts_at(one) is None
-    assert bench.starts_at(Experiment.on_activation(scheme, "x")) is None
+    assert bench.starts_at(Experiment.on_activation(INT8_DYNAMIC, "x")) is None
+    kinds = {one: {node.op_type for node in bench.executable(one).proto.graph.node} for one in (weight, layer)}
+    assert "LSTM" in kinds[weight] and "DynamicQuantizeLSTM" in kinds[layer]
 
 
-def test_each_direction_of_an_lstm_has_a_scale_of_its_own(tmp_path: Path) -> None:
-    random = np.random.default_rng(2)
-    size = np.array([0.3, 0.01], np.float32)[:, None, None]
-    w, r = (size * random.standard_normal((2, 64, width)).astype(np.float32) for width in (8, 16))
-    proto = onnx_text(
-        "g (float[20, 3, 8] x) => (float[20, 2, 3, 16] y) "
-        '{ [l] y = LSTM <hidden_size = 16, direction = "bidirectional"> (x, w, r) }',
-        w=w,
-        r=r,
-    )
-    bench = workbench(facts_of(as_model(proto), [INT8_DYNAMIC]))
-    sample = {"x": random.standard_normal((20, 3, 8)).astype(np.float32)}
-    made = run(by_onnx_runtime(proto, tmp_path), sample)[0]
-    (ours,) = Session(bench.executable(Experiment(INT8_DYNAMIC))).run(sample)
-    backward = made[:, 1]
-    assert np.square(ours[:, 1] - backward).sum() < 3e-4 * np.square(backward).sum()
+def test_an_lstm_that_the_kernel_cannot_be_is_rounded_around() -> None:
+    text = "g (float[3, 20, 8] x) => (float[3, 20, 1, 16] y) { y = LSTM <hidden_size = 16, layout = 1> (x, w, r) }"
+    weights = {"w": (1, 64, 8), "r": (1, 64, 16)}
+    drawn = {name: RANDOM.standard_normal(shape).astype(np.float32) for name, shape in weights.items()}
+    bench = workbench(facts_of(as_model(onnx_text(text, **drawn)), [INT8_DYNAMIC]))
+    kinds = {node.op_type for node in bench.executable(Experiment(INT8_DYNAMIC)).proto.graph.node}
+    assert {"LSTM", "DynamicQuantizeLinear"} <= kinds and "DynamicQuantizeLSTM" not in kinds
 
 
 def test_half_precision_is_rounded_in_single() -> None:

@@ -31,6 +31,7 @@ from onnxlint_q.analysis.placement import Placement, scaled_tensors
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.execute.executable import Array, Executable, ending_at, folded
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
+from onnxlint_q.execute.variants.dynamic_lstm import dynamic_lstms, with_kernels
 from onnxlint_q.execute.variants.rounding import (
     ActivationScale,
     DynamicScale,
@@ -336,7 +337,9 @@ class Workbench:
             changed |= self.weights(scheme, layer, experiment.operand, inputs.get(layer))
         made = made.with_weights(changed) if changed else made
         activations = self.activations_of(experiment)
-        return with_activations(made, activations) if activations else made
+        made = with_activations(made, activations) if activations else made
+        whole = () if experiment.operand else self.weights_of(experiment)
+        return with_kernels(made, dynamic_lstms(self.measured, whole, activations, scheme))
 
 
 def workbench(measured: Measured, limits: Limits = DEFAULT_LIMITS) -> Workbench:
