@@ -9,7 +9,9 @@
   clips as it does, and what reads that result within an If then gets the values in front of the Relu. The step helps
   where it resolves the If. In front of a Loop, a Scan or an open If only an option of the quantiser keeps the Relu.
 
-Where the graph has none of these, both ways came to the same within 0.3 dB on all networks at hand.
+A MatMul and the Add of its bias become one Gemm in that step, which is rounded once instead of twice: 0.8 dB in a
+network of 188 of them. That is no difference that is looked for. Where the graph has none of these, both ways came to
+the same within 0.3 dB on all networks at hand.
 """
 
 from __future__ import annotations

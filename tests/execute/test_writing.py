@@ -254,10 +254,42 @@ def feeds(branch: bool) -> dict[str, Array]:
     return {"x": RANDOM.standard_normal((3, 4)).astype(np.float32), "c": np.array(branch)}
 
 
+MIXER = """agraph (float[{batch}, 6, 8] x) => (float[{batch}, 6, 8] y, float[{batch}, 6] p) {{
+  [first] a = MatMul(x, w)
+  [bias] b = Add(a, c)
+  [relu] r = Relu(b)
+  [second] d = MatMul(r, v)
+  [other] e = Add(c, d)
+  [sum] y = Add(x, e)
+  [mean] m = ReduceMean <axes = [1], keepdims = 0> (y)
+  [head] h = MatMul(m, u)
+  [scores] p = Add(h, k)
+}}"""
+
+
+@pytest.mark.parametrize("scheme", STATIC, ids=lambda scheme: scheme.name)
+@pytest.mark.parametrize("batch", ["2", "N"])
+def test_products_with_a_bias_are_rounded_as_the_gemm_that_they_become(
+    batch: str, scheme: Scheme, tmp_path: Path
+) -> None:
+    """Of rank 3 where the batch is known; two of them share a bias."""
+    sizes = {"w": (8, 8), "v": (8, 8), "u": (8, 6), "c": (8,), "k": (6,)}
+    held = {name: RANDOM.standard_normal(size).astype(np.float32) for name, size in sizes.items()}
+    measured = measure(as_model(versioned_text(13, "", MIXER.format(batch=batch), **held)), (scheme,))
+    source = ArraySource("s", {"x": RANDOM.standard_normal((24, 6, 8)).astype(np.float32)})
+    bench = workbench(measured).calibrated(observe(measured, source, 12))
+    file = written(bench, recipe_of(bench, Experiment(scheme)), tmp_path)
+    kinds = [node.op_type for node in file.nodes]
+    assert kinds.count("Gemm") == (3 if batch == "2" else 1) and kinds.count("MatMul") == 3 - kinds.count("Gemm")
+    variants = {"ours": partial(bench.executable, Experiment(scheme)), "file": partial(as_stored, file)}
+    errors = run_variants(bench, variants, partial(source.take, measured.model.inputs, 12))
+    assert errors["ours"].worst_db == pytest.approx(errors["file"].worst_db, abs=0.2)
+
+
 @pytest.mark.parametrize("branch", [True, False])
 def test_the_prepared_model_computes_the_same(branch: bool) -> None:
     model = as_model(network_with_everything())
-    ready = prepared(measure(model, STATIC))
+    ready = prepared(measure(model, STATIC), gemms=True)
     given = feeds(branch)
     for before, after in zip(run(model.proto, given), run(ready.proto, given), strict=True):
         np.testing.assert_allclose(before, after, rtol=1e-6)
@@ -288,7 +320,7 @@ def test_an_input_with_a_default_becomes_a_constant() -> None:
     proto = onnx_text(
         "agraph (float[N, 4] x, float[4, 4] w) => (float[N, 4] y) { y = MatMul(x, w) }", w=np.eye(4, dtype=np.float32)
     )
-    ready = prepared(measure(as_model(proto), STATIC))
+    ready = prepared(measure(as_model(proto), STATIC), gemms=True)
     assert [value.name for value in ready.proto.graph.input] == ["x"]
 
 

@@ -1,13 +1,13 @@
 """Placement: which tensors get a scale when a float model is quantised, by each of ONNX Runtime's quantisers."""
 
 from onnxlint_q.analysis.placement.dynamic import dynamic_tensors
+from onnxlint_q.analysis.placement.gemm import fused_add
 from onnxlint_q.analysis.placement.place import Placement
 from onnxlint_q.analysis.placement.static import (
     FLOAT_RESULTS,
     HANDS_ON,
     LAYER_TYPES,
     Placer,
-    becomes_gemm,
     float_weights,
     is_quantized,
     is_taken_away,
@@ -22,9 +22,9 @@ __all__ = [
     "LAYER_TYPES",
     "Placement",
     "Placer",
-    "becomes_gemm",
     "dynamic_tensors",
     "float_weights",
+    "fused_add",
     "is_quantized",
     "is_taken_away",
     "quantized_activations",

@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 import onnx
 
 from onnxlint_q.analysis.folding import FoldedLayer
+from onnxlint_q.analysis.placement.gemm import fused_add
 from onnxlint_q.analysis.placement.place import Placement
 from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.names import ROOT
@@ -103,23 +104,17 @@ def _is_fused(model: Model, folded: FoldedLayer) -> bool:
         return False
     if layer.inputs.product is not Product.MATMUL:
         return True
-    return folded.is_folded or becomes_gemm(model, layer.node)
-
-
-def becomes_gemm(model: Model, product: Node) -> bool:
-    """Whether ONNX Runtime makes one Gemm of a MatMul and the Add behind it.
-
-    It does where a constant vector is added and nothing else reads the product, if the shapes are known.
-    """
-    add, shape = model.sole_consumer(product.output), model.shape(product.output)
-    if add is None or add.op_type != "Add" or shape is None or (len(shape) != 2 and None in shape):
-        return False
-    others = (model.shape(key) for key in add.inputs if model.is_constant(key))
-    return any(other is not None and len(other) == 1 for other in others)
+    return folded.is_folded or fused_add(model, layer.node) is not None
 
 
 def stored_tensor(model: Model, result: str) -> str:
-    """Key of the tensor that holds a layer's result at run time: that of the last Relu or Clip absorbed behind it."""
+    """Key of the tensor that holds a layer's result at run time.
+
+    That of the Add that is its bias, and of the last Relu or Clip absorbed behind it.
+    """
+    product = model.producer(result)
+    add = fused_add(model, product) if product is not None else None
+    result = result if add is None else add.output
     while (reader := model.sole_consumer(result)) is not None and _treated(reader) is StaticScale.ABSORBED:
         result = reader.output
     return result
@@ -159,7 +154,11 @@ class Placer:
 
     def __init__(self, model: Model, layers: Sequence[FoldedLayer], *, layers_only: bool = False) -> None:
         self._model = model
-        renamed = {folded.layer.output: folded.output for folded in layers}
+        fused = {node.output: add for node in model.nodes_of("MatMul") if (add := fused_add(model, node)) is not None}
+        renamed = {
+            **{product: add.output for product, add in fused.items()},
+            **{folded.layer.output: folded.output for folded in layers if folded.is_folded},
+        }
         weights = {
             folded.layer.node: {key for layer in folded.layer.operands for key in (layer.weight, layer.bias)}
             for folded in layers
@@ -173,7 +172,7 @@ class Placer:
                 folded.bias_add,
             )
             if node is not None
-        }
+        } | set(fused.values())
         known = (node for node in model.nodes if node.graph == ROOT and node.is_standard and node.output)
         self._turns = tuple(
             _Turn(

@@ -5,6 +5,7 @@ point nowhere. Here
 
 - a BatchNormalization becomes part of the layer beside it;
 - what does not depend on the inputs is an initializer: weights behind other nodes, and values of Constant nodes;
+- where the static quantiser is to take it, a MatMul and the Add of its bias are a Gemm;
 - each layer has a bias of its own: the quantiser copies one that several read under a name that may be taken;
 - an initializer is no input of the model as well: nobody can replace what a scale was made for;
 - each node has a name, so that the quantiser tells nodes apart;
@@ -21,6 +22,7 @@ import onnx
 from onnx import helper
 
 from onnxlint_q.analysis.measured import Measured, measure
+from onnxlint_q.execute.writing.gemms import with_gemms
 from onnxlint_q.graph import Model
 from onnxlint_q.graph.loading.build import rebuilt
 from onnxlint_q.graph.names import walk_graphs
@@ -29,8 +31,12 @@ from onnxlint_q.rewrite.candidate import Candidate
 from onnxlint_q.rewrite.hygiene import shared_constants
 
 
-def prepared(measured: Measured) -> Model:
+def prepared(measured: Measured, *, gemms: bool) -> Model:
     """A copy of the model that is ready to be quantised; its float outputs are the same.
+
+    Args:
+        measured: the model.
+        gemms: whether products and their biases become one.
 
     Raises:
         ModelError: a weight cannot be read.
@@ -45,6 +51,8 @@ def prepared(measured: Measured) -> Model:
     graph = proto.graph
     given = {value.name for value in model.inputs}
     _leave_out(graph.input, lambda value: value.name not in given)
+    if gemms:
+        with_gemms(model, graph)
     _store_constants(model, graph)
     taken = {node.name for node in graph.node}
     for node in graph.node:

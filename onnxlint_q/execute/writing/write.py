@@ -116,7 +116,8 @@ def prepared_for(measured: Measured, recipe: Recipe) -> Model:
     steps = unpacked(measured, recipe.rounded)
     fitted = measure(rounded(measured, recipe.scheme, steps), measured.schemes) if steps else measured
     shifts = {layer: np.asarray(values, np.float64) for layer, values in recipe.shifts.items()}
-    ready = prepared(measure(corrected(fitted, shifts), measured.schemes) if shifts else fitted)
+    fitted = measure(corrected(fitted, shifts), measured.schemes) if shifts else fitted
+    ready = prepared(fitted, gemms=recipe.scheme.is_calibrated)
     names = {node.name for model in (measured.model, ready) for node in model.nodes}
     unknown = [tensor for tensor in (*recipe.ranges, *recipe.wide) if tensor not in ready.flow]
     unknown += [name for name in recipe.excluded if name not in names]
