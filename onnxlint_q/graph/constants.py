@@ -9,7 +9,7 @@ file stores, so reading a value is bounded by what the file holds.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence, Set
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -35,13 +35,14 @@ _COMPUTED = FLOATS - {onnx.TensorProto.BFLOAT16}
 # Operators applied to get one value: parameters can be chains themselves, so without a limit time doubles a step.
 _MAX_STEPS = 128
 _CACHED_BYTES = 1 << 16
-_CONSTANT_ATTRIBUTES: Mapping[str, Any] = {
-    "value_float": np.float32,
-    "value_floats": np.float32,
-    "value_int": np.int64,
-    "value_ints": np.int64,
-    "value_string": object,
-    "value_strings": object,
+# What a Constant holds instead of a tensor: the type of its result, and of the values that the attribute may have.
+_CONSTANT_ATTRIBUTES: Mapping[str, tuple[Any, tuple[type, ...]]] = {
+    "value_float": (np.float32, (float, int)),
+    "value_floats": (np.float32, (float, int)),
+    "value_int": (np.int64, (int,)),
+    "value_ints": (np.int64, (int,)),
+    "value_string": (object, (bytes, str)),
+    "value_strings": (object, (bytes, str)),
 }
 
 
@@ -132,9 +133,7 @@ class Constants(Mapping[str, Array]):
         if not node.outputs or node.subgraphs:
             return False
         if node.op_type == "Constant" and node.is_standard:
-            return isinstance(node.attributes.get("value"), onnx.TensorProto) or any(
-                node.attributes.get(name) is not None for name in _CONSTANT_ATTRIBUTES
-            )
+            return isinstance(node.attributes.get("value"), onnx.TensorProto) or any(_plain(node))
         restores = node.op_type in _RESTORES
         if not is_evaluated(node) or not all(not key or (key in self and key not in sparse) for key in node.inputs):
             return False
@@ -269,5 +268,15 @@ class Constants(Mapping[str, Array]):
         attributes = node.attributes
         if isinstance(attributes.get("value"), onnx.TensorProto):
             return self._store.array(attributes["value"])
-        name = next(name for name in _CONSTANT_ATTRIBUTES if attributes.get(name) is not None)
-        return np.asarray(attributes[name], _CONSTANT_ATTRIBUTES[name])
+        name = next(_plain(node))
+        return np.asarray(attributes[name], _CONSTANT_ATTRIBUTES[name][0])
+
+
+def _plain(node: Node) -> Iterator[str]:
+    """Attributes of a Constant that hold what their names say; a broken file may have anything there."""
+    for name, (_, kinds) in _CONSTANT_ATTRIBUTES.items():
+        value = node.attributes.get(name)
+        if value is not None and all(
+            isinstance(one, kinds) for one in (value if isinstance(value, (list, tuple)) else (value,))
+        ):
+            yield name

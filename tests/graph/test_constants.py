@@ -233,3 +233,11 @@ def test_values_that_are_made_alike_are_known_to_be_the_same() -> None:
     assert constants.made_of("a") == constants.made_of("b")
     assert constants.made_of("e") == constants.made_of("f")
     assert len({constants.made_of(key) for key in "wvacde"}) == 6
+
+
+@pytest.mark.parametrize("name", ["value_float", "value_ints", "value_string"])
+def test_an_attribute_that_holds_something_else_is_no_constant(name: str) -> None:
+    proto = onnx_text("g () => (float[2] y) { y = Constant<value_float = 0.1>() }")
+    (attribute,) = proto.graph.node[0].attribute
+    attribute.CopyFrom(onnx.helper.make_attribute(name, onnx.numpy_helper.from_array(np.ones(2, np.float32))))
+    assert "y" not in as_model(proto).constants

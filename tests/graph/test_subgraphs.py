@@ -101,3 +101,10 @@ def test_branches_without_names_of_their_own() -> None:
     branch = next(node for node in model.nodes if node.op_type == "If")
     assert set(branch.captured) == {"z", "x"}
     assert reaches_output(model, "z")
+
+
+def test_an_operator_with_an_invisible_name_is_told_visibly() -> None:
+    proto = onnx_text(LOOP.replace("twice = Add(x, x)", "twice = Add(x, next)"))
+    next(node for node in proto.graph.node if node.op_type == "Add").op_type = "\u202e"
+    with pytest.raises(ModelError, match=r"the '\\u202e' node 'twice' reads tensor 'next'"):
+        as_model(proto)

@@ -168,8 +168,9 @@ class _Builder:
             return ""
         key = scope.get(name)
         if key is None:
+            kind = node.op_type if node.op_type.isprintable() else repr(node.op_type)
             raise self._error(
-                f"the {node.op_type} node {node.name or ''.join(node.output[:1])!r} reads tensor {name!r}, "
+                f"the {kind} node {node.name or ''.join(node.output[:1])!r} reads tensor {name!r}, "
                 "which no input, initializer or node defines"
             )
         return key
