@@ -238,8 +238,16 @@ def loaded(executable: Executable, *, fused: bool) -> Run:
         except Exception as error:  # pybind raises a dozen unrelated types
             failure = " ".join(str(error).split())
         else:
-            return lambda sample: session.run(None, dict(sample))
+            return partial(_run, session)
     raise NotRunnableError(f"the file does not load: {failure}")
+
+
+def _run(session: ort.InferenceSession, sample: Sample) -> Sequence[Array]:
+    try:
+        found: Sequence[Array] = session.run(None, dict(sample))
+    except Exception as error:  # pybind raises a dozen unrelated types
+        raise NotRunnableError(f"the file does not run: {' '.join(str(error).split())}") from error
+    return found
 
 
 def compared(bench: Workbench, runs: Mapping[str, Run], samples: Iterator[Sample]) -> dict[str, Figures]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.placement import Placement, Placer, float_weights, fused_add, stored_tensor
+from onnxlint_q.analysis.placement import Placement, Placer, becomes_gemm, float_weights, stored_tensor
 from onnxlint_q.graph import Model, Node
 
 # What ONNX Runtime calls the Gemm that it makes of a MatMul and the Add of its bias.
@@ -130,7 +130,7 @@ class Freer:
         yield from (norm.node.name for norm in (folded.before, folded.after) if norm is not None)
         if folded.bias_add is not None:
             yield folded.bias_add.name
-        if fused_add(self.model, node) is not None:
+        if becomes_gemm(self.model, node):
             yield f"{node.name}{_FUSED}"
 
 

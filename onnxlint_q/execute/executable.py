@@ -17,7 +17,7 @@ import onnx
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.measured import Measured
-from onnxlint_q.analysis.placement import fused_add
+from onnxlint_q.analysis.placement import added_bias
 from onnxlint_q.graph import Layer, Model
 from onnxlint_q.graph.names import ROOT, tensor_key, walk_graphs
 from onnxlint_q.graph.tensors import is_external
@@ -213,9 +213,9 @@ class _Editor:
 
     def _detach_bias(self, layer: Layer, key: str, name: str, elem_type: int) -> None:
         """Give a layer its own copy of a constant bias: that of the file may have other readers."""
-        if (add := fused_add(self.model, layer.node)) is not None:
-            slot = next(slot for slot, constant in enumerate(add.inputs) if self.model.is_constant(constant))
-            self.nodes[add.output].input[slot] = self._add(name, self.model.constants[add.inputs[slot]], elem_type)
+        if (bias := added_bias(self.model, layer.node)) is not None:
+            slot = bias.add.inputs.index(bias.key)
+            self.nodes[bias.add.output].input[slot] = self._add(name, self.model.constants[bias.key], elem_type)
             self.layer_biases[key] = name
             return
         known = layer.read_bias(self.model) if layer.bias else None

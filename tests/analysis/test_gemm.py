@@ -10,7 +10,7 @@ import pytest
 from onnx_cases import as_model, onnx_text
 from onnxruntime.quantization import quant_pre_process
 
-from onnxlint_q.analysis.placement import fused_add
+from onnxlint_q.analysis.placement import added_bias, becomes_gemm
 
 SUM = "h = MatMul(x, w) y = Add(h, b)"
 OPEN, FIXED = "(float[N, 8] x) => (float[N, 4] y)", "(float[3, 8] x) => (float[3, 4] y)"
@@ -33,6 +33,7 @@ CASES: dict[str, tuple[str, tuple[int, ...]]] = {
     "another reader": (f"{OPEN} {{ h = MatMul(x, w) a = Add(h, b) y = Mul(a, h) }}", (4,)),
     "an output": ("(float[N, 8] x) => (float[N, 4] y, float[N, 4] h) { " + SUM + " }", (4,)),
     "computed matrices": ("(float[3, 8] x, float[8, 4] z) => (float[3, 4] y) { h = MatMul(x, z) y = Add(h, b) }", (4,)),
+    "a constant on the left": ("(float[8, 4] x) => (float[2, 4] y) { h = MatMul(l, x) y = Add(h, b) }", (4,)),
     "double precision": ("(double[N, 8] x) => (double[N, 4] y) { " + SUM + " }", (4,)),
     "half precision": ("(float16[N, 8] x) => (float16[N, 4] y) { " + SUM + " }", (4,)),
     "a stack of matrices": ("(float[2, 3, 8] x) => (float[2, 3, 4] y) { h = MatMul(x, s) y = Add(h, b) }", (4,)),
@@ -43,11 +44,19 @@ CASES: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 
 
+QUANTISED_AS_ONE = {
+    "a vector",
+    "a vector in front",
+    "computed matrices",
+    "half precision",
+}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_product_becomes_a_gemm_where_the_preparation_makes_one(case: str, tmp_path: Path) -> None:
     text, shape = CASES[case]
     dtype = {"double": np.float64, "float16": np.float16}.get(text[1:].partition("[")[0], np.float32)
-    held = {name: np.ones(size, dtype) for name, size in {"w": (8, 4), "s": (2, 8, 4), "b": shape}.items()}
+    held = {name: np.ones(size, dtype) for name, size in {"w": (8, 4), "s": (2, 8, 4), "l": (2, 8), "b": shape}.items()}
     proto = onnx_text(
         f"g {text}", **{name: value for name, value in held.items() if f" {name})" in text or f"({name}," in text}
     )
@@ -56,6 +65,7 @@ def test_a_product_becomes_a_gemm_where_the_preparation_makes_one(case: str, tmp
     kinds = {node.op_type for node in onnx.load(tmp_path / "ready.onnx").graph.node}
     model = as_model(proto)
     (product,) = model.nodes_of("MatMul")
-    add = fused_add(model, product)
-    assert (add is not None) == ("Gemm" in kinds)
-    assert add is None or add.op_type == "Add"
+    assert becomes_gemm(model, product) == ("Gemm" in kinds)
+    bias = added_bias(model, product)
+    assert (bias is not None) == (case in QUANTISED_AS_ONE)
+    assert bias is None or (bias.key, bias.add.output) == ("b", "y")

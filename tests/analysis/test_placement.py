@@ -20,13 +20,13 @@ from onnxlint_q.analysis.placement import (
     HANDS_ON,
     LAYER_TYPES,
     Placement,
-    fused_add,
     quantized_activations,
     scaled_tensors,
 )
 from onnxlint_q.analysis.schemes import DEFAULT_SCHEMES
-from onnxlint_q.execute.executable import PREFIX, folded
-from onnxlint_q.graph import Model, Node, read_model
+from onnxlint_q.execute.executable import folded
+from onnxlint_q.execute.writing.gemms import fuse_biases
+from onnxlint_q.graph import read_model
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "models"
 SHARED = Path(__file__).parents[2] / "../shared/models"
@@ -90,49 +90,11 @@ def folded_proto(measured: Measured) -> onnx.ModelProto:
     return proto
 
 
-GEMM, FLAT = f"{PREFIX}gemm_", f"{PREFIX}flat_"
-
-
-def gemms(model: Model) -> dict[Node, Node]:
-    """Each MatMul that becomes a Gemm, with the Add of its bias."""
-    return {node: add for node in model.nodes_of("MatMul") if (add := fused_add(model, node)) is not None}
-
-
 def with_gemms(measured: Measured, proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Each MatMul as one Gemm with its bias, as ONNX Runtime prepares the file; the Gemm has the name of the MatMul."""
-    model, made = measured.model, onnx.ModelProto()
+    """The products that are quantised as one Gemm with their biases, as ONNX Runtime prepares the file."""
+    made = onnx.ModelProto()
     made.CopyFrom(proto)
-    fused = {node.output: add for node, add in gemms(model).items()}
-    widths = {node.output: (model.shape(node.input(1)) or ())[:1] for node in gemms(model)}
-    sums, constants, nodes = {add.output for add in fused.values()}, list[onnx.TensorProto](), list[onnx.NodeProto]()
-    biases = {
-        node.output[0]: next(name for name in node.input if name not in fused)
-        for node in proto.graph.node
-        if node.output and node.output[0] in sums
-    }
-    for node in proto.graph.node:
-        result = node.output[0] if node.output else ""
-        if result in fused:
-            width, result = widths[result], fused[result].output
-            (left, right), rank = node.input, len(model.shape(node.input[0]) or ())
-            flat = [left, result] if rank == 2 else [f"{FLAT}{result}", f"{GEMM}{result}"]
-            gemm = onnx.helper.make_node("Gemm", [flat[0], right, biases[result]], flat[1:], name=node.name)
-            if rank == 2:
-                nodes.append(gemm)
-                continue
-            shapes = (-1, *width), model.shape(result)
-            for name, shape in zip(("in", "out"), shapes, strict=True):
-                named = f"{PREFIX}{name}_{result}"
-                constants.append(onnx.numpy_helper.from_array(np.asarray(shape, np.int64), named))
-            nodes.append(onnx.helper.make_node("Reshape", [left, f"{PREFIX}in_{result}"], flat[:1], name=flat[0]))
-            nodes.append(gemm)
-            nodes.append(onnx.helper.make_node("Reshape", [flat[1], f"{PREFIX}out_{result}"], [result], name=flat[1]))
-        elif result not in sums:
-            nodes.append(node)
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del made.graph.node[:]
-    made.graph.node.extend(kept)
-    made.graph.initializer.extend(constants)
+    fuse_biases(measured.model, made.graph)
     return made
 
 
@@ -156,7 +118,6 @@ def scaled_by_quantiser(
 ) -> dict[str, str]:
     """Tensor to the tensor whose scale it has; layer weights, and biases of 32 bits, left out."""
     weights = {key for layer in measured.layers for key in (layer.folded.layer.weight, layer.folded.layer.bias)}
-    flat = {f"{FLAT}{add.output}": node.input(0) for node, add in gemms(measured.model).items()}
     scaled = {}
     for node in quantised(measured, folder, excluded, layers_only=layers_only).graph.node:
         if node.op_type == "QuantizeLinear":
@@ -165,12 +126,8 @@ def scaled_by_quantiser(
             tensor = node.input[0].removesuffix("_quantized").removesuffix("_QuantizeLinear_Output")
         else:
             continue
-        like = node.input[1].removesuffix("_scale").removesuffix("_QuantizeLinear_Input")
-        like = flat.get(like, like.removeprefix(GEMM))
-        if not tensor.startswith(PREFIX) and tensor not in weights:
-            scaled[tensor] = like
-        elif tensor in flat:
-            scaled.setdefault(flat[tensor], like)
+        if not tensor.startswith("onnxlint_q__") and tensor not in weights:
+            scaled[tensor] = node.input[1].removesuffix("_scale").removesuffix("_QuantizeLinear_Input")
     return scaled
 
 

@@ -166,6 +166,7 @@ LSTMS = {
     "plain": ("hidden_size = 16", "x, w, r, b", 1),
     "without bias, both ways": ('hidden_size = 16, direction = "bidirectional"', "x, w, r", 2),
     "all inputs": ('hidden_size = 16, direction = "reverse", clip = 2.0', "x, w, r, b, n, h, c, p", 1),
+    "its usual layout": ("hidden_size = 16, layout = 0", "x, w, r, b", 1),
     "its last state": ("hidden_size = 16", "x, w, r, b, n", 1),
 }
 

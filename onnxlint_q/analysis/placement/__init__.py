@@ -1,7 +1,7 @@
 """Placement: which tensors get a scale when a float model is quantised, by each of ONNX Runtime's quantisers."""
 
 from onnxlint_q.analysis.placement.dynamic import dynamic_tensors
-from onnxlint_q.analysis.placement.gemm import fused_add
+from onnxlint_q.analysis.placement.gemm import added_bias, becomes_gemm
 from onnxlint_q.analysis.placement.place import Placement
 from onnxlint_q.analysis.placement.static import (
     FLOAT_RESULTS,
@@ -22,9 +22,10 @@ __all__ = [
     "LAYER_TYPES",
     "Placement",
     "Placer",
+    "added_bias",
+    "becomes_gemm",
     "dynamic_tensors",
     "float_weights",
-    "fused_add",
     "is_quantized",
     "is_taken_away",
     "quantized_activations",

@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 import onnx
 
 from onnxlint_q.analysis.folding import FoldedLayer
-from onnxlint_q.analysis.placement.gemm import fused_add
+from onnxlint_q.analysis.placement.gemm import added_bias, becomes_gemm
 from onnxlint_q.analysis.placement.place import Placement
 from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.names import ROOT
@@ -104,7 +104,7 @@ def _is_fused(model: Model, folded: FoldedLayer) -> bool:
         return False
     if layer.inputs.product is not Product.MATMUL:
         return True
-    return folded.is_folded or fused_add(model, layer.node) is not None
+    return folded.is_folded or becomes_gemm(model, layer.node)
 
 
 def stored_tensor(model: Model, result: str) -> str:
@@ -113,8 +113,8 @@ def stored_tensor(model: Model, result: str) -> str:
     That of the Add that is its bias, and of the last Relu or Clip absorbed behind it.
     """
     product = model.producer(result)
-    add = fused_add(model, product) if product is not None else None
-    result = result if add is None else add.output
+    bias = added_bias(model, product) if product is not None else None
+    result = result if bias is None else bias.add.output
     while (reader := model.sole_consumer(result)) is not None and _treated(reader) is StaticScale.ABSORBED:
         result = reader.output
     return result
@@ -154,9 +154,11 @@ class Placer:
 
     def __init__(self, model: Model, layers: Sequence[FoldedLayer], *, layers_only: bool = False) -> None:
         self._model = model
-        fused = {node.output: add for node in model.nodes_of("MatMul") if (add := fused_add(model, node)) is not None}
+        biases = {
+            node.output: bias for node in model.nodes_of("MatMul") if (bias := added_bias(model, node)) is not None
+        }
         renamed = {
-            **{product: add.output for product, add in fused.items()},
+            **{product: bias.add.output for product, bias in biases.items()},
             **{folded.layer.output: folded.output for folded in layers if folded.is_folded},
         }
         weights = {
@@ -172,7 +174,7 @@ class Placer:
                 folded.bias_add,
             )
             if node is not None
-        } | set(fused.values())
+        } | {bias.add for bias in biases.values()}
         known = (node for node in model.nodes if node.graph == ROOT and node.is_standard and node.output)
         self._turns = tuple(
             _Turn(

@@ -25,8 +25,8 @@ from onnxlint_q.graph.operators import MICROSOFT
 
 _CENTRE = 128
 _OPERANDS = ("W", "R")
-_PEEPHOLES = 7
-# Of LSTM there is `layout` beside, which the kernel does not know.
+_OTHERS = 5
+# Of LSTM there is `layout` beside, which the kernel does not know; 0 is what it has.
 _ATTRIBUTES = frozenset(
     {"activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size", "input_forget"}
 )
@@ -86,7 +86,8 @@ def dynamic_lstms(
 
 
 def _has_kernel(node: Node) -> bool:
-    return node.op_type == "LSTM" and node.is_standard and node.attributes.keys() <= _ATTRIBUTES
+    plain = node.int("layout", 0) == 0 and node.attributes.keys() <= _ATTRIBUTES | {"layout"}
+    return node.op_type == "LSTM" and node.is_standard and plain
 
 
 def _quantised(model: Model, folded: FoldedLayer, scheme: Scheme) -> DynamicLstm:
@@ -94,9 +95,9 @@ def _quantised(model: Model, folded: FoldedLayer, scheme: Scheme) -> DynamicLstm
     return DynamicLstm(folded.output, folded.layer.input, weights)
 
 
-def _coded(matrix: Float, folded: FoldedLayer, scheme: Scheme) -> CodedWeight:
-    own, (directions, rows, inputs) = scheme.of_layer(folded.layer), folded.layer.weight_shape
-    scale = weight_scale(matrix, own.weights, own.sharing, folded.layer.scale_sharing)
+def _coded(matrix: Float, operand: FoldedLayer, scheme: Scheme) -> CodedWeight:
+    own, (directions, rows, inputs) = scheme.of_layer(operand.layer), operand.layer.weight_shape
+    scale = weight_scale(matrix, own.weights, own.sharing, operand.layer.scale_sharing)
     stored = codes(matrix, scale, own.weights).reshape(directions, rows, inputs) + _CENTRE
     by_row = np.broadcast_to(scale, (directions * rows, 1)).reshape(directions, rows)
     return CodedWeight(np.ascontiguousarray(stored.swapaxes(1, 2), np.uint8), np.ascontiguousarray(by_row, np.float32))
@@ -116,9 +117,13 @@ def with_kernels(executable: Executable, layers: Sequence[DynamicLstm]) -> Execu
             for what, value in _inputs(weight).items():
                 named[f"{operand}_{what}"] = name = f"{PREFIX}{operand}_{what}{number}"
                 proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-        others = [*node.input, *[""] * (_PEEPHOLES + 1)][3 : _PEEPHOLES + 1]
+        # Bias, lengths, first states and peepholes; what is left out at the end is empty here.
+        others = [*node.input[3:], *[""] * _OTHERS][:_OTHERS]
         parameters = (named[f"{operand}_{what}"] for operand in _OPERANDS for what in ("scale", "zero"))
-        node.op_type, node.domain = f"DynamicQuantize{node.op_type}", MICROSOFT
+        node.op_type, node.domain = "DynamicQuantizeLSTM", MICROSOFT
+        for place in reversed(range(len(node.attribute))):
+            if node.attribute[place].name not in _ATTRIBUTES:
+                del node.attribute[place]
         node.input[:] = [layer.input, *(named[f"{operand}_codes"] for operand in _OPERANDS), *others, *parameters]
     return without_unread(replace(executable, proto=proto))
 

@@ -22,7 +22,7 @@ import onnx
 from onnx import helper
 
 from onnxlint_q.analysis.measured import Measured, measure
-from onnxlint_q.execute.writing.gemms import with_gemms
+from onnxlint_q.execute.writing.gemms import fuse_biases
 from onnxlint_q.graph import Model
 from onnxlint_q.graph.loading.build import rebuilt
 from onnxlint_q.graph.names import walk_graphs
@@ -52,7 +52,7 @@ def prepared(measured: Measured, *, gemms: bool) -> Model:
     given = {value.name for value in model.inputs}
     _leave_out(graph.input, lambda value: value.name not in given)
     if gemms:
-        with_gemms(model, graph)
+        fuse_biases(model, graph)
     _store_constants(model, graph)
     taken = {node.name for node in graph.node}
     for node in graph.node:

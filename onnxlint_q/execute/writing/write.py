@@ -119,7 +119,8 @@ def prepared_for(measured: Measured, recipe: Recipe) -> Model:
     fitted = measure(corrected(fitted, shifts), measured.schemes) if shifts else fitted
     ready = prepared(fitted, gemms=recipe.scheme.is_calibrated)
     names = {node.name for model in (measured.model, ready) for node in model.nodes}
-    unknown = [tensor for tensor in (*recipe.ranges, *recipe.wide) if tensor not in ready.flow]
+    known = {*measured.model.flow, *ready.flow}
+    unknown = [tensor for tensor in (*recipe.ranges, *recipe.wide) if tensor not in known]
     unknown += [name for name in recipe.excluded if name not in names]
     if unknown:
         raise UsageError(f"the recipe is of another model: there is no {unknown[0][:80]!r} in this one")
