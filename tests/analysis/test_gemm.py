@@ -44,11 +44,15 @@ CASES: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 
 
+# Whether they are of rank 2.
 QUANTISED_AS_ONE = {
-    "a vector",
-    "a vector in front",
-    "computed matrices",
-    "half precision",
+    "a vector": True,
+    "a vector in front": True,
+    "computed matrices": True,
+    "half precision": True,
+    "rank 1": False,
+    "rank 3": False,
+    "rank 4": False,
 }
 
 
@@ -68,4 +72,4 @@ def test_a_product_becomes_a_gemm_where_the_preparation_makes_one(case: str, tmp
     assert becomes_gemm(model, product) == ("Gemm" in kinds)
     bias = added_bias(model, product)
     assert (bias is not None) == (case in QUANTISED_AS_ONE)
-    assert bias is None or (bias.key, bias.add.output) == ("b", "y")
+    assert bias is None or (bias.key, bias.add.output, bias.whole) == ("b", "y", QUANTISED_AS_ONE[case])

@@ -146,6 +146,30 @@ def test_shapes_around_a_layer_are_no_operators_of_their_own() -> None:
     assert not found.lost_reference and not found.lost_quantized
 
 
+@pytest.mark.parametrize("behind", ["y = Identity(b)", "c = Relu(b)  y = MatMul(c, v)"])
+def test_a_gemm_between_two_reshapes_is_a_product_of_another_rank(behind: str) -> None:
+    """What the output of the model is behind them, too."""
+    head = "agraph (float[2, 3, 8] x) => (float[2, 3, 8] y)"
+    w, v, k = (RNG.normal(size=size).astype(np.float32) for size in ((8, 8), (8, 8), (8,)))
+    held = {"w": w, "k": k, **({"v": v} if "v)" in behind else {})}
+    plain = onnx_text(f"{head} {{ a = MatMul(x, w)  b = Add(a, k)  {behind} }}", **held)
+    qdq = onnx_text(
+        f"""{head} {{ q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)  r = Reshape(d, rows)
+        e = QuantizeLinear(r, s, z)  f = DequantizeLinear(e, s, z)  g = Gemm(f, w, k)
+        h = QuantizeLinear(g, s, z)  i = DequantizeLinear(h, s, z)  b = Reshape(i, back)  {behind} }}""",
+        **held,
+        rows=np.array([-1, 8]),
+        back=np.array([2, 3, 8]),
+        s=np.float32(0.1),
+        z=np.uint8(128),
+    )
+    found = paired(plain, qdq)
+    assert not found.lost_quantized and not found.lost_reference and not found.contradictions
+    assert nodes(found)["g"] == "a"
+    output = found.quantized.value_of["y"]
+    assert found.values[output] == found.reference.value_of["y"]
+
+
 def test_codes_that_are_picked_from_a_table_have_the_scale_behind_the_product() -> None:
     head = "agraph (int64[4] ids) => (float[4, 8] y)"
     plain = onnx_text(

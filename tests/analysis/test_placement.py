@@ -20,6 +20,7 @@ from onnxlint_q.analysis.placement import (
     HANDS_ON,
     LAYER_TYPES,
     Placement,
+    added_bias,
     quantized_activations,
     scaled_tensors,
 )
@@ -95,7 +96,17 @@ def with_gemms(measured: Measured, proto: onnx.ModelProto) -> onnx.ModelProto:
     made = onnx.ModelProto()
     made.CopyFrom(proto)
     fuse_biases(measured.model, made.graph)
+    for number, node in enumerate(made.graph.node):
+        node.name = node.name or f"made{number}"
     return made
+
+
+def held_by_gemms(measured: Measured) -> dict[str, str]:
+    """What a Gemm between two Reshape reads and makes, with the tensor of the model that has these values."""
+    products = ((node, added_bias(measured.model, node)) for node in measured.model.nodes_of("MatMul"))
+    around = [(node, bias) for node, bias in products if bias is not None and not bias.whole]
+    rows = {f"{node.output}_rows": node.input(0) for node, _ in around}
+    return {**rows, **{node.output: bias.add.output for node, bias in around}}
 
 
 def quantised(
@@ -118,7 +129,7 @@ def scaled_by_quantiser(
 ) -> dict[str, str]:
     """Tensor to the tensor whose scale it has; layer weights, and biases of 32 bits, left out."""
     weights = {key for layer in measured.layers for key in (layer.folded.layer.weight, layer.folded.layer.bias)}
-    scaled = {}
+    scaled, held = dict[str, str](), held_by_gemms(measured)
     for node in quantised(measured, folder, excluded, layers_only=layers_only).graph.node:
         if node.op_type == "QuantizeLinear":
             tensor = node.input[0].removesuffix("_QuantizeLinear_Input")
@@ -127,7 +138,8 @@ def scaled_by_quantiser(
         else:
             continue
         if not tensor.startswith("onnxlint_q__") and tensor not in weights:
-            scaled[tensor] = node.input[1].removesuffix("_scale").removesuffix("_QuantizeLinear_Input")
+            like = node.input[1].removesuffix("_scale").removesuffix("_QuantizeLinear_Input")
+            scaled[held.get(tensor, tensor)] = held.get(like, like)
     return scaled
 
 

@@ -129,6 +129,7 @@ class _Builder:
         self.made: dict[int, list[Node]] = {}
         # Values that nobody reads but the plumbing behind them, by index.
         self.exclusive: dict[int, bool] = {}
+        self.regrouped = {node for gemm in model.nodes_of("Gemm") for node in _around(model, gemm)}
         for value in model.inputs:
             self._new(value.name)
 
@@ -140,7 +141,7 @@ class _Builder:
         if operator.has(Trait.MEASURES) or (not data and self._is_settled(node)):
             self.sizes.update(filter(None, node.outputs))
             return
-        if operator.has(_COPIES) and data:
+        if data and (operator.has(_COPIES) or node in self.regrouped):
             self._hold(node.output, data[0])
             self.sizes.update(filter(None, node.outputs[1:]))
             return
@@ -212,6 +213,22 @@ class _Builder:
         value = self.value_of[data[0]]
         alone = self.exclusive.get(value, True) and self.model.sole_consumer(data[0]) is node
         return alone and value in self.made
+
+
+def _around(model: Model, gemm: Node) -> tuple[Node, ...]:
+    """The two Reshape around a Gemm that was a product of another rank, as ONNX Runtime writes it.
+
+    One puts all axes but the last into one, and the other brings them back.
+    """
+    before, behind = model.producer(gemm.input(0)), model.sole_consumer(gemm.output)
+    while before is not None and before.operator.has(_COPIES):
+        before = model.producer(before.input(0))
+    while behind is not None and behind.operator.has(_COPIES):
+        behind = model.sole_consumer(behind.output)
+    if before is None or behind is None or before.op_type != "Reshape" or behind.op_type != "Reshape":
+        return ()
+    given, made = model.shape(before.input(0)), model.shape(behind.output)
+    return (before, behind) if given and made and given[:-1] == made[:-1] and None not in given[:-1] else ()
 
 
 def _kind(node: Node) -> str:

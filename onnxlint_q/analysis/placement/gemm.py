@@ -20,10 +20,13 @@ class AddedBias:
     Attributes:
         add: the node that adds it.
         key: the constant, a vector with a value for each column.
+        whole: the product is of rank 2. Another one stands between two Reshape, and a Relu behind these has a scale of
+            its own beside that of the sum.
     """
 
     add: Node
     key: str
+    whole: bool
 
 
 def becomes_gemm(model: Model, product: Node) -> bool:
@@ -38,12 +41,11 @@ def becomes_gemm(model: Model, product: Node) -> bool:
 def added_bias(model: Model, product: Node) -> AddedBias | None:
     """The bias of a MatMul that is quantised as one Gemm with it; None where the two are taken as they stand.
 
-    Some of those that `becomes_gemm` are: of another rank than 2, where the Gemm stands between two Reshape and a Relu
-    behind them keeps a scale of its own; with a bias that is a matrix, of which the quantiser writes no file with one
-    scale a channel; and with a constant on the left, which is an activation to it.
+    Some of those that `becomes_gemm` are: with a bias that is a matrix, of which the quantiser writes no file with one
+    scale a channel; with a constant on the left, which is an activation to it; without any value.
     """
     fused = _fused(model, product)
-    if fused is None or len(model.shape(product.input(0)) or ()) != 2 or model.is_constant(product.input(0)):
+    if fused is None or model.is_constant(product.input(0)) or 0 in (model.shape(product.output) or ()):
         return None
     return fused if len(model.shape(fused.key) or ()) == 1 else None
 
@@ -63,7 +65,7 @@ def _fused(model: Model, product: Node) -> AddedBias | None:
     biases = ((one, model.shape(one)) for one in add.inputs if one != key and model.is_constant(one))
     fitting = (one for one, shape in biases if shape is not None and _fits(shape, result, matrix=len(left) == 2))
     bias = next(fitting, None)
-    return AddedBias(add, bias) if bias is not None else None
+    return AddedBias(add, bias, whole=len(left) == 2) if bias is not None else None
 
 
 def _fits(bias: Shape, result: Shape, *, matrix: bool) -> bool:

@@ -24,7 +24,7 @@ between. The oracle of this module is the quantiser itself, on every float model
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import onnx
@@ -114,6 +114,8 @@ def stored_tensor(model: Model, result: str) -> str:
     """
     product = model.producer(result)
     bias = added_bias(model, product) if product is not None else None
+    if bias is not None and not bias.whole:
+        return bias.add.output
     result = result if bias is None else bias.add.output
     while (reader := model.sole_consumer(result)) is not None and _treated(reader) is StaticScale.ABSORBED:
         result = reader.output
@@ -175,6 +177,7 @@ class Placer:
             )
             if node is not None
         } | {bias.add for bias in biases.values()}
+        self._kept = frozenset(bias.add.output for bias in biases.values() if not bias.whole)
         known = (node for node in model.nodes if node.graph == ROOT and node.is_standard and node.output)
         self._turns = tuple(
             _Turn(
@@ -191,7 +194,7 @@ class Placer:
 
     def place(self, excluded: Collection[str] = (), only: Collection[str] | None = None) -> Mapping[str, Placement]:
         """`scaled_tensors` by their key; of these keys `only`, where they are given."""
-        placing = _Placing(self._model)
+        placing = _Placing(self._model, self._kept)
         names = frozenset(filter(None, excluded))
         for turn in self._turns:
             if turn.node.name not in names:
@@ -223,8 +226,10 @@ def _read(node: Node, own: Collection[str]) -> Iterator[str]:
 class _Placing:
     """The marks that are set, one operator after the other."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, kept: Set[str]) -> None:
         self.model = model
+        # Results that keep their scale whatever clips them.
+        self.kept = kept
         # Key of a tensor to the key of the tensor whose scale it has, and what only moves values of that.
         self.scale_of: dict[str, str] = {}
         self.moved: set[str] = set()
@@ -298,7 +303,8 @@ class _Placing:
         node, key, results = turn.node, turn.node.input(0), turn.results
         if key not in self.scale_of:
             return
-        if self.model.sole_consumer(key) is node and self.model.producer(key) is not None:
+        alone = self.model.sole_consumer(key) is node and self.model.producer(key) is not None
+        if alone and key not in self.kept:
             del self.scale_of[key]
             self.moved.discard(key)
             # Who asked for the scale of the tensor that goes asks for that of the result.
