@@ -125,6 +125,16 @@ class FoldedLayer:
         """Whether anything folds into it."""
         return self.after is not None or self.before is not None
 
+    @property
+    def folds_in_preparation(self) -> bool:
+        """Whether `quant_pre_process` of ONNX Runtime folds what is folded here.
+
+        It folds behind a convolution and behind a MatMul (conv_bn_fusion.cc, matmul_bn_fusion.cc), and not behind a
+        Gemm or a bias that is a node of its own, nor in front of a layer.
+        """
+        plain = self.before is None and self.bias_add is None
+        return not self.is_folded or (plain and self.layer.inputs.product is not Product.GEMM)
+
     def made_of(self, model: Model) -> Hashable:
         """Layers with the same have the same folded weight."""
         return (self.output, self.layer.operand) if self.is_folded else self.layer.made_of(model)

@@ -105,6 +105,11 @@ class Measured:
         return layer.folded.layer.input if scheme.is_dynamic else self.stored_tensor(layer)
 
     @cached_property
+    def folds_alone(self) -> bool:
+        """Whether a layer has something folded into it here that ONNX Runtime leaves as it is."""
+        return not all(folded.folds_in_preparation for folded in self.folded)
+
+    @cached_property
     def folds_late(self) -> bool:
         """Whether ONNX Runtime folds a layer only after its weights are taken off the list of inputs."""
         replaceable = self.model.replaceable

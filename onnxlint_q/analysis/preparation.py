@@ -2,7 +2,8 @@
 
 `quantize_static` takes the nodes as they stand, so without that step
 
-- a BatchNormalization is an operator of its own: the layer before it keeps its weight, and both results are rounded;
+- a BatchNormalization is an operator of its own: the layer before it keeps its weight, and both results are rounded. So
+  it stays with that step behind a Gemm, behind a bias that is a node, and in front of a layer;
 - a weight that nodes compute (Identity, Transpose, Cast, …) is an activation to it and no weight, so it gets one scale
   for the tensor also where each channel should have its own;
 - what a subgraph reads is not looked at. A Relu or Clip behind a layer is taken away, because the range of its result
@@ -40,7 +41,11 @@ def _differences(measured: Measured, scheme: Scheme) -> Iterator[str]:
     norms = [node for node in model.nodes_of("BatchNormalization") if node.graph == ROOT]
     if norms:
         late = ", once the weights are no longer inputs of the graph" * measured.folds_late
-        yield f"up to {_count(len(norms), 'BatchNormalization')} fold in quant_pre_process{late}"
+        alone = sum(not layer.folded.folds_in_preparation for layer in measured.layers)
+        if alone < len(norms):
+            yield f"up to {_count(len(norms) - alone, 'BatchNormalization')} fold in quant_pre_process{late}"
+        if alone:
+            yield f"{_count(alone, 'BatchNormalization')} fold in `onnxlint-q fix` and not in quant_pre_process"
     layers = [layer.folded.layer for layer in measured.layers if layer.folded.layer.node.graph == ROOT]
     computed = [layer for layer in layers if layer.is_product and model.constants.initializer(layer.weight) is None]
     if computed and scheme.per_channel:

@@ -419,3 +419,29 @@ def test_codes_of_a_bias_that_do_not_fit_their_scales_are_open(models: Path) -> 
     bias.CopyFrom(numpy_helper.from_array(np.concatenate([codes, codes[:1]]), bias.name))
     model = as_model(proto)
     assert FoldedLayer(next(iter(find_layers(model)))).real_bias(model) is None
+
+
+NORMED = {
+    "a convolution": ("h = Conv(i, w) y = BatchNormalization(h, g, b, m, v)", (4, 4, 1, 1)),
+    "a transposed convolution": ("h = ConvTranspose(i, w) y = BatchNormalization(h, g, b, m, v)", (4, 4, 1, 1)),
+    "a product": ("h = MatMul(x, w) y = BatchNormalization(h, g, b, m, v)", (4, 4)),
+    "a product with a bias": ("h = MatMul(x, w) a = Add(h, b) y = BatchNormalization(a, g, b, m, v)", (4, 4)),
+    "a Gemm": ("h = Gemm(x, w, b) y = BatchNormalization(h, g, b, m, v)", (4, 4)),
+    "in front of a product": ("h = BatchNormalization(x, g, b, m, v) y = MatMul(h, w)", (4, 4)),
+    "in front of a convolution": ("h = BatchNormalization(i, g, b, m, v) y = Conv(h, w)", (4, 4, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("case", NORMED)
+def test_which_norms_the_preparation_of_onnx_runtime_folds_as_well(case: str, tmp_path: Path) -> None:
+    text, shape = NORMED[case]
+    values = np.random.default_rng(3).uniform(0.5, 2, (5, 4)).astype(np.float32)
+    held = dict(zip("gbmv", values, strict=False)) | {"w": np.ones(shape, np.float32)}
+    name, dims = ("i", "[N, 4, 5, 5]") if "(i" in text else ("x", "[N, 4]")
+    proto = onnx_text(f"net (float{dims} {name}) => (float{dims} y) {{ {text} }}", **held)
+    onnx.save(proto, tmp_path / "float.onnx")
+    quant_pre_process(str(tmp_path / "float.onnx"), str(tmp_path / "ready.onnx"), skip_symbolic_shape=True)
+    left = [node for node in onnx.load(tmp_path / "ready.onnx").graph.node if node.op_type == "BatchNormalization"]
+    model = as_model(proto)
+    (layer,) = folded(model).layers
+    assert layer.is_folded and layer.folds_in_preparation == (not left)

@@ -109,10 +109,18 @@ class Scheme:
         """Whether a file of this opset is too old to hold its scales."""
         return self.quantizer is Quantizer.STATIC and self.sharing.axis is not None and opset < PER_CHANNEL_OPSET
 
-    def as_measured(self, observer: str, opset: int = PER_CHANNEL_OPSET, *, folds_late: bool = False) -> str:
+    def as_measured(
+        self, observer: str, opset: int = PER_CHANNEL_OPSET, *, folds_late: bool = False, folds_alone: bool = False
+    ) -> str:
         """What a run stands for, in the words of ONNX Runtime's quantisers, with ranges by this observer.
 
         `quantize_static after quant_pre_process, min-max, U8S8 QDQ`: activations, then weights.
+
+        Args:
+            observer: what ranges were taken by.
+            opset: of the model.
+            folds_late: weights that are inputs keep the preparation from folding.
+            folds_alone: it does not fold all that is folded here.
         """
         if self.quantizer is Quantizer.BLOCKS:
             symmetry = "symmetric" if self.weights.symmetric else "asymmetric"
@@ -126,6 +134,7 @@ class Scheme:
         said += f", {observer}, {kinds} QDQ" if self.is_calibrated else f", {kinds}"
         later = [f"the model has opset {PER_CHANNEL_OPSET}"] * self.needs_opset(opset)
         later += ["its weights are no longer inputs"] * folds_late
+        later += ["`fix` has folded every BatchNormalization that folds"] * folds_alone
         return f"{said}, once {' and '.join(later)}" if later else said
 
     @property

@@ -92,7 +92,9 @@ def _strongest(record: Record, scheme: Scheme) -> SchemeResult:
         if result.verdict is not None:
             top1 = record.whole.top1.get(Experiment(scheme)) if basis is Basis.MEASURED and record.whole else None
             observer = data.observer if data is not None and basis is Basis.MEASURED else DEFAULT_OBSERVER
-            said = scheme.as_measured(observer, facts.model.opset, folds_late=facts.folds_late)
+            said = scheme.as_measured(
+                observer, facts.model.opset, folds_late=facts.folds_late, folds_alone=facts.folds_alone
+            )
             left = _left(facts, scheme)
             return replace(result, top1=top1, measured_as=said, ranges=scheme.ranges, left=left)
         if basis is Basis.MEASURED and by_class:
