@@ -202,6 +202,20 @@ def test_a_bias_that_fits_one_of_its_readers_in_qdq_is_an_info() -> None:
     assert finding.severity is Severity.ERROR
 
 
+def test_a_bias_scale_without_values_is_left_to_the_rule_about_shapes() -> None:
+    text = f"""{HEAD}
+    none (float[1, 2, 4, 4] x) => (float[1, 2, 4, 4] y)
+    <float sx = {{0.1}}, uint8 zx = {{128}}, int8[2, 2, 1, 1] w = {{100, 20, -30, 90}}, float sw = {{0.01}},
+     int8 zw = {{0}}, int32[2] b = {{500, 600}}, float[0] sb = {{}}, int32 zb = {{0}}> {{
+      qx = QuantizeLinear(x, sx, zx)
+      dx = DequantizeLinear(qx, sx, zx)
+      dw = DequantizeLinear(w, sw, zw)
+      db = DequantizeLinear(b, sb, zb)
+      [one] y = Conv(dx, dw, db)
+    }}"""
+    assert not findings(BiasScaleMismatch(), text)
+
+
 def _norm(step: float, epsilon: float = 1e-5) -> str:
     return f"""{HEAD}
     norm (float[N, 4, 4, 4] x) => (float[N, 4, 4, 4] y)

@@ -155,7 +155,8 @@ def _ratio(model: Model, layer: Layer) -> Vector | None:
     if bias is None or weight is None or data is None or data.size != 1:
         return None
     product = data * weight
-    if bias.size != product.size and 1 not in (bias.size, product.size):
+    sizes = {bias.size, product.size}
+    if 0 in sizes or (len(sizes) > 1 and 1 not in sizes):
         return None  # the shapes are another rule's matter
     if not (np.all(product > 0) and np.all(np.isfinite(product)) and np.all(np.isfinite(bias))):
         return None
