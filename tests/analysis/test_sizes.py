@@ -209,6 +209,15 @@ def test_a_first_axis_that_comes_out_elsewhere_is_no_batch() -> None:
     assert taken(rows).samples == frozenset()
 
 
+def test_an_axis_that_is_put_in_twice_tells_nothing() -> None:
+    proto = onnx_text(
+        "g (float[N, 3, H, W] x) => (float[N, 4, U, V] y) { a = Unsqueeze(x, twice) b = Conv(x, w) y = Add(b, a) }",
+        w=weight(4, 3, 3, 3),
+        twice=np.array([0, 0]),
+    )
+    assert set(taken(proto).shapes) == {"x"}
+
+
 def test_many_open_axes_are_solved_one_by_one() -> None:
     """States of a decoder, each with a length of its own name, and one length that a table fixes."""
     states = [f"float[N, 2, P{number}, 4] s{number}" for number in range(40)]

@@ -292,6 +292,8 @@ def _unsqueeze(step: Step) -> Sequence[Shape]:
     data = step.shape(0)
     rank = len(data) + len(step.listed(1, "axes"))
     made, rest = set(_axes(step, 1, rank)), iter(data)
+    if len(made) + len(data) != rank:
+        raise UntoldError  # one axis twice
     return (tuple(step.grid.known(1) if axis in made else next(rest) for axis in range(rank)),)
 
 
