@@ -272,18 +272,21 @@ MIXER = """agraph (float[{batch}, 6, 8] x) => (float[{batch}, 6, 8] y, float[{ba
 def test_products_with_a_bias_are_rounded_as_the_gemm_that_they_become(
     batch: str, scheme: Scheme, tmp_path: Path
 ) -> None:
-    """Of rank 3 where the batch is known; two of these share a bias."""
-    sizes = {"w": (8, 8), "v": (8, 8), "u": (8, 6), "c": (8,), "k": (6,)}
-    held = {name: RANDOM.standard_normal(size).astype(np.float32) for name, size in sizes.items()}
+    """Of rank 3 where the batch is known; two of these share a bias.
+
+    With layers only the sum around them reads the float values there: codes have what the Reshape makes of them.
+    """
+    random, sizes = np.random.default_rng(1), {"w": (8, 8), "v": (8, 8), "u": (8, 6), "c": (8,), "k": (6,)}
+    held = {name: random.standard_normal(size).astype(np.float32) for name, size in sizes.items()}
     measured = measure(as_model(versioned_text(13, "", MIXER.format(batch=batch), **held)), (scheme,))
-    source = ArraySource("s", {"x": RANDOM.standard_normal((24, 6, 8)).astype(np.float32)})
+    source = ArraySource("s", {"x": random.standard_normal((24, 6, 8)).astype(np.float32)})
     bench = workbench(measured).calibrated(observe(measured, source, 12))
     file = written(bench, recipe_of(bench, Experiment(scheme)), tmp_path)
     kinds = [node.op_type for node in file.nodes]
     assert kinds.count("Gemm") == (3 if batch == "2" else 1) and kinds.count("MatMul") == 3 - kinds.count("Gemm")
     variants = {"ours": partial(bench.executable, Experiment(scheme)), "file": partial(as_stored, file)}
     errors = run_variants(bench, variants, partial(source.take, measured.model.inputs, 12))
-    assert errors["ours"].worst_db == pytest.approx(errors["file"].worst_db, abs=0.2)
+    assert errors["ours"].worst_db == pytest.approx(errors["file"].worst_db, abs=0.5 if scheme.layers_only else 0.1)
 
 
 @pytest.mark.parametrize("branch", [True, False])
