@@ -27,7 +27,7 @@ from onnxlint_q.analysis.number_formats import (
 from onnxlint_q.analysis.observed.observations import Observations
 from onnxlint_q.analysis.observed.observers import DEFAULT_OBSERVER, OBSERVERS
 from onnxlint_q.analysis.outputs.output_kind import Output
-from onnxlint_q.analysis.placement import Placement, scaled_tensors
+from onnxlint_q.analysis.placement import Placement, added_bias, scaled_tensors
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.execute.executable import Array, Executable, ending_at, folded
 from onnxlint_q.execute.limits import DEFAULT_LIMITS, Limits
@@ -200,7 +200,9 @@ class Workbench:
         matrix, tied = folded_layer.matrix(self.measured.model), folded_layer.layer.scale_sharing
         name = made.layer_biases.get(folded_layer.output, "")
         bias = made.weights.get(name)
-        if bias is None or input_scale is None or own.weights.is_float or own.sharing.block_size:
+        added = added_bias(self.measured.model, folded_layer.layer.node) if scheme.layers_only else None
+        apart = added is not None and not added.whole  # then the Add stays one, and adds floats
+        if bias is None or apart or input_scale is None or own.weights.is_float or own.sharing.block_size:
             return weight_round_trip(matrix, own.weights, own.sharing, tied), {}
         scale = weight_scale(matrix, own.weights, own.sharing, tied)
         if scale.size not in {1, bias.size}:

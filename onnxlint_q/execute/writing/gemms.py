@@ -16,11 +16,18 @@ from onnxlint_q.graph import Model, Node
 from onnxlint_q.graph.names import ROOT
 
 
-def fuse_biases(model: Model, graph: onnx.GraphProto) -> None:
-    """Make a Gemm of each such pair in the main graph of a model; `graph` holds its nodes."""
+def fuse_biases(model: Model, graph: onnx.GraphProto, *, whole_only: bool = False) -> None:
+    """Make a Gemm of each such pair in the main graph of a model.
+
+    Args:
+        model: the model.
+        graph: its nodes, which are replaced.
+        whole_only: leave products of another rank than 2. Where layers only are quantised, codes would have what the
+            Reshape in front makes of a tensor, and what else reads that tensor would see it in float.
+    """
     products = {node.output: node for node in model.nodes_of("MatMul") if node.graph == ROOT}
     found = ((result, added_bias(model, node)) for result, node in products.items())
-    biases = {result: bias for result, bias in found if bias is not None}
+    biases = {result: bias for result, bias in found if bias is not None and (bias.whole or not whole_only)}
     sums = {bias.add.output for bias in biases.values()}
     added = {node.output[0]: node.input for node in graph.node if node.output and node.output[0] in sums}
     made: list[onnx.NodeProto] = []

@@ -22,6 +22,7 @@ import onnx
 from onnx import helper
 
 from onnxlint_q.analysis.measured import Measured, measure
+from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.execute.writing.gemms import fuse_biases
 from onnxlint_q.graph import Model
 from onnxlint_q.graph.loading.build import rebuilt
@@ -31,12 +32,12 @@ from onnxlint_q.rewrite.candidate import Candidate
 from onnxlint_q.rewrite.hygiene import shared_constants
 
 
-def prepared(measured: Measured, *, gemms: bool) -> Model:
+def prepared(measured: Measured, scheme: Scheme) -> Model:
     """A copy of the model that is ready to be quantised; its float outputs are the same.
 
     Args:
         measured: the model.
-        gemms: whether products and their biases become one.
+        scheme: what it is quantised under; the static quantiser has products and their biases as one.
 
     Raises:
         ModelError: a weight cannot be read.
@@ -51,8 +52,8 @@ def prepared(measured: Measured, *, gemms: bool) -> Model:
     graph = proto.graph
     given = {value.name for value in model.inputs}
     _leave_out(graph.input, lambda value: value.name not in given)
-    if gemms:
-        fuse_biases(model, graph)
+    if scheme.is_calibrated:
+        fuse_biases(model, graph, whole_only=scheme.layers_only)
     _store_constants(model, graph)
     taken = {node.name for node in graph.node}
     for node in graph.node:

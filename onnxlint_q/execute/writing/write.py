@@ -117,7 +117,7 @@ def prepared_for(measured: Measured, recipe: Recipe) -> Model:
     fitted = measure(rounded(measured, recipe.scheme, steps), measured.schemes) if steps else measured
     shifts = {layer: np.asarray(values, np.float64) for layer, values in recipe.shifts.items()}
     fitted = measure(corrected(fitted, shifts), measured.schemes) if shifts else fitted
-    ready = prepared(fitted, gemms=recipe.scheme.is_calibrated)
+    ready = prepared(fitted, recipe.scheme)
     names = {node.name for model in (measured.model, ready) for node in model.nodes}
     known = {*measured.model.flow, *ready.flow}
     unknown = [tensor for tensor in (*recipe.ranges, *recipe.wide) if tensor not in known]
