@@ -21,7 +21,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.spawn import get_executable
@@ -132,9 +132,11 @@ def run_each_apart(
     together = together or Together()
     while done < len(tasks):
         together.go_on()
-        for outcome in _in_one_child(bounded[done:], progress, fresh, together):
-            done += 1
-            yield outcome
+        # Closed here: an interruption that comes while garbage is collected is lost.
+        with closing(_in_one_child(bounded[done:], progress, fresh, together)) as outcomes:
+            for outcome in outcomes:
+                done += 1
+                yield outcome
 
 
 def _in_one_child(
@@ -146,7 +148,7 @@ def _in_one_child(
     """Outcomes of tasks until all are done, or the child has ended, which is the last of them."""
     begin = _fork if not fresh and _can_fork() else _fresh
     with (
-        tempfile.TemporaryDirectory(prefix="onnxlint-q-", ignore_cleanup_errors=True) as scratch,
+        _scratch() as scratch,
         begin(tasks, scratch) as child,
         together.holding(child.kill),
     ):
@@ -224,6 +226,18 @@ def _fork(tasks: Tasks, scratch: str) -> Iterator[_Child]:
 
 
 @contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder for temporary files; nothing interrupts its removal."""
+    with _signals_held():
+        made = tempfile.TemporaryDirectory(prefix="onnxlint-q-", ignore_cleanup_errors=True)
+    try:
+        yield made.name
+    finally:
+        with _signals_held():
+            made.cleanup()
+
+
+@contextmanager
 def _kept() -> Iterator[None]:
     """A copy that begins inside collects nothing from before: destructors may wait for threads that it has not got."""
     frozen_already = gc.get_freeze_count() > 0
@@ -267,7 +281,7 @@ def _fresh(tasks: Tasks, scratch: str) -> Iterator[_Child]:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Signals that come inside wait: a child that is only half there would answer them too."""
+    """Signals that come inside wait: a child that is half there would answer them too, a folder be half removed."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
