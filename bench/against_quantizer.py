@@ -20,6 +20,7 @@ Where a pair differs by more than 0.5 dB or is missing, the reason stands behind
   weights where ranges are those of each run; where they spread as far as the pair is apart, nothing finer can be
   compared;
 - the two runs of the file differ as much: fused kernels round elsewhere;
+- one sample: where quantisation ruins a network, what it makes of a sample is chance;
 - weights that the file does not store in codes: quant_pre_process puts a Cast behind float16 weights that are listed as
   inputs, and what it makes is quantised like an activation;
 - a fold that waits: weights that are listed as inputs may be replaced by a caller, so ONNX Runtime folds nothing into
@@ -80,10 +81,11 @@ Run = Callable[[Sample], Sequence[Array]]
 
 @dataclass(frozen=True)
 class Figures:
-    """SQNR in dB; infinite for outputs that are identical."""
+    """SQNR in dB; infinite for outputs that are identical. `without` is `worst` without each of the samples in turn."""
 
     worst: float
     pooled: float
+    without: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,17 @@ class Pair:
         told += [f"last bits of ranges or weights move ours from {min(ties):.1f} to {max(ties):.1f} dB"] * (
             2 * spread > apart
         )
+        told += self._one_sample(apart)
         return "; ".join(told) or "not known"
+
+    def _one_sample(self, apart: float) -> Iterator[str]:
+        """That most of the difference is that of one sample, where it is."""
+        ours, plain, fused = (self.figures[run].without for run in (OURS, PLAIN, FUSED))
+        found = zip(ours, plain, fused, strict=True)
+        best = min(found, key=lambda three: max(three) - min(three), default=None)
+        if best is not None and 2 * max(abs(_above(best[0], other)) for other in best[1:]) < apart:
+            told = ", ".join(f"{db:.1f}" for db in best)
+            yield f"one sample makes most of it: without it ours and the two runs are {told} dB"
 
 
 def _above(ours: float, theirs: float) -> float:
@@ -264,7 +276,8 @@ def compared(bench: Workbench, runs: Mapping[str, Run], samples: Iterator[Sample
 
 
 def _figures(error: OutputError) -> Figures:
-    return Figures(*(math.inf if db is None else db for db in (error.worst_db, error.sqnr_db)))
+    worst, pooled = (math.inf if db is None else db for db in (error.worst_db, error.sqnr_db))
+    return Figures(worst, pooled, error.worst_without_db)
 
 
 def pairs(path: Path, source: Source, count: int, schemes: Sequence[Scheme] = COMPARED) -> Iterator[Pair]:

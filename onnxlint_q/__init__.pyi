@@ -119,7 +119,11 @@ from .analysis.causes.outlier_channels import (
 )
 from .analysis.causes.hearing import Hearing as Hearing, hearing as hearing
 from .analysis.steps import CodesKept as CodesKept
-from .analysis.placement import is_quantized as is_quantized
+from .analysis.placement import (
+    clashing_copies as clashing_copies,
+    is_quantized as is_quantized,
+    turned_again as turned_again,
+)
 from .analysis.preparation import KEEPS as KEEPS, preparation as preparation, removed_for_good as removed_for_good
 
 # What is foreseen.

@@ -179,6 +179,10 @@ class Measured:
         rounded = any(not place.constant for place in self.placements_under(scheme))
         return rounded or any(scheme.quantises(layer.folded.layer) for layer in self.layers)
 
+    def quantises_half(self, scheme: Scheme) -> bool:
+        """Whether the quantiser of a scheme meets weights in float16."""
+        return any(folded.layer.is_half and scheme.quantises(folded.layer) for folded in self.folded)
+
     @property
     def calibrated_schemes(self) -> tuple[Scheme, ...]:
         """Those whose activations have ranges from calibration; no other has a range that a mask is in."""

@@ -21,6 +21,10 @@ FLOATS = frozenset({_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16})
 """The types that networks compute in: floating point, and none that only holds codes, as float8 does."""
 CODES = frozenset(CODE_RANGES) - {_T.INT32}
 """The types that weights and activations are stored in."""
+HALF = _T.FLOAT16
+"""The type of float16."""
+QUANTISED_FLOATS = frozenset({_T.FLOAT, HALF})
+"""The types of weights that ONNX Runtime's quantisers write codes of; those of others stay as they are."""
 FLOAT8 = frozenset({_T.FLOAT8E4M3FN, _T.FLOAT8E4M3FNUZ, _T.FLOAT8E5M2, _T.FLOAT8E5M2FNUZ})
 """The types of codes that are small floating-point numbers."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxlint_q.graph.codes.layouts import Layout
-from onnxlint_q.graph.element_types import FLOATS
+from onnxlint_q.graph.element_types import FLOATS, HALF
 from onnxlint_q.graph.evaluate import check_parameter, dequantize
 from onnxlint_q.graph.model import Model
 from onnxlint_q.graph.node import Node
@@ -43,6 +43,7 @@ class Layer:
         operand: name of the weight, where the operator has several: W or R.
         others: the layer seen with each further weight.
         layout: how a packed weight lies in the file; None for any other.
+        elem_type: of the stored weight, as TensorProto.DataType.
     """
 
     node: Node
@@ -60,6 +61,7 @@ class Layer:
     operand: str = ""
     others: tuple[Layer, ...] = ()
     layout: Layout | None = None
+    elem_type: int = 0
 
     @property
     def operands(self) -> tuple[Layer, ...]:
@@ -90,6 +92,11 @@ class Layer:
     def is_float(self) -> bool:
         """Whether the operator computes with float weights."""
         return self.inputs.is_float
+
+    @property
+    def is_half(self) -> bool:
+        """Whether its weight is stored in float16."""
+        return self.elem_type == HALF
 
     @property
     def taps(self) -> int:
@@ -272,7 +279,7 @@ def _as_layer(model: Model, node: Node, inputs: LayerInputs) -> Layer | None:
     channels = shape[probe.channel_axis] * probe.scale_sharing
     inputs_a_group = shape[0] // group if inputs.product is Product.TRANSPOSED else shape[1]
     depthwise = group > 1 and inputs_a_group == 1
-    return replace(probe, channels=channels, depthwise=depthwise)
+    return replace(probe, channels=channels, depthwise=depthwise, elem_type=known.elem_type)
 
 
 def _as_recurrent(model: Model, node: Node, inputs: LayerInputs) -> Layer | None:
@@ -294,7 +301,7 @@ def _as_recurrent(model: Model, node: Node, inputs: LayerInputs) -> Layer | None
             return None
         channels = shape[0] * shape[1]
         part = Layer(node, inputs, data, key, "", scale, zero_point, 1, channels, False, shape, operand=name)
-        found.append(replace(part, layout=layout))
+        found.append(replace(part, layout=layout, elem_type=known.elem_type))
     first, *others = found
     if any(other.weight_shape[:2] != first.weight_shape[:2] for other in others):
         return None

@@ -79,6 +79,21 @@ class OutputResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why the file that the quantiser makes of a model as it is is of no use.
+
+    Attributes:
+        fault: what such a file does: `does not load`.
+        once: of what model the figures are: `exported at opset 13`.
+        remedy: what to do: `export the model at opset 13`.
+    """
+
+    fault: str
+    once: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class SchemeResult:
     """The verdict on one scheme, which is that on its worst output.
 
@@ -103,6 +118,8 @@ class SchemeResult:
         left: how many layers stay in float, in words; empty where none does.
         loads_from: the opset from which on the quantised file loads, where that of the model is older and all figures
             are those of a model that has it; None where it loads.
+        obstacle: why the quantised file is of no use, where all figures are those of a model that is mended; None where
+            nothing is known to be in the way.
     """
 
     scheme: str
@@ -122,6 +139,7 @@ class SchemeResult:
     left: str = ""
     tensors_basis: Basis | None = None
     loads_from: int | None = None
+    obstacle: Obstacle | None = None
     mended: Mended | None = None
     chances: Chances | None = None
     interval_db: tuple[float, float] | None = None

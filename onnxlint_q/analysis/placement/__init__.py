@@ -3,6 +3,7 @@
 from onnxlint_q.analysis.placement.dynamic import dynamic_tensors
 from onnxlint_q.analysis.placement.gemm import added_bias, becomes_gemm
 from onnxlint_q.analysis.placement.place import Placement
+from onnxlint_q.analysis.placement.shared import clashing_copies, turned_again
 from onnxlint_q.analysis.placement.static import (
     FLOAT_RESULTS,
     HANDS_ON,
@@ -24,6 +25,7 @@ __all__ = [
     "Placer",
     "added_bias",
     "becomes_gemm",
+    "clashing_copies",
     "dynamic_tensors",
     "float_weights",
     "is_quantized",
@@ -31,4 +33,5 @@ __all__ = [
     "quantized_activations",
     "scaled_tensors",
     "stored_tensor",
+    "turned_again",
 ]

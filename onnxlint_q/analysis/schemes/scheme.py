@@ -9,6 +9,7 @@ from enum import Enum
 from onnxlint_q.analysis.number_formats import INT8, UINT8, NumberFormat, Sharing
 from onnxlint_q.finding import Subject
 from onnxlint_q.graph import Layer
+from onnxlint_q.graph.element_types import QUANTISED_FLOATS
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.graph.operators import Product
 
@@ -110,7 +111,13 @@ class Scheme:
         return self.quantizer is Quantizer.STATIC and self.sharing.axis is not None and opset < PER_CHANNEL_OPSET
 
     def as_measured(
-        self, observer: str, opset: int = PER_CHANNEL_OPSET, *, folds_late: bool = False, folds_alone: bool = False
+        self,
+        observer: str,
+        opset: int = PER_CHANNEL_OPSET,
+        *,
+        folds_late: bool = False,
+        folds_alone: bool = False,
+        half: bool = False,
     ) -> str:
         """What a run stands for, in the words of ONNX Runtime's quantisers, with ranges by this observer.
 
@@ -121,6 +128,7 @@ class Scheme:
             opset: of the model.
             folds_late: weights that are inputs keep the preparation from folding.
             folds_alone: it does not fold all that is folded here.
+            half: weights are in float16, of which neither quantiser writes what it writes of float32.
         """
         if self.quantizer is Quantizer.BLOCKS:
             symmetry = "symmetric" if self.weights.symmetric else "asymmetric"
@@ -134,6 +142,7 @@ class Scheme:
         said += f", {observer}, {kinds} QDQ" if self.is_calibrated else f", {kinds}"
         later = [f"the model has opset {PER_CHANNEL_OPSET}"] * self.needs_opset(opset)
         later += ["its weights are no longer inputs"] * folds_late
+        later += ["it is converted to float32"] * half
         later += ["`fix` has folded every BatchNormalization that folds"] * folds_alone
         return f"{said}, once {' and '.join(later)}" if later else said
 
@@ -145,11 +154,12 @@ class Scheme:
     def quantises(self, layer: Layer) -> bool:
         """Whether the quantiser writes the layer's weight so where it is given the whole model.
 
-        `quantize_static` leaves recurrent operators in float.
+        `quantize_static` leaves recurrent operators in float, and all of them what computes in double precision.
         """
         outside = layer.node.graph != ROOT and not self.enters_bodies
         left = self.quantizer is Quantizer.STATIC and not layer.is_product
-        return self.covers(layer) and not outside and not left
+        other = layer.is_float and layer.elem_type not in QUANTISED_FLOATS
+        return self.covers(layer) and not outside and not left and not other
 
     def covers(self, layer: Layer) -> bool:
         """Whether the scheme says how the layer's weight is quantised, were it the only one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from onnxlint_q.report.documents.values import Json, number, text
 from onnxlint_q.report.words import missing_sqnr, verdict
 from onnxlint_q.workflow.results import Chances, Mended, OutputResult, SchemeResult, TensorRow, Top1, Verdict
+from onnxlint_q.workflow.scheme_result import Obstacle
 
 
 def scheme_document(result: SchemeResult) -> dict[str, Json]:
@@ -27,6 +28,7 @@ def scheme_document(result: SchemeResult) -> dict[str, Json]:
         "in_float": text(result.in_float) or None,
         "top1": top1_document(result.top1) if result.top1 is not None else None,
         "loads_from_opset": result.loads_from,
+        "obstacle": _obstacle(result.obstacle) if result.obstacle is not None else None,
         "noise": [_tensor(row) for row in result.noise],
         "noise_basis": None if result.tensors_basis is None else result.tensors_basis.value,
         "mended": _mended(result.mended) if result.mended is not None else None,
@@ -50,6 +52,10 @@ def top1_document(top1: Top1) -> Json:
         "interval": [number(low), number(high)],
         "samples": top1.rows,
     }
+
+
+def _obstacle(obstacle: Obstacle) -> Json:
+    return {"fault": text(obstacle.fault), "once": text(obstacle.once), "remedy": text(obstacle.remedy)}
 
 
 def _mended(mended: Mended) -> Json:

@@ -112,8 +112,8 @@ def _call(result: SchemeResult, doubt: str) -> tuple[Call, str]:
         return Call.HOLD, ""
     if result.verdict is not Verdict.SURVIVES:
         return Call.UNSURE, ""
-    if result.loads_from is not None:
-        return Call.HOLD, f"The quantised file does not load: export the model at opset {result.loads_from}."
+    if result.obstacle is not None:
+        return Call.HOLD, f"The {result.scheme} file {result.obstacle.fault}: {result.obstacle.remedy}."
     if doubt:
         return Call.UNSURE, doubt
     if result.chances is not None and result.chances.survives < ENOUGH:

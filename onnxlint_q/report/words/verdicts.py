@@ -19,6 +19,7 @@ from onnxlint_q.workflow.results import (
 VERDICT_MARK = {Verdict.BREAKS: "✖", Verdict.DEGRADES: "▲", Verdict.SURVIVES: "✔", Verdict.UNCERTAIN: "?", None: "?"}
 _DECIDED = frozenset({Verdict.BREAKS, Verdict.DEGRADES, Verdict.SURVIVES})
 _PREPARED = "after quant_pre_process"
+_ONCE = ", once "
 PERFECT_OUTPUT = f"{PERFECT}: the output equals the float model's"
 
 
@@ -29,8 +30,7 @@ def verdict(held: Verdict | None) -> str:
 
 def shown_as(result: SchemeResult) -> Verdict | None:
     """The verdict whose mark and colour it gets: what survives in a file that does not load is no success."""
-    unloadable = result.verdict is Verdict.SURVIVES and result.loads_from is not None
-    return Verdict.DEGRADES if unloadable else result.verdict
+    return Verdict.DEGRADES if result.verdict is Verdict.SURVIVES and result.obstacle is not None else result.verdict
 
 
 def marked_verdict(result: SchemeResult) -> str:
@@ -134,14 +134,13 @@ def missing_sqnr(result: SchemeResult) -> str | None:
 
 def reason(result: SchemeResult) -> str:
     """The figures behind a verdict: `-4.0 dB at the output, top-1 agrees with float on 5 % of samples`."""
-    return f"{_unloadable(result)}{_reason(result)}"
+    return f"{_useless(result)}{_reason(result)}"
 
 
-def _unloadable(result: SchemeResult) -> str:
-    """First of all that the quantised file does not load, where it does not."""
-    if result.loads_from is None:
-        return ""
-    return f"the quantised file does not load; exported at opset {result.loads_from}: "
+def _useless(result: SchemeResult) -> str:
+    """First of all that the quantised file is of no use, where it is not."""
+    held = result.obstacle
+    return f"the quantised file {held.fault}; {held.once}: " if held is not None else ""
 
 
 def _reason(result: SchemeResult) -> str:
@@ -159,7 +158,7 @@ def _reason(result: SchemeResult) -> str:
 
 def brief_reason(result: SchemeResult) -> str:
     """The same in half a line: `-4.0 dB; same top class as float: 5 % (1 to 9 %)`."""
-    return f"{_unloadable(result)}{_brief_reason(result)}"
+    return f"{_useless(result)}{_brief_reason(result)}"
 
 
 def _brief_reason(result: SchemeResult) -> str:
@@ -272,6 +271,8 @@ def _details(result: SchemeResult, calibration: CalibrationSummary | None) -> st
     if result.basis is not Basis.MEASURED or calibration is None or not calibration.held_out:
         return shown(result.in_float)
     prepared = _PREPARED if _PREPARED in result.measured_as else ""
+    _, once, condition = result.measured_as.partition(_ONCE)
+    prepared += f"{once}{condition}"
     ranges = result.ranges or f"the ranges come from {count(calibration.samples, 'other')}"
     return "; ".join(filter(None, (prepared, shown(ranges), shown(result.left))))
 

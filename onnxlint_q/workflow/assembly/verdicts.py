@@ -13,10 +13,11 @@ from onnxlint_q.analysis.outputs.output_kind import Holds, Output
 from onnxlint_q.analysis.schemes import PER_CHANNEL_OPSET, Scheme
 from onnxlint_q.forecast.forecast import Forecast
 from onnxlint_q.graph import Layer, Model
-from onnxlint_q.graph.element_types import FLOATS
+from onnxlint_q.graph.element_types import FLOATS, QUANTISED_FLOATS, type_name
 from onnxlint_q.graph.names import ROOT
 from onnxlint_q.judge.facts import Facts
 from onnxlint_q.judge.verdict import Chances, Judge, Verdict, VerdictLevels
+from onnxlint_q.workflow.assembly.obstacles import obstacle_of
 from onnxlint_q.workflow.assembly.outputs import (
     expected_output,
     least_agreement,
@@ -60,8 +61,10 @@ def judge_by(levels: VerdictLevels, *, by_class: bool) -> Judge:
 def scheme_result(record: Record, scheme: Scheme) -> SchemeResult:
     """The verdict on a scheme, and whether the file that it is about loads."""
     result = _strongest(record, scheme)
+    if result.verdict is None:
+        return result
     later = scheme.needs_opset(record.facts.model.opset)
-    return replace(result, loads_from=PER_CHANNEL_OPSET) if later and result.verdict is not None else result
+    return replace(result, loads_from=PER_CHANNEL_OPSET if later else None, obstacle=obstacle_of(record.facts, scheme))
 
 
 def _strongest(record: Record, scheme: Scheme) -> SchemeResult:
@@ -93,7 +96,11 @@ def _strongest(record: Record, scheme: Scheme) -> SchemeResult:
             top1 = record.whole.top1.get(Experiment(scheme)) if basis is Basis.MEASURED and record.whole else None
             observer = data.observer if data is not None and basis is Basis.MEASURED else DEFAULT_OBSERVER
             said = scheme.as_measured(
-                observer, facts.model.opset, folds_late=facts.folds_late, folds_alone=facts.folds_alone
+                observer,
+                facts.model.opset,
+                folds_late=facts.folds_late,
+                folds_alone=facts.folds_alone,
+                half=scheme.activations is not None and facts.quantises_half(scheme),
             )
             left = _left(facts, scheme)
             return replace(result, top1=top1, measured_as=said, ranges=scheme.ranges, left=left)
@@ -177,8 +184,14 @@ def _left(facts: Facts, scheme: Scheme) -> str:
 def _kinds_of(facts: Facts, scheme: Scheme, layers: Iterable[Layer]) -> str:
     """`GRU, MatMul in Loop`: what the layers are, and what holds those that a quantiser does not get at."""
     holders = {} if scheme.enters_bodies else _holders(facts.model)
-    kinds = ((layer.op_type, holders.get(layer.node.graph, "")) for layer in layers)
+    kinds = ((_kind(layer), holders.get(layer.node.graph, "")) for layer in layers)
     return _listed(sorted({f"{kind} in {holder}" if holder else kind for kind, holder in kinds}), "kind")
+
+
+def _kind(layer: Layer) -> str:
+    """`LSTM`; `MatMul (double)`, where that is why it is left."""
+    left = layer.is_float and layer.elem_type not in QUANTISED_FLOATS
+    return f"{layer.op_type} ({type_name(layer.elem_type)})" if left else layer.op_type
 
 
 def _holders(model: Model) -> Mapping[str, str]:

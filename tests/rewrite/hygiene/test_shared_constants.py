@@ -7,10 +7,12 @@ from itertools import combinations
 import numpy as np
 import onnx
 import pytest
-from onnx_cases import onnx_text
+from onnx_cases import as_model, onnx_text
 from rewrite_cases import applied, assert_same, found
 
-from onnxlint_q.rewrite.hygiene.shared_constants import REWRITE
+from onnxlint_q.analysis.measured import measure
+from onnxlint_q.analysis.schemes import INT8_DYNAMIC
+from onnxlint_q.rewrite.hygiene.shared_constants import REWRITE, own_constants
 
 RNG = np.random.default_rng(5)
 FEEDS = {"x": RNG.normal(size=(3, 4, 5, 5)).astype(np.float32)}
@@ -97,3 +99,21 @@ def test_a_bias_that_a_branch_reads_too() -> None:
     wanted, _ = found(REWRITE, proto)
     assert len(wanted) == 1 and wanted[0].tensor.endswith("/p")
     assert_same(proto, applied(REWRITE, proto, wanted), {**FEEDS, "b": np.asarray(True)})
+
+
+def test_lstm_share_no_weights_where_each_is_stored_anew() -> None:
+    random = np.random.default_rng(2)
+    proto = onnx_text(
+        """g (float[5, 1, 8] x) => (float[5, 1, 1, 8] y) {
+            a = LSTM <hidden_size = 8> (x, w, r)
+            b = LSTM <hidden_size = 8> (x, w, r)
+            y = Add(a, b)
+        }""",
+        **{name: random.standard_normal((1, 32, 8)).astype(np.float32) for name in "wr"},
+    )
+    assert found(REWRITE, proto) == ([], []), "the static quantiser leaves both in float"
+    wanted = list(own_constants(measure(as_model(proto), [INT8_DYNAMIC])))
+    assert [(one.tensor, one.what, one.shared) for one in wanted] == [("b", "weight", "w"), ("b", "weight", "r")]
+    made = applied(REWRITE, proto, wanted)
+    assert_same(proto, made, {"x": random.standard_normal((5, 1, 8)).astype(np.float32)})
+    assert list(own_constants(measure(made, [INT8_DYNAMIC]))) == []
