@@ -1,0 +1,131 @@
+"""The part of a variant that is not in the network that it is a variant of: what stands before is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy.typing as npt
+import onnx
+from onnx import helper
+
+from onnxlint_q.execute.executable import Executable
+from onnxlint_q.graph import TensorType
+from onnxlint_q.graph.names import walk_graphs
+
+Array = npt.NDArray[Any]
+_T = onnx.TensorProto
+# What a run gives out as numpy has it, and takes in again.
+_FEEDABLE = frozenset({_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.INT64, _T.INT32, _T.INT8, _T.UINT8, _T.BOOL})
+# A tail that is longer than that saves too little to read out what it starts from.
+_LONGEST = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class Tail:
+    """A graph that starts from values of another one.
+
+    Attributes:
+        executable: computes those outputs that differ.
+        inputs: that it reads, among them tensors within the other graph.
+        starts: these tensors.
+        outputs: of the whole graph, by name; those that differ come from this one, in their order.
+        made: the names of those.
+    """
+
+    executable: Executable
+    inputs: tuple[str, ...]
+    starts: tuple[str, ...]
+    outputs: tuple[str, ...]
+    made: frozenset[str]
+
+    def completed(self, found: Iterable[Array], given: Mapping[str, Array]) -> list[Array]:
+        """All outputs of the whole graph, from what this one computed and from values of the other."""
+        own = iter(found)
+        return [next(own) if name in self.made else given[name] for name in self.outputs]
+
+
+def tail_of(exact: Executable, variant: Executable, types: Mapping[str, TensorType]) -> Tail | None:
+    """What of a variant is to be computed once the values of the network are there.
+
+    None where that is nearly all of it, or nothing, or where a value in between cannot be fed.
+
+    Args:
+        exact: the network.
+        variant: a graph with the same inputs and outputs, its nodes in data order.
+        types: of the tensors of the network.
+    """
+    graph = variant.proto.graph
+    changed = _other_values(exact, variant)
+    known = {tuple(node.output): node.SerializeToString() for node in exact.proto.graph.node}
+    nodes, constants = list[onnx.NodeProto](), dict[str, onnx.NodeProto]()
+    for node in graph.node:
+        if known.get(tuple(node.output)) != node.SerializeToString() or not changed.isdisjoint(_reads(node)):
+            nodes.append(node)
+            changed.update(filter(None, node.output))
+        elif node.op_type == "Constant":
+            constants[node.output[0]] = node
+    if not 0 < len(nodes) <= _LONGEST * len(graph.node):
+        return None
+    made = {name for node in nodes for name in node.output}
+    read = dict.fromkeys(name for node in nodes for name in _reads(node) if name not in made)
+    given = [value for value in graph.input if value.name in read]
+    stored = {tensor.name for tensor in graph.initializer} | {held.values.name for held in graph.sparse_initializer}
+    computed = {name for node in graph.node for name in node.output}
+    starts = tuple(name for name in read if name in computed and name not in constants and name not in stored)
+    if any(name not in types or types[name].elem_type not in _FEEDABLE for name in starts):
+        return None
+    proto = onnx.ModelProto()
+    proto.CopyFrom(variant.proto)
+    del proto.graph.node[:], proto.graph.input[:], proto.graph.value_info[:], proto.graph.output[:]
+    proto.graph.node.extend([*(node for name, node in constants.items() if name in read), *nodes])
+    proto.graph.input.extend(given)
+    proto.graph.input.extend(helper.make_tensor_value_info(name, types[name].elem_type, None) for name in starts)
+    proto.graph.output.extend(value for value in graph.output if value.name in made)
+    _keep(proto.graph.initializer, [tensor for tensor in graph.initializer if tensor.name in read])
+    _keep(proto.graph.sparse_initializer, [held for held in graph.sparse_initializer if held.values.name in read])
+    weights = {name: value for name, value in variant.weights.items() if name in read}
+    return Tail(
+        replace(variant, proto=proto, weights=weights),
+        (*(value.name for value in given), *starts),
+        starts,
+        tuple(value.name for value in graph.output),
+        frozenset(made.intersection(value.name for value in graph.output)),
+    )
+
+
+def with_outputs(executable: Executable, names: Iterable[str]) -> Executable:
+    """The same graph that gives out these tensors as well, behind its own outputs."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(executable.proto)
+    there = {value.name for value in proto.graph.output}
+    proto.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in there)
+    return replace(executable, proto=proto)
+
+
+def _other_values(exact: Executable, variant: Executable) -> set[str]:
+    """Initializers of the variant that the network does not have, or has with other values."""
+    before = {tensor.name: tensor for tensor in exact.proto.graph.initializer}
+    return {
+        tensor.name
+        for tensor in variant.proto.graph.initializer
+        if tensor.name not in before
+        or variant.weights.get(tensor.name) is not exact.weights.get(tensor.name)
+        or tensor.SerializeToString() != before[tensor.name].SerializeToString()
+    }
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Names that a node and what lies in it read; inner names are no names of the graph around it."""
+    yield from filter(None, node.input)
+    for attribute in node.attribute:
+        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            for _, graph in walk_graphs(inner):
+                yield from (name for held in graph.node for name in held.input if name)
+                yield from (value.name for value in graph.output)
+
+
+def _keep(held: Any, wanted: list[Any]) -> None:
+    del held[:]
+    held.extend(wanted)

@@ -1,0 +1,102 @@
+"""The part of a variant that differs from its network, fed with values of it, against the whole variant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx_cases import Array, as_model, onnx_text
+
+from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
+from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
+from onnxlint_q.execute.limits import StreamLimits
+from onnxlint_q.execute.session import Session
+from onnxlint_q.execute.tail import tail_of, with_outputs
+from onnxlint_q.execute.variants.variant_runs import run_variants
+from onnxlint_q.execute.variants.workbench import Workbench, workbench
+from onnxlint_q.judge.facts import facts_of
+
+NETWORK = """g (float[1, 6] x, bool c) => (float[1, 6] early, float[1, 6] y, float[1, 6] z) {
+    a = MatMul(x, u)
+    early = Relu(a)
+    two = Constant <value = float {2}> ()
+    b = MatMul(early, v)
+    d = Mul(b, two)
+    y = Add(d, a)
+    z = If (c) <then_branch = t () => (float[1, 6] p) { p = MatMul(early, w) },
+                else_branch = e () => (float[1, 6] q) { q = Add(y, early) }>
+}"""
+# What of the network a variant starts from: both branches count.
+STARTS = {"a": set(), "b": {"early", "a"}, "p": {"early", "y"}}
+
+
+def bench_of(text: str = NETWORK) -> Workbench:
+    random = np.random.default_rng(8)
+    # 324 values leave the proto, and are told apart by the array.
+    held = {name: random.standard_normal((6, 6)).astype(np.float32) for name in "uvw" if f" {name})" in text}
+    return workbench(facts_of(as_model(onnx_text(text, **held)), [INT8_PER_TENSOR]))
+
+
+def samples(count: int = 3) -> list[dict[str, Array]]:
+    random = np.random.default_rng(9)
+    return [
+        {"x": random.standard_normal((1, 6)).astype(np.float32), "c": np.array(number % 2 == 0)}
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("layer", STARTS)
+def test_a_tail_gives_what_the_whole_variant_gives(layer: str) -> None:
+    bench = bench_of()
+    keys = [facts.output for facts in bench.measured.layers]
+    (key,) = (key for key in keys if key.endswith(layer))
+    variant = bench.executable(Experiment.on_weight(INT8_PER_TENSOR, key))
+    tail = tail_of(bench.float_model, variant, bench.measured.model.types)
+    assert tail is not None and set(tail.starts) == STARTS[layer]
+    exact = with_outputs(bench.float_model, tail.starts)
+    names = [value.name for value in exact.proto.graph.output]
+    for sample in samples():
+        known = {**sample, **dict(zip(names, Session(exact).run(sample), strict=True))}
+        found = Session(tail.executable).run({name: known[name] for name in tail.inputs})
+        for ours, whole in zip(tail.completed(found, known), Session(variant).run(sample), strict=True):
+            np.testing.assert_allclose(ours, whole, rtol=1e-6, atol=1e-6)
+
+
+def test_nothing_that_differs_has_no_tail() -> None:
+    bench = bench_of()
+    assert tail_of(bench.float_model, bench.executable(UNCHANGED), bench.measured.model.types) is None
+
+
+def test_what_cannot_be_fed_has_no_tail() -> None:
+    bench = bench_of()
+    variant = bench.executable(Experiment.on_weight(INT8_PER_TENSOR, "b"))
+    assert tail_of(bench.float_model, variant, bench.measured.model.types) is not None
+    assert tail_of(bench.float_model, variant, {}) is None
+
+
+def test_errors_are_the_same_with_and_without_room_for_values_in_between() -> None:
+    bench = bench_of()
+    experiments = [Experiment.on_weight(INT8_PER_TENSOR, facts.output) for facts in bench.measured.layers]
+    variants = {one: (lambda one=one: bench.executable(one)) for one in experiments}
+    narrow = replace(bench, limits=replace(bench.limits, stream=replace(StreamLimits(), output_bytes=0)))
+    wide, full = (run_variants(one, variants, lambda: iter(samples())) for one in (bench, narrow))
+    assert list(wide) == list(full) == experiments
+    for one in experiments:
+        assert wide[one].samples == full[one].samples == 3
+        assert (wide[one].worst_db is None) == (full[one].worst_db is None)
+        assert wide[one].worst_db == pytest.approx(full[one].worst_db, abs=0.01)
+
+
+def test_a_variant_that_fails_is_told() -> None:
+    bench = bench_of()
+    broken = onnx.ModelProto()
+    broken.CopyFrom(bench.executable(Experiment.on_weight(INT8_PER_TENSOR, "b")).proto)
+    next(node for node in broken.graph.node if node.output[0] == "d").op_type = "Gather"
+    with pytest.raises(Exception, match=r"Gather|indices|Tind"):
+        run_variants(
+            bench,
+            {"broken": lambda: replace(bench.executable(UNCHANGED), proto=broken)},
+            lambda: iter(samples()),
+        )
