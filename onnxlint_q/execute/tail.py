@@ -49,13 +49,15 @@ class Tail:
 def tail_of(exact: Executable, variant: Executable, types: Mapping[str, TensorType]) -> Tail | None:
     """What of a variant is to be computed once the values of the network are there.
 
-    None where that is nearly all of it, or nothing, or where a value in between cannot be fed.
+    None where that is nearly all of it, or nothing, where a value in between cannot be fed, and at another opset.
 
     Args:
         exact: the network.
         variant: a graph with the same inputs and outputs, its nodes in data order.
         types: of the tensors of the network.
     """
+    if not _versions(exact).items() <= _versions(variant).items():
+        return None  # the same node may compute something else
     graph = variant.proto.graph
     changed = _other_values(exact, variant)
     known = {tuple(node.output): node.SerializeToString() for node in exact.proto.graph.node}
@@ -70,8 +72,8 @@ def tail_of(exact: Executable, variant: Executable, types: Mapping[str, TensorTy
         return None
     made = {name for node in nodes for name in node.output}
     read = dict.fromkeys(name for node in nodes for name in _reads(node) if name not in made)
-    given = [value for value in graph.input if value.name in read]
     stored = {tensor.name for tensor in graph.initializer} | {held.values.name for held in graph.sparse_initializer}
+    given = [value for value in graph.input if value.name in read and value.name not in stored]
     computed = {name for node in graph.node for name in node.output}
     starts = tuple(name for name in read if name in computed and name not in constants and name not in stored)
     if any(name not in types or types[name].elem_type not in _FEEDABLE for name in starts):
@@ -102,6 +104,10 @@ def with_outputs(executable: Executable, names: Iterable[str]) -> Executable:
     there = {value.name for value in proto.graph.output}
     proto.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in there)
     return replace(executable, proto=proto)
+
+
+def _versions(executable: Executable) -> dict[str, int]:
+    return {entry.domain: entry.version for entry in executable.proto.opset_import}
 
 
 def _other_values(exact: Executable, variant: Executable) -> set[str]:

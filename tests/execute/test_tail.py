@@ -11,6 +11,7 @@ from onnx_cases import Array, as_model, onnx_text
 
 from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
+from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.limits import StreamLimits
 from onnxlint_q.execute.session import Session
 from onnxlint_q.execute.tail import tail_of, with_outputs
@@ -74,6 +75,29 @@ def test_what_cannot_be_fed_has_no_tail() -> None:
     variant = bench.executable(Experiment.on_weight(INT8_PER_TENSOR, "b"))
     assert tail_of(bench.float_model, variant, bench.measured.model.types) is not None
     assert tail_of(bench.float_model, variant, {}) is None
+
+
+def copied(executable: Executable) -> Executable:
+    """One whose graph nobody else has."""
+    return replace(executable, proto=onnx.ModelProto.FromString(executable.proto.SerializeToString()))
+
+
+def test_a_weight_that_is_listed_as_an_input_is_not_fed() -> None:
+    bench = bench_of()
+    network, variant = map(copied, (bench.float_model, bench.executable(Experiment.on_weight(INT8_PER_TENSOR, "b"))))
+    for one in (network, variant):
+        for tensor in one.proto.graph.initializer:
+            one.proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, 1, list(tensor.dims)))
+    tail = tail_of(network, variant, bench.measured.model.types)
+    assert tail is not None and set(tail.inputs) == {"early", "a", "c"}
+
+
+def test_another_opset_may_compute_something_else() -> None:
+    bench = bench_of()
+    variant = copied(bench.executable(Experiment.on_weight(INT8_PER_TENSOR, "b")))
+    for entry in variant.proto.opset_import:
+        entry.version += entry.domain == ""
+    assert tail_of(bench.float_model, variant, bench.measured.model.types) is None
 
 
 def test_errors_are_the_same_with_and_without_room_for_values_in_between() -> None:
