@@ -233,6 +233,7 @@ def test_what_no_quantiser_makes_is_simulated() -> None:
     assert INT8_PER_TENSOR.as_measured("min-max", folds_late=True).endswith(", once its weights are no longer inputs")
     both = SCHEMES["int8-per-channel"].as_measured("min-max", opset=11, folds_late=True)
     assert both.endswith(", once the model has opset 13 and its weights are no longer inputs")
+    assert INT8_PER_TENSOR.as_measured("min-max", half=True).endswith(", once its weights are float32")
     alone = INT8_PER_TENSOR.as_measured("min-max", folds_alone=True)
     assert alone.endswith(", once `fix` has folded every BatchNormalization that folds")
 

@@ -142,7 +142,7 @@ class Scheme:
         said += f", {observer}, {kinds} QDQ" if self.is_calibrated else f", {kinds}"
         later = [f"the model has opset {PER_CHANNEL_OPSET}"] * self.needs_opset(opset)
         later += ["its weights are no longer inputs"] * folds_late
-        later += ["it is converted to float32"] * half
+        later += ["its weights are float32"] * half
         later += ["`fix` has folded every BatchNormalization that folds"] * folds_alone
         return f"{said}, once {' and '.join(later)}" if later else said
 
