@@ -318,8 +318,8 @@ def _unknown_step(
 
 def _carries_values(model: Model, node: Node) -> bool:
     """Whether the node computes on values, not on shapes."""
-    known = model.types.get(node.output)
-    return known is None or known.elem_type == 0 or known.elem_type in FLOATS
+    types = (model.types.get(name) for name in node.outputs if name)
+    return any(known is None or known.elem_type == 0 or known.elem_type in FLOATS for known in types)
 
 
 def _all(steps: Sequence[tuple[Node, Step]]) -> Iterator[tuple[Node, Step]]:

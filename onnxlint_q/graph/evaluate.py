@@ -20,6 +20,8 @@ from onnxlint_q.graph.tensors import MOST_AXES, Array, is_external
 
 # numpy has no arrays of more places, where it counts an axis without elements as one of length 1.
 _MOST_PLACES = 1 << 48
+# What takes a tenth of a second.
+_MOST_PRODUCTS = 1 << 30
 
 
 class EvaluationError(ValueError):
@@ -341,12 +343,34 @@ def _clip(call: _Call) -> Array:
     return np.asarray(result)
 
 
-def _sum(call: _Call) -> Array:
-    data = call.numbers(0)
-    axes = _distinct(call.integers(1, "axes") or (), data.ndim)
-    if not axes and call.node.int("noop_with_empty_axes", 0):
-        return data
-    return np.asarray(data.sum(axes or None, data.dtype, keepdims=call.node.int("keepdims", 1) != 0))
+def _reduced(function: Callable[..., Array]) -> Callable[[_Call], Array]:
+    """A sum or a product along axes, all of them if none are named."""
+
+    def apply(call: _Call) -> Array:
+        data = call.numbers(0)
+        axes = _distinct(call.integers(1, "axes") or (), data.ndim)
+        if not axes and call.node.int("noop_with_empty_axes", 0):
+            return data
+        return np.asarray(function(data, axes or None, data.dtype, keepdims=call.node.int("keepdims", 1) != 0))
+
+    return apply
+
+
+def _product(call: _Call) -> Array:
+    left, right = call.numbers(0), call.numbers(1)
+    if not left.ndim or not right.ndim or left.shape[-1] != right.shape[-2 if right.ndim > 1 else 0]:
+        raise EvaluationError(f"matrices of the shapes {list(left.shape)} and {list(right.shape)} have no product")
+    stack = _broadcast(call, left.shape[:-2], right.shape[:-2])
+    shape = call.room((*stack, *left.shape[-2:-1], *(right.shape[-1:] if right.ndim > 1 else ())))
+    if math.prod(shape) * left.shape[-1] > _MOST_PRODUCTS:
+        raise EvaluationError(f"it is a sum of {math.prod(shape) * left.shape[-1]} products")
+    return np.asarray(np.matmul(left, right), left.dtype)
+
+
+def _power(base: Array, exponent: Array) -> Array:
+    if base.dtype.kind != "f" and (exponent < 0).any():
+        raise EvaluationError("an integer has a negative power")
+    return np.asarray(np.power(base, exponent)).astype(base.dtype)
 
 
 # -- codes -----------------------------------------------------------------------------------------------------------
@@ -445,14 +469,23 @@ _OPERATIONS: Mapping[str, Callable[[_Call], Array]] = {
     "Equal": _combined(np.equal, "biuf"),
     "Greater": _combined(np.greater),
     "Less": _combined(np.less),
+    "GreaterOrEqual": _combined(np.greater_equal),
+    "LessOrEqual": _combined(np.less_equal),
+    "And": _combined(np.logical_and, "b"),
+    "Or": _combined(np.logical_or, "b"),
     "Where": _where,
     "Clip": _clip,
-    "ReduceSum": _sum,
+    "ReduceSum": _reduced(np.sum),
+    "ReduceProd": _reduced(np.prod),
+    "MatMul": _product,
+    "Pow": _combined(_power),
     "Not": _mapped(np.logical_not, "b"),
     "Neg": _mapped(np.negative, "if"),
     "Sqrt": _mapped(np.sqrt, "f"),
     "Sin": _mapped(np.sin, "f"),
     "Cos": _mapped(np.cos, "f"),
+    "Exp": _mapped(np.exp, "f"),
+    "Reciprocal": _mapped(np.reciprocal, "f"),
     "Floor": _mapped(np.floor, "f"),
     "Ceil": _mapped(np.ceil, "f"),
     "DequantizeLinear": _dequantize,

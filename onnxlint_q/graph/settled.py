@@ -7,7 +7,7 @@ Expand and arithmetic, the same for every input of one size.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 
 import numpy as np
 
@@ -80,8 +80,24 @@ class Settled:
             case "Size":
                 listed = self._value(node.input(0))
                 return np.asarray(listed.size) if listed is not None else None
+            case "MatMul":
+                return self._zeros(node) if self._reads_zeros(node) else self._computed(node)
             case _:
                 return self._computed(node)
+
+    def _reads_zeros(self, node: Node) -> bool:
+        """Whether one operand is nothing but zeros, as the first state of a recurrent network is."""
+        return any(self.values[key].dtype.kind == "f" and not self.values[key].any() for key in self._settled(node))
+
+    def _settled(self, node: Node) -> Iterator[str]:
+        return (key for key in node.inputs if key in self.values)
+
+    def _zeros(self, node: Node) -> Array | None:
+        """A product with zeros, whatever the size of the weight."""
+        shape = self._shape_of(node.output)
+        if shape is None or None in shape[1:] or math.prod(length or 1 for length in shape) > _LARGEST:
+            return None
+        return np.zeros([length or 1 for length in shape], self.values[next(self._settled(node))].dtype)
 
     def _chosen(self, node: Node) -> Array | None:
         taken = self.branch(node)

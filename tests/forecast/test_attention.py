@@ -201,6 +201,32 @@ def test_a_mask_that_multiplies_lets_everything_through(body: str, kept: bool | 
     assert all((value == kept).all() for value in settled.values())
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "length"),
+    [
+        ("int64[N] n", "m = Less(places, u)", 12),
+        ("int32[1] n", "w = Cast <to = 7> (u)  m = GreaterOrEqual(w, places)", 12),
+        ("int64[N] n", "t = Add(u, places)  m = Equal(t, places)", None),
+        ("int64[N] n", "m = Less(five, u)", None),
+        ("float[N] n", "w = Cast <to = 7> (u)  m = Less(places, w)", None),
+    ],
+    ids=["positions before it", "another type", "another use", "a threshold", "no integers"],
+)
+def test_lengths_are_those_of_the_longest_sequence(kind: str, body: str, length: int | None) -> None:
+    text = f"""g (int64[N, 12] ids, {kind}) => (float[N, 12, 4] y) {{
+        e = Gather(table, ids)  u = Unsqueeze(n, last)  {body}
+        f = Cast <to = 1> (m)  g = Unsqueeze(f, end)  y = Mul(e, g)
+    }}"""
+    held = {"last": np.asarray([1]), "end": np.asarray([2]), "places": np.arange(12)[None]}
+    held |= {"five": np.asarray([5])} if "five" in body else {}
+    table = np.random.default_rng(4).standard_normal((9, 4)).astype(np.float32)
+    model = as_model(onnx.shape_inference.infer_shapes(versioned_text(17, "", text, table=table, **held)))
+    settled = token_inputs(model).settled
+    assert ("n" in settled) == (length is not None)
+    assert length is None or (settled["n"] == length).all()
+    assert length is None or propagated(model).unknown == {}
+
+
 def test_where_one_token_is_read_the_others_matter_through_attention_alone() -> None:
     one = network("p = Softmax <axis = 3> (s)", "c = Gather <axis = 1> (r, zero)  y = Identity(c)")
     found = propagated(one)

@@ -122,6 +122,14 @@ CASES: Mapping[str, tuple[Case, ...]] = {
         op_type: (Case(f"c = {op_type}(b, v)  y = Cast <to = 1> (c)", opset=20),)
         for op_type in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
     },
+    "Not": (Case("c = Greater(b, v)  n = Not(c)  y = Cast <to = 1> (n)"),),
+    "ReverseSequence": (
+        Case(
+            "y = ReverseSequence <batch_axis = 0, time_axis = 1> (b, lengths)",
+            {"lengths": np.array([6])},
+            one_by_one=True,
+        ),
+    ),
     "Equal": (Case("i = Greater(b, v)  j = Greater(v, b)  c = Equal(i, j)  y = Cast <to = 1> (c)"),),
     **{
         op_type: (

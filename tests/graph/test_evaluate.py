@@ -121,8 +121,11 @@ def test_arithmetic(left: Array, right: Array, third: Array) -> None:
     except ValueError:
         assume(False)
     right = right.astype(left.dtype)
-    for op_type in ("Add", "Sub", "Mul", "Min", "Max", "Equal", "Greater", "Less"):
+    for op_type in "Add Sub Mul Min Max Equal Greater Less GreaterOrEqual LessOrEqual".split():
         check(op_type, [left, right])
+    for op_type in ("And", "Or"):
+        check(op_type, [np.asarray(left > 0), np.asarray(right > 0)])
+    check("Pow", [np.clip(left, -3, 3).astype(np.float32), np.asarray(2, np.float32)])
     check("Div", [left, np.where(right == 0, 3, right).astype(left.dtype)])
     check("Where", [left > 0, left, right])
     check("Max", [left, right, left])
@@ -130,6 +133,7 @@ def test_arithmetic(left: Array, right: Array, third: Array) -> None:
     check("Not", [np.asarray(left > 0)])
     check("Clip", [third, np.asarray(-2, third.dtype), np.asarray(3, third.dtype)])
     check("Clip", [third, None, np.asarray(1, third.dtype)])
+    check("ReduceProd", [np.clip(third, -2, 2)])
     check("ReduceSum", [third])
     check("ReduceSum", [third, integers(-1)], keepdims=0)
     check("ReduceSum", [third], noop_with_empty_axes=1)
@@ -137,9 +141,37 @@ def test_arithmetic(left: Array, right: Array, third: Array) -> None:
         check(op_type, [third.astype(np.float32)])
     check("Sqrt", [np.abs(third).astype(np.float32)])
     check("Sin", [third.astype(np.float32)])
+    check("Exp", [np.clip(third, -8, 8).astype(np.float32)])
+    check("Reciprocal", [(np.abs(third) + 1).astype(np.float32)])
     check("Cos", [third.astype(np.float32)])
     check("Cast", [third], to=int(TensorProto.INT32))
     check("Cast", [third], to=int(TensorProto.DOUBLE))
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [((2, 3), (3, 4)), ((3,), (3, 4)), ((2, 3), (3,)), ((3,), (3,)), ((5, 2, 3), (3, 4)), ((5, 1, 2, 3), (4, 3, 2))],
+)
+def test_products(left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    random = np.random.default_rng(3)
+    check("MatMul", [random.integers(-9, 9, shape).astype(np.float32) for shape in (left, right)])
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "why"),
+    [
+        ((2, 3), (4, 5), "have no product"),
+        ((), (3,), "have no product"),
+        ((2, 2, 3), (3, 3, 2), "do not fit"),
+        ((1 << 12, 1), (1, 1 << 12), "elements"),
+        ((1, 1 << 20), (1 << 20, 1 << 11), "products"),
+    ],
+)
+def test_products_that_are_none_or_too_large(left: tuple[int, ...], right: tuple[int, ...], why: str) -> None:
+    node = as_model(onnx_text("g (float[A] a, float[B] b) => (y) { y = MatMul(a, b) }")).nodes[0]
+    operands = [np.broadcast_to(np.float32(1), shape) for shape in (left, right)]
+    with pytest.raises(EvaluationError, match=why):
+        evaluate(node, operands, 1 << 17)
 
 
 @SETTINGS
@@ -302,7 +334,8 @@ def test_the_reference_of_this_test_knows_all_operators() -> None:
     """What is compared above is all there is, but for DequantizeLinear, which tests/graph/test_constants.py covers."""
     checked = itertools.chain(
         "Identity Transpose Flatten Concat Tile Unsqueeze Squeeze Expand Gather Reshape Slice".split(),
-        "Add Sub Mul Min Max Equal Greater Less Div Where Clip ReduceSum".split(),
+        "Add Sub Mul Min Max Equal Greater Less GreaterOrEqual LessOrEqual And Or Pow MatMul".split(),
+        "Div Where Clip ReduceSum ReduceProd Exp Reciprocal".split(),
         "Not Neg Floor Ceil Sqrt Sin Cos Trilu Cast Range ConstantOfShape".split(),
     )
     assert set(checked) | {"DequantizeLinear"} == _OPERATIONS.keys()

@@ -4,6 +4,7 @@
   it is: uniform over what is there to pick. Where several tables are picked from, a small one holds what tells tokens
   of a few kinds apart, and all are of the first.
 - An input that rules positions out rules out none, in front of a Softmax or as a factor that is zero.
+- A list of integers that positions are compared with holds lengths: every sequence is as long as it can be.
 
 The places of a feature map are alike, and a few positions stand for all of them. Tokens that attend to each other are
 not: one that stands for three makes every attention softer than it is and every mean over the tokens larger. An error
@@ -38,6 +39,7 @@ _FLAGS = _NO_FLOATS | {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16}
 _MAY_HOLD_IDS = _FLAGS - {onnx.TensorProto.BOOL}
 # On its way an id stays what it is.
 _KEPT = Trait.COPIES | Trait.MOVES
+_ORDERED = frozenset({"Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
 # Kinds of tokens are as many at most: a question and its answer, a few speakers.
 _KINDS = 16
 _LARGEST = 1 << 16
@@ -75,7 +77,11 @@ def token_inputs(model: Model, positions: int = POSITIONS) -> Tokens:
             continue
         drawn = np.random.default_rng(seed).integers(0, rows, (IMAGES * positions, *(1,) * len(_shape(flags[name]))))
         samples[name] = drawn.astype(np.float32)
-    kept = _masks(model, {name: value for name, value in flags.items() if name not in choices})
+    longest = max((_shape(flags[name])[-1] for name in choices if len(_shape(flags[name])) > 1), default=OPEN_LENGTH)
+    for name, value in flags.items():
+        if name not in choices and _are_lengths(model, value):
+            settled[name] = np.full(_shape(value), longest, _numpy_type(value))
+    kept = _masks(model, {name: value for name, value in flags.items() if name not in settled and name not in choices})
     return Tokens(samples, settled | kept)
 
 
@@ -131,6 +137,23 @@ def _told_apart(model: Model, node: Node, key: str) -> int:
         codes = (model.constant(other) for other in node.inputs if model.is_constant(other))
         return next((int(value.size) for value in codes if value is not None and value.size > 1), 0)
     return 0
+
+
+def _are_lengths(model: Model, value: Value) -> bool:
+    """Whether an input has an integer for each sequence that its positions are compared with."""
+    if value.type.elem_type not in _INTEGERS or len(_shape(value)) != 1:
+        return False
+    on_the_way = trace_forward(model, value.name, _KEPT).tensors
+    readers = (node for key in on_the_way for node in model.consumers(key))
+    return any(
+        node.is_standard and node.op_type in _ORDERED and not any(_is_one_number(model, key) for key in node.inputs)
+        for node in readers
+    )
+
+
+def _is_one_number(model: Model, key: str) -> bool:
+    value = model.constant(key) if model.is_constant(key) else None
+    return value is not None and value.size == 1
 
 
 def _masks(model: Model, flags: Mapping[str, Value]) -> dict[str, Array]:

@@ -266,6 +266,11 @@ def compare(site: Site, operation: Callable[[Array, Array], Array]) -> Step:
     return Step((np.broadcast_to(operation(left, right), (site.size, *shape)).astype(np.float32),), ())
 
 
+def flip(site: Site) -> Step:
+    """What is true becomes false: an error that is small changes nothing."""
+    return Step((np.asarray(site.varying() == 0, np.float32),), ())
+
+
 def _operands(site: Site, indices: Sequence[int]) -> list[Array]:
     """Samples and constants, `[samples or 1, *shape]`.
 
@@ -348,6 +353,7 @@ def _comparing_rule(operation: Callable[[Array, Array], Array]) -> TransferRule:
 
 
 RULES: Mapping[str, TransferRule] = {
+    "Not": flip,
     **{name: _unary_rule(make) for name, make in FUNCTIONS.items()},
     **{name: _variadic_rule(operation) for name, operation in OPERATIONS.items()},
     **{name: _comparing_rule(operation) for name, operation in COMPARISONS.items()},

@@ -294,6 +294,12 @@ def squeeze(site: Site) -> Step:
     return move(site, lambda a: np.squeeze(a, axes))
 
 
+def reverse_sequence(site: Site) -> Step:
+    """What comes last comes first, every sequence being as long as its tensor."""
+    axis = site.node.int("time_axis", 0)
+    return replace(move(site, lambda a: np.flip(a, axis)), shape=site.shape(site.node.input(0)))
+
+
 def expand(site: Site) -> Step:
     """Expand and Tile: copies are equal, so only the rank matters, unless channels are repeated."""
     shape = site.shape(site.node.output)
@@ -326,6 +332,7 @@ RULES: Mapping[str, TransferRule] = {
     "Flatten": reshape,
     "Unsqueeze": unsqueeze,
     "Squeeze": squeeze,
+    "ReverseSequence": reverse_sequence,
     "Expand": expand,
     "Tile": expand,
     "Resize": same,
