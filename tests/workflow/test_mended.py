@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -10,7 +11,8 @@ import pytest
 from mask_cases import WAYS, network, samples
 
 from onnxlint_q.api.calls import lint, render
-from onnxlint_q.workflow.results import Basis, ModelResult, Verdict
+from onnxlint_q.workflow.assembly.mended import _helps
+from onnxlint_q.workflow.results import Basis, ModelResult, SchemeResult, Verdict
 
 SCHEMES = ("int8-per-tensor", "int16-activations", "int4-blocks")
 
@@ -74,3 +76,14 @@ def test_every_report_tells_both(tried: ModelResult, static: ModelResult) -> Non
     assert json.loads(render(static, "json"))["models"][0]["schemes"]["int4-blocks"]["mended"] is None
     for kind in ("html", "sarif", "github"):
         assert "ith the mask at -" in render(tried, kind), kind
+
+
+def test_a_forecast_that_is_worse_than_what_ran_is_not_told_beside_it() -> None:
+    """Made-up inputs may leave a mask alone, and then the figure of the run is the better one."""
+    ran, foreseen = (
+        SchemeResult("int8-per-tensor", Verdict.SURVIVES, 20.0, Basis.PROBE),
+        SchemeResult("int8-per-tensor", Verdict.DEGRADES, 11.0, Basis.FORECAST),
+    )
+    assert not _helps(ran, foreseen)
+    assert _helps(replace(ran, output_sqnr_db=2.0, verdict=Verdict.BREAKS), foreseen)
+    assert _helps(replace(ran, output_sqnr_db=None, verdict=None), foreseen)

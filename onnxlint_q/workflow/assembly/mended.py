@@ -46,6 +46,8 @@ def _measured(record: Record, scheme: Scheme) -> Iterator[Mended]:
 def _helps(result: SchemeResult, mended: SchemeResult) -> bool:
     """Whether a rewrite matters to the scheme, and does no harm."""
     before, after = result.output_sqnr_db, mended.output_sqnr_db
-    if result.basis is not mended.basis or before is None or after is None:
+    if before is None or after is None:
         return (before, result.verdict) != (after, mended.verdict)
+    if result.basis is not mended.basis:
+        return after > before  # made-up inputs may have left the mask alone
     return after - before >= (GAIN_DB if result.verdict is mended.verdict else 0.0)
