@@ -312,6 +312,10 @@ CASES: Mapping[str, tuple[Case, ...]] = {
         Case("y = ReduceMin(b, places)", PLACES, mean=-2.0, mean_off=0.5, spread_off=3.5, gain_off=3.5),
     ),
     "GlobalMaxPool": (unary("GlobalMaxPool", mean_off=0.5, spread_off=3.5, gain_off=3.5),),
+    "ReduceSumSquare": (
+        Case("y = ReduceSumSquare(b, channels)", CHANNELS),
+        Case("y = ReduceSumSquare(b, places)", PLACES, spread_off=5.5),
+    ),
     "ReduceL2": (Case("y = ReduceL2(b, channels)", CHANNELS), Case("y = ReduceL2(b, places)", PLACES, spread_off=5.5)),
     # What the taps of a kernel read is alike as it mostly is in trained networks, not as it is here.
     "AveragePool": (unary("AveragePool", "<kernel_shape = [3, 3]> "),),

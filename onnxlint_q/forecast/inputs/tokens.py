@@ -40,6 +40,8 @@ _MAY_HOLD_IDS = _FLAGS - {onnx.TensorProto.BOOL}
 # On its way an id stays what it is.
 _KEPT = Trait.COPIES | Trait.MOVES
 _ORDERED = frozenset({"Less", "LessOrEqual", "Greater", "GreaterOrEqual"})
+# Of sequences of no tokens: samples of a sound, of which some hundred make a frame.
+_LONG = 1 << 14
 # Kinds of tokens are as many at most: a question and its answer, a few speakers.
 _KINDS = 16
 _LARGEST = 1 << 16
@@ -77,7 +79,7 @@ def token_inputs(model: Model, positions: int = POSITIONS) -> Tokens:
             continue
         drawn = np.random.default_rng(seed).integers(0, rows, (IMAGES * positions, *(1,) * len(_shape(flags[name]))))
         samples[name] = drawn.astype(np.float32)
-    longest = max((_shape(flags[name])[-1] for name in choices if len(_shape(flags[name])) > 1), default=OPEN_LENGTH)
+    longest = max((_shape(flags[name])[-1] for name in choices if len(_shape(flags[name])) > 1), default=_LONG)
     for name, value in flags.items():
         if name not in choices and _are_lengths(model, value):
             settled[name] = np.full(_shape(value), longest, _numpy_type(value))

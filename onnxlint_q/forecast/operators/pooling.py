@@ -127,7 +127,7 @@ def extreme(site: Site) -> Step:
 
 
 def norm(site: Site) -> Step:
-    """ReduceL2: the root of a sum of squares over some axes; its slope is `x / norm`.
+    """ReduceSumSquare, a sum of squares over some axes, whose slope is `2 x`, and ReduceL2, its root: `x / norm`.
 
     Along axes without places of their own, the squares are those of the positions of the image.
     """
@@ -139,13 +139,15 @@ def norm(site: Site) -> Step:
     terms = np.float32(max(site.count(0, axes, LAST_SIDE) / places, 1.0))
     pooled = places == 1 and terms > 1
     squares = (samples**2).sum(axis=inner, keepdims=True) * terms
-    length = np.sqrt(image_mean(squares) if pooled else squares)
-    inverse = np.asarray(1 / np.maximum(length, np.float32(1e-12)), np.float32)
+    squares = image_mean(squares) if pooled else squares
+    root = site.node.op_type == "ReduceL2"
+    length = np.sqrt(squares) if root else squares
+    slope = np.asarray(1 / np.maximum(length, np.float32(1e-12)) if root else 2, np.float32)
     kept = length.shape
     shape = kept if site.node.int("keepdims", 1) else tuple(n for a, n in enumerate(kept) if a not in inner)
 
     def back(rows: Samples) -> Samples:
-        rows = np.asarray(rows.reshape(kept) * inverse, np.float32)
+        rows = np.asarray(rows.reshape(kept) * slope, np.float32)
         if pooled:
             return np.asarray(image_mean(rows) * samples * terms, np.float32)
         return np.asarray(rows * samples * np.sqrt(terms), np.float32)
@@ -279,6 +281,7 @@ RULES: Mapping[str, TransferRule] = {
     "ReduceMax": extreme,
     "ReduceMin": extreme,
     "ReduceL2": norm,
+    "ReduceSumSquare": norm,
     "AveragePool": average_pool,
     "MaxPool": max_pool,
     "GlobalMaxPool": max_pool,
