@@ -109,6 +109,7 @@ class SchemeResult:
         ran: the model was run, whether or not that gave the figure.
         tensors: every weight and activation alone, in data order, as far as something can be said of them.
         tensors_basis: what their figures rest on; a run measures them where the model does not survive.
+        unfollowed: a forecast in which the values behind some operator are made up.
         mended: the verdict once what a rewrite can mend is mended; None where there is nothing, or it changes nothing.
         chances: how likely each verdict is; None where nothing is known.
         interval_db: holds the measured `output_sqnr_db` in 80 of 100 cases; None for one that was measured.
@@ -140,6 +141,7 @@ class SchemeResult:
     tensors_basis: Basis | None = None
     loads_from: int | None = None
     obstacle: Obstacle | None = None
+    unfollowed: bool = False
     mended: Mended | None = None
     chances: Chances | None = None
     interval_db: tuple[float, float] | None = None

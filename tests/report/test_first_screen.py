@@ -20,6 +20,7 @@ from onnxlint_q.judge.verdict import Chances
 from onnxlint_q.report import ReportFormat, digest, render, words
 from onnxlint_q.report.formats import Look
 from onnxlint_q.report.front import actions, reasons
+from onnxlint_q.report.front.decision import Call, decide
 from onnxlint_q.report.html.page import pages
 from onnxlint_q.workflow import check as workflow
 from onnxlint_q.workflow.record import CheckRequest, DataRequest
@@ -83,6 +84,14 @@ def test_why_a_good_verdict_is_not_to_be_shipped_stands_beside_the_call() -> Non
     unlikely = replace(model.schemes[0], basis=Basis.FORECAST, chances=Chances(0.8, 0.2, 0.0))
     told = " ".join(full(replace(model, schemes=(unlikely,))).split())
     assert f"Unsure about {unlikely.scheme}. Under 85 % is not enough to ship on: run it on data" in told
+
+
+def test_what_the_forecast_cannot_follow_is_not_shipped_on_it() -> None:
+    sure = Chances(0.99, 0.01, 0.0)
+    followed = SchemeResult("int8-per-tensor", Verdict.SURVIVES, 40.0, Basis.FORECAST, chances=sure)
+    assert decide(followed, None).call is Call.SHIP
+    made_up = decide(replace(followed, unfollowed=True), None)
+    assert made_up.call is Call.UNSURE and "cannot follow every operator" in made_up.but
 
 
 def test_advice_that_points_at_layers_names_them_and_a_call_that_names_nodes_does_not_again() -> None:

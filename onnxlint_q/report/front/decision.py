@@ -16,6 +16,7 @@ ENOUGH = 0.85
 """Chance from which a verdict is enough to ship: of those that nobody measured 98 % were right (bench.level)."""
 RUN_IT = f"Under {100 * ENOUGH:g} % is not enough to ship on: run it on data with --calibrate."
 MORE = f"Under {100 * ENOUGH:g} % is not enough to ship on: measure on more samples."
+UNFOLLOWED = "A forecast that cannot follow every operator is not enough to ship on: run it on data with --calibrate."
 MADE_UP = "Made-up samples decide nothing."
 NOT_COMPARED = "Nothing was found in its scales. What accuracy it kept is not known from the file alone."
 FAULTY = "The file itself has an error."
@@ -118,6 +119,8 @@ def _call(result: SchemeResult, doubt: str) -> tuple[Call, str]:
         return Call.UNSURE, doubt
     if result.chances is not None and result.chances.survives < ENOUGH:
         return Call.UNSURE, MORE if result.basis is Basis.MEASURED else RUN_IT
+    if result.unfollowed:
+        return Call.UNSURE, UNFOLLOWED
     return Call.SHIP, ""
 
 

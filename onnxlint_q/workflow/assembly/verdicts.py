@@ -136,6 +136,7 @@ def _strongest(record: Record, scheme: Scheme) -> SchemeResult:
         interval_db=expected.interval_db,
         ranges=scheme.ranges,
         left=_left(facts, scheme),
+        unfollowed=bool(forecast.unknown),
     )
 
 
