@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,12 +12,12 @@ from onnx import helper
 
 from onnxlint_q.execute.executable import Executable
 from onnxlint_q.graph import TensorType
-from onnxlint_q.graph.names import walk_graphs
+from onnxlint_q.graph.names import names_read
 
 Array = npt.NDArray[Any]
 _T = onnx.TensorProto
-# What a run gives out as numpy has it, and takes in again.
-_FEEDABLE = frozenset({_T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.INT64, _T.INT32, _T.INT8, _T.UINT8, _T.BOOL})
+# What a run gives out as it computes with it. Between nodes without kernels for float16 the CPU keeps float32.
+_FEEDABLE = frozenset({_T.FLOAT, _T.DOUBLE, _T.INT64, _T.INT32, _T.INT8, _T.UINT8, _T.BOOL})
 # A tail that is longer than that saves too little to read out what it starts from.
 _LONGEST = 0.9
 
@@ -49,29 +49,25 @@ class Tail:
 def tail_of(exact: Executable, variant: Executable, types: Mapping[str, TensorType]) -> Tail | None:
     """What of a variant is to be computed once the values of the network are there.
 
-    None where that is nearly all of it, or nothing, where a value in between cannot be fed, and at another opset.
+    None where that is nearly all of it, or reaches no output, where a value in between cannot be fed, and at another
+    opset.
 
     Args:
         exact: the network.
-        variant: a graph with the same inputs and outputs, its nodes in data order.
+        variant: a graph with the same inputs and outputs.
         types: of the tensors of the network.
     """
     if not _versions(exact).items() <= _versions(variant).items():
         return None  # the same node may compute something else
     graph = variant.proto.graph
-    changed = _other_values(exact, variant)
-    known = {tuple(node.output): node.SerializeToString() for node in exact.proto.graph.node}
-    nodes, constants = list[onnx.NodeProto](), dict[str, onnx.NodeProto]()
-    for node in graph.node:
-        if known.get(tuple(node.output)) != node.SerializeToString() or not changed.isdisjoint(_reads(node)):
-            nodes.append(node)
-            changed.update(filter(None, node.output))
-        elif node.op_type == "Constant":
-            constants[node.output[0]] = node
+    nodes = _changed(exact, variant)
+    constants = {node.output[0]: node for node in graph.node if node.op_type == "Constant"}
     if not 0 < len(nodes) <= _LONGEST * len(graph.node):
         return None
-    made = {name for node in nodes for name in node.output}
-    read = dict.fromkeys(name for node in nodes for name in _reads(node) if name not in made)
+    made = {name for node in nodes for name in node.output if name}
+    if made.isdisjoint(value.name for value in graph.output):
+        return None
+    read = dict.fromkeys(name for node in nodes for name in names_read(node) if name not in made)
     stored = {tensor.name for tensor in graph.initializer} | {held.values.name for held in graph.sparse_initializer}
     given = [value for value in graph.input if value.name in read and value.name not in stored]
     computed = {name for node in graph.node for name in node.output}
@@ -110,26 +106,40 @@ def _versions(executable: Executable) -> dict[str, int]:
     return {entry.domain: entry.version for entry in executable.proto.opset_import}
 
 
+def _changed(exact: Executable, variant: Executable) -> list[onnx.NodeProto]:
+    """The nodes that compute something else than in the network, in the order of the graph, which may be any."""
+    changed = _other_values(exact, variant)
+    known = {tuple(node.output): node.SerializeToString() for node in exact.proto.graph.node}
+    nodes = list(variant.proto.graph.node)
+    reads = [frozenset(names_read(node)) for node in nodes]
+    found = {place for place, node in enumerate(nodes) if known.get(tuple(node.output)) != node.SerializeToString()}
+    changed.update(name for place in found for name in nodes[place].output if name)
+    before = -1
+    while len(found) > before:
+        before = len(found)
+        for place, read in enumerate(reads):
+            if place not in found and not changed.isdisjoint(read):
+                found.add(place)
+                changed.update(filter(None, nodes[place].output))
+    return [nodes[place] for place in sorted(found)]
+
+
 def _other_values(exact: Executable, variant: Executable) -> set[str]:
     """Initializers of the variant that the network does not have, or has with other values."""
     before = {tensor.name: tensor for tensor in exact.proto.graph.initializer}
-    return {
+    sparse = {held.values.name: held.SerializeToString() for held in exact.proto.graph.sparse_initializer}
+    other = {
+        held.values.name
+        for held in variant.proto.graph.sparse_initializer
+        if sparse.get(held.values.name) != held.SerializeToString()
+    }
+    return other | {
         tensor.name
         for tensor in variant.proto.graph.initializer
         if tensor.name not in before
         or variant.weights.get(tensor.name) is not exact.weights.get(tensor.name)
         or tensor.SerializeToString() != before[tensor.name].SerializeToString()
     }
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Names that a node and what lies in it read; inner names are no names of the graph around it."""
-    yield from filter(None, node.input)
-    for attribute in node.attribute:
-        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            for _, graph in walk_graphs(inner):
-                yield from (name for held in graph.node for name in held.input if name)
-                yield from (value.name for value in graph.output)
 
 
 def _keep(held: Any, wanted: list[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import onnx
@@ -29,6 +30,16 @@ def bodies(node: onnx.NodeProto, position: int, graph: str) -> Iterator[tuple[st
         for number, member in enumerate(attribute.graphs):
             name = f"{attribute.name}[{number}]"
             yield name, f"{graph}/{identity}.{name}", member
+
+
+def names_read(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node reads, and what its subgraphs read of the graph around it."""
+    yield from filter(None, node.input)
+    for _, _, body in bodies(node, 0, ROOT):
+        own = {value.name for value in (*body.input, *body.initializer)}
+        own.update(name for inner in body.node for name in inner.output)
+        read = itertools.chain(*map(names_read, body.node), (value.name for value in body.output))
+        yield from (name for name in read if name not in own)
 
 
 def walk_graphs(graph: onnx.GraphProto, path: str = ROOT) -> Iterator[tuple[str, onnx.GraphProto]]:

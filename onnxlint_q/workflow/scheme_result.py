@@ -84,7 +84,7 @@ class Obstacle:
 
     Attributes:
         fault: what such a file does: `does not load`.
-        once: of what model the figures are: `exported at opset 13`.
+        once: when the figures are those of the file: `exported at opset 13`.
         remedy: what to do: `export the model at opset 13`.
     """
 

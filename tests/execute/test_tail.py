@@ -15,8 +15,9 @@ from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.limits import StreamLimits
 from onnxlint_q.execute.session import Session
 from onnxlint_q.execute.tail import tail_of, with_outputs
-from onnxlint_q.execute.variants.variant_runs import run_variants
+from onnxlint_q.execute.variants.variant_runs import _tails, run_variants
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
+from onnxlint_q.graph import TensorType
 from onnxlint_q.judge.facts import facts_of
 
 NETWORK = """g (float[1, 6] x, bool c) => (float[1, 6] early, float[1, 6] y, float[1, 6] z) {
@@ -90,6 +91,46 @@ def test_a_weight_that_is_listed_as_an_input_is_not_fed() -> None:
             one.proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, 1, list(tensor.dims)))
     tail = tail_of(network, variant, bench.measured.model.types)
     assert tail is not None and set(tail.inputs) == {"early", "a", "c"}
+
+
+def test_nodes_may_stand_in_any_order() -> None:
+    """ONNX Runtime sorts them itself, so such files are there."""
+    bench = bench_of()
+    variant = copied(bench.executable(Experiment.on_weight(INT8_PER_TENSOR, "b")))
+    sorted_tail = tail_of(bench.float_model, variant, bench.measured.model.types)
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in variant.proto.graph.node]
+    del variant.proto.graph.node[:]
+    variant.proto.graph.node.extend(reversed(nodes))
+    tail = tail_of(bench.float_model, variant, bench.measured.model.types)
+    assert tail is not None and sorted_tail is not None
+    assert set(tail.starts) == set(sorted_tail.starts) == {"early", "a"} and tail.made == sorted_tail.made
+
+
+def test_a_change_that_reaches_no_output_has_no_tail() -> None:
+    bench = bench_of("g (float[1, 6] x) => (float[1, 6] y) { a = MatMul(x, u)  dead = MatMul(a, v)  y = MatMul(a, w) }")
+    variant = bench.executable(Experiment.on_weight(INT8_PER_TENSOR, "dead"))
+    assert tail_of(bench.float_model, variant, bench.measured.model.types) is None
+    (error,) = run_variants(bench, {"dead": lambda: variant}, lambda: iter([{"x": samples()[0]["x"]}])).values()
+    assert error.samples == 1 and error.worst_db is None
+
+
+@pytest.mark.parametrize("kind", [onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.STRING, 0])
+def test_what_a_run_does_not_hold_as_it_gives_it_out_has_no_tail(kind: int) -> None:
+    """float16 stays float32 between nodes of ONNX Runtime's CPU."""
+    bench = bench_of()
+    variant = bench.executable(Experiment.on_weight(INT8_PER_TENSOR, "b"))
+    types = {**bench.measured.model.types, "early": TensorType(kind, (1, 6))}
+    assert tail_of(bench.float_model, variant, types) is None
+
+
+def test_only_what_differs_is_computed() -> None:
+    bench = bench_of()
+    layers = [facts.output for facts in bench.measured.layers]
+    made = {key: bench.executable(Experiment.on_weight(INT8_PER_TENSOR, key)) for key in layers}
+    tails = _tails(bench, made, lambda: iter(samples()))
+    assert list(tails) == layers and all(len(tails[key].starts) == len(STARTS[key[-1]]) for key in layers)
+    narrow = replace(bench, limits=replace(bench.limits, stream=replace(StreamLimits(), output_bytes=8 * 6)))
+    assert [len(tail.starts) for tail in _tails(narrow, made, lambda: iter(samples())).values()] == [0]
 
 
 def test_another_opset_may_compute_something_else() -> None:

@@ -11,6 +11,7 @@ from onnx_cases import as_model, onnx_text
 
 from onnxlint_q.errors import ModelError
 from onnxlint_q.graph import Model, find_layers, read_model
+from onnxlint_q.graph.names import names_read
 
 THEN, ELSE = "main/branch_out.then_branch", "main/branch_out.else_branch"
 LOOP = """
@@ -108,3 +109,15 @@ def test_an_operator_with_an_invisible_name_is_told_visibly() -> None:
     next(node for node in proto.graph.node if node.op_type == "Add").op_type = "\u202e"
     with pytest.raises(ModelError, match=r"the '\\u202e' node 'twice' reads tensor 'next'"):
         as_model(proto)
+
+
+def test_names_that_a_body_makes_for_itself_are_not_read_around_it() -> None:
+    """A tensor behind the node may have one of them."""
+    text = """g (float[2] x, bool c) => (float[2] y) {
+        r = If (c) <then_branch = t () => (float[2] p) { k = Abs(x)  p = Add(k, outer) },
+                    else_branch = e () => (float[2] outer) { q = Neg(x) } >
+        k = Relu(r)
+        y = Relu(k)
+    }"""
+    node = onnx_text(text).graph.node[0]
+    assert set(names_read(node)) == {"c", "x", "outer"}

@@ -2,7 +2,9 @@
 
 - `quantize_static` copies a bias for every reader but the first, under the bias's name and a number: one more than the
   largest behind any initializer called so (`QDQQuantizer._dup_initializer`). It looks at initializers alone. Where
-  another tensor has that name already, the file does not load.
+  another tensor has that name, what reads the tensor reads the bias: mostly the file does not load, else it is wrong.
+  Biases of layers count here, and tensors that are there with and without `quant_pre_process`; those of
+  normalisations are copied, too.
 - `quantize_dynamic` stores W and R of an LSTM with their last two axes exchanged, and does so again in place for the
   next LSTM that reads them (operators/lstm.py). With one scale for the tensor the file runs and is wrong wherever
   `4 hidden` rows of values then stand for columns; with one scale a channel its runs fail.
@@ -10,12 +12,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.placement.gemm import added_bias
-from onnxlint_q.graph import Layer, Model
+from onnxlint_q.analysis.placement.static import is_taken_away
+from onnxlint_q.graph import Layer, Model, Node
 from onnxlint_q.graph.names import ROOT
+
+# The preparation leaves out what only hands values on.
+_HANDS_ON = frozenset({"Identity", "Dropout"})
 
 
 def clashing_copies(model: Model, layers: Iterable[FoldedLayer]) -> Mapping[str, str]:
@@ -26,29 +33,44 @@ def clashing_copies(model: Model, layers: Iterable[FoldedLayer]) -> Mapping[str,
         layers: those that `quantize_static` quantises, in the order of the file.
     """
     initializers = {tensor.name for tensor in model.proto.graph.initializer}
-    taken = {name for node in model.nodes if node.graph == ROOT for name in node.outputs if name}
-    taken |= {value.name for value in model.inputs}
+    layers = tuple(layers)
+    free: dict[str, float] = dict.fromkeys((value.name for value in model.inputs), math.inf)
+    free.update(_free(model, layers))
     seen: set[str] = set()
     clashing: dict[str, str] = {}
-    for bias in _stored_biases(model, layers):
+    for node, bias in _stored_biases(model, layers):
         if bias not in seen:
             seen.add(bias)
             continue
         copy = f"{bias}{_largest_number(bias, initializers) + 1}"
         initializers.add(copy)
-        if copy in taken:
+        if free.get(copy, -1) > node.order:
             clashing.setdefault(bias, copy)
     return clashing
 
 
-def _stored_biases(model: Model, layers: Iterable[FoldedLayer]) -> Iterator[str]:
-    """What each layer adds to its product, as the file stores it; folding makes a new one."""
+def _stored_biases(model: Model, layers: Iterable[FoldedLayer]) -> Iterator[tuple[Node, str]]:
+    """Which layers add what to their product, as the file stores it; folding makes a new one."""
     for folded in layers:
-        layer = folded.layer
-        fused = added_bias(model, layer.node)
-        key = fused.key if fused is not None else layer.bias
+        key = folded.layer.bias
         if key and not folded.is_folded and model.constants.initializer(key) is not None:
-            yield model.constants.origin(key)
+            yield folded.layer.node, model.constants.origin(key)
+
+
+def _free(model: Model, layers: Iterable[FoldedLayer]) -> Iterator[tuple[str, float]]:
+    """From which node on the name of a result is free: that which absorbs it, else never.
+
+    Names that the preparation or nobody reads are left out.
+    """
+    gone = {layer.layer.output for layer in layers if layer.after is not None}
+    read = {value.name for value in model.outputs}
+    for node in model.nodes:
+        if node.graph != ROOT or node.op_type in _HANDS_ON or added_bias(model, node) is not None:
+            continue
+        for name in node.outputs:
+            if name and name not in gone and (name in read or model.consumers(name)):
+                reader = model.sole_consumer(name)
+                yield name, reader.order if reader is not None and is_taken_away(reader) else math.inf
 
 
 def _largest_number(prefix: str, names: Iterable[str]) -> int:
@@ -74,6 +96,7 @@ def turned_again(model: Model, layers: Iterable[Layer]) -> Iterator[tuple[Layer,
     for layer in layers:
         if layer.op_type != "LSTM":
             continue
-        own = [model.constants.origin(part.weight) for part in layer.operands]
+        # Rows of one value are columns as well.
+        own = [model.constants.origin(part.weight) for part in layer.operands if part.weight_shape[-1] > 1]
         yield from ((layer, origin) for origin in own if origin in seen)
         seen.update(own)

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from onnxlint_q.execute.executable import Array, Executable
-from onnxlint_q.execute.variants.rounding import names_read
+from onnxlint_q.graph.names import names_read
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ the file's opset could express. Where each run takes its own scale, a DynamicQua
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from onnx import helper
 from onnxlint_q.analysis.number_formats import NumberFormat
 from onnxlint_q.analysis.schemes import Scheme
 from onnxlint_q.execute.executable import PREFIX, Array, Executable
+from onnxlint_q.graph.names import names_read
 from onnxlint_q.graph.operators import MICROSOFT
 
 # Round, which float8 activations are simulated with, and DynamicQuantizeLinear exist from here on.
@@ -231,13 +232,3 @@ def _sort(graph: onnx.GraphProto) -> None:
     ordered = [onnx.NodeProto.FromString(nodes[index].SerializeToString()) for index in nx.topological_sort(flow)]
     del graph.node[:]
     graph.node.extend(ordered)
-
-
-def names_read(node: onnx.NodeProto) -> Iterable[str]:
-    """What a node and its subgraphs read; names that a subgraph makes for itself are among them."""
-    yield from node.input
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            for inner in attribute.g.node:
-                yield from names_read(inner)
-            yield from (value.name for value in attribute.g.output)

@@ -16,7 +16,7 @@ from onnxlint_q.execute.batch.batch_tensors import typed
 from onnxlint_q.execute.executable import Executable
 from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.progress import Progress, silent
-from onnxlint_q.execute.session import NotRunnableError, Session, too_long
+from onnxlint_q.execute.session import Session, too_long
 from onnxlint_q.execute.tail import Tail, tail_of, with_outputs
 from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator
 from onnxlint_q.execute.variants.references import References
@@ -136,7 +136,7 @@ def _bytes(known: TensorType | None) -> float:
     """Size of a tensor, at most 8 bytes a value; infinite where it is not known."""
     if known is None or known.shape is None or None in known.shape:
         return math.inf
-    return 8.0 * math.prod(filter(None, known.shape))
+    return 8.0 * math.prod(length for length in known.shape if length is not None)
 
 
 class _Loaded(Generic[Key]):
@@ -178,18 +178,26 @@ class _Loaded(Generic[Key]):
         """
         key, sample, values = asked
         if key is None:
-            try:
-                values.set_result(dict(zip(self._given, self._sessions[None].compute(sample), strict=True)))
-            except NotRunnableError as error:
-                values.set_exception(error)
-            made = values.result()
-            return None, sample, [made[name] for name in self._outputs]
+            return None, sample, self._network(sample, values)
         tail = self._tails.get(key)
         if tail is None:
             return key, sample, self._sessions[key].compute(sample)
-        known = {**sample, **values.result(self._patience)}
+        try:
+            known = {**sample, **values.result(self._patience)}
+        except TimeoutError as error:
+            raise too_long(self._patience) from error
         found = self._sessions[key].compute({name: known[name] for name in tail.inputs})
         return key, sample, tail.completed(found, known)
+
+    def _network(self, sample: Sample, values: Future[Mapping[str, Array]]) -> list[Array]:
+        """Outputs of the network; those who wait for its values get them, or the reason why there are none."""
+        try:
+            made = dict(zip(self._given, self._sessions[None].compute(sample), strict=True))
+        except Exception as error:
+            values.set_exception(error)
+            raise
+        values.set_result(made)
+        return [made[name] for name in self._outputs]
 
     def stop(self) -> None:
         """Let what is on its way end."""

@@ -140,7 +140,7 @@ def reason(result: SchemeResult) -> str:
 def _useless(result: SchemeResult) -> str:
     """First of all that the quantised file is of no use, where it is not."""
     held = result.obstacle
-    return f"the quantised file {held.fault}; {held.once}: " if held is not None else ""
+    return f"the quantised file {held.fault}; once {held.once}: " if held is not None else ""
 
 
 def _reason(result: SchemeResult) -> str:

@@ -24,7 +24,7 @@ def obstacle_of(facts: Facts, scheme: Scheme) -> Obstacle | None:
         return Obstacle(_DOES_NOT_LOAD, "converted to float32", "convert the model to float32")
     if scheme.is_dynamic and any(turned_again(facts.model, (folded.layer for folded in quantised))):
         fault = "fails in every run" if scheme.per_channel else "computes something else"
-        return Obstacle(fault, "with weights for each LSTM", _FIX)
+        return Obstacle(fault, "each LSTM has weights of its own", _FIX)
     if scheme.is_calibrated and clashing_copies(facts.model, quantised):
-        return Obstacle(_DOES_NOT_LOAD, "with a bias for each layer", _FIX)
+        return Obstacle("mixes up two tensors", "each layer has a bias of its own", _FIX)
     return None

@@ -11,7 +11,7 @@ Two things go wrong with any scales (ONNX Runtime 1.32.0; `clashing_copies` and 
 
 | shared | quantiser | the file |
 |---|---|---|
-| a bias `b`, while a tensor is called `b0` | quantize_static | does not load: `b0` is what it calls its copy |
+| a bias `b`, while a tensor is called `b0` | quantize_static | mixes up the two: does not load, or is wrong |
 | W and R of two LSTM | quantize_dynamic, one scale a tensor | runs; -3 dB at the output |
 | W and R of two LSTM | quantize_dynamic, one scale a channel | fails in every run |
 """
@@ -61,8 +61,8 @@ class SharedConstant(Rule):
     A bias is stored in steps of the input's scale times the weight's. A file of integer operators stores a shared one
     once, in the steps of its first reader; the others read another value. A weight that is read along two axes has
     its scales along one of them. `quantize_static` copies a shared bias under its name and a number; where a tensor has
-    that name, the file does not load. `quantize_dynamic` stores the weights of each LSTM transposed, and shared ones
-    twice: the file computes something else, or fails in every run.
+    that name, the file does not load or is wrong. `quantize_dynamic` stores the weights of each LSTM transposed, and
+    shared ones twice: the file computes something else, or fails in every run.
 
     ## What to do
     Give each reader its own copy of the constant; the float model computes the same.
@@ -96,7 +96,9 @@ class SharedConstant(Rule):
         if not found:
             why = "each layer has constants of its own, or one scale fits all that read one"
             yield Silence(whole_model(facts), why if facts.is_float else "it is quantised already")
-        model, worse = facts.model, dict(_spoilt(facts))
+        model, worse = facts.model, dict[str, str]()
+        for constant, why in _spoilt(facts):
+            worse.setdefault(constant, why)
         for (what, shared), tensors in found.items():
             places = [model.locate(node) for node in model.consumers(shared) if node.output in tensors]
             why = worse.get(model.constants.origin(shared), "")
@@ -121,8 +123,11 @@ def _spoilt(facts: Facts) -> Iterator[tuple[str, str]]:
         layers = [folded for folded in facts.folded if scheme.quantises(folded.layer)]
         if scheme.is_calibrated:
             for bias, copy in clashing_copies(facts.model, layers).items():
-                yield bias, f": quantize_static calls a copy {copy!r} like a tensor, and its file does not load"
+                yield (
+                    bias,
+                    f": quantize_static mixes up its copy {copy!r} with a tensor of that name",
+                )
         if scheme.is_dynamic:
             fault = "fails in every run" if scheme.per_channel else "computes something else"
             for _, weight in turned_again(facts.model, (folded.layer for folded in layers)):
-                yield weight, f": quantize_dynamic transposes it for each LSTM, and its file {fault}"
+                yield weight, f": quantize_dynamic transposes it for each LSTM, and its {scheme.name} file {fault}"
