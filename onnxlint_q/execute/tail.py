@@ -50,14 +50,14 @@ def tail_of(exact: Executable, variant: Executable, types: Mapping[str, TensorTy
     """What of a variant is to be computed once the values of the network are there.
 
     None where that is nearly all of it, or reaches no output, where a value in between cannot be fed, and at another
-    opset.
+    opset or with other inputs.
 
     Args:
         exact: the network.
         variant: a graph with the same inputs and outputs.
         types: of the tensors of the network.
     """
-    if not _versions(exact).items() <= _versions(variant).items():
+    if not _same_around(exact.proto, variant.proto):
         return None  # the same node may compute something else
     graph = variant.proto.graph
     nodes = _changed(exact, variant)
@@ -102,8 +102,11 @@ def with_outputs(executable: Executable, names: Iterable[str]) -> Executable:
     return replace(executable, proto=proto)
 
 
-def _versions(executable: Executable) -> dict[str, int]:
-    return {entry.domain: entry.version for entry in executable.proto.opset_import}
+def _same_around(exact: onnx.ModelProto, variant: onnx.ModelProto) -> bool:
+    """Whether inputs, operator sets and functions are the same, but for operator sets that come on top."""
+    before, after = ({one.domain: one.version for one in proto.opset_import} for proto in (exact, variant))
+    held = ([one.SerializeToString() for one in (*proto.graph.input, *proto.functions)] for proto in (exact, variant))
+    return before.items() <= after.items() and next(held) == next(held)
 
 
 def _changed(exact: Executable, variant: Executable) -> list[onnx.NodeProto]:

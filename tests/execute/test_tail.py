@@ -141,6 +141,13 @@ def test_another_opset_may_compute_something_else() -> None:
     assert tail_of(bench.float_model, variant, bench.measured.model.types) is None
 
 
+def test_other_inputs_are_other_values() -> None:
+    bench = bench_of()
+    variant = copied(bench.executable(Experiment.on_weight(INT8_PER_TENSOR, "b")))
+    variant.proto.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    assert tail_of(bench.float_model, variant, bench.measured.model.types) is None
+
+
 def test_errors_are_the_same_with_and_without_room_for_values_in_between() -> None:
     bench = bench_of()
     experiments = [Experiment.on_weight(INT8_PER_TENSOR, facts.output) for facts in bench.measured.layers]
