@@ -7,7 +7,7 @@ the rest, external data needs no path, and nothing is limited by the size of a p
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from onnxlint_q.analysis.folding import FoldedLayer
 from onnxlint_q.analysis.measured import Measured
 from onnxlint_q.analysis.placement import added_bias
 from onnxlint_q.graph import Layer, Model
-from onnxlint_q.graph.names import ROOT, tensor_key, walk_graphs
+from onnxlint_q.graph.names import ROOT, names_read, tensor_key, walk_graphs
 from onnxlint_q.graph.tensors import is_external
 
 Array = npt.NDArray[Any]
@@ -85,26 +85,49 @@ def ending_at(executable: Executable, tensors: Sequence[str]) -> Executable:
     return replace(executable, proto=proto)
 
 
-def up_to(executable: Executable, tensors: Sequence[str]) -> tuple[Executable, tuple[str, ...]]:
-    """The part of a graph that computes some tensors, and the inputs that it reads."""
+def with_outputs(executable: Executable, names: Iterable[str]) -> Executable:
+    """The same graph that gives out these tensors as well, behind its own outputs."""
     proto = onnx.ModelProto()
     proto.CopyFrom(executable.proto)
-    graph = proto.graph
+    there = {value.name for value in proto.graph.output}
+    proto.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(names) if name not in there
+    )
+    return replace(executable, proto=proto)
+
+
+def part(
+    executable: Executable,
+    nodes: Iterable[onnx.NodeProto],
+    inputs: Iterable[onnx.ValueInfoProto],
+    outputs: Iterable[onnx.ValueInfoProto],
+) -> Executable:
+    """Some nodes of a graph, with those of its initializers that they read."""
+    whole, proto = executable.proto, onnx.ModelProto(ir_version=executable.proto.ir_version)
+    proto.opset_import.extend(whole.opset_import)
+    proto.functions.extend(whole.functions)
+    proto.graph.name = whole.graph.name
+    proto.graph.node.extend(nodes)
+    read = {name for node in proto.graph.node for name in names_read(node)}
+    proto.graph.initializer.extend(tensor for tensor in whole.graph.initializer if tensor.name in read)
+    proto.graph.sparse_initializer.extend(held for held in whole.graph.sparse_initializer if held.values.name in read)
+    proto.graph.input.extend(inputs)
+    proto.graph.output.extend(outputs)
+    weights = {name: value for name, value in executable.weights.items() if name in read}
+    return replace(executable, proto=proto, weights=weights)
+
+
+def up_to(executable: Executable, tensors: Sequence[str]) -> tuple[Executable, tuple[str, ...]]:
+    """The part of a graph that computes some tensors, and the inputs that it reads."""
+    graph = executable.proto.graph
     needed, nodes = set(tensors), list[onnx.NodeProto]()
     for node in reversed(graph.node):
         if needed.intersection(node.output):
-            needed.update(filter(None, node.input))
+            needed.update(names_read(node))
             nodes.append(node)
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(nodes)]
     inputs = [value for value in graph.input if value.name in needed]
-    initializers = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.node[:], graph.input[:], graph.initializer[:], graph.output[:], graph.value_info[:]
-    graph.node.extend(kept)
-    graph.input.extend(inputs)
-    graph.initializer.extend(initializers)
-    graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in tensors)
-    weights = {name: value for name, value in executable.weights.items() if name in needed}
-    return replace(executable, proto=proto, weights=weights), tuple(value.name for value in inputs)
+    made = part(executable, reversed(nodes), inputs, map(onnx.helper.make_empty_tensor_value_info, tensors))
+    return made, tuple(value.name for value in inputs)
 
 
 def declare_external(name: str, elem_type: int, shape: tuple[int, ...]) -> onnx.TensorProto:

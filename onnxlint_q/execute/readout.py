@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper
 
 from onnxlint_q.analysis.number_formats import NumberFormat, codes
 from onnxlint_q.analysis.pairing.match import channels_moved
 from onnxlint_q.analysis.pairing.skeleton import StoredValue
 from onnxlint_q.errors import DataError
 from onnxlint_q.execute.data.source import Sample, dtype_of
-from onnxlint_q.execute.executable import Executable, as_stored
+from onnxlint_q.execute.executable import Executable, as_stored, with_outputs
 from onnxlint_q.graph import Model, QuantizedTensor, Value, find_quantized_tensors
 from onnxlint_q.graph.evaluate import dequantize, spread
 
@@ -68,11 +67,7 @@ def with_fetched_outputs(model: Model, readouts: Iterable[Readout]) -> tuple[Exe
     """The model as stored with what the readouts need among its outputs, and the names to fetch."""
     given = {value.name for value in model.inputs}
     names = tuple(dict.fromkeys(key for reading in readouts for key in reading.fetched if key not in given))
-    executable = as_stored(model)
-    graph = executable.proto.graph
-    there = {value.name for value in graph.output}
-    graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in there)
-    return executable, names
+    return with_outputs(as_stored(model), names), names
 
 
 def fed(model: Model, inputs: Sequence[tuple[Value, Value]], sample: Sample) -> Sample:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from onnxlint_q.execute.executable import Executable
+from onnxlint_q.execute.executable import Executable, part
 from onnxlint_q.graph import TensorType
 from onnxlint_q.graph.names import names_read
 
@@ -74,32 +74,16 @@ def tail_of(exact: Executable, variant: Executable, types: Mapping[str, TensorTy
     starts = tuple(name for name in read if name in computed and name not in constants and name not in stored)
     if any(name not in types or types[name].elem_type not in _FEEDABLE for name in starts):
         return None
-    proto = onnx.ModelProto()
-    proto.CopyFrom(variant.proto)
-    del proto.graph.node[:], proto.graph.input[:], proto.graph.value_info[:], proto.graph.output[:]
-    proto.graph.node.extend([*(node for name, node in constants.items() if name in read), *nodes])
-    proto.graph.input.extend(given)
-    proto.graph.input.extend(helper.make_tensor_value_info(name, types[name].elem_type, None) for name in starts)
-    proto.graph.output.extend(value for value in graph.output if value.name in made)
-    _keep(proto.graph.initializer, [tensor for tensor in graph.initializer if tensor.name in read])
-    _keep(proto.graph.sparse_initializer, [held for held in graph.sparse_initializer if held.values.name in read])
-    weights = {name: value for name, value in variant.weights.items() if name in read}
+    inputs = [*given, *(helper.make_tensor_value_info(name, types[name].elem_type, None) for name in starts)]
+    kept = [node for name, node in constants.items() if name in read]
+    outputs = [value for value in graph.output if value.name in made]
     return Tail(
-        replace(variant, proto=proto, weights=weights),
-        (*(value.name for value in given), *starts),
+        part(variant, [*kept, *nodes], inputs, outputs),
+        tuple(value.name for value in inputs),
         starts,
         tuple(value.name for value in graph.output),
-        frozenset(made.intersection(value.name for value in graph.output)),
+        frozenset(value.name for value in outputs),
     )
-
-
-def with_outputs(executable: Executable, names: Iterable[str]) -> Executable:
-    """The same graph that gives out these tensors as well, behind its own outputs."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(executable.proto)
-    there = {value.name for value in proto.graph.output}
-    proto.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in there)
-    return replace(executable, proto=proto)
 
 
 def _same_around(exact: onnx.ModelProto, variant: onnx.ModelProto) -> bool:
@@ -143,8 +127,3 @@ def _other_values(exact: Executable, variant: Executable) -> set[str]:
         or variant.weights.get(tensor.name) is not exact.weights.get(tensor.name)
         or tensor.SerializeToString() != before[tensor.name].SerializeToString()
     }
-
-
-def _keep(held: Any, wanted: list[Any]) -> None:
-    del held[:]
-    held.extend(wanted)

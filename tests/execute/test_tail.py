@@ -11,10 +11,10 @@ from onnx_cases import Array, as_model, onnx_text
 
 from onnxlint_q.analysis.experiment import UNCHANGED, Experiment
 from onnxlint_q.analysis.schemes import INT8_PER_TENSOR
-from onnxlint_q.execute.executable import Executable
+from onnxlint_q.execute.executable import Executable, with_outputs
 from onnxlint_q.execute.limits import StreamLimits
 from onnxlint_q.execute.session import Session
-from onnxlint_q.execute.tail import tail_of, with_outputs
+from onnxlint_q.execute.tail import tail_of
 from onnxlint_q.execute.variants.variant_runs import _tails, run_variants
 from onnxlint_q.execute.variants.workbench import Workbench, workbench
 from onnxlint_q.graph import TensorType

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import networkx as nx
 import onnx
 from onnx import helper
 
-from onnxlint_q.execute.executable import Array, Executable
+from onnxlint_q.execute.executable import Array, Executable, part
 from onnxlint_q.graph.names import names_read
 
 
@@ -31,18 +31,8 @@ class Piece:
 
     def executable(self, whole: Executable, values: Mapping[str, Array]) -> Executable:
         """The piece as a model whose inputs have the types of these values."""
-        graph = whole.proto.graph
-        read = {name for node in self.nodes for name in names_read(node)}
-        proto = onnx.ModelProto(ir_version=whole.proto.ir_version)
-        proto.opset_import.extend(whole.proto.opset_import)
-        proto.graph.name = graph.name
-        proto.graph.node.extend(self.nodes)
-        proto.graph.initializer.extend(tensor for tensor in graph.initializer if tensor.name in read)
-        proto.graph.sparse_initializer.extend(s for s in graph.sparse_initializer if s.values.name in read)
-        proto.graph.input.extend(_typed(name, values[name]) for name in self.inputs)
-        proto.graph.output.extend(map(helper.make_empty_tensor_value_info, self.outputs))
-        weights = {name: value for name, value in whole.weights.items() if name in read}
-        return replace(whole, proto=proto, weights=weights)
+        inputs = (_typed(name, values[name]) for name in self.inputs)
+        return part(whole, self.nodes, inputs, map(helper.make_empty_tensor_value_info, self.outputs))
 
 
 def pieces(graph: onnx.GraphProto, goals: Sequence[str]) -> tuple[Piece, ...]:

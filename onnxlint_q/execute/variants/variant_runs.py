@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from onnxlint_q.cores import cores, on_all_cores
 from onnxlint_q.execute.batch.batch_tensors import typed
-from onnxlint_q.execute.executable import Executable
+from onnxlint_q.execute.executable import Executable, with_outputs
 from onnxlint_q.execute.limits import Allowance
 from onnxlint_q.execute.progress import Progress, silent
 from onnxlint_q.execute.session import Session, too_long
-from onnxlint_q.execute.tail import Tail, tail_of, with_outputs
+from onnxlint_q.execute.tail import Tail, tail_of
 from onnxlint_q.execute.variants.output_error import OutputError, OutputErrorAccumulator
 from onnxlint_q.execute.variants.references import References
 from onnxlint_q.execute.variants.workbench import Workbench
@@ -155,7 +155,7 @@ class _Loaded(Generic[Key]):
         self._tails = tails
         self._patience = bench.limits.seconds_per_run
         self._outputs = [value.name for value in network.proto.graph.output]
-        network = with_outputs(network, dict.fromkeys(name for tail in self._tails.values() for name in tail.starts))
+        network = with_outputs(network, (name for tail in self._tails.values() for name in tail.starts))
         self._given = [value.name for value in network.proto.graph.output]
         parts = (self._tails[key].executable if key in self._tails else each for key, each in variants.items())
         sessions = on_all_cores(lambda each: Session(each, _THREADS, bench.limits), [network, *parts])
@@ -193,7 +193,7 @@ class _Loaded(Generic[Key]):
         """Outputs of the network; those who wait for its values get them, or the reason why there are none."""
         try:
             made = dict(zip(self._given, self._sessions[None].compute(sample), strict=True))
-        except Exception as error:
+        except Exception as error:  # of whatever kind: handed to those that wait, and on to the one that asked
             values.set_exception(error)
             raise
         values.set_result(made)
